@@ -1,0 +1,102 @@
+"""The Milvus collection as plain data: fields, index and search parameters, properties. No pymilvus here.
+
+Index and search parameters: https://milvus.io/docs/index.md
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+INDEX_PARAMETERS: dict[str, dict[str, tuple[int, int]]] = {
+    "AUTOINDEX": {},
+    "FLAT": {},
+    "HNSW": {"M": (2, 2048), "efConstruction": (1, 1_000_000)},
+    "IVF_FLAT": {"nlist": (1, 65536)},
+    "IVF_SQ8": {"nlist": (1, 65536)},
+}
+INDEX_DEFAULTS: dict[str, dict[str, int]] = {
+    "AUTOINDEX": {},
+    "FLAT": {},
+    "HNSW": {"M": 16, "efConstruction": 200},
+    "IVF_FLAT": {"nlist": 128},
+    "IVF_SQ8": {"nlist": 128},
+}
+SEARCH_PARAMETERS: dict[str, dict[str, tuple[int, int]]] = {
+    "AUTOINDEX": {},
+    "FLAT": {},
+    "HNSW": {"ef": (1, 32768)},
+    "IVF_FLAT": {"nprobe": (1, 65536)},
+    "IVF_SQ8": {"nprobe": (1, 65536)},
+}
+SEARCH_DEFAULTS: dict[str, dict[str, int]] = {
+    "AUTOINDEX": {},
+    "FLAT": {},
+    "HNSW": {"ef": 64},
+    "IVF_FLAT": {"nprobe": 16},
+    "IVF_SQ8": {"nprobe": 16},
+}
+VARCHAR_MAX_BYTES = 65535
+"""Largest VARCHAR of a Milvus server, in UTF-8 bytes."""
+
+
+def check_index_parameters(index_type: str, parameters: dict[str, Any]) -> None:
+    """Raises ValueError where a build parameter does not belong to the index type or is out of its range."""
+    _check("index", index_type, parameters, INDEX_PARAMETERS[index_type])
+
+
+def check_search_parameters(index_type: str, parameters: dict[str, Any]) -> None:
+    """Raises ValueError where a search parameter does not belong to the index type or is out of its range."""
+    _check("search", index_type, parameters, SEARCH_PARAMETERS[index_type])
+
+
+def _check(kind: str, index_type: str, parameters: dict[str, Any], allowed: dict[str, tuple[int, int]]) -> None:
+    for key, value in parameters.items():
+        if key not in allowed:
+            takes = ", ".join(allowed) or "none"
+            raise ValueError(f"{key!r} is no {kind} parameter of {index_type}; it takes: {takes}")
+        low, high = allowed[key]
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise ValueError(f"{key} of {index_type} must be a whole number from {low} to {high}, not {value!r}")
+
+
+@dataclass(frozen=True)
+class MetadataColumn:
+    """A typed metadata field of a collection; `type` is string, int, float or bool."""
+
+    name: str
+    type: str
+    default: str | int | float | bool | None = None
+    max_bytes: int = 4096
+
+
+@dataclass(frozen=True)
+class CollectionSpec:
+    """All that a collection is made from.
+
+    `space_id` and `snapshot_id` go into its properties; index parameters are the type's defaults where not given.
+    """
+
+    name: str
+    alias: str
+    space_id: str
+    snapshot_id: str
+    dimensions: int
+    metric: str
+    index_type: str
+    index_parameters: dict[str, int] = field(default_factory=dict)
+    search_parameters: dict[str, int] = field(default_factory=dict)
+    metadata: tuple[MetadataColumn, ...] = ()
+    id_max_bytes: int = 512
+
+    @property
+    def build_parameters(self) -> dict[str, int]:
+        return {**INDEX_DEFAULTS[self.index_type], **self.index_parameters}
+
+
+PROPERTY_SPACE = "vecbeam.space"
+PROPERTY_SNAPSHOT = "vecbeam.snapshot"
+PROPERTY_LOAD = "vecbeam.load"
+PROPERTY_STATE = "vecbeam.state"
+STATE_LOADING = "loading"
+STATE_READY = "ready"

@@ -1,0 +1,244 @@
+"""The configuration file: pydantic models of the YAML. Every mistake is refused here, before anything is read.
+
+Loading (files, `--set`, environment) is in `schemas.settings`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+from schemas import collection as milvus
+
+MetadataType = Literal["string", "int", "float", "bool"]
+FORMATS = ("jsonl", "csv", "parquet", "text", "markdown", "html", "pdf")
+RESERVED_COLUMNS = (
+    "id",
+    "item_id",
+    "chunk",
+    "text",
+    "uri",
+    "start",
+    "end",
+    "content_hash",
+    "vector",
+    "tokens",
+    "tokens_dropped",
+)
+_COLUMN_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,254}$")
+
+Text = Annotated[str, StringConstraints(min_length=1)]
+
+
+class Model(BaseModel):
+    """Strict base: unknown keys and wrong types are errors."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class MetadataField(Model):
+    """One typed, filterable column. `author: string` is short for `author: {type: string}`."""
+
+    type: MetadataType = Field(description="string, int (64 bit), float (64 bit) or bool")
+    default: str | int | float | bool | None = Field(
+        None, description="What the collection holds where an item lacks the field; without it the value is null"
+    )
+    max_bytes: int = Field(
+        4096, ge=1, le=65535, description="Largest value of a string in UTF-8 bytes; a longer one rejects its item"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        return {"type": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _default_fits(self) -> MetadataField:
+        wanted: dict[str, tuple[type, ...]] = {"string": (str,), "int": (int,), "float": (int, float), "bool": (bool,)}
+        if self.default is not None and (
+            not isinstance(self.default, wanted[self.type])
+            or (isinstance(self.default, bool) and self.type != "bool")
+        ):
+            raise ValueError(f"default {self.default!r} is not of type {self.type}")
+        return self
+
+
+class Corpus(Model):
+    paths: list[Text] = Field(
+        min_length=1,
+        description="Globs on any filesystem that Beam knows; local paths are relative to the configuration file",
+    )
+    format: Literal["jsonl", "csv", "parquet", "text", "markdown", "html", "pdf"] | None = Field(
+        None, description="Optional where the suffix tells; compression (.gz, .zst, .bz2) always goes by the suffix"
+    )
+    id: Text = Field(
+        "id", description="Field with the item's id; where a file is an item, its path under the glob's root is the id"
+    )
+    content: list[Text] = Field(
+        ["text"], min_length=1, description="Fields that are embedded, joined by a blank line; empty ones are left out"
+    )
+    metadata: dict[str, MetadataField] = Field(
+        default_factory=dict, description="Fields that Milvus gets as typed, filterable columns"
+    )
+    on_duplicate: Literal["error", "first", "last"] = Field(
+        "error", description="Two items with one id: stop and say where, or keep the first or last in corpus order"
+    )
+    shard_bytes: int = Field(
+        64 << 20,
+        ge=1024,
+        description="Files larger than this are split among workers; smaller ones are grouped up to it",
+    )
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _one_field(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("paths", mode="before")
+    @classmethod
+    def _one_path(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("metadata")
+    @classmethod
+    def _column_names(cls, value: dict[str, MetadataField]) -> dict[str, MetadataField]:
+        for name in value:
+            if name in RESERVED_COLUMNS:
+                raise ValueError(
+                    f"{name!r} is a column that every row has; rename the field in the corpus or leave it out "
+                    f"(reserved: {', '.join(RESERVED_COLUMNS)})"
+                )
+            if not _COLUMN_NAME.match(name):
+                raise ValueError(f"{name!r} is no Milvus field name; use letters, digits and underscores")
+        return value
+
+
+class Chunk(Model):
+    max_tokens: int = Field(
+        256, ge=8, description="Most tokens of a chunk, special tokens included; the model's own limit also holds"
+    )
+    overlap_tokens: int = Field(32, ge=0, description="Tokens that a chunk may share with the one before")
+
+    @model_validator(mode="after")
+    def _overlap_fits(self) -> Chunk:
+        if self.overlap_tokens * 2 > self.max_tokens:
+            raise ValueError(
+                f"overlap_tokens {self.overlap_tokens} is more than half of max_tokens {self.max_tokens}; lower it"
+            )
+        return self
+
+
+class Encoder(Model):
+    model: Text = Field("all-MiniLM-L6-v2", description="A catalogue name, a hub id (with revision), or a folder")
+    revision: Text | None = Field(None, description="Commit of the hub repository; needed for a hub id")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="float32 is exact; bfloat16 is faster where the processor has it. No part of the space"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where the worker has one")
+    accelerator: Text | None = Field(
+        None, description="Beam resource hint of the embedding step, e.g. type:nvidia-tesla-t4;count:1;install-nvidia-driver"
+    )
+    prompt: str | None = Field(
+        None, description="Put before each text of the corpus; without it the model's own document prompt, if it has one"
+    )
+    query_prompt: str | None = Field(
+        None, description="Put before each query; without it the model's own query prompt, if it has one"
+    )
+    max_tokens: int | None = Field(None, ge=8, description="Lowers the model's own length limit")
+    dimensions: int | None = Field(None, ge=1, description="Keeps the first n numbers of each vector (Matryoshka models)")
+    normalize: bool = Field(True, description="Scales each vector to length 1, after dimensions were cut")
+    batch_tokens: int = Field(4096, ge=64, description="Most tokens, padding included, that go through the model at once")
+
+
+class Index(Model):
+    """The vector index. Parameters stand beside the type: {type: HNSW, M: 16, efConstruction: 200}."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+    type: Literal["AUTOINDEX", "FLAT", "HNSW", "IVF_FLAT", "IVF_SQ8"] = Field("HNSW", description="Milvus index type")
+
+    @property
+    def parameters(self) -> dict[str, int]:
+        return dict(self.model_extra or {})
+
+    @model_validator(mode="after")
+    def _parameters_fit(self) -> Index:
+        milvus.check_index_parameters(self.type, self.parameters)
+        return self
+
+
+class Collection(Model):
+    uri: Text = Field(
+        description="A path ending in .db: Milvus Lite, embedded; or http(s)://host:19530, token from MILVUS_TOKEN"
+    )
+    database: Text | None = Field(None, description="Database of a Milvus server")
+    metric: Literal["COSINE", "IP", "L2"] = Field("COSINE", description="Distance of the vector index")
+    index: Index = Field(default_factory=lambda: Index(type="HNSW"), description="Type and build parameters")
+    search: dict[str, int] = Field(
+        default_factory=dict, description="Search parameters that fit the index, e.g. {ef: 64} or {nprobe: 16}"
+    )
+    id_max_bytes: int = Field(512, ge=16, le=65535, description="Longest row id in UTF-8 bytes; a longer one is rejected")
+    message_bytes: int = Field(
+        16 << 20, ge=65536, le=64 << 20, description="Most bytes of one upsert message (servers refuse over 64 MiB)"
+    )
+    message_rows: int = Field(2000, ge=1, le=16384, description="Most rows of one upsert message")
+    timeout_s: float = Field(60.0, gt=0, description="Seconds that one call to Milvus may take")
+    retry_s: float = Field(120.0, ge=0, description="Seconds for which calls that fail in passing are tried again")
+
+    @field_validator("uri")
+    @classmethod
+    def _no_secret(cls, value: str) -> str:
+        if re.match(r"^https?://[^/]*@", value):
+            raise ValueError("carries a user or password; put them into the environment: MILVUS_TOKEN=user:password")
+        if not re.match(r"^(https?://[^/]+|[^:]+\.db/?)$", value):
+            raise ValueError(f"{value!r} is neither a path that ends in .db (Milvus Lite) nor http(s)://host:port")
+        return value
+
+    @property
+    def is_lite(self) -> bool:
+        return not self.uri.startswith(("http://", "https://"))
+
+    @model_validator(mode="after")
+    def _search_fits(self) -> Collection:
+        milvus.check_search_parameters(self.index.type, self.search)
+        return self
+
+
+class Verify(Model):
+    recall_at_10: float = Field(0.95, ge=0, le=1, description="Least recall@10 against exact search for the gate to pass")
+    sample: int = Field(100, ge=1, le=10000, description="Rows whose neighbours are searched to measure recall")
+    max_rejected: float = Field(0.01, ge=0, le=1, description="Most rejects as a share of the items read")
+    max_dropped_tokens: float = Field(0.05, ge=0, le=1, description="Most tokens dropped as a share of all tokens")
+
+
+class Runner(Model):
+    """Where the pipeline runs. Keys beside the name are Beam's own pipeline options."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+    name: Literal["local", "DirectRunner", "dataflow", "flink", "spark"] = Field(
+        "local", description="local is Beam's in-process runner"
+    )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class Config(Model):
+    """A vecbeam configuration: one corpus, one encoder, one collection behind an alias."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,199}$")] = Field(
+        description="Alias of the collection and folder of the checkpoint: letters, digits, underscores"
+    )
+    corpus: Corpus
+    chunk: Chunk | Literal[False] = Field(
+        default_factory=lambda: Chunk(),
+        description="false turns chunking off: one vector an item, tokens over the limit dropped and counted",
+    )
+    encoder: Encoder = Field(default_factory=lambda: Encoder())
+    batch_rows: int = Field(2048, ge=1, le=65536, description="Most items of a batch: the unit of work, retry and part")
+    checkpoint: Text = Field(description="Folder of the Parquet checkpoint, on any filesystem that Beam knows")
+    collection: Collection
+    verify: Verify = Field(default_factory=lambda: Verify())
+    runner: Runner = Field(default_factory=lambda: Runner())

@@ -1,0 +1,102 @@
+"""Errors of vecbeam. Each message names the place, the value and the remedy, in one line.
+
+VecbeamError             exit code 1
+├── ConfigurationError   exit code 2   a mistake in the configuration or the command; nothing was read or written
+├── CorpusError                        the corpus can't be read as configured (duplicate ids, a file that vanished)
+├── EncoderError                       a model can't be found, loaded or run
+├── CheckpointError                    the checkpoint can't be read or written
+├── CollectionError                    Milvus is not there, refuses, or holds something else
+│   └── SpaceMismatchError             vectors of two spaces would be mixed
+├── GateError            exit code 3   a check before publication failed; the alias was not moved
+├── RejectsError         exit code 4   more rejects or dropped tokens than the configuration allows
+└── InterruptedRunError                stopped by Ctrl-C after the batch at hand
+"""
+
+from __future__ import annotations
+
+import re
+
+
+class VecbeamError(Exception):
+    """Base of all errors that a user can act on.
+
+    Args:
+        message: what is wrong, with the place and the value.
+        remedy: what to do about it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        self.message = " ".join(message.split())
+        self.remedy = " ".join(remedy.split())
+        super().__init__(f"{self.message.rstrip('.')}. {self.remedy}".strip() if self.remedy else self.message)
+
+    def __reduce__(self) -> tuple[type[VecbeamError], tuple[str, str]]:
+        return type(self), (self.message, self.remedy)
+
+
+class ConfigurationError(VecbeamError):
+    exit_code = 2
+
+
+class CorpusError(VecbeamError):
+    pass
+
+
+class EncoderError(VecbeamError):
+    pass
+
+
+class CheckpointError(VecbeamError):
+    pass
+
+
+class CollectionError(VecbeamError):
+    pass
+
+
+class SpaceMismatchError(CollectionError):
+    pass
+
+
+class GateError(VecbeamError):
+    exit_code = 3
+
+
+class RejectsError(VecbeamError):
+    exit_code = 4
+
+
+class InterruptedRunError(VecbeamError):
+    pass
+
+
+_ERRORS = {
+    error.__name__: error
+    for error in (
+        VecbeamError,
+        ConfigurationError,
+        CorpusError,
+        EncoderError,
+        CheckpointError,
+        CollectionError,
+        SpaceMismatchError,
+        GateError,
+        RejectsError,
+        InterruptedRunError,
+    )
+}
+_IN_TRACEBACK = re.compile(r"schemas\.errors\.(\w+): (.*?)(?: \[while running .*\])?$", re.MULTILINE)
+
+
+def from_traceback(text: str) -> VecbeamError | None:
+    """The last of our errors named in a worker's traceback, or None.
+
+    Beam's runners hand a worker's exception to the main process as text.
+
+    >>> from_traceback("schemas.errors.CorpusError: no id [while running 'Read']")
+    CorpusError('no id')
+    """
+    found = [(name, message) for name, message in _IN_TRACEBACK.findall(text) if name in _ERRORS]
+    return _ERRORS[found[-1][0]](found[-1][1]) if found else None

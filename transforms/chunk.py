@@ -1,0 +1,211 @@
+"""Items to chunks: spans of text of at most so many tokens of the encoder's own tokenizer.
+
+A text within the limit is one chunk, as it is. A longer one is split at paragraph and sentence borders (Markdown at its
+headings and blocks) by semantic-text-splitter. Nothing is dropped, unless the configuration turns chunking off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pyarrow as pa
+
+from schemas.collection import VARCHAR_MAX_BYTES
+from schemas.config import Config
+from schemas.errors import ConfigurationError
+from schemas.identity import content_hash, row_id
+from schemas.records import chunk_schema
+from transforms.encoders import TextModel
+from transforms.rejects import Reject, rejects_table
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+_COMPRESSED = (".gz", ".zst", ".bz2")
+_MARKDOWN = (".md", ".markdown")
+# One call of the tokenizer holds the encodings of so many characters; more would only cost memory.
+_TOKENIZED_CHARACTERS = 4 << 20
+
+
+class Span(NamedTuple):
+    """A chunk of a text: characters [start, end), its text, and tokens as the encoder will see them."""
+
+    start: int
+    end: int
+    text: str
+    tokens: int
+    tokens_dropped: int
+
+
+class Chunker:
+    """Splits items into chunks for one encoder.
+
+    Args:
+        config: of which `chunk`, `corpus.format`, `corpus.metadata` and `collection.id_max_bytes` count.
+        model: whose tokenizer and length limit count.
+
+    Raises:
+        ConfigurationError: where `chunk.max_tokens` leaves no room for text, or is more than the model takes.
+    """
+
+    def __init__(self, config: Config, model: TextModel) -> None:
+        self._chunk = config.chunk
+        self._format = config.corpus.format
+        self._id_max_bytes = config.collection.id_max_bytes
+        self._schema = chunk_schema({name: field.type for name, field in config.corpus.metadata.items()})
+        self._metadata = list(config.corpus.metadata)
+        self._model = model
+        limit = model.space.max_tokens
+        if config.chunk and config.chunk.max_tokens > limit:
+            raise ConfigurationError(
+                f"chunk.max_tokens: {config.chunk.max_tokens} is more than the {limit} tokens that "
+                f"{config.encoder.model} takes",
+                f"set it to {limit} or less",
+            )
+        self._limit = config.chunk.max_tokens if config.chunk else limit
+        self._around = len(self._tokenizer.encode(model.space.prompt).ids)  # special tokens and prompt
+        overlap = config.chunk.overlap_tokens if config.chunk else 0
+        if self._limit - self._around < max(1, overlap + 1):
+            raise ConfigurationError(
+                f"chunk.max_tokens: {self._limit} leaves {self._limit - self._around} tokens for text beside "
+                f"{self._around} of prompt and special tokens",
+                "raise it, or shorten encoder.prompt or chunk.overlap_tokens",
+            )
+
+    def chunk(self, items: pa.Table) -> tuple[pa.Table, pa.Table]:
+        """Chunks of items.
+
+        Args:
+            items: table of `schemas.records.item_schema`.
+
+        Returns:
+            Chunks (`schemas.records.chunk_schema`), in the order of the items, and rejects.
+        """
+        texts = items.column("content").to_pylist()
+        identities = zip(*(items.column(name).to_pylist() for name in ("item_id", "uri", "place")), strict=True)
+        rows: list[tuple[str, str, int, Span, str]] = []
+        taken: list[int] = []
+        rejects: list[Reject] = []
+        for index, ((item_id, uri, place), spans) in enumerate(zip(identities, self._spans(texts, items), strict=True)):
+            reject = self._check(item_id, uri, place, spans)
+            if reject is not None:
+                rejects.append(reject)
+                continue
+            for number, span in enumerate(spans):
+                rows.append((row_id(item_id, number), item_id, number, span, content_hash(span.text)))
+                taken.append(index)
+        return self._table(rows, items.take(pa.array(taken, pa.int64()))), rejects_table(rejects)
+
+    def _table(self, rows: Sequence[tuple[str, str, int, Span, str]], items: pa.Table) -> pa.Table:
+        columns: dict[str, Any] = {
+            "id": [row[0] for row in rows],
+            "item_id": [row[1] for row in rows],
+            "chunk": [row[2] for row in rows],
+            "text": [row[3].text for row in rows],
+            "start": [row[3].start for row in rows],
+            "end": [row[3].end for row in rows],
+            "content_hash": [row[4] for row in rows],
+            "tokens": [row[3].tokens for row in rows],
+            "tokens_dropped": [row[3].tokens_dropped for row in rows],
+            **{name: items.column(name) for name in [*self._metadata, "uri", "place"]},
+        }
+        return pa.table(columns, schema=self._schema)
+
+    def _check(self, item_id: str, uri: str, place: str, spans: Sequence[Span]) -> Reject | None:
+        if not any(span.tokens > self._around for span in spans):
+            reason = "the text has no token that the encoder knows (only white space or control characters)"
+            return Reject(item_id, uri, place, "chunk", "EmptyText", reason)
+        longest = len(row_id(item_id, len(spans) - 1).encode())
+        if longest > self._id_max_bytes:
+            reason = (
+                f"the row id takes {longest} bytes, collection.id_max_bytes is {self._id_max_bytes}: "
+                f"raise it (65535 at most) or shorten the id {item_id[:60]!r}…"
+            )
+            return Reject(item_id, uri, place, "chunk", "IdTooLong", reason)
+        return None
+
+    def _spans(self, texts: Sequence[str], items: pa.Table) -> Iterator[list[Span]]:
+        uris = items.column("uri").to_pylist()
+        for text, uri, tokens in zip(texts, uris, self._count(texts), strict=True):
+            if not self._chunk:
+                yield [self._uncut(text, tokens)]
+            elif self._fits(text, tokens):
+                yield [Span(0, len(text), text, tokens, 0)]
+            else:
+                pieces = self._split(text, self._is_markdown(uri))
+                counts = self._count([piece for _, piece in pieces])
+                yield [Span(start, start + len(piece), piece, n, 0) for (start, piece), n in zip(pieces, counts, strict=True)]
+
+    def _uncut(self, text: str, tokens: int) -> Span:
+        # The encoder drops what is over its limit; the text column drops what is over Milvus's, which is more.
+        stored = text.encode()[:VARCHAR_MAX_BYTES].decode(errors="ignore")
+        return Span(0, len(stored), stored, min(tokens, self._limit), max(0, tokens - self._limit))
+
+    def _fits(self, text: str, tokens: int) -> bool:
+        return tokens <= self._limit and len(text) <= VARCHAR_MAX_BYTES and len(text.encode()) <= VARCHAR_MAX_BYTES
+
+    def _split(self, text: str, markdown: bool) -> list[tuple[int, str]]:
+        splitter = self._markdown_splitter if markdown else self._splitter
+        pieces = [(start, piece) for start, piece in splitter.chunk_indices(text) if piece.strip()]
+        counts = self._count([piece for _, piece in pieces])
+        fine: list[tuple[int, str]] = []
+        for (start, piece), tokens in zip(pieces, counts, strict=True):
+            # The splitter counts tokens alone: a run without spaces may be one token and still be too many bytes.
+            fine.extend([(start, piece)] if self._fits(piece, tokens) else self._halves(start, piece))
+        return fine
+
+    def _halves(self, start: int, text: str) -> Iterator[tuple[int, str]]:
+        middle = len(text) // 2
+        border = max(text.rfind(" ", middle // 2, middle), text.rfind("\n", middle // 2, middle)) + 1
+        middle = border or middle
+        for offset, half in ((start, text[:middle]), (start + middle, text[middle:])):
+            if not half.strip():
+                continue
+            if len(half) < 2 or self._fits(half, self._count([half])[0]):
+                yield offset, half
+            else:
+                yield from self._halves(offset, half)
+
+    def _count(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text as the encoder sees it: with prompt and special tokens."""
+        prompt = self._model.space.prompt
+        counts: list[int] = []
+        start = 0
+        while start < len(texts):
+            end, characters = start, 0
+            while end < len(texts) and (end == start or characters + len(texts[end]) <= _TOKENIZED_CHARACTERS):
+                characters += len(texts[end])
+                end += 1
+            encodings = self._tokenizer.encode_batch_fast([prompt + text for text in texts[start:end]])
+            counts.extend(map(len, encodings))
+            start = end
+        return counts
+
+    def _is_markdown(self, uri: str) -> bool:
+        if self._format is not None:
+            return self._format == "markdown"
+        name = PurePosixPath(uri.lower())
+        return (PurePosixPath(name.stem).suffix if name.suffix in _COMPRESSED else name.suffix) in _MARKDOWN
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        return self._model.tokenizer()
+
+    @cached_property
+    def _splitter(self) -> Any:
+        from semantic_text_splitter import TextSplitter
+
+        return TextSplitter.from_huggingface_tokenizer(self._tokenizer, self._limit - self._around, self._overlap)
+
+    @cached_property
+    def _markdown_splitter(self) -> Any:
+        from semantic_text_splitter import MarkdownSplitter
+
+        return MarkdownSplitter.from_huggingface_tokenizer(self._tokenizer, self._limit - self._around, self._overlap)
+
+    @property
+    def _overlap(self) -> int:
+        return self._chunk.overlap_tokens if self._chunk else 0

@@ -1,0 +1,215 @@
+"""Chunks to rows: the pure function, and the Beam ModelHandler that keeps one model a worker."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from apache_beam.ml.inference.base import ModelHandler
+
+from schemas.config import Encoder as EncoderConfig
+from schemas.errors import EncoderError, SpaceMismatchError, VecbeamError
+from transforms import metrics
+from transforms.encoders import Encoded, Encoder, resolve
+from transforms.rejects import Reject, rejects_table
+
+log = logging.getLogger("vecbeam")
+_KNOWN_GOOD = "a short sentence that every encoder can embed"
+
+
+class EmbeddedBatch(NamedTuple):
+    """A batch with its vectors.
+
+    Attributes:
+        rows: table of `schemas.records.row_schema`.
+        rejects: table of `schemas.records.REJECT_SCHEMA`.
+        tokens_padded: padding tokens that went through the model.
+        runtime: engine, device, precision and versions.
+    """
+
+    rows: pa.Table
+    rejects: pa.Table
+    tokens_padded: int
+    runtime: Mapping[str, str]
+
+
+def embed_table(chunks: pa.Table, encoder: Encoder) -> EmbeddedBatch:
+    """Embeds a table; what the encoder fails on is tried again in halves, down to single chunks.
+
+    An item of which a chunk fails, or gets a vector that is not finite or of length 0, is rejected whole, so that no
+    searcher sees a part of it.
+
+    Args:
+        chunks: table of `schemas.records.chunk_schema`.
+
+    Raises:
+        EncoderError: where the encoder fails on a text that is known to be fine: then it is the encoder.
+    """
+    texts = chunks.column("text").to_pylist()
+    vectors: list[np.ndarray[Any, Any]] = []
+    kept: list[int] = []
+    tokens: list[np.ndarray[Any, Any]] = []
+    dropped: list[np.ndarray[Any, Any]] = []
+    padded = 0
+    failed: dict[int, tuple[str, str]] = {}
+    for start, outcome in _attempts(texts, 0, encoder):
+        if isinstance(outcome, Exception):
+            failed[start] = ("EncoderFailed", f"{type(outcome).__name__}: {outcome}")
+            continue
+        bad = _bad_vectors(outcome)
+        failed.update({start + row: reason for row, reason in bad.items()})
+        good = np.array([row for row in range(len(outcome.vectors)) if row not in bad], np.int64)
+        kept.extend((good + start).tolist())
+        vectors.append(outcome.vectors[good])
+        tokens.append(outcome.tokens[good])
+        dropped.append(outcome.tokens_dropped[good])
+        padded += outcome.tokens_padded
+    rows = _rows(chunks.take(pa.array(kept, pa.int64())), vectors, tokens, dropped)
+    rejects = _rejects(chunks, failed)
+    if failed:
+        # The whole item goes: half a document in the collection would be a silent truncation.
+        gone = pa.array(sorted(set(rejects.column("id").to_pylist())), pa.string())
+        rows = rows.filter(pa.compute.invert(pa.compute.is_in(rows.column("item_id"), gone)))
+    return EmbeddedBatch(rows, rejects, padded, encoder.runtime())
+
+
+def _attempts(texts: Sequence[str], start: int, encoder: Encoder) -> Iterator[tuple[int, Encoded | Exception]]:
+    """Yields (first row, vectors) for runs that succeed and (row, error) for single texts that fail, in order."""
+    if not texts:
+        return
+    try:
+        yield start, encoder.encode(texts)
+        return
+    except VecbeamError:
+        raise
+    except Exception as error:
+        failure = error
+    if len(texts) == 1:
+        _check_alive(encoder, failure)
+        yield start, failure
+        return
+    metrics.count("embed_retries", 1)
+    log.warning("a table of %d texts failed (%s); trying it in halves", len(texts), failure)
+    middle = len(texts) // 2
+    yield from _attempts(texts[:middle], start, encoder)
+    yield from _attempts(texts[middle:], start + middle, encoder)
+
+
+def _check_alive(encoder: Encoder, failure: Exception) -> None:
+    try:
+        encoder.encode([_KNOWN_GOOD])
+    except Exception as error:
+        raise EncoderError(
+            f"the encoder fails on every text: {type(failure).__name__}: {failure}",
+            "mend the model or the device and run the same command again; no item was rejected for it",
+        ) from error
+
+
+def _bad_vectors(encoded: Encoded) -> dict[int, tuple[str, str]]:
+    finite = np.isfinite(encoded.vectors).all(axis=1)
+    empty = finite & ~encoded.vectors.any(axis=1)
+    bad = {int(row): ("VectorNotFinite", "the encoder made NaN or infinity of this text") for row in np.flatnonzero(~finite)}
+    bad.update({int(row): ("VectorZero", "the encoder made a vector of length 0 of this text") for row in np.flatnonzero(empty)})
+    return bad
+
+
+def _rejects(chunks: pa.Table, failed: Mapping[int, tuple[str, str]]) -> pa.Table:
+    taken = chunks.take(pa.array(sorted(failed), pa.int64())).select(["item_id", "chunk", "uri", "place"]).to_pylist()
+    first: dict[str, Reject] = {}
+    for row, (error, reason) in zip(taken, (failed[index] for index in sorted(failed)), strict=True):
+        reason = f"chunk {row['chunk']}: {reason}"
+        first.setdefault(row["item_id"], Reject(row["item_id"], row["uri"], row["place"], "embed", error, reason))
+    return rejects_table(first.values())
+
+
+def _rows(
+    chunks: pa.Table,
+    vectors: Sequence[np.ndarray[Any, Any]],
+    tokens: Sequence[np.ndarray[Any, Any]],
+    dropped: Sequence[np.ndarray[Any, Any]],
+) -> pa.Table:
+    from schemas.records import row_schema
+
+    known = ("uri", "place")
+    rows = chunks.drop_columns(list(known))
+    matrix = np.concatenate(vectors) if vectors else np.zeros((0, 1), np.float32)
+    offsets = pa.array(np.arange(len(matrix) + 1, dtype=np.int32) * matrix.shape[1])
+    schema = row_schema({})
+    lists = pa.ListArray.from_arrays(
+        offsets, pa.array(matrix.reshape(-1)), type=schema.field("vector").type
+    )
+    rows = rows.add_column(rows.column_names.index("tokens"), schema.field("vector"), lists)
+    for name, values in (("tokens", tokens), ("tokens_dropped", dropped)):
+        column = np.concatenate(values) if values else np.zeros(0, np.int64)
+        rows = rows.set_column(rows.column_names.index(name), schema.field(name), pa.array(column))
+    return rows
+
+
+class LazyEncoder:
+    """An encoder that loads at its first table, so that a run which finds all parts done loads nothing."""
+
+    def __init__(self, config: EncoderConfig, space_id: str) -> None:
+        self._config = config
+        self._space_id = space_id
+        self._encoder: Encoder | None = None
+
+    def get(self) -> Encoder:
+        """The encoder, loaded.
+
+        Raises:
+            SpaceMismatchError: where this worker's model is of another space than the run's.
+        """
+        if self._encoder is None:
+            with metrics.timed("model_load"):
+                model = resolve(self._config)
+                if model.space.id != self._space_id:
+                    raise SpaceMismatchError(
+                        f"this worker's {self._config.model} is of space {model.space.id}, the run's is {self._space_id}",
+                        "give workers the same model files as the machine that starts the run",
+                    )
+                self._encoder = model.load()
+        return self._encoder
+
+
+class TableModelHandler(ModelHandler[pa.Table, EmbeddedBatch, LazyEncoder]):  # type: ignore[misc]
+    """RunInference over tables: one table is one unit, one model a worker, the accelerator of the configuration.
+
+    Args:
+        config: which model, on which device; `accelerator` becomes Beam's resource hint.
+        space_id: what the model's space must be on each worker.
+    """
+
+    def __init__(self, config: EncoderConfig, space_id: str) -> None:
+        super().__init__()
+        self._config = config
+        self._space_id = space_id
+
+    def load_model(self) -> LazyEncoder:
+        return LazyEncoder(self._config, self._space_id)
+
+    def run_inference(
+        self, batch: Sequence[pa.Table], model: LazyEncoder, inference_args: dict[str, Any] | None = None
+    ) -> Iterator[EmbeddedBatch]:
+        for chunks in batch:
+            encoder = model.get()
+            with metrics.timed("embed"):
+                embedded = embed_table(chunks, encoder)
+            metrics.count("chunks_embedded", len(embedded.rows))
+            metrics.count("tokens_embedded", sum(embedded.rows.column("tokens").to_pylist()))
+            metrics.count("tokens_padded", embedded.tokens_padded)
+            yield embedded
+
+    def batch_elements_kwargs(self) -> Mapping[str, Any]:
+        return {"min_batch_size": 1, "max_batch_size": 1}
+
+    def get_resource_hints(self) -> dict[str, Any]:
+        return {"accelerator": self._config.accelerator} if self._config.accelerator else {}
+
+    def share_model_across_processes(self) -> bool:
+        return True
+
+    def get_metrics_namespace(self) -> str:
+        return metrics.NAMESPACE

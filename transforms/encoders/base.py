@@ -1,0 +1,69 @@
+"""What an encoder is, and what is known of a model before its weights are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.config import Encoder as EncoderConfig
+from schemas.identity import Space
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+class Encoded(NamedTuple):
+    """Texts as vectors, in the order of the texts.
+
+    Attributes:
+        vectors: float32[n, dimensions]
+        tokens: int64[n], tokens that went through the model for each text, special tokens and prompt included
+        tokens_dropped: int64[n], tokens over the length limit
+        tokens_padded: padding tokens that went through the model for all texts together
+    """
+
+    vectors: NDArray[np.float32]
+    tokens: NDArray[np.int64]
+    tokens_dropped: NDArray[np.int64]
+    tokens_padded: int
+
+
+class Encoder(Protocol):
+    """A model, loaded and ready. One lives in each worker process."""
+
+    def encode(self, texts: Sequence[str], *, query: bool = False) -> Encoded:
+        """Embeds texts; `query` takes the prompt for queries instead of the one for items.
+
+        Raises:
+            Exception: whatever the model raises; the caller tries smaller tables, then item by item.
+        """
+        ...
+
+    def runtime(self) -> dict[str, str]:
+        """Engine, device, precision and library versions, recorded beside the space."""
+        ...
+
+
+class TextModel(Protocol):
+    """A model before it is loaded: cheap to make, sent to workers in the pipeline's graph."""
+
+    @property
+    def config(self) -> EncoderConfig: ...
+
+    @property
+    def space(self) -> Space: ...
+
+    def tokenizer(self) -> Tokenizer:
+        """The model's own tokenizer, with neither truncation nor padding."""
+        ...
+
+    def load(self) -> Encoder:
+        """Loads the weights.
+
+        Raises:
+            EncoderError: where they can't be loaded.
+        """
+        ...

@@ -1,0 +1,157 @@
+"""Parquet: only the columns that are needed, one row group at a time, in flat memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.config import Corpus
+from transforms.read import streams
+from transforms.read.batches import Batch, BatchBuilder
+from transforms.read.items import BadUtf8, ItemChecker, RejectedItemError
+from transforms.read.listing import SourceFile
+
+ROWS_AT_ONCE = 1024
+
+
+def read(
+    raw: streams.RawStream, file: SourceFile, start: int, end: int, corpus: Corpus, builder: BatchBuilder
+) -> Iterator[Batch]:
+    """Reads row groups [start, end) of a file; 0 and 0 for all.
+
+    Raises:
+        streams.FileRejectedError: `EmptyFile`, `WrongSchema` where a column that the configuration needs is missing or
+            of another type, or `DamagedFile` after the items before the damage.
+    """
+    check = ItemChecker(corpus)
+    row = 0
+    with streams.seekable(raw, file) as source:
+        if not source.seek(0, 2):
+            raise streams.FileRejectedError("EmptyFile", "The file holds 0 bytes")
+        source.seek(0)
+        try:
+            with damaged(raw):
+                parquet = open_file(source)
+                columns = _needed_columns(parquet.schema_arrow, corpus)
+                groups = range(start, end or parquet.num_row_groups)
+                row = sum(parquet.metadata.row_group(group).num_rows for group in range(groups.start))
+            for record in _records(raw, parquet, groups, columns):
+                row += 1
+                place = f"row {row}"
+                try:
+                    item_id, content, metadata = check(record)
+                except RejectedItemError as error:
+                    full = builder.reject(error.item_id, place, error.error, error.reason)
+                else:
+                    full = builder.add(item_id, place, content, metadata)
+                if full:
+                    yield builder.take()
+        except streams.FileRejectedError as error:
+            raise error.after(f"row {row}" if row else "") from error
+
+
+def open_file(source: BinaryIO | streams.RawStream) -> pq.ParquetFile:
+    """A Parquet file that is read page by page, not a whole column at once."""
+    return pq.ParquetFile(source, pre_buffer=False, buffer_size=streams.BLOCK_BYTES)
+
+
+def group_ranges(raw: streams.RawStream, step: int) -> list[tuple[int, int]]:
+    """Ranges of row groups of at least `step` bytes as stored, but for the last. Reads the footer only.
+
+    Raises:
+        streams.FileRejectedError: `DamagedFile`.
+    """
+    with damaged(raw):
+        metadata = open_file(raw).metadata
+        ranges: list[tuple[int, int]] = []
+        begin = size = 0
+        for group in range(metadata.num_row_groups):
+            stored = metadata.row_group(group)
+            size += sum(stored.column(column).total_compressed_size for column in range(stored.num_columns))
+            if size >= step or group == metadata.num_row_groups - 1:
+                ranges.append((begin, group + 1))
+                begin, size = group + 1, 0
+        return ranges
+
+
+@contextmanager
+def damaged(raw: streams.RawStream) -> Iterator[None]:
+    """Turns pyarrow's complaints about a file's content into `DamagedFile`; trouble of the storage stays what it is."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as error:
+        if raw.failure is not None:
+            raise raw.failure from error
+        raise streams.FileRejectedError("DamagedFile", f"The file is no whole Parquet file: {error}") from error
+
+
+def _records(
+    raw: streams.RawStream, parquet: pq.ParquetFile, groups: range, columns: list[str]
+) -> Iterator[dict[str, Any]]:
+    for group in groups:
+        with damaged(raw):
+            batches = parquet.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=columns, use_threads=False)
+        while True:
+            with damaged(raw):
+                batch = next(batches, None)
+            if batch is None:
+                break
+            values = [_values(column) for column in batch.columns]
+            for row in zip(*values, strict=True):
+                yield dict(zip(batch.schema.names, row, strict=True))
+
+
+def _values(column: pa.Array) -> list[Any]:
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    try:
+        return column.to_pylist()  # type: ignore[no-any-return]
+    except UnicodeDecodeError:
+        return [_decoded(value) for value in column.cast(pa.large_binary()).to_pylist()]
+
+
+def _decoded(value: bytes | None) -> str | BadUtf8 | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError as error:
+        return BadUtf8(value or b"", error.start)
+
+
+def _needed_columns(schema: pa.Schema, corpus: Corpus) -> list[str]:
+    """The file's columns that the configuration names; a metadata column may be missing and is null then."""
+    wanted = {corpus.id: "string or integer", **{name: "string" for name in corpus.content}}
+    for name, field in corpus.metadata.items():
+        wanted.setdefault(name, field.type)
+    columns = []
+    for name, kind in wanted.items():
+        positions = schema.get_all_field_indices(name)
+        if not positions and name in corpus.metadata and name != corpus.id and name not in corpus.content:
+            continue
+        if len(positions) != 1 or not _fits(schema.field(positions[0]).type, kind):
+            has = ", ".join(f"{field.name} {field.type}" for field in schema)
+            column = "missing" if not positions else "there twice" if len(positions) > 1 else "of another type"
+            raise streams.FileRejectedError(
+                "WrongSchema", f"Column {name!r} ({kind}) is wanted and is {column}; the file has {has}"
+            )
+        columns.append(name)
+    return columns
+
+
+def _fits(kind: pa.DataType, wanted: str) -> bool:
+    types = pa.types
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    if types.is_null(kind):
+        return True
+    if wanted == "bool":
+        return bool(types.is_boolean(kind))
+    text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+    if wanted == "string":
+        return bool(text)
+    if wanted == "string or integer":
+        return bool(text or types.is_integer(kind))
+    return bool(types.is_integer(kind) or types.is_floating(kind))  # each value is checked

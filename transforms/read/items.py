@@ -1,0 +1,251 @@
+"""From a record (a dict) to an item: its id, its text and its typed metadata, or the one reason why it is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from schemas.config import Corpus, MetadataField
+
+MAX_REASON_CHARS = 200
+INT64 = range(-(1 << 63), 1 << 63)
+EXACT_FLOAT = 1 << 53
+_MISSING = object()
+_TRUE_FALSE = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+class BadUtf8:
+    """Stands in a record for a text value that is no UTF-8; `offset` counts bytes within the value."""
+
+    def __init__(self, data: bytes, offset: int) -> None:
+        self.data = data
+        self.offset = offset
+
+
+class RejectedItemError(Exception):
+    """A record is no item. Args: error (CamelCase, countable), reason (a sentence), item_id where it is known."""
+
+    def __init__(self, error: str, reason: str, item_id: str | None = None) -> None:
+        super().__init__(error, reason, item_id)
+        self.error = error
+        self.reason = reason
+        self.item_id = item_id
+
+
+def shown(value: object, chars: int = 60) -> str:
+    """A value as it appears in a reason: its beginning, printable.
+
+    >>> shown("a" * 100, 5)
+    "'aaaaa'..."
+    """
+    if isinstance(value, str):
+        return f"{value[:chars]!a}..." if len(value) > chars else ascii(value)
+    text = ascii(value)
+    return text if len(text) <= chars else f"{text[:chars]}..."
+
+
+def check_text(text: str, name: str, item_id: str | None) -> None:
+    """Refuses what no database takes as text.
+
+    Raises:
+        RejectedItemError: `NulByte` or `InvalidUtf8` (a lone surrogate), with the offset in characters.
+    """
+    if "\x00" in text:
+        raise RejectedItemError("NulByte", f"{name} has a NUL character at offset {text.index(chr(0))}", item_id)
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise RejectedItemError(
+                "InvalidUtf8",
+                f"{name} has a lone surrogate U+{ord(text[error.start]):04X} at character {error.start}",
+                item_id,
+            ) from error
+
+
+class ItemChecker:
+    """Turns records into items as the configuration of a corpus asks.
+
+    Args:
+        corpus: which fields are id, content and metadata.
+        text_values: all values are strings, as in CSV: numbers and truth values are parsed, "" is null.
+    """
+
+    def __init__(self, corpus: Corpus, *, text_values: bool = False) -> None:
+        self._id = corpus.id
+        self._content = tuple(corpus.content)
+        convert = _from_text if text_values else _typed
+        self._metadata = tuple((name, convert(name, field)) for name, field in corpus.metadata.items())
+
+    def __call__(self, record: Mapping[str, Any]) -> tuple[str, str, tuple[Any, ...]]:
+        """Gives (item_id, content, metadata values in the order of the configuration).
+
+        Raises:
+            RejectedItemError: where the record is no item.
+        """
+        value = record.get(self._id, _MISSING)
+        item_id = value if type(value) is str and value and "\x00" not in value else _checked_id(self._id, value)
+        if not item_id.isascii():
+            check_text(item_id, f"The id field {self._id!r}", None)
+        texts: list[str] = []
+        for name in self._content:
+            text = record.get(name, _MISSING)
+            if type(text) is not str:
+                text = _checked_text(name, text, item_id)
+            if text and not text.isspace():
+                texts.append(text)
+        if not texts:
+            raise RejectedItemError("EmptyText", f"{_fields(self._content)} empty or whitespace", item_id)
+        content = texts[0] if len(texts) == 1 else "\n\n".join(texts)
+        if "\x00" in content or not content.isascii():
+            for name in self._content:
+                check_text(record[name] or "", f"The field {name!r}", item_id)
+        if not self._metadata:
+            return item_id, content, ()
+        return item_id, content, tuple(convert(record.get(name), item_id) for name, convert in self._metadata)
+
+
+def known_id(record: Mapping[str, Any], field: str) -> str | None:
+    """The id of a broken record, where it can be told."""
+    try:
+        value = record.get(field, _MISSING)
+        item_id = _checked_id(field, value)
+        check_text(item_id, field, None)
+    except RejectedItemError:
+        return None
+    return item_id
+
+
+def _fields(names: tuple[str, ...]) -> str:
+    return f"The field {names[0]!r} is" if len(names) == 1 else f"The fields {', '.join(map(repr, names))} are all"
+
+
+def _checked_id(name: str, value: object) -> str:
+    if value is _MISSING:
+        raise RejectedItemError("MissingField", f"There is no field {name!r}, which is corpus.id")
+    if value is None or value == "":
+        raise RejectedItemError("EmptyId", f"The id field {name!r} is {'null' if value is None else 'empty'}")
+    if isinstance(value, BadUtf8):
+        raise RejectedItemError("InvalidUtf8", _bad_utf8(f"The id field {name!r}", value))
+    if type(value) is int:
+        return str(value)
+    if not isinstance(value, str):
+        raise RejectedItemError(
+            "WrongType", f"The id field {name!r} is {_kind(value)}, not a string or a whole number: {shown(value)}"
+        )
+    check_text(value, f"The id field {name!r}", None)
+    return value
+
+
+def _checked_text(name: str, value: object, item_id: str) -> str:
+    if value is None:
+        return ""
+    if value is _MISSING:
+        raise RejectedItemError("MissingField", f"There is no field {name!r}, which corpus.content names", item_id)
+    if isinstance(value, BadUtf8):
+        raise RejectedItemError("InvalidUtf8", _bad_utf8(f"The field {name!r}", value), item_id)
+    raise RejectedItemError(
+        "WrongType", f"The content field {name!r} is {_kind(value)}, not a string: {shown(value)}", item_id
+    )
+
+
+def _bad_utf8(what: str, value: BadUtf8) -> str:
+    return f"{what} is no UTF-8 at byte {value.offset}: 0x{value.data[value.offset]:02x}"
+
+
+def _kind(value: object) -> str:
+    names = {bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object", bytes: "bytes"}
+    return names.get(type(value), type(value).__name__)
+
+
+Convert = Callable[[Any, str], Any]
+
+
+def _typed(name: str, field: MetadataField) -> Convert:
+    """A function that checks a typed value (JSON, Parquet) and gives it as the column's type."""
+
+    def string(value: Any, item_id: str) -> str | None:
+        if type(value) is not str:
+            if value is None:
+                return None
+            raise _unfit(name, field, value, item_id)
+        if not value.isascii() or len(value) > field.max_bytes or "\x00" in value:
+            _check_string(name, field, value, item_id)
+        return value
+
+    def whole_number(value: Any, item_id: str) -> int | None:
+        if type(value) is float and value.is_integer() and abs(value) <= EXACT_FLOAT:
+            return int(value)  # writers of tables without nullable integers store them so
+        if value is None or (type(value) is int and value in INT64):
+            return value  # type: ignore[no-any-return]
+        raise _unfit(name, field, value, item_id)
+
+    def number(value: Any, item_id: str) -> float | None:
+        if type(value) is float and abs(value) < float("inf"):  # false for NaN
+            return value
+        if value is None:
+            return None
+        if type(value) is int and value in INT64:
+            return float(value)
+        raise _unfit(name, field, value, item_id)
+
+    def truth(value: Any, item_id: str) -> bool | None:
+        if value is None or type(value) is bool:
+            return value
+        raise _unfit(name, field, value, item_id)
+
+    return {"string": string, "int": whole_number, "float": number, "bool": truth}[field.type]
+
+
+def _from_text(name: str, field: MetadataField) -> Convert:
+    """A function that parses a value of a CSV file; "" is null but for strings."""
+    typed = _typed(name, field)
+    if field.type == "string":
+        return typed
+
+    def parsed(value: Any, item_id: str) -> Any:
+        if not isinstance(value, str):
+            return typed(value, item_id)
+        text = value.strip()
+        if not text:
+            return None
+        try:
+            return typed(_parse(text, field.type), item_id)
+        except ValueError as error:
+            raise _unfit(name, field, value, item_id) from error
+
+    return parsed
+
+
+def _parse(text: str, kind: str) -> int | float | bool:
+    if "_" in text:  # Python's own grouping, in no CSV
+        raise ValueError(text)
+    if kind == "int":
+        return int(text)
+    if kind == "float":
+        return float(text)
+    if text.lower() not in _TRUE_FALSE:
+        raise ValueError(text)
+    return _TRUE_FALSE[text.lower()]
+
+
+def _check_string(name: str, field: MetadataField, value: str, item_id: str) -> None:
+    try:
+        check_text(value, f"The metadata field {name!r}", item_id)
+    except RejectedItemError as error:
+        raise RejectedItemError("MetadataType", error.reason, item_id) from error
+    size = len(value.encode())
+    if size > field.max_bytes:
+        raise RejectedItemError(
+            "MetadataTooLong",
+            f"The metadata field {name!r} has {size} bytes, over its max_bytes {field.max_bytes}: {shown(value, 40)}",
+            item_id,
+        )
+
+
+def _unfit(name: str, field: MetadataField, value: object, item_id: str) -> RejectedItemError:
+    if isinstance(value, BadUtf8):
+        return RejectedItemError("MetadataType", _bad_utf8(f"The metadata field {name!r}", value), item_id)
+    return RejectedItemError(
+        "MetadataType", f"The metadata field {name!r} does not fit its type {field.type}: {shown(value)}", item_id
+    )

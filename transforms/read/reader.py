@@ -1,0 +1,94 @@
+"""A shard to batches, whatever its format; and the first records of a file for `vecbeam init`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, Protocol
+
+import orjson
+
+from schemas.config import Corpus
+from transforms.read import streams
+from transforms.read.batches import Batch, BatchBuilder
+from transforms.read.formats import delimited, documents, jsonl, parquet
+from transforms.read.listing import RECORD_FORMATS, SourceFile
+from transforms.read.shards import Shard
+
+CONTAINER_ERRORS = frozenset({"DamagedFile", "WrongSchema", "UnreadableFile", "TooLarge"})
+"""Rejects that hide an unknown number of items: what was in there before must not be taken for deleted."""
+
+
+class _Read(Protocol):
+    def __call__(
+        self, raw: streams.RawStream, file: SourceFile, start: int, end: int, corpus: Corpus, builder: BatchBuilder
+    ) -> Iterator[Batch]: ...
+
+
+_READ: dict[str, _Read] = {"jsonl": jsonl.read, "csv": delimited.read, "parquet": parquet.read}
+
+
+def read_shard(
+    shard: Shard, corpus: Corpus, *, batch_rows: int, batch_bytes: int = 8 << 20
+) -> Iterator[Batch]:
+    """Reads a shard as batches, in flat memory; each is yielded as soon as it is full.
+
+    A batch ends at `batch_rows` items, at `batch_rows` rejects, or at `batch_bytes` of content (UTF-8), so that its
+    borders follow from the corpus and the configuration alone. A shard without any record or reject has none.
+
+    Raises:
+        CorpusError: where the storage fails in the middle; what can't be parsed or opened is a reject.
+        ConfigurationError: where a library of the extra `documents` is needed and not installed.
+    """
+    builder = BatchBuilder(shard.name, corpus, batch_rows, batch_bytes)
+    for file in shard.files:
+        yield from _read_file(file, shard, corpus, builder)
+    yield from builder.rest()
+
+
+def _read_file(file: SourceFile, shard: Shard, corpus: Corpus, builder: BatchBuilder) -> Iterator[Batch]:
+    read = _READ.get(file.format, documents.read)
+    builder.open_file(file.shown, lambda: 0)
+    try:
+        with streams.RawStream(file) as raw:
+            builder.open_file(file.shown, lambda: raw.bytes_read)
+            yield from read(raw, file, shard.start, shard.end, corpus, builder)
+    except streams.FileRejectedError as error:
+        item_id = None if file.format in RECORD_FORMATS else documents.path_id(file)
+        if builder.reject(item_id, error.place, error.error, error.reason):
+            yield builder.take()
+
+
+def first_records(file: SourceFile, limit: int) -> list[dict[str, Any]]:
+    """The first records of a JSONL, CSV or Parquet file as they are; fewer, or none, where it can't be read."""
+    found: list[dict[str, Any]] = []
+    try:
+        with streams.RawStream(file) as raw:
+            for record in _raw_records(raw, file):
+                found.append(record)
+                if len(found) >= limit:
+                    break
+    except streams.FileRejectedError:
+        pass  # what came before is what there is
+    return found
+
+
+def _raw_records(raw: streams.RawStream, file: SourceFile) -> Iterator[dict[str, Any]]:
+    if file.format == "jsonl":
+        for _, line in jsonl.range_lines(raw, file, 0, 0):
+            try:
+                record = orjson.loads(line or b"")
+            except orjson.JSONDecodeError:
+                continue
+            if isinstance(record, dict):
+                yield record
+    elif file.format == "csv":
+        found = delimited.records(streams.lines(streams.blocks(raw, file), 0, None), file.delimiter)
+        _, _, header = next(found, (0, 0, None))
+        for _, _, fields in found:
+            if isinstance(header, list) and isinstance(fields, list):
+                yield dict(zip(header, fields, strict=False))
+    elif file.format == "parquet":
+        with streams.seekable(raw, file) as source, parquet.damaged(raw):
+            for batch in islice(parquet.open_file(source).iter_batches(64), 64):
+                yield from batch.to_pylist()

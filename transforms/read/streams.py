@@ -1,0 +1,288 @@
+"""Bytes of a file, decompressed as they stream by, and lines of them. Memory is bounded whatever the file holds."""
+
+from __future__ import annotations
+
+import bz2
+import importlib
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any, BinaryIO
+
+from schemas.errors import ConfigurationError, CorpusError
+from transforms import filesystem
+from transforms.read.listing import SourceFile
+
+BLOCK_BYTES = 1 << 20
+MAX_RECORD_BYTES = 64 << 20
+"""A line, a CSV record or a text file longer than this is rejected, so that one of them can't fill the memory."""
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class FileRejectedError(Exception):
+    """A whole file, or the rest of it, can't be read; becomes one reject.
+
+    Args:
+        error: CamelCase and countable.
+        reason: a sentence.
+        place: after which place of the file the rest is lost; "" for all of it.
+    """
+
+    def __init__(self, error: str, reason: str, place: str = "") -> None:
+        super().__init__(error, reason, place)
+        self.error = error
+        self.reason = reason
+        self.place = place
+
+    def after(self, place: str) -> FileRejectedError:
+        """The same, met after a place."""
+        return FileRejectedError(self.error, self.reason, place)
+
+
+def import_for_documents(name: str) -> ModuleType:
+    """Imports a library of the extra `documents` when it is first used.
+
+    Raises:
+        ConfigurationError: where it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ConfigurationError(
+            f"corpus.paths: {name} is needed to read these files and can't be imported: {error}",
+            "pip install vecbeam[documents]",
+        ) from error
+
+
+class RawStream:
+    """A file as it lies in storage, which counts what is read and tells its own failures from damaged content.
+
+    Raises:
+        FileRejectedError: `UnreadableFile` where it is not there or may not be read.
+        CorpusError: any other failure of the storage; the run ends, and the same command takes it up again.
+    """
+
+    def __init__(self, file: SourceFile) -> None:
+        self._file = file
+        self.bytes_read = 0
+        self.failure: Exception | None = None
+        self._stream: BinaryIO = self._guarded(lambda: filesystem.open_binary(file.uri))
+
+    def read(self, size: int = -1) -> bytes:
+        data: bytes = self._guarded(lambda: self._stream.read(size))
+        self.bytes_read += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._guarded(lambda: self._stream.seek(offset, whence))
+        return self.tell()
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def blocks(self, size: int = BLOCK_BYTES, end: int | None = None) -> Iterator[bytes]:
+        """Blocks from here on; past `end`, small ones, as only the rest of a line is wanted."""
+        position = self.tell() if end is not None else 0
+        while block := self.read(size if end is None or position + size <= end else max(end - position, 64 << 10)):
+            position += len(block)
+            yield block
+
+    def close(self) -> None:
+        self._stream.close()
+
+    @property
+    def closed(self) -> bool:
+        return self._stream.closed
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return False
+
+    def __enter__(self) -> RawStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _guarded(self, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except Exception as error:
+            self.failure = _translated(self._file, error)
+            raise self.failure from error
+
+
+def _translated(file: SourceFile, error: Exception) -> Exception:
+    code = getattr(error, "code", None) or getattr(error, "status_code", None)
+    gone = isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError))
+    # Beam's S3 client reports a missing object as a bare OSError.
+    if gone or code in (401, 403, 404) or (isinstance(error, OSError) and "Not found" in str(error)):
+        return FileRejectedError("UnreadableFile", f"The file can't be opened: {error}")
+    return CorpusError(
+        f"reading {file.shown} failed: {error}", "run the same command again; what is done so far is kept"
+    )
+
+
+def blocks(raw: RawStream, file: SourceFile) -> Iterator[bytes]:
+    """The content of a file from where `raw` stands, decompressed, in blocks of at most some MiB.
+
+    Raises:
+        FileRejectedError: `DamagedFile` where the compressed data is corrupt or ends early; what came before was yielded.
+    """
+    if not file.compression:
+        yield from raw.blocks()
+        return
+    start = {"gzip": _start_gzip, "bzip2": _start_bzip2, "zstd": _start_zstd}[file.compression]
+    decompress, damages = start()
+    try:
+        for compressed in raw.blocks(16 << 10):
+            yield from decompress(compressed)
+        yield from decompress(b"")
+    except damages as error:
+        raise FileRejectedError(
+            "DamagedFile", f"The {file.compression} data is corrupt or ends early: {error or 'unexpected end'}"
+        ) from error
+
+
+Decompress = Callable[[bytes], Iterator[bytes]]
+"""Takes compressed bytes and yields what they hold; b"" is the end, which raises EOFError inside a stream."""
+
+
+def _start_gzip() -> tuple[Decompress, tuple[type[Exception], ...]]:
+    state: dict[str, Any] = {"member": None}
+
+    def decompress(data: bytes) -> Iterator[bytes]:
+        if not data and state["member"] is not None:
+            raise EOFError
+        output = b""
+        while data or len(output) == BLOCK_BYTES:  # a full output may leave more inside
+            if state["member"] is None:
+                data = data.lstrip(b"\0") if state.get("any") else data  # tape blocks are padded with zeros
+                if not data:
+                    return
+                state.update(member=zlib.decompressobj(wbits=31), any=True)
+            member = state["member"]
+            output = member.decompress(data, BLOCK_BYTES)
+            if output:
+                yield output
+            if member.eof:
+                data, state["member"], output = member.unused_data, None, b""
+            else:
+                data = member.unconsumed_tail
+
+    return decompress, (zlib.error, EOFError)
+
+
+def _start_bzip2() -> tuple[Decompress, tuple[type[Exception], ...]]:
+    state: dict[str, Any] = {"member": None}
+
+    def decompress(data: bytes) -> Iterator[bytes]:
+        if not data and state["member"] is not None:
+            raise EOFError
+        while data:
+            member = state["member"] = state["member"] or bz2.BZ2Decompressor()
+            output = member.decompress(data, BLOCK_BYTES)
+            while output:
+                yield output
+                output = b"" if member.eof or member.needs_input else member.decompress(b"", BLOCK_BYTES)
+            data = b""
+            if member.eof:
+                data, state["member"] = member.unused_data, None
+
+    return decompress, (OSError, ValueError, EOFError)
+
+
+def _start_zstd() -> tuple[Decompress, tuple[type[Exception], ...]]:
+    zstandard = import_for_documents("zstandard")
+    state: dict[str, Any] = {"frame": None}
+
+    def decompress(data: bytes) -> Iterator[bytes]:
+        if not data and state["frame"] is not None:
+            raise EOFError
+        while data:
+            frame = state["frame"] = state["frame"] or zstandard.ZstdDecompressor().decompressobj()
+            output = frame.decompress(data)
+            if output:
+                yield output
+            data = b""
+            if frame.eof:
+                data, state["frame"] = frame.unused_data, None
+
+    return decompress, (zstandard.ZstdError, EOFError)
+
+
+def lines(content: Iterator[bytes], offset: int, end: int | None) -> Iterator[tuple[int, bytes | None]]:
+    r"""Lines of blocks as (byte offset, line without its \n); None in place of one longer than MAX_RECORD_BYTES.
+
+    Args:
+        content: blocks of bytes, the first of which stands at `offset`.
+        offset: of the first line; a byte order mark at 0 is left out.
+        end: lines that start at or after it are not yielded; None for all.
+    """
+    pending: list[bytes] = []
+    pending_bytes = 0
+    for block in content:
+        first, newline, rest = block.partition(b"\n")
+        pending_bytes += len(first)
+        if pending_bytes <= MAX_RECORD_BYTES:
+            pending.append(first)
+        else:
+            pending.clear()
+        if not newline:
+            continue
+        complete = rest.split(b"\n")
+        tail = complete.pop()
+        if end is not None and offset >= end:
+            return
+        yield _line(offset, pending, pending_bytes)
+        offset += pending_bytes + 1
+        for line in complete:
+            if end is not None and offset >= end:
+                return
+            yield offset, line
+            offset += len(line) + 1
+        pending, pending_bytes = [tail], len(tail)
+        if end is not None and offset >= end:
+            return
+    if pending_bytes and (end is None or offset < end):
+        yield _line(offset, pending, pending_bytes)
+
+
+def _line(offset: int, pending: list[bytes], size: int) -> tuple[int, bytes | None]:
+    if size > MAX_RECORD_BYTES:
+        return offset, None
+    line = b"".join(pending)
+    return offset, line.removeprefix(BYTE_ORDER_MARK) if offset == 0 else line
+
+
+def whole(raw: RawStream, file: SourceFile, limit: int) -> bytes:
+    """The whole decompressed content of a small file.
+
+    Raises:
+        FileRejectedError: `DamagedFile`, or `TooLarge` over `limit` bytes.
+    """
+    parts: list[bytes] = []
+    size = 0
+    for block in blocks(raw, file):
+        size += len(block)
+        if size > limit:
+            raise FileRejectedError("TooLarge", f"The file holds more than {limit >> 20} MiB")
+        parts.append(block)
+    return b"".join(parts)
+
+
+def seekable(raw: RawStream, file: SourceFile) -> BinaryIO | RawStream:
+    """The stream itself, or a temporary file with its decompressed content, for formats that are read from the end."""
+    if not file.compression:
+        return raw
+    unpacked = tempfile.TemporaryFile()  # noqa: SIM115  the caller closes it
+    for block in blocks(raw, file):
+        unpacked.write(block)
+    unpacked.seek(0)
+    return unpacked  # type: ignore[return-value]
