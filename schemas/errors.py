@@ -15,6 +15,7 @@ VecbeamError             exit code 1
 from __future__ import annotations
 
 import re
+from typing import Any
 
 
 class VecbeamError(Exception):
@@ -26,6 +27,8 @@ class VecbeamError(Exception):
     """
 
     exit_code = 1
+    report: Any = None
+    """The report of the run that it ended, where there is one."""
 
     def __init__(self, message: str, remedy: str = "") -> None:
         self.message = " ".join(message.split())

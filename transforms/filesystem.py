@@ -209,6 +209,24 @@ def _write_remote(uri: str, data: bytes) -> None:
     stream.close()
 
 
+def check_writable(folder: str) -> None:
+    """Makes sure that a folder can be written; local ones are made, of object stores the bucket must answer.
+
+    Raises:
+        CheckpointError: with the reason.
+    """
+    try:
+        if is_local(folder):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, "permission denied")
+        else:
+            glob(join(folder, "*"))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"checkpoint: can't write to {folder}: {reason}", "name a folder that can be written") from error
+
+
 def delete(uris: list[str]) -> None:
     """Deletes files; one that is gone already is no error."""
     for uri in uris:
@@ -216,6 +234,13 @@ def delete(uris: list[str]) -> None:
             Path(uri).unlink(missing_ok=True)
         elif exists(uri):
             retrying("delete")(FileSystems.delete, [uri])
+
+
+def remove_empty_folders(folder: str, above: str) -> None:
+    """Removes a local folder and the ones above it, below `above`, while they are empty; object stores have none."""
+    while is_local(folder) and folder != above and Path(folder).is_dir() and not any(Path(folder).iterdir()):
+        Path(folder).rmdir()
+        folder = str(Path(folder).parent)
 
 
 def sweep_temporaries(folder: str) -> int:

@@ -1,0 +1,76 @@
+"""Runs a Beam pipeline on the configuration's runner and hands back its counters; a worker's error comes out as ours."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics import MetricsFilter
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from schemas.config import Config
+from schemas.errors import ConfigurationError, VecbeamError, from_traceback
+from transforms import metrics
+
+# `local` is Beam's in-process runner by its own name: DirectRunner would look for a Prism binary on the network first.
+RUNNERS = {
+    "local": "FnApiRunner",
+    "DirectRunner": "FnApiRunner",
+    "dataflow": "DataflowRunner",
+    "flink": "FlinkRunner",
+    "spark": "SparkRunner",
+}
+
+
+def pipeline_options(config: Config) -> PipelineOptions:
+    """Beam's options for a configuration.
+
+    Raises:
+        ConfigurationError: where `runner` has a key that Beam does not know.
+    """
+    options = PipelineOptions.from_dictionary({"runner": RUNNERS[config.runner.name], **config.runner.options})
+    known = options.get_all_options()
+    for key in config.runner.options:
+        if key not in known:
+            raise ConfigurationError(
+                f"runner.{key}: unknown to Beam", "keys beside runner.name are Beam's pipeline options; check the spelling"
+            )
+    return options
+
+
+def prepare_filesystems(config: Config) -> None:
+    """Gives Beam's filesystems the configuration's options in this process."""
+    FileSystems.set_options(pipeline_options(config))
+
+
+def run(config: Config, build: Callable[[beam.Pipeline], Any]) -> Counter[str]:
+    """Builds and runs a pipeline to its end.
+
+    Returns:
+        The pipeline's counters.
+
+    Raises:
+        VecbeamError: what a worker raised.
+    """
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    pipeline = beam.Pipeline(runner=RUNNERS[config.runner.name], options=pipeline_options(config))
+    build(pipeline)
+    try:
+        result = pipeline.run()
+        result.wait_until_finish()
+    except VecbeamError:
+        raise
+    except Exception as error:
+        ours = from_traceback(str(error))
+        if ours is not None:
+            raise ours from error
+        raise
+    counters: Counter[str] = Counter()
+    query = MetricsFilter().with_namespace(metrics.NAMESPACE)
+    for metric in result.metrics().query(query)["counters"]:
+        counters[metric.key.metric.name] += metric.result
+    return counters

@@ -1,0 +1,101 @@
+"""Progress on standard error: a line that is redrawn on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from transforms.metrics import TALLY
+
+TERMINAL_EVERY_S = 0.2
+PLAIN_EVERY_S = 10.0
+
+
+class Progress:
+    """Shows the step at hand, items done, tokens/s and time left, until it is closed.
+
+    Args:
+        quiet: shows nothing.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._console = Console(stderr=True)
+        self._quiet = quiet
+        self._step = ""
+        self._total = 0
+        self._counter = "items_done"
+        self._began = time.monotonic()
+        self._at_start: dict[str, int] = {}
+        self._end = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def step(self, name: str, *, total: int = 0, counter: str = "items_done") -> None:
+        """Begins a step; `counter` counts up to `total`, where that is known."""
+        self._step, self._total, self._counter = name, total, counter
+        self._began = time.monotonic()
+        self._at_start = TALLY.snapshot()
+        if not self._quiet and not self._console.is_terminal:
+            self._line()
+
+    def note(self, text: str) -> None:
+        """One line that stays."""
+        if not self._quiet:
+            self._console.print(text, highlight=False, soft_wrap=True)
+
+    def __enter__(self) -> Progress:
+        if not self._quiet:
+            self._thread = threading.Thread(target=self._show, name="progress", daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._end.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _show(self) -> None:
+        if self._console.is_terminal:
+            with Live(console=self._console, refresh_per_second=1 / TERMINAL_EVERY_S, transient=True) as live:
+                while not self._end.wait(TERMINAL_EVERY_S):
+                    live.update(Text(self.describe()))
+        else:
+            while not self._end.wait(PLAIN_EVERY_S):
+                self._line()
+
+    def _line(self) -> None:
+        if self._step:
+            print(self.describe(), file=sys.stderr, flush=True)
+
+    def describe(self) -> str:
+        """The state of the step as one line."""
+        seconds = max(time.monotonic() - self._began, 1e-6)
+        now = TALLY.snapshot()
+        done = now.get(self._counter, 0) - self._at_start.get(self._counter, 0)
+        if self._counter == "items_done":
+            rejected = now.get("items_rejected", 0) - self._at_start.get("items_rejected", 0)
+            done += rejected
+        parts = [self._step]
+        if self._total:
+            parts.append(f"{done:,} of {self._total:,}")
+        elif done:
+            parts.append(f"{done:,}")
+        tokens = now.get("tokens_embedded", 0) - self._at_start.get("tokens_embedded", 0)
+        if tokens:
+            parts.append(f"{tokens / seconds:,.0f} tokens/s")
+        if self._total and 0 < done < self._total:
+            parts.append(f"{_duration((self._total - done) * seconds / done)} left")
+        return "  ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,220 @@
+"""Snapshot to published collection: create, load, index, verify, gate, alias."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+
+from pipelines import beam_runner
+from pipelines.session import Phase, Session
+from schemas.collection import STATE_READY, CollectionSpec, MetadataColumn
+from schemas.config import Config
+from schemas.errors import GateError, RejectsError
+from schemas.identity import digest
+from transforms import collection as milvus
+from transforms.checkpoint import Checkpoint, Snapshot, iterate_parts
+from transforms.load import Ledger, LoadParts
+from transforms.read import CONTAINER_ERRORS
+
+
+def collection_spec(config: Config, snapshot: Snapshot, dimensions: int) -> CollectionSpec:
+    """The collection that a snapshot becomes under a configuration; its name follows from both."""
+    metadata = tuple(
+        MetadataColumn(name, field.type, field.default, field.max_bytes)
+        for name, field in config.corpus.metadata.items()
+    )
+    settings = config.collection
+    identity = [
+        snapshot.id,
+        dimensions,
+        settings.metric,
+        settings.index.type,
+        settings.index.parameters,
+        settings.id_max_bytes,
+        [(column.name, column.type, column.default, column.max_bytes) for column in metadata],
+    ]
+    return CollectionSpec(
+        name=f"{config.name}_{snapshot.space_id[:8]}_{digest(identity, 8)}",
+        alias=config.name,
+        space_id=snapshot.space_id,
+        snapshot_id=snapshot.id,
+        dimensions=dimensions,
+        metric=settings.metric,
+        index_type=settings.index.type,
+        index_parameters=settings.index.parameters,
+        search_parameters=dict(settings.search),
+        metadata=metadata,
+        id_max_bytes=settings.id_max_bytes,
+    )
+
+
+def check_milvus(config: Config) -> None:
+    """Raises CollectionError where Milvus can't be reached, or the alias' name is taken by a collection."""
+    client = milvus.connect(config.collection)
+    try:
+        milvus.check_alias_free(client, config.name)
+    finally:
+        client.close()
+
+
+def publish(session: Session, checkpoint: Checkpoint, snapshot: Snapshot, dimensions: int) -> None:
+    """Makes the collection of a snapshot and moves the alias to it. Does nothing where it is served already.
+
+    Raises:
+        GateError: where rows or recall are not right; the alias stays where it was.
+        RejectsError: where more was rejected or dropped than allowed. A first collection is published all the same;
+            a served one is not replaced.
+    """
+    config = session.config
+    spec = collection_spec(config, snapshot, dimensions)
+    session.report.collection = spec.name
+    session.report.space = snapshot.space_id
+    session.report.snapshot = snapshot.id
+    client = milvus.connect(config.collection)
+    try:
+        _Publication(session, checkpoint, snapshot, spec, client).run()
+    finally:
+        client.close()
+
+
+class _Publication:
+    def __init__(
+        self, session: Session, checkpoint: Checkpoint, snapshot: Snapshot, spec: CollectionSpec, client: Any
+    ) -> None:
+        self._session = session
+        self._config = session.config
+        self._checkpoint = checkpoint
+        self._snapshot = snapshot
+        self._spec = spec
+        self._client = client
+
+    def run(self) -> None:
+        spec, client = self._spec, self._client
+        milvus.check_free(client, spec)
+        state = milvus.state(client, spec.name)
+        if state is None:
+            with Phase(self._session, "load"):
+                milvus.create(client, self._config.collection, spec, self._session.run_id)
+            state = milvus.state(client, spec.name)
+        assert state is not None
+        ledger = Ledger(self._checkpoint, spec.name, state.load_id)
+        fresh = state.state != STATE_READY
+        if fresh:
+            self._load(ledger, self._snapshot.parts)
+            self._index()
+        check = self._check_rows()
+        if check.incomplete:
+            # Someone deleted or changed rows, or the server lost them: the checkpoint has them.
+            damaged = [self._snapshot.parts[index] for index in check.incomplete]
+            self._session.progress.note(f"{len(damaged)} parts are not whole in {spec.name}: loading them again")
+            ledger.forget(damaged)
+            self._load(ledger, damaged)
+            self._index()
+            check = self._check_rows()
+        self._gate(check.problems(), recall=fresh)
+        self._publish(ledger, fresh)
+
+    def _load(self, ledger: Ledger, parts: list[str]) -> None:
+        acknowledged = ledger.acknowledged()
+        waiting = [part for part in parts if part not in acknowledged]
+        if not waiting:
+            return
+        self._session.progress.step("load", total=self._snapshot.total("rows"), counter="chunks_loaded")
+
+        def build(pipeline: beam.Pipeline) -> None:
+            _ = (
+                pipeline
+                | "Parts" >> beam.Create(waiting)
+                | "Spread" >> beam.Reshuffle()
+                | "LoadParts" >> LoadParts(self._config.collection, self._spec, ledger)
+            )
+
+        counters = beam_runner.run(self._config, build)
+        self._session.add_counters(counters)
+        self._session.report.chunks.loaded += counters["chunks_loaded"]
+
+    def _index(self) -> None:
+        self._session.progress.step("index")
+        with Phase(self._session, "index"):
+            milvus.finish(self._client, self._config.collection, self._spec)
+
+    def _parts(self, columns: list[str]) -> Iterator[pa.Table]:
+        return iterate_parts(self._checkpoint, self._snapshot.parts, columns)
+
+    def _check_rows(self) -> milvus.RowCheck:
+        self._session.progress.step("verify")
+        with Phase(self._session, "verify"):
+            check = milvus.verify_rows(
+                self._client, self._config.collection, self._spec.name, self._parts(["id", "content_hash"])
+            )
+        verify = self._session.report.verify
+        verify.expected, verify.found = check.expected, check.found
+        verify.missing, verify.unexpected, verify.stale = check.missing, check.unexpected, check.stale
+        return check
+
+    def _gate(self, problems: list[str], *, recall: bool) -> None:
+        report = self._session.report
+        if recall and not problems:
+            with Phase(self._session, "verify"):
+                measured = milvus.measure_recall(
+                    self._client,
+                    self._config.collection,
+                    self._spec,
+                    lambda: self._parts(["id", "vector"]),
+                    self._snapshot.total("rows"),
+                    self._config.verify.sample,
+                )
+            report.verify.recall_at_10 = round(measured, 4)
+            if measured < self._config.verify.recall_at_10:
+                problems.append(
+                    f"recall@10 is {measured:.4f}, verify.recall_at_10 asks for {self._config.verify.recall_at_10}: "
+                    "raise the index's build or search parameters"
+                )
+        if problems:
+            raise GateError(
+                f"{self._spec.name} did not pass: {'; '.join(problems)}",
+                f"the alias {self._spec.alias} was not moved; mend the cause and run the same command again",
+            )
+
+    def _publish(self, ledger: Ledger, fresh: bool) -> None:
+        spec, client = self._spec, self._client
+        served = milvus.served(client, spec.alias)
+        excess = self.excess()
+        if excess and served not in (None, spec.name):
+            raise RejectsError(
+                f"{excess}; {spec.name} is whole and verified, but the alias {spec.alias} stays at {served}",
+                "mend the corpus, or raise the limit under verify, and run the same command again",
+            )
+        with Phase(self._session, "index"):
+            if fresh:
+                milvus.set_ready(client, spec.name)
+            milvus.publish(client, spec.alias, spec.name)
+            ledger.close()
+        self._session.report.verify.published = True
+        if excess:
+            raise RejectsError(
+                f"{excess}; the good rows are published as {spec.alias}",
+                "mend the corpus, or raise the limit under verify, and run the same command again",
+            )
+
+    def excess(self) -> str:
+        """What was rejected or dropped over the limits, or ""."""
+        limits, snapshot = self._config.verify, self._snapshot
+        errors = snapshot.errors()
+        hidden = sorted(CONTAINER_ERRORS & set(errors))
+        if hidden and limits.max_rejected < 1:
+            return f"files could not be read to their end ({', '.join(hidden)}), so nobody knows how many items they hold"
+        # What `on_duplicate` left out was asked for.
+        rejected = sum(count for error, count in errors.items() if error != "DuplicateId")
+        read = snapshot.total("items_read")
+        if read and rejected / read > limits.max_rejected:
+            return f"{rejected} of {read} items were rejected, verify.max_rejected allows {limits.max_rejected:.2%}"
+        dropped = snapshot.total("tokens_dropped")
+        tokens = snapshot.total("tokens") + dropped
+        if tokens and dropped / tokens > limits.max_dropped_tokens:
+            allowed = f"verify.max_dropped_tokens allows {limits.max_dropped_tokens:.2%}"
+            return f"{dropped} of {tokens} tokens were dropped, {allowed}"
+        return ""

@@ -1,0 +1,119 @@
+"""What every run has: an id, a report, progress, and an end that is written down."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from importlib import metadata
+
+import psutil
+
+from schemas.config import Config
+from schemas.errors import VecbeamError
+from schemas.report import Report
+from transforms import filesystem
+from pipelines.progress import Progress
+
+_PACKAGES = (
+    "vecbeam",
+    "apache-beam",
+    "milvus-lite",
+    "numpy",
+    "pyarrow",
+    "pymilvus",
+    "semantic-text-splitter",
+    "sentence-transformers",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
+
+
+class Session:
+    """A run of one command over one configuration.
+
+    Attributes:
+        report: filled in on the way, written at the end.
+        progress: where the step at hand is shown.
+    """
+
+    def __init__(self, command: str, config: Config, progress: Progress) -> None:
+        self.config = config
+        self.progress = progress
+        self.run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{command}-{os.getpid()}"
+        self.report = Report(run_id=self.run_id, command=command, name=config.name, alias=config.name)
+        self.report.versions = {"python": sys.version.split()[0], **_versions()}
+        self._counters: Counter[str] = Counter()
+        self._phases: Counter[str] = Counter()
+
+    @property
+    def root(self) -> str:
+        """The folder of this corpus in the checkpoint."""
+        return filesystem.join(self.config.checkpoint, self.config.name)
+
+    def uri(self, name: str) -> str:
+        """A file of this run."""
+        return filesystem.join(self.root, "runs", self.run_id, name)
+
+    def add_counters(self, counters: Counter[str]) -> None:
+        """Takes in the counters of a pipeline."""
+        self._counters.update(counters)
+
+    def add_seconds(self, step: str, seconds: float) -> None:
+        """Takes in wall time that this process spent on a step itself."""
+        self._phases[step] += seconds
+
+    def counter(self, name: str) -> int:
+        return self._counters[name]
+
+    def finish(self, error: VecbeamError | None = None) -> Report:
+        """Completes the report and writes it, where the checkpoint can be written.
+
+        A run that fails before its first write leaves no report behind.
+        """
+        report = self.report
+        # The process began before this module was imported: imports are part of what a user waits for.
+        report.seconds.total = round(time.time() - psutil.Process().create_time(), 3)
+        for step in ("survey", "read", "chunk", "embed", "checkpoint", "load", "index", "verify"):
+            spent = self._phases[step] + self._counters[f"{step}_us"] / 1e6
+            setattr(report.seconds, step, round(spent, 3))
+        report.seconds.startup = round(self._phases["startup"] + self._counters["model_load_us"] / 1e6, 3)
+        report.retries = self._counters["retries"]
+        report.peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        if error is not None:
+            report.error = str(error)
+            report.exit_code = error.exit_code
+        if error is None or filesystem.exists(self.root) or filesystem.exists(self.uri("batches.parquet")):
+            data = json.dumps(report.as_json(), indent=2).encode()
+            filesystem.write_atomic(self.uri("report.json"), data)
+        return report
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+class Phase:
+    """Times a block of this process: `with Phase(session, "index"): ...`."""
+
+    def __init__(self, session: Session, step: str) -> None:
+        self._session = session
+        self._step = step
+        self._start = 0.0
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._session.add_seconds(self._step, time.perf_counter() - self._start)

@@ -1,0 +1,105 @@
+"""The report that each run leaves in the checkpoint and prints with --json."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+
+class Items(BaseModel):
+    """Items of the corpus: read = new + changed + unchanged + rejected."""
+
+    read: int = 0
+    new: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    deleted: int = 0
+    rejected: int = 0
+
+
+class Chunks(BaseModel):
+    """Rows: embedded by this run, reused from the checkpoint, loaded into the collection by this run."""
+
+    embedded: int = 0
+    reused: int = 0
+    loaded: int = 0
+    deleted: int = 0
+
+
+class Tokens(BaseModel):
+    """Tokens that went through the model, padding beside them, and tokens over the limit (of the whole corpus)."""
+
+    embedded: int = 0
+    padded: int = 0
+    dropped: int = 0
+
+
+class Bytes(BaseModel):
+    read: int = 0
+    checkpoint: int = 0
+
+
+class Seconds(BaseModel):
+    """Wall seconds by step. `total` is the whole process; `startup` is imports, preflight and model load."""
+
+    total: float = 0.0
+    startup: float = 0.0
+    survey: float = 0.0
+    read: float = 0.0
+    chunk: float = 0.0
+    embed: float = 0.0
+    checkpoint: float = 0.0
+    load: float = 0.0
+    index: float = 0.0
+    verify: float = 0.0
+
+
+class Verification(BaseModel):
+    """Collection against snapshot, in rows; `recall_at_10` is null where it was not measured."""
+
+    expected: int = 0
+    found: int = 0
+    missing: int = 0
+    unexpected: int = 0
+    stale: int = 0
+    recall_at_10: float | None = None
+    published: bool = False
+
+
+class Report(BaseModel):
+    """One run."""
+
+    run_id: str
+    command: str
+    name: str
+    space: str = ""
+    snapshot: str = ""
+    collection: str = ""
+    alias: str = ""
+    items: Items = Field(default_factory=Items)
+    rejects: dict[str, int] = Field(default_factory=dict, description="Rejects by error")
+    chunks: Chunks = Field(default_factory=Chunks)
+    tokens: Tokens = Field(default_factory=Tokens)
+    bytes: Bytes = Field(default_factory=Bytes)
+    seconds: Seconds = Field(default_factory=Seconds)
+    peak_rss_mb: int = 0
+    retries: int = 0
+    verify: Verification = Field(default_factory=Verification)
+    runtime: dict[str, str] = Field(default_factory=dict, description="Engine, device and precision of the encoder")
+    versions: dict[str, str] = Field(default_factory=dict)
+    exit_code: int = 0
+    error: str = ""
+
+    def balance(self) -> list[str]:
+        """What does not balance in the books, a phrase each; empty where all is well."""
+        items = self.items
+        problems = []
+        if items.read != items.new + items.changed + items.unchanged + items.rejected:
+            problems.append(f"items read {items.read} is not new + changed + unchanged + rejected")
+        if self.verify.published and self.verify.found != self.verify.expected:
+            problems.append(f"the collection holds {self.verify.found} rows, the snapshot {self.verify.expected}")
+        return problems
+
+    def as_json(self) -> dict[str, Any]:
+        return self.model_dump(mode="json")

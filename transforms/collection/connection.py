@@ -1,0 +1,156 @@
+"""Connecting to Milvus Lite or a server, and saying clearly why it didn't work."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from schemas import config as settings
+from schemas.errors import CollectionError
+from transforms.collection.calling import OneAttempt, again, remember
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+TOKEN = "MILVUS_TOKEN"
+CONNECT_S = 5.0
+"""Seconds in which a server must answer at first; later calls have `timeout_s` and `retry_s`."""
+
+_LITE_LOG = "milvus_lite.server_manager"
+
+
+def connect(config: settings.Collection) -> MilvusClient:
+    """Opens a client and checks with one call that it is let in.
+
+    The token comes from the environment variable MILVUS_TOKEN. Close the client, or use `connected`.
+
+    Raises:
+        CollectionError: where Milvus isn't there (after about five seconds), refuses the token, lacks the database;
+            where a Lite file is held by another process, is none, or can't be made; where milvus-lite is missing.
+    """
+    # pymilvus logs each error with its traceback before it raises it; ours say the same in a line.
+    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+    client = _connect_lite(config) if config.is_lite else _connect_server(config)
+    remember(client, config)
+    return client
+
+
+@contextlib.contextmanager
+def connected(config: settings.Collection) -> Iterator[MilvusClient]:
+    """A client for the length of a block."""
+    with contextlib.closing(connect(config)) as client:
+        yield client
+
+
+def release(config: settings.Collection) -> None:
+    """Stops this process' embedded Lite server, so that another process can open the file. No effect on servers."""
+    if config.is_lite:
+        from milvus_lite.server_manager import server_manager_instance
+
+        server_manager_instance.release_server(_lite_path(config))
+
+
+def _connect_server(config: settings.Collection) -> MilvusClient:
+    seconds = min(CONNECT_S, config.timeout_s)
+
+    def attempt() -> Any:
+        return _open(config, config.uri, seconds)
+
+    return again(config, "connecting", attempt, seconds=min(CONNECT_S, config.retry_s))
+
+
+def _open(config: settings.Collection, uri: str, seconds: float) -> Any:
+    from pymilvus import MilvusClient
+
+    client = MilvusClient(
+        uri,
+        token="" if config.is_lite else os.environ.get(TOKEN, ""),
+        db_name=config.database or "",
+        timeout=seconds,
+        dedicated=True,  # a connection of its own, which closing closes
+    )
+    try:
+        # The handshake checks neither the database nor what the user may do.
+        client.list_collections(timeout=OneAttempt(seconds))
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+def _connect_lite(config: settings.Collection) -> MilvusClient:
+    path = _lite_path(config)
+    try:
+        import milvus_lite  # noqa: F401
+    except ImportError as error:
+        raise CollectionError(
+            f"{path} is a Milvus Lite file, and milvus-lite is not installed", "pip install 'vecbeam[lite]'"
+        ) from error
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CollectionError(
+            f"can't make the folder of {path}: {error.strerror}", "correct collection.uri, or make the folder writable"
+        ) from error
+    if Path(path).exists() and not Path(path).is_dir():
+        raise CollectionError(
+            f"{path} is a file; Milvus Lite keeps a folder there (before version 3 it kept a file)",
+            "move the file away, or name another path in collection.uri",
+        )
+    with _listening(_LITE_LOG) as heard:
+        from pymilvus.exceptions import ConnectionConfigException
+
+        try:
+            # The embedded server comes up with the first client; a minute is ample for reading its log again.
+            return _open(config, path, 60.0)
+        except ConnectionConfigException as error:
+            raise _lite_error(path, heard, error) from error
+        except Exception as error:
+            raise CollectionError(f"can't open {path}: {error}", _GARBAGE) from error
+
+
+_GARBAGE = "restore the folder, or move it away and load the collection again from its checkpoint"
+
+
+def _lite_error(path: str, heard: list[BaseException], error: BaseException) -> CollectionError:
+    cause = heard[-1] if heard else error
+    if type(cause).__name__ == "DataDirLockedError":
+        return CollectionError(
+            f"another process holds {path}",
+            "wait until it ends, or serve the file to several processes: milvus-lite server --data-dir "
+            f"{path} --host 127.0.0.1, with its address in collection.uri",
+        )
+    if isinstance(cause, OSError):
+        return CollectionError(
+            f"can't open {path}: {cause.strerror or cause}", "correct collection.uri, or make the folder writable"
+        )
+    return CollectionError(f"can't open {path}: {type(cause).__name__}: {cause}", _GARBAGE)
+
+
+def _lite_path(config: settings.Collection) -> str:
+    # pymilvus takes a path for Lite's by its last letters, so a slash after them has to go.
+    return str(Path(config.uri).absolute())
+
+
+@contextlib.contextmanager
+def _listening(name: str) -> Iterator[list[BaseException]]:
+    """Catches the exceptions that a logger is given, in place of printing them: Lite tells its reason only there."""
+    heard: list[BaseException] = []
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.exc_info and record.exc_info[1]:
+                heard.append(record.exc_info[1])
+
+    logger, ear = logging.getLogger(name), Ear()
+    propagate, logger.propagate = logger.propagate, False
+    logger.addHandler(ear)
+    try:
+        yield heard
+    finally:
+        logger.removeHandler(ear)
+        logger.propagate = propagate

@@ -1,0 +1,94 @@
+"""Parts to a collection: upserted part by part, each acknowledged in a ledger, so that a killed load goes on.
+
+The ledger is `<checkpoint>/<name>/loads/<collection>-<load id>/<part>.json`, a small file a part, written after Milvus
+has answered for all its rows. The load id stands in the collection's properties too: a collection that was dropped and
+made again has another one, and starts with an empty ledger.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+
+from schemas.collection import CollectionSpec
+from schemas.config import Collection
+from transforms import collection as milvus
+from transforms import filesystem, metrics, stopping
+from transforms.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Which parts a collection has acknowledged."""
+
+    checkpoint: Checkpoint
+    collection: str
+    load_id: str
+
+    @property
+    def folder(self) -> str:
+        return filesystem.join(self.checkpoint.root, "loads", f"{self.collection}-{self.load_id}")
+
+    def acknowledged(self) -> set[str]:
+        """Names of the parts that are in the collection."""
+        files = filesystem.glob(filesystem.join(self.folder, "*.json"))
+        return {file.uri.rsplit("/", 1)[-1].removesuffix(".json") for file in files}
+
+    def acknowledge(self, part: str, rows: int) -> None:
+        """Notes that all rows of a part are in the collection."""
+        filesystem.write_atomic(filesystem.join(self.folder, f"{part}.json"), json.dumps({"rows": rows}).encode())
+
+    def forget(self, parts: Sequence[str]) -> None:
+        """Takes parts out, so that they are loaded again."""
+        filesystem.delete([filesystem.join(self.folder, f"{part}.json") for part in parts])
+
+    def close(self) -> None:
+        """Removes the ledger of a collection that is complete."""
+        filesystem.delete([file.uri for file in filesystem.glob(filesystem.join(self.folder, "*.json"))])
+        filesystem.remove_empty_folders(self.folder, self.checkpoint.root)
+
+
+@dataclass(eq=False)
+class LoadParts(beam.PTransform):  # type: ignore[misc]
+    """PCollection of part names -> PCollection of (part name, rows), each after its acknowledgement.
+
+    Attributes:
+        config: the collection's section of the configuration.
+        spec: the collection.
+        ledger: where acknowledgements are noted.
+    """
+
+    config: Collection
+    spec: CollectionSpec
+    ledger: Ledger
+
+    def expand(self, parts: beam.PCollection) -> beam.PCollection:
+        return parts | "Upsert" >> beam.ParDo(_Upsert(self.config, self.spec, self.ledger))
+
+
+class _Upsert(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, config: Collection, spec: CollectionSpec, ledger: Ledger) -> None:
+        self._config = config
+        self._spec = spec
+        self._ledger = ledger
+        self._client: Any = None
+
+    def setup(self) -> None:
+        self._client = milvus.connect(self._config)
+
+    def process(self, part: str) -> Iterator[tuple[str, int]]:
+        stopping.check()
+        rows = self._ledger.checkpoint.read_part(part)
+        with metrics.timed("load"):
+            loaded = milvus.upsert(self._client, self._config, self._spec, rows)
+        self._ledger.acknowledge(part, loaded)
+        metrics.count("chunks_loaded", loaded)
+        yield part, loaded
+
+    def teardown(self) -> None:
+        if self._client is not None:
+            self._client.close()
