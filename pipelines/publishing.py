@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import apache_beam as beam
@@ -12,7 +13,7 @@ from pipelines import beam_runner
 from pipelines.session import Phase, Session
 from schemas.collection import STATE_READY, CollectionSpec, MetadataColumn
 from schemas.config import Config
-from schemas.errors import GateError, RejectsError
+from schemas.errors import CollectionError, GateError, RejectsError, SpaceMismatchError
 from schemas.identity import digest
 from transforms import collection as milvus
 from transforms.checkpoint import Checkpoint, Snapshot, iterate_parts
@@ -53,11 +54,51 @@ def collection_spec(config: Config, snapshot: Snapshot, dimensions: int) -> Coll
 
 def check_milvus(config: Config) -> None:
     """Raises CollectionError where Milvus can't be reached, or the alias' name is taken by a collection."""
-    client = milvus.connect(config.collection)
-    try:
-        milvus.check_alias_free(client, config.name)
-    finally:
-        client.close()
+    with milvus.connected(config.collection) as client:
+        if milvus.exists(client, config.name):
+            raise CollectionError(
+                f"Milvus at {config.collection.uri} has a collection named {config.name!r}, and the alias of this "
+                "configuration has the same name",
+                "choose another name in the configuration, or rename or drop that collection",
+            )
+
+
+def verify_served(session: Session, checkpoint: Checkpoint, snapshot: Snapshot, dimensions: int) -> None:
+    """Holds the collection behind the alias against a snapshot, and measures recall.
+
+    Raises:
+        CollectionError: where nothing is served.
+        GateError: where rows or recall are not right.
+    """
+    config = session.config
+    spec = collection_spec(config, snapshot, dimensions)
+    with milvus.connected(config.collection) as client:
+        served = served_state(client, config)
+        spec = replace(spec, name=served.name)
+        session.report.collection, session.report.space = served.name, served.space_id or ""
+        session.report.verify.published = True
+        if served.space_id != snapshot.space_id:
+            raise SpaceMismatchError(
+                f"{config.name} serves {served.name} of space {served.space_id}, the snapshot is of {snapshot.space_id}",
+                "run vecbeam backfill to publish what the checkpoint holds",
+            )
+        publication = _Publication(session, checkpoint, snapshot, spec, client)
+        publication.gate(publication.check_rows(), recall=True)
+
+
+def served_state(client: Any, config: Config) -> milvus.CollectionState:
+    """The collection behind the configuration's alias.
+
+    Raises:
+        CollectionError: where nothing is served under that name.
+    """
+    name = milvus.served(client, config.name)
+    state = milvus.state(client, name) if name else None
+    if state is None:
+        raise CollectionError(
+            f"Milvus at {config.collection.uri} serves nothing under the alias {config.name!r}", "run vecbeam backfill"
+        )
+    return state
 
 
 def publish(session: Session, checkpoint: Checkpoint, snapshot: Snapshot, dimensions: int) -> None:
@@ -73,11 +114,8 @@ def publish(session: Session, checkpoint: Checkpoint, snapshot: Snapshot, dimens
     session.report.collection = spec.name
     session.report.space = snapshot.space_id
     session.report.snapshot = snapshot.id
-    client = milvus.connect(config.collection)
-    try:
+    with milvus.connected(config.collection) as client:
         _Publication(session, checkpoint, snapshot, spec, client).run()
-    finally:
-        client.close()
 
 
 class _Publication:
@@ -97,24 +135,25 @@ class _Publication:
         state = milvus.state(client, spec.name)
         if state is None:
             with Phase(self._session, "load"):
-                milvus.create(client, self._config.collection, spec, self._session.run_id)
+                milvus.create(client, spec, self._session.run_id)
             state = milvus.state(client, spec.name)
-        assert state is not None
+        if state is None or state.load_id is None:
+            raise CollectionError(f"the collection {spec.name} vanished while it was made", "run the same command again")
         ledger = Ledger(self._checkpoint, spec.name, state.load_id)
         fresh = state.state != STATE_READY
         if fresh:
             self._load(ledger, self._snapshot.parts)
             self._index()
-        check = self._check_rows()
-        if check.incomplete:
+        check = self.check_rows()
+        if check.part_indexes_missing:
             # Someone deleted or changed rows, or the server lost them: the checkpoint has them.
-            damaged = [self._snapshot.parts[index] for index in check.incomplete]
+            damaged = [self._snapshot.parts[index] for index in check.part_indexes_missing]
             self._session.progress.note(f"{len(damaged)} parts are not whole in {spec.name}: loading them again")
             ledger.forget(damaged)
             self._load(ledger, damaged)
             self._index()
-            check = self._check_rows()
-        self._gate(check.problems(), recall=fresh)
+            check = self.check_rows()
+        self.gate(check, recall=fresh)
         self._publish(ledger, fresh)
 
     def _load(self, ledger: Ledger, parts: list[str]) -> None:
@@ -144,7 +183,7 @@ class _Publication:
     def _parts(self, columns: list[str]) -> Iterator[pa.Table]:
         return iterate_parts(self._checkpoint, self._snapshot.parts, columns)
 
-    def _check_rows(self) -> milvus.RowCheck:
+    def check_rows(self) -> milvus.RowCheck:
         self._session.progress.step("verify")
         with Phase(self._session, "verify"):
             check = milvus.verify_rows(
@@ -152,11 +191,19 @@ class _Publication:
             )
         verify = self._session.report.verify
         verify.expected, verify.found = check.expected, check.found
-        verify.missing, verify.unexpected, verify.stale = check.missing, check.unexpected, check.stale
+        verify.missing, verify.unexpected = check.missing_count, check.unexpected_count
+        verify.stale = check.stale_count
         return check
 
-    def _gate(self, problems: list[str], *, recall: bool) -> None:
+    def gate(self, check: milvus.RowCheck, *, recall: bool) -> None:
+        """Raises GateError where rows are not those of the snapshot, or recall is too low."""
         report = self._session.report
+        kinds = (
+            (check.missing_count, "missing", check.missing),
+            (check.unexpected_count, "unexpected", check.unexpected),
+            (check.stale_count, "stale", check.stale),
+        )
+        problems = [f"{number} rows {kind} (first: {', '.join(ids[:3])})" for number, kind, ids in kinds if number]
         if recall and not problems:
             with Phase(self._session, "verify"):
                 measured = milvus.measure_recall(

@@ -156,7 +156,7 @@ def _unpack() -> None:
     with tempfile.TemporaryDirectory(dir=_binaries().parent) as temporary:
         milvus._initialize_data_files(temporary)
         with contextlib.suppress(OSError):  # another session was quicker
-            os.rename(Path(temporary) / "bin", _binaries())
+            (Path(temporary) / "bin").rename(_binaries())
 
 
 # ---- the forwarder's process ----

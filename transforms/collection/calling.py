@@ -1,4 +1,4 @@
-"""Calls to Milvus: each attempt bounded in time, what passes tried again and counted, what doesn't put into our words."""
+"""Calls to Milvus: each attempt bounded in time, what may pass tried again and counted, the rest put in our words."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ _FOR_GOOD = re.compile(
 )
 _REFUSED = re.compile(r"unauthenticated|auth check failure|missing authorization", re.IGNORECASE)
 _GONE = re.compile(
-    r"fail connecting to server|unavailable|connection (reset|refused)|socket closed|broken pipe|deadline", re.IGNORECASE
+    r"fail connecting to server|unavailable|connection (reset|refused)|socket closed|broken pipe|deadline",
+    re.IGNORECASE,
 )
 _PREFIX = re.compile(r"^\[\w+\] Retry (timeout: [^,]*|run out of \d+ retry times), (message=)?")
 
@@ -62,6 +63,11 @@ def settings_of(client: Any) -> settings.Collection:
     return _CONFIGURATIONS[client]
 
 
+def limit_of(client: Any) -> OneAttempt:
+    """What one call of a client may take."""
+    return OneAttempt(settings_of(client).timeout_s)
+
+
 def call(config: settings.Collection, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Calls a method of a MilvusClient.
 
@@ -77,9 +83,7 @@ def call(config: settings.Collection, function: Callable[..., Any], *args: Any, 
     return again(config, name, lambda: function(*args, timeout=limit, **kwargs))
 
 
-def again(
-    config: settings.Collection, what: str, function: Callable[[], Any], seconds: float | None = None
-) -> Any:
+def again(config: settings.Collection, what: str, function: Callable[[], Any], seconds: float | None = None) -> Any:
     """Runs a function of several calls until it succeeds, as `call` does; it has to be repeatable as a whole."""
     try:
         return retrying(f"Milvus {what}", config.retry_s if seconds is None else seconds, passes)(function)
@@ -134,7 +138,9 @@ def translate(error: BaseException, config: settings.Collection, what: str) -> C
             "put a valid one into the environment: MILVUS_TOKEN=user:password, or an API key",
         )
     if re.search(r"permission ?denied", text, re.IGNORECASE):
-        return CollectionError(f"{where} does not permit {what}: {text}", "grant the user of MILVUS_TOKEN that privilege")
+        return CollectionError(
+            f"{where} does not permit {what}: {text}", "grant that privilege to the user of MILVUS_TOKEN"
+        )
     if re.search(r"database not (found|exist)", text, re.IGNORECASE):
         return CollectionError(
             f"{where} has no database {config.database!r} ({text})",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 from collections.abc import Iterator
@@ -32,8 +33,6 @@ def connect(config: settings.Collection) -> MilvusClient:
         CollectionError: where Milvus isn't there (after about five seconds), refuses the token, lacks the database;
             where a Lite file is held by another process, is none, or can't be made; where milvus-lite is missing.
     """
-    # pymilvus logs each error with its traceback before it raises it; ours say the same in a line.
-    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
     client = _connect_lite(config) if config.is_lite else _connect_server(config)
     remember(client, config)
     return client
@@ -49,9 +48,7 @@ def connected(config: settings.Collection) -> Iterator[MilvusClient]:
 def release(config: settings.Collection) -> None:
     """Stops this process' embedded Lite server, so that another process can open the file. No effect on servers."""
     if config.is_lite:
-        from milvus_lite.server_manager import server_manager_instance
-
-        server_manager_instance.release_server(_lite_path(config))
+        importlib.import_module("milvus_lite.server_manager").server_manager_instance.release_server(_lite_path(config))
 
 
 def _connect_server(config: settings.Collection) -> MilvusClient:
@@ -66,6 +63,9 @@ def _connect_server(config: settings.Collection) -> MilvusClient:
 def _open(config: settings.Collection, uri: str, seconds: float) -> Any:
     from pymilvus import MilvusClient
 
+    # pymilvus logs each error with its traceback before it raises it; ours say the same in a line. (Its import sets
+    # the level as well.)
+    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
     client = MilvusClient(
         uri,
         token="" if config.is_lite else os.environ.get(TOKEN, ""),
@@ -85,7 +85,7 @@ def _open(config: settings.Collection, uri: str, seconds: float) -> Any:
 def _connect_lite(config: settings.Collection) -> MilvusClient:
     path = _lite_path(config)
     try:
-        import milvus_lite  # noqa: F401
+        importlib.import_module("milvus_lite")
     except ImportError as error:
         raise CollectionError(
             f"{path} is a Milvus Lite file, and milvus-lite is not installed", "pip install 'vecbeam[lite]'"

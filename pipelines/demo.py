@@ -1,0 +1,90 @@
+"""`vecbeam demo`: the main job on text that is on every machine, the docstrings of this Python's standard library.
+
+Corpus to published collection, verified and searched; it ends with what to look at.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipelines.backfill import backfill
+from pipelines.init import write_configuration
+from pipelines.progress import Progress
+from pipelines.report import text
+from pipelines.search import search, show
+from schemas.settings import load_config
+from transforms import filesystem
+
+QUESTIONS = ("parse command line arguments", "run a program and capture its output", "keep only the n largest")
+_LEFT_OUT = ("test", "tests", "idlelib", "site-packages", "lib2to3", "turtledemo", "__pycache__", "ensurepip")
+_SHORTEST_DOCSTRING = 20
+
+
+def demo(folder: Path) -> None:
+    """Runs the tour in a folder; a second time it finds all done."""
+    corpus = folder / "docstrings.jsonl"
+    config_path = folder / "vecbeam.yaml"
+    lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in docstrings()).encode()
+    if not corpus.exists() or corpus.read_bytes() != lines:
+        filesystem.write_atomic(str(corpus), lines)
+    print(f"corpus: {lines.count(10):,} docstrings of Python {sys.version.split()[0]} in {corpus}\n", flush=True)
+    if not config_path.exists():
+        print(write_configuration([str(corpus)], config_path, "python_docs"), "\n", flush=True)
+    config = load_config(config_path)
+    print(text(backfill(config, Progress())), flush=True)
+    for question in QUESTIONS:
+        print(f'\n$ vecbeam search {config_path} "{question}" -k 3', flush=True)
+        show(search(config, question, k=3))
+    print(
+        f"""
+Look at
+  {config_path}    the configuration, written by: vecbeam init {corpus}
+  {folder}/checkpoint/python_docs/    Parquet parts, snapshots and the report of each run
+  {folder}/milvus.db    the collection, in Milvus Lite
+Try
+  vecbeam search {config_path} "read a zip file" -k 3 --filter 'kind == "class"'
+  vecbeam backfill {config_path}    again: nothing is embedded, nothing is written
+  vecbeam verify {config_path}      collection against checkpoint, row by row, and recall""",
+        flush=True,
+    )
+
+
+def docstrings() -> Iterator[dict[str, str]]:
+    """Docstrings of modules, classes and functions of the standard library: id, text, module, kind."""
+    root = Path(sysconfig.get_paths()["stdlib"])
+    for path in sorted(root.rglob("*.py")):
+        relative = path.relative_to(root)
+        if any(part in _LEFT_OUT for part in relative.parts):
+            continue
+        try:
+            tree = ast.parse(path.read_bytes())
+        except (SyntaxError, ValueError):
+            continue  # templates and samples of broken code lie among the modules
+        module = ".".join(relative.with_suffix("").parts).removesuffix(".__init__")
+        yield from _of(tree, module, module)
+
+
+def _of(tree: ast.Module, module: str, name: str) -> Iterator[dict[str, str]]:
+    seen: set[str] = set()
+    waiting: list[tuple[ast.AST, str]] = [(tree, name)]
+    while waiting:
+        node, qualified = waiting.pop()
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            documentation = ast.get_docstring(node) or ""
+            kind = {"Module": "module", "ClassDef": "class"}.get(type(node).__name__, "function")
+            if len(documentation) >= _SHORTEST_DOCSTRING and qualified not in seen and _is_text(documentation):
+                seen.add(qualified)
+                yield {"id": qualified, "text": f"{qualified}\n{documentation}", "module": module, "kind": kind}
+            for child in ast.iter_child_nodes(node):
+                child_name = getattr(child, "name", None)
+                if isinstance(child_name, str) and not child_name.startswith("_"):
+                    waiting.append((child, f"{qualified}.{child_name}"))
+
+
+def _is_text(documentation: str) -> bool:
+    return documentation.isprintable() or all(c.isprintable() or c in "\n\t" for c in documentation)

@@ -1,0 +1,56 @@
+"""A run's report as a page of text, and finding it in the checkpoint."""
+
+from __future__ import annotations
+
+from schemas.config import Config
+from schemas.errors import ConfigurationError
+from schemas.report import Report
+from transforms import filesystem
+
+
+def read_report(config: Config, run_id: str | None = None) -> Report:
+    """The report of a run, or of the last run.
+
+    Raises:
+        ConfigurationError: where there is no such run.
+    """
+    from pipelines.beam_runner import prepare_filesystems
+
+    prepare_filesystems(config)
+    folder = filesystem.join(config.checkpoint, config.name, "runs")
+    found = filesystem.glob(filesystem.join(folder, run_id or "*", "report.json"))
+    if not found:
+        raise ConfigurationError(f"no report of run {run_id or '(any)'} below {folder}", "run vecbeam backfill first")
+    return Report.model_validate_json(filesystem.read_bytes(found[-1].uri))
+
+
+def text(report: Report) -> str:
+    """The report for people."""
+    items, chunks, tokens, verify = report.items, report.chunks, report.tokens, report.verify
+    state = "published" if verify.published else "not published"
+    recall = "" if verify.recall_at_10 is None else f", recall@10 {verify.recall_at_10:.4f}"
+    lines = [
+        f"{report.command} {report.run_id}",
+        f"items     {items.read:,} read = {items.new:,} new + {items.changed:,} changed + {items.unchanged:,} unchanged "
+        f"+ {items.rejected:,} rejected",
+        f"chunks    {chunks.embedded:,} embedded, {chunks.reused:,} reused, {chunks.loaded:,} loaded",
+        f"tokens    {tokens.embedded:,} embedded, {tokens.padded:,} padding, {tokens.dropped:,} dropped",
+        f"verify    {verify.found:,} rows of {verify.expected:,}, {verify.missing} missing, {verify.unexpected} unexpected, "
+        f"{verify.stale} stale{recall}",
+        f"serving   {report.alias} -> {report.collection or '-'} ({state}), space {report.space or '-'}",
+        f"seconds   {_seconds(report)}",
+        f"memory    {report.peak_rss_mb:,} MB at most",
+    ]
+    if report.rejects:
+        lines.insert(2, "rejects   " + ", ".join(f"{count:,} {error}" for error, count in report.rejects.items()))
+    if report.retries:
+        lines.append(f"retries   {report.retries}")
+    return "\n".join(lines)
+
+
+def _seconds(report: Report) -> str:
+    spent = report.seconds.model_dump()
+    total = spent.pop("total")
+    parts = [f"{step} {value:.1f}" for step, value in spent.items() if value >= 0.05]
+    rate = f", {report.tokens.embedded / spent['embed']:,.0f} tokens/s" if spent["embed"] >= 0.05 else ""
+    return f"{total:.1f} in all: {', '.join(parts)}{rate}"

@@ -1,0 +1,42 @@
+"""A Milvus collection: connecting, building, checking, publishing and searching it.
+
+Pure functions around pymilvus' MilvusClient, on Milvus Lite and on servers alike; what they refuse, and what Milvus
+refuses, is a `schemas.errors.CollectionError` with the place and the remedy. pymilvus is loaded when first used.
+"""
+
+from transforms.collection.calling import call
+from transforms.collection.checking import RowCheck, count, verify_rows
+from transforms.collection.connection import connect, connected, release
+from transforms.collection.describing import CollectionState, exists, served, space_of, state
+from transforms.collection.indexing import finish
+from transforms.collection.loading import quoted, upsert
+from transforms.collection.recall import measure_recall
+from transforms.collection.searching import Hit, search
+from transforms.collection.structure import check_free, create, drop, publish, set_properties, set_ready
+
+__all__ = [
+    "CollectionState",
+    "Hit",
+    "RowCheck",
+    "call",
+    "check_free",
+    "connect",
+    "connected",
+    "count",
+    "create",
+    "drop",
+    "exists",
+    "finish",
+    "measure_recall",
+    "publish",
+    "quoted",
+    "release",
+    "search",
+    "served",
+    "set_properties",
+    "set_ready",
+    "space_of",
+    "state",
+    "upsert",
+    "verify_rows",
+]

@@ -1,0 +1,115 @@
+"""Searching a collection or an alias."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from schemas import config as settings
+from schemas.collection import SEARCH_DEFAULTS
+from schemas.errors import CollectionError, ConfigurationError
+from transforms.collection.calling import call
+from transforms.collection.describing import VECTOR
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+QUERIES = 100
+"""Most queries of one search call."""
+
+_FILTER = re.compile(
+    r"pars|expression|expr|query plan|filter|unexpected|unknown|field .* not (exist|found)|fieldname|operator|literal"
+    r"|comparison|type mismatch|unterminated",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A row found. `score` is Milvus' distance: larger is nearer for COSINE and IP, smaller for L2."""
+
+    id: str
+    score: float
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+def search(
+    client: MilvusClient,
+    config: settings.Collection,
+    name: str,
+    vector: np.ndarray[Any, np.dtype[np.float32]],
+    k: int,
+    filter: str = "",
+    output_fields: Sequence[str] = (),
+    search_parameters: Mapping[str, int] | None = None,
+    index_type: str = "AUTOINDEX",
+) -> list[Hit]:
+    """The `k` rows of a collection (or of the one behind an alias) nearest to `vector` float32[dim], best first.
+
+    Args:
+        filter: an expression over the collection's fields, e.g. `year > 1990 and author == "ting-yili"`.
+        search_parameters: over the index type's defaults.
+
+    Raises:
+        ConfigurationError: where Milvus doesn't understand the filter.
+        CollectionError: where the search fails otherwise.
+    """
+    vectors = np.asarray(vector, dtype=np.float32).reshape(1, -1)
+    parameters = effective_parameters(index_type, search_parameters or {}, k)
+    return search_many(client, config, name, vectors, k, parameters, filter, output_fields)[0]
+
+
+def search_many(
+    client: MilvusClient,
+    config: settings.Collection,
+    name: str,
+    vectors: np.ndarray[Any, np.dtype[np.float32]],
+    k: int,
+    parameters: Mapping[str, int],
+    filter: str = "",
+    output_fields: Sequence[str] = (),
+) -> list[list[Hit]]:
+    """Searches with several vectors float32[n, dim]; the hits of each, best first."""
+    found: list[list[Hit]] = []
+    # The metric is the index's: naming another one would give nonsense on Lite, without an error.
+    for start in range(0, len(vectors), QUERIES):
+        try:
+            answer = call(
+                config,
+                client.search,
+                name,
+                data=list(vectors[start : start + QUERIES]),
+                anns_field=VECTOR,
+                limit=k,
+                filter=filter,
+                output_fields=list(output_fields),
+                search_params={"params": dict(parameters)},
+                consistency_level="Strong",
+            )
+        except CollectionError as error:
+            if filter and _FILTER.search(error.message.split(" failed: ", 1)[-1]):
+                raise ConfigurationError(
+                    f"Milvus does not understand the filter {filter}: {error.message.split(' failed: ', 1)[-1]}",
+                    "a filter compares fields of the collection, e.g. --filter 'author == \"ting-yili\"'",
+                ) from error
+            raise
+        found.extend(
+            [Hit(str(hit["id"]), float(hit["distance"]), dict(hit["entity"])) for hit in hits] for hits in answer
+        )
+    return found
+
+
+def effective_parameters(index_type: str, parameters: Mapping[str, int], k: int) -> dict[str, int]:
+    """Search parameters over the type's defaults; HNSW's ef is raised to k where it is less, as Milvus demands.
+
+    >>> effective_parameters("HNSW", {"ef": 5}, k=10)
+    {'ef': 10}
+    """
+    merged = {**SEARCH_DEFAULTS[index_type], **parameters}
+    if "ef" in merged:
+        merged["ef"] = max(merged["ef"], k)
+    return merged
