@@ -79,19 +79,20 @@ class Progress:
         seconds = max(time.monotonic() - self._began, 1e-6)
         now = TALLY.snapshot()
         done = now.get(self._counter, 0) - self._at_start.get(self._counter, 0)
+        rejected = 0
         if self._counter == "items_done":
             rejected = now.get("items_rejected", 0) - self._at_start.get("items_rejected", 0)
-            done += rejected
+            done += rejected + now.get("items_ahead", 0)
         parts = [self._step]
         if self._total:
             parts.append(f"{done:,} of {self._total:,}")
         elif done:
             parts.append(f"{done:,}")
-        tokens = now.get("tokens_embedded", 0) - self._at_start.get("tokens_embedded", 0)
+        tokens = now.get("tokens_ahead", 0) - self._at_start.get("tokens_ahead", 0)
         if tokens:
             parts.append(f"{tokens / seconds:,.0f} tokens/s")
-        if self._total and 0 < done < self._total:
-            parts.append(f"{_duration((self._total - done) * seconds / done)} left")
+        if self._total and rejected < done < self._total:
+            parts.append(f"{_duration((self._total - done) * seconds / (done - rejected))} left")
         return "  ".join(parts)
 
 

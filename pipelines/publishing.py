@@ -86,6 +86,13 @@ def verify_served(session: Session, checkpoint: Checkpoint, snapshot: Snapshot, 
         publication.gate(publication.check_rows(), recall=True)
 
 
+def open_for_search(client: Any, config: Config, name: str) -> None:
+    """Loads a collection into Milvus' memory, where it isn't: Milvus Lite forgets that with each process."""
+    state = milvus.state(client, name)
+    if state is not None and not state.loaded:
+        milvus.call(config.collection, client.load_collection, name)
+
+
 def served_state(client: Any, config: Config) -> milvus.CollectionState:
     """The collection behind the configuration's alias.
 
@@ -184,8 +191,10 @@ class _Publication:
         return iterate_parts(self._checkpoint, self._snapshot.parts, columns)
 
     def check_rows(self) -> milvus.RowCheck:
+        """Compares the collection with the snapshot row by row, and puts the counts into the report."""
         self._session.progress.step("verify")
         with Phase(self._session, "verify"):
+            open_for_search(self._client, self._config, self._spec.name)
             check = milvus.verify_rows(
                 self._client, self._config.collection, self._spec.name, self._parts(["id", "content_hash"])
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipelines.publishing import served_state
+from pipelines.publishing import open_for_search, served_state
 from schemas.config import Config
 from schemas.errors import SpaceMismatchError
 from transforms import collection as milvus
@@ -36,6 +36,7 @@ def search(config: Config, query: str, *, k: int = 10, filter_expression: str = 
                 f"{config.encoder.model} is of space {model.space.id}",
                 "search with the configuration that built it, or run vecbeam backfill with this one",
             )
+        open_for_search(client, config, state.name)
         vector = model.load().encode([query], query=True).vectors[0]
         columns = ["id", "item_id", "chunk", "text", "start", "end", *config.corpus.metadata]
         hits = milvus.search(

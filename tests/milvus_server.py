@@ -43,6 +43,15 @@ ANY_INTERFACE = "VECBEAM_TEST_MILVUS_ANY_INTERFACE"
 READY = "ready"
 NO_NAMESPACE = "no namespace"
 START_S = 180
+SETTINGS: dict[str, Any] = {
+    "log.level": "warn",
+    # A killed server's sessions stand in its etcd for this many seconds, and the next start waits for them.
+    "common.session.ttl": 5,
+    # Milliseconds. Tests are many small steps; each would wait for the next round.
+    "proxy.timeTickInterval": 50,
+    "queryCoord.checkInterval": 100,
+    "queryCoord.distPullInterval": 50,
+}
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
 _PR_SET_PDEATHSIG = 1
@@ -126,6 +135,7 @@ def start_server(base_dir: str | Path, port: int = 0, settings: dict[str, Any] |
     words = process.stdout.readline().split()
     if words[:1] == [READY]:
         server.port = int(words[1])
+        _wait_answering(server)
         return server
     answer = " ".join(words)
     server.stop()
@@ -134,6 +144,24 @@ def start_server(base_dir: str | Path, port: int = 0, settings: dict[str, Any] |
             f"the Milvus server would listen on all interfaces: {answer}; set {ANY_INTERFACE}=1 to allow that"
         )
     raise RuntimeError(f"Milvus did not start: {answer}\n{_log_tail(folder)}")
+
+
+def _wait_answering(server: Server) -> None:
+    """Waits until the server takes calls: it calls itself healthy a little earlier."""
+    import grpc
+
+    end = time.monotonic() + START_S
+    while time.monotonic() < end and server.running:
+        with grpc.insecure_channel(f"{HOST}:{server.port}") as channel:
+            try:
+                channel.unary_unary("/milvus.proto.milvus.MilvusService/GetVersion")(b"", timeout=5)
+                return
+            except grpc.RpcError as error:
+                if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                    return  # it wants a token, say
+        time.sleep(0.1)
+    server.stop()
+    raise RuntimeError(f"Milvus does not answer\n{_log_tail(server.folder)}")
 
 
 def _log_tail(folder: Path) -> str:
@@ -183,8 +211,7 @@ def _start_binary(folder: Path, settings: dict[str, Any]) -> tuple[subprocess.Po
     import milvus
 
     config = milvus.MilvusServerConfig(data_dir=str(folder))
-    # A killed server's sessions stand in its etcd for this long, and the next start waits for them.
-    for key, value in {"common.session.ttl": 5, "log.level": "warn", **settings}.items():
+    for key, value in {**SETTINGS, **settings}.items():
         config.set(key, value)
     config.resolve()
     inside = int(config.get("proxy_port"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,7 +36,9 @@ class EmbeddedBatch(NamedTuple):
     runtime: Mapping[str, str]
 
 
-def embed_table(chunks: pa.Table, encoder: Encoder) -> EmbeddedBatch:
+def embed_table(
+    chunks: pa.Table, encoder: Encoder, advance: Callable[[int], None] | None = None
+) -> EmbeddedBatch:
     """Embeds a table; what the encoder fails on is tried again in halves, down to single chunks.
 
     An item of which a chunk fails, or gets a vector that is not finite or of length 0, is rejected whole, so that no
@@ -44,6 +46,7 @@ def embed_table(chunks: pa.Table, encoder: Encoder) -> EmbeddedBatch:
 
     Args:
         chunks: table of `schemas.records.chunk_schema`.
+        advance: is told how many tokens have gone through the model, on the way.
 
     Raises:
         EncoderError: where the encoder fails on a text that is known to be fine: then it is the encoder.
@@ -55,7 +58,7 @@ def embed_table(chunks: pa.Table, encoder: Encoder) -> EmbeddedBatch:
     dropped: list[np.ndarray[Any, Any]] = []
     padded = 0
     failed: dict[int, tuple[str, str]] = {}
-    for start, outcome in _attempts(texts, 0, encoder):
+    for start, outcome in _attempts(texts, 0, encoder, advance):
         if isinstance(outcome, Exception):
             failed[start] = ("EncoderFailed", f"{type(outcome).__name__}: {outcome}")
             continue
@@ -76,12 +79,14 @@ def embed_table(chunks: pa.Table, encoder: Encoder) -> EmbeddedBatch:
     return EmbeddedBatch(rows, rejects, padded, encoder.runtime())
 
 
-def _attempts(texts: Sequence[str], start: int, encoder: Encoder) -> Iterator[tuple[int, Encoded | Exception]]:
+def _attempts(
+    texts: Sequence[str], start: int, encoder: Encoder, advance: Callable[[int], None] | None
+) -> Iterator[tuple[int, Encoded | Exception]]:
     """Yields (first row, vectors) for runs that succeed and (row, error) for single texts that fail, in order."""
     if not texts:
         return
     try:
-        yield start, encoder.encode(texts)
+        yield start, encoder.encode(texts, advance=advance)
         return
     except VecbeamError:
         raise
@@ -94,8 +99,8 @@ def _attempts(texts: Sequence[str], start: int, encoder: Encoder) -> Iterator[tu
     metrics.count("embed_retries", 1)
     log.warning("a table of %d texts failed (%s); trying it in halves", len(texts), failure)
     middle = len(texts) // 2
-    yield from _attempts(texts[:middle], start, encoder)
-    yield from _attempts(texts[middle:], start + middle, encoder)
+    yield from _attempts(texts[:middle], start, encoder, advance)
+    yield from _attempts(texts[middle:], start + middle, encoder, advance)
 
 
 def _check_alive(encoder: Encoder, failure: Exception) -> None:
@@ -195,8 +200,8 @@ class TableModelHandler(ModelHandler[pa.Table, EmbeddedBatch, LazyEncoder]):  # 
     ) -> Iterator[EmbeddedBatch]:
         for chunks in batch:
             encoder = model.get()
-            with metrics.timed("embed"):
-                embedded = embed_table(chunks, encoder)
+            with metrics.timed("embed"), metrics.ahead(chunks) as advance:
+                embedded = embed_table(chunks, encoder, advance)
             metrics.count("chunks_embedded", len(embedded.rows))
             metrics.count("tokens_embedded", sum(embedded.rows.column("tokens").to_pylist()))
             metrics.count("tokens_padded", embedded.tokens_padded)
@@ -209,7 +214,8 @@ class TableModelHandler(ModelHandler[pa.Table, EmbeddedBatch, LazyEncoder]):  # 
         return {"accelerator": self._config.accelerator} if self._config.accelerator else {}
 
     def share_model_across_processes(self) -> bool:
-        return True
+        # Sharing would send each table and its vectors through a pipe; workers run one process per accelerator instead.
+        return False
 
     def get_metrics_namespace(self) -> str:
         return metrics.NAMESPACE

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import pyarrow as pa
 from apache_beam.metrics import Metrics
 
 NAMESPACE = "vecbeam"
@@ -41,6 +42,31 @@ def count(name: str, value: int) -> None:
     if value:
         Metrics.counter(NAMESPACE, name).inc(value)
         TALLY.add(name, value)
+
+
+@contextmanager
+def ahead(chunks: pa.Table) -> Iterator[Callable[[int], None]]:
+    """Shows a batch's items as they go through the encoder, before its part is written and they count as done.
+
+    Yields what is to be told how many tokens have gone through. Kept in the tally `items_ahead` alone, and taken back
+    at the end of the block.
+    """
+    tokens = max(1, sum(chunks.column("tokens").to_pylist()))
+    items = len(set(chunks.column("item_id").to_pylist()))
+    through = shown = 0
+
+    def advance(more: int) -> None:
+        nonlocal through, shown
+        through += more
+        now = min(items, items * through // tokens)
+        TALLY.add("items_ahead", now - shown)
+        TALLY.add("tokens_ahead", more)
+        shown = now
+
+    try:
+        yield advance
+    finally:
+        TALLY.add("items_ahead", -shown)
 
 
 @contextmanager

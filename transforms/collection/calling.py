@@ -39,7 +39,7 @@ _GONE = re.compile(
     r"fail connecting to server|unavailable|connection (reset|refused)|socket closed|broken pipe|deadline",
     re.IGNORECASE,
 )
-_PREFIX = re.compile(r"^\[\w+\] Retry (timeout: [^,]*|run out of \d+ retry times), (message=)?")
+_PREFIX = re.compile(r"^(\[\w+\] Retry (timeout: [^,]*|run out of \d+ retry times), (message=)?)+")
 
 
 class OneAttempt(float):
@@ -79,8 +79,10 @@ def call(config: settings.Collection, function: Callable[..., Any], *args: Any, 
         CollectionError: for everything that didn't pass, with the uri and a remedy.
     """
     limit = OneAttempt(kwargs.pop("timeout", config.timeout_s))
-    name = getattr(function, "__name__", "call")
-    return again(config, name, lambda: function(*args, timeout=limit, **kwargs))
+    what = getattr(function, "__name__", "call")
+    if args and isinstance(args[0], str):
+        what = f"{what} {args[0]}"
+    return again(config, what, lambda: function(*args, timeout=limit, **kwargs))
 
 
 def again(config: settings.Collection, what: str, function: Callable[[], Any], seconds: float | None = None) -> Any:

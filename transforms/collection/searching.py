@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +60,29 @@ def search(
     """
     vectors = np.asarray(vector, dtype=np.float32).reshape(1, -1)
     parameters = effective_parameters(index_type, search_parameters or {}, k)
-    return search_many(client, config, name, vectors, k, parameters, filter, output_fields)[0]
+    hits = search_many(client, config, name, vectors, k, parameters, filter, output_fields)[0]
+    if len(hits) < k and (wanted := min(k, _matching(client, config, name, filter))) > len(hits):
+        # An index that walks a graph or some lists may miss rows that a narrow filter leaves: look wider until all
+        # that match, or k of them, are there.
+        for wider in _wider(parameters):
+            hits = search_many(client, config, name, vectors, k, wider, filter, output_fields)[0]
+            if len(hits) >= wanted:
+                break
+    return hits
+
+
+def _matching(client: MilvusClient, config: settings.Collection, name: str, filter: str) -> int:
+    answer = call(config, client.query, name, filter=filter, output_fields=["count(*)"], consistency_level="Strong")
+    return int(answer[0]["count(*)"])
+
+
+def _wider(parameters: Mapping[str, int]) -> Iterator[dict[str, int]]:
+    """Search parameters, eight times as large each time, up to Milvus' own limits."""
+    limits = {"ef": 32768, "nprobe": 65536}
+    current = dict(parameters)
+    while any(current[name] < limits[name] for name in current):
+        current = {name: min(value * 8, limits[name]) for name, value in current.items()}
+        yield current
 
 
 def search_many(

@@ -135,6 +135,8 @@ def _publish(client: MilvusClient, alias: str, name: str) -> bool:
     from pymilvus.exceptions import MilvusException
 
     current, limit = resolve(client, alias), limit_of(client)
+    if name not in client.list_collections(timeout=limit):
+        raise CollectionError(f"Milvus at {settings_of(client).uri} has no collection {name!r} to publish as {alias!r}")
     if current == name:
         return False
     if current is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
@@ -34,8 +34,14 @@ class Encoded(NamedTuple):
 class Encoder(Protocol):
     """A model, loaded and ready. One lives in each worker process."""
 
-    def encode(self, texts: Sequence[str], *, query: bool = False) -> Encoded:
-        """Embeds texts; `query` takes the prompt for queries instead of the one for items.
+    def encode(
+        self, texts: Sequence[str], *, query: bool = False, advance: Callable[[int], None] | None = None
+    ) -> Encoded:
+        """Embeds texts.
+
+        Args:
+            query: takes the prompt for queries instead of the one for items.
+            advance: is told how many tokens have gone through the model, after each batch of tokens.
 
         Raises:
             Exception: whatever the model raises; the caller tries smaller tables, then item by item.

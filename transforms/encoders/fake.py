@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -67,7 +67,9 @@ class FakeEncoder:
 
     model: FakeModel
 
-    def encode(self, texts: Sequence[str], *, query: bool = False) -> Encoded:
+    def encode(
+        self, texts: Sequence[str], *, query: bool = False, advance: Callable[[int], None] | None = None
+    ) -> Encoded:
         space = self.model.space
         table = _word_vectors(space.dimensions)
         prompt = space.query_prompt if query else space.prompt
@@ -80,6 +82,8 @@ class FakeEncoder:
             vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         total = np.array([len(kept) for kept in words], np.int64)
         tokens = np.minimum(total, space.max_tokens)
+        if advance is not None:
+            advance(int(tokens.sum()))
         return Encoded(vectors, tokens, total - tokens, 0)
 
     def runtime(self) -> dict[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -229,7 +229,9 @@ class SentenceTransformersEncoder:
         self._cutting.enable_truncation(model.space.max_tokens)
         self._lower = bool(_json(Path(model.transformer_folder) / "sentence_bert_config.json").get("do_lower_case"))
 
-    def encode(self, texts: Sequence[str], *, query: bool = False) -> Encoded:
+    def encode(
+        self, texts: Sequence[str], *, query: bool = False, advance: Callable[[int], None] | None = None
+    ) -> Encoded:
         import torch
 
         space = self._model.space
@@ -241,8 +243,11 @@ class SentenceTransformersEncoder:
         bfloat16 = self._model.config.precision == "bfloat16"
         with torch.inference_mode(), torch.autocast(self._device, torch.bfloat16, enabled=bfloat16):
             for rows in _token_batches(lengths, self._model.config.batch_tokens):
-                padded += int(lengths[rows].max()) * len(rows) - int(lengths[rows].sum())
+                tokens = int(lengths[rows].sum())
+                padded += int(lengths[rows].max()) * len(rows) - tokens
                 vectors[rows] = self._forward([ids[row] for row in rows], prompt)
+                if advance is not None:
+                    advance(tokens)
         return Encoded(vectors, lengths, dropped, padded)
 
     def runtime(self) -> dict[str, str]:

@@ -1,0 +1,190 @@
+"""Indexes: built once, as configured, and found again after an interruption."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import faiss
+import pytest
+from collection_data import all_rows, configuration, numbered, spec_of, unit_vectors
+
+from schemas.config import Collection
+from schemas.errors import CollectionError
+from transforms import collection as milvus
+
+ROWS = 1200
+"""A server builds no index on fewer than 1,024."""
+
+KINDS: list[tuple[str, dict[str, int]]] = [
+    ("HNSW", {"M": 6, "efConstruction": 37}),
+    ("IVF_FLAT", {"nlist": 33}),
+    ("IVF_SQ8", {"nlist": 17}),
+    ("FLAT", {}),
+    ("AUTOINDEX", {}),
+]
+
+
+@pytest.fixture
+def config(milvus_uri: str) -> Collection:
+    return configuration(milvus_uri)
+
+
+@pytest.fixture
+def client(config: Collection) -> Iterator[Any]:
+    with milvus.connected(config) as opened:
+        yield opened
+
+
+def loaded(client: Any, config: Collection, rows: int = ROWS, **keys: Any) -> Any:
+    spec = spec_of(**keys)
+    milvus.create(client, spec, "load-one")
+    milvus.upsert(client, config, spec, numbered(rows, vectors=unit_vectors(rows)))
+    return spec
+
+
+def index_writes(client: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    calls: list[str] = []
+    for name in ("create_index", "drop_index"):
+        method = getattr(client, name)
+
+        def noting(*args: Any, _name: str = name, _method: Any = method, **keys: Any) -> Any:
+            calls.append(_name)
+            return _method(*args, **keys)
+
+        monkeypatch.setattr(client, name, noting)
+    return calls
+
+
+def test_each_kind_of_index_is_built_as_configured_and_replaces_the_one_before(
+    client: Any, config: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded(client, config)
+    calls = index_writes(client, monkeypatch)
+    for kind, parameters in KINDS:
+        spec = spec_of(index_type=kind, index_parameters=parameters)
+        milvus.finish(client, config, spec)
+        state = milvus.state(client, spec.name)
+        assert state is not None
+        assert state.index is not None
+        assert state.index_built
+        assert state.loaded
+        assert (state.index.type, state.index.metric) == (kind, "COSINE")
+        assert {key: state.index.parameters[key] for key in parameters} == parameters
+        hits = milvus.search(client, config, spec.name, unit_vectors(ROWS)[5], 3, index_type=kind)
+        assert hits[0].id == "doc-5#0"
+        assert hits[0].score == pytest.approx(1, abs=0.02)
+    assert calls == ["create_index", *["drop_index", "create_index"] * 4]
+    calls.clear()
+    milvus.finish(client, config, spec)
+    assert calls == []
+
+
+@pytest.mark.parametrize("metric", ["IP", "L2"])
+def test_another_metric_is_another_index(client: Any, config: Collection, metric: str) -> None:
+    loaded(client, config, rows=20, index_type="FLAT")
+    milvus.finish(client, config, spec_of(index_type="FLAT"))
+    spec = spec_of(index_type="FLAT", metric=metric)
+    milvus.finish(client, config, spec)
+    hit = milvus.search(client, config, spec.name, 2 * unit_vectors(ROWS)[5], 1, index_type="FLAT")[0]
+    # Twice a vector of length 1: product 2, squared distance 1.
+    assert hit.score == pytest.approx({"IP": 2, "L2": 1}[metric], abs=1e-4) or hit.id != "doc-5#0"
+
+
+def test_an_index_of_an_empty_collection(client: Any, config: Collection) -> None:
+    spec = loaded(client, config, rows=0)
+    milvus.finish(client, config, spec)
+    assert milvus.count(client, config, spec.name) == 0
+    assert milvus.search(client, config, spec.name, unit_vectors(1)[0], 3, index_type="HNSW") == []
+
+
+def test_finishing_what_is_gone_says_so(client: Any, config: Collection) -> None:
+    with pytest.raises(CollectionError, match="docs_1"):
+        milvus.finish(client, config, spec_of())
+
+
+def faiss_indexes(folder: Path) -> list[Any]:
+    """The index files of a Lite database, opened."""
+    found = []
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and "index" in str(path.relative_to(folder))):
+        try:
+            found.append(faiss.downcast_index(faiss.read_index(str(path))))
+        except RuntimeError:
+            continue  # a file that is no index of faiss
+    return found
+
+
+def open_up(index: Any) -> Any:
+    while isinstance(index, (faiss.IndexIDMap, faiss.IndexPreTransform)):
+        index = faiss.downcast_index(index.index)
+    return index
+
+
+@pytest.mark.parametrize(("kind", "parameters"), KINDS[:3])
+def test_build_parameters_stand_in_the_index_file_of_lite(
+    tmp_path: Path, kind: str, parameters: dict[str, int]
+) -> None:
+    config = configuration(str(tmp_path / "milvus.db"))
+    with milvus.connected(config) as client:
+        spec = loaded(client, config, index_type=kind, index_parameters=parameters)
+        milvus.finish(client, config, spec)
+    milvus.release(config)
+    (index,) = map(open_up, faiss_indexes(tmp_path))
+    assert index.ntotal == ROWS
+    if kind == "HNSW":
+        # faiss gives the upper layers M neighbours a node, and the lowest twice that.
+        assert index.hnsw.nb_neighbors(1) == parameters["M"]
+        assert index.hnsw.efConstruction == parameters["efConstruction"]
+    else:
+        assert index.nlist == parameters["nlist"]
+
+
+KILLED = """
+import sys
+from collection_data import configuration, spec_of
+from transforms import collection as milvus
+
+config = configuration(sys.argv[1])
+client = milvus.connect(config)
+print("go", flush=True)
+milvus.finish(client, config, spec_of(dimensions=256))
+"""
+
+
+def test_a_build_killed_on_lite_is_completed_by_the_next(tmp_path: Path) -> None:
+    config = configuration(str(tmp_path / "milvus.db"))
+    rows = 3000
+    vectors = unit_vectors(rows, 256)
+    spec = spec_of(dimensions=256)
+    with milvus.connected(config) as client:
+        milvus.create(client, spec, "load-one")
+        milvus.upsert(client, config, spec, numbered(rows, vectors=vectors))
+    milvus.release(config)
+    tests = str(Path(__file__).parent)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([tests, str(Path(tests).parent)])}
+    for wait_s in (0.0, 0.05, 0.15, 0.3):
+        process = subprocess.Popen(
+            [sys.executable, "-c", KILLED, config.uri], env=environment, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "go\n"
+        time.sleep(wait_s)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    with milvus.connected(config) as client:
+        milvus.finish(client, config, spec)
+        state = milvus.state(client, spec.name)
+        assert state is not None
+        assert state.index_built
+        assert state.index is not None
+        assert state.index.rows == rows
+        assert len(all_rows(client, spec.name)) == rows
+        hits = milvus.search(client, config, spec.name, vectors[77], 1, index_type="HNSW", search_parameters={"ef": 200})
+        assert hits[0].id == "doc-77#0"
+    milvus.release(config)

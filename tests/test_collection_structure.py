@@ -1,0 +1,166 @@
+"""Creating, describing, publishing and dropping collections, on Lite and on the real server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from collection_data import SPEC, configuration, spec_of
+
+from schemas.collection import MetadataColumn
+from schemas.errors import CollectionError, SpaceMismatchError
+from transforms import collection as milvus
+
+
+@pytest.fixture
+def client(milvus_uri: str) -> Iterator[Any]:
+    with milvus.connected(configuration(milvus_uri)) as opened:
+        yield opened
+
+
+def test_a_new_collection_says_what_it_is(client: Any) -> None:
+    assert milvus.state(client, SPEC.name) is None
+    milvus.create(client, SPEC, "load-one")
+    state = milvus.state(client, SPEC.name)
+    assert state is not None
+    assert (state.space_id, state.snapshot_id, state.load_id, state.state, state.dimensions) == (
+        "space-one",
+        "snapshot-one",
+        "load-one",
+        "loading",
+        8,
+    )
+    assert state.index is None
+    assert not state.index_built
+    assert [str(column) for column in state.columns] == [
+        "id VARCHAR(512)",
+        "item_id VARCHAR(512)",
+        "chunk INT64",
+        "text VARCHAR(65535)",
+        "start INT64",
+        "end INT64",
+        "content_hash VARCHAR(128)",
+        "vector FLOAT_VECTOR(8)",
+        "tokens INT64",
+        "tokens_dropped INT64",
+        "author VARCHAR(4096)",
+        "year INT64",
+        "weight DOUBLE",
+        "kept BOOL",
+    ]
+
+
+def test_ready_changes_the_state_alone(client: Any) -> None:
+    milvus.create(client, SPEC, "load-one")
+    milvus.set_ready(client, SPEC.name)
+    state = milvus.state(client, SPEC.name)
+    assert state is not None
+    assert (state.state, state.space_id, state.snapshot_id, state.load_id) == (
+        "ready",
+        "space-one",
+        "snapshot-one",
+        "load-one",
+    )
+
+
+def test_creating_again_after_a_lost_answer_keeps_the_collection(client: Any) -> None:
+    milvus.create(client, SPEC, "load-one")
+    milvus.create(client, SPEC, "load-one")
+    with pytest.raises(CollectionError, match="has a collection 'docs_1' already"):
+        milvus.create(client, SPEC, "load-two")
+
+
+def test_check_free_takes_what_is_absent_or_the_same(client: Any) -> None:
+    milvus.check_free(client, SPEC)
+    milvus.create(client, SPEC, "load-one")
+    milvus.check_free(client, SPEC)
+    milvus.publish(client, SPEC.alias, SPEC.name)
+    milvus.check_free(client, SPEC)
+
+
+def test_check_free_refuses_a_collection_under_the_alias_name(client: Any) -> None:
+    milvus.create(client, replace(SPEC, name="docs"), "load-one")
+    with pytest.raises(CollectionError, match="has a collection named 'docs'.*choose another name"):
+        milvus.check_free(client, SPEC)
+
+
+def test_check_free_refuses_an_alias_under_the_collection_name(client: Any) -> None:
+    milvus.create(client, replace(SPEC, name="other"), "load-one")
+    client.create_alias("other", "docs_1")
+    with pytest.raises(CollectionError, match="an alias 'docs_1' \\(of 'other'\\)"):
+        milvus.check_free(client, SPEC)
+
+
+def test_check_free_refuses_another_space_and_shows_both(client: Any) -> None:
+    milvus.create(client, SPEC, "load-one")
+    with pytest.raises(SpaceMismatchError, match="holds space space-one, the configuration's is space-two"):
+        milvus.check_free(client, replace(SPEC, space_id="space-two"))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"dimensions": 16}, r"it has vector FLOAT_VECTOR\(8\), and should have vector FLOAT_VECTOR\(16\)"),
+        ({"metadata": SPEC.metadata[:3]}, "it has kept BOOL, and should have no others"),
+        ({"metadata": (*SPEC.metadata, MetadataColumn("pages", "int"))}, "and should have pages INT64"),
+        ({"metadata": (MetadataColumn("author", "int"), *SPEC.metadata[1:])}, "author VARCHAR.*author INT64"),
+        ({"id_max_bytes": 100}, r"id VARCHAR\(512\).*id VARCHAR\(100\)"),
+    ],
+)
+def test_check_free_refuses_other_fields_and_shows_both(client: Any, change: dict[str, Any], words: str) -> None:
+    milvus.create(client, SPEC, "load-one")
+    with pytest.raises(CollectionError, match=words):
+        milvus.check_free(client, replace(SPEC, **change))
+
+
+def test_check_free_refuses_a_collection_of_someone_else(client: Any) -> None:
+    client.create_collection("docs_1", dimension=8)
+    with pytest.raises(CollectionError, match="vecbeam did not make"):
+        milvus.check_free(client, SPEC)
+
+
+def test_the_alias_moves_in_one_step_and_only_when_it_has_to(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    milvus.create(client, SPEC, "load-one")
+    milvus.create(client, spec_of(name="docs_2", space_id="space-two"), "load-two")
+    assert milvus.served(client, "docs") is None
+    assert milvus.space_of(client, "docs") is None
+
+    assert milvus.publish(client, "docs", "docs_1")
+    assert (milvus.served(client, "docs"), milvus.space_of(client, "docs")) == ("docs_1", "space-one")
+    assert milvus.served(client, "docs_1") is None
+    assert milvus.space_of(client, "docs_2") == "space-two"
+    assert not milvus.exists(client, "docs")
+
+    monkeypatch.setattr(client, "drop_alias", lambda *_, **__: pytest.fail("searchers would see no alias"))
+    assert milvus.publish(client, "docs", "docs_2")
+    assert milvus.served(client, "docs") == "docs_2"
+    monkeypatch.setattr(client, "alter_alias", lambda *_, **__: pytest.fail("nothing to change"))
+    assert not milvus.publish(client, "docs", "docs_2")
+
+
+def test_an_alias_left_by_a_dropped_collection_is_taken_over(client: Any) -> None:
+    milvus.create(client, SPEC, "load-one")
+    milvus.publish(client, "docs", "docs_1")
+    client.drop_collection("docs_1")
+    assert milvus.served(client, "docs") is None
+    milvus.create(client, spec_of(name="docs_2"), "load-two")
+    milvus.publish(client, "docs", "docs_2")
+    assert milvus.served(client, "docs") == "docs_2"
+
+
+def test_a_served_collection_is_not_dropped(client: Any) -> None:
+    milvus.create(client, SPEC, "load-one")
+    milvus.publish(client, "docs", "docs_1")
+    with pytest.raises(CollectionError, match="alias 'docs' serves"):
+        milvus.drop(client, "docs_1")
+    client.drop_alias("docs")
+    milvus.drop(client, "docs_1")
+    milvus.drop(client, "docs_1")
+    assert not milvus.exists(client, "docs_1")
+
+
+def test_publishing_what_is_not_there_names_it(client: Any) -> None:
+    with pytest.raises(CollectionError, match="docs_1"):
+        milvus.publish(client, "docs", "docs_1")
