@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from collection_data import SPEC, all_rows, configuration, numbered, spec_of, table_of, unit_vectors
+from collection_data import all_rows, configuration, numbered, spec_of, table_of, unit_vectors
 
 from schemas.collection import MetadataColumn
 from schemas.config import Collection
@@ -99,7 +99,10 @@ def test_of_one_key_the_last_row_stays(client: Any, config: Collection) -> None:
     assert milvus.upsert(client, config, FLAT, rows) == 2
     milvus.finish(client, config, FLAT)
     assert milvus.count(client, config, FLAT.name) == 2
-    assert {row_id: row["text"] for row_id, row in all_rows(client, FLAT.name).items()} == {"a#0": "new", "b#0": "other"}
+    assert {row_id: row["text"] for row_id, row in all_rows(client, FLAT.name).items()} == {
+        "a#0": "new",
+        "b#0": "other",
+    }
 
 
 def test_sending_again_changes_nothing(client: Any, config: Collection) -> None:
@@ -129,11 +132,13 @@ def test_a_null_without_a_default_is_kept_or_refused_by_name(client: Any, config
         assert milvus.upsert(client, config, spec, rows) == 2
         milvus.finish(client, config, spec)
         assert all_rows(client, spec.name)["b#0"]["author"] is None
-        assert [hit.id for hit in milvus.search(client, config, spec.name, unit_vectors(2)[1], 2, "author is null")] == [
-            "b#0"
-        ]
+        assert [
+            hit.id for hit in milvus.search(client, config, spec.name, unit_vectors(2)[1], 2, "author is null")
+        ] == ["b#0"]
     else:
-        with pytest.raises(CollectionError, match=r"row 'b#0' has no author, and v2\.3\.\d.* corpus.metadata.author.default"):
+        with pytest.raises(
+            CollectionError, match=r"row 'b#0' has no author, and v2\.3\.\d.* corpus.metadata.author.default"
+        ):
             milvus.upsert(client, config, spec, rows)
 
 
@@ -166,5 +171,3 @@ def test_a_collection_that_is_gone_is_an_error_that_names_it(client: Any, config
     client.drop_collection(FLAT.name)
     with pytest.raises(CollectionError, match="docs_1"):
         milvus.upsert(client, config, FLAT, numbered(5))
-
-

@@ -82,7 +82,7 @@ def test_check_free_takes_what_is_absent_or_the_same(client: Any) -> None:
 
 def test_check_free_refuses_a_collection_under_the_alias_name(client: Any) -> None:
     milvus.create(client, replace(SPEC, name="docs"), "load-one")
-    with pytest.raises(CollectionError, match="has a collection named 'docs'.*choose another name"):
+    with pytest.raises(CollectionError, match=r"has a collection named 'docs'.*choose another name"):
         milvus.check_free(client, SPEC)
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 from schemas import config as settings
 from transforms.collection.calling import call
 from transforms.collection.loading import quoted
+from transforms.collection.reading import read
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -89,7 +90,7 @@ def verify_rows(client: MilvusClient, config: settings.Collection, name: str, pa
 
 def count(client: MilvusClient, config: settings.Collection, name: str) -> int:
     """Rows of a loaded collection. (Its statistics would count an upserted row twice.)"""
-    answer = call(config, client.query, name, filter="", output_fields=["count(*)"], consistency_level="Strong")
+    answer = read(client, config, client.query, name, filter="", output_fields=["count(*)"])
     return int(answer[0]["count(*)"])
 
 
@@ -108,14 +109,8 @@ def _slices(part: pa.Table) -> Iterator[tuple[list[str], list[str]]]:
 def _compare(
     client: MilvusClient, config: settings.Collection, name: str, ids: list[str], hashes: list[str], check: RowCheck
 ) -> None:
-    answer = call(
-        config,
-        client.query,
-        name,
-        filter=f"id in [{','.join(map(quoted, ids))}]",
-        output_fields=["id", "content_hash"],
-        consistency_level="Strong",
-    )
+    wanted_rows = f"id in [{','.join(map(quoted, ids))}]"
+    answer = read(client, config, client.query, name, filter=wanted_rows, output_fields=["id", "content_hash"])
     has = {row["id"]: row["content_hash"] for row in answer}
     check.expected += len(ids)
     for row_id, wanted in zip(ids, hashes, strict=True):

@@ -14,6 +14,7 @@ from schemas.collection import CollectionSpec
 from schemas.errors import CollectionError
 from transforms.collection.calling import LONG_S, again, call, settings_of
 from transforms.collection.describing import VECTOR, IndexState, state
+from transforms.collection.reading import load
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -42,7 +43,7 @@ def finish(client: MilvusClient, config: settings.Collection, spec: CollectionSp
     if current is None:
         again(config, "create_index", lambda: _create_index(client, spec))
     _wait_built(client, config, spec)
-    call(config, client.load_collection, spec.name, timeout=LONG_S)
+    load(client, config, spec.name)
 
 
 def same_index(index: IndexState, spec: CollectionSpec) -> bool:

@@ -12,8 +12,8 @@ import numpy as np
 from schemas import config as settings
 from schemas.collection import SEARCH_DEFAULTS
 from schemas.errors import CollectionError, ConfigurationError
-from transforms.collection.calling import call
 from transforms.collection.describing import VECTOR
+from transforms.collection.reading import read
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -100,7 +100,8 @@ def search_many(
     # The metric is the index's: naming another one would give nonsense on Lite, without an error.
     for start in range(0, len(vectors), QUERIES):
         try:
-            answer = call(
+            answer = read(
+                client,
                 config,
                 client.search,
                 name,
@@ -110,7 +111,6 @@ def search_many(
                 filter=filter,
                 output_fields=list(output_fields),
                 search_params={"params": dict(parameters)},
-                consistency_level="Strong",
             )
         except CollectionError as error:
             if filter and _FILTER.search(error.message.split(" failed: ", 1)[-1]):

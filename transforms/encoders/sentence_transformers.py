@@ -37,6 +37,9 @@ _ARCHITECTURE_KEYS = (
     "rope_theta",
     "sliding_window",
 )
+SHAPE_STEP = 8
+"""Padded lengths are multiples of this."""
+
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 
 
@@ -242,9 +245,9 @@ class SentenceTransformersEncoder:
         padded = 0
         bfloat16 = self._model.config.precision == "bfloat16"
         with torch.inference_mode(), torch.autocast(self._device, torch.bfloat16, enabled=bfloat16):
-            for rows in _token_batches(lengths, self._model.config.batch_tokens):
+            for rows in _token_batches(lengths, self._model.config.batch_tokens, space.max_tokens):
                 tokens = int(lengths[rows].sum())
-                padded += int(lengths[rows].max()) * len(rows) - tokens
+                padded += _padded(int(lengths[rows].max()), space.max_tokens) * len(rows) - tokens
                 vectors[rows] = self._forward([ids[row] for row in rows], prompt)
                 if advance is not None:
                     advance(tokens)
@@ -279,7 +282,7 @@ class SentenceTransformersEncoder:
     def _forward(self, ids: list[list[int]], prompt: str) -> NDArray[np.float32]:
         import torch
 
-        longest = max(map(len, ids))
+        longest = _padded(max(map(len, ids)), self._model.space.max_tokens)
         input_ids = np.zeros((len(ids), longest), np.int64)
         attention_mask = np.zeros((len(ids), longest), np.int64)
         for row, tokens in enumerate(ids):
@@ -303,11 +306,19 @@ class SentenceTransformersEncoder:
         return len(encoding.ids) - (1 if encoding.special_tokens_mask[-1] else 0)
 
 
-def _token_batches(lengths: NDArray[np.int64], budget: int) -> Iterator[NDArray[np.int64]]:
+def _padded(length: int, limit: int) -> int:
+    """Tokens that a row of a batch takes when `length` is the longest: rounded up, within the model's limit.
+
+    The CPU kernels keep a compiled primitive for each shape that they meet, and memory would grow with every new one.
+    """
+    return max(length, min(limit, -(-length // SHAPE_STEP) * SHAPE_STEP))
+
+
+def _token_batches(lengths: NDArray[np.int64], budget: int, limit: int) -> Iterator[NDArray[np.int64]]:
     """Rows in batches of near-equal lengths, longest first: padded size at most `budget` tokens (or one row)."""
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):
-        rows = max(1, budget // max(1, int(lengths[order[start]])))
+        rows = max(1, budget // max(1, _padded(int(lengths[order[start]]), limit)))
         yield order[start : start + rows]
         start += rows

@@ -1,0 +1,238 @@
+"""A real server that goes away, answers into the void, wants a token, or takes no large messages."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from collection_data import all_rows, configuration, numbered, sliced, spec_of, unit_vectors
+from milvus_server import NamespaceError, Server, start_server
+
+from schemas.config import Collection
+from schemas.errors import CollectionError
+from transforms import collection as milvus
+from transforms.collection import connection
+from transforms.metrics import TALLY
+
+pytestmark = pytest.mark.server
+TOKEN = "root:Milvus"
+FLAT = spec_of(index_type="FLAT")
+
+
+class Proxy:
+    """A TCP proxy on 127.0.0.1 that can lose answers, cut its connections and close.
+
+    Armed with a number of bytes, it lets that many through to the server, waits until the client has sent no more for
+    a moment, and then cuts the connection: what the server answers is lost.
+    """
+
+    def __init__(self, target_port: int) -> None:
+        self._target = ("127.0.0.1", target_port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._lose_after = 0
+        self.lost = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def lose_answer_after(self, sent_bytes: int) -> None:
+        self._lose_after = sent_bytes
+
+    def cut(self) -> None:
+        for pair in self._pairs:
+            for end in pair:
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+        self._pairs.clear()
+
+    def close(self) -> None:
+        self._listener.close()
+        self.cut()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(self._target)
+                self._pairs.append((client, server))
+                threading.Thread(target=self._upstream, args=(client, server), daemon=True).start()
+                threading.Thread(target=self._downstream, args=(client, server), daemon=True).start()
+
+    def _upstream(self, client: socket.socket, server: socket.socket) -> None:
+        sent = 0
+        with contextlib.suppress(OSError):
+            while data := client.recv(1 << 16):
+                server.sendall(data)
+                if self._lose_after:
+                    sent += len(data)
+                    if sent >= self._lose_after:
+                        self._lose_after = 0
+                        self.lost += 1
+                        self._lose(client, server)
+                        return
+            server.shutdown(socket.SHUT_WR)
+
+    def _lose(self, client: socket.socket, server: socket.socket) -> None:
+        client.settimeout(0.3)
+        with contextlib.suppress(OSError):
+            while data := client.recv(1 << 16):
+                server.sendall(data)
+        time.sleep(0.3)
+        for end in (client, server):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def _downstream(self, client: socket.socket, server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            lost = self.lost
+            while data := server.recv(1 << 16):
+                # Flow control goes through while the client sends; after that nothing does.
+                if self.lost == lost:
+                    client.sendall(data)
+            client.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture
+def proxy(milvus_server: Server) -> Iterator[Proxy]:
+    opened = Proxy(milvus_server.port)
+    yield opened
+    opened.close()
+
+
+def emptied(config: Collection) -> Any:
+    client = milvus.connect(config)
+    if milvus.exists(client, FLAT.name):
+        client.drop_collection(FLAT.name)
+    milvus.create(client, FLAT, "load-one")
+    TALLY.reset()
+    return client
+
+
+def test_an_upsert_whose_answer_is_lost_is_sent_again(proxy: Proxy) -> None:
+    config = configuration(f"http://127.0.0.1:{proxy.port}", message_rows=500)
+    client = emptied(config)
+    rows = numbered(1500, text=["x" * 200] * 1500)
+    proxy.lose_answer_after(500 * 250 + 20_000)  # in the second message
+    assert milvus.upsert(client, config, FLAT, rows) == 1500
+    assert proxy.lost == 1
+    assert TALLY.snapshot()["retries"] >= 1
+    milvus.finish(client, config, FLAT)
+    assert milvus.count(client, config, FLAT.name) == 1500
+    check = milvus.verify_rows(client, config, FLAT.name, sliced(rows.select(["id", "content_hash"]), 400))
+    assert check == milvus.RowCheck(expected=1500, found=1500, total=1500)
+    assert all_rows(client, FLAT.name)["doc-700#0"]["text"] == "x" * 200
+
+
+def test_a_connection_cut_again_and_again_loses_nothing(proxy: Proxy) -> None:
+    config = configuration(f"http://127.0.0.1:{proxy.port}", message_rows=50)
+    client = emptied(config)
+    done = threading.Event()
+
+    def cutting() -> None:
+        while not done.wait(0.4):
+            proxy.cut()
+
+    thread = threading.Thread(target=cutting)
+    thread.start()
+    rows = numbered(1500)
+    try:
+        for part in sliced(rows, 150):
+            assert milvus.upsert(client, config, FLAT, part) == 150
+    finally:
+        done.set()
+        thread.join()
+    milvus.finish(client, config, FLAT)
+    check = milvus.verify_rows(client, config, FLAT.name, sliced(rows.select(["id", "content_hash"]), 400))
+    assert check == milvus.RowCheck(expected=1500, found=1500, total=1500)
+
+
+def test_a_message_over_the_servers_limit(milvus_server: Server) -> None:
+    """The configuration allows none over 64 MiB; a server may be set to take less."""
+    config = configuration(milvus_server.uri)
+    wide = spec_of(index_type="FLAT", dimensions=4500)
+    client = milvus.connect(config)
+    if milvus.exists(client, wide.name):
+        client.drop_collection(wide.name)
+    milvus.create(client, wide, "load-one")
+    rows = numbered(4000, vectors=np.ones((4000, 4500), np.float32))
+    whole = config.model_copy(update={"message_bytes": 1 << 30, "message_rows": 16384})
+    with pytest.raises(CollectionError, match=r"refuses a message as too large.*lower collection.message_bytes"):
+        milvus.upsert(client, whole, wide, rows)
+    assert milvus.upsert(client, config, wide, rows) == 4000
+    client.drop_collection(wide.name)
+
+
+@pytest.fixture
+def own_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Server]]:
+    """A server of the test's own, that wants a token; the last of the list is the one that runs."""
+    monkeypatch.setenv("MILVUS_TOKEN", TOKEN)
+    monkeypatch.setattr(connection, "CONNECT_S", 1.0)
+    try:
+        servers = [start_server(tmp_path / "milvus", settings={"authorization_enabled": True})]
+    except NamespaceError as error:
+        pytest.skip(str(error))
+    yield servers
+    servers[-1].stop()
+
+
+def test_tokens_databases_and_a_server_that_dies(own_server: list[Server], monkeypatch: pytest.MonkeyPatch) -> None:
+    config = configuration(own_server[0].uri, retry_s=90.0)
+
+    for token in ("", "root:wr0ng-s3cret", "whole-api-key-s3cret"):
+        monkeypatch.setenv("MILVUS_TOKEN", token)
+        TALLY.reset()
+        with pytest.raises(
+            CollectionError, match=f"{config.uri} refuses the token.*MILVUS_TOKEN=user:password"
+        ) as caught:
+            milvus.connect(config)
+        assert "s3cret" not in str(caught.value)
+        assert TALLY.snapshot() == {}
+    monkeypatch.setenv("MILVUS_TOKEN", TOKEN)
+
+    with pytest.raises(CollectionError, match=r"has no database 'nowhere'.*collection.database"):
+        milvus.connect(config.model_copy(update={"database": "nowhere"}))
+
+    # Killed in the middle of a load; it comes back a little later.
+    client = milvus.connect(config)
+    milvus.create(client, FLAT, "load-one")
+    rows = numbered(1000, vectors=unit_vectors(1000))
+    parts = list(sliced(rows, 100))
+    for part in parts[:4]:
+        milvus.upsert(client, config, FLAT, part)
+    own_server[0].kill()
+    restart = threading.Thread(target=lambda: own_server.append(own_server[0].restart()))
+    restart.start()
+    TALLY.reset()
+    for part in parts[4:]:
+        assert milvus.upsert(client, config, FLAT, part) == 100
+    restart.join()
+    assert TALLY.snapshot()["retries"] >= 1
+    milvus.finish(client, config, FLAT)
+    check = milvus.verify_rows(client, config, FLAT.name, sliced(rows.select(["id", "content_hash"]), 300))
+    assert check == milvus.RowCheck(expected=1000, found=1000, total=1000)
+    milvus.publish(client, "docs", FLAT.name)
+
+    # Killed after that; searching waits until the collection is there again.
+    own_server[-1].kill()
+    own_server.append(own_server[-1].restart())
+    assert milvus.served(client, "docs") == FLAT.name
+    hits = milvus.search(client, config, "docs", unit_vectors(1000)[3], 1, index_type="FLAT")
+    assert [hit.id for hit in hits] == ["doc-3#0"]
+
+    # Gone for good.
+    own_server[-1].kill()
+    short = config.model_copy(update={"retry_s": 1.0})
+    with pytest.raises(
+        CollectionError, match=f"{config.uri} does not answer: upsert docs_1 failed.*what was loaded"
+    ) as gone:
+        milvus.upsert(client, short, FLAT, parts[0])
+    assert TOKEN not in str(gone.value)
+    with pytest.raises(CollectionError, match=f"{config.uri} does not answer: connecting failed"):
+        milvus.connect(short)

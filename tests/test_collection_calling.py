@@ -1,0 +1,230 @@
+"""Calls to Milvus: what is tried again, what is not, and how errors read. No Milvus needed, but for Lite's own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from collection_data import SPEC, configuration
+from pymilvus.exceptions import MilvusException
+
+from schemas.errors import CollectionError
+from transforms import collection as milvus
+from transforms.collection import connection
+from transforms.collection.calling import OneAttempt, call, passes, words
+from transforms.metrics import TALLY
+
+CONFIG = configuration("http://127.0.0.1:1", retry_s=5.0, timeout_s=7.0)
+
+
+class RpcError(grpc.RpcError):
+    def __init__(self, code: grpc.StatusCode, details: str) -> None:
+        self._code, self._details = code, details
+
+    def code(self) -> grpc.StatusCode:
+        return self._code
+
+    def details(self) -> str:
+        return self._details
+
+
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+PASSING = [
+    RpcError(grpc.StatusCode.UNAVAILABLE, "Socket closed"),
+    RpcError(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"),
+    RpcError(grpc.StatusCode.RESOURCE_EXHAUSTED, "request is rejected by grpc RateLimiter middleware"),
+    MilvusException(grpc.StatusCode.UNAVAILABLE, "[upsert_rows] Retry timeout: 60.0s, StatusCode.UNAVAILABLE"),
+    MilvusException(8, "quota exceeded[reason=rate limit exceeded]"),
+    MilvusException(9, "deny to write the message because memory quota exhausted"),
+    MilvusException(1, "collection is being flushed, please wait"),
+    MilvusException(503, "channel not available[channel=by-dev-rootcoord-dml_1]"),
+    MilvusException(2, "Fail connecting to server on 127.0.0.1:1, illegal connection params or server unavailable"),
+    ConnectionResetError("Connection reset by peer"),
+]
+FOR_GOOD = [
+    RpcError(grpc.StatusCode.RESOURCE_EXHAUSTED, "grpc: received message larger than max (70000000 vs. 67108864)"),
+    RpcError(grpc.StatusCode.UNAUTHENTICATED, "auth check failure"),
+    caused(
+        MilvusException(2, "Fail connecting to server on 127.0.0.1:1, illegal connection params"),
+        RpcError(grpc.StatusCode.UNAUTHENTICATED, "auth check failure, please check username and password"),
+    ),
+    MilvusException(100, "can't find collection docs_1"),
+    MilvusException(1100, "invalid parameter: the dim (7) of field data(vector) is not equal to schema dim (8)"),
+    CollectionError("ours", "already clear"),
+    KeyError("a mistake of ours"),
+]
+
+
+@pytest.mark.parametrize("error", PASSING, ids=lambda error: words(error)[:40])
+def test_what_may_pass_is_tried_again_and_counted(error: Exception) -> None:
+    TALLY.reset()
+    answers: list[Any] = [error, error, 17]
+    limits: list[float] = []
+
+    def flaky(_: str, timeout: float) -> Any:
+        limits.append(timeout)
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert passes(error)
+    assert call(CONFIG, flaky, "docs_1") == 17
+    assert TALLY.snapshot() == {"retries": 2}
+    assert limits == [7.0] * 3
+
+
+@pytest.mark.parametrize("error", FOR_GOOD, ids=lambda error: words(error)[:40])
+def test_what_does_not_pass_is_raised_at_once_in_our_words(error: Exception) -> None:
+    TALLY.reset()
+    calls: list[str] = []
+
+    def broken(name: str, **_: float) -> Any:
+        calls.append(name)
+        raise error
+
+    with pytest.raises(CollectionError):
+        call(CONFIG, broken, "docs_1")
+    assert calls == ["docs_1"]
+    assert TALLY.snapshot() == {}
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (FOR_GOOD[0], r"127.0.0.1:1 refuses a message as too large.*lower collection.message_bytes \(now 16777216\)"),
+        (FOR_GOOD[1], "127.0.0.1:1 refuses the token.*MILVUS_TOKEN=user:password"),
+        (FOR_GOOD[2], "127.0.0.1:1 refuses the token.*MILVUS_TOKEN=user:password"),
+        (FOR_GOOD[3], "127.0.0.1:1: upsert docs_1 failed: can't find collection docs_1"),
+        (MilvusException(800, "database not found[database=shop]"), "has no database None.*collection.database"),
+    ],
+)
+def test_errors_name_place_and_remedy(error: Exception, said: str) -> None:
+    def upsert(*_: Any, **__: Any) -> Any:
+        raise error
+
+    with pytest.raises(CollectionError, match=said):
+        call(CONFIG, upsert, "docs_1")
+
+
+def test_the_token_is_in_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MILVUS_TOKEN", "root:s3cr3t")
+    error = caused(MilvusException(1, "bad token root:s3cr3t"), ValueError("header root:s3cr3t"))
+    assert words(error) == "bad token ***; header ***"
+
+
+def test_a_time_out_of_one_attempt_has_always_elapsed_and_is_a_number() -> None:
+    limit: float = OneAttempt(60)
+    elapsed = 0.001
+    assert elapsed >= limit
+    assert 1000.0 + limit == 1060.0
+    assert isinstance(limit, float)
+
+
+def test_a_server_that_is_not_there_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "CONNECT_S", 0.5)
+    with pytest.raises(CollectionError, match=r"http://127.0.0.1:1 does not answer.*check that the server runs"):
+        milvus.connect(CONFIG)
+
+
+@pytest.fixture
+def hold() -> Any:
+    """Opens a Lite file in another process, for as long as the test takes."""
+    code = (
+        "import sys; from pymilvus import MilvusClient; MilvusClient(sys.argv[1]); print('held', flush=True); input()"
+    )
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(path: Path) -> None:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        processes.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def test_lite_held_by_another_process(tmp_path: Path, hold: Callable[[Path], None]) -> None:
+    path = tmp_path / "milvus.db"
+    hold(path)
+    with pytest.raises(CollectionError, match=rf"another process holds {path}.*milvus-lite server --data-dir"):
+        milvus.connect(configuration(str(path)))
+
+
+def test_lite_released_can_be_opened_by_another_process(tmp_path: Path, hold: Callable[[Path], None]) -> None:
+    config = configuration(str(tmp_path / "milvus.db"))
+    with milvus.connected(config) as client:
+        milvus.create(client, SPEC, "load-one")
+    milvus.release(config)
+    hold(tmp_path / "milvus.db")
+
+
+def test_lite_path_that_is_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "milvus.db"
+    path.write_bytes(b"SQLite format 3\0")
+    with pytest.raises(CollectionError, match=rf"{path} is a file; Milvus Lite keeps a folder"):
+        milvus.connect(configuration(str(path)))
+    assert path.read_bytes() == b"SQLite format 3\0"
+
+
+def test_lite_folder_that_can_not_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(CollectionError, match=r"can't make the folder of .*/file/deeper/milvus.db: Not a directory"):
+        milvus.connect(configuration(str(tmp_path / "file" / "deeper" / "milvus.db")))
+
+
+def test_lite_folder_that_is_made(tmp_path: Path) -> None:
+    config = configuration(str(tmp_path / "new" / "deeper" / "milvus.db"))
+    with milvus.connected(config) as client:
+        assert client.list_collections() == []
+    milvus.release(config)
+
+
+def test_lite_data_that_is_damaged(tmp_path: Path) -> None:
+    config = configuration(str(tmp_path / "milvus.db"))
+    with milvus.connected(config) as client:
+        milvus.create(client, SPEC, "load-one")
+    milvus.release(config)
+    for path in (tmp_path / "milvus.db").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"garbage")
+
+    def use() -> None:
+        with milvus.connected(config) as client:
+            milvus.check_free(client, SPEC)
+
+    with pytest.raises(CollectionError, match=r"milvus\.db"):
+        use()
+    milvus.release(config)
+
+
+def test_lite_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "milvus_lite", None)
+    with pytest.raises(CollectionError, match=r"milvus-lite is not installed. pip install 'vecbeam\[lite\]'"):
+        milvus.connect(configuration(str(tmp_path / "milvus.db")))
+
+
+def test_pymilvus_loads_when_it_is_first_used() -> None:
+    code = (
+        "import sys, transforms.collection; print([m for m in ('pymilvus', 'milvus_lite', 'grpc') if m in sys.modules])"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(milvus.__file__).parent.parent.parent)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    loaded = done.stdout.strip()
+    assert "pymilvus" not in loaded
+    assert "milvus_lite" not in loaded

@@ -1,0 +1,173 @@
+"""Holding a collection against the rows that it should have, and searching it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from collection_data import configuration, numbered, sliced, spec_of, table_of, unit_vectors
+
+from schemas.config import Collection
+from schemas.errors import CollectionError, ConfigurationError
+from transforms import collection as milvus
+from transforms.collection import checking
+from transforms.collection.searching import effective_parameters
+
+FLAT = spec_of(index_type="FLAT")
+ODD_IDS = [
+    "plain#0",
+    "it's#0",
+    'say "hi"#0',
+    "both ' and \"#0",
+    "back\\slash#0",
+    "trailing\\",
+    "\\\\server\\share\\",
+    "\\n is no newline#0",
+    "\\u0041\\x41\\101",
+    "new\nline#0",
+    "carriage\rreturn",
+    "tab\tand\x0b\x0c\x08\x07\x1f\x7f",
+    "nul\x00inside",
+    "ünï/漢字/Ω#0",
+    "😀 emoji 👩‍👩‍👧#1",
+    "\u2028\u2029\u0085\ufeff",
+    "e\u0301 is not \u00e9",
+    "\u00e9 is not e\u0301",
+    '"] or id != "',
+    "') or true or ('",
+    "{placeholder}",
+    "%like_",
+    "id",
+    "null",
+    " ",
+    "  leading and trailing  ",
+    "x" * 500,
+]
+
+
+@pytest.fixture
+def config(milvus_uri: str) -> Collection:
+    return configuration(milvus_uri)
+
+
+@pytest.fixture
+def client(config: Collection) -> Iterator[Any]:
+    with milvus.connected(config) as opened:
+        milvus.create(opened, FLAT, "load-one")
+        yield opened
+
+
+def verify(client: Any, config: Collection, *tables: pa.Table) -> milvus.RowCheck:
+    parts = (table.select(["id", "content_hash"]) for table in tables)
+    return milvus.verify_rows(client, config, FLAT.name, parts)
+
+
+def test_odd_ids_are_found_again(client: Any, config: Collection) -> None:
+    rows = table_of(ODD_IDS, content_hash=[f"{i:064d}" for i in range(len(ODD_IDS))])
+    milvus.upsert(client, config, FLAT, rows)
+    milvus.finish(client, config, FLAT)
+    assert verify(client, config, rows) == milvus.RowCheck(
+        expected=len(ODD_IDS), found=len(ODD_IDS), total=len(ODD_IDS)
+    )
+    # Each alone, too: a literal that swallows its neighbour would hide among others.
+    for row_id in ODD_IDS:
+        answer = client.query(FLAT.name, filter=f"id == {milvus.quoted(row_id)}", output_fields=["id"])
+        assert [row["id"] for row in answer] == [row_id]
+    vectors = unit_vectors(len(ODD_IDS))
+    for position, row_id in enumerate(ODD_IDS):
+        assert milvus.search(client, config, FLAT.name, vectors[position], 1, index_type="FLAT")[0].id == row_id
+    assert sorted(row_id for page in checking.every_id(client, config, FLAT.name) for row_id in page) == sorted(ODD_IDS)
+
+
+def test_missing_stale_and_unexpected_rows_are_told_apart(
+    client: Any, config: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checking, "SLICE_ROWS", 7)
+    monkeypatch.setattr(checking, "PAGE_ROWS", 11)
+    held = numbered(100)
+    milvus.upsert(client, config, FLAT, held)
+    milvus.finish(client, config, FLAT)
+    assert verify(client, config, *sliced(held, 10)).clean
+
+    # The snapshot lacks 3 rows of the collection, has 5 of its own, and 2 with another hash.
+    hashes = held.column("content_hash").to_pylist()
+    hashes[41] = hashes[77] = "changed"
+    changed = held.set_column(6, held.schema.field("content_hash"), [hashes])
+    expected = [*sliced(changed.slice(3), 10), numbered(5, start=1000)]
+    check = verify(client, config, *expected)
+    assert (check.expected, check.found, check.total) == (102, 97, 100)
+    assert (check.missing_count, check.stale_count, check.unexpected_count) == (5, 2, 3)
+    assert check.missing == [f"doc-{i}#0" for i in range(1000, 1005)]
+    assert check.stale == ["doc-41#0", "doc-77#0"]
+    assert sorted(check.unexpected) == ["doc-0#0", "doc-1#0", "doc-2#0"]
+    assert check.part_indexes_missing == [3, 7, 10]
+    assert not check.clean
+
+
+def test_what_is_lost_can_be_loaded_again(client: Any, config: Collection) -> None:
+    held = numbered(30)
+    milvus.upsert(client, config, FLAT, held)
+    milvus.finish(client, config, FLAT)
+    client.delete(FLAT.name, ids=["doc-4#0", "doc-29#0"])
+    parts = list(sliced(held, 10))
+    check = verify(client, config, *parts)
+    assert (check.missing, check.part_indexes_missing, check.unexpected_count) == (["doc-4#0", "doc-29#0"], [0, 2], 0)
+    for index in check.part_indexes_missing:
+        milvus.upsert(client, config, FLAT, parts[index])
+    milvus.finish(client, config, FLAT)
+    assert verify(client, config, *parts).clean
+
+
+def test_lists_are_cut_and_counts_are_not(client: Any, config: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking, "LISTED", 4)
+    milvus.upsert(client, config, FLAT, numbered(20))
+    milvus.finish(client, config, FLAT)
+    check = verify(client, config, numbered(10, start=100))
+    assert (check.missing_count, check.unexpected_count, check.found) == (10, 20, 0)
+    assert (len(check.missing), len(check.unexpected)) == (4, 4)
+    assert verify(client, config).unexpected_count == 20
+
+
+def test_search_filters_and_names_a_filter_it_does_not_understand(client: Any, config: Collection) -> None:
+    milvus.upsert(client, config, FLAT, numbered(60))
+    milvus.finish(client, config, FLAT)
+    milvus.publish(client, "docs", FLAT.name)
+    query = unit_vectors(60)[7]
+    hits = milvus.search(client, config, "docs", query, 5, output_fields=["text", "year", "kept"], index_type="FLAT")
+    assert hits[0].id == "doc-7#0"
+    assert hits[0].score == pytest.approx(1, abs=1e-5)
+    assert hits[0].fields == {"text": "text of doc-7#0", "year": 2007, "kept": False}
+    assert len(hits) == 5
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+
+    wanted = 'author == "author-2" and year > 2010 and kept == true'
+    filtered = milvus.search(client, config, "docs", query, 60, wanted, ["year"], index_type="FLAT")
+    assert sorted(hit.fields["year"] for hit in filtered) == [
+        2000 + i for i in range(11, 60) if i % 3 == 2 and i % 2 == 0
+    ]
+    assert milvus.search(client, config, "docs", query, 5, 'author == "none"', index_type="FLAT") == []
+
+    for broken in ("year >", "nowhere == 3", 'year == "x"', "author = 'x'", 'author == "unclosed'):
+        with pytest.raises(ConfigurationError) as caught:
+            milvus.search(client, config, "docs", query, 5, broken, index_type="FLAT")
+        assert broken in str(caught.value)
+    with pytest.raises(CollectionError):
+        milvus.search(client, config, "nothing_there", query, 5, "year > 3", index_type="FLAT")
+    # Someone took it out of memory, or the server has just been restarted.
+    client.release_collection(FLAT.name)
+    assert milvus.search(client, config, "docs", query, 1, index_type="FLAT")[0].id == "doc-7#0"
+    client.release_collection(FLAT.name)
+    assert milvus.count(client, config, FLAT.name) == 60
+    with pytest.raises(CollectionError, match="docs"):
+        milvus.search(client, config, "docs", np.ones(5, np.float32), 5, index_type="FLAT")
+
+
+def test_ef_is_never_below_k() -> None:
+    assert effective_parameters("HNSW", {}, 10) == {"ef": 64}
+    assert effective_parameters("HNSW", {"ef": 3}, 10) == {"ef": 10}
+    assert effective_parameters("HNSW", {}, 500) == {"ef": 500}
+    assert effective_parameters("IVF_FLAT", {"nprobe": 3}, 500) == {"nprobe": 3}
+    assert effective_parameters("FLAT", {}, 500) == {}

@@ -1,0 +1,146 @@
+"""Recall against exact search: right by hand, in parts, with ties, and moving with the parameters of the index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from collection_data import SPEC, configuration, numbered, sliced, spec_of, unit_vectors
+
+from schemas.collection import CollectionSpec
+from schemas.config import Collection
+from transforms import collection as milvus
+from transforms.collection import recall as recall_module
+from transforms.collection.recall import measure_recall
+from transforms.collection.searching import Hit
+
+ROWS = 3000
+DIMENSIONS = 48
+
+CONFIG = configuration("unused.db")
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], list[str]]], None]:
+    """Stands in for Milvus: gives the hits that a test makes up for each query."""
+
+    def install(answer: Callable[[int], list[str]]) -> None:
+        def search_many(*args: Any, **_: Any) -> list[list[Hit]]:
+            return [[Hit(row_id, 0.0) for row_id in answer(query)] for query in range(len(args[3]))]
+
+        monkeypatch.setattr(recall_module, "search_many", search_many)
+
+    return install
+
+
+def measured(table: pa.Table, spec: CollectionSpec, part_rows: int = 100, sample: int = 10**6) -> float:
+    columns = table.select(["id", "vector"])
+    return measure_recall(None, CONFIG, spec, lambda: sliced(columns, part_rows), table.num_rows, sample)
+
+
+def exact(vectors: np.ndarray[Any, Any], query: int, metric: str, k: int) -> list[str]:
+    wide = vectors.astype(np.float64)
+    if metric == "L2":
+        scores = -((wide - wide[query]) ** 2).sum(axis=1)
+    elif metric == "IP":
+        scores = wide @ wide[query]
+    else:
+        scores = wide @ wide[query] / np.linalg.norm(wide, axis=1)
+    return [f"doc-{i}#0" for i in np.argsort(-scores, kind="stable")[:k]]
+
+
+@pytest.mark.parametrize("metric", ["COSINE", "IP", "L2"])
+@pytest.mark.parametrize("wrong", [0, 1, 4])
+def test_recall_is_the_share_of_right_hits(answers: Any, metric: str, wrong: int) -> None:
+    lengths = np.random.default_rng(1).uniform(0.5, 3, (250, 1)).astype(np.float32)
+    vectors = unit_vectors(250) * lengths
+
+    def answer(query: int) -> list[str]:
+        order = exact(vectors, query, metric, 250)
+        return order[: 10 - wrong] + order[-wrong:] if wrong else order[:10]
+
+    answers(answer)
+    spec = spec_of(index_type="FLAT", metric=metric)
+    assert measured(numbered(250, vectors=vectors), spec) == pytest.approx(1 - wrong / 10)
+
+
+def test_a_hit_given_twice_counts_once_and_a_stranger_never(answers: Any) -> None:
+    vectors = unit_vectors(50)
+    answers(lambda query: [exact(vectors, query, "COSINE", 1)[0]] * 5 + ["stranger#0"] * 5)
+    assert measured(numbered(50, vectors=vectors), spec_of(index_type="FLAT")) == pytest.approx(0.1)
+
+
+def test_any_of_many_equal_rows_is_right(answers: Any) -> None:
+    """A text that stands 40 times in the corpus: which ten of them the index gives says nothing about it."""
+    vectors = np.concatenate([np.repeat(unit_vectors(1, seed=3), 40, axis=0), unit_vectors(60, seed=4)])
+    answers(lambda query: [f"doc-{i}#0" for i in range(30, 40)] if query < 40 else exact(vectors, query, "COSINE", 10))
+    assert measured(numbered(100, vectors=vectors), spec_of(index_type="FLAT"), part_rows=7) == 1.0
+
+
+def test_fewer_than_ten_rows(answers: Any) -> None:
+    vectors = unit_vectors(4)
+    answers(lambda query: exact(vectors, query, "COSINE", 4))
+    assert measured(numbered(4, vectors=vectors), spec_of(index_type="FLAT")) == 1.0
+    answers(lambda query: exact(vectors, query, "COSINE", 3))
+    assert measured(numbered(4, vectors=vectors), spec_of(index_type="FLAT")) == 0.75
+    assert measured(numbered(0), SPEC) == 1.0
+
+
+def test_the_size_of_parts_and_of_steps_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = unit_vectors(230)
+    table = numbered(230, vectors=vectors)
+    asked: list[np.ndarray[Any, Any]] = []
+
+    def search_many(*args: Any, **_: Any) -> list[list[Hit]]:
+        asked.append(args[3])
+        return [[Hit(f"doc-{i}#0", 0.0) for i in range(10)] for _ in args[3]]
+
+    monkeypatch.setattr(recall_module, "search_many", search_many)
+    first = measured(table, spec_of(index_type="FLAT"), sample=50)
+    monkeypatch.setattr(recall_module, "CELLS", 50 * 3)
+    for part_rows in (1, 7, 230, 1000):
+        assert measured(table, spec_of(index_type="FLAT"), part_rows=part_rows, sample=50) == first
+    assert all(np.array_equal(queries, asked[0]) for queries in asked)
+    assert asked[0].shape == (50, 8)
+
+
+@pytest.fixture
+def config(milvus_uri: str) -> Collection:
+    return configuration(milvus_uri)
+
+
+@pytest.fixture
+def client(config: Collection) -> Iterator[Any]:
+    with milvus.connected(config) as opened:
+        yield opened
+
+
+def test_recall_moves_with_the_parameters_of_the_index(client: Any, config: Collection) -> None:
+    """So they reach it, when it is built and when it is searched."""
+    table = numbered(ROWS, vectors=unit_vectors(ROWS, DIMENSIONS))
+
+    def recall(kind: str, build: dict[str, int], search: dict[str, int]) -> float:
+        spec = spec_of(dimensions=DIMENSIONS, index_type=kind, index_parameters=build, search_parameters=search)
+        if not milvus.exists(client, spec.name):
+            milvus.create(client, spec, "load-one")
+            milvus.upsert(client, config, spec, table)
+        milvus.finish(client, config, spec)
+        columns = table.select(["id", "vector"])
+        return milvus.measure_recall(client, config, spec, lambda: sliced(columns, 1000), ROWS, sample=100)
+
+    coarse = recall("IVF_FLAT", {"nlist": 4}, {"nprobe": 1})
+    fine = recall("IVF_FLAT", {"nlist": 300}, {"nprobe": 1})
+    assert fine < coarse - 0.1
+    assert recall("IVF_FLAT", {"nlist": 300}, {"nprobe": 300}) == 1.0
+
+    thin = recall("HNSW", {"M": 2, "efConstruction": 10}, {"ef": 10})
+    assert recall("HNSW", {"M": 2, "efConstruction": 10}, {"ef": 400}) > thin + 0.1
+    thick = recall("HNSW", {"M": 32, "efConstruction": 200}, {"ef": 10})
+    assert thick > thin + 0.2
+
+    # Every cell is searched, so what is lost here is lost to the eight bits.
+    assert recall("IVF_SQ8", {"nlist": 16}, {"nprobe": 16}) > 0.9
+    assert recall("FLAT", {}, {}) == 1.0

@@ -1,0 +1,37 @@
+"""Reading from a collection that may not be in memory: after a restart a server needs a while to load it again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from schemas import config as settings
+from schemas.errors import CollectionError
+from transforms.collection.calling import LONG_S, call
+from transforms.collection.describing import served
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+
+def load(client: MilvusClient, config: settings.Collection, name: str) -> None:
+    """Brings a collection (or the one behind an alias) into memory and waits until it is; does nothing where it is."""
+    call(config, client.load_collection, served(client, name) or name, timeout=LONG_S)
+
+
+def read(
+    client: MilvusClient, config: settings.Collection, function: Callable[..., Any], name: str, **keys: Any
+) -> Any:
+    """Queries or searches a collection with Strong consistency, and loads it first where it isn't.
+
+    Raises:
+        CollectionError: as `call` does.
+    """
+    keys["consistency_level"] = "Strong"
+    try:
+        return call(config, function, name, **keys)
+    except CollectionError as error:
+        if "not loaded" not in error.message:
+            raise
+    load(client, config, name)
+    return call(config, function, name, **keys)
