@@ -30,7 +30,7 @@ def configuration(folder: Path, work: Path, uri: str, index: str, *, chunked: bo
     """Title and text as one item, the packaged MiniLM in float32."""
     return parse_config(
         {
-            "name": f"cranfield_{index.lower()}",
+            "name": "cranfield",
             "corpus": {
                 "paths": [str(folder.resolve() / "docs.jsonl")],
                 "content": ["title", "text"],

@@ -1,4 +1,4 @@
-"""Runs a Beam pipeline on the configuration's runner and hands back its counters; a worker's error comes out as ours."""
+"""Runs a Beam pipeline on the configuration's runner and hands back its counters; workers' errors come out as ours."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ def pipeline_options(config: Config) -> PipelineOptions:
     for key in config.runner.options:
         if key not in known:
             raise ConfigurationError(
-                f"runner.{key}: unknown to Beam", "keys beside runner.name are Beam's pipeline options; check the spelling"
+                f"runner.{key}: unknown to Beam",
+                "keys beside runner.name are Beam's pipeline options; check the spelling",
             )
     return options
 

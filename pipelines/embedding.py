@@ -90,8 +90,7 @@ def bring_up_to_date(session: Session, source: Source) -> Snapshot:
     if not snapshot.parts:
         raise RejectsError(
             f"not one item could be embedded: {session.report.items.rejected} rejects ({_named(snapshot.errors())})",
-            f"read {filesystem.join(source.checkpoint.root, source.checkpoint.space_id, 'rejects')} and mend the corpus "
-            "or corpus.id and corpus.content",
+            f"read the files below {source.checkpoint.rejects_uri('')} and mend the corpus, or corpus.id and content",
         )
     return snapshot
 
@@ -154,13 +153,17 @@ def _in_corpus_order(batches: pa.Table, work: list[ShardWork]) -> pa.Table:
     if len(index) != len(work):
         raise CheckpointError("two shards have one name", "report this with the list of files")
     positions = pa.array([index[name] for name in batches.column("shard").to_pylist()], pa.int64())
-    ordered = batches.append_column("position", positions).sort_by([("position", "ascending"), ("ordinal", "ascending")])
+    ordered = batches.append_column("position", positions).sort_by(
+        [("position", "ascending"), ("ordinal", "ascending")]
+    )
     return ordered.drop_columns(["position"])
 
 
 def _report(session: Session, batches: pa.Table, *, read: bool) -> None:
     report = session.report
-    rows = batches.select(["embedded", "items", "rows", "tokens", "tokens_dropped", "tokens_padded", "bytes"]).to_pylist()
+    rows = batches.select(
+        ["embedded", "items", "rows", "tokens", "tokens_dropped", "tokens_padded", "bytes"]
+    ).to_pylist()
     done = [row for row in rows if row["embedded"]] if read else []
     report.items.read = sum(batches.column("items_read").to_pylist())
     report.items.new = sum(row["items"] for row in done)

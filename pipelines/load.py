@@ -55,7 +55,5 @@ def open_snapshot(config: Config) -> tuple[Checkpoint, Snapshot, int]:
             f"{config.encoder.model} is of space {space.id}",
             "use the configuration that made it, or run vecbeam backfill with this one",
         )
-    described = json.loads(
-        filesystem.read_bytes(filesystem.join(checkpoint.root, snapshot.space_id, "space.json"))
-    )
+    described = json.loads(filesystem.read_bytes(filesystem.join(checkpoint.root, snapshot.space_id, "space.json")))
     return checkpoint, snapshot, int(described["space"]["dimensions"])

@@ -79,7 +79,8 @@ def verify_served(session: Session, checkpoint: Checkpoint, snapshot: Snapshot, 
         session.report.verify.published = True
         if served.space_id != snapshot.space_id:
             raise SpaceMismatchError(
-                f"{config.name} serves {served.name} of space {served.space_id}, the snapshot is of {snapshot.space_id}",
+                f"{config.name} serves {served.name} of space {served.space_id}, "
+                f"the snapshot is of space {snapshot.space_id}",
                 "run vecbeam backfill to publish what the checkpoint holds",
             )
         publication = _Publication(session, checkpoint, snapshot, spec, client)
@@ -145,7 +146,9 @@ class _Publication:
                 milvus.create(client, spec, self._session.run_id)
             state = milvus.state(client, spec.name)
         if state is None or state.load_id is None:
-            raise CollectionError(f"the collection {spec.name} vanished while it was made", "run the same command again")
+            raise CollectionError(
+                f"the collection {spec.name} vanished while it was made", "run the same command again"
+            )
         ledger = Ledger(self._checkpoint, spec.name, state.load_id)
         fresh = state.state != STATE_READY
         if fresh:
@@ -262,7 +265,9 @@ class _Publication:
         errors = snapshot.errors()
         hidden = sorted(CONTAINER_ERRORS & set(errors))
         if hidden and limits.max_rejected < 1:
-            return f"files could not be read to their end ({', '.join(hidden)}), so nobody knows how many items they hold"
+            return (
+                f"files could not be read to their end ({', '.join(hidden)}), so nobody knows how many items they hold"
+            )
         # What `on_duplicate` left out was asked for.
         rejected = sum(count for error, count in errors.items() if error != "DuplicateId")
         read = snapshot.total("items_read")

@@ -31,12 +31,12 @@ def text(report: Report) -> str:
     recall = "" if verify.recall_at_10 is None else f", recall@10 {verify.recall_at_10:.4f}"
     lines = [
         f"{report.command} {report.run_id}",
-        f"items     {items.read:,} read = {items.new:,} new + {items.changed:,} changed + {items.unchanged:,} unchanged "
-        f"+ {items.rejected:,} rejected",
+        f"items     {items.read:,} read = {items.new:,} new + {items.changed:,} changed "
+        f"+ {items.unchanged:,} unchanged + {items.rejected:,} rejected",
         f"chunks    {chunks.embedded:,} embedded, {chunks.reused:,} reused, {chunks.loaded:,} loaded",
         f"tokens    {tokens.embedded:,} embedded, {tokens.padded:,} padding, {tokens.dropped:,} dropped",
-        f"verify    {verify.found:,} rows of {verify.expected:,}, {verify.missing} missing, {verify.unexpected} unexpected, "
-        f"{verify.stale} stale{recall}",
+        f"verify    {verify.found:,} rows of {verify.expected:,}, {verify.missing} missing, "
+        f"{verify.unexpected} unexpected, {verify.stale} stale{recall}",
         f"serving   {report.alias} -> {report.collection or '-'} ({state}), space {report.space or '-'}",
         f"seconds   {_seconds(report)}",
         f"memory    {report.peak_rss_mb:,} MB at most",

@@ -13,11 +13,11 @@ from importlib import metadata
 
 import psutil
 
+from pipelines.progress import Progress
 from schemas.config import Config
 from schemas.errors import VecbeamError
 from schemas.report import Report
 from transforms import filesystem
-from pipelines.progress import Progress
 
 _PACKAGES = (
     "vecbeam",

@@ -1,4 +1,4 @@
-"""`vecbeam verify CONFIG`: the served collection against the checkpoint, row by row, and recall against exact search."""
+"""`vecbeam verify CONFIG`: the served collection against the checkpoint, row by row, and its recall."""
 
 from __future__ import annotations
 

@@ -58,8 +58,7 @@ class MetadataField(Model):
     def _default_fits(self) -> MetadataField:
         wanted: dict[str, tuple[type, ...]] = {"string": (str,), "int": (int,), "float": (int, float), "bool": (bool,)}
         if self.default is not None and (
-            not isinstance(self.default, wanted[self.type])
-            or (isinstance(self.default, bool) and self.type != "bool")
+            not isinstance(self.default, wanted[self.type]) or (isinstance(self.default, bool) and self.type != "bool")
         ):
             raise ValueError(f"default {self.default!r} is not of type {self.type}")
         return self
@@ -138,18 +137,24 @@ class Encoder(Model):
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where the worker has one")
     accelerator: Text | None = Field(
-        None, description="Beam resource hint of the embedding step, e.g. type:nvidia-tesla-t4;count:1;install-nvidia-driver"
+        None,
+        description="Beam resource hint of the embedding step, e.g. type:nvidia-tesla-t4;count:1;install-nvidia-driver",
     )
     prompt: str | None = Field(
-        None, description="Put before each text of the corpus; without it the model's own document prompt, if it has one"
+        None,
+        description="Put before each text of the corpus; without it the model's own document prompt, if it has one",
     )
     query_prompt: str | None = Field(
         None, description="Put before each query; without it the model's own query prompt, if it has one"
     )
     max_tokens: int | None = Field(None, ge=8, description="Lowers the model's own length limit")
-    dimensions: int | None = Field(None, ge=1, description="Keeps the first n numbers of each vector (Matryoshka models)")
+    dimensions: int | None = Field(
+        None, ge=1, description="Keeps the first n numbers of each vector (Matryoshka models)"
+    )
     normalize: bool = Field(True, description="Scales each vector to length 1, after dimensions were cut")
-    batch_tokens: int = Field(4096, ge=64, description="Most tokens, padding included, that go through the model at once")
+    batch_tokens: int = Field(
+        4096, ge=64, description="Most tokens, padding included, that go through the model at once"
+    )
 
 
 class Index(Model):
@@ -178,7 +183,9 @@ class Collection(Model):
     search: dict[str, int] = Field(
         default_factory=dict, description="Search parameters that fit the index, e.g. {ef: 64} or {nprobe: 16}"
     )
-    id_max_bytes: int = Field(512, ge=16, le=65535, description="Longest row id in UTF-8 bytes; a longer one is rejected")
+    id_max_bytes: int = Field(
+        512, ge=16, le=65535, description="Longest row id in UTF-8 bytes; a longer one is rejected"
+    )
     message_bytes: int = Field(
         16 << 20, ge=65536, le=64 << 20, description="Most bytes of one upsert message (servers refuse over 64 MiB)"
     )
@@ -206,7 +213,9 @@ class Collection(Model):
 
 
 class Verify(Model):
-    recall_at_10: float = Field(0.95, ge=0, le=1, description="Least recall@10 against exact search for the gate to pass")
+    recall_at_10: float = Field(
+        0.95, ge=0, le=1, description="Least recall@10 against exact search for the gate to pass"
+    )
     sample: int = Field(100, ge=1, le=10000, description="Rows whose neighbours are searched to measure recall")
     max_rejected: float = Field(0.01, ge=0, le=1, description="Most rejects as a share of the items read")
     max_dropped_tokens: float = Field(0.05, ge=0, le=1, description="Most tokens dropped as a share of all tokens")

@@ -87,7 +87,9 @@ REJECT_SCHEMA = pa.schema(
     ]
 )
 
-SOURCE_FILE = pa.struct([pa.field("path", pa.string()), pa.field("size", pa.int64()), pa.field("modified", pa.float64())])
+SOURCE_FILE = pa.struct(
+    [pa.field("path", pa.string()), pa.field("size", pa.int64()), pa.field("modified", pa.float64())]
+)
 ERROR_COUNT = pa.struct([pa.field("error", pa.string()), pa.field("count", pa.int64())])
 
 BATCH_SCHEMA = pa.schema(

@@ -79,7 +79,7 @@ class _Loader(yaml.SafeLoader):
 def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node)  # type: ignore[no-untyped-call]
+        key = loader.construct_object(key_node)
         if key in seen:
             raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
         seen.add(key)
@@ -127,7 +127,11 @@ def _expand(value: Any, key: str, environment: Mapping[str, str]) -> Any:
 
 def _mistakes(error: ValidationError) -> Iterable[str]:
     for mistake in error.errors(include_url=False):
-        path = [str(p) for p in mistake["loc"] if p not in ("Chunk", "literal[False]", "function-after[_overlap_fits(), Chunk]")]
+        path = [
+            str(p)
+            for p in mistake["loc"]
+            if p not in ("Chunk", "literal[False]", "function-after[_overlap_fits(), Chunk]")
+        ]
         key = ".".join(path)
         value = mistake.get("input")
         if mistake["type"] == "extra_forbidden":

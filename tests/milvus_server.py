@@ -47,10 +47,14 @@ SETTINGS: dict[str, Any] = {
     "log.level": "warn",
     # A killed server's sessions stand in its etcd for this many seconds, and the next start waits for them.
     "common.session.ttl": 5,
-    # Milliseconds. Tests are many small steps; each would wait for the next round.
+    # Tests are many small steps; each would wait for the next round of the server's. Milliseconds, and a second.
     "proxy.timeTickInterval": 50,
+    "dataNode.timetick.interval": 50,
     "queryCoord.checkInterval": 100,
+    "queryCoord.checkSegmentInterval": 100,
+    "queryCoord.checkChannelInterval": 100,
     "queryCoord.distPullInterval": 50,
+    "queryCoord.UpdateNextTargetInterval": 1,
 }
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
@@ -211,14 +215,18 @@ def _start_binary(folder: Path, settings: dict[str, Any]) -> tuple[subprocess.Po
     import milvus
 
     config = milvus.MilvusServerConfig(data_dir=str(folder))
-    for key, value in {**SETTINGS, **settings}.items():
+    settings = {**SETTINGS, **settings}
+    for key, value in settings.items():
         config.set(key, value)
     config.resolve()
     inside = int(config.get("proxy_port"))
     health, sock = config.resolve_port(9091)
     sock.close()
+    # The package's file has room only for the keys of its template; the server takes every key from the environment.
+    keys = {key.upper().replace(".", "_"): str(value) for key, value in settings.items() if "." in key}
     environment = dict(
         os.environ,
+        **keys,
         DEPLOY_MODE="STANDALONE",
         METRICS_PORT=str(health),
         MILVUS_RUN_DIR=str(folder / "run"),

@@ -165,6 +165,19 @@ def test_search_filters_and_names_a_filter_it_does_not_understand(client: Any, c
         milvus.search(client, config, "docs", np.ones(5, np.float32), 5, index_type="FLAT")
 
 
+def test_a_narrow_filter_still_finds_all_that_match(client: Any, config: Collection) -> None:
+    """A walk through few lists, or a short one through a graph, passes by the few rows that a filter leaves."""
+    rows = 2000
+    milvus.upsert(client, config, FLAT, numbered(rows, vectors=unit_vectors(rows)))
+    wanted = "year in [2100, 2700, 3300, 3900]"
+    for kind, build, search in (("IVF_FLAT", {"nlist": 64}, {"nprobe": 1}), ("HNSW", {"M": 4}, {"ef": 4})):
+        milvus.finish(client, config, spec_of(index_type=kind, index_parameters=build))
+        hits = milvus.search(
+            client, config, FLAT.name, unit_vectors(rows)[0], 10, wanted, search_parameters=search, index_type=kind
+        )
+        assert sorted(hit.id for hit in hits) == ["doc-100#0", "doc-1300#0", "doc-1900#0", "doc-700#0"]
+
+
 def test_ef_is_never_below_k() -> None:
     assert effective_parameters("HNSW", {}, 10) == {"ef": 64}
     assert effective_parameters("HNSW", {"ef": 3}, 10) == {"ef": 10}

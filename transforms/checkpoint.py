@@ -68,7 +68,9 @@ class Checkpoint:
         if filesystem.exists(uri):
             found = json.loads(filesystem.read_bytes(uri))
             if found.get("space") != json.loads(json.dumps(asdict(space))):
-                raise SpaceMismatchError(f"{uri} describes another space", "move that folder away; it was changed by hand")
+                raise SpaceMismatchError(
+                    f"{uri} describes another space", "move that folder away; it was changed by hand"
+                )
             return
         described = {"schema_version": SCHEMA_VERSION, "space_id": self.space_id, "space": asdict(space)}
         filesystem.write_atomic(uri, json.dumps(described, indent=2).encode())
@@ -126,7 +128,7 @@ class Checkpoint:
     # Rejects
 
     def write_rejects(self, key: Key, step: str, rejects: pa.Table) -> tuple[RejectRecord, ...]:
-        """Writes the rejects of one step of a batch, unless they are there; returns a record, or none for no rejects."""
+        """Writes the rejects of one step of a batch, unless they are there; returns its record, if any."""
         if rejects.num_rows == 0:
             return ()
         name = f"{key.shard}-{key.ordinal:05d}-{step}-{digest(rejects.to_pylist())}.parquet"
@@ -173,11 +175,17 @@ class Checkpoint:
         """
         # What a run did itself (embedded) is no part of what the corpus is.
         embedded = pa.array([False] * batches.num_rows)
-        batches = batches.set_column(batches.schema.get_field_index("embedded"), BATCH_SCHEMA.field("embedded"), embedded)
+        batches = batches.set_column(
+            batches.schema.get_field_index("embedded"), BATCH_SCHEMA.field("embedded"), embedded
+        )
         current = self.current_snapshot()
         identity = [self.space_id, batches.column("part").to_pylist(), batches.column("rejects").to_pylist()]
         snapshot_id = digest(identity)
-        if current and (current.id, current.corpus_digest, current.space_id) == (snapshot_id, corpus_digest, self.space_id):
+        if current and (current.id, current.corpus_digest, current.space_id) == (
+            snapshot_id,
+            corpus_digest,
+            self.space_id,
+        ):
             return current
         number = int(current.name[:SNAPSHOT_DIGITS]) + 1 if current else 1
         name = f"{number:0{SNAPSHOT_DIGITS}d}-{snapshot_id}.parquet"

@@ -137,7 +137,10 @@ class Chunker:
             else:
                 pieces = self._split(text, self._is_markdown(uri))
                 counts = self._count([piece for _, piece in pieces])
-                yield [Span(start, start + len(piece), piece, n, 0) for (start, piece), n in zip(pieces, counts, strict=True)]
+                yield [
+                    Span(start, start + len(piece), piece, n, 0)
+                    for (start, piece), n in zip(pieces, counts, strict=True)
+                ]
 
     def _uncut(self, text: str, tokens: int) -> Span:
         # The encoder drops what is over its limit; the text column drops what is over Milvus's, which is more.

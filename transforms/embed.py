@@ -36,9 +36,7 @@ class EmbeddedBatch(NamedTuple):
     runtime: Mapping[str, str]
 
 
-def embed_table(
-    chunks: pa.Table, encoder: Encoder, advance: Callable[[int], None] | None = None
-) -> EmbeddedBatch:
+def embed_table(chunks: pa.Table, encoder: Encoder, advance: Callable[[int], None] | None = None) -> EmbeddedBatch:
     """Embeds a table; what the encoder fails on is tried again in halves, down to single chunks.
 
     An item of which a chunk fails, or gets a vector that is not finite or of length 0, is rejected whole, so that no
@@ -116,8 +114,16 @@ def _check_alive(encoder: Encoder, failure: Exception) -> None:
 def _bad_vectors(encoded: Encoded) -> dict[int, tuple[str, str]]:
     finite = np.isfinite(encoded.vectors).all(axis=1)
     empty = finite & ~encoded.vectors.any(axis=1)
-    bad = {int(row): ("VectorNotFinite", "the encoder made NaN or infinity of this text") for row in np.flatnonzero(~finite)}
-    bad.update({int(row): ("VectorZero", "the encoder made a vector of length 0 of this text") for row in np.flatnonzero(empty)})
+    bad = {
+        int(row): ("VectorNotFinite", "the encoder made NaN or infinity of this text")
+        for row in np.flatnonzero(~finite)
+    }
+    bad.update(
+        {
+            int(row): ("VectorZero", "the encoder made a vector of length 0 of this text")
+            for row in np.flatnonzero(empty)
+        }
+    )
     return bad
 
 
@@ -143,9 +149,7 @@ def _rows(
     matrix = np.concatenate(vectors) if vectors else np.zeros((0, 1), np.float32)
     offsets = pa.array(np.arange(len(matrix) + 1, dtype=np.int32) * matrix.shape[1])
     schema = row_schema({})
-    lists = pa.ListArray.from_arrays(
-        offsets, pa.array(matrix.reshape(-1)), type=schema.field("vector").type
-    )
+    lists = pa.ListArray.from_arrays(offsets, pa.array(matrix.reshape(-1)), type=schema.field("vector").type)
     rows = rows.add_column(rows.column_names.index("tokens"), schema.field("vector"), lists)
     for name, values in (("tokens", tokens), ("tokens_dropped", dropped)):
         column = np.concatenate(values) if values else np.zeros(0, np.int64)
@@ -172,7 +176,8 @@ class LazyEncoder:
                 model = resolve(self._config)
                 if model.space.id != self._space_id:
                     raise SpaceMismatchError(
-                        f"this worker's {self._config.model} is of space {model.space.id}, the run's is {self._space_id}",
+                        f"this worker's {self._config.model} is of space {model.space.id}, "
+                        f"the run's is {self._space_id}",
                         "give workers the same model files as the machine that starts the run",
                     )
                 self._encoder = model.load()
@@ -196,7 +201,10 @@ class TableModelHandler(ModelHandler[pa.Table, EmbeddedBatch, LazyEncoder]):  # 
         return LazyEncoder(self._config, self._space_id)
 
     def run_inference(
-        self, batch: Sequence[pa.Table], model: LazyEncoder, inference_args: dict[str, Any] | None = None
+        self,
+        batch: Sequence[pa.Table],
+        model: LazyEncoder,
+        inference_args: dict[str, Any] | None = None,  # noqa: ARG002 (Beam's signature)
     ) -> Iterator[EmbeddedBatch]:
         for chunks in batch:
             encoder = model.get()

@@ -204,7 +204,9 @@ def _write_local(path: Path, data: bytes) -> None:
 
 def _write_remote(uri: str, data: bytes) -> None:
     # Closing publishes the object, so it happens only after every byte was taken.
-    stream = FileSystems.create(uri, mime_type="application/octet-stream", compression_type=CompressionTypes.UNCOMPRESSED)
+    stream = FileSystems.create(
+        uri, mime_type="application/octet-stream", compression_type=CompressionTypes.UNCOMPRESSED
+    )
     stream.write(data)
     stream.close()
 
@@ -224,7 +226,9 @@ def check_writable(folder: str) -> None:
             glob(join(folder, "*"))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise CheckpointError(f"checkpoint: can't write to {folder}: {reason}", "name a folder that can be written") from error
+        raise CheckpointError(
+            f"checkpoint: can't write to {folder}: {reason}", "name a folder that can be written"
+        ) from error
 
 
 def delete(uris: list[str]) -> None:

@@ -27,9 +27,7 @@ def passes(error: BaseException) -> bool:
     return False
 
 
-def retrying(
-    what: str, seconds: float = 60.0, passing: Callable[[BaseException], bool] = passes
-) -> Callable[..., Any]:
+def retrying(what: str, seconds: float = 60.0, passing: Callable[[BaseException], bool] = passes) -> Callable[..., Any]:
     """A caller that tries `function(*args)` again while its errors pass, for at most `seconds`.
 
     Each further attempt adds one to the counter `retries` and a line to the log.

@@ -26,4 +26,6 @@ def check() -> None:
         InterruptedRunError: where a stop was asked for.
     """
     if _STOP.is_set():
-        raise InterruptedRunError("stopped after the batch at hand", "run the same command to continue where it stopped")
+        raise InterruptedRunError(
+            "stopped after the batch at hand", "run the same command to continue where it stopped"
+        )

@@ -21,7 +21,7 @@ from transforms import metrics, stopping
 from transforms.checkpoint import write_table
 from transforms.read import Shard, read_shard
 
-BUCKETS = 64
+BUCKETS = 16
 
 _DIGEST_SCHEMA = pa.schema(
     [
@@ -72,20 +72,14 @@ class _Digest(beam.DoFn):  # type: ignore[misc]
                     "ordinal": pa.array(np.full(len(ids), batch.key.ordinal)),
                     "row": pa.array(np.arange(len(ids))),
                     "item_id": batch.items.column("item_id"),
-                    "where": pc.binary_join_element_wise(
-                        batch.items.column("uri"), batch.items.column("place"), " "
-                    ),
+                    "where": pc.binary_join_element_wise(batch.items.column("uri"), batch.items.column("place"), " "),
                 },
                 schema=_DIGEST_SCHEMA,
             )
             buckets = np.array([digest[0] % BUCKETS for digest in digests], np.int64)
-            order = np.argsort(buckets, kind="stable")
-            table = table.take(pa.array(order))
-            borders = np.searchsorted(buckets[order], np.arange(BUCKETS + 1))
-            for bucket in range(BUCKETS):
-                rows = int(borders[bucket + 1] - borders[bucket])
-                if rows:
-                    yield bucket, table.slice(int(borders[bucket]), rows)
+            for bucket in np.unique(buckets):
+                # Taken, not sliced: a slice would carry the buffers of the whole table through the shuffle.
+                yield int(bucket), table.take(pa.array(np.flatnonzero(buckets == bucket)))
         yield 0, _DIGEST_SCHEMA.empty_table()  # so that a file comes out of an empty corpus too
 
 

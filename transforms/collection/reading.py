@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from schemas import config as settings
 from schemas.errors import CollectionError
-from transforms.collection.calling import LONG_S, call
+from transforms.collection.calling import LONG_S, call, code_of
 from transforms.collection.describing import served
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
+
+_NOT_LOADED = 101
+_MOVED = re.compile(r"delegator .* not found", re.IGNORECASE)
+"""A server's answer just after a release: its proxy still asks where the collection was."""
 
 
 def load(client: MilvusClient, config: settings.Collection, name: str) -> None:
@@ -31,7 +36,11 @@ def read(
     try:
         return call(config, function, name, **keys)
     except CollectionError as error:
-        if "not loaded" not in error.message:
+        if not (_MOVED.search(error.message) or _code(error) == _NOT_LOADED):
             raise
     load(client, config, name)
     return call(config, function, name, **keys)
+
+
+def _code(error: CollectionError) -> int | str:
+    return code_of(error.__cause__) if error.__cause__ else 0

@@ -72,7 +72,7 @@ def search(
 
 
 def _matching(client: MilvusClient, config: settings.Collection, name: str, filter: str) -> int:
-    answer = call(config, client.query, name, filter=filter, output_fields=["count(*)"], consistency_level="Strong")
+    answer = read(client, config, client.query, name, filter=filter, output_fields=["count(*)"])
     return int(answer[0]["count(*)"])
 
 

@@ -225,7 +225,9 @@ class SentenceTransformersEncoder:
                 model_kwargs={"use_safetensors": True},
             ).eval()
         except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise EncoderError(f"can't load the model in {model.folder}: {error}", "check the folder's files") from error
+            raise EncoderError(
+                f"can't load the model in {model.folder}: {error}", "check the folder's files"
+            ) from error
         self._model = model
         self._tokenizer = model.tokenizer()
         self._cutting = model.tokenizer()

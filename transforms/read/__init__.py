@@ -1,7 +1,7 @@
 """Reading a text corpus: files -> shards -> batches of items, with a reject for whatever is none.
 
-`list_corpus` finds the files, `plan_shards` cuts them into shards, `read_shard` reads one of them. Pure functions, which
-know Beam only as a filesystem.
+`list_corpus` finds the files, `plan_shards` cuts them into shards, `read_shard` reads one of them. Pure
+functions, which know Beam only as a filesystem.
 """
 
 from transforms.read.batches import Batch

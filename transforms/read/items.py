@@ -177,7 +177,7 @@ def _typed(name: str, field: MetadataField) -> Convert:
         if type(value) is float and value.is_integer() and abs(value) <= EXACT_FLOAT:
             return int(value)  # writers of tables without nullable integers store them so
         if value is None or (type(value) is int and value in INT64):
-            return value  # type: ignore[no-any-return]
+            return value
         raise _unfit(name, field, value, item_id)
 
     def number(value: Any, item_id: str) -> float | None:

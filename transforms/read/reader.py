@@ -28,9 +28,7 @@ class _Read(Protocol):
 _READ: dict[str, _Read] = {"jsonl": jsonl.read, "csv": delimited.read, "parquet": parquet.read}
 
 
-def read_shard(
-    shard: Shard, corpus: Corpus, *, batch_rows: int, batch_bytes: int = 8 << 20
-) -> Iterator[Batch]:
+def read_shard(shard: Shard, corpus: Corpus, *, batch_rows: int, batch_bytes: int = 8 << 20) -> Iterator[Batch]:
     """Reads a shard as batches, in flat memory; each is yielded as soon as it is full.
 
     A batch ends at `batch_rows` items, at `batch_rows` rejects, or at `batch_bytes` of content (UTF-8), so that its

@@ -133,7 +133,7 @@ def blocks(raw: RawStream, file: SourceFile) -> Iterator[bytes]:
     """The content of a file from where `raw` stands, decompressed, in blocks of at most some MiB.
 
     Raises:
-        FileRejectedError: `DamagedFile` where the compressed data is corrupt or ends early; what came before was yielded.
+        FileRejectedError: `DamagedFile` where the compressed data is corrupt or ends early; what came before is out.
     """
     if not file.compression:
         yield from raw.blocks()
@@ -285,4 +285,4 @@ def seekable(raw: RawStream, file: SourceFile) -> BinaryIO | RawStream:
     for block in blocks(raw, file):
         unpacked.write(block)
     unpacked.seek(0)
-    return unpacked  # type: ignore[return-value]
+    return unpacked

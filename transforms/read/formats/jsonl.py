@@ -105,7 +105,9 @@ def _explained(line: bytes, message: str, id_field: str) -> RejectedItemError:
         reason = f"The line is no UTF-8 at its byte {error.start}: 0x{line[error.start]:02x}"
         return RejectedItemError("InvalidUtf8", reason, item_id if item_id and "\ufffd" not in item_id else None)
     if surrogate:
-        return RejectedItemError("InvalidUtf8", f"The line escapes a lone surrogate, which is no text: {message}", item_id)
+        return RejectedItemError(
+            "InvalidUtf8", f"The line escapes a lone surrogate, which is no text: {message}", item_id
+        )
     if b"\x00" in line:
         return RejectedItemError("NulByte", f"The line has a NUL byte at its byte {line.index(0)}", item_id)
     return RejectedItemError("InvalidJson", f"The line is no JSON: {message}: {_beginning(line)}", item_id)

@@ -123,7 +123,7 @@ def _decoded(value: bytes | None) -> str | BadUtf8 | None:
 
 def _needed_columns(schema: pa.Schema, corpus: Corpus) -> list[str]:
     """The file's columns that the configuration names; a metadata column may be missing and is null then."""
-    wanted = {corpus.id: "string or integer", **{name: "string" for name in corpus.content}}
+    wanted = {corpus.id: "string or integer", **dict.fromkeys(corpus.content, "string")}
     for name, field in corpus.metadata.items():
         wanted.setdefault(name, field.type)
     columns = []
