@@ -180,13 +180,13 @@ def _reporting(
         print(json.dumps(found.as_json()) if as_json else text(found), flush=True)
 
     def run() -> None:
-        from schemas.errors import VecbeamError
+        from schemas.errors import ConfigurationError, VecbeamError
         from schemas.settings import load_config
 
         try:
             found = command(load_config(config, overrides or ()))
         except VecbeamError as error:
-            if error.report is not None:
+            if error.report is not None and error.exit_code != ConfigurationError.exit_code:
                 show(error.report)
             raise
         show(found)

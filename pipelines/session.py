@@ -15,7 +15,7 @@ import psutil
 
 from pipelines.progress import Progress
 from schemas.config import Config
-from schemas.errors import VecbeamError
+from schemas.errors import CheckpointError, ConfigurationError, VecbeamError
 from schemas.report import Report
 from transforms import filesystem
 
@@ -73,10 +73,7 @@ class Session:
         return self._counters[name]
 
     def finish(self, error: VecbeamError | None = None) -> Report:
-        """Completes the report and writes it, where the checkpoint can be written.
-
-        A run that fails before its first write leaves no report behind.
-        """
+        """Completes the report and writes it; a run that was refused before its start leaves nothing behind."""
         report = self.report
         report.seconds.total = round(time.time() - psutil.Process().create_time(), 3)
         for step in ("survey", "read", "chunk", "embed", "checkpoint", "load", "index", "verify"):
@@ -88,9 +85,14 @@ class Session:
         if error is not None:
             report.error = str(error)
             report.exit_code = error.exit_code
-        if error is None or filesystem.exists(self.root) or filesystem.exists(self.uri("batches.parquet")):
+        if not isinstance(error, ConfigurationError):
             data = json.dumps(report.as_json(), indent=2).encode()
-            filesystem.write_atomic(self.uri("report.json"), data)
+            try:
+                filesystem.write_atomic(self.uri("report.json"), data)
+            except CheckpointError as unwritten:
+                if error is None:
+                    raise
+                report.error += f" (and no report was written: {unwritten.message})"
         return report
 
 

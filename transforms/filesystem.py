@@ -15,7 +15,7 @@ import psutil
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from schemas.errors import CheckpointError
+from schemas.errors import CheckpointError, ConfigurationError
 from transforms.retry import retrying
 
 
@@ -215,7 +215,7 @@ def check_writable(folder: str) -> None:
     """Makes sure that a folder can be written; local ones are made, of object stores the bucket must answer.
 
     Raises:
-        CheckpointError: with the reason.
+        ConfigurationError: with the reason.
     """
     try:
         if is_local(folder):
@@ -226,7 +226,7 @@ def check_writable(folder: str) -> None:
             glob(join(folder, "*"))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise CheckpointError(
+        raise ConfigurationError(
             f"checkpoint: can't write to {folder}: {reason}", "name a folder that can be written"
         ) from error
 

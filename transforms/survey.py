@@ -135,7 +135,7 @@ def refuse_duplicates(duplicates: pa.Table) -> None:
     ]
     more = f", and {duplicates.num_rows - 5} more" if duplicates.num_rows > 5 else ""
     raise CorpusError(
-        f"{duplicates.num_rows} items have an id that another item has: {'; '.join(named)}{more}",
+        f"ids that stand twice: {duplicates.num_rows}; {'; '.join(named)}{more}",
         "make ids unique, or choose which counts with corpus.on_duplicate: first (or last)",
     )
 

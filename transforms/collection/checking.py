@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from schemas import config as settings
-from transforms.collection.calling import call
+from transforms.collection.calling import again, call
 from transforms.collection.loading import quoted
 from transforms.collection.reading import read
 
@@ -162,7 +162,8 @@ def every_id(client: MilvusClient, config: settings.Collection, name: str) -> It
         config, client.query_iterator, name, batch_size=PAGE_ROWS, output_fields=["id"], consistency_level="Strong"
     )
     try:
-        while batch := iterator.next():
+        # A page that failed is asked for again: the iterator moves on only after an answer.
+        while batch := again(config, f"query_iterator {name}", iterator.next):
             yield [row["id"] for row in batch]
     finally:
         iterator.close()

@@ -1,0 +1,200 @@
+"""docs/configuration.md, generated from the models of `schemas.config`.
+
+    python -m schemas.reference
+
+rewrites it; a test fails where the file is not what this module makes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from schemas import collection as milvus
+from schemas.config import (
+    RESERVED_COLUMNS,
+    Chunk,
+    Collection,
+    Config,
+    Corpus,
+    Encoder,
+    Index,
+    MetadataField,
+    Runner,
+    Verify,
+)
+
+PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
+
+SECTIONS: dict[str, type[BaseModel]] = {
+    "": Config,
+    "corpus": Corpus,
+    "corpus.metadata.NAME": MetadataField,
+    "chunk": Chunk,
+    "encoder": Encoder,
+    "collection": Collection,
+    "collection.index": Index,
+    "verify": Verify,
+    "runner": Runner,
+}
+"""Path of each section's keys, and its model."""
+
+_INTRODUCTION = """\
+# Configuration
+
+Generated from the models in `schemas/config.py` by `python -m schemas.reference`. Do not edit it by hand.
+
+A configuration is one YAML file. `vecbeam init PATHS` writes one for a corpus. This is the least that it needs:
+
+```yaml
+name: docs
+corpus: {paths: ["docs/*.jsonl"]}
+checkpoint: checkpoint
+collection: {uri: ./milvus.db}
+```
+
+Rules that hold everywhere:
+
+- Unknown keys and values of another type are errors, found before anything is read. All mistakes are told at once.
+- A local path is relative to the folder of the file. A path with `://` is a URI of a filesystem that Beam knows.
+- `${NAME}` in a string is replaced by the environment variable NAME. One that is not set is an error.
+- `--set key=value` overrides a key for one run, in YAML syntax: `--set encoder.precision=bfloat16`,
+  `--set 'corpus.paths=["a/*.jsonl"]'`, `--set chunk=false`.
+- A key that stands twice is an error.
+- Secrets have no key. The token of a Milvus server is read from the environment variable `MILVUS_TOKEN`.
+"""
+
+_NOTES = {
+    "": "The top level of the file.",
+    "corpus": (
+        "What is read. JSONL, CSV, TSV and Parquet files hold many items, with fields. In text, Markdown, HTML and PDF "
+        "files each file is an item: its path is the id, its text the content, and its metadata columns are empty.\n\n"
+        "Globs: `*`, `?` and `[...]` stay within one name and match no leading dot; `**` crosses folders. The glob's "
+        "root is the folder before its first wildcard."
+    ),
+    "corpus.metadata.NAME": (
+        "Each entry of `corpus.metadata` is a column. `author: string` is short for `author: {type: string}`. "
+        f"These names are taken: {', '.join(f'`{name}`' for name in RESERVED_COLUMNS)}."
+    ),
+    "chunk": (
+        "How a long text is split. `chunk: false` turns splitting off. A text within the limit is one chunk, as it is."
+    ),
+    "encoder": "Which model makes the vectors. [Encoders](encoders.md) has the details.",
+    "collection": (
+        "Where the vectors are served. `vecbeam` makes a collection of its own name and moves the alias, which is the "
+        "top-level `name`, to it."
+    ),
+    "collection.index": "Build parameters stand beside the type: `index: {type: HNSW, M: 16, efConstruction: 200}`.",
+    "verify": "The gate that a collection must pass before the alias moves to it.",
+    "runner": (
+        "Keys beside `name` are Beam's own pipeline options, by the names that Beam's Python options have (`project`, "
+        "`temp_location`, `s3_endpoint_url`). A key that Beam does not know is refused. Options that want the word "
+        'true or false as their value take it quoted (`dry_run: "true"`); switches take `true`.'
+    ),
+}
+
+
+def page() -> str:
+    """The whole page as Markdown."""
+    parts = [_INTRODUCTION]
+    for path, model in SECTIONS.items():
+        parts.append(f"## {path or 'Top level'}\n\n{_NOTES[path]}\n\n{_table(_rows(model))}")
+        if model is Index:
+            parts.append(_index_parameters())
+    return "\n".join(parts)
+
+
+def _rows(model: type[BaseModel]) -> Iterator[tuple[str, ...]]:
+    yield "key", "type", "default", "description"
+    properties = model.model_json_schema()["properties"]
+    for name, field in model.model_fields.items():
+        yield f"`{name}`", _type(properties[name]), _default(field), (field.description or _section(name)).rstrip(".")
+
+
+def _section(name: str) -> str:
+    return f"See [{name}](#{name})"
+
+
+def _type(schema: Mapping[str, Any]) -> str:
+    """A JSON Schema property in words."""
+    if "$ref" in schema:
+        return "section"
+    if "anyOf" in schema:
+        kinds = [_type(kind) for kind in schema["anyOf"] if kind.get("type") != "null"]
+        return " or ".join(dict.fromkeys(kinds))
+    if "const" in schema:
+        return f"`{json.dumps(schema['const'])}`"
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    kind = {"integer": "whole number", "boolean": "true or false", "array": "list", "object": "mapping"}.get(
+        schema["type"], schema["type"]
+    )
+    if kind == "list":
+        return f"list of {_type(schema['items'])}s"
+    if pattern := schema.get("pattern"):
+        return f"{kind} that matches `{pattern}`"
+    return kind + _range(schema)
+
+
+def _range(schema: Mapping[str, Any]) -> str:
+    bounds = (
+        ("minimum", "at least"),
+        ("exclusiveMinimum", "more than"),
+        ("maximum", "at most"),
+    )
+    said = [f"{words} {_number(schema[key])}" for key, words in bounds if key in schema]
+    return f", {' and '.join(said)}" if said else ""
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else str(value)
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True, validated_data={})
+    if value is None:
+        return "none"
+    if isinstance(value, BaseModel):
+        shown = value.model_dump(exclude_none=True)
+        return f"`{json.dumps(shown)}`" if len(shown) <= 2 else "the section's own"
+    return f"`{value}`" if isinstance(value, str) else f"`{json.dumps(value)}`"
+
+
+def _table(rows: Iterator[tuple[str, ...]]) -> str:
+    head, *body = [[cell.replace("|", r"\|") for cell in row] for row in rows]
+    lines = [head, ["---"] * len(head), *body]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _index_parameters() -> str:
+    def rows() -> Iterator[tuple[str, ...]]:
+        yield "type", "build parameters, beside the type", "search parameters, in `collection.search`"
+        for kind, parameters in milvus.INDEX_PARAMETERS.items():
+            yield (
+                f"`{kind}`",
+                _parameters(parameters, milvus.INDEX_DEFAULTS[kind]),
+                _parameters(milvus.SEARCH_PARAMETERS[kind], milvus.SEARCH_DEFAULTS[kind]),
+            )
+
+    return f"Parameters, with their range and default:\n\n{_table(rows())}"
+
+
+def _parameters(ranges: Mapping[str, tuple[int, int]], defaults: Mapping[str, int]) -> str:
+    said = [f"`{name}` {low} to {high} ({defaults[name]})" for name, (low, high) in ranges.items()]
+    return ", ".join(said) or "none"
+
+
+def main() -> None:
+    """Rewrites the page."""
+    PAGE.write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
