@@ -18,8 +18,12 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Needs the data folder; an idle machine, and about half an hour.
+BENCH_DATA ?= ../shared/data
 bench: venv
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/cranfield.py $(BENCH_DATA)/cranfield
+	$(BIN)/python benchmarks/steps.py $(BENCH_DATA)/debian/corpus_10000.jsonl
+	$(BIN)/python benchmarks/memory.py $(BENCH_DATA)/debian/corpus.jsonl.gz --rows 4000 63666 --precision bfloat16
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache

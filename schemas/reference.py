@@ -131,9 +131,8 @@ def _type(schema: Mapping[str, Any]) -> str:
         return f"`{json.dumps(schema['const'])}`"
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
-    kind = {"integer": "whole number", "boolean": "true or false", "array": "list", "object": "mapping"}.get(
-        schema["type"], schema["type"]
-    )
+    kinds_in_words = {"integer": "whole number", "boolean": "true or false", "array": "list", "object": "mapping"}
+    kind = kinds_in_words.get(schema["type"], str(schema["type"]))
     if kind == "list":
         return f"list of {_type(schema['items'])}s"
     if pattern := schema.get("pattern"):
@@ -142,11 +141,7 @@ def _type(schema: Mapping[str, Any]) -> str:
 
 
 def _range(schema: Mapping[str, Any]) -> str:
-    bounds = (
-        ("minimum", "at least"),
-        ("exclusiveMinimum", "more than"),
-        ("maximum", "at most"),
-    )
+    bounds = (("minimum", "at least"), ("exclusiveMinimum", "more than"), ("maximum", "at most"))
     said = [f"{words} {_number(schema[key])}" for key, words in bounds if key in schema]
     return f", {' and '.join(said)}" if said else ""
 
