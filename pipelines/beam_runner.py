@@ -13,7 +13,7 @@ from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from schemas.config import Config
-from schemas.errors import ConfigurationError, VecbeamError, from_traceback
+from schemas.errors import ConfigurationError, VecbeamError, from_traceback, without_label
 from transforms import metrics
 
 # `local` is Beam's in-process runner by its own name: DirectRunner would look for a Prism binary on the network first.
@@ -63,8 +63,8 @@ def run(config: Config, build: Callable[[beam.Pipeline], Any]) -> Counter[str]:
     try:
         result = pipeline.run()
         result.wait_until_finish()
-    except VecbeamError:
-        raise
+    except VecbeamError as error:
+        raise without_label(error) from error
     except Exception as error:
         ours = from_traceback(str(error))
         if ours is not None:

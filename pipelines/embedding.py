@@ -127,7 +127,7 @@ def _paths_are_unique(shards: list[Shard]) -> bool:
 
 
 def _embed(session: Session, source: Source, work: list[ShardWork]) -> pa.Table:
-    session.progress.step("embed", total=session.counter("items_surveyed"))
+    session.progress.step("embed", total=session.counter("items_surveyed") or len(source.files))
     uri = session.uri("batches.parquet")
 
     def build(pipeline: beam.Pipeline) -> None:

@@ -90,7 +90,13 @@ _ERRORS = {
         InterruptedRunError,
     )
 }
+_LABEL = re.compile(r"( \[while running .*\])+$")
 _IN_TRACEBACK = re.compile(r"schemas\.errors\.(\w+): (.*?)(?: \[while running .*\])?$", re.MULTILINE)
+
+
+def without_label(error: VecbeamError) -> VecbeamError:
+    """An error without the name of the step that Beam puts behind its message."""
+    return type(error)(_LABEL.sub("", str(error)))
 
 
 def from_traceback(text: str) -> VecbeamError | None:
