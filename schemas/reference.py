@@ -93,8 +93,7 @@ _NOTES = {
     "verify": "The gate that a collection must pass before the alias moves to it.",
     "runner": (
         "Keys beside `name` are Beam's own pipeline options, by the names that Beam's Python options have (`project`, "
-        "`temp_location`, `s3_endpoint_url`). A key that Beam does not know is refused. Options that want the word "
-        'true or false as their value take it quoted (`dry_run: "true"`); switches take `true`.'
+        "`temp_location`, `s3_endpoint_url`). A key that Beam does not know is refused. Switches take `true`."
     ),
 }
 

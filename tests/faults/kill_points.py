@@ -1,0 +1,240 @@
+"""Runs `backfill` with a SIGKILL at each of many points, then again without, and says what came of it.
+
+    python kill_points.py FOLDER
+
+Prints a JSON line for the undisturbed run and one for each point. Everything heavy is imported once; each run is a fork
+of this process, which starts no thread and no server of its own. The product has no hooks: functions are replaced here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+NAME = "killed"
+
+
+class Point(NamedTuple):
+    """Kill at the `call`-th call of `target`: before it, after it, or some milliseconds into it."""
+
+    target: str
+    call: int
+    when: str
+
+    def __str__(self) -> str:
+        return f"{self.when} call {self.call} of {self.target}"
+
+
+def spread(target: str, calls: tuple[int, ...], *whens: str) -> list[Point]:
+    return [Point(target, call, when) for call in calls for when in whens]
+
+
+CLIENT = "pymilvus.MilvusClient"
+POINTS = [
+    *spread("transforms.survey.duplicates_of", (1,), "before", "after"),
+    *spread("transforms.chunk.Chunker.chunk", (1, 4, 7), "before", "after"),
+    *spread("transforms.encoders.fake.FakeEncoder.encode", (1, 3, 5, 8), "before", "after"),
+    *spread("os.replace", (2, 4, 7, 9), "before", "after"),
+    *spread("transforms.filesystem.write_atomic", (1, 3, 6, 10, 12, 14, 16), "before", "after"),
+    *spread("transforms.checkpoint.Checkpoint.write_part", (1, 8), "before", "after"),
+    *spread("transforms.checkpoint.Checkpoint.write_snapshot", (1,), "before", "after"),
+    *spread("transforms.collection.create", (1,), "before", "after"),
+    *spread("transforms.collection.upsert", (1, 3, 6), "before", "after"),
+    *spread(f"{CLIENT}.upsert", (2, 5), "before", "after"),
+    *spread("transforms.load.Ledger.acknowledge", (1, 4, 8), "before", "after"),
+    *spread(f"{CLIENT}.flush", (1,), "before", "after"),
+    *spread(f"{CLIENT}.create_index", (1,), "before", "during", "after"),
+    *spread(f"{CLIENT}.load_collection", (1,), "before", "after"),
+    *spread("transforms.collection.verify_rows", (1,), "before", "after"),
+    *spread("transforms.collection.measure_recall", (1,), "before", "after"),
+    *spread("transforms.collection.set_ready", (1,), "before", "after"),
+    *spread("transforms.collection.publish", (1,), "before", "after"),
+    *spread("transforms.load.Ledger.close", (1,), "before", "after"),
+]
+
+
+def write_corpus(folder: Path) -> None:
+    """60 good items in two files, some of several chunks, and four bad records among them."""
+    words = ["ask", "bee", "cat", "dog", "elk", "fox", "gnu", "hen", "ibis", "jay", "kite", "lynx", "mole", "newt", "owl", "pig", "quail", "ram", "seal", "toad"]
+    for number, file in enumerate(("a.jsonl", "b.jsonl")):
+        lines = []
+        for item in range(30):
+            count = 40 if item % 7 == 0 else 5
+            text = " ".join(words[(item * 3 + number + place * 5) % len(words)] for place in range(count)) + f" {item}"
+            lines.append(json.dumps({"id": f"{number}-{item}", "text": text, "kind": words[item % 4]}))
+            if item in (5, 20):
+                lines.append('{"id": "bad", "text": ')
+        (folder / file).write_text("\n".join(lines) + "\n")
+
+
+def write_configuration(folder: Path) -> Path:
+    path = folder / "vecbeam.yaml"
+    path.write_text(
+        f"name: {NAME}\n"
+        f"corpus: {{paths: ['{folder.parent}/corpus/*.jsonl'], metadata: {{kind: string}}, shard_bytes: 2048}}\n"
+        "chunk: {max_tokens: 16, overlap_tokens: 4}\n"
+        "encoder: {model: fake, dimensions: 16}\n"
+        "batch_rows: 8\n"
+        "checkpoint: checkpoint\n"
+        "collection: {uri: ./milvus.db, index: {type: HNSW, M: 8, efConstruction: 64}, message_rows: 10}\n"
+        "verify: {max_rejected: 0.5}\n"
+    )
+    return path
+
+
+def replace(target: str, wrap: Callable[[Any], Any]) -> None:
+    module, *attributes = target.split(".")
+    place: Any = importlib.import_module(module)
+    for attribute in attributes[:-1]:
+        module += f".{attribute}"
+        place = getattr(place, attribute) if hasattr(place, attribute) else importlib.import_module(module)
+    setattr(place, attributes[-1], wrap(getattr(place, attributes[-1])))
+
+
+def die(*_: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60)
+
+
+def killing(point: Point) -> Callable[[Any], Any]:
+    calls = [0]
+
+    def wrap(function: Any) -> Any:
+        def killed(*args: Any, **kwargs: Any) -> Any:
+            calls[0] += 1
+            if calls[0] != point.call:
+                return function(*args, **kwargs)
+            if point.when == "before":
+                die()
+            if point.when == "during":
+                threading.Timer(0.005, die).start()
+            result = function(*args, **kwargs)
+            die()
+            return result
+
+        return killed
+
+    return wrap
+
+
+def counting(log: Path) -> Callable[[Any], Any]:
+    """Writes a line for each call, in a way that outlives SIGKILL."""
+
+    def wrap(function: Any) -> Any:
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            with open(log, "ab", buffering=0) as stream:
+                stream.write(b"x\n")
+            return function(*args, **kwargs)
+
+        return counted
+
+    return wrap
+
+
+def in_fork(work: Callable[[], int]) -> int:
+    """Runs a function in a fork; returns its exit code, or minus the signal that ended it."""
+    child = os.fork()
+    if child == 0:
+        code = 70
+        try:
+            code = work()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def backfill(folder: Path, point: Point | None, log: Path) -> Callable[[], int]:
+    def work() -> int:
+        os.dup2(os.open(folder / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
+        os.dup2(1, 2)
+        replace("transforms.encoders.fake.FakeEncoder.encode", counting(log))
+        if point is not None:
+            replace(point.target, killing(point))
+        from pipelines.cli import app
+
+        try:
+            app(["backfill", str(folder / "vecbeam.yaml")])
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+    return work
+
+
+def describe(folder: Path, output: Path) -> Callable[[], int]:
+    """What a user finds: rows with vectors in the collection and in the parts, and the checkpoint's files."""
+
+    def work() -> int:
+        import pyarrow.parquet as pq
+
+        from schemas.settings import load_config
+        from transforms import collection as milvus
+
+        config = load_config(folder / "vecbeam.yaml")
+        root = folder / "checkpoint" / NAME
+        with milvus.connected(config.collection) as client:
+            collections = sorted(client.list_collections())
+            client.load_collection(NAME)
+            rows = client.query(NAME, filter="", limit=16384, output_fields=["id", "content_hash", "vector", "kind"])
+        parts = [row for file in sorted(root.glob("*/parts/*")) for row in pq.read_table(file).to_pylist()]
+        files = sorted(str(f.relative_to(root)) for f in root.rglob("*") if f.is_file())
+        found = {
+            "collections": collections,
+            "rows": len(rows),
+            "collection_digest": digest(rows),
+            "parts_digest": digest(parts),
+            "files": [file for file in files if not file.startswith("runs/")],
+        }
+        output.write_text(json.dumps(found))
+        return 0
+
+    return work
+
+
+def digest(rows: list[dict[str, Any]]) -> str:
+    lines = sorted(json.dumps([r["id"], r["content_hash"], [float(v) for v in r["vector"]], r["kind"]]) for r in rows)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def run(folder: Path, point: Point | None) -> dict[str, Any]:
+    folder.mkdir()
+    write_configuration(folder)
+    log = folder / "encoded.txt"
+    result: dict[str, Any] = {"point": str(point)}
+    result["first"] = in_fork(backfill(folder, point, log))
+    result["second"] = in_fork(backfill(folder, None, log)) if point else result["first"]
+    result["encoded"] = log.read_text().count("x") if log.exists() else 0
+    result["described"] = in_fork(describe(folder, folder / "found.json"))
+    if (folder / "found.json").exists():
+        result |= json.loads((folder / "found.json").read_text())
+    result["output"] = (folder / "output.txt").read_text()[-2000:]
+    shutil.rmtree(folder)
+    return result
+
+
+def main(folder: Path) -> None:
+
+    import schemas.settings  # noqa: F401
+
+    (folder / "corpus").mkdir(parents=True)
+    write_corpus(folder / "corpus")
+    print(json.dumps(run(folder / "undisturbed", None)), flush=True)
+    for number, point in enumerate(POINTS):
+        print(json.dumps(run(folder / f"point-{number}", point)), flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
