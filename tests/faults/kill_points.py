@@ -65,7 +65,7 @@ POINTS = [
 
 def write_corpus(folder: Path) -> None:
     """60 good items in two files, some of several chunks, and four bad records among them."""
-    words = ["ask", "bee", "cat", "dog", "elk", "fox", "gnu", "hen", "ibis", "jay", "kite", "lynx", "mole", "newt", "owl", "pig", "quail", "ram", "seal", "toad"]
+    words = "ask bee cat dog elk fox gnu hen ibis jay kite lynx mole newt owl pig quail ram seal toad".split()  # noqa: SIM905
     for number, file in enumerate(("a.jsonl", "b.jsonl")):
         lines = []
         for item in range(30):
