@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -33,7 +35,15 @@ def pipeline_options(config: Config) -> PipelineOptions:
         ConfigurationError: where `runner` has a key that Beam does not know.
     """
     options = PipelineOptions.from_dictionary({"runner": RUNNERS[config.runner.name], **config.runner.options})
-    known = options.get_all_options()
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):  # argparse prints its usage and exits
+            known = options.get_all_options()
+    except SystemExit:
+        reason = complaint.getvalue().strip().splitlines()[-1:] or ["Beam does not take it"]
+        raise ConfigurationError(
+            f"runner: {reason[0].rsplit('error: ', 1)[-1]}", "mend that option; they are Beam's pipeline options"
+        ) from None
     for key in config.runner.options:
         if key not in known:
             raise ConfigurationError(

@@ -196,7 +196,7 @@ def _reporting(
 
 def _guarded(run: Callable[[], T], *, debug: bool) -> T:
     """Runs a command; turns errors into one line on standard error and an exit code, Ctrl-C into a stop."""
-    logging.basicConfig(level=logging.INFO if debug else logging.ERROR, stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO if debug else logging.CRITICAL, stream=sys.stderr)
     logging.getLogger("vecbeam").setLevel(logging.INFO if debug else logging.WARNING)
     if not debug:
         _silence_libraries()
@@ -210,6 +210,10 @@ def _guarded(run: Callable[[], T], *, debug: bool) -> T:
             raise
         print(f"vecbeam: {error}", file=sys.stderr)
         raise typer.Exit(error.exit_code) from None
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): what was asked for is done.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(0) from None
     except KeyboardInterrupt:
         print("vecbeam: stopped; run the same command to continue", file=sys.stderr)
         raise typer.Exit(1) from None

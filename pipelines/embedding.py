@@ -75,16 +75,17 @@ def bring_up_to_date(session: Session, source: Source) -> Snapshot:
         RejectsError: where not one item could be embedded.
     """
     current = source.checkpoint.current_snapshot()
-    if current and (current.corpus_digest, current.space_id) == (source.corpus_digest, source.checkpoint.space_id):
+    same = current and (current.corpus_digest, current.space_id) == (source.corpus_digest, source.checkpoint.space_id)
+    if current and same and not set(current.parts) - source.checkpoint.parts():
         session.progress.note(f"unchanged since snapshot {current.name}: nothing to read or embed")
-        _report(session, current.batches, read=False)
+        _report(session, source.checkpoint, current.batches, read=False)
         return current
     filesystem.sweep_temporaries(source.checkpoint.root)
     source.checkpoint.write_space(source.model.space)
     shards = plan_shards(source.files, session.config.corpus)
     work = _survey(session, shards)
     batches = _embed(session, source, work)
-    _report(session, batches, read=True)
+    _report(session, source.checkpoint, batches, read=True)
     snapshot = source.checkpoint.write_snapshot(batches, source.corpus_digest)
     session.report.snapshot = snapshot.id
     if not snapshot.parts:
@@ -159,10 +160,10 @@ def _in_corpus_order(batches: pa.Table, work: list[ShardWork]) -> pa.Table:
     return ordered.drop_columns(["position"])
 
 
-def _report(session: Session, batches: pa.Table, *, read: bool) -> None:
+def _report(session: Session, checkpoint: Checkpoint, batches: pa.Table, *, read: bool) -> None:
     report = session.report
     rows = batches.select(
-        ["embedded", "items", "rows", "tokens", "tokens_dropped", "tokens_padded", "bytes"]
+        ["part", "embedded", "items", "rows", "tokens", "tokens_dropped", "tokens_padded", "bytes"]
     ).to_pylist()
     done = [row for row in rows if row["embedded"]] if read else []
     report.items.read = sum(batches.column("items_read").to_pylist())
@@ -177,6 +178,9 @@ def _report(session: Session, batches: pa.Table, *, read: bool) -> None:
     report.tokens.dropped = sum(row["tokens_dropped"] for row in rows)
     report.bytes.read = sum(batches.column("bytes_read").to_pylist()) if read else 0
     report.bytes.checkpoint = sum(row["bytes"] for row in rows)
+    if done:
+        first = next(row["part"] for row in done)
+        report.runtime = checkpoint.runtime(first)
 
 
 def _errors(batches: pa.Table) -> dict[str, int]:

@@ -27,6 +27,7 @@ RESERVED_COLUMNS = (
     "tokens",
     "tokens_dropped",
 )
+_SECRET = re.compile(r"secret|password|token|access_key|credential", re.IGNORECASE)
 _COLUMN_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,254}$")
 
 Text = Annotated[str, StringConstraints(min_length=1)]
@@ -233,6 +234,13 @@ class Runner(Model):
     def options(self) -> dict[str, Any]:
         return dict(self.model_extra or {})
 
+    @model_validator(mode="after")
+    def _no_secret(self) -> Runner:
+        for key in self.options:
+            if _SECRET.search(key):
+                raise ValueError(f"{key} is a secret; put it into the environment (AWS_ACCESS_KEY_ID and the like)")
+        return self
+
 
 class Config(Model):
     """A vecbeam configuration: one corpus, one encoder, one collection behind an alias."""
@@ -251,3 +259,19 @@ class Config(Model):
     collection: Collection
     verify: Verify = Field(default_factory=lambda: Verify())
     runner: Runner = Field(default_factory=lambda: Runner())
+
+    @model_validator(mode="after")
+    def _workers_reach_it(self) -> Config:
+        if self.runner.name in ("local", "DirectRunner"):
+            return self
+        if self.collection.is_lite:
+            raise ValueError(
+                f"collection.uri {self.collection.uri!r} is Milvus Lite, which lives on one machine; with runner "
+                f"{self.runner.name} name a server: http(s)://host:19530"
+            )
+        for key, path in [("checkpoint", self.checkpoint), *(("corpus.paths", path) for path in self.corpus.paths)]:
+            if self.runner.name == "dataflow" and "://" not in path:
+                raise ValueError(
+                    f"{key} {path!r} is on this machine, where Dataflow's workers can't reach it; use gs://"
+                )
+        return self

@@ -77,6 +77,16 @@ class Checkpoint:
 
     # Parts
 
+    def parts(self) -> set[str]:
+        """Names of all parts that are there, of this snapshot or of others."""
+        files = filesystem.glob(filesystem.join(self.root, self.space_id, "parts", "*.parquet"))
+        return {file.uri.rsplit("/", 1)[-1] for file in files}
+
+    def runtime(self, name: str) -> dict[str, str]:
+        """What a part was embedded with: engine, device, precision and versions."""
+        facts, _ = _footer(self.part_uri(name), self.space_id)
+        return {str(key): str(value) for key, value in facts["runtime"].items()}
+
     def find_part(self, key: Key, name: str) -> PartRecord | None:
         """What the footer of a part says, or None where the part is not there."""
         uri = self.part_uri(name)

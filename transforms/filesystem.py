@@ -7,7 +7,7 @@ import errno
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -32,6 +32,17 @@ def is_local(uri: str) -> bool:
     return "://" not in uri
 
 
+def _remote(what: str, uri: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Calls one of Beam's filesystems, again while its errors pass; whatever it raises comes out as an OSError."""
+    try:
+        return retrying(f"{what} {uri}")(function, *args, **kwargs)
+    except OSError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise OSError(f"can't {what} {uri}: {type(error).__name__}: {reason}") from error
+
+
 def join(folder: str, *names: str) -> str:
     """Joins a folder (path or URI) and names with slashes."""
     return "/".join([folder.rstrip("/") if folder != "/" else "", *names])
@@ -45,7 +56,7 @@ def open_binary(uri: str) -> BinaryIO:
     """
     if is_local(uri):
         return open(uri, "rb")
-    stream: Any = retrying("open")(FileSystems.open, uri, compression_type=CompressionTypes.UNCOMPRESSED)
+    stream: Any = _remote("open", uri, FileSystems.open, uri, compression_type=CompressionTypes.UNCOMPRESSED)
     return stream  # type: ignore[no-any-return]
 
 
@@ -59,7 +70,7 @@ def exists(uri: str) -> bool:
     """Whether a file is there."""
     if is_local(uri):
         return Path(uri).exists()
-    return bool(retrying("exists")(FileSystems.exists, uri))
+    return bool(_remote("look for", uri, FileSystems.exists, uri))
 
 
 def glob(pattern: str) -> list[FileInfo]:
@@ -76,7 +87,7 @@ def glob(pattern: str) -> list[FileInfo]:
     if is_local(pattern):
         return sorted(_glob_local(pattern, regex))
     # Beam's `**/` wants at least one folder, so it is asked for more than is wanted.
-    match = retrying("list")(FileSystems.match, [pattern.replace("**/", "**")])[0]
+    match = _remote("list", pattern, FileSystems.match, [pattern.replace("**/", "**")])[0]
     files = [FileInfo(m.path, m.size_in_bytes, m.last_updated_in_seconds or 0.0) for m in match.metadata_list]
     return sorted(f for f in files if regex.fullmatch(f.uri))
 
@@ -173,7 +184,7 @@ def write_atomic(uri: str, data: bytes) -> None:
         if is_local(uri):
             _write_local(Path(uri), data)
         else:
-            retrying("write")(_write_remote, uri, data)
+            _remote("write", uri, _write_remote, uri, data)
     except OSError as error:
         remedy = "check that the folder exists and may be written"
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -237,7 +248,7 @@ def delete(uris: list[str]) -> None:
         if is_local(uri):
             Path(uri).unlink(missing_ok=True)
         elif exists(uri):
-            retrying("delete")(FileSystems.delete, [uri])
+            _remote("delete", uri, FileSystems.delete, [uri])
 
 
 def remove_empty_folders(folder: str, above: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -12,12 +13,19 @@ from transforms import metrics
 
 log = logging.getLogger("vecbeam")
 
+# Beam's object stores report some of these as a server's error.
+_FOR_GOOD = re.compile(
+    r"credential|NoSuchBucket|AccessDenied|access denied|InvalidAccessKeyId|SignatureDoesNotMatch|forbidden",
+    re.IGNORECASE,
+)
 FOR_GOOD = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)
 
 
 def passes(error: BaseException) -> bool:
     """Whether a filesystem's error may pass: connection trouble, time-outs, 408, 429 and 5xx answers."""
     if isinstance(error, FOR_GOOD):
+        return False
+    if _FOR_GOOD.search(str(error)):
         return False
     if isinstance(error, (ConnectionError, TimeoutError)):
         return True
