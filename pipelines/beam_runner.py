@@ -7,6 +7,7 @@ import io
 import os
 from collections import Counter
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import apache_beam as beam
@@ -54,8 +55,31 @@ def pipeline_options(config: Config) -> PipelineOptions:
 
 
 def prepare_filesystems(config: Config) -> None:
-    """Gives Beam's filesystems the configuration's options in this process."""
+    """Gives Beam's filesystems the configuration's options in this process.
+
+    Raises:
+        ConfigurationError: where an object store is named whose library or credentials are missing.
+    """
     FileSystems.set_options(pipeline_options(config))
+    named = [("checkpoint", config.checkpoint), *(("corpus.paths", path) for path in config.corpus.paths)]
+    for key, path in named:
+        if path.startswith("s3://"):
+            _check_s3(key, path)
+        if path.startswith("gs://") and not find_spec("google.cloud.storage"):
+            raise ConfigurationError(f"{key}: {path} needs Google's libraries", "pip install 'vecbeam[gcp]'")
+
+
+def _check_s3(key: str, path: str) -> None:
+    # Beam tries for minutes where credentials are missing, as if that could pass.
+    try:
+        from botocore.session import get_session
+    except ImportError:
+        raise ConfigurationError(f"{key}: {path} needs boto3", "pip install 'vecbeam[s3]'") from None
+    if get_session().get_credentials() is None:
+        raise ConfigurationError(
+            f"{key}: there are no credentials for {path}",
+            "export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile with AWS_PROFILE",
+        )
 
 
 def run(config: Config, build: Callable[[beam.Pipeline], Any]) -> Counter[str]:
