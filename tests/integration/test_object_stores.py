@@ -76,7 +76,8 @@ def backfill(folder: Path, scheme: str, runner: str, environment: dict[str, str]
     path = folder / "vecbeam.yaml"
     path.write_text(
         f"name: stored\ncorpus: {{paths: ['{scheme}://corpus/docs/*.jsonl']}}\nencoder: {{model: fake}}\n"
-        f"checkpoint: {checkpoint or f'{scheme}://corpus/checkpoint'}\ncollection: {{uri: ./milvus.db}}\nrunner: {runner}\n"
+        f"checkpoint: {checkpoint or f'{scheme}://corpus/checkpoint'}\ncollection: {{uri: ./milvus.db}}\n"
+        f"runner: {runner}\n"
     )
     command = [sys.executable, "-m", "pipelines.cli", "backfill", str(path), "--json", "--quiet"]
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "STORAGE_EMULATOR"))}

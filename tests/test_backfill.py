@@ -1,0 +1,331 @@
+"""`vecbeam backfill` on a temporary folder, with the fake encoder and Milvus Lite."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from corpora import configure, text, write_jsonl
+from typer.testing import CliRunner
+
+from pipelines.backfill import backfill
+from pipelines.cli import app
+from pipelines.search import search
+from pipelines.verify import verify
+from schemas.errors import CollectionError, CorpusError, GateError, RejectsError, SpaceMismatchError
+from transforms import collection as milvus
+
+WRITES = ("insert", "upsert", "delete", "create_collection", "drop_collection", "create_index", "drop_index", "flush")
+ALIASES = ("create_alias", "alter_alias", "drop_alias", "alter_collection_properties", "rename_collection")
+
+
+@pytest.fixture
+def items(tmp_path: Path) -> list[dict[str, Any]]:
+    found = [{"id": f"item-{number}", "text": text(number)} for number in range(100)]
+    write_jsonl(tmp_path / "corpus" / "a.jsonl", found[:60])
+    write_jsonl(tmp_path / "corpus" / "b.jsonl", found[60:])
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _release(tmp_path: Path) -> Iterator[None]:
+    yield
+    from milvus_lite.server_manager import server_manager_instance
+
+    server_manager_instance.release_server(str(tmp_path / "milvus.db"))
+
+
+def rows_of(config: Any, name: str = "tested") -> list[dict[str, Any]]:
+    with milvus.connected(config.collection) as client:
+        client.load_collection(milvus.served(client, name))
+        return list(client.query(name, filter="", limit=16384, output_fields=["*"]))
+
+
+def parts_of(folder: Path) -> list[dict[str, Any]]:
+    return [
+        row for file in sorted(folder.glob("checkpoint/tested/*/parts/*")) for row in pq.read_table(file).to_pylist()
+    ]
+
+
+def rejects_of(folder: Path) -> list[dict[str, Any]]:
+    files = sorted(folder.glob("checkpoint/tested/*/rejects/*"))
+    return [row for file in files for row in pq.read_table(file).to_pylist()]
+
+
+def files_of(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {
+        str(f.relative_to(folder)): (f.stat().st_mtime_ns, f.read_bytes())
+        for f in (folder / "checkpoint").rglob("*")
+        if f.is_file() and "runs" not in f.parts
+    }
+
+
+def test_from_corpus_to_served_collection(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    config = configure(tmp_path, batch_rows=16)
+    report = backfill(config)
+
+    rows = rows_of(config)
+    assert sorted(row["id"] for row in rows) == sorted(f"{item['id']}#0" for item in items)
+    stored = {row["id"]: row for row in parts_of(tmp_path)}
+    for row in rows:
+        part = stored[row["id"]]
+        assert (row["text"], row["content_hash"], row["item_id"]) == (
+            part["text"],
+            part["content_hash"],
+            part["item_id"],
+        )
+        assert [float(v) for v in row["vector"]] == part["vector"]
+    assert report.balance() == []
+    assert (report.items.read, report.items.new, report.chunks.embedded, report.chunks.loaded) == (100, 100, 100, 100)
+    assert (report.verify.found, report.verify.recall_at_10, report.verify.published) == (100, 1.0, True)
+    assert report.runtime["engine"] == "fake"
+    assert search(config, text(42), k=1)[0]["item_id"] == "item-42"
+
+
+def test_twice_is_once(tmp_path: Path, items: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    import pymilvus
+
+    config = configure(tmp_path)
+    backfill(config)
+    before = files_of(tmp_path)
+    written: list[str] = []
+    for name in (*WRITES, *ALIASES):
+        monkeypatch.setattr(pymilvus.MilvusClient, name, lambda *_, name=name, **__: written.append(name))
+    report = backfill(config)
+
+    assert written == []
+    assert files_of(tmp_path) == before
+    assert (report.items.read, report.items.unchanged, report.items.new) == (100, 100, 0)
+    assert (report.chunks.embedded, report.chunks.loaded, report.tokens.embedded, report.bytes.read) == (0, 0, 0, 0)
+    assert report.verify.published
+
+
+def test_a_touched_file_is_read_and_not_embedded(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    config = configure(tmp_path)
+    backfill(config)
+    os.utime(tmp_path / "corpus" / "a.jsonl", (1, 1))
+    report = backfill(config)
+    assert (report.chunks.embedded, report.chunks.loaded) == (0, 0)
+    assert report.bytes.read > 0
+
+
+def test_an_edited_corpus_gets_a_collection_beside(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    config = configure(tmp_path, batch_rows=10)
+    first = backfill(config)
+    items[3]["text"] = "something else altogether"
+    write_jsonl(tmp_path / "corpus" / "a.jsonl", items[:60])
+    second = backfill(config)
+
+    assert second.collection != first.collection
+    assert second.chunks.embedded == 10, "one batch"
+    assert "something else altogether" in {row["text"] for row in rows_of(config)}
+    with milvus.connected(config.collection) as client:
+        assert set(client.list_collections()) == {first.collection, second.collection}
+        assert milvus.served(client, "tested") == second.collection
+
+
+@pytest.mark.parametrize("damage", ["deleted", "emptied"])
+def test_a_lost_part_is_embedded_again(tmp_path: Path, items: list[dict[str, Any]], damage: str) -> None:
+    config = configure(tmp_path, batch_rows=10)
+    backfill(config)
+    before = parts_of(tmp_path)
+    part = sorted(tmp_path.glob("checkpoint/tested/*/parts/*"))[2]
+    if damage == "emptied":
+        part.write_bytes(b"")
+        with pytest.raises(Exception, match=r"delete that file and run the same command again"):
+            backfill(config)
+    part.unlink()
+    report = backfill(config)
+    assert report.chunks.embedded == 10
+    assert parts_of(tmp_path) == before
+
+
+def test_a_thousand_bad_records_among_ten_thousand_good_ones(tmp_path: Path) -> None:
+    good = [json.dumps({"id": f"good-{n}", "text": text(n), "year": n}).encode() for n in range(10_000)]
+    kinds = {
+        "InvalidJson": lambda n: b'{"id": "bad-%d", "text": ' % n,
+        "MissingField": lambda n: b'{"id": "bad-%d", "year": 1}' % n,
+        "WrongType": lambda n: b'{"id": "bad-%d", "text": 7}' % n,
+        "EmptyText": lambda n: b'{"id": "bad-%d", "text": " \\n "}' % n,
+        "NulByte": lambda n: b'{"id": "bad-%d", "text": "a\\u0000b"}' % n,
+        "InvalidUtf8": lambda n: b'{"id": "bad-%d", "text": "\xff\xfe"}' % n,
+        "MetadataType": lambda n: b'{"id": "bad-%d", "text": "fine", "year": "last"}' % n,
+        "IdTooLong": lambda n: b'{"id": "%s-%d", "text": "fine"}' % (b"x" * 600, n),
+    }
+    bad = [(name, make(n)) for n in range(125) for name, make in kinds.items()]
+    lines = good + [line for _, line in bad]
+    random.Random(0).shuffle(lines)
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "a.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    config = configure(tmp_path, corpus={"paths": ["corpus/*"], "metadata": {"year": "int"}, "shard_bytes": 100_000})
+
+    with pytest.raises(RejectsError, match=r"1000 of 11000 items were rejected, verify.max_rejected allows 1.00%"):
+        backfill(config)
+
+    with milvus.connected(config.collection) as client:
+        name = milvus.served(client, "tested")
+        client.load_collection(name)
+        assert milvus.count(client, config.collection, name) == 10_000
+    found = rejects_of(tmp_path)
+    assert {kind: sum(r["error"] == kind for r in found) for kind in kinds} == dict.fromkeys(kinds, 125)
+    assert len(found) == 1000
+    assert all(row["uri"].endswith("a.jsonl") and row["place"] and row["reason"] for row in found)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error", "code"),
+    [
+        ("cut.jsonl.gz", gzip.compress(b'{"id": "z", "text": "cut off"}')[:-12], "DamagedFile", 4),
+        ("cut.jsonl.bz2", bz2.compress(b"x" * 100)[:-9], "DamagedFile", 4),
+        ("cut.parquet", b"PAR1 and then nothing", "DamagedFile", 4),
+        ("none.pdf", b"this is no PDF", "InvalidPdf", 0),
+        ("empty.txt", b"", "EmptyText", 0),
+        ("binary.txt", b"\xff\xfe\x00", "InvalidUtf8", 0),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_damaged_files_cost_themselves_alone(
+    tmp_path: Path, items: list[dict[str, Any]], name: str, content: bytes, error: str, code: int
+) -> None:
+    (tmp_path / "corpus" / name).write_bytes(content)
+    config = configure(tmp_path)
+    if code:
+        with pytest.raises(RejectsError) as refused:
+            backfill(config)
+        report = refused.value.report
+    else:
+        report = backfill(config)
+
+    assert report.exit_code == code
+    assert report.rejects == {error: 1}
+    assert report.balance() == []
+    assert len(rows_of(config)) == 100
+
+
+def test_parquet_of_another_schema(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    pq.write_table(pa.table({"key": ["1"], "body": ["x"]}), tmp_path / "corpus" / "c.parquet")
+    with pytest.raises(RejectsError, match="WrongSchema"):
+        backfill(configure(tmp_path))
+    (reject,) = rejects_of(tmp_path)
+    assert "key" in reject["reason"]
+
+
+@pytest.mark.parametrize(("policy", "kept"), [("first", "the first"), ("last", "the last")])
+def test_duplicates_follow_the_policy(tmp_path: Path, policy: str, kept: str) -> None:
+    write_jsonl(tmp_path / "corpus" / "a.jsonl", [{"id": "x", "text": "the first"}, {"id": "y", "text": "other"}])
+    write_jsonl(tmp_path / "corpus" / "b.jsonl", [{"id": "x", "text": "the last"}])
+    with pytest.raises(CorpusError, match=r"'x' at .*a.jsonl line 1 and .*b.jsonl line 1") as refused:
+        backfill(configure(tmp_path))
+    assert refused.value.report.chunks.embedded == 0
+
+    config = configure(tmp_path, corpus={"paths": ["corpus/*"], "on_duplicate": policy})
+    report = backfill(config)
+    assert sorted(row["text"] for row in rows_of(config)) == ["other", kept] if kept > "other" else [kept, "other"]
+    assert (report.exit_code, report.rejects, report.balance()) == (0, {"DuplicateId": 1}, [])
+
+
+def test_a_failed_gate_publishes_nothing(tmp_path: Path) -> None:
+    generator = random.Random(0)
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    records = [
+        {"id": str(n), "text": " ".join("".join(generator.choices(letters, k=6)) for _ in range(3))}
+        for n in range(3000)
+    ]
+    write_jsonl(tmp_path / "corpus" / "a.jsonl", records)
+    bad = {"uri": "./milvus.db", "index": {"type": "IVF_FLAT", "nlist": 256}, "search": {"nprobe": 1}}
+    with pytest.raises(GateError, match=r"recall@10 is 0\.\d+, verify.recall_at_10 asks for 0.95") as refused:
+        backfill(configure(tmp_path, collection=bad))
+    assert refused.value.exit_code == 3
+    assert not refused.value.report.verify.published
+    with pytest.raises(CollectionError, match="serves nothing"):
+        search(configure(tmp_path), "anything")
+
+    good = backfill(configure(tmp_path))
+    with pytest.raises(GateError):
+        backfill(configure(tmp_path, collection=bad))
+    with milvus.connected(configure(tmp_path).collection) as client:
+        assert milvus.served(client, "tested") == good.collection
+
+
+def test_rows_that_somebody_deleted_are_found_and_brought_back(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    config = configure(tmp_path)
+    report = backfill(config)
+    with milvus.connected(config.collection) as client:
+        client.delete(report.collection, ids=["item-7#0", "item-9#0"])
+    with pytest.raises(GateError, match="2 rows missing"):
+        verify(config)
+    assert backfill(config).verify.missing == 0
+    assert verify(config).verify.found == 100
+
+
+def test_another_space_is_refused_with_both_fingerprints(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    report = backfill(configure(tmp_path))
+    other = configure(tmp_path, encoder={"model": "fake", "dimensions": 16})
+    with pytest.raises(SpaceMismatchError) as refused:
+        search(other, "anything")
+    assert report.space in str(refused.value)
+    assert str(refused.value).count("of space") == 2
+
+
+def test_a_collection_under_the_alias_name_is_refused(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    config = configure(tmp_path)
+    with milvus.connected(config.collection) as client:
+        client.create_collection("tested", dimension=4)
+    with pytest.raises(CollectionError, match="a collection named 'tested'"):
+        backfill(config)
+    assert parts_of(tmp_path) == []
+
+
+def test_dropped_tokens_are_counted_and_bounded(tmp_path: Path) -> None:
+    write_jsonl(
+        tmp_path / "corpus" / "a.jsonl", [{"id": "long", "text": "word " * 300}, {"id": "short", "text": "word"}]
+    )
+    with pytest.raises(RejectsError, match=r"44 of 301 tokens were dropped") as refused:
+        backfill(configure(tmp_path, chunk=False))
+    assert refused.value.report.tokens.dropped == 44
+    whole = backfill(configure(tmp_path))
+    assert (whole.tokens.dropped, whole.chunks.embedded) == (0, 3)
+
+
+def test_the_command_line(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    configure(tmp_path)
+    path = str(tmp_path / "vecbeam.yaml")
+    runner = CliRunner()
+
+    done = runner.invoke(app, ["backfill", path, "--json"])
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["verify"]["found"] == 100
+    assert "embed" in done.stderr
+
+    found = runner.invoke(app, ["search", path, text(5), "-k", "2", "--json"])
+    assert json.loads(found.stdout)["hits"][0]["id"] == "item-5#0"
+    only = runner.invoke(app, ["search", path, text(5), "--filter", 'item_id == "item-9"', "--json"])
+    assert [hit["item_id"] for hit in json.loads(only.stdout)["hits"]] == ["item-9"]
+    wrong = runner.invoke(app, ["search", path, "x", "--filter", "no such =="])
+    assert (wrong.exit_code, "no such ==" in wrong.stderr, "Traceback" in wrong.stderr) == (2, True, False)
+
+    refused = runner.invoke(app, ["backfill", path, "--set", "corpus.paths=[nothing/*.jsonl]"])
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "nothing/*.jsonl" in refused.stderr
+    assert runner.invoke(app, ["verify", path, "--quiet"]).exit_code == 0
+    assert "100 read" in runner.invoke(app, ["report", path]).stdout
+    assert runner.invoke(app, ["load", path, "--quiet"]).exit_code == 0
+
+
+def test_init_writes_a_configuration_that_runs(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    runner = CliRunner()
+    path = tmp_path / "made.yaml"
+    made = runner.invoke(app, ["init", str(tmp_path / "corpus"), "--output", str(path), "--name", "made"])
+    assert made.exit_code == 0, made.stderr
+    done = runner.invoke(app, ["backfill", str(path), "--set", "encoder.model=fake", "--json", "--quiet"])
+    assert json.loads(done.stdout)["items"]["new"] == 100
+    assert runner.invoke(app, ["init", str(tmp_path / "corpus"), "--output", str(path)]).exit_code == 2

@@ -1,0 +1,199 @@
+"""Encoders against the library's own output, and spaces against what defines them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from schemas.config import Encoder
+from schemas.errors import ConfigurationError, EncoderError
+from transforms.encoders import CATALOGUE, resolve
+
+TEXTS = [
+    "one",
+    "Two short words",
+    "A sentence about ships, harbours and the open sea.",
+    "Übergröße 東京 🚢 naïve café",
+    "word " * 500,
+    "  white space around  ",
+]
+
+
+@pytest.fixture(scope="module")
+def library() -> Any:
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    return sentence_transformers.SentenceTransformer
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory, library: Any) -> Path:
+    """A small BERT with seeded random weights, as the library saves it: mean pooling, Dense, Normalize, prompts."""
+    import torch
+    from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("small")
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.train_from_iterator(TEXTS, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special))
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    torch.manual_seed(0)
+    model = BertModel(
+        BertConfig(
+            vocab_size=tokenizer.get_vocab_size(),
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=64,
+            max_position_embeddings=64,
+        )
+    )
+    model.save_pretrained(folder / "bert")
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token="[UNK]",
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=48,
+    ).save_pretrained(folder / "bert")
+    transformer = Transformer(str(folder / "bert"), max_seq_length=48)
+    modules = [transformer, Pooling(32, "mean"), Dense(32, 24), Normalize()]
+    whole = library(modules=modules, prompts={"query": "find: ", "document": "text: "}, device="cpu")
+    whole.save_pretrained(str(folder / "whole"))
+    return folder / "whole"
+
+
+def cosine(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+
+
+def test_the_packaged_model_gives_the_library_s_vectors(library: Any) -> None:
+    model = resolve(Encoder())
+    ours = model.load().encode(TEXTS)
+    reference = library(model.folder, device="cpu").encode(TEXTS)  # type: ignore[attr-defined]
+
+    assert ours.vectors.dtype == np.float32
+    assert ours.vectors.shape == (len(TEXTS), 384)
+    assert cosine(ours.vectors, reference).min() >= 0.99999
+    assert ours.tokens.max() == 256
+    assert ours.tokens_dropped.tolist() == [0, 0, 0, 0, 502 - 256, 0]
+
+
+def test_bfloat16_is_near(library: Any) -> None:
+    exact = resolve(Encoder()).load().encode(TEXTS).vectors
+    fast = resolve(Encoder(precision="bfloat16")).load().encode(TEXTS).vectors
+    assert cosine(exact, fast).mean() >= 0.999
+
+
+@pytest.mark.parametrize("query", [False, True])
+def test_a_folder_with_dense_and_prompts(small: Path, library: Any, query: bool) -> None:
+    model = resolve(Encoder(model=str(small)))
+    ours = model.load().encode(TEXTS, query=query).vectors
+    whole = library(str(small), device="cpu")
+    reference = whole.encode_query(TEXTS) if query else whole.encode_document(TEXTS)
+
+    assert (model.space.prompt, model.space.query_prompt) == ("text: ", "find: ")
+    assert ours.shape == (len(TEXTS), 24)
+    assert cosine(ours, reference).min() >= 0.99999
+
+
+def test_dimensions_are_cut_and_scaled_again(small: Path, library: Any) -> None:
+    ours = resolve(Encoder(model=str(small), dimensions=8)).load().encode(TEXTS).vectors
+    reference = library(str(small), device="cpu", truncate_dim=8).encode_document(TEXTS)
+    assert ours.shape == (len(TEXTS), 8)
+    assert np.allclose(np.linalg.norm(ours, axis=1), 1, atol=1e-5)
+    assert cosine(ours, reference).min() >= 0.99999
+
+
+def test_the_space_is_in_the_bytes_not_in_the_names(tmp_path: Path) -> None:
+    model = resolve(Encoder())
+    copy = tmp_path / "another-name"
+    shutil.copytree(model.folder, copy)  # type: ignore[attr-defined]
+    for name, key in (("tokenizer.json", "truncation"), ("config.json", "_name_or_path")):
+        values = json.loads((copy / name).read_text())
+        values[key] = None
+        (copy / name).write_text(json.dumps(values, indent=1))
+
+    assert resolve(Encoder(model=str(copy))).space.id == model.space.id
+    assert model.space.weights == CATALOGUE["all-MiniLM-L6-v2"].weights_sha256
+
+
+@pytest.mark.parametrize(
+    "change", [{"prompt": "text: "}, {"query_prompt": "find: "}, {"max_tokens": 128}, {"dimensions": 64}]
+)
+def test_settings_that_change_vectors_change_the_space(change: dict[str, Any]) -> None:
+    here, there = resolve(Encoder()).space, resolve(Encoder(**change)).space
+    assert here.id != there.id
+    assert len(here.differences(there)) == 1
+
+
+def test_precision_is_no_part_of_the_space() -> None:
+    assert resolve(Encoder(precision="bfloat16")).space.id == resolve(Encoder()).space.id
+
+
+@pytest.mark.parametrize(
+    ("missing", "says"),
+    [("tokenizer.json", "tokenizer.json"), ("model.safetensors", "safetensors"), ("config.json", "config.json")],
+)
+def test_a_folder_that_lacks_a_file_is_refused(small: Path, tmp_path: Path, missing: str, says: str) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(small, copy)
+    (copy / missing).unlink()
+    with pytest.raises(ConfigurationError, match=says):
+        resolve(Encoder(model=str(copy)))
+
+
+def test_damaged_weights_are_refused(small: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(small, copy)
+    (copy / "model.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(EncoderError, match="can't load"):
+        resolve(Encoder(model=str(copy))).load()
+
+
+@pytest.mark.parametrize(
+    ("model", "says"), [("no-such-name", "no catalogue name"), ("organisation/model", "encoder.revision")]
+)
+def test_unknown_models_are_refused(model: str, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says):
+        resolve(Encoder(model=model))
+
+
+def test_a_model_with_nan_for_a_word_rejects_just_the_items_with_it(small: Path, tmp_path: Path) -> None:
+    import pyarrow as pa
+    from safetensors.numpy import load_file, save_file
+
+    from schemas.records import chunk_schema
+    from transforms.embed import embed_table
+
+    copy = tmp_path / "nan"
+    shutil.copytree(small, copy)
+    weights = dict(load_file(copy / "model.safetensors"))
+    tokenizer = resolve(Encoder(model=str(copy))).tokenizer()
+    poisoned = tokenizer.encode("ships", add_special_tokens=False).ids[0]
+    name = next(name for name in weights if name.endswith("word_embeddings.weight"))
+    weights[name] = weights[name].copy()
+    weights[name][poisoned] = np.nan
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    texts = ["harbours and the open sea", "ships", "words", "a sentence about ships"]
+    rows = [
+        {"id": f"{i}#0", "item_id": str(i), "chunk": 0, "text": text, "start": 0, "end": len(text)}
+        | {"content_hash": "", "tokens": 4, "tokens_dropped": 0, "uri": "a.jsonl", "place": f"line {i + 1}"}
+        for i, text in enumerate(texts)
+    ]
+    batch = embed_table(pa.Table.from_pylist(rows, schema=chunk_schema({})), resolve(Encoder(model=str(copy))).load())
+
+    assert batch.rows.column("item_id").to_pylist() == ["0", "2"]
+    assert np.isfinite(np.stack(batch.rows.column("vector").to_numpy(zero_copy_only=False))).all()
+    found = [(r["id"], r["place"], r["step"], r["error"]) for r in batch.rejects.to_pylist()]
+    assert found == [("1", "line 2", "embed", "VectorNotFinite"), ("3", "line 4", "embed", "VectorNotFinite")]

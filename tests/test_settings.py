@@ -1,0 +1,93 @@
+"""The configuration: its JSON Schema, and each mistake refused with key, value and remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from schemas import schema
+from schemas.config import Config
+from schemas.errors import ConfigurationError
+from schemas.settings import load_config
+
+GOOD = """
+name: docs
+corpus: {paths: "*.jsonl", content: text, metadata: {author: string, year: {type: int, default: 0}}}
+checkpoint: ./checkpoint
+collection: {uri: ./milvus.db}
+"""
+
+
+def load(tmp_path: Path, *overrides: str, text: str = GOOD) -> Config:
+    path = tmp_path / "vecbeam.yaml"
+    path.write_text(text)
+    return load_config(path, overrides)
+
+
+def test_local_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    config = load(tmp_path)
+    assert config.corpus.paths == [str(tmp_path / "*.jsonl")]
+    assert config.checkpoint == str(tmp_path / "checkpoint")
+    assert config.collection.uri == str(tmp_path / "milvus.db")
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("corpus.pathz=[x]", ["corpus.pathz", "did you mean 'paths'"]),
+        ("encoder.precision=float8", ["encoder.precision", "'float8'", "float32"]),
+        ("batch_rows=many", ["batch_rows", "'many'"]),
+        ("collection.index={type: HNSW, nlist: 4}", ["collection.index", "'nlist'", "M, efConstruction"]),
+        ("collection.index={type: HNSW, M: 1}", ["M of HNSW", "2 to 2048", "1"]),
+        ("collection.index={type: IVF_PQ}", ["collection.index.type", "'IVF_PQ'", "IVF_FLAT"]),
+        ("collection.search={nprobe: 4}", ["'nprobe'", "HNSW", "ef"]),
+        ("collection.metric=HAMMING", ["collection.metric", "'HAMMING'", "COSINE"]),
+        ("collection.token=abc", ["collection.token", "MILVUS_TOKEN"]),
+        ("collection.uri=http://user:pass@host:19530", ["collection.uri", "MILVUS_TOKEN"]),
+        ("collection.uri=milvus", ["collection.uri", "'milvus'", ".db"]),
+        ("name=with-dash", ["name", "'with-dash'"]),
+        ("chunk.overlap_tokens=200", ["overlap_tokens 200", "lower it"]),
+        ("corpus.metadata={text: string}", ["'text'", "rename"]),
+        ("corpus.metadata={year: date}", ["corpus.metadata.year", "'date'"]),
+        ("corpus.paths=${VECBEAM_NOT_SET}/x", ["corpus.paths", "VECBEAM_NOT_SET", "export"]),
+        ("runner={name: local, s3_secret_access_key: x}", ["s3_secret_access_key", "environment"]),
+        ("runner={name: dataflow, project: p}", ["Milvus Lite", "server"]),
+        ("nonsense", ["--set", "key=value"]),
+    ],
+)
+def test_mistakes_are_refused(tmp_path: Path, override: str, parts: list[str]) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        load(tmp_path, override)
+    assert refused.value.exit_code == 2
+    for part in parts:
+        assert part in str(refused.value)
+
+
+def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="'name' stands twice"):
+        load(tmp_path, text=GOOD + "name: other\n")
+
+
+def test_a_missing_file_names_init(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="vecbeam init"):
+        load_config(tmp_path / "nothing.yaml")
+
+
+def test_the_environment_is_put_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VECBEAM_TEST_HOST", "milvus.example")
+    config = load(tmp_path, "collection.uri=http://${VECBEAM_TEST_HOST}:19530")
+    assert config.collection.uri == "http://milvus.example:19530"
+
+
+def test_the_checked_in_schema_is_that_of_the_models() -> None:
+    assert schema.PATH.read_text() == schema.text(), "run: python -m schemas.schema"
+
+
+def test_the_schema_takes_what_the_models_take() -> None:
+    values = yaml.safe_load(GOOD) | {"collection": {"uri": "./m.db", "index": {"type": "HNSW", "M": 8}}, "chunk": False}
+    jsonschema.validate(values, schema.json_schema())
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(values | {"unknown": 1}, schema.json_schema())
