@@ -1,0 +1,218 @@
+"""Reading: whatever the format, its compression and where it is split, each item once, and a reject for each other."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from schemas.config import Corpus
+from schemas.errors import ConfigurationError
+from schemas.records import REJECT_SCHEMA, item_schema
+from transforms.read import first_records, list_corpus, plan_shards, read_shard
+
+RECORDS = [{"id": f"r{n}", "text": f'text {n}\nof two lines, with "quotes"', "year": n} for n in range(40)]
+COMPRESS = {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".zst": zstandard.ZstdCompressor().compress}
+
+
+def read(path: Path, batch_rows: int = 7, **corpus: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Items and rejects of a glob, in corpus order."""
+    settings_ = Corpus(paths=[str(path)], **{"metadata": {"year": "int"}, **corpus})
+    items, rejects = [], []
+    shards = plan_shards(list_corpus(settings_), settings_)
+    assert len({shard.name for shard in shards}) == len(shards)
+    for shard in shards:
+        for ordinal, batch in enumerate(read_shard(shard, settings_, batch_rows=batch_rows)):
+            assert (batch.key.shard, batch.key.ordinal) == (shard.name, ordinal)
+            assert batch.items.schema == item_schema({n: f.type for n, f in settings_.metadata.items()})
+            assert batch.rejects.schema == REJECT_SCHEMA
+            assert batch.items.num_rows <= batch_rows
+            assert batch.items_read == batch.items.num_rows + batch.rejects.num_rows
+            items += batch.items.to_pylist()
+            rejects += batch.rejects.to_pylist()
+    return items, rejects
+
+
+def as_csv(records: list[dict[str, Any]], terminator: str = "\r\n") -> bytes:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, ["id", "text", "year"], lineterminator=terminator, quoting=csv.QUOTE_ALL)
+    writer.writeheader()
+    writer.writerows(records)
+    return out.getvalue().encode()
+
+
+def as_jsonl(records: list[dict[str, Any]]) -> bytes:
+    return b"".join(json.dumps(record).encode() + b"\n" for record in records)
+
+
+def as_parquet(records: list[dict[str, Any]]) -> bytes:
+    out = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(records), out, row_group_size=9)
+    return out.getvalue()
+
+
+def same(items: list[dict[str, Any]], records: list[dict[str, Any]]) -> None:
+    assert [(i["item_id"], i["content"], i["year"]) for i in items] == [
+        (r["id"], r["text"], r["year"]) for r in records
+    ]
+
+
+@pytest.mark.parametrize("compression", COMPRESS)
+@pytest.mark.parametrize(("suffix", "encode"), [(".jsonl", as_jsonl), (".csv", as_csv)])
+def test_records_in_any_compression(tmp_path: Path, suffix: str, encode: Any, compression: str) -> None:
+    path = tmp_path / f"a{suffix}{compression}"
+    path.write_bytes(COMPRESS[compression](encode(RECORDS)))
+    items, rejects = read(path)
+    same(items, RECORDS)
+    assert rejects == []
+
+
+def test_parquet_by_row_groups(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_bytes(as_parquet([r | {"unused": "x" * 500} for r in RECORDS]))
+    items, rejects = read(tmp_path / "a.parquet", shard_bytes=1024)
+    same(items, RECORDS)
+    assert rejects == []
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    texts=st.lists(
+        st.text(alphabet='ab "\n\r,é東', min_size=1, max_size=200).map("x{}".format), min_size=1, max_size=40
+    ),
+    shard_bytes=st.integers(1024, 4096),
+    terminator=st.sampled_from(["\n", "\r\n"]),
+    last=st.booleans(),
+)
+def test_splitting_loses_and_doubles_nothing(
+    tmp_path: Path, texts: list[str], shard_bytes: int, terminator: str, last: bool
+) -> None:
+    records = [{"id": str(n), "text": text, "year": n} for n, text in enumerate(texts)]
+    for name, data in (("a.jsonl", as_jsonl(records)), ("a.csv", as_csv(records, terminator))):
+        path = tmp_path / name
+        path.write_bytes(data if last else data.rstrip(b"\r\n"))
+        items, rejects = read(path, shard_bytes=shard_bytes)
+        same(items, records)
+        assert rejects == []
+
+
+def test_documents_are_items(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfplain text")
+    (tmp_path / "sub" / "b.md").write_text("# Title\n\nMarkdown.")
+    (tmp_path / "c.html").write_text("<html><body><p>A page about wolves.</p><script>x()</script></body></html>")
+    (tmp_path / ".hidden.txt").write_text("not read")
+    items, rejects = read(tmp_path / "**" / "*", metadata={})
+    assert {i["item_id"]: i["content"] for i in items} == {
+        "a.txt": "plain text",
+        "c.html": "A page about wolves.",
+        "sub/b.md": "# Title\n\nMarkdown.",
+    }
+    assert rejects == []
+
+
+def pdf(text: str) -> bytes:
+    """A one-page PDF, as small as may be."""
+    stream = f"BT /F1 12 Tf 20 100 Td ({text}) Tj ET".encode()
+    objects = [
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 300 200] /Contents 4 0 R"
+        b" /Resources << /Font << /F1 << /Type /Font /Subtype /Type1 /BaseFont /Helvetica >> >> >> >>",
+        b"<< /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream),
+    ]
+    out, offsets = b"%PDF-1.4\n", []
+    for number, body in enumerate(objects, 1):
+        offsets.append(len(out))
+        out += b"%d 0 obj\n%s\nendobj\n" % (number, body)
+    table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
+    trailer = b"trailer << /Size 5 /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF" % len(out)
+    return out + b"xref\n0 5\n0000000000 65535 f \n" + table + trailer
+
+
+def test_pdf(tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").write_bytes(pdf("Hello from a page"))
+    (tmp_path / "b.pdf").write_bytes(pdf(""))
+    (tmp_path / "c.pdf").write_bytes(b"not one")
+    items, rejects = read(tmp_path / "*.pdf", metadata={})
+    assert [(i["item_id"], i["content"].strip()) for i in items] == [("a.pdf", "Hello from a page")]
+    assert [(r["id"], r["error"]) for r in rejects] == [("b.pdf", "EmptyText"), ("c.pdf", "InvalidPdf")]
+
+
+@pytest.mark.parametrize(
+    ("line", "error", "item_id"),
+    [
+        (b'{"id": "a", "text": ', "InvalidJson", None),
+        (b"[1, 2]", "WrongType", None),
+        (b'{"text": "x"}', "MissingField", None),
+        (b'{"id": "a"}', "MissingField", "a"),
+        (b'{"id": "a", "text": 5}', "WrongType", "a"),
+        (b'{"id": ["a"], "text": "x"}', "WrongType", None),
+        (b'{"id": "a", "text": ""}', "EmptyText", "a"),
+        (b'{"id": "a", "text": " \\t\\n"}', "EmptyText", "a"),
+        (b'{"id": "a", "text": "x\\u0000y"}', "NulByte", "a"),
+        (b'{"id": "a", "text": "\xff"}', "InvalidUtf8", "a"),
+        (b'{"id": "a", "text": "\\ud800"}', "InvalidUtf8", "a"),
+        (b'{"id": "a", "text": "x", "year": "last"}', "MetadataType", "a"),
+        (b'{"id": "a", "text": "x", "year": 1.5}', "MetadataType", "a"),
+        (b'{"id": "a", "text": "x", "year": 99999999999999999999}', "MetadataType", "a"),
+    ],
+)
+def test_a_bad_line_costs_itself(tmp_path: Path, line: bytes, error: str, item_id: str | None) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(as_jsonl(RECORDS[:3]) + line + b"\n" + as_jsonl(RECORDS[3:6]))
+    items, rejects = read(path)
+    same(items, RECORDS[:6])
+    (reject,) = rejects
+    assert (reject["error"], reject["place"], reject["step"]) == (error, "line 4", "read")
+    assert reject["id"] == item_id
+    assert reject["reason"]
+
+
+def test_content_fields_are_joined_by_a_blank_line(tmp_path: Path) -> None:
+    records = [
+        {"id": 1, "title": "A", "text": "B"},
+        {"id": 2, "title": "", "text": "B"},
+        {"id": 3, "title": None, "text": "C"},
+    ]
+    (tmp_path / "a.jsonl").write_bytes(as_jsonl(records))
+    items, _ = read(tmp_path / "a.jsonl", content=["title", "text"])
+    assert [(i["item_id"], i["content"]) for i in items] == [("1", "A\n\nB"), ("2", "B"), ("3", "C")]
+
+
+@pytest.mark.parametrize(
+    ("glob", "says"), [("nothing*.jsonl", "matches no file"), ("", "folder"), ("a.xyz", "corpus.format")]
+)
+def test_bad_globs_are_refused(tmp_path: Path, glob: str, says: str) -> None:
+    (tmp_path / "a.xyz").write_text("x")
+    (tmp_path / "b.jsonl").write_text("{}")
+    with pytest.raises(ConfigurationError, match=says):
+        list_corpus(Corpus(paths=[str(tmp_path / glob)]))
+
+
+def test_names_of_shards_move_with_the_corpus(tmp_path: Path) -> None:
+    names = []
+    for place in ("here", "there"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "a.jsonl").write_bytes(as_jsonl(RECORDS))
+        corpus = Corpus(paths=[str(tmp_path / place / "*.jsonl")], shard_bytes=1024)
+        names.append([shard.name for shard in plan_shards(list_corpus(corpus), corpus)])
+    assert len(names[0]) > 1
+    assert names[0] == names[1]
+
+
+def test_first_records(tmp_path: Path) -> None:
+    for name, data in (("a.jsonl", as_jsonl(RECORDS)), ("a.csv", as_csv(RECORDS)), ("a.parquet", as_parquet(RECORDS))):
+        (tmp_path / name).write_bytes(data)
+        (file,) = list_corpus(Corpus(paths=[str(tmp_path / name)]))
+        assert [record["id"] for record in first_records(file, 3)] == ["r0", "r1", "r2"]
