@@ -121,8 +121,8 @@ def test_documents_are_items(tmp_path: Path) -> None:
     assert rejects == []
 
 
-def pdf(text: str) -> bytes:
-    """A one-page PDF, as small as may be."""
+def pdf(text: str, *, encrypted: bool = False) -> bytes:
+    """A one-page PDF, as small as may be; encrypted with a password that nobody knows."""
     stream = f"BT /F1 12 Tf 20 100 Td ({text}) Tj ET".encode()
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
@@ -131,22 +131,30 @@ def pdf(text: str) -> bytes:
         b" /Resources << /Font << /F1 << /Type /Font /Subtype /Type1 /BaseFont /Helvetica >> >> >> >>",
         b"<< /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream),
     ]
+    secret = b"<" + b"5a" * 32 + b">"
+    objects.append(b"<< /Filter /Standard /V 1 /R 2 /P -4 /O %s /U %s >>" % (secret, secret))
     out, offsets = b"%PDF-1.4\n", []
     for number, body in enumerate(objects, 1):
         offsets.append(len(out))
         out += b"%d 0 obj\n%s\nendobj\n" % (number, body)
     table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
-    trailer = b"trailer << /Size 5 /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF" % len(out)
-    return out + b"xref\n0 5\n0000000000 65535 f \n" + table + trailer
+    lock = b"/Encrypt 5 0 R /ID [<00><00>]" if encrypted else b""
+    trailer = b"trailer << /Size 6 /Root 1 0 R %s >>\nstartxref\n%d\n%%%%EOF" % (lock, len(out))
+    return out + b"xref\n0 6\n0000000000 65535 f \n" + table + trailer
 
 
 def test_pdf(tmp_path: Path) -> None:
     (tmp_path / "a.pdf").write_bytes(pdf("Hello from a page"))
     (tmp_path / "b.pdf").write_bytes(pdf(""))
     (tmp_path / "c.pdf").write_bytes(b"not one")
+    (tmp_path / "d.pdf").write_bytes(pdf("Hidden", encrypted=True))
     items, rejects = read(tmp_path / "*.pdf", metadata={})
     assert [(i["item_id"], i["content"].strip()) for i in items] == [("a.pdf", "Hello from a page")]
-    assert [(r["id"], r["error"]) for r in rejects] == [("b.pdf", "EmptyText"), ("c.pdf", "InvalidPdf")]
+    assert [(r["id"], r["error"]) for r in rejects] == [
+        ("b.pdf", "EmptyText"),
+        ("c.pdf", "InvalidPdf"),
+        ("d.pdf", "EncryptedPdf"),
+    ]
 
 
 @pytest.mark.parametrize(
