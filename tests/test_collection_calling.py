@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -159,7 +160,13 @@ def hold() -> Any:
         process.communicate()
 
 
-def test_lite_held_by_another_process(tmp_path: Path, hold: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize("logged", ["as it is", "off", "nothing at all"])
+def test_lite_held_by_another_process(
+    tmp_path: Path, hold: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch, logged: str
+) -> None:
+    logger = logging.getLogger("milvus_lite.server_manager")
+    monkeypatch.setattr(logger, "disabled", logged == "off")
+    monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL if logged == "nothing at all" else 0)
     path = tmp_path / "milvus.db"
     hold(path)
     with pytest.raises(CollectionError, match=rf"another process holds {path}.*milvus-lite server --data-dir"):

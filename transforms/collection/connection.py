@@ -138,7 +138,11 @@ def _lite_path(config: settings.Collection) -> str:
 
 @contextlib.contextmanager
 def _listening(name: str) -> Iterator[list[BaseException]]:
-    """Catches the exceptions that a logger is given, in place of printing them: Lite tells its reason only there."""
+    """Catches the exceptions that a logger is given, in place of printing them: Lite tells its reason only there.
+
+    It hears them also where the program around us has turned the logger down or off, as `logging.config` does with
+    those that it doesn't know.
+    """
     heard: list[BaseException] = []
 
     class Ear(logging.Handler):
@@ -147,10 +151,13 @@ def _listening(name: str) -> Iterator[list[BaseException]]:
                 heard.append(record.exc_info[1])
 
     logger, ear = logging.getLogger(name), Ear()
-    propagate, logger.propagate = logger.propagate, False
+    before = logger.propagate, logger.disabled, logger.level, logger.manager.disable
+    logger.propagate, logger.disabled, logger.manager.disable = False, False, logging.NOTSET
+    logger.setLevel(logging.ERROR)
     logger.addHandler(ear)
     try:
         yield heard
     finally:
         logger.removeHandler(ear)
-        logger.propagate = propagate
+        logger.propagate, logger.disabled, level, logger.manager.disable = before
+        logger.setLevel(level)
