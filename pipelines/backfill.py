@@ -6,32 +6,32 @@ nothing and writes nothing.
 
 from __future__ import annotations
 
-from pipelines.embedding import bring_up_to_date, prepare
+from pipelines.corpus import prepare
+from pipelines.embedding import bring_up_to_date
 from pipelines.progress import Progress
-from pipelines.publishing import check_milvus, publish
-from pipelines.session import Phase, Session
+from pipelines.publishing import publish
+from pipelines.serving import check_milvus
+from pipelines.session import Phase, running
 from schemas.config import Config
-from schemas.errors import VecbeamError
 from schemas.report import Report
 
 
-def backfill(config: Config, progress: Progress | None = None) -> Report:
+def backfill(config: Config, progress: Progress | None = None, *, allow_deletes: bool = False) -> Report:
     """Runs the whole pipeline.
+
+    Args:
+        allow_deletes: lifts `corpus.max_deleted`.
 
     Raises:
         VecbeamError: with the report's path still written where the run had begun.
     """
-    with progress or Progress(quiet=True) as shown:
-        session = Session("backfill", config, shown)
-        try:
-            with Phase(session, "startup"):
-                shown.step("prepare")
-                source = prepare(config)
-                check_milvus(config)
-            session.report.space = source.model.space.id
-            snapshot = bring_up_to_date(session, source)
-            publish(session, source.checkpoint, snapshot, source.model.space.dimensions)
-        except VecbeamError as error:
-            error.report = session.finish(error)
-            raise
-        return session.finish()
+    with running("backfill", config, progress) as session:
+        with Phase(session, "startup"):
+            session.progress.step("prepare")
+            source = prepare(config)
+            check_milvus(config)
+        session.report.space = source.model.space.id
+        with session.exclusive():
+            snapshot = bring_up_to_date(session, source, allow_deletes=allow_deletes)
+            publish(session, source.checkpoint, snapshot, source.model.space)
+    return session.report

@@ -32,6 +32,7 @@ Overrides = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Prints one JSON object.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Shows tracebacks and library logs.")]
+AllowDeletes = Annotated[bool, typer.Option("--allow-deletes", help="Lifts corpus.max_deleted for this run.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Shows no progress.")]
 
 T = TypeVar("T")
@@ -61,7 +62,12 @@ def init(
 
 @app.command()
 def backfill(
-    config: ConfigPath, set_: Overrides = None, as_json: AsJson = False, quiet: Quiet = False, debug: Debug = False
+    config: ConfigPath,
+    set_: Overrides = None,
+    allow_deletes: AllowDeletes = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
 ) -> None:
     """Everything from corpus to published collection; takes up where an earlier run stopped."""
 
@@ -69,7 +75,27 @@ def backfill(
         from pipelines.backfill import backfill
         from pipelines.progress import Progress
 
-        return backfill(settings, Progress(quiet=quiet))
+        return backfill(settings, Progress(quiet=quiet), allow_deletes=allow_deletes)
+
+    _reporting(run, config, set_, as_json=as_json, debug=debug)
+
+
+@app.command()
+def sync(
+    config: ConfigPath,
+    set_: Overrides = None,
+    allow_deletes: AllowDeletes = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Only what changed since the last run, deletions included, in the served collection."""
+
+    def run(settings: Config) -> Report:
+        from pipelines.progress import Progress
+        from pipelines.sync import sync
+
+        return sync(settings, Progress(quiet=quiet), allow_deletes=allow_deletes)
 
     _reporting(run, config, set_, as_json=as_json, debug=debug)
 
@@ -91,7 +117,12 @@ def load(
 
 @app.command()
 def verify(
-    config: ConfigPath, set_: Overrides = None, as_json: AsJson = False, quiet: Quiet = False, debug: Debug = False
+    config: ConfigPath,
+    set_: Overrides = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Mends rows that differ, from the checkpoint.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
 ) -> None:
     """Holds the served collection against the checkpoint row by row, and measures recall."""
 
@@ -99,7 +130,7 @@ def verify(
         from pipelines.progress import Progress
         from pipelines.verify import verify
 
-        return verify(settings, Progress(quiet=quiet))
+        return verify(settings, Progress(quiet=quiet), repair=repair)
 
     _reporting(run, config, set_, as_json=as_json, debug=debug)
 

@@ -1,190 +1,218 @@
-"""Corpus to snapshot: the survey, the fused stage that embeds, and the snapshot over its parts."""
+"""Corpus to snapshot: what changed, the fused stage that embeds it, and the snapshot over old parts and new."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipelines import beam_runner
-from pipelines.session import Phase, Session
-from schemas.config import Config
-from schemas.errors import CheckpointError, RejectsError
-from schemas.identity import digest
-from schemas.records import SCHEMA_VERSION
+from pipelines.changes import Changes, check_deletions, drops_by_shard, find_changes, is_unchanged
+from pipelines.corpus import Entry, Source, settled
+from pipelines.session import Session
+from schemas.errors import RejectsError
+from schemas.records import FILE_SCHEMA, PART_SCHEMA
 from transforms import filesystem
-from transforms.batches import EmbedShards, ShardWork, WriteBatchRecords
-from transforms.checkpoint import Checkpoint, Snapshot, read_table
-from transforms.chunk import Chunker
-from transforms.encoders import TextModel, resolve
-from transforms.read import Shard, SourceFile, list_corpus, plan_shards
-from transforms.read.listing import RECORD_FORMATS
-from transforms.survey import FindDuplicates, drops_by_shard, refuse_duplicates
+from transforms.checkpoint import Snapshot, read_table
+from transforms.read import CONTAINER_ERRORS
+from transforms.recording import FILE_RECORDS, PART_RECORDS
 
 
-@dataclass(frozen=True)
-class Source:
-    """What a run is about, known before the first byte is read: files, model and checkpoint."""
-
-    files: list[SourceFile]
-    model: TextModel
-    checkpoint: Checkpoint
-    corpus_digest: str
-
-
-def prepare(config: Config) -> Source:
-    """Checks all that can be checked without reading the corpus.
-
-    Raises:
-        ConfigurationError: a glob that matches nothing, a model that can't be found, an option unknown to Beam.
-        CheckpointError: a checkpoint that can't be written.
-    """
-    beam_runner.prepare_filesystems(config)
-    files = list_corpus(config.corpus)
-    model = resolve(config.encoder)
-    Chunker(config, model)
-    checkpoint = Checkpoint(config.checkpoint, config.name, model.space.id)
-    filesystem.check_writable(checkpoint.root)
-    return Source(files, model, checkpoint, _corpus_digest(config, files, model))
-
-
-def _corpus_digest(config: Config, files: list[SourceFile], model: TextModel) -> str:
-    """Of all that the batches follow from; what has the same digest need not be read again."""
-    return digest(
-        [
-            SCHEMA_VERSION,
-            model.space.id,
-            config.corpus.model_dump(exclude={"paths": True, "metadata": {"__all__": {"default"}}}),
-            config.chunk.model_dump() if config.chunk else False,
-            config.batch_rows,
-            config.collection.id_max_bytes,
-            [(file.path, file.size, file.modified, file.format) for file in files],
-        ],
-        32,
-    )
-
-
-def bring_up_to_date(session: Session, source: Source) -> Snapshot:
+def bring_up_to_date(session: Session, source: Source, *, allow_deletes: bool = False, anew: bool = False) -> Snapshot:
     """Embeds what the checkpoint lacks and returns the snapshot of the corpus as it is now.
 
     Nothing is read where the corpus and the configuration are those of the current snapshot.
 
+    Args:
+        allow_deletes: lifts `corpus.max_deleted`.
+        anew: embeds everything, whatever is there: with another precision, for example.
+
     Raises:
         CorpusError: two items with one id, where the configuration says `on_duplicate: error`.
+        GateError: where more would be deleted than allowed.
         RejectsError: where not one item could be embedded.
     """
-    current = source.checkpoint.current_snapshot()
-    same = current and (current.corpus_digest, current.space_id) == (source.corpus_digest, source.checkpoint.space_id)
-    if current and same and not set(current.parts) - source.checkpoint.parts():
+    checkpoint = source.checkpoint
+    current = None if anew else checkpoint.current_snapshot()
+    if current is not None and is_unchanged(source, current):
         session.progress.note(f"unchanged since snapshot {current.name}: nothing to read or embed")
-        _report(session, source.checkpoint, current.batches, read=False)
+        report_unchanged(session, current)
         return current
-    filesystem.sweep_temporaries(source.checkpoint.root)
-    source.checkpoint.write_space(source.model.space)
-    shards = plan_shards(source.files, session.config.corpus)
-    work = _survey(session, shards)
-    batches = _embed(session, source, work)
-    _report(session, source.checkpoint, batches, read=True)
-    snapshot = source.checkpoint.write_snapshot(batches, source.corpus_digest)
-    session.report.snapshot = snapshot.id
-    if not snapshot.parts:
+    filesystem.sweep_temporaries(checkpoint.root)
+    checkpoint.write_space(source.model.space)
+    changes = find_changes(session, source, current, session.uri("diff"))
+    return embed_changes(session, changes, allow_deletes=allow_deletes, salt=_salt(session) if anew else "")
+
+
+def _salt(session: Session) -> str:
+    return f" {session.config.encoder.precision}"
+
+
+def embed_changes(session: Session, changes: Changes, *, allow_deletes: bool = False, salt: str = "") -> Snapshot:
+    """Embeds what a diff found and writes the snapshot; see `bring_up_to_date`."""
+    check_deletions(changes, session.config.corpus.max_deleted, allowed=allow_deletes)
+    checkpoint, base = changes.source.checkpoint, changes.base
+    if base is not None and changes.lost:
+        session.progress.note(f"{len(changes.lost)} parts of {base.name} are missing or damaged: making them again")
+        checkpoint.delete_parts([base.part_names[at] for at in changes.lost])
+    parts, files = _embed(session, changes, salt)
+    unsettled = settled(changes.source, session.config)
+    if not all(unsettled):
+        session.progress.note(f"{unsettled.count(False)} files changed since they were listed: run the command again")
+    snapshot = checkpoint.write_snapshot(
+        _parts_of(changes, parts),
+        _files_of(changes, files, unsettled),
+        changes.source.corpus_digest,
+        changes.source.settings_digest,
+    )
+    changes.findings.remove()
+    _report(session, changes, snapshot, parts)
+    if not snapshot.parts.num_rows:
         raise RejectsError(
             f"not one item could be embedded: {session.report.items.rejected} rejects ({_named(snapshot.errors())})",
-            f"read the files below {source.checkpoint.rejects_uri('')} and mend the corpus, or corpus.id and content",
+            f"read the files below {checkpoint.rejects_uri('')} and mend the corpus, or corpus.id and content",
         )
     return snapshot
 
 
-def _survey(session: Session, shards: list[Shard]) -> list[ShardWork]:
-    records = [shard for shard in shards if shard.files[0].format in RECORD_FORMATS]
-    if not records and _paths_are_unique(shards):
-        return [ShardWork(shard, {}) for shard in shards]
-    session.progress.step("survey", counter="items_surveyed")
-    uri = session.uri("duplicates.parquet")
+def _embed(session: Session, changes: Changes, salt: str) -> tuple[pa.Table, pa.Table]:
+    """Runs the fused stage; returns tables of `PART_RECORDS` and `FILE_RECORDS`."""
+    if not changes.shards:
+        return PART_RECORDS.empty_table(), FILE_RECORDS.empty_table()
+    # Beam's inference brings torch along, which takes a second: a run that finds all done goes without.
+    from transforms.batches import Embedding, EmbedShards, ShardWork, WriteRecords
 
-    def build(pipeline: beam.Pipeline) -> None:
-        _ = (
-            pipeline
-            | "Shards" >> beam.Create(shards)
-            | "Spread" >> beam.Reshuffle()
-            | "FindDuplicates" >> FindDuplicates(session.config, uri)
-        )
-
-    with Phase(session, "survey"):
-        counters = beam_runner.run(session.config, build)
-    session.add_counters(counters)
-    duplicates = read_table(uri)
-    filesystem.delete([uri])
-    if session.config.corpus.on_duplicate == "error":
-        refuse_duplicates(duplicates)
-    drops = drops_by_shard(duplicates)
-    return [ShardWork(shard, drops.get(shard.index, {})) for shard in shards]
-
-
-def _paths_are_unique(shards: list[Shard]) -> bool:
-    paths = [file.path for shard in shards for file in shard.files]
-    return len(paths) == len(set(paths))
-
-
-def _embed(session: Session, source: Source, work: list[ShardWork]) -> pa.Table:
-    session.progress.step("embed", total=session.counter("items_surveyed") or len(source.files))
-    uri = session.uri("batches.parquet")
+    session.progress.step("embed", total=changes.surveyed or len(changes.source.changed))
+    source, findings = changes.source, changes.findings
+    drops = drops_by_shard(changes)
+    work = [ShardWork(shard, drops.get(shard.index, {}), _plan_of(changes, shard.index)) for shard in changes.shards]
+    folder = session.uri("records")
+    embedding = Embedding(session.config, source.model, source.checkpoint, findings.listing_uri, changes.side(), salt)
 
     def build(pipeline: beam.Pipeline) -> None:
         _ = (
             pipeline
             | "Shards" >> beam.Create(work)
             | "Spread" >> beam.Reshuffle()
-            | "EmbedShards" >> EmbedShards(session.config, source.model, source.checkpoint)
-            | "WriteRecords" >> WriteBatchRecords(uri)
+            | "EmbedShards" >> EmbedShards(embedding)
+            | "WriteRecords" >> WriteRecords(folder)
         )
 
     session.add_counters(beam_runner.run(session.config, build))
-    if not filesystem.exists(uri):
-        raise RejectsError("the corpus holds no item at all", "check the files that corpus.paths names")
-    batches = read_table(uri)
-    # The snapshot holds the same rows for good.
-    filesystem.delete([uri])
-    return _in_corpus_order(batches, work)
+    uris = [filesystem.join(folder, f"{name}.parquet") for name in ("parts", "files")]
+    if not filesystem.exists(uris[0]):
+        if changes.base is None:
+            raise RejectsError("the corpus holds no item at all", "check the files that corpus.paths names")
+        return PART_RECORDS.empty_table(), FILE_RECORDS.empty_table()
+    parts, files = read_table(uris[0]), read_table(uris[1])
+    # The snapshot holds the same for good.
+    filesystem.delete(uris)
+    filesystem.remove_empty_folders(folder, session.root)
+    return _in_corpus_order(parts, changes), files
 
 
-def _in_corpus_order(batches: pa.Table, work: list[ShardWork]) -> pa.Table:
-    index = {item.shard.name: item.shard.index for item in work}
-    if len(index) != len(work):
-        raise CheckpointError("two shards have one name", "report this with the list of files")
-    positions = pa.array([index[name] for name in batches.column("shard").to_pylist()], pa.int64())
-    ordered = batches.append_column("position", positions).sort_by(
-        [("position", "ascending"), ("ordinal", "ascending")]
-    )
-    return ordered.drop_columns(["position"])
+def _plan_of(changes: Changes, index: int) -> str:
+    """Where the plan of a shard is; a shard without any item has none, and needs none."""
+    if changes.base is None:
+        return ""
+    uri = changes.findings.plan_uri(str(index))
+    return uri if filesystem.exists(uri) else ""
 
 
-def _report(session: Session, checkpoint: Checkpoint, batches: pa.Table, *, read: bool) -> None:
+def _in_corpus_order(parts: pa.Table, changes: Changes) -> pa.Table:
+    index = {shard.name: shard.index for shard in changes.shards}
+    positions = pa.array([index[name] for name in parts.column("shard").to_pylist()], pa.int64())
+    order = [("position", "ascending"), ("ordinal", "ascending")]
+    return parts.append_column("position", positions).sort_by(order).drop_columns(["position"])
+
+
+def _parts_of(changes: Changes, parts: pa.Table) -> pa.Table:
+    """The parts of the new snapshot: those of the old one, less what is dead by now, and the new ones."""
+    new = parts.filter(pc.greater(parts.column("rows"), 0))
+    none = pa.array([[]] * new.num_rows, pa.list_(pa.int32()))
+    tables = [new.append_column("dead", none).select(PART_SCHEMA.names).cast(PART_SCHEMA)]
+    if changes.base is not None:
+        tables.insert(0, _less(changes.base.parts, changes.findings.dead, set(changes.lost)))
+    return pa.concat_tables(tables)
+
+
+def _less(parts: pa.Table, dead: pa.Table, lost: set[int]) -> pa.Table:
+    rows = parts.to_pylist()
+    for gone in dead.to_pylist():
+        row = rows[gone["part"]]
+        row["dead"] = sorted({*row["dead"], *gone["dead"]})
+        row["rows"] -= len(gone["dead"])
+        for name in ("items", "tokens", "tokens_dropped"):
+            row[name] -= gone[name]
+    live = [row for at, row in enumerate(rows) if at not in lost and row["rows"] > 0]
+    return pa.Table.from_pylist(live, schema=PART_SCHEMA)
+
+
+def _files_of(changes: Changes, records: pa.Table, unsettled: list[bool]) -> pa.Table:
+    """The files of the new snapshot, in corpus order."""
+    read = {row["uri"]: row for row in records.to_pylist()}
+    before = {row["path"]: row for row in changes.base.files.to_pylist()} if changes.base is not None else {}
+    spared = changes.findings.spared()
+    rows = []
+    for position, entry in enumerate(changes.source.entries):
+        if entry.kept or entry.source is None:
+            rows.append(before[entry.path])
+            continue
+        rows.append(_file_row(entry, read.get(entry.source.shown), spared.get(position, 0), unsettled[position]))
+    return pa.Table.from_pylist(rows, schema=FILE_SCHEMA)
+
+
+def _file_row(entry: Entry, read: dict[str, Any] | None, spared: int, is_settled: bool) -> dict[str, Any]:
+    read = read or {"items_read": 0, "errors": [], "rejects": []}
+    broken = any(error["error"] in CONTAINER_ERRORS for error in read["errors"])
+    return {
+        "path": entry.path,
+        "size": entry.size,
+        "modified": entry.modified,
+        "items_read": read["items_read"] + spared,
+        "errors": read["errors"],
+        "rejects": read["rejects"],
+        "complete": is_settled and not broken,
+    }
+
+
+def report_unchanged(session: Session, snapshot: Snapshot) -> None:
+    """Puts into the report that all is as the snapshot has it."""
     report = session.report
-    rows = batches.select(
-        ["part", "embedded", "items", "rows", "tokens", "tokens_dropped", "tokens_padded", "bytes"]
-    ).to_pylist()
-    done = [row for row in rows if row["embedded"]] if read else []
-    report.items.read = sum(batches.column("items_read").to_pylist())
-    report.items.new = sum(row["items"] for row in done)
-    report.items.unchanged = sum(row["items"] for row in rows) - report.items.new
-    report.rejects = _errors(batches)
+    report.snapshot = snapshot.id
+    report.items.read = snapshot.total("items_read")
+    report.items.unchanged = snapshot.total("items")
+    report.rejects = snapshot.errors()
     report.items.rejected = sum(report.rejects.values())
-    report.chunks.embedded = sum(row["rows"] for row in done)
-    report.chunks.reused = sum(row["rows"] for row in rows) - report.chunks.embedded
-    report.tokens.embedded = sum(row["tokens"] for row in done)
-    report.tokens.padded = sum(row["tokens_padded"] for row in done)
-    report.tokens.dropped = sum(row["tokens_dropped"] for row in rows)
-    report.bytes.read = sum(batches.column("bytes_read").to_pylist()) if read else 0
-    report.bytes.checkpoint = sum(row["bytes"] for row in rows)
-    if done:
-        first = next(row["part"] for row in done)
-        report.runtime = checkpoint.runtime(first)
+    report.chunks.reused = snapshot.total("rows")
+    report.tokens.dropped = snapshot.total("tokens_dropped")
+    report.bytes.checkpoint = snapshot.total("bytes")
 
 
-def _errors(batches: pa.Table) -> dict[str, int]:
-    return Snapshot("", "", "", "", batches).errors()
+def _report(session: Session, changes: Changes, snapshot: Snapshot, parts: pa.Table) -> None:
+    report_unchanged(session, snapshot)
+    report = session.report
+    done = parts.filter(parts.column("embedded"))
+    # A first run that goes on after a crash finds parts of its own: to this run they are unchanged.
+    counted = done if changes.base is None else parts
+    report.items.new = _sum(counted, "new")
+    report.items.changed, report.items.moved = _sum(counted, "changed"), _sum(counted, "moved")
+    report.items.unchanged -= report.items.new + report.items.changed + report.items.moved
+    report.items.deleted = changes.deleted
+    report.chunks.embedded = _sum(done, "rows_embedded")
+    report.chunks.reused = snapshot.total("rows") - report.chunks.embedded
+    report.tokens.embedded = _sum(done, "tokens_embedded")
+    report.tokens.padded = _sum(done, "tokens_padded")
+    report.bytes.read = session.counter("bytes_read")
+    embedded = done.filter(pc.greater(done.column("rows_embedded"), 0))
+    if embedded.num_rows:
+        report.runtime = changes.source.checkpoint.runtime(embedded.column("part")[0].as_py())
+
+
+def _sum(table: pa.Table, column: str) -> int:
+    return int(pc.sum(table.column(column)).as_py() or 0)
 
 
 def _named(errors: dict[str, int]) -> str:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
-
 from pipelines import beam_runner
+from pipelines.embedding import report_unchanged
 from pipelines.progress import Progress
-from pipelines.publishing import check_milvus, publish
-from pipelines.session import Phase, Session
+from pipelines.publishing import publish
+from pipelines.serving import check_milvus
+from pipelines.session import Phase, running
 from schemas.config import Config
-from schemas.errors import CheckpointError, SpaceMismatchError, VecbeamError
+from schemas.errors import CheckpointError, SpaceMismatchError
+from schemas.identity import Space
 from schemas.report import Report
-from transforms import filesystem
 from transforms.checkpoint import Checkpoint, Snapshot
 from transforms.encoders import resolve
 
@@ -21,39 +21,38 @@ def load(config: Config, progress: Progress | None = None) -> Report:
 
     Raises:
         CheckpointError: where there is no snapshot.
-        SpaceMismatchError: where the snapshot is of another space than the configuration's encoder.
+        SpaceMismatchError: where the snapshots are of another space than the configuration's encoder.
     """
-    with progress or Progress(quiet=True) as shown:
-        session = Session("load", config, shown)
-        try:
-            with Phase(session, "startup"):
-                checkpoint, snapshot, dimensions = open_snapshot(config)
-                check_milvus(config)
-            session.report.items.read = snapshot.total("items_read")
-            session.report.rejects = snapshot.errors()
-            session.report.items.rejected = sum(session.report.rejects.values())
-            session.report.items.unchanged = snapshot.total("items")
-            session.report.chunks.reused = snapshot.total("rows")
-            publish(session, checkpoint, snapshot, dimensions)
-        except VecbeamError as error:
-            error.report = session.finish(error)
-            raise
-        return session.finish()
+    with running("load", config, progress) as session:
+        with Phase(session, "startup"):
+            checkpoint, snapshot, space = open_snapshot(config)
+            check_milvus(config)
+        with session.exclusive():
+            report_unchanged(session, snapshot)
+            publish(session, checkpoint, snapshot, space)
+    return session.report
 
 
-def open_snapshot(config: Config) -> tuple[Checkpoint, Snapshot, int]:
-    """The checkpoint of a configuration, its current snapshot, and the dimensions of its vectors."""
+def open_snapshot(config: Config) -> tuple[Checkpoint, Snapshot, Space]:
+    """The checkpoint of a configuration, its current snapshot, and its space.
+
+    Raises:
+        CheckpointError: where there is no snapshot.
+        SpaceMismatchError: where the snapshots are of another space than the configuration's encoder.
+    """
     beam_runner.prepare_filesystems(config)
     space = resolve(config.encoder).space
     checkpoint = Checkpoint(config.checkpoint, config.name, space.id)
     snapshot = checkpoint.current_snapshot()
-    if snapshot is None:
+    if snapshot is not None:
+        return checkpoint, snapshot, space
+    names = checkpoint.snapshots()
+    if not names:
         raise CheckpointError(f"{checkpoint.root} holds no snapshot", "run vecbeam backfill first")
-    if snapshot.space_id != space.id:
-        raise SpaceMismatchError(
-            f"the current snapshot {snapshot.name} is of space {snapshot.space_id}, the configuration's encoder "
-            f"{config.encoder.model} is of space {space.id}",
-            "use the configuration that made it, or run vecbeam backfill with this one",
-        )
-    described = json.loads(filesystem.read_bytes(filesystem.join(checkpoint.root, snapshot.space_id, "space.json")))
-    return checkpoint, snapshot, int(described["space"]["dimensions"])
+    newest = checkpoint.read_snapshot(names[-1])
+    there = Checkpoint(config.checkpoint, config.name, newest.space_id).read_space()
+    raise SpaceMismatchError(
+        f"the current snapshot {newest.name} is of space {newest.space_id}, the configuration's encoder "
+        f"{config.encoder.model} is of space {space.id}: {'; '.join(space.differences(there))}",
+        "use the configuration that made it, or run vecbeam reindex with this one",
+    )

@@ -10,106 +10,21 @@ import apache_beam as beam
 import pyarrow as pa
 
 from pipelines import beam_runner
+from pipelines.serving import collection_spec, find_served, misfits, open_for_search
 from pipelines.session import Phase, Session
-from schemas.collection import STATE_READY, CollectionSpec, MetadataColumn
-from schemas.config import Config
-from schemas.errors import CollectionError, GateError, RejectsError, SpaceMismatchError
-from schemas.identity import digest
+from schemas.collection import STATE_READY, CollectionSpec
+from schemas.errors import CollectionError, GateError, RejectsError
+from schemas.identity import Space
 from transforms import collection as milvus
-from transforms.checkpoint import Checkpoint, Snapshot, iterate_parts
+from transforms.checkpoint import Checkpoint, LivePart, Snapshot, iterate_parts
 from transforms.load import Ledger, LoadParts
 from transforms.read import CONTAINER_ERRORS
 
-
-def collection_spec(config: Config, snapshot: Snapshot, dimensions: int) -> CollectionSpec:
-    """The collection that a snapshot becomes under a configuration; its name follows from both."""
-    metadata = tuple(
-        MetadataColumn(name, field.type, field.default, field.max_bytes)
-        for name, field in config.corpus.metadata.items()
-    )
-    settings = config.collection
-    identity = [
-        snapshot.id,
-        dimensions,
-        settings.metric,
-        settings.index.type,
-        settings.index.parameters,
-        settings.id_max_bytes,
-        [(column.name, column.type, column.default, column.max_bytes) for column in metadata],
-    ]
-    return CollectionSpec(
-        name=f"{config.name}_{snapshot.space_id[:8]}_{digest(identity, 8)}",
-        alias=config.name,
-        space_id=snapshot.space_id,
-        snapshot_id=snapshot.id,
-        dimensions=dimensions,
-        metric=settings.metric,
-        index_type=settings.index.type,
-        index_parameters=settings.index.parameters,
-        search_parameters=dict(settings.search),
-        metadata=metadata,
-        id_max_bytes=settings.id_max_bytes,
-    )
+REPAIRS = 3
+EVERY_ID = 1 << 40
 
 
-def check_milvus(config: Config) -> None:
-    """Raises CollectionError where Milvus can't be reached, or the alias' name is taken by a collection."""
-    with milvus.connected(config.collection) as client:
-        if milvus.exists(client, config.name):
-            raise CollectionError(
-                f"Milvus at {config.collection.uri} has a collection named {config.name!r}, and the alias of this "
-                "configuration has the same name",
-                "choose another name in the configuration, or rename or drop that collection",
-            )
-
-
-def verify_served(session: Session, checkpoint: Checkpoint, snapshot: Snapshot, dimensions: int) -> None:
-    """Holds the collection behind the alias against a snapshot, and measures recall.
-
-    Raises:
-        CollectionError: where nothing is served.
-        GateError: where rows or recall are not right.
-    """
-    config = session.config
-    spec = collection_spec(config, snapshot, dimensions)
-    with milvus.connected(config.collection) as client:
-        served = served_state(client, config)
-        spec = replace(spec, name=served.name)
-        session.report.collection, session.report.space = served.name, served.space_id or ""
-        session.report.verify.published = True
-        if served.space_id != snapshot.space_id:
-            raise SpaceMismatchError(
-                f"{config.name} serves {served.name} of space {served.space_id}, "
-                f"the snapshot is of space {snapshot.space_id}",
-                "run vecbeam backfill to publish what the checkpoint holds",
-            )
-        publication = _Publication(session, checkpoint, snapshot, spec, client)
-        publication.gate(publication.check_rows(), recall=True)
-
-
-def open_for_search(client: Any, config: Config, name: str) -> None:
-    """Loads a collection into Milvus' memory, where it isn't: Milvus Lite forgets that with each process."""
-    state = milvus.state(client, name)
-    if state is not None and not state.loaded:
-        milvus.call(config.collection, client.load_collection, name)
-
-
-def served_state(client: Any, config: Config) -> milvus.CollectionState:
-    """The collection behind the configuration's alias.
-
-    Raises:
-        CollectionError: where nothing is served under that name.
-    """
-    name = milvus.served(client, config.name)
-    state = milvus.state(client, name) if name else None
-    if state is None:
-        raise CollectionError(
-            f"Milvus at {config.collection.uri} serves nothing under the alias {config.name!r}", "run vecbeam backfill"
-        )
-    return state
-
-
-def publish(session: Session, checkpoint: Checkpoint, snapshot: Snapshot, dimensions: int) -> None:
+def publish(session: Session, checkpoint: Checkpoint, snapshot: Snapshot, space: Space) -> None:
     """Makes the collection of a snapshot and moves the alias to it. Does nothing where it is served already.
 
     Raises:
@@ -117,16 +32,35 @@ def publish(session: Session, checkpoint: Checkpoint, snapshot: Snapshot, dimens
         RejectsError: where more was rejected or dropped than allowed. A first collection is published all the same;
             a served one is not replaced.
     """
-    config = session.config
-    spec = collection_spec(config, snapshot, dimensions)
-    session.report.collection = spec.name
-    session.report.space = snapshot.space_id
-    session.report.snapshot = snapshot.id
-    with milvus.connected(config.collection) as client:
-        _Publication(session, checkpoint, snapshot, spec, client).run()
+    with milvus.connected(session.config.collection) as client:
+        spec = _named(client, session, collection_spec(session.config, snapshot, space))
+        Publication(session, checkpoint, snapshot, spec, client).run()
 
 
-class _Publication:
+def _named(client: Any, session: Session, spec: CollectionSpec) -> CollectionSpec:
+    """The collection that is served, where it is what is wanted; else one whose name is free or that was begun."""
+    served = find_served(client, session.config)
+    if served is not None and served.state == STATE_READY and served.target_id is None:
+        same = (served.space_id, served.snapshot_id) == (spec.space_id, spec.snapshot_id)
+        if same and not misfits(served, spec):
+            return replace(spec, name=served.name)
+    for turn in range(1, 1000):
+        name = spec.name if turn == 1 else f"{spec.name}_{turn}"
+        found = milvus.state(client, name)
+        # One of that name may have been brought to another snapshot since.
+        if found is None or found.space_id is None or found.snapshot_id == spec.snapshot_id:
+            return replace(spec, name=name)
+    raise CollectionError(f"Milvus has a thousand collections named {spec.name}", "remove some with vecbeam gc")
+
+
+class Publication:
+    """A collection on its way from a snapshot to the alias.
+
+    Args:
+        spec: the collection, by its name in Milvus.
+        client: of pymilvus, open.
+    """
+
     def __init__(
         self, session: Session, checkpoint: Checkpoint, snapshot: Snapshot, spec: CollectionSpec, client: Any
     ) -> None:
@@ -136,8 +70,11 @@ class _Publication:
         self._snapshot = snapshot
         self._spec = spec
         self._client = client
+        report = session.report
+        report.collection, report.space, report.snapshot = spec.name, snapshot.space_id, snapshot.id
 
     def run(self) -> None:
+        """Creates, loads, indexes, verifies and publishes; what is done already is not done again."""
         spec, client = self._spec, self._client
         milvus.check_free(client, spec)
         state = milvus.state(client, spec.name)
@@ -152,23 +89,52 @@ class _Publication:
         ledger = Ledger(self._checkpoint, spec.name, state.load_id)
         fresh = state.state != STATE_READY
         if fresh:
-            self._load(ledger, self._snapshot.parts)
-            self._index()
+            self._load(ledger, self._snapshot.live_parts)
+            self.index()
         check = self.check_rows()
         if check.part_indexes_missing:
             # Someone deleted or changed rows, or the server lost them: the checkpoint has them.
-            damaged = [self._snapshot.parts[index] for index in check.part_indexes_missing]
-            self._session.progress.note(f"{len(damaged)} parts are not whole in {spec.name}: loading them again")
-            ledger.forget(damaged)
-            self._load(ledger, damaged)
-            self._index()
-            check = self.check_rows()
+            check = self._load_again(ledger, check)
         self.gate(check, recall=fresh)
         self._publish(ledger, fresh)
 
-    def _load(self, ledger: Ledger, parts: list[str]) -> None:
+    def repair(self, *, everything: bool = False) -> None:
+        """Brings a served collection to its snapshot, row by row, from the checkpoint.
+
+        Args:
+            everything: upserts all rows first, whose metadata may differ though their text is the same.
+
+        Raises:
+            GateError: where it is still not right after three rounds.
+        """
+        ledger = Ledger(self._checkpoint, self._spec.name, f"repair-{self._session.run_id}")
+        if everything:
+            self._load(ledger, self._snapshot.live_parts)
+            self.index()
+        check = self.check_rows(listed=EVERY_ID)
+        for _ in range(REPAIRS):
+            if check.clean:
+                break
+            if check.unexpected:
+                self._session.progress.note(f"deleting {len(check.unexpected)} unexpected rows of {self._spec.name}")
+                milvus.delete(self._client, self._config.collection, self._spec.name, check.unexpected)
+                self._session.report.chunks.deleted += len(check.unexpected)
+            check = self._load_again(ledger, check, listed=EVERY_ID)
+        ledger.close()
+        self.gate(check, recall=False)
+
+    def _load_again(self, ledger: Ledger, check: milvus.RowCheck, listed: int | None = None) -> milvus.RowCheck:
+        damaged = [self._snapshot.live_part(index) for index in check.part_indexes_missing]
+        if damaged:
+            self._session.progress.note(f"{len(damaged)} parts are not whole in {self._spec.name}: loading them again")
+            ledger.forget([part.name for part in damaged])
+            self._load(ledger, damaged)
+        self.index()
+        return self.check_rows(listed=listed)
+
+    def _load(self, ledger: Ledger, parts: list[LivePart]) -> None:
         acknowledged = ledger.acknowledged()
-        waiting = [part for part in parts if part not in acknowledged]
+        waiting = [part for part in parts if part.name not in acknowledged]
         if not waiting:
             return
         self._session.progress.step("load", total=self._snapshot.total("rows"), counter="chunks_loaded")
@@ -185,58 +151,65 @@ class _Publication:
         self._session.add_counters(counters)
         self._session.report.chunks.loaded += counters["chunks_loaded"]
 
-    def _index(self) -> None:
+    def index(self) -> None:
+        """Flushes, builds the index where it lacks, and waits until the collection can be searched by it."""
         self._session.progress.step("index")
         with Phase(self._session, "index"):
             milvus.finish(self._client, self._config.collection, self._spec)
 
     def _parts(self, columns: list[str]) -> Iterator[pa.Table]:
-        return iterate_parts(self._checkpoint, self._snapshot.parts, columns)
+        return iterate_parts(self._checkpoint, self._snapshot.live_parts, columns)
 
-    def check_rows(self) -> milvus.RowCheck:
+    def check_rows(self, listed: int | None = None) -> milvus.RowCheck:
         """Compares the collection with the snapshot row by row, and puts the counts into the report."""
         self._session.progress.step("verify")
         with Phase(self._session, "verify"):
             open_for_search(self._client, self._config, self._spec.name)
             check = milvus.verify_rows(
-                self._client, self._config.collection, self._spec.name, self._parts(["id", "content_hash"])
+                self._client, self._config.collection, self._spec.name, self._parts(["id", "content_hash"]), listed
             )
+        self._note(check)
+        return check
+
+    def _note(self, check: milvus.RowCheck) -> None:
         verify = self._session.report.verify
         verify.expected, verify.found = check.expected, check.found
         verify.missing, verify.unexpected = check.missing_count, check.unexpected_count
         verify.stale = check.stale_count
-        return check
 
     def gate(self, check: milvus.RowCheck, *, recall: bool) -> None:
         """Raises GateError where rows are not those of the snapshot, or recall is too low."""
-        report = self._session.report
         kinds = (
             (check.missing_count, "missing", check.missing),
             (check.unexpected_count, "unexpected", check.unexpected),
             (check.stale_count, "stale", check.stale),
         )
         problems = [f"{number} rows {kind} (first: {', '.join(ids[:3])})" for number, kind, ids in kinds if number]
+        remedy = f"the alias {self._spec.alias} was not moved; mend the cause and run the same command again"
+        if problems and self._session.report.verify.published:
+            remedy = "vecbeam verify --repair mends rows from the checkpoint"
         if recall and not problems:
-            with Phase(self._session, "verify"):
-                measured = milvus.measure_recall(
-                    self._client,
-                    self._config.collection,
-                    self._spec,
-                    lambda: self._parts(["id", "vector"]),
-                    self._snapshot.total("rows"),
-                    self._config.verify.sample,
-                )
-            report.verify.recall_at_10 = round(measured, 4)
+            measured = self._measure_recall()
             if measured < self._config.verify.recall_at_10:
                 problems.append(
                     f"recall@10 is {measured:.4f}, verify.recall_at_10 asks for {self._config.verify.recall_at_10}: "
                     "raise the index's build or search parameters"
                 )
         if problems:
-            raise GateError(
-                f"{self._spec.name} did not pass: {'; '.join(problems)}",
-                f"the alias {self._spec.alias} was not moved; mend the cause and run the same command again",
+            raise GateError(f"{self._spec.name} did not pass: {'; '.join(problems)}", remedy)
+
+    def _measure_recall(self) -> float:
+        with Phase(self._session, "verify"):
+            measured = milvus.measure_recall(
+                self._client,
+                self._config.collection,
+                self._spec,
+                lambda: self._parts(["id", "vector"]),
+                self._snapshot.total("rows"),
+                self._config.verify.sample,
             )
+        self._session.report.verify.recall_at_10 = round(measured, 4)
+        return measured
 
     def _publish(self, ledger: Ledger, fresh: bool) -> None:
         spec, client = self._spec, self._client
@@ -249,7 +222,7 @@ class _Publication:
             )
         with Phase(self._session, "index"):
             if fresh:
-                milvus.set_ready(client, spec.name)
+                milvus.set_ready(client, spec.name, served if served and served != spec.name else "")
             milvus.publish(client, spec.alias, spec.name)
             ledger.close()
         self._session.report.verify.published = True

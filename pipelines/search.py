@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipelines.publishing import open_for_search, served_state
+from pipelines.serving import check_space, open_for_search, served_state
 from schemas.config import Config
-from schemas.errors import SpaceMismatchError
 from transforms import collection as milvus
 from transforms.encoders import resolve
 
@@ -30,12 +29,7 @@ def search(config: Config, query: str, *, k: int = 10, filter_expression: str = 
     model = resolve(config.encoder)
     with milvus.connected(config.collection) as client:
         state = served_state(client, config)
-        if state.space_id != model.space.id:
-            raise SpaceMismatchError(
-                f"{config.name} serves {state.name} of space {state.space_id}, the configuration's encoder "
-                f"{config.encoder.model} is of space {model.space.id}",
-                "search with the configuration that built it, or run vecbeam backfill with this one",
-            )
+        check_space(state, config, model.space)
         open_for_search(client, config, state.name)
         vector = model.load().encode([query], query=True).vectors[0]
         columns = ["id", "item_id", "chunk", "text", "start", "end", *config.corpus.metadata]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib import metadata
 
@@ -15,9 +17,9 @@ import psutil
 
 from pipelines.progress import Progress
 from schemas.config import Config
-from schemas.errors import CheckpointError, ConfigurationError, VecbeamError
+from schemas.errors import CheckpointError, ConfigurationError, LockedError, VecbeamError
 from schemas.report import Report
-from transforms import filesystem
+from transforms import filesystem, locking
 
 _PACKAGES = (
     "vecbeam",
@@ -72,6 +74,16 @@ class Session:
     def counter(self, name: str) -> int:
         return self._counters[name]
 
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keeps other runs off this checkpoint for the length of a block.
+
+        Raises:
+            LockedError: where another run is at work on it.
+        """
+        with locking.held(self.root, self.run_id):
+            yield
+
     def finish(self, error: VecbeamError | None = None) -> Report:
         """Completes the report and writes it; a run that was refused before its start leaves nothing behind."""
         report = self.report
@@ -85,7 +97,7 @@ class Session:
         if error is not None:
             report.error = str(error)
             report.exit_code = error.exit_code
-        if not isinstance(error, ConfigurationError):
+        if not isinstance(error, (ConfigurationError, LockedError)):
             data = json.dumps(report.as_json(), indent=2).encode()
             try:
                 filesystem.write_atomic(self.uri("report.json"), data)
@@ -94,6 +106,23 @@ class Session:
                     raise
                 report.error += f" (and no report was written: {unwritten.message})"
         return report
+
+
+@contextlib.contextmanager
+def running(command: str, config: Config, progress: Progress | None) -> Iterator[Session]:
+    """A run of a command: its report is complete after the block, whichever way that ends.
+
+    Raises:
+        VecbeamError: what the block raised, with the report.
+    """
+    with progress or Progress(quiet=True) as shown:
+        session = Session(command, config, shown)
+        try:
+            yield session
+        except VecbeamError as error:
+            error.report = session.finish(error)
+            raise
+        session.finish()
 
 
 def _versions() -> dict[str, str]:

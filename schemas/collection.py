@@ -74,7 +74,8 @@ class MetadataColumn:
 class CollectionSpec:
     """All that a collection is made from.
 
-    `space_id` and `snapshot_id` go into its properties; index parameters are the type's defaults where not given.
+    `space_id`, `snapshot_id` and `space` (what the space is, as JSON) go into its properties; index parameters are the
+    type's defaults where not given.
     """
 
     name: str
@@ -88,14 +89,23 @@ class CollectionSpec:
     search_parameters: dict[str, int] = field(default_factory=dict)
     metadata: tuple[MetadataColumn, ...] = ()
     id_max_bytes: int = 512
+    space: str = ""
 
     @property
     def build_parameters(self) -> dict[str, int]:
         return {**INDEX_DEFAULTS[self.index_type], **self.index_parameters}
 
 
+PROPERTY_ALIAS = "vecbeam.alias"
+"""The alias that the collection was made for."""
 PROPERTY_SPACE = "vecbeam.space"
+PROPERTY_SPACE_JSON = "vecbeam.space_json"
+"""What the space is, so that a mismatch can say what differs."""
 PROPERTY_SNAPSHOT = "vecbeam.snapshot"
+PROPERTY_TARGET = "vecbeam.target"
+"""The snapshot that the collection is being brought to; the same, or missing, where none is under way."""
+PROPERTY_PREVIOUS = "vecbeam.previous"
+"""The collection that the alias led to before."""
 PROPERTY_LOAD = "vecbeam.load"
 PROPERTY_STATE = "vecbeam.state"
 STATE_LOADING = "loading"

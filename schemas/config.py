@@ -85,6 +85,12 @@ class Corpus(Model):
     on_duplicate: Literal["error", "first", "last"] = Field(
         "error", description="Two items with one id: stop and say where, or keep the first or last in corpus order"
     )
+    max_deleted: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="Most items that a run may delete, as a share of those there were; more needs --allow-deletes",
+    )
     shard_bytes: int = Field(
         64 << 20,
         ge=1024,

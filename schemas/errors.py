@@ -5,6 +5,7 @@ VecbeamError             exit code 1
 ├── CorpusError                        the corpus can't be read as configured (duplicate ids, a file that vanished)
 ├── EncoderError                       a model can't be found, loaded or run
 ├── CheckpointError                    the checkpoint can't be read or written
+│   └── LockedError                    another run is at work on it
 ├── CollectionError                    Milvus is not there, refuses, or holds something else
 │   └── SpaceMismatchError             vectors of two spaces would be mixed
 ├── GateError            exit code 3   a check before publication failed; the alias was not moved
@@ -55,6 +56,10 @@ class CheckpointError(VecbeamError):
     pass
 
 
+class LockedError(CheckpointError):
+    pass
+
+
 class CollectionError(VecbeamError):
     pass
 
@@ -83,6 +88,7 @@ _ERRORS = {
         CorpusError,
         EncoderError,
         CheckpointError,
+        LockedError,
         CollectionError,
         SpaceMismatchError,
         GateError,

@@ -13,6 +13,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from schemas.records import item_facts
+
+FACTS = frozenset(item_facts().names)
+
 
 def row_id(item_id: str, chunk: int) -> str:
     """The id of a chunk.
@@ -83,6 +87,15 @@ class Space:
         """The fingerprint, 16 hex digits."""
         return digest(asdict(self))
 
+    def as_json(self) -> str:
+        """All of it as canonical JSON; `from_json` reads it."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Space:
+        """The space that `as_json` wrote."""
+        return cls(**json.loads(text))
+
     def differences(self, other: Space) -> list[str]:
         """What differs from another space, a phrase each.
 
@@ -93,15 +106,17 @@ class Space:
         return [f"{key}: {mine[key]} here, {theirs[key]} there" for key in mine if mine[key] != theirs[key]]
 
 
-def batch_digest(chunks: pa.Table, space_id: str, schema_version: int) -> str:
+def batch_digest(chunks: pa.Table, space_id: str, schema_version: int, salt: str = "") -> str:
     """What names a batch's part: its space and all that its rows hold but vectors, 16 hex digits.
 
     Args:
         chunks: a table of `schemas.records.chunk_schema`.
+        salt: tells parts apart whose rows were embedded anew on purpose.
     """
-    hasher = hashlib.sha256(f"{schema_version} {space_id}".encode())
+    hasher = hashlib.sha256(f"{schema_version} {space_id}{salt}".encode())
+    hasher.update(b"".join(chunks.column("@digest").to_pylist()))
     for name in chunks.column_names:
-        if name in ("uri", "place"):  # where an item was found does not change its rows
+        if name in FACTS:  # where an item was found, now or before, does not change its rows
             continue
         hasher.update(f"|{name}:{chunks.schema.field(name).type}|".encode())
         if name == "text":  # content_hash stands for it

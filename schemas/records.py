@@ -5,6 +5,7 @@ The way of a batch: items -> chunks -> rows. A part is rows as one Parquet file.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -38,13 +39,16 @@ def metadata_fields(metadata: Mapping[str, str]) -> list[pa.Field]:
 
 
 def item_schema(metadata: Mapping[str, str]) -> pa.Schema:
-    """An item as read: `content` is its whole text, `place` where in the file it stands ("line 12")."""
+    """An item as read: `@content` is its whole text, `@place` where in the file it stands ("line 12").
+
+    Columns that are no column of the collection begin with @, as no metadata field can.
+    """
     return pa.schema(
         [
             pa.field("item_id", pa.string(), nullable=False),
-            pa.field("uri", pa.string(), nullable=False),
-            pa.field("place", pa.string(), nullable=False),
-            pa.field("content", pa.string(), nullable=False),
+            pa.field("@uri", pa.string(), nullable=False),
+            pa.field("@place", pa.string(), nullable=False),
+            pa.field("@content", pa.string(), nullable=False),
             *metadata_fields(metadata),
         ]
     )
@@ -70,10 +74,32 @@ def row_schema(metadata: Mapping[str, str]) -> pa.Schema:
 
 
 def chunk_schema(metadata: Mapping[str, str]) -> pa.Schema:
-    """A chunk on its way to the encoder: a row without its vector, with its item's `uri` and `place`."""
+    """A chunk on its way to the encoder: a row without its vector, with the facts of its item."""
     rows = row_schema(metadata)
     fields = [rows.field(i) for i in range(len(rows)) if rows.field(i).name != "vector"]
-    return pa.schema([*fields, pa.field("uri", pa.string()), pa.field("place", pa.string())])
+    return pa.schema([*fields, *(item_facts().field(i) for i in range(len(item_facts())))])
+
+
+SOURCE_ROW = "@source_row"
+"""Column of a chunk on its way to the encoder: row of its source that has its vector, -1 where it is to be embedded."""
+
+
+def item_facts() -> pa.Schema:
+    """What a chunk carries of its item beside its row: where it stands, its digests, and where its vectors may lie.
+
+    `@source` is the index of a part of the snapshot before, `@source_item` the position of an item there; -1 is none.
+    """
+    return pa.schema(
+        [
+            pa.field("@uri", pa.string(), nullable=False),
+            pa.field("@place", pa.string(), nullable=False),
+            pa.field("@digest", pa.binary(16), nullable=False),
+            pa.field("@content_digest", pa.binary(16), nullable=False),
+            pa.field("@kind", pa.int8(), nullable=False),
+            pa.field("@source", pa.int32(), nullable=False),
+            pa.field("@source_item", pa.int32(), nullable=False),
+        ]
+    )
 
 
 REJECT_SCHEMA = pa.schema(
@@ -87,52 +113,79 @@ REJECT_SCHEMA = pa.schema(
     ]
 )
 
-SOURCE_FILE = pa.struct(
-    [pa.field("path", pa.string()), pa.field("size", pa.int64()), pa.field("modified", pa.float64())]
-)
 ERROR_COUNT = pa.struct([pa.field("error", pa.string()), pa.field("count", pa.int64())])
 
-BATCH_SCHEMA = pa.schema(
+PART_SCHEMA = pa.schema(
     [
-        # One row a batch: a snapshot is these, in corpus order.
-        pa.field("shard", pa.string(), nullable=False),
-        pa.field("ordinal", pa.int64(), nullable=False),
-        pa.field("part", pa.string()),  # file name below parts/
+        # One row a part of a snapshot. Counts are of its live rows: those that are not in `dead`.
+        pa.field("part", pa.string(), nullable=False),  # file name below parts/
         pa.field("rows", pa.int64(), nullable=False),
         pa.field("items", pa.int64(), nullable=False),
         pa.field("tokens", pa.int64(), nullable=False),
         pa.field("tokens_dropped", pa.int64(), nullable=False),
-        pa.field("tokens_padded", pa.int64(), nullable=False),
-        pa.field("bytes", pa.int64(), nullable=False),  # of the part
-        pa.field("embedded", pa.bool_(), nullable=False),  # by this run; false where an earlier one had done it
-        pa.field("items_read", pa.int64(), nullable=False),
-        pa.field("bytes_read", pa.int64(), nullable=False),
+        pa.field("bytes", pa.int64(), nullable=False),  # of the file
+        pa.field("dead", pa.list_(pa.int32()), nullable=False),  # rows of the file that are no longer the corpus
+    ]
+)
+
+FILE_SCHEMA = pa.schema(
+    [
+        # One row a file of the corpus, in corpus order.
+        pa.field("path", pa.string(), nullable=False),  # its name in the corpus, the same wherever that is moved
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("modified", pa.float64(), nullable=False),
+        pa.field("items_read", pa.int64(), nullable=False),  # items and rejects
         pa.field("errors", pa.list_(ERROR_COUNT), nullable=False),  # rejects by error
         pa.field("rejects", pa.list_(pa.string()), nullable=False),  # file names below rejects/
-        pa.field("files", pa.list_(SOURCE_FILE), nullable=False),  # of the shard; only with ordinal 0
+        pa.field("complete", pa.bool_(), nullable=False),  # false: to be read again, whatever the listing says
+    ]
+)
+
+ITEM_SCHEMA = pa.schema(
+    [
+        # Beside each part: one row an item, in the order of the part's rows. Digests are BLAKE2b, 128 bits.
+        pa.field("key", pa.binary(16), nullable=False),  # of the item's id
+        pa.field("digest", pa.binary(16), nullable=False),  # of its content, metadata, and the way it is chunked
+        pa.field("content", pa.binary(16), nullable=False),  # of its content alone
+        pa.field("path", pa.string(), nullable=False),  # file of the corpus
+        pa.field("rows", pa.int32(), nullable=False),
+        pa.field("tokens", pa.int64(), nullable=False),
+        pa.field("tokens_dropped", pa.int64(), nullable=False),
     ]
 )
 
 
+class Kind(enum.IntEnum):
+    """What an item is to the snapshot before."""
+
+    NEW = 0
+    CHANGED = 1
+    MOVED = 2  # its content stood under another id, which is gone
+    RELOCATED = 3  # the same item in another file: its rows are written again, its vectors are not computed again
+    UNCHANGED = 4
+
+
 class ReadRecord(NamedTuple):
-    """What was read for a batch."""
+    """What was read for a batch; `files` holds (uri, items and rejects)."""
 
     key: Key
-    items_read: int
-    bytes_read: int
-    files: tuple[tuple[str, int, float], ...]
+    files: tuple[tuple[str, int], ...]
 
 
 class RejectRecord(NamedTuple):
-    """A file of rejects of one batch and step; `errors` holds (error, count)."""
+    """A file of rejects of one batch and step; `errors` holds (uri, error, count)."""
 
     key: Key
     name: str
-    errors: tuple[tuple[str, int], ...]
+    errors: tuple[tuple[str, str, int], ...]
 
 
 class PartRecord(NamedTuple):
-    """A part as it lies in the checkpoint; `embedded` says whether this run made it."""
+    """A part as it lies in the checkpoint.
+
+    `embedded` says whether this run made it, `rows_embedded` how many vectors it computed for it; `kinds` counts items
+    by `Kind`.
+    """
 
     key: Key
     name: str
@@ -143,4 +196,7 @@ class PartRecord(NamedTuple):
     tokens_padded: int
     bytes: int
     embedded: bool
+    rows_embedded: int = 0
+    tokens_embedded: int = 0
+    kinds: tuple[int, int, int, int] = (0, 0, 0, 0)
     rejects: tuple[RejectRecord, ...] = ()

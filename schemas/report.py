@@ -8,11 +8,15 @@ from pydantic import BaseModel, Field
 
 
 class Items(BaseModel):
-    """Items of the corpus: read = new + changed + unchanged + rejected."""
+    """Items of the corpus: read = new + changed + moved + unchanged + rejected.
+
+    A moved item has the content of one whose id is gone. Unchanged ones in files that did not change count as read.
+    """
 
     read: int = 0
     new: int = 0
     changed: int = 0
+    moved: int = 0
     unchanged: int = 0
     deleted: int = 0
     rejected: int = 0
@@ -95,8 +99,8 @@ class Report(BaseModel):
         """What does not balance in the books, a phrase each; empty where all is well."""
         items = self.items
         problems = []
-        if items.read != items.new + items.changed + items.unchanged + items.rejected:
-            problems.append(f"items read {items.read} is not new + changed + unchanged + rejected")
+        if items.read != items.new + items.changed + items.moved + items.unchanged + items.rejected:
+            problems.append(f"items read {items.read} is not new + changed + moved + unchanged + rejected")
         if self.verify.published and self.verify.found != self.verify.expected:
             problems.append(f"the collection holds {self.verify.found} rows, the snapshot {self.verify.expected}")
         return problems

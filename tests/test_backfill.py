@@ -8,6 +8,7 @@ import json
 import os
 import random
 from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ def test_an_edited_corpus_gets_a_collection_beside(tmp_path: Path, items: list[d
     second = backfill(config)
 
     assert second.collection != first.collection
-    assert second.chunks.embedded == 10, "one batch"
+    assert second.chunks.embedded == 1
     assert "something else altogether" in {row["text"] for row in rows_of(config)}
     with milvus.connected(config.collection) as client:
         assert set(client.list_collections()) == {first.collection, second.collection}
@@ -141,12 +142,12 @@ def test_a_lost_part_is_embedded_again(tmp_path: Path, items: list[dict[str, Any
     part = sorted(tmp_path.glob("checkpoint/tested/*/parts/*"))[2]
     if damage == "emptied":
         part.write_bytes(b"")
-        with pytest.raises(Exception, match=r"delete that file and run the same command again"):
-            backfill(config)
-    part.unlink()
+    else:
+        part.unlink()
     report = backfill(config)
     assert report.chunks.embedded == 10
-    assert parts_of(tmp_path) == before
+    assert sorted(parts_of(tmp_path), key=itemgetter("id")) == sorted(before, key=itemgetter("id"))
+    assert backfill(config).chunks.embedded == 0
 
 
 def test_a_thousand_bad_records_among_ten_thousand_good_ones(tmp_path: Path) -> None:
@@ -293,7 +294,7 @@ def test_dropped_tokens_are_counted_and_bounded(tmp_path: Path) -> None:
         backfill(configure(tmp_path, chunk=False))
     assert refused.value.report.tokens.dropped == 44
     whole = backfill(configure(tmp_path))
-    assert (whole.tokens.dropped, whole.chunks.embedded) == (0, 3)
+    assert (whole.tokens.dropped, whole.chunks.embedded) == (0, 2)
 
 
 def test_odd_ids_and_a_text_of_five_megabytes(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from schemas.errors import ConfigurationError
 from schemas.records import item_schema
 from transforms.chunk import Chunker
 from transforms.encoders import resolve
+from transforms.planning import with_facts
 
 BASE = Config(name="c", corpus={"paths": ["x"]}, checkpoint="c", collection={"uri": "m.db"})
 
@@ -30,8 +31,8 @@ TOKENIZER = resolve(Encoder()).tokenizer()
 
 
 def chunks_of(text: str, by: Chunker = MINILM, uri: str = "a.txt") -> list[dict[str, object]]:
-    items = pa.table({"item_id": ["i"], "uri": [uri], "place": [""], "content": [text]}, schema=item_schema({}))
-    chunks, rejects = by.chunk(items)
+    items = pa.table({"item_id": ["i"], "@uri": [uri], "@place": [""], "@content": [text]}, schema=item_schema({}))
+    chunks, rejects = by.chunk(with_facts(items, b""))
     assert chunks.num_rows > 0 or rejects.num_rows == 1
     return chunks.to_pylist()
 
@@ -106,8 +107,8 @@ def test_a_prompt_takes_its_room() -> None:
 
 @pytest.mark.parametrize("text", ["\u200b\x01", " \n\t "])
 def test_a_text_without_tokens_is_rejected(text: str) -> None:
-    items = pa.table({"item_id": ["i"], "uri": ["a"], "place": ["line 1"], "content": [text]}, schema=item_schema({}))
-    chunks, rejects = MINILM.chunk(items)
+    items = pa.table({"item_id": ["i"], "@uri": ["a"], "@place": ["l"], "@content": [text]}, schema=item_schema({}))
+    chunks, rejects = MINILM.chunk(with_facts(items, b""))
     assert (chunks.num_rows, rejects.column("error").to_pylist()) == (0, ["EmptyText"])
 
 

@@ -20,7 +20,7 @@ from schemas import errors, reference
 from schemas.config import Config
 from schemas.report import Report
 from schemas.settings import load_config, parse_config
-from transforms.batches import EmbedShards, ShardWork
+from transforms.batches import Embedding, EmbedShards, ShardWork
 from transforms.checkpoint import Checkpoint
 from transforms.encoders import CATALOGUE, resolve
 from transforms.read import Shard, SourceFile
@@ -192,7 +192,7 @@ def test_the_columns_of_the_checkpoint_are_described(checkpoint: tuple[Path, Rep
 
     folder, report = checkpoint
     page = text_of("docs/checkpoint.md")
-    for pattern in (f"{report.space}/parts", f"{report.space}/rejects", "snapshots"):
+    for pattern in (f"{report.space}/parts", f"{report.space}/items", f"{report.space}/rejects", "snapshots", "files"):
         [file] = (folder / pattern).glob("*.parquet")
         for column in pq.read_schema(file).names:
             assert column == "author" or f"| `{column}` |" in page, f"{pattern}: {column}"
@@ -217,7 +217,7 @@ def test_the_dataflow_example_gives_a_job_with_image_and_accelerator() -> None:
         pipeline
         | beam.Create([ShardWork(Shard("a", 0, (file,), 0, 0), {})])
         | beam.Reshuffle()
-        | EmbedShards(config, model, Checkpoint(config.checkpoint, config.name, model.space.id))
+        | EmbedShards(Embedding(config, model, Checkpoint(config.checkpoint, config.name, model.space.id), "listing"))
     )
     pipeline.run()
     environments = pipeline.runner.proto_pipeline.components.environments.values()

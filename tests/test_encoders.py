@@ -188,7 +188,8 @@ def test_a_model_with_nan_for_a_word_rejects_just_the_items_with_it(small: Path,
     texts = ["harbours and the open sea", "ships", "words", "a sentence about ships"]
     rows = [
         {"id": f"{i}#0", "item_id": str(i), "chunk": 0, "text": text, "start": 0, "end": len(text)}
-        | {"content_hash": "", "tokens": 4, "tokens_dropped": 0, "uri": "a.jsonl", "place": f"line {i + 1}"}
+        | {"content_hash": "", "tokens": 4, "tokens_dropped": 0, "@uri": "a.jsonl", "@place": f"line {i + 1}"}
+        | {"@digest": bytes(16), "@content_digest": bytes(16), "@kind": 0, "@source": -1, "@source_item": -1}
         for i, text in enumerate(texts)
     ]
     batch = embed_table(pa.Table.from_pylist(rows, schema=chunk_schema({})), resolve(Encoder(model=str(copy))).load())

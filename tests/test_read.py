@@ -63,7 +63,7 @@ def as_parquet(records: list[dict[str, Any]]) -> bytes:
 
 
 def same(items: list[dict[str, Any]], records: list[dict[str, Any]]) -> None:
-    assert [(i["item_id"], i["content"], i["year"]) for i in items] == [
+    assert [(i["item_id"], i["@content"], i["year"]) for i in items] == [
         (r["id"], r["text"], r["year"]) for r in records
     ]
 
@@ -113,7 +113,7 @@ def test_documents_are_items(tmp_path: Path) -> None:
     (tmp_path / "c.html").write_text("<html><body><p>A page about wolves.</p><script>x()</script></body></html>")
     (tmp_path / ".hidden.txt").write_text("not read")
     items, rejects = read(tmp_path / "**" / "*", metadata={})
-    assert {i["item_id"]: i["content"] for i in items} == {
+    assert {i["item_id"]: i["@content"] for i in items} == {
         "a.txt": "plain text",
         "c.html": "A page about wolves.",
         "sub/b.md": "# Title\n\nMarkdown.",
@@ -149,7 +149,7 @@ def test_pdf(tmp_path: Path) -> None:
     (tmp_path / "c.pdf").write_bytes(b"not one")
     (tmp_path / "d.pdf").write_bytes(pdf("Hidden", encrypted=True))
     items, rejects = read(tmp_path / "*.pdf", metadata={})
-    assert [(i["item_id"], i["content"].strip()) for i in items] == [("a.pdf", "Hello from a page")]
+    assert [(i["item_id"], i["@content"].strip()) for i in items] == [("a.pdf", "Hello from a page")]
     assert [(r["id"], r["error"]) for r in rejects] == [
         ("b.pdf", "EmptyText"),
         ("c.pdf", "InvalidPdf"),
@@ -195,7 +195,7 @@ def test_content_fields_are_joined_by_a_blank_line(tmp_path: Path) -> None:
     ]
     (tmp_path / "a.jsonl").write_bytes(as_jsonl(records))
     items, _ = read(tmp_path / "a.jsonl", content=["title", "text"])
-    assert [(i["item_id"], i["content"]) for i in items] == [("1", "A\n\nB"), ("2", "B"), ("3", "C")]
+    assert [(i["item_id"], i["@content"]) for i in items] == [("1", "A\n\nB"), ("2", "B"), ("3", "C")]
 
 
 @pytest.mark.parametrize(

@@ -6,37 +6,69 @@ This file holds almost no logic. Work lives in `transforms.read`, `transforms.ch
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 from apache_beam.pvalue import TaggedOutput
 
 from schemas.config import Config
 from schemas.identity import batch_digest
-from schemas.records import BATCH_SCHEMA, SCHEMA_VERSION, Key, PartRecord, ReadRecord, RejectRecord
-from transforms import metrics, stopping
-from transforms.checkpoint import Checkpoint, part_name, write_table
+from schemas.records import SCHEMA_VERSION, Key, Kind, PartRecord, ReadRecord, RejectRecord
+from transforms import filesystem, metrics, stopping
+from transforms.checkpoint import Checkpoint, part_name, read_table, write_table
 from transforms.chunk import Chunker
-from transforms.embed import EmbeddedBatch, TableModelHandler
+from transforms.diff import SnapshotSide, chunking_of
+from transforms.embed import EmbeddedTable, TableModelHandler
 from transforms.encoders import TextModel
+from transforms.once import Once
+from transforms.planning import Gathered, Plan, with_facts
 from transforms.read import Shard, read_shard
+from transforms.recording import record_tables
 from transforms.rejects import Reject, rejects_table
+from transforms.reuse import assemble, items_beside, with_source_rows
 
 
 class ShardWork(NamedTuple):
     """A shard to read, without the items that another item's id stands for.
 
-    `duplicates` maps (ordinal, row of its batch) to where the item that is kept stands.
+    Attributes:
+        shard: what to read.
+        duplicates: maps (ordinal, row of its batch) to where the item that is kept stands.
+        plan: a table of `transforms.diff.comparing.WORK_SCHEMA` that says what to do with each item; "" is embed all.
     """
 
     shard: Shard
     duplicates: dict[tuple[int, int], str]
+    plan: str = ""
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """What the fused stage works with; small enough to travel.
+
+    Attributes:
+        config: the configuration.
+        model: the encoder's model.
+        checkpoint: where parts and rejects go.
+        listing: the table of `transforms.diff.finding.LISTING_SCHEMA` with the path of each uri.
+        base: the snapshot that plans point into.
+        salt: tells parts apart that are embedded anew on purpose.
+    """
+
+    config: Config
+    model: TextModel
+    checkpoint: Checkpoint
+    listing: str
+    base: SnapshotSide | None = None
+    salt: str = ""
 
 
 @dataclass(eq=False)
@@ -44,45 +76,41 @@ class EmbedShards(beam.PTransform):  # type: ignore[misc]
     """PCollection of `ShardWork` -> PCollection of records (`ReadRecord`, `RejectRecord`, `PartRecord`).
 
     What comes out is small; each record is emitted after its file is durable.
-
-    Attributes:
-        config: the configuration.
-        model: the encoder's model.
-        checkpoint: where parts and rejects go.
     """
 
-    config: Config
-    model: TextModel
-    checkpoint: Checkpoint
+    embedding: Embedding
 
     def expand(self, work: beam.PCollection) -> beam.PCollection:
-        read = work | "Read" >> beam.ParDo(_Read(self.config)).with_outputs("records", "rejects", main="batches")
-        chunked = read.batches | "Chunk" >> beam.ParDo(_Chunk(self.config, self.model)).with_outputs(
+        given = self.embedding
+        checkpoint = given.checkpoint
+        read = work | "Read" >> beam.ParDo(_Read(given.config)).with_outputs("records", "rejects", main="batches")
+        chunked = read.batches | "Chunk" >> beam.ParDo(_Chunk(given.config, given.model)).with_outputs(
             "rejects", main="batches"
         )
-        sought = chunked.batches | "FindPart" >> beam.ParDo(_FindPart(self.checkpoint)).with_outputs(
-            "found", main="batches"
-        )
-        handler = KeyedModelHandler(TableModelHandler(self.config.encoder, self.checkpoint.space_id))
+        sought = chunked.batches | "FindPart" >> beam.ParDo(_FindPart(given)).with_outputs("found", main="batches")
+        handler = KeyedModelHandler(TableModelHandler(given.config.encoder, checkpoint.space_id))
         embedded = sought.batches | "Embed" >> RunInference(handler)
-        parts = embedded | "Checkpoint" >> beam.ParDo(_WritePart(self.checkpoint))
-        read_rejects = read.rejects | "ReadRejects" >> beam.ParDo(_WriteRejects(self.checkpoint, "read"))
-        chunk_rejects = chunked.rejects | "ChunkRejects" >> beam.ParDo(_WriteRejects(self.checkpoint, "chunk"))
+        parts = embedded | "Checkpoint" >> beam.ParDo(_WritePart(given))
+        read_rejects = read.rejects | "ReadRejects" >> beam.ParDo(_WriteRejects(checkpoint, "read"))
+        chunk_rejects = chunked.rejects | "ChunkRejects" >> beam.ParDo(_WriteRejects(checkpoint, "chunk"))
         return (read.records, sought.found, parts, read_rejects, chunk_rejects) | "Records" >> beam.Flatten()
 
 
 @dataclass(eq=False)
-class WriteBatchRecords(beam.PTransform):  # type: ignore[misc]
-    """PCollection of records -> one Parquet file of `schemas.records.BATCH_SCHEMA` at `uri`, in no special order."""
+class WriteRecords(beam.PTransform):  # type: ignore[misc]
+    """PCollection of records -> two Parquet files in a folder: parts.parquet and files.parquet.
 
-    uri: str
+    Their schemas are `PART_RECORDS` and `FILE_RECORDS`; rows are in no special order.
+    """
+
+    folder: str
 
     def expand(self, records: beam.PCollection) -> beam.PCollection:
         return (
             records
             | "Together" >> beam.Map(_with_one_key)
             | "Group" >> beam.GroupByKey()
-            | "Write" >> beam.ParDo(_WriteRecords(self.uri))
+            | "Write" >> beam.ParDo(_WriteRecords(self.folder))
         )
 
 
@@ -93,36 +121,51 @@ def _with_one_key(record: Any) -> tuple[int, Any]:
 class _Read(beam.DoFn):  # type: ignore[misc]
     def __init__(self, config: Config) -> None:
         self._config = config
+        self._chunking = chunking_of(config)
 
     def process(self, work: ShardWork) -> Iterator[Any]:
+        gathered = Gathered(work.shard.name, self._config.batch_rows) if work.plan else None
+        plan = Plan(read_table(work.plan), work.shard.name) if work.plan else None
         batches = read_shard(work.shard, self._config.corpus, batch_rows=self._config.batch_rows)
         while True:
             stopping.check()
             with metrics.timed("read"):
                 batch = next(batches, None)
             if batch is None:
-                return
+                break
             metrics.count("items_read", batch.items_read)
             metrics.count("bytes_read", batch.bytes_read)
             items, duplicates = _without(batch.items, batch.key, work.duplicates)
-            files = tuple((f.path, f.size, f.modified) for f in work.shard.files) if batch.key.ordinal == 0 else ()
-            yield TaggedOutput("records", ReadRecord(batch.key, batch.items_read, batch.bytes_read, files))
             rejects = pa.concat_tables([batch.rejects, duplicates])
+            yield TaggedOutput("records", _read_record(batch.key, items, rejects))
             if rejects.num_rows:
                 yield TaggedOutput("rejects", (batch.key, rejects))
-            yield batch.key, items
+            with metrics.timed("read"):
+                items = with_facts(items, self._chunking)
+            if plan is None or gathered is None:
+                yield batch.key, items
+            else:
+                yield from gathered.add(plan.select(items, batch.key.ordinal))
+        if gathered is not None:
+            yield from gathered.rest()
+
+
+def _read_record(key: Key, items: pa.Table, rejects: pa.Table) -> ReadRecord:
+    counts = Counter(items.column("@uri").to_pylist())
+    counts.update(rejects.column("uri").to_pylist())
+    return ReadRecord(key, tuple(sorted(counts.items())))
 
 
 def _without(items: pa.Table, key: Key, duplicates: dict[tuple[int, int], str]) -> tuple[pa.Table, pa.Table]:
     rows = [row for ordinal, row in duplicates if ordinal == key.ordinal]
     if not rows:
         return items, rejects_table([])
-    gone = items.take(pa.array(sorted(rows), pa.int64())).select(["item_id", "uri", "place"]).to_pylist()
+    gone = items.take(pa.array(sorted(rows), pa.int64())).select(["item_id", "@uri", "@place"]).to_pylist()
     rejects = rejects_table(
         Reject(
             item["item_id"],
-            item["uri"],
-            item["place"],
+            item["@uri"],
+            item["@place"],
             "read",
             "DuplicateId",
             f"the id stands twice; kept is the item at {duplicates[key.ordinal, row]}",
@@ -136,49 +179,79 @@ def _without(items: pa.Table, key: Key, duplicates: dict[tuple[int, int], str]) 
 
 class _Chunk(beam.DoFn):  # type: ignore[misc]
     def __init__(self, config: Config, model: TextModel) -> None:
-        self._config = config
-        self._model = model
-
-    @cached_property
-    def _chunker(self) -> Chunker:
-        return Chunker(self._config, self._model)
+        self._chunker = Once(partial(Chunker, config, model))
 
     def process(self, batch: tuple[Key, pa.Table]) -> Iterator[Any]:
         key, items = batch
         with metrics.timed("chunk"):
-            chunks, rejects = self._chunker.chunk(items)
+            chunks, rejects = self._chunker.get().chunk(items)
         if rejects.num_rows:
             yield TaggedOutput("rejects", (key, rejects))
         yield key, chunks
 
 
-class _FindPart(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self._checkpoint = checkpoint
+class _WithParts(beam.DoFn):  # type: ignore[misc]
+    """Base of the steps that look into the snapshot before."""
 
+    def __init__(self, embedding: Embedding) -> None:
+        self._given = embedding
+        self._checkpoint = embedding.checkpoint
+        self._part_names = Once(partial(_part_names, embedding.base))
+
+
+def _part_names(base: SnapshotSide | None) -> list[str]:
+    return base.open().part_names if base else []
+
+
+class _FindPart(_WithParts):
     def process(self, batch: tuple[Key, pa.Table]) -> Iterator[Any]:
         key, chunks = batch
         if chunks.num_rows == 0:
             return
         with metrics.timed("checkpoint"):
-            name = part_name(key, batch_digest(chunks, self._checkpoint.space_id, SCHEMA_VERSION))
+            digest = batch_digest(chunks, self._checkpoint.space_id, SCHEMA_VERSION, self._given.salt)
+            name = part_name(key, digest)
             part = self._checkpoint.find_part(key, name)
+            if part is not None:
+                part = part._replace(kinds=_kinds(chunks, self._checkpoint.read_items(name)))
         if part is None:
+            with metrics.timed("checkpoint"):
+                chunks = with_source_rows(chunks, self._checkpoint, self._part_names.get())
             yield key, chunks.replace_schema_metadata({b"part": name.encode()})
             return
         _count_done(part)
         yield from (TaggedOutput("found", record) for record in (*part.rejects, part))
 
 
-class _WritePart(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self._checkpoint = checkpoint
+def _kinds(chunks: pa.Table, items: pa.Table) -> tuple[int, int, int, int]:
+    """Items of a part by what they are to the snapshot before."""
+    kinds = dict(zip(chunks.column("@digest").to_pylist(), chunks.column("@kind").to_pylist(), strict=True))
+    counts = Counter(kinds[digest] for digest in items.column("digest").to_pylist())
+    return counts[Kind.NEW], counts[Kind.CHANGED], counts[Kind.MOVED], counts[Kind.RELOCATED]
 
-    def process(self, batch: tuple[Key, EmbeddedBatch]) -> Iterator[PartRecord | RejectRecord]:
+
+def _paths(listing: str) -> dict[str, str]:
+    table = read_table(listing)
+    return dict(zip(table.column("uri").to_pylist(), table.column("path").to_pylist(), strict=True))
+
+
+class _WritePart(_WithParts):
+    def __init__(self, embedding: Embedding) -> None:
+        super().__init__(embedding)
+        self._paths = Once(partial(_paths, embedding.listing))
+
+    def process(self, batch: tuple[Key, EmbeddedTable]) -> Iterator[PartRecord | RejectRecord]:
         key, embedded = batch
         with metrics.timed("checkpoint"):
-            name = embedded.rows.schema.metadata[b"part"].decode()
-            part = self._checkpoint.write_part(key, name, embedded)
+            name = embedded.chunks.schema.metadata[b"part"].decode()
+            whole = assemble(embedded, self._checkpoint, self._part_names.get())
+            items = items_beside(whole.rows, embedded.chunks, self._paths.get())
+            part = self._checkpoint.write_part(key, name, whole, items)
+        part = part._replace(
+            rows_embedded=embedded.batch.rows.num_rows,
+            tokens_embedded=pc.sum(embedded.batch.rows.column("tokens")).as_py() or 0,
+            kinds=_kinds(embedded.chunks, items),
+        )
         _count_done(part)
         yield from part.rejects
         yield part
@@ -202,41 +275,11 @@ class _WriteRejects(beam.DoFn):  # type: ignore[misc]
 
 
 class _WriteRecords(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, uri: str) -> None:
-        self._uri = uri
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
 
     def process(self, group: tuple[int, Iterable[Any]]) -> Iterator[str]:
-        write_table(self._uri, batch_records(group[1]))
-        yield self._uri
-
-
-def batch_records(records: Iterable[ReadRecord | RejectRecord | PartRecord]) -> pa.Table:
-    """Records of all steps, merged to a row a batch (`schemas.records.BATCH_SCHEMA`), by shard and ordinal."""
-    rows: dict[Key, dict[str, Any]] = {}
-    for record in records:
-        row = rows.setdefault(record.key, _empty_row(record.key))
-        if isinstance(record, ReadRecord):
-            row["items_read"], row["bytes_read"] = record.items_read, record.bytes_read
-            row["files"] = [dict(zip(("path", "size", "modified"), file, strict=True)) for file in record.files]
-        elif isinstance(record, RejectRecord):
-            row["rejects"] = sorted({*row["rejects"], record.name})
-            row["errors"] = row["errors"] + [{"error": error, "count": count} for error, count in record.errors]
-        else:
-            facts = record._asdict()
-            row.update({name: facts[name] for name in facts if name in row and name != "rejects"}, part=record.name)
-    ordered = [rows[key] for key in sorted(rows)]
-    return pa.Table.from_pylist(ordered, schema=BATCH_SCHEMA)
-
-
-def _empty_row(key: Key) -> dict[str, Any]:
-    counts = ("rows", "items", "tokens", "tokens_dropped", "tokens_padded", "bytes", "items_read", "bytes_read")
-    return {
-        "shard": key.shard,
-        "ordinal": key.ordinal,
-        "part": None,
-        "embedded": False,
-        "errors": [],
-        "rejects": [],
-        "files": [],
-        **dict.fromkeys(counts, 0),
-    }
+        for name, table in zip(("parts", "files"), record_tables(group[1]), strict=True):
+            uri = filesystem.join(self._folder, f"{name}.parquet")
+            write_table(uri, table)
+            yield uri

@@ -17,7 +17,7 @@ from schemas.collection import VARCHAR_MAX_BYTES
 from schemas.config import Config
 from schemas.errors import ConfigurationError
 from schemas.identity import content_hash, row_id
-from schemas.records import chunk_schema
+from schemas.records import chunk_schema, item_facts
 from transforms.encoders import TextModel
 from transforms.rejects import Reject, rejects_table
 
@@ -79,13 +79,13 @@ class Chunker:
         """Chunks of items.
 
         Args:
-            items: table of `schemas.records.item_schema`.
+            items: table of `schemas.records.item_schema`, with the columns of `schemas.records.item_facts`.
 
         Returns:
             Chunks (`schemas.records.chunk_schema`), in the order of the items, and rejects.
         """
-        texts = items.column("content").to_pylist()
-        identities = zip(*(items.column(name).to_pylist() for name in ("item_id", "uri", "place")), strict=True)
+        texts = items.column("@content").to_pylist()
+        identities = zip(*(items.column(name).to_pylist() for name in ("item_id", "@uri", "@place")), strict=True)
         rows: list[tuple[str, str, int, Span, str]] = []
         taken: list[int] = []
         rejects: list[Reject] = []
@@ -110,7 +110,7 @@ class Chunker:
             "content_hash": [row[4] for row in rows],
             "tokens": [row[3].tokens for row in rows],
             "tokens_dropped": [row[3].tokens_dropped for row in rows],
-            **{name: items.column(name) for name in [*self._metadata, "uri", "place"]},
+            **{name: items.column(name) for name in [*self._metadata, *item_facts().names]},
         }
         return pa.table(columns, schema=self._schema)
 
@@ -128,7 +128,7 @@ class Chunker:
         return None
 
     def _spans(self, texts: Sequence[str], items: pa.Table) -> Iterator[list[Span]]:
-        uris = items.column("uri").to_pylist()
+        uris = items.column("@uri").to_pylist()
         for text, uri, tokens in zip(texts, uris, self._count(texts), strict=True):
             if not self._chunk:
                 yield [self._uncut(text, tokens)]

@@ -8,15 +8,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from apache_beam.ml.inference.base import ModelHandler
 
 from schemas.config import Encoder as EncoderConfig
 from schemas.errors import EncoderError, SpaceMismatchError, VecbeamError
+from schemas.records import SOURCE_ROW, item_facts, row_schema
 from transforms import metrics
 from transforms.encoders import Encoded, Encoder, resolve
 from transforms.rejects import Reject, rejects_table
 
 log = logging.getLogger("vecbeam")
+_FACTS = frozenset([*item_facts().names, SOURCE_ROW])
 _KNOWN_GOOD = "a short sentence that every encoder can embed"
 
 
@@ -34,6 +37,23 @@ class EmbeddedBatch(NamedTuple):
     rejects: pa.Table
     tokens_padded: int
     runtime: Mapping[str, str]
+
+
+class EmbeddedTable(NamedTuple):
+    """What a table became.
+
+    Attributes:
+        chunks: the table as it came, with `@source_row`.
+        batch: what was embedded of it: the rows without a source.
+    """
+
+    chunks: pa.Table
+    batch: EmbeddedBatch
+
+
+def nothing_embedded(chunks: pa.Table) -> EmbeddedBatch:
+    """The batch of a table whose rows have all their vectors already."""
+    return EmbeddedBatch(_rows(chunks.slice(0, 0), [], [], []), rejects_table([]), 0, {})
 
 
 def embed_table(chunks: pa.Table, encoder: Encoder, advance: Callable[[int], None] | None = None) -> EmbeddedBatch:
@@ -73,7 +93,7 @@ def embed_table(chunks: pa.Table, encoder: Encoder, advance: Callable[[int], Non
     if failed:
         # The whole item goes: half a document in the collection would be a silent truncation.
         gone = pa.array(sorted(set(rejects.column("id").to_pylist())), pa.string())
-        rows = rows.filter(pa.compute.invert(pa.compute.is_in(rows.column("item_id"), gone)))
+        rows = rows.filter(pc.invert(pc.is_in(rows.column("item_id"), gone)))
     return EmbeddedBatch(rows, rejects, padded, encoder.runtime())
 
 
@@ -128,11 +148,11 @@ def _bad_vectors(encoded: Encoded) -> dict[int, tuple[str, str]]:
 
 
 def _rejects(chunks: pa.Table, failed: Mapping[int, tuple[str, str]]) -> pa.Table:
-    taken = chunks.take(pa.array(sorted(failed), pa.int64())).select(["item_id", "chunk", "uri", "place"]).to_pylist()
+    taken = chunks.take(pa.array(sorted(failed), pa.int64())).select(["item_id", "chunk", "@uri", "@place"]).to_pylist()
     first: dict[str, Reject] = {}
     for row, (error, reason) in zip(taken, (failed[index] for index in sorted(failed)), strict=True):
         reason = f"chunk {row['chunk']}: {reason}"
-        first.setdefault(row["item_id"], Reject(row["item_id"], row["uri"], row["place"], "embed", error, reason))
+        first.setdefault(row["item_id"], Reject(row["item_id"], row["@uri"], row["@place"], "embed", error, reason))
     return rejects_table(first.values())
 
 
@@ -142,10 +162,7 @@ def _rows(
     tokens: Sequence[np.ndarray[Any, Any]],
     dropped: Sequence[np.ndarray[Any, Any]],
 ) -> pa.Table:
-    from schemas.records import row_schema
-
-    known = ("uri", "place")
-    rows = chunks.drop_columns(list(known))
+    rows = chunks.drop_columns([name for name in chunks.column_names if name in _FACTS])
     matrix = np.concatenate(vectors) if vectors else np.zeros((0, 1), np.float32)
     offsets = pa.array(np.arange(len(matrix) + 1, dtype=np.int32) * matrix.shape[1])
     schema = row_schema({})
@@ -184,7 +201,7 @@ class LazyEncoder:
         return self._encoder
 
 
-class TableModelHandler(ModelHandler[pa.Table, EmbeddedBatch, LazyEncoder]):  # type: ignore[misc]
+class TableModelHandler(ModelHandler[pa.Table, EmbeddedTable, LazyEncoder]):  # type: ignore[misc]
     """RunInference over tables: one table is one unit, one model a worker, the accelerator of the configuration.
 
     Args:
@@ -205,15 +222,19 @@ class TableModelHandler(ModelHandler[pa.Table, EmbeddedBatch, LazyEncoder]):  # 
         batch: Sequence[pa.Table],
         model: LazyEncoder,
         inference_args: dict[str, Any] | None = None,  # noqa: ARG002 (Beam's signature)
-    ) -> Iterator[EmbeddedBatch]:
+    ) -> Iterator[EmbeddedTable]:
         for chunks in batch:
+            waiting = chunks.filter(pc.equal(chunks.column(SOURCE_ROW), -1))
+            if waiting.num_rows == 0:
+                yield EmbeddedTable(chunks, nothing_embedded(chunks))
+                continue
             encoder = model.get()
-            with metrics.timed("embed"), metrics.ahead(chunks) as advance:
-                embedded = embed_table(chunks, encoder, advance)
+            with metrics.timed("embed"), metrics.ahead(waiting) as advance:
+                embedded = embed_table(waiting, encoder, advance)
             metrics.count("chunks_embedded", len(embedded.rows))
-            metrics.count("tokens_embedded", sum(embedded.rows.column("tokens").to_pylist()))
+            metrics.count("tokens_embedded", pc.sum(embedded.rows.column("tokens")).as_py() or 0)
             metrics.count("tokens_padded", embedded.tokens_padded)
-            yield embedded
+            yield EmbeddedTable(chunks, embedded)
 
     def batch_elements_kwargs(self) -> Mapping[str, Any]:
         return {"min_batch_size": 1, "max_batch_size": 1}

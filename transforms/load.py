@@ -18,7 +18,7 @@ from schemas.collection import CollectionSpec
 from schemas.config import Collection
 from transforms import collection as milvus
 from transforms import filesystem, metrics, stopping
-from transforms.checkpoint import Checkpoint
+from transforms.checkpoint import Checkpoint, LivePart
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Ledger:
 
 @dataclass(eq=False)
 class LoadParts(beam.PTransform):  # type: ignore[misc]
-    """PCollection of part names -> PCollection of (part name, rows), each after its acknowledgement.
+    """PCollection of `LivePart` -> PCollection of (part name, rows), each after its acknowledgement.
 
     Attributes:
         config: the collection's section of the configuration.
@@ -80,14 +80,14 @@ class _Upsert(beam.DoFn):  # type: ignore[misc]
     def setup(self) -> None:
         self._client = milvus.connect(self._config)
 
-    def process(self, part: str) -> Iterator[tuple[str, int]]:
+    def process(self, part: LivePart) -> Iterator[tuple[str, int]]:
         stopping.check()
-        rows = self._ledger.checkpoint.read_part(part)
+        rows = self._ledger.checkpoint.read_live(part)
         with metrics.timed("load"):
             loaded = milvus.upsert(self._client, self._config, self._spec, rows)
-        self._ledger.acknowledge(part, loaded)
+        self._ledger.acknowledge(part.name, loaded)
         metrics.count("chunks_loaded", loaded)
-        yield part, loaded
+        yield part.name, loaded
 
     def teardown(self) -> None:
         if self._client is not None:

@@ -8,6 +8,7 @@ of this process, which starts no thread and no server of its own. The product ha
 
 from __future__ import annotations
 
+import faulthandler
 import hashlib
 import importlib
 import json
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 NAME = "killed"
+HANGS_S = 60.0
 
 
 class Point(NamedTuple):
@@ -41,7 +43,7 @@ def spread(target: str, calls: tuple[int, ...], *whens: str) -> list[Point]:
 
 CLIENT = "pymilvus.MilvusClient"
 POINTS = [
-    *spread("transforms.survey.duplicates_of", (1,), "before", "after"),
+    *spread("transforms.diff.finding.compare", (1,), "before", "after"),
     *spread("transforms.chunk.Chunker.chunk", (1, 4, 7), "before", "after"),
     *spread("transforms.encoders.fake.FakeEncoder.encode", (1, 3, 5, 8), "before", "after"),
     *spread("os.replace", (2, 4, 7, 9), "before", "after"),
@@ -146,6 +148,8 @@ def in_fork(work: Callable[[], int]) -> int:
     child = os.fork()
     if child == 0:
         code = 70
+        # A run that hangs says where, and fails its point alone.
+        faulthandler.dump_traceback_later(HANGS_S, exit=True)
         try:
             code = work()
         finally:
@@ -160,6 +164,7 @@ def backfill(folder: Path, point: Point | None, log: Path) -> Callable[[], int]:
     def work() -> int:
         os.dup2(os.open(folder / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
         os.dup2(1, 2)
+        faulthandler.dump_traceback_later(HANGS_S, exit=True, file=2)
         replace("transforms.encoders.fake.FakeEncoder.encode", counting(log))
         if point is not None:
             replace(point.target, killing(point))
@@ -220,15 +225,14 @@ def run(folder: Path, point: Point | None) -> dict[str, Any]:
     result["described"] = in_fork(describe(folder, folder / "found.json"))
     if (folder / "found.json").exists():
         result |= json.loads((folder / "found.json").read_text())
-    result["output"] = (folder / "output.txt").read_text()[-2000:]
+    result["output"] = (folder / "output.txt").read_text()[-6000:]
     shutil.rmtree(folder)
     return result
 
 
 def main(folder: Path) -> None:
-
-    import schemas.settings  # noqa: F401
-
+    for name in ("pipelines.sync", "transforms.batches", "pymilvus", "milvus_lite.server_manager", "typer.main"):
+        importlib.import_module(name)
     (folder / "corpus").mkdir(parents=True)
     write_corpus(folder / "corpus")
     print(json.dumps(run(folder / "undisturbed", None)), flush=True)

@@ -7,12 +7,13 @@ refuses, is a `schemas.errors.CollectionError` with the place and the remedy. py
 from transforms.collection.calling import call
 from transforms.collection.checking import RowCheck, count, verify_rows
 from transforms.collection.connection import connect, connected, release
+from transforms.collection.deleting import delete
 from transforms.collection.describing import CollectionState, exists, served, space_of, state
-from transforms.collection.indexing import finish
+from transforms.collection.indexing import finish, same_index
 from transforms.collection.loading import quoted, upsert
 from transforms.collection.recall import measure_recall
 from transforms.collection.searching import Hit, search
-from transforms.collection.structure import check_free, create, drop, publish, set_properties, set_ready
+from transforms.collection.structure import check_free, create, drop, has_columns, publish, set_properties, set_ready
 
 __all__ = [
     "CollectionState",
@@ -24,13 +25,16 @@ __all__ = [
     "connected",
     "count",
     "create",
+    "delete",
     "drop",
     "exists",
     "finish",
+    "has_columns",
     "measure_recall",
     "publish",
     "quoted",
     "release",
+    "same_index",
     "search",
     "served",
     "set_properties",

@@ -61,16 +61,20 @@ class RowCheck:
         return not (self.missing_count or self.unexpected_count or self.stale_count)
 
 
-def verify_rows(client: MilvusClient, config: settings.Collection, name: str, parts: Iterator[pa.Table]) -> RowCheck:
+def verify_rows(
+    client: MilvusClient, config: settings.Collection, name: str, parts: Iterator[pa.Table], listed: int | None = None
+) -> RowCheck:
     """Compares a loaded collection with the rows that it should hold.
 
     Args:
         parts: tables with the columns id and content_hash; each id once in all of them.
+        listed: most ids of unexpected rows that are looked up, 1,000 if not said; with 0 these are only counted.
 
     Raises:
         CollectionError: where Milvus doesn't answer the queries.
     """
     check = RowCheck()
+    listed = LISTED if listed is None else listed
     with tempfile.TemporaryFile(prefix="vecbeam-verify-") as spool:
         for ordinal, part in enumerate(parts):
             before = check.missing_count + check.stale_count
@@ -80,11 +84,11 @@ def verify_rows(client: MilvusClient, config: settings.Collection, name: str, pa
             if check.missing_count + check.stale_count > before:
                 check.part_indexes_missing.append(ordinal)
         check.total = count(client, config, name)
-        if check.total != check.found:
+        if check.total != check.found and listed > 0:
             # What is too many is known by counting. Only then is it worth to look which rows they are; a key that
             # stands twice in a server's collection is too many as well, and has no id of its own to list.
             check.unexpected_count = max(0, check.total - check.found)
-            check.unexpected = list(_unexpected(client, config, name, spool, check.unexpected_count))
+            check.unexpected = list(_unexpected(client, config, name, spool, min(listed, check.unexpected_count)))
     return check
 
 
@@ -152,7 +156,7 @@ def _unexpected(
         for at in np.flatnonzero(~known):
             yield ids[at]
             listed += 1
-            if listed >= min(LISTED, wanted):
+            if listed >= wanted:
                 return
 
 

@@ -6,10 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from schemas.collection import (
+    PROPERTY_ALIAS,
     PROPERTY_LOAD,
+    PROPERTY_PREVIOUS,
     PROPERTY_SNAPSHOT,
     PROPERTY_SPACE,
+    PROPERTY_SPACE_JSON,
     PROPERTY_STATE,
+    PROPERTY_TARGET,
     VARCHAR_MAX_BYTES,
     CollectionSpec,
 )
@@ -76,6 +80,24 @@ class CollectionState:
     @property
     def snapshot_id(self) -> str | None:
         return self.properties.get(PROPERTY_SNAPSHOT)
+
+    @property
+    def space_json(self) -> str:
+        return self.properties.get(PROPERTY_SPACE_JSON, "")
+
+    @property
+    def target_id(self) -> str | None:
+        """The snapshot that it is being brought to, where that was begun and has not ended."""
+        target = self.properties.get(PROPERTY_TARGET)
+        return target if target and target != self.snapshot_id else None
+
+    @property
+    def previous(self) -> str | None:
+        return self.properties.get(PROPERTY_PREVIOUS) or None
+
+    @property
+    def alias(self) -> str | None:
+        return self.properties.get(PROPERTY_ALIAS)
 
     @property
     def load_id(self) -> str | None:

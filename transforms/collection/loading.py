@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,12 +24,21 @@ ROW_OVERHEAD_BYTES = 16
 """What protobuf adds to a row beyond its values, generously: tags and lengths of a dozen fields."""
 
 
-def upsert(client: MilvusClient, config: settings.Collection, spec: CollectionSpec, rows: pa.Table) -> int:
+def upsert(
+    client: MilvusClient,
+    config: settings.Collection,
+    spec: CollectionSpec,
+    rows: pa.Table,
+    before: Callable[[int, int], None] | None = None,
+) -> int:
     """Sends the rows of a table (the columns of a part) and returns how many rows Milvus acknowledged.
 
     Of several rows with one id only the last is sent, since a server keeps them all. A message holds at most
     `message_rows` rows and about `message_bytes` bytes; a row that is larger alone travels alone. A message whose
     answer was lost is sent again: it writes the same rows once more.
+
+    Args:
+        before: is called before each message with the positions [start, end) of its rows; needs unique ids.
 
     Raises:
         CollectionError: where a vector has NaN, infinity or another length, a value doesn't fit its column, a null has
@@ -44,6 +53,8 @@ def upsert(client: MilvusClient, config: settings.Collection, spec: CollectionSp
     _check(spec, columns, table, vectors)
     acknowledged = 0
     for start, end in messages(row_bytes(table, spec.dimensions), config.message_bytes, config.message_rows):
+        if before is not None:
+            before(start, end)
         answer = call(config, client.upsert, spec.name, _records(table, vectors, start, end))
         if answer["upsert_count"] != end - start:
             raise CollectionError(

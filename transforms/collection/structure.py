@@ -6,9 +6,12 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from schemas.collection import (
+    PROPERTY_ALIAS,
     PROPERTY_LOAD,
+    PROPERTY_PREVIOUS,
     PROPERTY_SNAPSHOT,
     PROPERTY_SPACE,
+    PROPERTY_SPACE_JSON,
     PROPERTY_STATE,
     STATE_LOADING,
     STATE_READY,
@@ -57,11 +60,16 @@ def check_free(client: MilvusClient, spec: CollectionSpec) -> None:
     _check_columns(found, spec, where)
 
 
-def _check_columns(found: CollectionState, spec: CollectionSpec, where: str) -> None:
+def has_columns(found: CollectionState, spec: CollectionSpec) -> bool:
+    """Whether a collection has the fields of a configuration."""
     # Whether a field may be null depends on the server as well, so it is left out.
-    has = {str(column) for column in found.columns}
-    wants = {str(column) for column in columns_of(spec)}
-    if has != wants:
+    return {str(column) for column in found.columns} == {str(column) for column in columns_of(spec)}
+
+
+def _check_columns(found: CollectionState, spec: CollectionSpec, where: str) -> None:
+    if not has_columns(found, spec):
+        has = {str(column) for column in found.columns}
+        wants = {str(column) for column in columns_of(spec)}
         raise CollectionError(
             f"collection {spec.name!r} of {where} has other fields than the configuration: it has "
             f"{', '.join(sorted(has - wants)) or 'no others'}, and should have "
@@ -106,7 +114,9 @@ def _create(client: MilvusClient, spec: CollectionSpec, load_id: str) -> None:
         schema=schema,
         consistency_level="Strong",
         properties={
+            PROPERTY_ALIAS: spec.alias,
             PROPERTY_SPACE: spec.space_id,
+            PROPERTY_SPACE_JSON: spec.space,
             PROPERTY_SNAPSHOT: spec.snapshot_id,
             PROPERTY_LOAD: load_id,
             PROPERTY_STATE: STATE_LOADING,
@@ -120,9 +130,9 @@ def set_properties(client: MilvusClient, name: str, properties: dict[str, str]) 
     call(settings_of(client), client.alter_collection_properties, name, properties)
 
 
-def set_ready(client: MilvusClient, name: str) -> None:
-    """Notes in the collection that it is whole."""
-    set_properties(client, name, {PROPERTY_STATE: STATE_READY})
+def set_ready(client: MilvusClient, name: str, previous: str = "") -> None:
+    """Notes in the collection that it is whole, and which one was served before it."""
+    set_properties(client, name, {PROPERTY_STATE: STATE_READY, PROPERTY_PREVIOUS: previous})
 
 
 def publish(client: MilvusClient, alias: str, name: str) -> bool:

@@ -1,0 +1,188 @@
+"""What changed: the corpus held against the current snapshot, before anything is embedded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import apache_beam as beam
+import pyarrow as pa
+
+from pipelines import beam_runner
+from pipelines.corpus import Source
+from pipelines.session import Phase, Session
+from schemas.errors import CheckpointError, CorpusError, GateError
+from schemas.records import Kind
+from transforms.checkpoint import Checkpoint, Snapshot, write_table
+from transforms.diff import FindChanges, Findings, SnapshotSide
+from transforms.read import Shard, plan_shards, read_shard
+from transforms.read.listing import RECORD_FORMATS
+
+ROWS_OF_A_BUCKET = 250_000
+BYTES_OF_AN_ITEM = 500
+BUCKETS = 16
+NAMED = 5
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The corpus against a snapshot.
+
+    Attributes:
+        source: the corpus, with the files that are kept.
+        base: the snapshot; None before the first one, or where all is embedded anew.
+        lost: positions of its parts that are missing or damaged.
+        shards: what has to be read.
+        findings: what to do with each item of those.
+        surveyed: items that were read to find out; 0 where that was not needed.
+    """
+
+    source: Source
+    base: Snapshot | None
+    lost: list[int]
+    shards: list[Shard]
+    findings: Findings
+    surveyed: int
+
+    @property
+    def deleted(self) -> int:
+        return self.findings.deleted
+
+    def count(self, kind: Kind) -> int:
+        """Items of a kind; unchanged ones in files that were not read count as well."""
+        if self.base is None:
+            return self.surveyed - self.findings.duplicates.num_rows if kind is Kind.NEW else 0
+        if kind is not Kind.UNCHANGED:
+            return self.findings.counts[kind]
+        replaced = sum(self.findings.counts[other] for other in (Kind.CHANGED, Kind.MOVED, Kind.RELOCATED))
+        return self.base.total("items") - self.deleted - replaced
+
+    def side(self) -> SnapshotSide | None:
+        return SnapshotSide(self.source.checkpoint, self.base.name) if self.base else None
+
+
+def is_unchanged(source: Source, base: Snapshot | None) -> bool:
+    """Whether a snapshot is of this corpus as it is listed now, with all its parts there."""
+    same = base is not None and base.corpus_digest == source.corpus_digest and base.complete
+    return same and base is not None and not lost_parts(source.checkpoint, base)
+
+
+def lost_parts(checkpoint: Checkpoint, base: Snapshot) -> list[int]:
+    """Positions of the parts of a snapshot that are missing, or have another size than they were written with."""
+    sizes = checkpoint.part_sizes()
+    written = base.parts.column("bytes").to_pylist()
+    return [at for at, name in enumerate(base.part_names) if sizes.get(name) != written[at]]
+
+
+def find_changes(session: Session, source: Source, base: Snapshot | None, folder: str) -> Changes:
+    """Compares the corpus with a snapshot; writes nothing but the findings in `folder`.
+
+    Raises:
+        CorpusError: two items with one id, where the configuration says `on_duplicate: error`.
+    """
+    config = session.config
+    findings = Findings(folder)
+    lost = lost_parts(source.checkpoint, base) if base else []
+    if base is not None:
+        source = source.against(base, _files_of(source.checkpoint, base, lost) | _files_with_duplicates(base))
+    while True:
+        findings.remove()
+        shards = plan_shards(source.changed, config.corpus)
+        write_table(findings.listing_uri, source.listing())
+        surveyed = 0
+        if base is not None or not _ids_are_paths(shards):
+            surveyed = _find(session, source, base, lost, shards, findings)
+        if not findings.conflicts:
+            break
+        # An id of a changed file stands in an unchanged one too: which of the two counts, its order in there decides.
+        source = source.rereading(findings.conflicts)
+        findings = Findings(folder)
+    if config.corpus.on_duplicate == "error" and findings.duplicates.num_rows:
+        raise _duplicates_error(session, source, shards, findings.duplicates)
+    return Changes(source, base, lost, shards, findings, surveyed)
+
+
+def _find(
+    session: Session, source: Source, base: Snapshot | None, lost: list[int], shards: list[Shard], findings: Findings
+) -> int:
+    session.progress.step("survey", counter="items_surveyed")
+    side = SnapshotSide(source.checkpoint, base.name) if base else None
+    old_rows = base.total("items") if base else 0
+    new_rows = sum(file.size for file in source.changed) // BYTES_OF_AN_ITEM
+    buckets = max(BUCKETS, (old_rows + new_rows) // ROWS_OF_A_BUCKET)
+    gone = set(lost)
+    parts = [at for at in range(base.parts.num_rows) if at not in gone] if base else []
+
+    def build(pipeline: beam.Pipeline) -> None:
+        _ = (
+            pipeline
+            | "Shards" >> beam.Create(shards)
+            | "Spread" >> beam.Reshuffle()
+            | "FindChanges" >> FindChanges(session.config, findings, side, parts, buckets)
+        )
+
+    with Phase(session, "survey"):
+        counters = beam_runner.run(session.config, build)
+    session.add_counters(counters)
+    return counters["items_surveyed"]
+
+
+def _ids_are_paths(shards: list[Shard]) -> bool:
+    paths = [file.path for shard in shards for file in shard.files]
+    records = any(shard.files[0].format in RECORD_FORMATS for shard in shards)
+    return not records and len(paths) == len(set(paths))
+
+
+def _files_of(checkpoint: Checkpoint, base: Snapshot, lost: list[int]) -> set[str]:
+    """Paths of the files whose items were in lost parts; all, where that can't be told any more."""
+    paths: set[str] = set()
+    for position in lost:
+        try:
+            paths.update(checkpoint.read_items(base.part_names[position]).column("path").to_pylist())
+        except CheckpointError:
+            return set(base.files.column("path").to_pylist())
+    return paths
+
+
+def _files_with_duplicates(base: Snapshot) -> set[str]:
+    """Paths of the files with items that were left out for another's sake: those may be gone by now."""
+    files = zip(base.files.column("path").to_pylist(), base.files.column("errors").to_pylist(), strict=True)
+    return {path for path, errors in files if any(entry["error"] == "DuplicateId" for entry in errors)}
+
+
+def _duplicates_error(session: Session, source: Source, shards: list[Shard], duplicates: pa.Table) -> CorpusError:
+    config = session.config
+    uris = [entry.source.shown if entry.source else entry.path for entry in source.entries]
+    named = []
+    for row in duplicates.slice(0, NAMED).to_pylist():
+        batches = read_shard(shards[row["shard"]], config.corpus, batch_rows=config.batch_rows)
+        items = next(batch.items for batch in batches if batch.key.ordinal == row["ordinal"])
+        item = items.slice(row["row"], 1).to_pylist()[0]
+        kept = f"{uris[row['kept_file']]} {row['kept_place']}".strip()
+        named.append(f"{item['item_id']!r} at {kept} and {item['@uri']} {item['@place']}".strip())
+    more = f", and {duplicates.num_rows - NAMED} more" if duplicates.num_rows > NAMED else ""
+    return CorpusError(
+        f"ids that stand twice: {duplicates.num_rows}; {'; '.join(named)}{more}",
+        "make ids unique, or choose which counts with corpus.on_duplicate: first (or last)",
+    )
+
+
+def drops_by_shard(changes: Changes) -> dict[int, dict[tuple[int, int], str]]:
+    """For each shard (by index) the items to leave out: (ordinal, row) -> where the kept item stands."""
+    uris = [entry.source.shown if entry.source else entry.path for entry in changes.source.entries]
+    drops: dict[int, dict[tuple[int, int], str]] = {}
+    for row in changes.findings.duplicates.to_pylist():
+        kept = f"{uris[row['kept_file']]} {row['kept_place']}".strip()
+        drops.setdefault(row["shard"], {})[row["ordinal"], row["row"]] = kept
+    return drops
+
+
+def check_deletions(changes: Changes, most: float, *, allowed: bool) -> None:
+    """Raises GateError where more items would be deleted than `corpus.max_deleted` allows."""
+    if changes.base is None or allowed or changes.deleted == 0:
+        return
+    before = changes.base.total("items")
+    if changes.deleted > most * before:
+        raise GateError(
+            f"{changes.deleted} of {before} items are no longer in the corpus, corpus.max_deleted allows {most:.0%}",
+            "check corpus.paths and that every bucket is there; where it is meant, run it again with --allow-deletes",
+        )

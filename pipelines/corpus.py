@@ -1,0 +1,159 @@
+"""What a run is about, known before the first byte is read: the files of the corpus, the model and the checkpoint."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from pipelines import beam_runner
+from schemas.config import Config
+from schemas.identity import digest
+from schemas.records import SCHEMA_VERSION
+from transforms import filesystem
+from transforms.checkpoint import Checkpoint, Snapshot
+from transforms.chunk import Chunker
+from transforms.diff.finding import LISTING_SCHEMA
+from transforms.encoders import TextModel, resolve
+from transforms.read import SourceFile, list_corpus
+
+_TOUCHES_NO_ROW = {"paths", "shard_bytes", "max_deleted"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file of the corpus.
+
+    Attributes:
+        path: its name in the corpus, unique.
+        size: in bytes.
+        modified: seconds since the epoch.
+        source: what to read; None where it is not looked at.
+        kept: whether it is as the snapshot has it, and need not be read.
+    """
+
+    path: str
+    size: int
+    modified: float
+    source: SourceFile | None
+    kept: bool = False
+
+
+@dataclass(frozen=True)
+class Source:
+    """The corpus of a run, its model and its checkpoint."""
+
+    entries: list[Entry]
+    model: TextModel
+    checkpoint: Checkpoint
+    settings_digest: str
+
+    @property
+    def corpus_digest(self) -> str:
+        """Of all that the rows follow from; what has the same digest need not be read again."""
+        listing = [(entry.path, entry.size, entry.modified) for entry in self.entries]
+        return digest([self.settings_digest, listing], 32)
+
+    def against(self, base: Snapshot, reread: Iterable[str] = ()) -> Source:
+        """The corpus with its files held against a snapshot: kept are those that did not change.
+
+        Args:
+            reread: paths to be read whatever the listing says.
+        """
+        if base.settings_digest != self.settings_digest:
+            return self
+        known = {
+            path: (size, modified)
+            for path, size, modified, complete in zip(
+                *(base.files.column(name).to_pylist() for name in ("path", "size", "modified", "complete")), strict=True
+            )
+            if complete
+        }
+        read = set(reread)
+        entries = [
+            replace(entry, kept=entry.path not in read and known.get(entry.path) == (entry.size, entry.modified))
+            for entry in self.entries
+        ]
+        return replace(self, entries=entries)
+
+    def rereading(self, positions: Iterable[int]) -> Source:
+        """The corpus with some kept files to be read all the same."""
+        read = set(positions)
+        entries = [replace(entry, kept=entry.kept and at not in read) for at, entry in enumerate(self.entries)]
+        return replace(self, entries=entries)
+
+    @property
+    def changed(self) -> list[SourceFile]:
+        """The files to read, in corpus order."""
+        return [entry.source for entry in self.entries if entry.source is not None and not entry.kept]
+
+    def listing(self) -> pa.Table:
+        """Table of `transforms.diff.finding.LISTING_SCHEMA`."""
+        return pa.table(
+            {
+                "uri": [entry.source.shown if entry.source else "" for entry in self.entries],
+                "path": [entry.path for entry in self.entries],
+                "kept": [entry.kept for entry in self.entries],
+            },
+            schema=LISTING_SCHEMA,
+        )
+
+
+def prepare(config: Config) -> Source:
+    """Checks all that can be checked without reading the corpus, and lists it.
+
+    Raises:
+        ConfigurationError: a glob that matches nothing, a model that can't be found, an option unknown to Beam.
+        CheckpointError: a checkpoint that can't be written.
+    """
+    beam_runner.prepare_filesystems(config)
+    files = list_corpus(config.corpus)
+    model = resolve(config.encoder)
+    Chunker(config, model)
+    checkpoint = Checkpoint(config.checkpoint, config.name, model.space.id)
+    filesystem.check_writable(checkpoint.root)
+    return Source(_entries(files), model, checkpoint, settings_digest(config, model))
+
+
+def settings_digest(config: Config, model: TextModel) -> str:
+    """Digest of the settings that rows follow from."""
+    exclude = dict.fromkeys(_TOUCHES_NO_ROW, True) | {"metadata": {"__all__": {"default"}}}
+    return digest(
+        [
+            SCHEMA_VERSION,
+            model.space.id,
+            config.corpus.model_dump(exclude=exclude),
+            config.chunk.model_dump() if config.chunk else False,
+            config.collection.id_max_bytes,
+        ],
+        32,
+    )
+
+
+def _entries(files: list[SourceFile]) -> list[Entry]:
+    # Two globs may each have a file of the same path; then only their whole uris tell them apart.
+    counts = Counter(file.path for file in files)
+    return [
+        Entry(
+            _text(file.path) if counts[file.path] == 1 else file.shown,
+            file.size,
+            file.modified,
+            file,
+        )
+        for file in files
+    ]
+
+
+def _text(path: str) -> str:
+    return path.encode("utf-8", "backslashreplace").decode()
+
+
+def settled(source: Source, config: Config) -> list[bool]:
+    """Whether each file is still as it was listed, by a second listing."""
+    now = {file.uri: (file.size, file.modified) for file in list_corpus(config.corpus)} if source.changed else {}
+    return [
+        entry.kept or entry.source is None or now.get(entry.source.uri) == (entry.size, entry.modified)
+        for entry in source.entries
+    ]

@@ -1,0 +1,115 @@
+"""The collection behind the alias: what it should be under a configuration, what it is, and whether the two fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from schemas.collection import CollectionSpec, MetadataColumn
+from schemas.config import Config
+from schemas.errors import CollectionError, SpaceMismatchError
+from schemas.identity import Space, digest
+from transforms import collection as milvus
+from transforms.checkpoint import Snapshot
+
+
+def collection_spec(config: Config, snapshot: Snapshot, space: Space) -> CollectionSpec:
+    """The collection that a snapshot becomes under a configuration; its name follows from both."""
+    metadata = tuple(
+        MetadataColumn(name, field.type, field.default, field.max_bytes)
+        for name, field in config.corpus.metadata.items()
+    )
+    settings = config.collection
+    identity = [
+        snapshot.id,
+        space.dimensions,
+        settings.metric,
+        settings.index.type,
+        settings.index.parameters,
+        settings.id_max_bytes,
+        [(column.name, column.type, column.default, column.max_bytes) for column in metadata],
+    ]
+    return CollectionSpec(
+        name=f"{config.name}_{snapshot.space_id[:8]}_{digest(identity, 8)}",
+        alias=config.name,
+        space_id=snapshot.space_id,
+        snapshot_id=snapshot.id,
+        dimensions=space.dimensions,
+        metric=settings.metric,
+        index_type=settings.index.type,
+        index_parameters=settings.index.parameters,
+        search_parameters=dict(settings.search),
+        metadata=metadata,
+        id_max_bytes=settings.id_max_bytes,
+        space=space.as_json(),
+    )
+
+
+def check_milvus(config: Config) -> None:
+    """Raises CollectionError where Milvus can't be reached, or the alias' name is taken by a collection."""
+    with milvus.connected(config.collection) as client:
+        if milvus.exists(client, config.name):
+            raise CollectionError(
+                f"Milvus at {config.collection.uri} has a collection named {config.name!r}, and the alias of this "
+                "configuration has the same name",
+                "choose another name in the configuration, or rename or drop that collection",
+            )
+
+
+def open_for_search(client: Any, config: Config, name: str) -> None:
+    """Loads a collection into Milvus' memory, where it isn't: Milvus Lite forgets that with each process."""
+    state = milvus.state(client, name)
+    if state is not None and not state.loaded:
+        milvus.call(config.collection, client.load_collection, name)
+
+
+def find_served(client: Any, config: Config) -> milvus.CollectionState | None:
+    """The collection behind the configuration's alias, or None where nothing is served."""
+    name = milvus.served(client, config.name)
+    return milvus.state(client, name) if name else None
+
+
+def served_state(client: Any, config: Config) -> milvus.CollectionState:
+    """The collection behind the configuration's alias.
+
+    Raises:
+        CollectionError: where nothing is served under that name.
+    """
+    state = find_served(client, config)
+    if state is None:
+        raise CollectionError(
+            f"Milvus at {config.collection.uri} serves nothing under the alias {config.name!r}", "run vecbeam backfill"
+        )
+    return state
+
+
+def check_space(state: milvus.CollectionState, config: Config, space: Space) -> None:
+    """Refuses a collection of another space than the configuration's encoder.
+
+    Raises:
+        SpaceMismatchError: with both fingerprints and what differs between them.
+        CollectionError: where vecbeam did not make the collection.
+    """
+    if state.space_id == space.id:
+        return
+    if state.space_id is None:
+        raise CollectionError(
+            f"the alias {config.name!r} at {config.collection.uri} leads to {state.name}, which vecbeam did not make",
+            "move the alias back with vecbeam rollback --to COLLECTION, or choose another name in the configuration",
+        )
+    differences = "; ".join(space.differences(Space.from_json(state.space_json))) if state.space_json else ""
+    raise SpaceMismatchError(
+        f"{config.name} serves {state.name} of space {state.space_id}, the configuration's encoder "
+        f"{config.encoder.model} is of space {space.id}" + (f": {differences}" if differences else ""),
+        "use the configuration that built it, or build another collection beside it with vecbeam reindex",
+    )
+
+
+def misfits(state: milvus.CollectionState, spec: CollectionSpec) -> list[str]:
+    """What differs between a collection and what the configuration asks for, but its rows; a phrase each."""
+    found = []
+    if not milvus.has_columns(state, spec):
+        found.append("metadata fields")
+    if state.index is None or not milvus.same_index(state.index, spec):
+        has = f"{state.index.type} {state.index.metric} {state.index.parameters}" if state.index else "none"
+        found.append(f"index ({has}; configured is {spec.index_type} {spec.metric} {spec.build_parameters})")
+    return found

@@ -1,0 +1,62 @@
+"""`vecbeam sync CONFIG`: only what changed since the last run, deletions included, in the served collection.
+
+With nothing served yet it does what `backfill` does. With nothing changed it embeds nothing and writes nothing.
+"""
+
+from __future__ import annotations
+
+from pipelines.corpus import Source, prepare
+from pipelines.embedding import bring_up_to_date
+from pipelines.progress import Progress
+from pipelines.publishing import publish
+from pipelines.serving import check_milvus, check_space, find_served
+from pipelines.session import Phase, Session, running
+from pipelines.updating import Update
+from schemas.config import Config
+from schemas.report import Report
+from transforms import collection as milvus
+from transforms.checkpoint import Snapshot
+
+
+def sync(config: Config, progress: Progress | None = None, *, allow_deletes: bool = False) -> Report:
+    """Brings checkpoint and collection in step with the corpus.
+
+    Args:
+        allow_deletes: lifts `corpus.max_deleted`.
+
+    Raises:
+        SpaceMismatchError: where the served collection is of another space than the configuration's encoder.
+        CollectionError: where it has other fields or another index than the configuration.
+        GateError: where more would be deleted than allowed, or the rows are not right afterwards.
+        RejectsError: where more was rejected than allowed; then the served collection stays as it is.
+    """
+    with running("sync", config, progress) as session:
+        with Phase(session, "startup"):
+            session.progress.step("prepare")
+            source = prepare(config)
+            check_served(config, source)
+        session.report.space = source.model.space.id
+        with session.exclusive():
+            snapshot = bring_up_to_date(session, source, allow_deletes=allow_deletes)
+            bring_collection(session, source, snapshot)
+    return session.report
+
+
+def check_served(config: Config, source: Source) -> None:
+    """Refuses, before anything is read, a served collection that vectors of this space may not go into."""
+    check_milvus(config)
+    with milvus.connected(config.collection) as client:
+        served = find_served(client, config)
+        if served is not None:
+            check_space(served, config, source.model.space)
+
+
+def bring_collection(session: Session, source: Source, snapshot: Snapshot) -> None:
+    """Brings what is served to a snapshot, in place; publishes it where nothing is served."""
+    space, checkpoint = source.model.space, source.checkpoint
+    with milvus.connected(session.config.collection) as client:
+        served = find_served(client, session.config)
+        if served is not None:
+            Update(session, checkpoint, snapshot, space, served, client).run()
+            return
+    publish(session, checkpoint, snapshot, space)

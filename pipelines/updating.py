@@ -1,0 +1,214 @@
+"""A served collection brought in step with a newer snapshot, in place: deletes, upserts, index, verify."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+
+from pipelines import beam_runner
+from pipelines.publishing import Publication
+from pipelines.serving import check_space, collection_spec, misfits, open_for_search
+from pipelines.session import Phase, Session
+from schemas.collection import PROPERTY_SNAPSHOT, PROPERTY_TARGET, CollectionSpec
+from schemas.errors import CheckpointError, CollectionError, RejectsError
+from schemas.identity import Space
+from transforms import collection as milvus
+from transforms import filesystem
+from transforms.checkpoint import Checkpoint, Snapshot, read_table
+from transforms.delta import ApplyDelta, FindDelta, delta_uri, sides
+from transforms.load import Ledger
+
+
+def check_fits(state: milvus.CollectionState, session: Session, snapshot: Snapshot, space: Space) -> CollectionSpec:
+    """The served collection as a spec to write to.
+
+    Raises:
+        SpaceMismatchError: where it holds another space.
+        CollectionError: where it has other fields or another index than the configuration.
+    """
+    check_space(state, session.config, space)
+    spec = replace(collection_spec(session.config, snapshot, space), name=state.name)
+    if different := misfits(state, spec):
+        raise CollectionError(
+            f"{session.config.name} serves {state.name}, which differs from the configuration: {'; '.join(different)}",
+            "build another collection beside it with vecbeam reindex, or restore the configuration",
+        )
+    return spec
+
+
+class Update:
+    """A served collection on its way to a snapshot.
+
+    Args:
+        state: the collection as Milvus describes it.
+        client: of pymilvus, open.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        checkpoint: Checkpoint,
+        snapshot: Snapshot,
+        space: Space,
+        state: milvus.CollectionState,
+        client: Any,
+    ) -> None:
+        self._session = session
+        self._config = session.config.collection
+        self._checkpoint = checkpoint
+        self._snapshot = snapshot
+        self._spec = check_fits(state, session, snapshot, space)
+        self._state = state
+        self._client = client
+        self._publication = Publication(session, checkpoint, snapshot, self._spec, client)
+
+    def run(self) -> None:
+        """Does what is to be done, or nothing.
+
+        Raises:
+            RejectsError: where more was rejected than allowed; then the collection stays as it is.
+            GateError: where the rows are not right afterwards.
+        """
+        session, state = self._session, self._state
+        session.report.verify.published = True
+        excess = self._publication.excess()
+        if state.snapshot_id == self._snapshot.id and not state.target_id:
+            self._check_count()
+        elif excess:
+            raise RejectsError(
+                f"{excess}; the collection {state.name} stays as it is",
+                "mend the corpus, or raise the limit under verify, and run the same command again",
+            )
+        else:
+            self._bring()
+        if excess:
+            raise RejectsError(
+                f"{excess}; the good rows are served as {self._spec.alias}",
+                "mend the corpus, or raise the limit under verify, and run the same command again",
+            )
+
+    def repair(self) -> None:
+        """Brings the collection to the snapshot whatever it holds, by looking at every row.
+
+        Raises:
+            GateError: where it is not right all the same.
+        """
+        known = self._state.snapshot_id == self._snapshot.id and not self._state.target_id
+        self._publication.repair(everything=not known)
+        if not known:
+            self._settle(self._snapshot)
+
+    def _check_count(self) -> None:
+        """The quick look at a collection that should be in step: its number of rows."""
+        with Phase(self._session, "verify"):
+            open_for_search(self._client, self._session.config, self._spec.name)
+            found = milvus.count(self._client, self._config, self._spec.name)
+        expected = self._snapshot.total("rows")
+        self._session.report.verify.expected, self._session.report.verify.found = expected, found
+        if found != expected:
+            self._publication.gate(self._publication.check_rows(), recall=False)
+
+    def _bring(self) -> None:
+        state = self._state
+        try:
+            if state.target_id and state.target_id != self._snapshot.id:
+                # An earlier sync was stopped on its way to another snapshot: what it wrote has to be known first.
+                self._step(self._find(state.snapshot_id), self._find(state.target_id))
+                self._step(self._find(state.target_id), self._snapshot)
+            else:
+                self._step(self._find(state.snapshot_id), self._snapshot)
+        except CheckpointError as error:
+            # Without the old rows nobody knows what to delete, so the whole collection is held against the snapshot.
+            self._session.progress.note(f"{error.message}: comparing {state.name} row by row")
+            self.repair()
+
+    def _find(self, identity: str | None) -> Snapshot:
+        found = self._checkpoint.find_snapshot(identity) if identity else None
+        if found is None:
+            raise CheckpointError(f"the snapshot {identity} that {self._state.name} holds is no longer there")
+        return found
+
+    def _step(self, old: Snapshot, new: Snapshot) -> None:
+        session, name = self._session, self._spec.name
+        differing = sides(old, new)
+        for side in differing:
+            self._checkpoint.part_columns(side.part.name)  # before anything is written: are they all there?
+        milvus.set_properties(self._client, name, {PROPERTY_TARGET: new.id})
+        ledger = Ledger(self._checkpoint, name, f"{self._state.load_id}-{new.id}")
+        folder = session.uri("delta")
+        if differing:
+            session.progress.step("load", total=self._rows(new, old), counter="chunks_loaded")
+
+            def find(pipeline: beam.Pipeline) -> None:
+                _ = (
+                    pipeline
+                    | "Parts" >> beam.Create(differing)
+                    | "Spread" >> beam.Reshuffle()
+                    | "FindDelta" >> FindDelta(self._checkpoint, self._config, self._spec, folder)
+                )
+
+            self._run(find)
+            self._apply(ledger, new, folder)
+            self._publication.index()
+            self._check(new, folder)
+        filesystem.delete([file.uri for file in filesystem.glob(filesystem.join(folder, "*.parquet"))])
+        filesystem.remove_empty_folders(folder, session.root)
+        self._settle(new)
+        ledger.close()
+
+    @staticmethod
+    def _rows(new: Snapshot, old: Snapshot) -> int:
+        before = set(old.part_names)
+        rows = zip(new.part_names, new.parts.column("rows").to_pylist(), strict=True)
+        return sum(count for name, count in rows if name not in before)
+
+    def _positions(self, folder: str) -> list[int]:
+        files = filesystem.glob(filesystem.join(folder, "*.parquet"))
+        return sorted(int(file.uri.rsplit("/", 1)[-1].removesuffix(".parquet")) for file in files)
+
+    def _apply(self, ledger: Ledger, new: Snapshot, folder: str) -> None:
+        acknowledged = ledger.acknowledged()
+        waiting = [at for at in self._positions(folder) if new.part_names[at] not in acknowledged]
+
+        def apply(pipeline: beam.Pipeline) -> None:
+            _ = (
+                pipeline
+                | "Parts" >> beam.Create(waiting)
+                | "Spread" >> beam.Reshuffle()
+                | "ApplyDelta" >> ApplyDelta(self._config, self._spec, ledger, new.name, folder)
+            )
+
+        if waiting:
+            self._run(apply)
+
+    def _run(self, build: Any) -> None:
+        counters = beam_runner.run(self._session.config, build)
+        self._session.add_counters(counters)
+        self._session.report.chunks.loaded += counters["chunks_loaded"]
+        self._session.report.chunks.deleted += counters["chunks_deleted"]
+
+    def _check(self, new: Snapshot, folder: str) -> None:
+        """Verifies what was written, and the number of all rows; where that is not right, every row."""
+
+        def written() -> Iterator[pa.Table]:
+            for at in self._positions(folder):
+                rows = self._checkpoint.read_live(new.live_part(at), ["id", "content_hash"])
+                yield rows.take(read_table(delta_uri(folder, at), ["row"]).column("row"))
+
+        session = self._session
+        session.progress.step("verify")
+        with Phase(session, "verify"):
+            check = milvus.verify_rows(self._client, self._config, self._spec.name, written(), listed=0)
+        expected = new.total("rows")
+        session.report.verify.expected, session.report.verify.found = expected, check.total
+        if check.missing_count or check.stale_count or check.total != expected:
+            self._publication.gate(self._publication.check_rows(), recall=False)
+
+    def _settle(self, snapshot: Snapshot) -> None:
+        milvus.set_properties(
+            self._client, self._spec.name, {PROPERTY_SNAPSHOT: snapshot.id, PROPERTY_TARGET: snapshot.id}
+        )

@@ -1,0 +1,26 @@
+"""The checkpoint: immutable Parquet parts of one space of one corpus, rejects, and the snapshots over them.
+
+    <checkpoint>/<name>/<space id>/space.json
+    <checkpoint>/<name>/<space id>/parts/*.parquet
+    <checkpoint>/<name>/<space id>/items/*.parquet       beside each part, under its name: digests of its items
+    <checkpoint>/<name>/<space id>/rejects/*.parquet
+    <checkpoint>/<name>/snapshots/<number>-<space>-<snapshot id>.parquet     the highest number is current
+    <checkpoint>/<name>/files/<number>-<space>-<snapshot id>.parquet         the listing of a snapshot
+    <checkpoint>/<name>/runs/<run id>/report.json
+
+docs/checkpoint.md describes the files for those who read them with other tools.
+"""
+
+from transforms.checkpoint.folder import Checkpoint, iterate_parts, part_name
+from transforms.checkpoint.snapshots import LivePart, Snapshot
+from transforms.checkpoint.tables import read_table, write_table
+
+__all__ = [
+    "Checkpoint",
+    "LivePart",
+    "Snapshot",
+    "iterate_parts",
+    "part_name",
+    "read_table",
+    "write_table",
+]

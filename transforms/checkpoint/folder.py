@@ -1,0 +1,280 @@
+"""The folder of a checkpoint: where parts, rejects and snapshots lie, and how each is written and found again."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.errors import SpaceMismatchError
+from schemas.identity import Space, digest
+from schemas.records import FILE_SCHEMA, ITEM_SCHEMA, PART_SCHEMA, SCHEMA_VERSION, Key, PartRecord, RejectRecord
+from transforms import filesystem
+from transforms.checkpoint.snapshots import (
+    SNAPSHOT_DIGITS,
+    SPACE_DIGITS,
+    LivePart,
+    Snapshot,
+    snapshot_id,
+    snapshot_name,
+)
+from transforms.checkpoint.tables import damaged, facts_of, parquet, read_footer, read_schema, read_table
+
+if TYPE_CHECKING:
+    from transforms.embed import EmbeddedBatch
+
+
+_COUNTS = ("rows", "items", "tokens", "tokens_dropped", "tokens_padded")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where the parts of one space of one corpus lie.
+
+    Args:
+        folder: the configuration's `checkpoint`.
+        name: the configuration's `name`.
+        space_id: fingerprint of the space.
+    """
+
+    folder: str
+    name: str
+    space_id: str
+
+    @property
+    def root(self) -> str:
+        return filesystem.join(self.folder, self.name)
+
+    def part_uri(self, name: str) -> str:
+        return filesystem.join(self.root, self.space_id, "parts", name)
+
+    def items_uri(self, name: str) -> str:
+        return filesystem.join(self.root, self.space_id, "items", name)
+
+    def rejects_uri(self, name: str) -> str:
+        return filesystem.join(self.root, self.space_id, "rejects", name)
+
+    def run_uri(self, run_id: str, name: str) -> str:
+        return filesystem.join(self.root, "runs", run_id, name)
+
+    def write_space(self, space: Space) -> None:
+        """Writes space.json, unless it is there.
+
+        Raises:
+            SpaceMismatchError: where another space lies under this fingerprint.
+        """
+        uri = filesystem.join(self.root, self.space_id, "space.json")
+        if filesystem.exists(uri):
+            found = json.loads(filesystem.read_bytes(uri))
+            if found.get("space") != json.loads(json.dumps(asdict(space))):
+                raise SpaceMismatchError(
+                    f"{uri} describes another space", "move that folder away; it was changed by hand"
+                )
+            return
+        described = {"schema_version": SCHEMA_VERSION, "space_id": self.space_id, "space": asdict(space)}
+        filesystem.write_atomic(uri, json.dumps(described, indent=2).encode())
+
+    def read_space(self) -> Space:
+        """The space that space.json describes.
+
+        Raises:
+            CheckpointError: where it is missing or damaged.
+        """
+        uri = filesystem.join(self.root, self.space_id, "space.json")
+        try:
+            return Space(**json.loads(filesystem.read_bytes(uri))["space"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise damaged(uri, error) from error
+
+    # Parts
+
+    def part_sizes(self) -> dict[str, int]:
+        """Size in bytes of each part that has its items beside it, of this snapshot or of others, by name."""
+        sizes = self._listed("parts")
+        return {name: sizes[name] for name in sizes.keys() & self._listed("items").keys()}
+
+    def _listed(self, folder: str) -> dict[str, int]:
+        files = filesystem.glob(filesystem.join(self.root, self.space_id, folder, "*.parquet"))
+        return {file.uri.rsplit("/", 1)[-1]: file.size for file in files}
+
+    def runtime(self, name: str) -> dict[str, str]:
+        """What a part was embedded with: engine, device, precision and versions."""
+        facts, _ = read_footer(self.part_uri(name), self.space_id)
+        return {str(key): str(value) for key, value in facts["runtime"].items()}
+
+    def find_part(self, key: Key, name: str) -> PartRecord | None:
+        """What the footer of a part says, or None where the part is not there."""
+        uri = self.part_uri(name)
+        if not filesystem.exists(uri):
+            return None
+        facts, size = read_footer(uri, self.space_id)
+        rejects = tuple(
+            RejectRecord(key, str(r["name"]), tuple((str(u), str(e), int(n)) for u, e, n in r["errors"]))
+            for r in facts["rejects"]
+        )
+        rows, items, tokens, dropped, padded = (int(facts[fact]) for fact in _COUNTS)
+        return PartRecord(key, name, rows, items, tokens, dropped, padded, size, embedded=False, rejects=rejects)
+
+    def write_part(self, key: Key, name: str, batch: EmbeddedBatch, items: pa.Table) -> PartRecord:
+        """Writes a batch as a part; what belongs to it first, so that a part that is there has all of it.
+
+        Args:
+            items: table of `schemas.records.ITEM_SCHEMA`, in the order of the rows.
+
+        Raises:
+            CheckpointError: where it can't be written; then nothing is there under its name.
+        """
+        rejects = self.write_rejects(key, "embed", batch.rejects)
+        tokens, dropped = (pc.sum(batch.rows.column(name)).as_py() or 0 for name in ("tokens", "tokens_dropped"))
+        counts = (batch.rows.num_rows, items.num_rows, tokens, dropped, batch.tokens_padded)
+        facts = {
+            "schema_version": SCHEMA_VERSION,
+            "space_id": self.space_id,
+            "shard": key.shard,
+            "ordinal": key.ordinal,
+            **dict(zip(_COUNTS, counts, strict=True)),
+            "rejects": [{"name": r.name, "errors": r.errors} for r in rejects],
+            "runtime": dict(batch.runtime),
+        }
+        filesystem.write_atomic(self.items_uri(name), parquet(items, {**facts, "runtime": {}, "rejects": []}))
+        data = parquet(batch.rows, facts)
+        filesystem.write_atomic(self.part_uri(name), data)
+        return PartRecord(key, name, *counts, len(data), embedded=True, rejects=rejects)
+
+    def read_part(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """All rows of a part, or some of their columns.
+
+        Raises:
+            CheckpointError: where it is missing or damaged.
+        """
+        return read_table(self.part_uri(name), columns)
+
+    def part_columns(self, name: str) -> list[str]:
+        """Names of the columns of a part."""
+        names: list[str] = read_schema(self.part_uri(name)).names
+        return names
+
+    def read_live(self, part: LivePart, columns: Sequence[str] | None = None) -> pa.Table:
+        """The live rows of a part, or some of their columns."""
+        return part.keep(self.read_part(part.name, columns))
+
+    def read_items(self, name: str) -> pa.Table:
+        """The items beside a part, a table of `schemas.records.ITEM_SCHEMA`."""
+        return read_table(self.items_uri(name)).cast(ITEM_SCHEMA)
+
+    def delete_parts(self, names: Sequence[str]) -> None:
+        """Deletes parts and what lies beside them."""
+        filesystem.delete([uri for name in names for uri in (self.part_uri(name), self.items_uri(name))])
+
+    # Rejects
+
+    def write_rejects(self, key: Key, step: str, rejects: pa.Table) -> tuple[RejectRecord, ...]:
+        """Writes the rejects of one step of a batch, unless they are there; returns its record, if any."""
+        if rejects.num_rows == 0:
+            return ()
+        name = f"{key.shard}-{key.ordinal:05d}-{step}-{digest(rejects.to_pylist())}.parquet"
+        uri = self.rejects_uri(name)
+        if not filesystem.exists(uri):
+            facts = {"schema_version": SCHEMA_VERSION, "space_id": self.space_id, "rows": rejects.num_rows}
+            filesystem.write_atomic(uri, parquet(rejects, facts))
+        counts = Counter(zip(rejects.column("uri").to_pylist(), rejects.column("error").to_pylist(), strict=True))
+        return (RejectRecord(key, name, tuple((uri, error, count) for (uri, error), count in sorted(counts.items()))),)
+
+    def read_rejects(self, name: str) -> pa.Table:
+        """A file of rejects as a table of `schemas.records.REJECT_SCHEMA`."""
+        return read_table(self.rejects_uri(name))
+
+    # Snapshots
+
+    def snapshots(self, space_id: str | None = None) -> list[str]:
+        """Names of the snapshots, oldest first; all, or those of one space."""
+        names = self._snapshot_files("snapshots") & self._snapshot_files("files")
+        return [name for name in sorted(names) if space_id is None or _space_in(name) == space_id[:SPACE_DIGITS]]
+
+    def _snapshot_files(self, folder: str) -> set[str]:
+        files = filesystem.glob(filesystem.join(self.root, folder, "*.parquet"))
+        return {file.uri.rsplit("/", 1)[-1] for file in files}
+
+    def current_snapshot(self) -> Snapshot | None:
+        """The newest snapshot of this space, or None before its first run has ended."""
+        names = self.snapshots(self.space_id)
+        return self.read_snapshot(names[-1]) if names else None
+
+    def find_snapshot(self, identity: str) -> Snapshot | None:
+        """The newest snapshot with an id, or None."""
+        names = [name for name in self.snapshots() if name.removesuffix(".parquet").endswith(f"-{identity}")]
+        return self.read_snapshot(names[-1]) if names else None
+
+    def read_snapshot(self, name: str) -> Snapshot:
+        """A snapshot by its file name.
+
+        Raises:
+            CheckpointError: where it is damaged or of a newer format.
+        """
+        uri = filesystem.join(self.root, "snapshots", name)
+        parts = read_table(uri)
+        facts = facts_of(parts.schema.metadata, uri)
+        files = read_table(filesystem.join(self.root, "files", name))
+        return Snapshot(
+            name,
+            str(facts["snapshot_id"]),
+            str(facts["space_id"]),
+            str(facts["corpus_digest"]),
+            str(facts["settings_digest"]),
+            parts.cast(PART_SCHEMA),
+            files.cast(FILE_SCHEMA),
+        )
+
+    def write_snapshot(self, parts: pa.Table, files: pa.Table, corpus_digest: str, settings_digest: str) -> Snapshot:
+        """Makes parts and files the current snapshot, unless they are already.
+
+        Args:
+            parts: table of `schemas.records.PART_SCHEMA`.
+            files: table of `schemas.records.FILE_SCHEMA`, in corpus order.
+            corpus_digest: of the listing and of the settings that rows follow from.
+            settings_digest: of those settings alone.
+        """
+        identity = snapshot_id(self.space_id, parts, files)
+        current = self.current_snapshot()
+        if current and (current.id, current.corpus_digest) == (identity, corpus_digest):
+            return current
+        names = self.snapshots()
+        number = int(names[-1][:SNAPSHOT_DIGITS]) + 1 if names else 1
+        name = snapshot_name(number, self.space_id, identity)
+        facts = {
+            "schema_version": SCHEMA_VERSION,
+            "snapshot_id": identity,
+            "space_id": self.space_id,
+            "corpus_digest": corpus_digest,
+            "settings_digest": settings_digest,
+        }
+        # The listing first: a snapshot that is there has all that belongs to it.
+        filesystem.write_atomic(filesystem.join(self.root, "files", name), parquet(files, facts))
+        filesystem.write_atomic(filesystem.join(self.root, "snapshots", name), parquet(parts, facts))
+        return Snapshot(name, identity, self.space_id, corpus_digest, settings_digest, parts, files)
+
+
+def _space_in(name: str) -> str:
+    return name.split("-")[1] if name.count("-") == 2 else ""
+
+
+def part_name(key: Key, digest_of_rows: str) -> str:
+    """File name of a part: its key, and a digest of its space and of all that its rows hold but vectors.
+
+    >>> part_name(Key("docs-0000", 3), "00ff00ff00ff00ff")
+    'docs-0000-00003-00ff00ff00ff00ff.parquet'
+    """
+    return f"{key.shard}-{key.ordinal:05d}-{digest_of_rows}.parquet"
+
+
+def iterate_parts(
+    checkpoint: Checkpoint, parts: Sequence[LivePart], columns: Sequence[str] | None = None
+) -> Iterator[pa.Table]:
+    """The live rows of some parts, one part after the other."""
+    for part in parts:
+        yield checkpoint.read_live(part, columns)

@@ -1,0 +1,337 @@
+"""The diff as Beam transforms: read the files that changed, hold their items against the snapshot, write a plan.
+
+What comes out lies in a folder of the run:
+
+    plan/<shard>.parquet    what to do with each item of a shard that is read again (`WORK_SCHEMA`)
+    counts.parquet          items by kind, a row a shard
+    dead.parquet            items of the snapshot that are no longer the corpus, a row a part
+    duplicates.parquet      items whose id another item has too (`DUPLICATE_SCHEMA`)
+    conflicts.parquet       unchanged files with ids that changed files have too: these have to be read as well
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from apache_beam.pvalue import AsIter, TaggedOutput
+
+from schemas.config import Config
+from schemas.records import Kind
+from transforms import filesystem, metrics, stopping
+from transforms.checkpoint import Checkpoint, Snapshot, read_table, write_table
+from transforms.diff.comparing import (
+    DEAD_SCHEMA,
+    DUPLICATE_SCHEMA,
+    WORK_SCHEMA,
+    buckets_of,
+    compare,
+    pair_moves,
+    split,
+)
+from transforms.diff.digests import chunking_of, first_rows, new_digests, old_digests
+from transforms.once import Once
+from transforms.read import CONTAINER_ERRORS, Shard, read_shard
+
+_ORDER = ("shard", "ordinal", "row", "part", "file")
+
+LISTING_SCHEMA = pa.schema(
+    [
+        pa.field("uri", pa.string(), nullable=False),  # as shown in items and rejects
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("kept", pa.bool_(), nullable=False),  # unchanged since the snapshot
+    ]
+)
+_COUNTS_SCHEMA = pa.schema([pa.field(kind.name.lower(), pa.int64(), nullable=False) for kind in Kind])
+_DEAD_PARTS_SCHEMA = pa.schema(
+    [
+        pa.field("part", pa.int32(), nullable=False),
+        pa.field("dead", pa.list_(pa.int32()), nullable=False),  # rows
+        *(pa.field(name, pa.int64(), nullable=False) for name in ("items", "tokens", "tokens_dropped")),
+        pa.field("deleted", pa.int64(), nullable=False),  # items whose id and content are gone
+        # Items of files that could not be read to their end: they stay, by position in the listing.
+        pa.field("spared", pa.list_(pa.int32()), nullable=False),
+    ]
+)
+_CONFLICT_SCHEMA = pa.schema([pa.field("file", pa.int32(), nullable=False)])
+
+
+@dataclass(frozen=True)
+class SnapshotSide:
+    """A snapshot of a checkpoint, by name: small enough to travel, read where it is used."""
+
+    checkpoint: Checkpoint
+    name: str
+
+    def open(self) -> Snapshot:
+        return self.checkpoint.read_snapshot(self.name)
+
+
+class Findings:
+    """What a diff left in its folder.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def uri(self, name: str) -> str:
+        return filesystem.join(self.folder, f"{name}.parquet")
+
+    def plan_uri(self, shard: str) -> str:
+        return self.uri(f"plan/{shard}")
+
+    @property
+    def listing_uri(self) -> str:
+        return self.uri("listing")
+
+    @cached_property
+    def duplicates(self) -> pa.Table:
+        return self._read("duplicates", DUPLICATE_SCHEMA)
+
+    @cached_property
+    def conflicts(self) -> list[int]:
+        return sorted(set(self._read("conflicts", _CONFLICT_SCHEMA).column("file").to_pylist()))
+
+    @cached_property
+    def dead(self) -> pa.Table:
+        return self._read("dead", _DEAD_PARTS_SCHEMA)
+
+    @cached_property
+    def counts(self) -> dict[Kind, int]:
+        """Items of the files that were read, by kind."""
+        table = self._read("counts", _COUNTS_SCHEMA)
+        return {kind: pc.sum(table.column(kind.name.lower())).as_py() or 0 for kind in Kind}
+
+    @property
+    def deleted(self) -> int:
+        """Items of the snapshot whose id and content are gone."""
+        return pc.sum(self.dead.column("deleted")).as_py() or 0
+
+    def spared(self) -> dict[int, int]:
+        """Items that stay although their file could not be read to its end, by position in the listing."""
+        files = self.dead.column("spared").combine_chunks().flatten()
+        return {entry["values"]: entry["counts"] for entry in pc.value_counts(files).to_pylist()}
+
+    def _read(self, name: str, schema: pa.Schema) -> pa.Table:
+        return read_table(self.uri(name)) if filesystem.exists(self.uri(name)) else schema.empty_table()
+
+    def remove(self) -> None:
+        """Deletes all files of the diff."""
+        for pattern in ("*.parquet", "plan/*.parquet"):
+            filesystem.delete([file.uri for file in filesystem.glob(filesystem.join(self.folder, pattern))])
+        for folder in (filesystem.join(self.folder, "plan"), self.folder):
+            filesystem.remove_empty_folders(folder, folder.rpartition("/")[0])
+
+
+@dataclass(eq=False)
+class FindChanges(beam.PTransform):  # type: ignore[misc]
+    """PCollection of `Shard` -> the files of `Findings`, whose names come out.
+
+    Attributes:
+        config: the configuration.
+        findings: where the files go; its listing is there already.
+        base: the snapshot to compare with; None looks for duplicates alone.
+        parts: positions of the parts of `base` that can be read.
+        buckets: into how many the items are shuffled.
+    """
+
+    config: Config
+    findings: Findings
+    base: SnapshotSide | None
+    parts: list[int]
+    buckets: int
+
+    def expand(self, shards: beam.PCollection) -> beam.PCollection:
+        listing = self.findings.listing_uri
+        whole = self.base is not None
+        new = shards | "Digest" >> beam.ParDo(_New(self.config, listing, self.buckets, whole)).with_outputs(
+            "broken", main="digests"
+        )
+        compare = beam.ParDo(_Compare(self.config.corpus.on_duplicate == "last", self.buckets, whole))
+        if self.base is None:
+            return (
+                new.digests
+                | "ByKey" >> beam.GroupByKey()
+                | "Compare" >> compare
+                | "Gather" >> beam.GroupByKey()
+                | "Write" >> beam.ParDo(_Write(self.findings.folder))
+            )
+        old = (
+            shards.pipeline
+            | "Parts" >> beam.Create(self.parts)
+            | "SpreadParts" >> beam.Reshuffle()
+            | "DigestParts" >> beam.ParDo(_Old(self.base, listing, self.buckets))
+        )
+        compared = (
+            (new.digests, old)
+            | "Sides" >> beam.Flatten()
+            | "ByKey" >> beam.GroupByKey()
+            | "Compare" >> compare.with_outputs("contents", "work", "dead")
+        )
+        paired = (
+            compared.contents
+            | "ByContent" >> beam.GroupByKey()
+            | "Pair" >> beam.ParDo(_Pair()).with_outputs("work", "dead")
+        )
+        counts = (
+            (compared.work, paired.work)
+            | "Work" >> beam.Flatten()
+            | "ByShard" >> beam.GroupByKey()
+            | "Plan" >> beam.ParDo(_WritePlan(self.findings))
+        )
+        dead = (
+            (compared.dead, paired.dead)
+            | "Dead" >> beam.Flatten()
+            | "ByPart" >> beam.GroupByKey()
+            | "Spare" >> beam.ParDo(_Dead(self.base), AsIter(new.broken))
+        )
+        return (
+            (compared[None], counts, dead)
+            | "Tables" >> beam.Flatten()
+            | "Gather" >> beam.GroupByKey()
+            | "Write" >> beam.ParDo(_Write(self.findings.folder))
+        )
+
+
+def _positions(listing: str) -> dict[str, int]:
+    return {uri: position for position, uri in enumerate(read_table(listing).column("uri").to_pylist())}
+
+
+def _kept_files(listing: str) -> dict[str, tuple[int, bool]]:
+    table = read_table(listing)
+    rows = zip(table.column("path").to_pylist(), table.column("kept").to_pylist(), strict=True)
+    return {path: (position, kept) for position, (path, kept) in enumerate(rows)}
+
+
+class _New(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, config: Config, listing: str, buckets: int, whole: bool) -> None:
+        self._config = config
+        self._files = Once(partial(_positions, listing))
+        self._chunking = chunking_of(config)
+        self._buckets = buckets
+        self._whole = whole
+
+    def process(self, shard: Shard) -> Iterator[Any]:
+        files = self._files.get()
+        for batch in read_shard(shard, self._config.corpus, batch_rows=self._config.batch_rows):
+            stopping.check()
+            metrics.count("items_surveyed", batch.items_read)
+            place = (shard.index, batch.key.ordinal)
+            digests = new_digests(batch.items, place, files, self._chunking, whole=self._whole)
+            yield from split(digests, buckets_of(digests.column("key"), self._buckets))
+            for reject in batch.rejects.select(["uri", "error"]).to_pylist():
+                if reject["error"] in CONTAINER_ERRORS:
+                    yield TaggedOutput("broken", files[reject["uri"]])
+
+
+class _Old(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, base: SnapshotSide, listing: str, buckets: int) -> None:
+        self._base = base
+        self._snapshot = Once(base.open)
+        self._files = Once(partial(_kept_files, listing))
+        self._buckets = buckets
+
+    def process(self, part: int) -> Iterator[tuple[int, pa.Table]]:
+        live = self._snapshot.get().live_part(part)
+        digests = old_digests(self._base.checkpoint.read_items(live.name), part, live.dead, self._files.get())
+        yield from split(digests, buckets_of(digests.column("key"), self._buckets))
+
+
+class _Compare(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, keep_last: bool, buckets: int, whole: bool) -> None:
+        self._keep_last = keep_last
+        self._buckets = buckets
+        self._whole = whole
+
+    def process(self, group: tuple[int, Iterable[pa.Table]]) -> Iterator[Any]:
+        found = compare(pa.concat_tables(group[1]), keep_last=self._keep_last)
+        if found.duplicates.num_rows:
+            yield "duplicates", found.duplicates
+        if not self._whole:
+            return
+        if found.conflicts:
+            yield "conflicts", pa.table({"file": pa.array(found.conflicts, pa.int32())}, schema=_CONFLICT_SCHEMA)
+        yield from _by_shard(found.work)
+        yield from _by_part(found.dead)
+        for table in (found.new, found.old):
+            for piece in split(table, buckets_of(table.column("content"), self._buckets)):
+                yield TaggedOutput("contents", piece)
+
+
+class _Pair(beam.DoFn):  # type: ignore[misc]
+    def process(self, group: tuple[int, Iterable[pa.Table]]) -> Iterator[Any]:
+        work, dead = pair_moves(pa.concat_tables(group[1]))
+        yield from _by_shard(work)
+        yield from _by_part(dead)
+
+
+def _by_shard(work: pa.Table) -> Iterator[TaggedOutput]:
+    for piece in split(work, work.column("shard").to_numpy()):
+        yield TaggedOutput("work", piece)
+
+
+def _by_part(dead: pa.Table) -> Iterator[TaggedOutput]:
+    for piece in split(dead, dead.column("part").to_numpy()):
+        yield TaggedOutput("dead", piece)
+
+
+class _WritePlan(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, findings: Findings) -> None:
+        self._findings = findings
+
+    def process(self, group: tuple[int, Iterable[pa.Table]]) -> Iterator[tuple[str, pa.Table]]:
+        shard, tables = group
+        work = pa.concat_tables(tables, promote_options="none")
+        work = work.sort_by([("ordinal", "ascending"), ("row", "ascending")])
+        write_table(self._findings.plan_uri(str(shard)), work.cast(WORK_SCHEMA))
+        kinds = np.bincount(work.column("kind").to_numpy(), minlength=len(Kind))
+        yield "counts", pa.table([pa.array([int(count)]) for count in kinds], schema=_COUNTS_SCHEMA)
+
+
+class _Dead(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, base: SnapshotSide) -> None:
+        self._base = base
+        self._snapshot = Once(base.open)
+
+    def process(self, group: tuple[int, Iterable[pa.Table]], broken: Iterable[int]) -> Iterator[tuple[str, pa.Table]]:
+        part, tables = group
+        dead = pa.concat_tables(tables).cast(DEAD_SCHEMA).sort_by("item")
+        files = dead.column("file").to_numpy()
+        # What is not there in a file that could not be read to its end may well be in the rest.
+        spared = dead.column("deleted").to_numpy() & np.isin(files, np.array(sorted(set(broken)), np.int32))
+        gone = dead.filter(pa.array(~spared))
+        items = self._base.checkpoint.read_items(self._snapshot.get().part_names[part])
+        places = gone.column("item").to_numpy()
+        starts, counts = first_rows(items)[places], items.column("rows").to_numpy()[places]
+        taken = items.take(pa.array(places))
+        row = {
+            "part": part,
+            "dead": [row for s, n in zip(starts.tolist(), counts.tolist(), strict=True) for row in range(s, s + n)],
+            "items": len(places),
+            "tokens": pc.sum(taken.column("tokens")).as_py() or 0,
+            "tokens_dropped": pc.sum(taken.column("tokens_dropped")).as_py() or 0,
+            "deleted": int((gone.column("deleted").to_numpy() & ~gone.column("moved").to_numpy()).sum()),
+            "spared": files[spared].tolist(),
+        }
+        yield "dead", pa.Table.from_pylist([row], schema=_DEAD_PARTS_SCHEMA)
+
+
+class _Write(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def process(self, group: tuple[str, Iterable[pa.Table]]) -> Iterator[str]:
+        name, tables = group
+        table = pa.concat_tables(tables)
+        order = [(column, "ascending") for column in _ORDER if column in table.column_names]
+        write_table(filesystem.join(self._folder, f"{name}.parquet"), table.sort_by(order) if order else table)
+        yield name
