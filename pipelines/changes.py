@@ -82,7 +82,7 @@ def find_changes(session: Session, source: Source, base: Snapshot | None, folder
     config = session.config
     findings = Findings(folder)
     lost = lost_parts(source.checkpoint, base) if base else []
-    if base is not None:
+    if base is not None and not source.scoped:
         source = source.against(base, _files_of(source.checkpoint, base, lost) | _files_with_duplicates(base))
     while True:
         findings.remove()

@@ -101,6 +101,84 @@ def sync(
 
 
 @app.command()
+def reindex(
+    config: ConfigPath,
+    set_: Overrides = None,
+    anew: Annotated[bool, typer.Option("--anew", help="Embeds everything again: for another precision.")] = False,
+    allow_deletes: AllowDeletes = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Another collection beside the served one, for another model, index, chunking or fields; then the alias."""
+
+    def run(settings: Config) -> Report:
+        from pipelines.progress import Progress
+        from pipelines.reindex import reindex
+
+        return reindex(settings, Progress(quiet=quiet), allow_deletes=allow_deletes, anew=anew)
+
+    _reporting(run, config, set_, as_json=as_json, debug=debug)
+
+
+@app.command()
+def replay(
+    config: ConfigPath, set_: Overrides = None, as_json: AsJson = False, quiet: Quiet = False, debug: Debug = False
+) -> None:
+    """Rejects again, after their cause was mended."""
+
+    def run(settings: Config) -> Report:
+        from pipelines.progress import Progress
+        from pipelines.replay import replay
+
+        return replay(settings, Progress(quiet=quiet))
+
+    _reporting(run, config, set_, as_json=as_json, debug=debug)
+
+
+@app.command()
+def rollback(
+    config: ConfigPath,
+    to: Annotated[str | None, typer.Option("--to", metavar="COLLECTION", help="Another one than the last.")] = None,
+    set_: Overrides = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """The alias back to the collection before."""
+
+    def run(settings: Config) -> Report:
+        from pipelines.progress import Progress
+        from pipelines.rollback import rollback
+
+        return rollback(settings, Progress(quiet=quiet), to=to)
+
+    _reporting(run, config, set_, as_json=as_json, debug=debug)
+
+
+@app.command()
+def gc(
+    config: ConfigPath,
+    keep: Annotated[int, typer.Option("--keep", min=0, help="Collections before the served one that stay.")] = 1,
+    yes: Annotated[bool, typer.Option("--yes", help="Removes what is listed.")] = False,
+    set_: Overrides = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Lists collections and files that nothing refers to; removes them with --yes."""
+
+    def run() -> None:
+        from pipelines.gc import gc, text
+        from pipelines.progress import Progress
+        from schemas.settings import load_config
+
+        found = gc(load_config(config, set_ or ()), Progress(quiet=True), keep=keep, yes=yes)
+        print(json.dumps(found.as_json()) if as_json else text(found))
+
+    _guarded(run, debug=debug)
+
+
+@app.command()
 def load(
     config: ConfigPath, set_: Overrides = None, as_json: AsJson = False, quiet: Quiet = False, debug: Debug = False
 ) -> None:

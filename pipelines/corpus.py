@@ -43,12 +43,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class Source:
-    """The corpus of a run, its model and its checkpoint."""
+    """The corpus of a run, its model and its checkpoint.
+
+    Where it is `scoped`, its entries say already which files are kept.
+    """
 
     entries: list[Entry]
     model: TextModel
     checkpoint: Checkpoint
     settings_digest: str
+    scoped: bool = False
 
     @property
     def corpus_digest(self) -> str:
@@ -110,11 +114,21 @@ def prepare(config: Config) -> Source:
     """
     beam_runner.prepare_filesystems(config)
     files = list_corpus(config.corpus)
-    model = resolve(config.encoder)
+    checkpoint, model = open_checkpoint(config)
     Chunker(config, model)
-    checkpoint = Checkpoint(config.checkpoint, config.name, model.space.id)
     filesystem.check_writable(checkpoint.root)
     return Source(_entries(files), model, checkpoint, settings_digest(config, model))
+
+
+def open_checkpoint(config: Config) -> tuple[Checkpoint, TextModel]:
+    """The checkpoint of a configuration's space, and its model.
+
+    Raises:
+        ConfigurationError: a model that can't be found, an option unknown to Beam.
+    """
+    beam_runner.prepare_filesystems(config)
+    model = resolve(config.encoder)
+    return Checkpoint(config.checkpoint, config.name, model.space.id), model
 
 
 def settings_digest(config: Config, model: TextModel) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipelines import beam_runner
+from pipelines.corpus import open_checkpoint
 from pipelines.embedding import report_unchanged
 from pipelines.progress import Progress
 from pipelines.publishing import publish
@@ -13,7 +14,6 @@ from schemas.errors import CheckpointError, SpaceMismatchError
 from schemas.identity import Space
 from schemas.report import Report
 from transforms.checkpoint import Checkpoint, Snapshot
-from transforms.encoders import resolve
 
 
 def load(config: Config, progress: Progress | None = None) -> Report:
@@ -33,6 +33,22 @@ def load(config: Config, progress: Progress | None = None) -> Report:
     return session.report
 
 
+def find_snapshot(config: Config, space_id: str, identity: str) -> tuple[Checkpoint, Snapshot]:
+    """A snapshot that a collection refers to.
+
+    Raises:
+        CheckpointError: where it is no longer there.
+    """
+    beam_runner.prepare_filesystems(config)
+    checkpoint = Checkpoint(config.checkpoint, config.name, space_id)
+    snapshot = checkpoint.find_snapshot(identity)
+    if snapshot is None:
+        raise CheckpointError(
+            f"{checkpoint.root} no longer holds the snapshot {identity}", "build the collection again: vecbeam reindex"
+        )
+    return checkpoint, snapshot
+
+
 def open_snapshot(config: Config) -> tuple[Checkpoint, Snapshot, Space]:
     """The checkpoint of a configuration, its current snapshot, and its space.
 
@@ -40,9 +56,8 @@ def open_snapshot(config: Config) -> tuple[Checkpoint, Snapshot, Space]:
         CheckpointError: where there is no snapshot.
         SpaceMismatchError: where the snapshots are of another space than the configuration's encoder.
     """
-    beam_runner.prepare_filesystems(config)
-    space = resolve(config.encoder).space
-    checkpoint = Checkpoint(config.checkpoint, config.name, space.id)
+    checkpoint, model = open_checkpoint(config)
+    space = model.space
     snapshot = checkpoint.current_snapshot()
     if snapshot is not None:
         return checkpoint, snapshot, space

@@ -5,6 +5,7 @@ With nothing served yet it does what `backfill` does. With nothing changed it em
 
 from __future__ import annotations
 
+from pipelines.compacting import compact
 from pipelines.corpus import Source, prepare
 from pipelines.embedding import bring_up_to_date
 from pipelines.progress import Progress
@@ -37,7 +38,10 @@ def sync(config: Config, progress: Progress | None = None, *, allow_deletes: boo
             check_served(config, source)
         session.report.space = source.model.space.id
         with session.exclusive():
+            before = source.checkpoint.current_snapshot()
             snapshot = bring_up_to_date(session, source, allow_deletes=allow_deletes)
+            if before is not None and snapshot.name != before.name:
+                snapshot = compact(session, source.checkpoint, snapshot)
             bring_collection(session, source, snapshot)
     return session.report
 

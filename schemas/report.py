@@ -82,6 +82,7 @@ class Report(BaseModel):
     collection: str = ""
     alias: str = ""
     items: Items = Field(default_factory=Items)
+    reason: str = Field("", description="What a reindex found to have changed")
     rejects: dict[str, int] = Field(default_factory=dict, description="Rejects by error")
     chunks: Chunks = Field(default_factory=Chunks)
     tokens: Tokens = Field(default_factory=Tokens)

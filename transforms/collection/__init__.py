@@ -8,7 +8,7 @@ from transforms.collection.calling import call
 from transforms.collection.checking import RowCheck, count, verify_rows
 from transforms.collection.connection import connect, connected, release
 from transforms.collection.deleting import delete
-from transforms.collection.describing import CollectionState, exists, served, space_of, state
+from transforms.collection.describing import CollectionState, aliases, exists, names, served, space_of, state
 from transforms.collection.indexing import finish, same_index
 from transforms.collection.loading import quoted, upsert
 from transforms.collection.recall import measure_recall
@@ -19,6 +19,7 @@ __all__ = [
     "CollectionState",
     "Hit",
     "RowCheck",
+    "aliases",
     "call",
     "check_free",
     "connect",
@@ -31,6 +32,7 @@ __all__ = [
     "finish",
     "has_columns",
     "measure_recall",
+    "names",
     "publish",
     "quoted",
     "release",

@@ -141,6 +141,16 @@ def exists(client: MilvusClient, name: str) -> bool:
     return name in call(settings_of(client), client.list_collections)
 
 
+def names(client: MilvusClient) -> list[str]:
+    """Names of all collections."""
+    return sorted(str(name) for name in call(settings_of(client), client.list_collections))
+
+
+def aliases(client: MilvusClient, name: str) -> list[str]:
+    """The aliases that lead to a collection."""
+    return sorted(str(alias) for alias in call(settings_of(client), client.list_aliases, name)["aliases"])
+
+
 def served(client: MilvusClient, alias: str) -> str | None:
     """The collection behind an alias, or None where there is no such alias."""
     config = settings_of(client)

@@ -1,0 +1,150 @@
+"""`vecbeam gc CONFIG`: collections and files of the checkpoint that nothing refers to any more.
+
+Listed first, removed with `--yes`. What is served stays, and so do `keep` collections before it, with their snapshots.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipelines import beam_runner
+from pipelines.corpus import open_checkpoint
+from pipelines.progress import Progress
+from pipelines.session import running
+from schemas.collection import STATE_READY
+from schemas.config import Config
+from transforms import collection as milvus
+from transforms import filesystem
+from transforms.checkpoint import Checkpoint, Snapshot
+
+FOLDERS = ("parts", "items", "rejects")
+
+
+@dataclass
+class Garbage:
+    """What can go.
+
+    Attributes:
+        collections: names, with why.
+        snapshots: file names.
+        files: uris, with their sizes in bytes.
+        kept: names of the collections that stay, the served one first.
+    """
+
+    collections: dict[str, str] = field(default_factory=dict)
+    snapshots: list[str] = field(default_factory=list)
+    files: dict[str, int] = field(default_factory=dict)
+    kept: list[str] = field(default_factory=list)
+    removed: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "kept": self.kept,
+            "collections": self.collections,
+            "snapshots": self.snapshots,
+            "files": len(self.files),
+            "bytes": sum(self.files.values()),
+            "removed": self.removed,
+        }
+
+
+def gc(config: Config, progress: Progress | None = None, *, keep: int = 1, yes: bool = False) -> Garbage:
+    """Finds what nothing refers to, and removes it where that is asked for.
+
+    Args:
+        keep: how many collections before the served one stay.
+        yes: removes; without it nothing is touched.
+    """
+    beam_runner.prepare_filesystems(config)
+    checkpoint, _ = open_checkpoint(config)
+    if not yes:
+        with milvus.connected(config.collection) as client:
+            return _find(client, config, checkpoint, keep)
+    with running("gc", config, progress) as session, session.exclusive():
+        with milvus.connected(config.collection) as client:
+            garbage = _find(client, config, checkpoint, keep)
+            # From what refers to what is referred to: wherever it stops, nothing that is left lacks a part.
+            for name in garbage.collections:
+                milvus.drop(client, name)
+        for folder in ("snapshots", "files"):
+            filesystem.delete([filesystem.join(checkpoint.root, folder, name) for name in garbage.snapshots])
+        filesystem.delete(list(garbage.files))
+        for uri in garbage.files:
+            filesystem.remove_empty_folders(uri.rpartition("/")[0], checkpoint.root)
+        garbage.removed = True
+        session.report.collection = garbage.kept[0] if garbage.kept else ""
+    return garbage
+
+
+def _find(client: Any, config: Config, checkpoint: Checkpoint, keep: int) -> Garbage:
+    garbage = Garbage()
+    states = [state for name in milvus.names(client) if (state := milvus.state(client, name)) is not None]
+    ours = {state.name: state for state in states if state.alias == config.name and state.space_id}
+    name = milvus.served(client, config.name)
+    while name in ours and name not in garbage.kept and len(garbage.kept) <= keep:
+        garbage.kept.append(name)
+        name = ours[name].previous
+    for other, state in sorted(ours.items()):
+        if other in garbage.kept:
+            continue
+        aliases = milvus.aliases(client, other)
+        if aliases:  # someone serves it under a name of their own
+            garbage.kept.append(other)
+            continue
+        garbage.collections[other] = "neither served nor kept" if state.state == STATE_READY else "never finished"
+    _find_files(garbage, checkpoint, [ours[name] for name in garbage.kept])
+    return garbage
+
+
+def _find_files(garbage: Garbage, checkpoint: Checkpoint, kept: list[milvus.CollectionState]) -> None:
+    wanted = {identity for state in kept for identity in (state.snapshot_id, state.target_id) if identity}
+    names = checkpoint.snapshots()
+    newest = {name.split("-")[1]: name for name in names}
+    current = {names[-1], newest.get(checkpoint.space_id[:8], names[-1])} if names else set()
+    stays: list[Snapshot] = []
+    found: set[str] = set()
+    for name in reversed(names):
+        identity = name.removesuffix(".parquet").rpartition("-")[2]
+        if name in current or (identity in wanted and identity not in found):
+            stays.append(checkpoint.read_snapshot(name))
+            found.add(identity)
+        else:
+            garbage.snapshots.append(name)
+    garbage.snapshots.reverse()
+    _find_parts(garbage, checkpoint, stays)
+    for file in filesystem.glob(filesystem.join(checkpoint.root, "loads", "*", "*.json")):
+        if not any(file.uri.split("/")[-2].startswith(f"{state.name}-") for state in kept):
+            garbage.files[file.uri] = file.size
+    for file in filesystem.glob(filesystem.join(checkpoint.root, "runs", "*", "**", "*.parquet")):
+        garbage.files[file.uri] = file.size  # of runs that were killed
+
+
+def _find_parts(garbage: Garbage, checkpoint: Checkpoint, stays: list[Snapshot]) -> None:
+    names = {(snapshot.space_id, "parts", name) for snapshot in stays for name in snapshot.part_names}
+    names |= {(space, "items", name) for space, _, name in names}
+    names |= {(snapshot.space_id, "rejects", name) for snapshot in stays for name in snapshot.rejects()}
+    spaces = {snapshot.space_id for snapshot in stays}
+    for folder in FOLDERS:
+        for file in filesystem.glob(filesystem.join(checkpoint.root, "*", folder, "*.parquet")):
+            space, _, name = file.uri.split("/")[-3:]
+            if (space, folder, name) not in names:
+                garbage.files[file.uri] = file.size
+    for file in filesystem.glob(filesystem.join(checkpoint.root, "*", "space.json")):
+        if file.uri.split("/")[-2] not in spaces:
+            garbage.files[file.uri] = file.size
+
+
+def text(garbage: Garbage) -> str:
+    """What can go, or went, for people."""
+    did = "removed" if garbage.removed else "to remove"
+    lines = [f"kept       {', '.join(garbage.kept) or 'no collection'}"]
+    lines += [f"{did:<10} collection {name}: {why}" for name, why in garbage.collections.items()]
+    lines += [f"{did:<10} snapshot {name}" for name in garbage.snapshots]
+    if garbage.files:
+        lines.append(f"{did:<10} {len(garbage.files)} files of the checkpoint, {sum(garbage.files.values()):,} bytes")
+    if len(lines) == 1:
+        lines.append("nothing to remove")
+    elif not garbage.removed:
+        lines.append("nothing was touched; run it again with --yes")
+    return "\n".join(lines)

@@ -1,0 +1,72 @@
+"""`vecbeam reindex CONFIG`: another collection built beside the served one, verified, and the alias moved to it.
+
+What has changed decides what is done; the collection that is served stays whole and served until the alias moves.
+"""
+
+from __future__ import annotations
+
+from pipelines.changes import lost_parts
+from pipelines.corpus import open_checkpoint, prepare, settings_digest
+from pipelines.embedding import bring_up_to_date, report_unchanged
+from pipelines.progress import Progress
+from pipelines.publishing import publish
+from pipelines.serving import check_milvus
+from pipelines.session import Phase, Session, running
+from schemas.config import Config
+from schemas.report import Report
+from transforms.checkpoint import Checkpoint, Snapshot
+from transforms.encoders import TextModel
+
+INDEX = "the index or the collection alone: built from the checkpoint, the corpus is not looked at"
+ROWS = "chunking or fields: the corpus is read, chunks with the same text keep their vectors"
+MODEL = "the model: this space is new, all is embedded"
+ANEW = "all is embedded anew, as asked"
+LOST = "parts of the checkpoint are gone: the corpus is read, what is lost is embedded again"
+
+
+def reindex(
+    config: Config, progress: Progress | None = None, *, allow_deletes: bool = False, anew: bool = False
+) -> Report:
+    """Builds what the configuration asks for beside what is served, and publishes it.
+
+    Args:
+        allow_deletes: lifts `corpus.max_deleted`.
+        anew: embeds everything, though the space be the same: for another precision.
+
+    Raises:
+        GateError: where rows or recall are not right; the alias stays where it was.
+    """
+    with running("reindex", config, progress) as session:
+        with Phase(session, "startup"):
+            session.progress.step("prepare")
+            checkpoint, model = open_checkpoint(config)
+            check_milvus(config)
+        session.report.space = model.space.id
+        with session.exclusive():
+            current = checkpoint.current_snapshot()
+            reason = ANEW if anew else decide(config, checkpoint, model, current)
+            session.progress.note(f"what changed is {reason}")
+            session.report.reason = reason
+            snapshot = _snapshot(session, current, reason, allow_deletes=allow_deletes)
+            publish(session, checkpoint, snapshot, model.space)
+    return session.report
+
+
+def decide(config: Config, checkpoint: Checkpoint, model: TextModel, current: Snapshot | None) -> str:
+    """What has changed since the checkpoint's current snapshot, in words.
+
+    Args:
+        current: the newest snapshot of the configuration's space, if there is one.
+    """
+    if current is None:
+        return MODEL
+    if current.settings_digest != settings_digest(config, model):
+        return ROWS
+    return LOST if lost_parts(checkpoint, current) else INDEX
+
+
+def _snapshot(session: Session, current: Snapshot | None, reason: str, *, allow_deletes: bool) -> Snapshot:
+    if current is not None and reason == INDEX:
+        report_unchanged(session, current)
+        return current
+    return bring_up_to_date(session, prepare(session.config), allow_deletes=allow_deletes, anew=reason == ANEW)

@@ -1,0 +1,71 @@
+"""`vecbeam replay CONFIG`: rejects again, after their cause was mended, without touching what is fine.
+
+Only files with rejects are read again. Items that were fine stay as they are; what can be embedded now is added.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pipelines.changes import find_changes
+from pipelines.corpus import Entry, Source, prepare
+from pipelines.embedding import embed_changes, report_unchanged
+from pipelines.progress import Progress
+from pipelines.session import Phase, running
+from pipelines.sync import bring_collection, check_served
+from schemas.config import Config
+from schemas.errors import CheckpointError
+from schemas.report import Report
+from transforms.checkpoint import Snapshot
+
+
+def replay(config: Config, progress: Progress | None = None) -> Report:
+    """Reads the files with rejects again and embeds what was rejected, where that is possible now.
+
+    Raises:
+        CheckpointError: where there is no snapshot, or it was made with other settings.
+    """
+    with running("replay", config, progress) as session:
+        with Phase(session, "startup"):
+            session.progress.step("prepare")
+            source = prepare(config)
+            check_served(config, source)
+        session.report.space = source.model.space.id
+        with session.exclusive():
+            base = _base(source)
+            scoped = files_with_rejects(source, base)
+            if scoped.changed:
+                changes = find_changes(session, scoped, base, session.uri("diff"))
+                snapshot = embed_changes(session, changes)
+            else:
+                session.progress.note(f"{base.name} has no rejects whose file is still there: nothing to replay")
+                report_unchanged(session, base)
+                snapshot = base
+            bring_collection(session, source, snapshot)
+    return session.report
+
+
+def _base(source: Source) -> Snapshot:
+    base = source.checkpoint.current_snapshot()
+    if base is None:
+        raise CheckpointError(f"{source.checkpoint.root} holds no snapshot", "run vecbeam backfill first")
+    if base.settings_digest != source.settings_digest:
+        raise CheckpointError(
+            f"{base.name} was made with other settings of corpus, chunk or id_max_bytes",
+            "run vecbeam reindex: it reads everything again and keeps the vectors that are there",
+        )
+    return base
+
+
+def files_with_rejects(source: Source, base: Snapshot) -> Source:
+    """The files of a snapshot, of which only those with rejects are to be read."""
+    listed = {entry.path: entry for entry in source.entries}
+    entries = []
+    for row in base.files.select(["path", "size", "modified", "errors"]).to_pylist():
+        entry = listed.get(row["path"])
+        wanted = entry is not None and any(error["error"] != "DuplicateId" for error in row["errors"])
+        if entry is not None and wanted:
+            entries.append(replace(entry, kept=False))
+        else:
+            entries.append(Entry(row["path"], row["size"], row["modified"], entry.source if entry else None, kept=True))
+    return replace(source, entries=entries, scoped=True)

@@ -1,0 +1,83 @@
+"""`vecbeam rollback CONFIG`: the alias back to the collection before, where that passes a quick look."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipelines.load import find_snapshot
+from pipelines.progress import Progress
+from pipelines.serving import find_served, open_for_search
+from pipelines.session import Phase, Session, running
+from schemas.collection import STATE_READY
+from schemas.config import Config
+from schemas.errors import CollectionError, GateError
+from schemas.report import Report
+from transforms import collection as milvus
+
+LOOKED_AT_PARTS = 2
+
+
+def rollback(config: Config, progress: Progress | None = None, *, to: str | None = None) -> Report:
+    """Moves the alias to the collection that was served before, or to a named one.
+
+    Raises:
+        CollectionError: where there is none, it is gone, or vecbeam did not make it for this alias.
+        GateError: where it does not hold what its snapshot says; the alias stays.
+    """
+    with (
+        running("rollback", config, progress) as session,
+        session.exclusive(),
+        milvus.connected(config.collection) as client,
+    ):
+        with Phase(session, "startup"):
+            state = _target(client, config, to)
+        report = session.report
+        report.collection, report.space, report.snapshot = state.name, state.space_id or "", state.snapshot_id or ""
+        _look(session, client, state)
+        milvus.publish(client, config.name, state.name)
+        report.verify.published = True
+    return session.report
+
+
+def _target(client: Any, config: Config, to: str | None) -> milvus.CollectionState:
+    served = find_served(client, config)
+    where = f"Milvus at {config.collection.uri}"
+    name = to or (served.previous if served else None)
+    if name is None:
+        shown = f"{served.name} is the first collection" if served else "nothing is served"
+        raise CollectionError(
+            f"{where}: {shown} under the alias {config.name!r}, there is none before it",
+            "name one with --to; vecbeam gc lists those that are there",
+        )
+    state = milvus.state(client, name)
+    if state is None:
+        raise CollectionError(
+            f"{where} has no collection {name!r} any more", "build it again: vecbeam reindex with its configuration"
+        )
+    if state.space_id is None or state.alias != config.name:
+        raise CollectionError(f"{where}: vecbeam did not make {name!r} for {config.name!r}", "name another with --to")
+    if state.state != STATE_READY or state.target_id:
+        raise GateError(f"{name} was never finished", "finish it with the command and configuration that began it")
+    return state
+
+
+def _look(session: Session, client: Any, state: milvus.CollectionState) -> None:
+    """The quick look: the number of rows, and the rows of the first and the last part."""
+    config = session.config
+    with Phase(session, "verify"):
+        checkpoint, snapshot = find_snapshot(config, state.space_id or "", state.snapshot_id or "")
+        open_for_search(client, config, state.name)
+        parts = snapshot.live_parts
+        some = [parts[0], *parts[-1:]][:LOOKED_AT_PARTS] if len(parts) > 1 else parts
+        rows = (checkpoint.read_live(part, ["id", "content_hash"]) for part in some)
+        check = milvus.verify_rows(client, config.collection, state.name, rows, listed=0)
+    expected = snapshot.total("rows")
+    verify = session.report.verify
+    verify.expected, verify.found = expected, check.total
+    verify.missing, verify.stale = check.missing_count, check.stale_count
+    if check.total != expected or check.missing_count or check.stale_count:
+        raise GateError(
+            f"{state.name} holds {check.total} rows, its snapshot {expected}; of those looked at "
+            f"{check.missing_count} are missing and {check.stale_count} stale",
+            f"the alias {config.name} was not moved; name another collection with --to, or run vecbeam reindex",
+        )
