@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import apache_beam as beam
@@ -14,6 +15,7 @@ from schemas.errors import CheckpointError, CorpusError, GateError
 from schemas.records import Kind
 from transforms.checkpoint import Checkpoint, Snapshot, write_table
 from transforms.diff import FindChanges, Findings, SnapshotSide
+from transforms.diff.finding import SAMPLED
 from transforms.read import Shard, plan_shards, read_shard
 from transforms.read.listing import RECORD_FORMATS
 
@@ -34,6 +36,7 @@ class Changes:
         shards: what has to be read.
         findings: what to do with each item of those.
         surveyed: items that were read to find out; 0 where that was not needed.
+        bytes_surveyed: bytes of their content.
     """
 
     source: Source
@@ -42,6 +45,12 @@ class Changes:
     shards: list[Shard]
     findings: Findings
     surveyed: int
+    bytes_surveyed: int
+
+    @property
+    def bytes_to_embed(self) -> int:
+        """Bytes of content of the items that are new or changed, as far as they were surveyed."""
+        return self.findings.bytes if self.base is not None else self.bytes_surveyed
 
     @property
     def deleted(self) -> int:
@@ -73,8 +82,13 @@ def lost_parts(checkpoint: Checkpoint, base: Snapshot) -> list[int]:
     return [at for at, name in enumerate(base.part_names) if sizes.get(name) != written[at]]
 
 
-def find_changes(session: Session, source: Source, base: Snapshot | None, folder: str) -> Changes:
+def find_changes(
+    session: Session, source: Source, base: Snapshot | None, folder: str, *, survey: bool = False
+) -> Changes:
     """Compares the corpus with a snapshot; writes nothing but the findings in `folder`.
+
+    Args:
+        survey: reads the changed files even where their listing says enough to embed them.
 
     Raises:
         CorpusError: two items with one id, where the configuration says `on_duplicate: error`.
@@ -88,9 +102,9 @@ def find_changes(session: Session, source: Source, base: Snapshot | None, folder
         findings.remove()
         shards = plan_shards(source.changed, config.corpus)
         write_table(findings.listing_uri, source.listing())
-        surveyed = 0
-        if base is not None or not _ids_are_paths(shards):
-            surveyed = _find(session, source, base, lost, shards, findings)
+        counters: Counter[str] = Counter()
+        if survey or base is not None or not _ids_are_paths(shards):
+            counters = _find(session, source, base, lost, shards, findings)
         if not findings.conflicts:
             break
         # An id of a changed file stands in an unchanged one too: which of the two counts, its order in there decides.
@@ -98,17 +112,19 @@ def find_changes(session: Session, source: Source, base: Snapshot | None, folder
         findings = Findings(folder)
     if config.corpus.on_duplicate == "error" and findings.duplicates.num_rows:
         raise _duplicates_error(session, source, shards, findings.duplicates)
-    return Changes(source, base, lost, shards, findings, surveyed)
+    surveyed, size = counters["items_surveyed"], counters["content_bytes"]
+    return Changes(source, base, lost, shards, findings, surveyed, size)
 
 
 def _find(
     session: Session, source: Source, base: Snapshot | None, lost: list[int], shards: list[Shard], findings: Findings
-) -> int:
+) -> Counter[str]:
     session.progress.step("survey", counter="items_surveyed")
     side = SnapshotSide(source.checkpoint, base.name) if base else None
     old_rows = base.total("items") if base else 0
     new_rows = sum(file.size for file in source.changed) // BYTES_OF_AN_ITEM
     buckets = max(BUCKETS, (old_rows + new_rows) // ROWS_OF_A_BUCKET)
+    sampling = min(1.0, SAMPLED / max(1, new_rows))
     gone = set(lost)
     parts = [at for at in range(base.parts.num_rows) if at not in gone] if base else []
 
@@ -117,13 +133,13 @@ def _find(
             pipeline
             | "Shards" >> beam.Create(shards)
             | "Spread" >> beam.Reshuffle()
-            | "FindChanges" >> FindChanges(session.config, findings, side, parts, buckets)
+            | "FindChanges" >> FindChanges(session.config, findings, side, parts, buckets, sampling)
         )
 
     with Phase(session, "survey"):
         counters = beam_runner.run(session.config, build)
     session.add_counters(counters)
-    return counters["items_surveyed"]
+    return counters
 
 
 def _ids_are_paths(shards: list[Shard]) -> bool:

@@ -61,6 +61,31 @@ def init(
 
 
 @app.command()
+def plan(
+    config: ConfigPath,
+    set_: Overrides = None,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exits with 10 where there is work.")] = False,
+    allow_deletes: AllowDeletes = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """What a run would do: items, tokens, time, cost, and what changes in Milvus. It writes nothing."""
+
+    def run() -> bool:
+        from pipelines.plan import plan, text
+        from pipelines.progress import Progress
+        from schemas.settings import load_config
+
+        found = plan(load_config(config, set_ or ()), Progress(quiet=quiet), allow_deletes=allow_deletes)
+        print(json.dumps(found.as_json()) if as_json else text(found))
+        return found.has_work
+
+    if _guarded(run, debug=debug) and exit_code:
+        raise typer.Exit(10)
+
+
+@app.command()
 def backfill(
     config: ConfigPath,
     set_: Overrides = None,

@@ -105,8 +105,11 @@ class Source:
         )
 
 
-def prepare(config: Config) -> Source:
+def prepare(config: Config, *, writing: bool = True) -> Source:
     """Checks all that can be checked without reading the corpus, and lists it.
+
+    Args:
+        writing: false where the checkpoint need not be writable.
 
     Raises:
         ConfigurationError: a glob that matches nothing, a model that can't be found, an option unknown to Beam.
@@ -116,7 +119,8 @@ def prepare(config: Config) -> Source:
     files = list_corpus(config.corpus)
     checkpoint, model = open_checkpoint(config)
     Chunker(config, model)
-    filesystem.check_writable(checkpoint.root)
+    if writing:
+        filesystem.check_writable(checkpoint.root)
     return Source(_entries(files), model, checkpoint, settings_digest(config, model))
 
 

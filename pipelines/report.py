@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+
 from schemas.config import Config
 from schemas.errors import ConfigurationError
 from schemas.report import Report
 from transforms import filesystem
+
+log = logging.getLogger("vecbeam")
 
 
 def read_report(config: Config, run_id: str | None = None) -> Report:
@@ -24,6 +29,19 @@ def read_report(config: Config, run_id: str | None = None) -> Report:
     return Report.model_validate_json(filesystem.read_bytes(found[-1].uri))
 
 
+def reports(config: Config) -> Iterator[Report]:
+    """The reports of all runs, newest first; one that can't be read is left out, as nothing but a page hangs on it."""
+    from pipelines.beam_runner import prepare_filesystems
+
+    prepare_filesystems(config)
+    folder = filesystem.join(config.checkpoint, config.name, "runs")
+    for file in reversed(filesystem.glob(filesystem.join(folder, "*", "report.json"))):
+        try:
+            yield Report.model_validate_json(filesystem.read_bytes(file.uri))
+        except (OSError, ValueError) as error:
+            log.warning("can't read %s: %s", file.uri, error)
+
+
 def text(report: Report) -> str:
     """The report for people."""
     items, chunks, tokens, verify = report.items, report.chunks, report.tokens, report.verify
@@ -32,8 +50,10 @@ def text(report: Report) -> str:
     lines = [
         f"{report.command} {report.run_id}",
         f"items     {items.read:,} read = {items.new:,} new + {items.changed:,} changed "
-        f"+ {items.unchanged:,} unchanged + {items.rejected:,} rejected",
-        f"chunks    {chunks.embedded:,} embedded, {chunks.reused:,} reused, {chunks.loaded:,} loaded",
+        f"+ {items.moved:,} moved + {items.unchanged:,} unchanged + {items.rejected:,} rejected"
+        + (f"; {items.deleted:,} deleted" if items.deleted else ""),
+        f"chunks    {chunks.embedded:,} embedded, {chunks.reused:,} reused, {chunks.loaded:,} loaded, "
+        f"{chunks.deleted:,} deleted",
         f"tokens    {tokens.embedded:,} embedded, {tokens.padded:,} padding, {tokens.dropped:,} dropped",
         f"verify    {verify.found:,} rows of {verify.expected:,}, {verify.missing} missing, "
         f"{verify.unexpected} unexpected, {verify.stale} stale{recall}",
@@ -43,6 +63,8 @@ def text(report: Report) -> str:
     ]
     if report.rejects:
         lines.insert(2, "rejects   " + ", ".join(f"{count:,} {error}" for error, count in report.rejects.items()))
+    if report.reason:
+        lines.insert(1, f"changed   {report.reason}")
     if report.retries:
         lines.append(f"retries   {report.retries}")
     return "\n".join(lines)

@@ -49,6 +49,7 @@ class Session:
         self.progress = progress
         self.run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{command}-{os.getpid()}"
         self.report = Report(run_id=self.run_id, command=command, name=config.name, alias=config.name)
+        self.report.model = config.encoder.model
         self.report.versions = {"python": sys.version.split()[0], **_versions()}
         self._counters: Counter[str] = Counter()
         # The process began before its imports, and users wait for those too.
@@ -62,6 +63,10 @@ class Session:
     def uri(self, name: str) -> str:
         """A file of this run."""
         return filesystem.join(self.root, "runs", self.run_id, name)
+
+    def seconds_so_far(self) -> float:
+        """Since the process began."""
+        return time.time() - psutil.Process().create_time()
 
     def add_counters(self, counters: Counter[str]) -> None:
         """Takes in the counters of a pipeline."""
@@ -87,7 +92,7 @@ class Session:
     def finish(self, error: VecbeamError | None = None) -> Report:
         """Completes the report and writes it; a run that was refused before its start leaves nothing behind."""
         report = self.report
-        report.seconds.total = round(time.time() - psutil.Process().create_time(), 3)
+        report.seconds.total = round(self.seconds_so_far(), 3)
         for step in ("survey", "read", "chunk", "embed", "checkpoint", "load", "index", "verify"):
             spent = self._phases[step] + self._counters[f"{step}_us"] / 1e6
             setattr(report.seconds, step, round(spent, 3))

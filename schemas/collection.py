@@ -110,3 +110,21 @@ PROPERTY_LOAD = "vecbeam.load"
 PROPERTY_STATE = "vecbeam.state"
 STATE_LOADING = "loading"
 STATE_READY = "ready"
+
+
+def index_bytes(index_type: str, parameters: dict[str, int], rows: int, dimensions: int) -> int:
+    """Memory of a vector index in Milvus, in bytes, without its overhead for segments.
+
+    HNSW: each vector as float32, and its links: 2 M neighbours on the ground layer and M on each of the layers above,
+    which hold 1/M of the layer below (Malkov and Yashunin, https://arxiv.org/abs/1603.09320); 4 bytes a link. The IVF
+    types: vectors as float32 or as one byte a dimension, 8 bytes an id, and nlist centroids.
+    """
+    vectors = 4 * dimensions
+    given = {**INDEX_DEFAULTS[index_type], **parameters}
+    if index_type == "FLAT":
+        return rows * vectors
+    if index_type in ("HNSW", "AUTOINDEX"):
+        links = given.get("M", INDEX_DEFAULTS["HNSW"]["M"])
+        return round(rows * (vectors + 4 * (2 * links + links / (links - 1)) + 8))
+    row = vectors if index_type == "IVF_FLAT" else dimensions
+    return rows * (row + 8) + given["nlist"] * vectors

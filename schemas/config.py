@@ -228,6 +228,13 @@ class Verify(Model):
     max_dropped_tokens: float = Field(0.05, ge=0, le=1, description="Most tokens dropped as a share of all tokens")
 
 
+class Cost(Model):
+    """What a pool of workers costs, for `vecbeam plan`."""
+
+    workers: int = Field(1, ge=1, description="Workers that embed at the same time")
+    usd_per_hour: float = Field(ge=0, description="Price of one worker, in US dollars per hour")
+
+
 class Runner(Model):
     """Where the pipeline runs. Keys beside the name are Beam's own pipeline options."""
 
@@ -236,9 +243,15 @@ class Runner(Model):
         "local", description="local is Beam's in-process runner"
     )
 
+    cost: Cost | None = Field(None, description="What the workers cost, for vecbeam plan")
+
     @property
     def options(self) -> dict[str, Any]:
         return dict(self.model_extra or {})
+
+    @property
+    def is_local(self) -> bool:
+        return self.name in ("local", "DirectRunner")
 
     @model_validator(mode="after")
     def _no_secret(self) -> Runner:
@@ -268,7 +281,7 @@ class Config(Model):
 
     @model_validator(mode="after")
     def _workers_reach_it(self) -> Config:
-        if self.runner.name in ("local", "DirectRunner"):
+        if self.runner.is_local:
             return self
         if self.collection.is_lite:
             raise ValueError(

@@ -22,6 +22,7 @@ from schemas.config import (
     Collection,
     Config,
     Corpus,
+    Cost,
     Encoder,
     Index,
     MetadataField,
@@ -41,6 +42,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "collection.index": Index,
     "verify": Verify,
     "runner": Runner,
+    "runner.cost": Cost,
 }
 """Path of each section's keys, and its model."""
 
@@ -95,6 +97,7 @@ _NOTES = {
         "Keys beside `name` are Beam's own pipeline options, by the names that Beam's Python options have (`project`, "
         "`temp_location`, `s3_endpoint_url`). A key that Beam does not know is refused. Switches take `true`."
     ),
+    "runner.cost": "For `vecbeam plan`: it counts each worker as fast as the machine that plans.",
 }
 
 

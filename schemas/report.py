@@ -77,6 +77,7 @@ class Report(BaseModel):
     run_id: str
     command: str
     name: str
+    model: str = ""
     space: str = ""
     snapshot: str = ""
     collection: str = ""

@@ -20,6 +20,7 @@ WORK_SCHEMA = pa.schema(
         pa.field("ordinal", pa.int32(), nullable=False),
         pa.field("row", pa.int32(), nullable=False),
         pa.field("digest", pa.binary(16), nullable=False),
+        pa.field("size", pa.int32(), nullable=False),  # bytes of its content
         pa.field("kind", pa.int8(), nullable=False),
         pa.field("source", pa.int32(), nullable=False),  # position of a part in the snapshot, -1 for none
         pa.field("source_item", pa.int32(), nullable=False),
@@ -172,7 +173,7 @@ def pair_moves(digests: pa.Table) -> tuple[pa.Table, pa.Table]:
 
 
 def _work(table: pa.Table, rows: Integers, kinds: Any, source: Integers, source_item: Integers) -> pa.Table:
-    taken = table.select(["shard", "ordinal", "row", "digest"]).take(pa.array(rows))
+    taken = table.select(["shard", "ordinal", "row", "digest", "size"]).take(pa.array(rows))
     return pa.table(
         {
             **{name: taken.column(name) for name in taken.column_names},

@@ -31,6 +31,7 @@ DIGEST_SCHEMA = pa.schema(
         pa.field("shard", pa.int32(), nullable=False),
         pa.field("ordinal", pa.int32(), nullable=False),
         pa.field("row", pa.int32(), nullable=False),
+        pa.field("size", pa.int32(), nullable=False),  # bytes of its content; 0 for an item of the snapshot
         pa.field("place", pa.string(), nullable=False),  # in its file, for messages
     ]
 )
@@ -114,6 +115,7 @@ def new_digests(
             "shard": np.full(rows, place[0], np.int32),
             "ordinal": np.full(rows, place[1], np.int32),
             "row": np.arange(rows, dtype=np.int32),
+            "size": pc.binary_length(items.column("@content")),
             "place": items.column("@place"),
         },
         schema=DIGEST_SCHEMA,
@@ -147,6 +149,7 @@ def old_digests(
             "shard": np.full(rows, part, np.int32),
             "ordinal": live.astype(np.int32),
             "row": np.zeros(rows, np.int32),
+            "size": np.zeros(rows, np.int32),
             "place": pa.array([""] * rows, pa.string()),
         },
         schema=DIGEST_SCHEMA,

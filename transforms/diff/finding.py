@@ -35,7 +35,7 @@ from transforms.diff.comparing import (
     pair_moves,
     split,
 )
-from transforms.diff.digests import chunking_of, first_rows, new_digests, old_digests
+from transforms.diff.digests import chunking_of, first_rows, halves, new_digests, old_digests
 from transforms.once import Once
 from transforms.read import CONTAINER_ERRORS, Shard, read_shard
 
@@ -48,7 +48,21 @@ LISTING_SCHEMA = pa.schema(
         pa.field("kept", pa.bool_(), nullable=False),  # unchanged since the snapshot
     ]
 )
-_COUNTS_SCHEMA = pa.schema([pa.field(kind.name.lower(), pa.int64(), nullable=False) for kind in Kind])
+_COUNTS_SCHEMA = pa.schema(
+    [
+        *(pa.field(kind.name.lower(), pa.int64(), nullable=False) for kind in Kind),
+        # Bytes of content of the items that are new or changed.
+        pa.field("bytes", pa.int64(), nullable=False),
+    ]
+)
+SAMPLE_SCHEMA = pa.schema(
+    [
+        pa.field("content", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+    ]
+)
+SAMPLED = 2000
+"""About how many items are sampled."""
 _DEAD_PARTS_SCHEMA = pa.schema(
     [
         pa.field("part", pa.int32(), nullable=False),
@@ -112,6 +126,16 @@ class Findings:
         return {kind: pc.sum(table.column(kind.name.lower())).as_py() or 0 for kind in Kind}
 
     @property
+    def bytes(self) -> int:
+        """Bytes of content of the items that are new or changed."""
+        return pc.sum(self._read("counts", _COUNTS_SCHEMA).column("bytes")).as_py() or 0
+
+    @cached_property
+    def sample(self) -> pa.Table:
+        """Some of the items that were read (`SAMPLE_SCHEMA`), chosen by their digests alone."""
+        return self._read("sample", SAMPLE_SCHEMA)
+
+    @property
     def deleted(self) -> int:
         """Items of the snapshot whose id and content are gone."""
         return pc.sum(self.dead.column("deleted")).as_py() or 0
@@ -142,6 +166,7 @@ class FindChanges(beam.PTransform):  # type: ignore[misc]
         base: the snapshot to compare with; None looks for duplicates alone.
         parts: positions of the parts of `base` that can be read.
         buckets: into how many the items are shuffled.
+        sampling: share of the items that go into the sample.
     """
 
     config: Config
@@ -149,19 +174,20 @@ class FindChanges(beam.PTransform):  # type: ignore[misc]
     base: SnapshotSide | None
     parts: list[int]
     buckets: int
+    sampling: float = 0.0
 
     def expand(self, shards: beam.PCollection) -> beam.PCollection:
         listing = self.findings.listing_uri
         whole = self.base is not None
-        new = shards | "Digest" >> beam.ParDo(_New(self.config, listing, self.buckets, whole)).with_outputs(
-            "broken", main="digests"
-        )
+        new = shards | "Digest" >> beam.ParDo(
+            _New(self.config, listing, self.buckets, whole, self.sampling)
+        ).with_outputs("broken", "sample", main="digests")
         compare = beam.ParDo(_Compare(self.config.corpus.on_duplicate == "last", self.buckets, whole))
         if self.base is None:
+            found = new.digests | "ByKey" >> beam.GroupByKey() | "Compare" >> compare
             return (
-                new.digests
-                | "ByKey" >> beam.GroupByKey()
-                | "Compare" >> compare
+                (found, new.sample)
+                | "Tables" >> beam.Flatten()
                 | "Gather" >> beam.GroupByKey()
                 | "Write" >> beam.ParDo(_Write(self.findings.folder))
             )
@@ -195,7 +221,7 @@ class FindChanges(beam.PTransform):  # type: ignore[misc]
             | "Spare" >> beam.ParDo(_Dead(self.base), AsIter(new.broken))
         )
         return (
-            (compared[None], counts, dead)
+            (compared[None], counts, dead, new.sample)
             | "Tables" >> beam.Flatten()
             | "Gather" >> beam.GroupByKey()
             | "Write" >> beam.ParDo(_Write(self.findings.folder))
@@ -213,12 +239,13 @@ def _kept_files(listing: str) -> dict[str, tuple[int, bool]]:
 
 
 class _New(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, config: Config, listing: str, buckets: int, whole: bool) -> None:
+    def __init__(self, config: Config, listing: str, buckets: int, whole: bool, sampling: float) -> None:
         self._config = config
         self._files = Once(partial(_positions, listing))
         self._chunking = chunking_of(config)
         self._buckets = buckets
         self._whole = whole
+        self._highest = int(sampling * 2**64)
 
     def process(self, shard: Shard) -> Iterator[Any]:
         files = self._files.get()
@@ -227,10 +254,19 @@ class _New(beam.DoFn):  # type: ignore[misc]
             metrics.count("items_surveyed", batch.items_read)
             place = (shard.index, batch.key.ordinal)
             digests = new_digests(batch.items, place, files, self._chunking, whole=self._whole)
+            metrics.count("content_bytes", pc.sum(digests.column("size")).as_py() or 0)
             yield from split(digests, buckets_of(digests.column("key"), self._buckets))
+            yield from self._sample(batch.items, digests)
             for reject in batch.rejects.select(["uri", "error"]).to_pylist():
                 if reject["error"] in CONTAINER_ERRORS:
                     yield TaggedOutput("broken", files[reject["uri"]])
+
+    def _sample(self, items: pa.Table, digests: pa.Table) -> Iterator[TaggedOutput]:
+        # By a digest, not by chance: the same items in each run.
+        chosen = np.flatnonzero(halves(digests.column("key"))[:, 1] < np.uint64(min(self._highest, 2**64 - 1)))
+        if len(chosen):
+            taken = items.select(["@content", "@uri"]).take(pa.array(chosen))
+            yield TaggedOutput("sample", ("sample", taken.rename_columns(SAMPLE_SCHEMA.names).cast(SAMPLE_SCHEMA)))
 
 
 class _Old(beam.DoFn):  # type: ignore[misc]
@@ -293,8 +329,10 @@ class _WritePlan(beam.DoFn):  # type: ignore[misc]
         work = pa.concat_tables(tables, promote_options="none")
         work = work.sort_by([("ordinal", "ascending"), ("row", "ascending")])
         write_table(self._findings.plan_uri(str(shard)), work.cast(WORK_SCHEMA))
-        kinds = np.bincount(work.column("kind").to_numpy(), minlength=len(Kind))
-        yield "counts", pa.table([pa.array([int(count)]) for count in kinds], schema=_COUNTS_SCHEMA)
+        kinds = work.column("kind").to_numpy()
+        counts = np.bincount(kinds, minlength=len(Kind))
+        size = int(work.column("size").to_numpy()[kinds <= Kind.CHANGED].sum(dtype=np.int64))
+        yield "counts", pa.table([pa.array([int(count)]) for count in (*counts, size)], schema=_COUNTS_SCHEMA)
 
 
 class _Dead(beam.DoFn):  # type: ignore[misc]

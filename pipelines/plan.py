@@ -1,0 +1,222 @@
+"""`vecbeam plan CONFIG`: what a run would do, how long it would take and what it would cost. It writes nothing."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from typing import Any
+
+from pipelines.changes import Changes, check_deletions, find_changes, is_unchanged
+from pipelines.corpus import Source, prepare
+from pipelines.progress import Progress
+from pipelines.report import reports
+from pipelines.serving import collection_spec, find_served, misfits
+from pipelines.session import Session
+from schemas.collection import STATE_READY, index_bytes
+from schemas.config import Config
+from schemas.identity import Space
+from schemas.plan import Estimate, Plan, PlannedCollection, PlannedItems, PlannedPool, PlannedSeconds
+from schemas.records import Kind
+from transforms import collection as milvus
+from transforms.checkpoint import Snapshot
+
+CALIBRATED_S = 6.0
+ENOUGH_TOKENS = 200_000
+"""Tokens of an earlier run from which its rate is taken."""
+ENOUGH_ROWS = 1000
+SECONDS_A_ROW = 0.0008
+"""Checkpoint, load, index and verify of a row of 384 dimensions on Milvus Lite, where no earlier run tells."""
+
+
+def plan(config: Config, progress: Progress | None = None, *, allow_deletes: bool = False) -> Plan:
+    """Compares corpus, checkpoint and collection.
+
+    Args:
+        allow_deletes: plans for a run that has it too.
+
+    Raises:
+        GateError: where the run would delete more than `corpus.max_deleted`.
+    """
+    with progress or Progress(quiet=True) as shown, tempfile.TemporaryDirectory(prefix="vecbeam-plan-") as folder:
+        session = Session("plan", config, shown)
+        shown.step("prepare")
+        source = prepare(config, writing=False)
+        base = source.checkpoint.current_snapshot()
+        found = Plan(name=config.name, space=source.model.space.id)
+        startup = session.seconds_so_far()
+        if base is not None and is_unchanged(source, base):
+            found.items.unchanged = base.total("items")
+            rows = base.total("rows")
+        else:
+            where = folder if config.runner.is_local else session.uri("diff")
+            rows = _plan_rows(session, found, source, base, where, startup, allow_deletes=allow_deletes)
+        _plan_milvus(config, found, source.model.space, base, rows)
+        return found
+
+
+def _plan_rows(
+    session: Session,
+    found: Plan,
+    source: Source,
+    base: Snapshot | None,
+    folder: str,
+    startup: float,
+    *,
+    allow_deletes: bool,
+) -> int:
+    """Fills in what has to be embedded; returns about how many rows there will be."""
+    start = time.perf_counter()
+    changes = find_changes(session, source, base, folder, survey=True)
+    survey = time.perf_counter() - start
+    check_deletions(changes, session.config.corpus.max_deleted, allowed=allow_deletes)
+    found.items = planned_items(changes)
+    found.action = "sync" if base is not None else "backfill"
+    found.at_most = base is not None and base.settings_digest != source.settings_digest
+    _estimate(session, found, changes, startup + survey)
+    changes.findings.remove()
+    before = base.total("rows") if base is not None else 0
+    return max(found.chunks.value, before + found.chunks.value * found.items.new // max(1, _to_embed(found.items)))
+
+
+def planned_items(changes: Changes) -> PlannedItems:
+    """Items by what a diff found."""
+    return PlannedItems(
+        new=changes.count(Kind.NEW),
+        changed=changes.count(Kind.CHANGED),
+        moved=changes.count(Kind.MOVED),
+        unchanged=changes.count(Kind.UNCHANGED) + changes.count(Kind.RELOCATED),
+        deleted=changes.deleted,
+    )
+
+
+def _to_embed(items: PlannedItems) -> int:
+    return items.new + items.changed
+
+
+def _estimate(session: Session, found: Plan, changes: Changes, fixed: float) -> None:
+    from transforms.estimating import calibrate, chunk_sample
+
+    config, model = session.config, changes.source.model
+    sample = changes.findings.sample
+    if _to_embed(found.items) == 0 or sample.num_rows == 0:
+        found.seconds = PlannedSeconds(total=round(fixed, 1), other=round(fixed, 1), measured="nothing to embed")
+        return
+    session.progress.step("calibrate")
+    chunked = chunk_sample(sample, config, model)
+    size = changes.bytes_to_embed
+    found.sampled = chunked.items
+    found.chunks = _estimated(chunked.chunks_per_byte, size)
+    found.tokens = _estimated(chunked.tokens_per_byte, size)
+    measured = calibrate(chunked.chunks, model, CALIBRATED_S)
+    rate, where = earlier_rate(config) or (measured.tokens_per_second, f"a calibration of {CALIBRATED_S:.0f} s")
+    found.checkpoint_bytes = round(measured.bytes_per_chunk * found.chunks.value)
+    embed = found.tokens.value / rate
+    rows = found.chunks.value + found.items.moved
+    other = fixed + measured.load_seconds + chunked.seconds_per_byte * size + rows * (_earlier_row(config))
+    found.seconds = PlannedSeconds(
+        total=round(embed + other, 1),
+        embed=round(embed, 1),
+        other=round(other, 1),
+        tokens_per_second=round(rate, 1),
+        measured=where,
+    )
+    if cost := config.runner.cost:
+        seconds = embed / cost.workers + other
+        usd = cost.workers * cost.usd_per_hour * seconds / 3600
+        found.pool = PlannedPool(workers=cost.workers, seconds=round(seconds, 1), usd=round(usd, 4))
+
+
+def _estimated(ratio: Any, size: int) -> Estimate:
+    return Estimate(value=round(ratio.value * size), error=round(ratio.error, 4))
+
+
+def earlier_rate(config: Config) -> tuple[float, str] | None:
+    """Tokens per second of the last run that embedded enough with this model and precision, and its name."""
+    for report in reports(config):
+        same = report.runtime.get("precision") == config.encoder.precision and report.model == config.encoder.model
+        if same and report.tokens.embedded >= ENOUGH_TOKENS and report.seconds.embed:
+            return report.tokens.embedded / report.seconds.embed, f"run {report.run_id}"
+    return None
+
+
+def _earlier_row(config: Config) -> float:
+    for report in reports(config):
+        spent = report.seconds
+        if report.chunks.loaded >= ENOUGH_ROWS and report.chunks.embedded >= ENOUGH_ROWS:
+            return (spent.checkpoint + spent.load + spent.index + spent.verify) / report.chunks.loaded
+    return SECONDS_A_ROW
+
+
+def _plan_milvus(config: Config, found: Plan, space: Space, base: Snapshot | None, rows: int) -> None:
+    settings = config.collection
+    kind, parameters = settings.index.type, settings.index.parameters
+    shown = f"{kind} {settings.metric} {parameters}" if parameters else f"{kind} {settings.metric}"
+    planned = PlannedCollection(
+        index=shown, rows=rows, index_bytes=index_bytes(kind, parameters, rows, space.dimensions)
+    )
+    found.milvus = planned
+    with milvus.connected(settings) as client:
+        served = find_served(client, config)
+    if served is None:
+        planned.reasons.append("nothing is served yet")
+        found.action = "backfill"
+        return
+    planned.served = planned.collection = served.name
+    if served.space_id != space.id:
+        planned.reasons.append(f"another space: {', '.join(_differences(served, space))}")
+    elif base is not None:
+        planned.reasons += misfits(served, collection_spec(config, base, space))
+    if found.at_most and not planned.reasons:
+        planned.reasons.append("chunking or fields")
+    if planned.reasons:
+        planned.collection = ""
+        found.action = "reindex"
+    elif found.action == "nothing" and base is not None:
+        if served.snapshot_id != base.id or served.target_id or served.state != STATE_READY:
+            planned.reasons.append("it is not in step with the checkpoint")
+            found.action = "sync"
+
+
+def _differences(served: milvus.CollectionState, space: Space) -> list[str]:
+    if not served.space_json:
+        return [f"{served.space_id} is served, {space.id} is configured"]
+    return space.differences(Space.from_json(served.space_json))
+
+
+def text(found: Plan) -> str:
+    """The plan for people."""
+    items, tokens, seconds = found.items, found.tokens, found.seconds
+    most = "at most " if found.at_most else ""
+    lines = [
+        f"items       {items.new:,} new, {items.changed:,} changed, {items.moved:,} moved, "
+        f"{items.unchanged:,} unchanged, {items.deleted:,} to delete",
+        f"to embed    {most}{found.chunks.value:,} chunks (±{found.chunks.error:.1%}), "
+        f"{tokens.value:,} tokens (±{tokens.error:.1%})"
+        + (f", estimated from {found.sampled:,} items" if found.sampled else ""),
+        f"checkpoint  {found.checkpoint_bytes:,} bytes to write",
+        f"time here   {most}{_duration(seconds.total)}: {_duration(seconds.embed)} to embed "
+        f"({seconds.tokens_per_second:,.0f} tokens/s by {seconds.measured}), {_duration(seconds.other)} for the rest",
+    ]
+    if found.pool is not None:
+        pool = found.pool
+        lines.append(f"time there  {_duration(pool.seconds)} on {pool.workers} such workers, {pool.usd:,.2f} USD")
+    collection = found.milvus
+    name = collection.collection or "a new collection"
+    lines.append(
+        f"index       {collection.index}, {collection.rows:,} rows, {collection.index_bytes:,} bytes of memory"
+    )
+    change = {
+        "nothing": f"nothing: {found.name} serves {collection.served}",
+        "backfill": f"{name}, and the alias {found.name} to it",
+        "sync": f"{name} in place, behind the alias {found.name}",
+        "reindex": f"{name} beside {collection.served}, then the alias {found.name} to it",
+    }[found.action]
+    lines.append(f"in Milvus   {change}" + (f" ({'; '.join(collection.reasons)})" if collection.reasons else ""))
+    command = "nothing to do" if found.action == "nothing" else f"run: vecbeam {found.action}"
+    return "\n".join([*lines, command])
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,84 @@
+"""What a run would do: the result of `vecbeam plan`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+Action = Literal["nothing", "backfill", "sync", "reindex"]
+
+
+class PlannedItems(BaseModel):
+    """Items by what the run would find; exact, but for what an encoder rejects."""
+
+    new: int = 0
+    changed: int = 0
+    moved: int = 0
+    unchanged: int = 0
+    deleted: int = 0
+
+
+class Estimate(BaseModel):
+    """A number from a sample.
+
+    Attributes:
+        value: the estimate.
+        error: half of its 95 % confidence interval, as a share of it; 0 where all was counted.
+    """
+
+    value: int = 0
+    error: float = 0.0
+
+
+class PlannedSeconds(BaseModel):
+    """Seconds on this machine; `tokens_per_second` and where it is from."""
+
+    total: float = 0.0
+    embed: float = 0.0
+    other: float = 0.0
+    tokens_per_second: float = 0.0
+    measured: str = Field("", description="An earlier run, a calibration, or nothing to embed")
+
+
+class PlannedPool(BaseModel):
+    """The same on the workers of `runner.cost`, each taken to be as fast as this machine."""
+
+    workers: int
+    seconds: float
+    usd: float
+
+
+class PlannedCollection(BaseModel):
+    """What changes in Milvus."""
+
+    served: str = Field("", description="What the alias leads to now")
+    collection: str = Field("", description="What it would lead to; the same where it is changed in place")
+    reasons: list[str] = Field(default_factory=list, description="Why it is built or changed")
+    index: str = ""
+    rows: int = 0
+    index_bytes: int = Field(0, description="Memory of the index in Milvus, by its type and parameters")
+
+
+class Plan(BaseModel):
+    """What a run would do."""
+
+    name: str
+    action: Action = "nothing"
+    space: str = ""
+    items: PlannedItems = Field(default_factory=PlannedItems)
+    chunks: Estimate = Field(default_factory=Estimate, description="To embed")
+    tokens: Estimate = Field(default_factory=Estimate, description="To embed")
+    sampled: int = Field(0, description="Items that chunks and tokens are estimated from; 0 where there are none")
+    at_most: bool = Field(False, description="Chunks whose text stays the same keep their vectors")
+    checkpoint_bytes: int = Field(0, description="Parquet to be written")
+    seconds: PlannedSeconds = Field(default_factory=PlannedSeconds)
+    pool: PlannedPool | None = None
+    milvus: PlannedCollection = Field(default_factory=PlannedCollection)
+
+    @property
+    def has_work(self) -> bool:
+        return self.action != "nothing"
+
+    def as_json(self) -> dict[str, Any]:
+        return self.model_dump(mode="json")

@@ -1,0 +1,120 @@
+"""How much there is to embed and how long it takes: from a sample, and from a few seconds of the encoder."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.config import Config
+from schemas.records import item_schema
+from transforms.checkpoint.tables import parquet
+from transforms.chunk import Chunker
+from transforms.embed import embed_table
+from transforms.encoders import TextModel
+from transforms.planning import with_facts
+
+CONFIDENCE = 1.96
+"""Standard errors of a 95 % confidence interval."""
+
+WARM_UP_CHUNKS = 32
+
+
+class Ratio(NamedTuple):
+    """A number per byte of content, with half of its 95 % confidence interval as a share of it."""
+
+    value: float
+    error: float
+
+
+class Sample(NamedTuple):
+    """What a sample of items becomes.
+
+    Attributes:
+        items: how many.
+        chunks: table of `schemas.records.chunk_schema`.
+        chunks_per_byte, tokens_per_byte: of content.
+        seconds_per_byte: of chunking.
+    """
+
+    items: int
+    chunks: pa.Table
+    chunks_per_byte: Ratio
+    tokens_per_byte: Ratio
+    seconds_per_byte: float
+
+
+def chunk_sample(sample: pa.Table, config: Config, model: TextModel) -> Sample:
+    """Chunks some items.
+
+    Args:
+        sample: table of `transforms.diff.finding.SAMPLE_SCHEMA`.
+    """
+    bare = config.model_copy(update={"corpus": config.corpus.model_copy(update={"metadata": {}})})
+    rows = sample.num_rows
+    items = pa.table(
+        {
+            "item_id": [str(number) for number in range(rows)],
+            "@uri": sample.column("uri"),
+            "@place": [""] * rows,
+            "@content": sample.column("content"),
+        },
+        schema=item_schema({}),
+    )
+    sizes = pc.binary_length(sample.column("content")).to_numpy().astype(np.float64)
+    chunker = Chunker(bare, model)
+    start = time.perf_counter()
+    chunks, _ = chunker.chunk(with_facts(items, b""))
+    seconds = time.perf_counter() - start
+    numbers = np.array(chunks.column("item_id").to_pylist(), dtype=np.int64)
+    tokens = np.bincount(numbers, weights=chunks.column("tokens").to_numpy(), minlength=rows)
+    counts = np.bincount(numbers, minlength=rows).astype(np.float64)
+    return Sample(rows, chunks, _ratio(counts, sizes), _ratio(tokens, sizes), seconds / max(1.0, float(sizes.sum())))
+
+
+def _ratio(values: np.ndarray[Any, Any], sizes: np.ndarray[Any, Any]) -> Ratio:
+    """Ratio estimator and its standard error: Cochran, Sampling Techniques, 3rd edition, section 6.4."""
+    count, total = len(values), float(sizes.sum())
+    if count == 0 or total == 0:
+        return Ratio(0.0, 0.0)
+    ratio = float(values.sum()) / total
+    if count == 1 or ratio == 0:
+        return Ratio(ratio, 1.0)
+    residuals = values - ratio * sizes
+    error = math.sqrt(float((residuals**2).sum()) / (count - 1) / count) / (total / count)
+    return Ratio(ratio, CONFIDENCE * error / ratio)
+
+
+class Calibration(NamedTuple):
+    """What some seconds of the encoder showed; `bytes_per_chunk` is of a part on disk."""
+
+    tokens_per_second: float
+    load_seconds: float
+    bytes_per_chunk: float
+
+
+def calibrate(chunks: pa.Table, model: TextModel, seconds: float) -> Calibration:
+    """Embeds for about so many seconds, as a run would.
+
+    Args:
+        chunks: of a sample; table of `schemas.records.chunk_schema`.
+    """
+    start = time.perf_counter()
+    encoder = model.load()
+    loaded = time.perf_counter() - start
+    # The first pass pays for memory and caches.
+    embed_table(chunks.slice(0, WARM_UP_CHUNKS), encoder)
+    start = time.perf_counter()
+    embed_table(chunks.slice(0, WARM_UP_CHUNKS), encoder)
+    rate = min(WARM_UP_CHUNKS, chunks.num_rows) / (time.perf_counter() - start)
+    size = int(min(chunks.num_rows, max(WARM_UP_CHUNKS, rate * seconds)))
+    start = time.perf_counter()
+    batch = embed_table(chunks.slice(0, size), encoder)
+    spent = time.perf_counter() - start
+    tokens = pc.sum(batch.rows.column("tokens")).as_py() or 0
+    size_on_disk = len(parquet(batch.rows, {"schema_version": 1}))
+    return Calibration(tokens / spent, loaded, size_on_disk / max(1, batch.rows.num_rows))
