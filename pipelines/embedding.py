@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from pipelines import beam_runner
 from pipelines.changes import Changes, check_deletions, drops_by_shard, find_changes, is_unchanged
 from pipelines.corpus import Entry, Source, settled
+from pipelines.estimating import expect
 from pipelines.session import Session
 from schemas.errors import RejectsError
 from schemas.records import FILE_SCHEMA, PART_SCHEMA
@@ -53,6 +54,7 @@ def _salt(session: Session) -> str:
 def embed_changes(session: Session, changes: Changes, *, allow_deletes: bool = False, salt: str = "") -> Snapshot:
     """Embeds what a diff found and writes the snapshot; see `bring_up_to_date`."""
     check_deletions(changes, session.config.corpus.max_deleted, allowed=allow_deletes)
+    expect(session, changes)
     checkpoint, base = changes.source.checkpoint, changes.base
     if base is not None and changes.lost:
         session.progress.note(f"{len(changes.lost)} parts of {base.name} are missing or damaged: making them again")

@@ -35,6 +35,19 @@ def write_configuration(paths: list[str], output: Path, name: str | None) -> str
     """
     if output.exists():
         raise ConfigurationError(f"{output} is there already", "name another file with --output, or move it away")
+    values, found = propose(paths, output, name)
+    config = parse_config(values, source="vecbeam init", folder=output.resolve().parent)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_values(output, values)
+    return "\n".join([*found, f"wrote {output} (alias {config.name})", f"next: vecbeam backfill {output}"])
+
+
+def propose(paths: list[str], output: Path, name: str | None) -> tuple[dict[str, Any], list[str]]:
+    """A configuration for some files, folders or globs, and what was found, a line each.
+
+    Args:
+        output: where it would stand; local paths below its folder become relative.
+    """
     globs = [glob for path in paths for glob in _globs(path)]
     absolute = [glob if not is_local(glob) else str(Path(glob).expanduser().absolute()) for glob in globs]
     files = list_corpus(Corpus(paths=absolute))
@@ -58,15 +71,13 @@ def write_configuration(paths: list[str], output: Path, name: str | None) -> str
             "index": {"type": "HNSW", "M": 16, "efConstruction": 200},
         },
     }
-    config = parse_config(values, source="vecbeam init", folder=output.resolve().parent)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    filesystem.write_atomic(str(output), _yaml(values).encode())
-    return "\n".join([*found, f"wrote {output} (alias {config.name})", f"next: vecbeam backfill {output}"])
+    return values, found
 
 
-def _yaml(values: dict[str, Any]) -> str:
+def write_values(output: Path, values: dict[str, Any]) -> None:
+    """Writes a configuration, with the line that lets editors complete and check it."""
     body = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-    return f"# yaml-language-server: $schema={SCHEMA_URL}\n{body}"
+    filesystem.write_atomic(str(output.absolute()), f"# yaml-language-server: $schema={SCHEMA_URL}\n{body}".encode())
 
 
 def _globs(path: str) -> list[str]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 from pipelines.changes import Changes, check_deletions, find_changes, is_unchanged
 from pipelines.corpus import Source, prepare
+from pipelines.estimating import earlier_rate, planned_items
 from pipelines.progress import Progress
 from pipelines.report import reports
 from pipelines.serving import collection_spec, find_served, misfits
@@ -16,13 +18,10 @@ from schemas.collection import STATE_READY, index_bytes
 from schemas.config import Config
 from schemas.identity import Space
 from schemas.plan import Estimate, Plan, PlannedCollection, PlannedItems, PlannedPool, PlannedSeconds
-from schemas.records import Kind
 from transforms import collection as milvus
 from transforms.checkpoint import Snapshot
 
 CALIBRATED_S = 6.0
-ENOUGH_TOKENS = 200_000
-"""Tokens of an earlier run from which its rate is taken."""
 ENOUGH_ROWS = 1000
 SECONDS_A_ROW = 0.0008
 """Checkpoint, load, index and verify of a row of 384 dimensions on Milvus Lite, where no earlier run tells."""
@@ -78,17 +77,6 @@ def _plan_rows(
     return max(found.chunks.value, before + found.chunks.value * found.items.new // max(1, _to_embed(found.items)))
 
 
-def planned_items(changes: Changes) -> PlannedItems:
-    """Items by what a diff found."""
-    return PlannedItems(
-        new=changes.count(Kind.NEW),
-        changed=changes.count(Kind.CHANGED),
-        moved=changes.count(Kind.MOVED),
-        unchanged=changes.count(Kind.UNCHANGED) + changes.count(Kind.RELOCATED),
-        deleted=changes.deleted,
-    )
-
-
 def _to_embed(items: PlannedItems) -> int:
     return items.new + items.changed
 
@@ -102,7 +90,7 @@ def _estimate(session: Session, found: Plan, changes: Changes, fixed: float) -> 
         found.seconds = PlannedSeconds(total=round(fixed, 1), other=round(fixed, 1), measured="nothing to embed")
         return
     session.progress.step("calibrate")
-    chunked = chunk_sample(sample, config, model)
+    chunked = chunk_sample(sample, changes.surveyed, config, model)
     size = changes.bytes_to_embed
     found.sampled = chunked.items
     found.chunks = _estimated(chunked.chunks_per_byte, size)
@@ -130,15 +118,6 @@ def _estimated(ratio: Any, size: int) -> Estimate:
     return Estimate(value=round(ratio.value * size), error=round(ratio.error, 4))
 
 
-def earlier_rate(config: Config) -> tuple[float, str] | None:
-    """Tokens per second of the last run that embedded enough with this model and precision, and its name."""
-    for report in reports(config):
-        same = report.runtime.get("precision") == config.encoder.precision and report.model == config.encoder.model
-        if same and report.tokens.embedded >= ENOUGH_TOKENS and report.seconds.embed:
-            return report.tokens.embedded / report.seconds.embed, f"run {report.run_id}"
-    return None
-
-
 def _earlier_row(config: Config) -> float:
     for report in reports(config):
         spent = report.seconds
@@ -155,8 +134,11 @@ def _plan_milvus(config: Config, found: Plan, space: Space, base: Snapshot | Non
         index=shown, rows=rows, index_bytes=index_bytes(kind, parameters, rows, space.dimensions)
     )
     found.milvus = planned
-    with milvus.connected(settings) as client:
-        served = find_served(client, config)
+    # To open a Lite file that is not there would make it.
+    served = None
+    if not settings.is_lite or Path(settings.uri).exists():
+        with milvus.connected(settings) as client:
+            served = find_served(client, config)
     if served is None:
         planned.reasons.append("nothing is served yet")
         found.action = "backfill"
@@ -171,10 +153,13 @@ def _plan_milvus(config: Config, found: Plan, space: Space, base: Snapshot | Non
     if planned.reasons:
         planned.collection = ""
         found.action = "reindex"
-    elif found.action == "nothing" and base is not None:
-        if served.snapshot_id != base.id or served.target_id or served.state != STATE_READY:
-            planned.reasons.append("it is not in step with the checkpoint")
-            found.action = "sync"
+    elif found.action == "nothing" and base is not None and not _in_step(served, base):
+        planned.reasons.append("it is not in step with the checkpoint")
+        found.action = "sync"
+
+
+def _in_step(served: milvus.CollectionState, base: Snapshot) -> bool:
+    return served.snapshot_id == base.id and not served.target_id and served.state == STATE_READY
 
 
 def _differences(served: milvus.CollectionState, space: Space) -> list[str]:
@@ -192,7 +177,7 @@ def text(found: Plan) -> str:
         f"{items.unchanged:,} unchanged, {items.deleted:,} to delete",
         f"to embed    {most}{found.chunks.value:,} chunks (±{found.chunks.error:.1%}), "
         f"{tokens.value:,} tokens (±{tokens.error:.1%})"
-        + (f", estimated from {found.sampled:,} items" if found.sampled else ""),
+        + (f", estimated from {found.sampled:,} items" if tokens.error else ""),
         f"checkpoint  {found.checkpoint_bytes:,} bytes to write",
         f"time here   {most}{_duration(seconds.total)}: {_duration(seconds.embed)} to embed "
         f"({seconds.tokens_per_second:,.0f} tokens/s by {seconds.measured}), {_duration(seconds.other)} for the rest",

@@ -63,6 +63,10 @@ def text(report: Report) -> str:
     ]
     if report.rejects:
         lines.insert(2, "rejects   " + ", ".join(f"{count:,} {error}" for error, count in report.rejects.items()))
+    if report.plan is not None and report.plan.tokens:
+        seconds = report.plan.embed_seconds
+        expected = "" if seconds is None else f" in {seconds:,.1f} s"
+        lines.insert(4, f"expected  {report.plan.chunks:,} chunks, {report.plan.tokens:,} tokens{expected}")
     if report.reason:
         lines.insert(1, f"changed   {report.reason}")
     if report.retries:

@@ -71,6 +71,18 @@ class Verification(BaseModel):
     published: bool = False
 
 
+class Expected(BaseModel):
+    """What the run expected before it embedded, beside the facts in the rest of the report.
+
+    Chunks and tokens come from a sample; seconds from an earlier run, and are null where there was none.
+    """
+
+    items: dict[str, int] = Field(default_factory=dict)
+    chunks: int = 0
+    tokens: int = 0
+    embed_seconds: float | None = None
+
+
 class Report(BaseModel):
     """One run."""
 
@@ -92,6 +104,7 @@ class Report(BaseModel):
     peak_rss_mb: int = 0
     retries: int = 0
     verify: Verification = Field(default_factory=Verification)
+    plan: Expected | None = None
     runtime: dict[str, str] = Field(default_factory=dict, description="Engine, device and precision of the encoder")
     versions: dict[str, str] = Field(default_factory=dict)
     exit_code: int = 0

@@ -48,11 +48,12 @@ class Sample(NamedTuple):
     seconds_per_byte: float
 
 
-def chunk_sample(sample: pa.Table, config: Config, model: TextModel) -> Sample:
+def chunk_sample(sample: pa.Table, population: int, config: Config, model: TextModel) -> Sample:
     """Chunks some items.
 
     Args:
         sample: table of `transforms.diff.finding.SAMPLE_SCHEMA`.
+        population: how many items it was drawn from.
     """
     bare = config.model_copy(update={"corpus": config.corpus.model_copy(update={"metadata": {}})})
     rows = sample.num_rows
@@ -73,7 +74,11 @@ def chunk_sample(sample: pa.Table, config: Config, model: TextModel) -> Sample:
     numbers = np.array(chunks.column("item_id").to_pylist(), dtype=np.int64)
     tokens = np.bincount(numbers, weights=chunks.column("tokens").to_numpy(), minlength=rows)
     counts = np.bincount(numbers, minlength=rows).astype(np.float64)
-    return Sample(rows, chunks, _ratio(counts, sizes), _ratio(tokens, sizes), seconds / max(1.0, float(sizes.sum())))
+    # What was drawn from is finite, and where all of it was drawn there is no error at all.
+    unseen = math.sqrt(max(0.0, 1 - rows / max(1, population)))
+    per_byte = [_ratio(values, sizes) for values in (counts, tokens)]
+    of_chunks, of_tokens = (Ratio(ratio.value, ratio.error * unseen) for ratio in per_byte)
+    return Sample(rows, chunks, of_chunks, of_tokens, seconds / max(1.0, float(sizes.sum())))
 
 
 def _ratio(values: np.ndarray[Any, Any], sizes: np.ndarray[Any, Any]) -> Ratio:

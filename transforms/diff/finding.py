@@ -61,7 +61,7 @@ SAMPLE_SCHEMA = pa.schema(
         pa.field("uri", pa.string(), nullable=False),
     ]
 )
-SAMPLED = 2000
+SAMPLED = 16_000
 """About how many items are sampled."""
 _DEAD_PARTS_SCHEMA = pa.schema(
     [
