@@ -26,7 +26,8 @@ from transforms import filesystem, metrics, stopping
 from transforms.checkpoint import Checkpoint, part_name, read_table, write_table
 from transforms.chunk import Chunker
 from transforms.diff import SnapshotSide, chunking_of
-from transforms.embed import EmbeddedTable, TableModelHandler
+from transforms.embed import TableModelHandler
+from transforms.embedded import EmbeddedTable
 from transforms.encoders import TextModel
 from transforms.once import Once
 from transforms.planning import Gathered, Plan, with_facts

@@ -14,7 +14,7 @@ from schemas.records import Key, PartRecord
 from transforms import metrics, stopping
 from transforms.checkpoint import Checkpoint, LivePart, Snapshot, part_name
 from transforms.diff.digests import live_items
-from transforms.embed import EmbeddedBatch
+from transforms.embedded import EmbeddedBatch
 from transforms.rejects import rejects_table
 
 MANY = 16

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,40 +15,13 @@ from schemas.config import Encoder as EncoderConfig
 from schemas.errors import EncoderError, SpaceMismatchError, VecbeamError
 from schemas.records import SOURCE_ROW, item_facts, row_schema
 from transforms import metrics
+from transforms.embedded import EmbeddedBatch, EmbeddedTable
 from transforms.encoders import Encoded, Encoder, resolve
 from transforms.rejects import Reject, rejects_table
 
 log = logging.getLogger("vecbeam")
 _FACTS = frozenset([*item_facts().names, SOURCE_ROW])
 _KNOWN_GOOD = "a short sentence that every encoder can embed"
-
-
-class EmbeddedBatch(NamedTuple):
-    """A batch with its vectors.
-
-    Attributes:
-        rows: table of `schemas.records.row_schema`.
-        rejects: table of `schemas.records.REJECT_SCHEMA`.
-        tokens_padded: padding tokens that went through the model.
-        runtime: engine, device, precision and versions.
-    """
-
-    rows: pa.Table
-    rejects: pa.Table
-    tokens_padded: int
-    runtime: Mapping[str, str]
-
-
-class EmbeddedTable(NamedTuple):
-    """What a table became.
-
-    Attributes:
-        chunks: the table as it came, with `@source_row`.
-        batch: what was embedded of it: the rows without a source.
-    """
-
-    chunks: pa.Table
-    batch: EmbeddedBatch
 
 
 def nothing_embedded(chunks: pa.Table) -> EmbeddedBatch:

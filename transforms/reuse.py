@@ -13,7 +13,7 @@ from schemas.errors import CheckpointError
 from schemas.records import ITEM_SCHEMA, SOURCE_ROW, row_schema
 from transforms.checkpoint import Checkpoint
 from transforms.diff.digests import first_rows, item_keys
-from transforms.embed import EmbeddedBatch, EmbeddedTable
+from transforms.embedded import EmbeddedBatch, EmbeddedTable
 
 log = logging.getLogger("vecbeam")
 

@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,10 +23,7 @@ from transforms.checkpoint.snapshots import (
     snapshot_name,
 )
 from transforms.checkpoint.tables import damaged, facts_of, parquet, read_footer, read_schema, read_table
-
-if TYPE_CHECKING:
-    from transforms.embed import EmbeddedBatch
-
+from transforms.embedded import EmbeddedBatch
 
 _COUNTS = ("rows", "items", "tokens", "tokens_dropped", "tokens_padded")
 
