@@ -46,6 +46,7 @@ def main() -> None:
             f"{chunks['loaded']:7,} {chunks['deleted']:8,} new {items['new']} changed {items['changed']} "
             f"deleted {items['deleted']}"
         )
+    print("of the sync:", ", ".join(f"{step} {spent:.1f}" for step, spent in second["report"]["seconds"].items()))
     print(f"sync took {second['wall']:.1f} s; 5% of the backfill and 5 s are {allowed:.1f} s")
 
 

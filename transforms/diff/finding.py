@@ -61,6 +61,9 @@ SAMPLE_SCHEMA = pa.schema(
         pa.field("uri", pa.string(), nullable=False),
     ]
 )
+GATHERED_ROWS = 50_000
+PARTS = 32
+"""Parts whose items are read together."""
 SAMPLED = 16_000
 """About how many items are sampled."""
 _DEAD_PARTS_SCHEMA = pa.schema(
@@ -193,7 +196,7 @@ class FindChanges(beam.PTransform):  # type: ignore[misc]
             )
         old = (
             shards.pipeline
-            | "Parts" >> beam.Create(self.parts)
+            | "Parts" >> beam.Create(list(_batched(self.parts, PARTS)))
             | "SpreadParts" >> beam.Reshuffle()
             | "DigestParts" >> beam.ParDo(_Old(self.base, listing, self.buckets))
         )
@@ -238,6 +241,11 @@ def _kept_files(listing: str) -> dict[str, tuple[int, bool]]:
     return {path: (position, kept) for position, (path, kept) in enumerate(rows)}
 
 
+def _batched(parts: list[int], size: int) -> Iterator[tuple[int, ...]]:
+    for start in range(0, len(parts), size):
+        yield tuple(parts[start : start + size])
+
+
 class _New(beam.DoFn):  # type: ignore[misc]
     def __init__(self, config: Config, listing: str, buckets: int, whole: bool, sampling: float) -> None:
         self._config = config
@@ -248,18 +256,19 @@ class _New(beam.DoFn):  # type: ignore[misc]
         self._highest = int(sampling * 2**64)
 
     def process(self, shard: Shard) -> Iterator[Any]:
-        files = self._files.get()
+        files, gathered = self._files.get(), _Buckets(self._buckets)
         for batch in read_shard(shard, self._config.corpus, batch_rows=self._config.batch_rows):
             stopping.check()
             metrics.count("items_surveyed", batch.items_read)
             place = (shard.index, batch.key.ordinal)
             digests = new_digests(batch.items, place, files, self._chunking, whole=self._whole)
             metrics.count("content_bytes", pc.sum(digests.column("size")).as_py() or 0)
-            yield from split(digests, buckets_of(digests.column("key"), self._buckets))
+            yield from gathered.add(digests)
             yield from self._sample(batch.items, digests)
             for reject in batch.rejects.select(["uri", "error"]).to_pylist():
                 if reject["error"] in CONTAINER_ERRORS:
                     yield TaggedOutput("broken", files[reject["uri"]])
+        yield from gathered.rest()
 
     def _sample(self, items: pa.Table, digests: pa.Table) -> Iterator[TaggedOutput]:
         # By a digest, not by chance: the same items in each run.
@@ -269,6 +278,27 @@ class _New(beam.DoFn):  # type: ignore[misc]
             yield TaggedOutput("sample", ("sample", taken.rename_columns(SAMPLE_SCHEMA.names).cast(SAMPLE_SCHEMA)))
 
 
+class _Buckets:
+    """Gathers digests before it splits them: a table of a few rows would travel with more schema than data."""
+
+    def __init__(self, buckets: int) -> None:
+        self._buckets = buckets
+        self._tables: list[pa.Table] = []
+        self._rows = 0
+
+    def add(self, digests: pa.Table) -> Iterator[tuple[int, pa.Table]]:
+        self._tables.append(digests)
+        self._rows += digests.num_rows
+        if self._rows >= GATHERED_ROWS:
+            yield from self.rest()
+
+    def rest(self) -> Iterator[tuple[int, pa.Table]]:
+        if self._rows:
+            table = pa.concat_tables(self._tables)
+            self._tables, self._rows = [], 0
+            yield from split(table, buckets_of(table.column("key"), self._buckets))
+
+
 class _Old(beam.DoFn):  # type: ignore[misc]
     def __init__(self, base: SnapshotSide, listing: str, buckets: int) -> None:
         self._base = base
@@ -276,10 +306,16 @@ class _Old(beam.DoFn):  # type: ignore[misc]
         self._files = Once(partial(_kept_files, listing))
         self._buckets = buckets
 
-    def process(self, part: int) -> Iterator[tuple[int, pa.Table]]:
+    def process(self, parts: tuple[int, ...]) -> Iterator[tuple[int, pa.Table]]:
+        gathered = _Buckets(self._buckets)
+        for part in parts:
+            stopping.check()
+            yield from gathered.add(self._digests(part))
+        yield from gathered.rest()
+
+    def _digests(self, part: int) -> pa.Table:
         live = self._snapshot.get().live_part(part)
-        digests = old_digests(self._base.checkpoint.read_items(live.name), part, live.dead, self._files.get())
-        yield from split(digests, buckets_of(digests.column("key"), self._buckets))
+        return old_digests(self._base.checkpoint.read_items(live.name), part, live.dead, self._files.get())
 
 
 class _Compare(beam.DoFn):  # type: ignore[misc]
