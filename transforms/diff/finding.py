@@ -32,8 +32,10 @@ from transforms.diff.comparing import (
     WORK_SCHEMA,
     buckets_of,
     compare,
+    pack,
     pair_moves,
     split,
+    unpack,
 )
 from transforms.diff.digests import chunking_of, first_rows, halves, new_digests, old_digests
 from transforms.once import Once
@@ -286,17 +288,18 @@ class _Buckets:
         self._tables: list[pa.Table] = []
         self._rows = 0
 
-    def add(self, digests: pa.Table) -> Iterator[tuple[int, pa.Table]]:
+    def add(self, digests: pa.Table) -> Iterator[tuple[int, bytes]]:
         self._tables.append(digests)
         self._rows += digests.num_rows
         if self._rows >= GATHERED_ROWS:
             yield from self.rest()
 
-    def rest(self) -> Iterator[tuple[int, pa.Table]]:
+    def rest(self) -> Iterator[tuple[int, bytes]]:
         if self._rows:
             table = pa.concat_tables(self._tables)
             self._tables, self._rows = [], 0
-            yield from split(table, buckets_of(table.column("key"), self._buckets))
+            for bucket, piece in split(table, buckets_of(table.column("key"), self._buckets)):
+                yield bucket, pack(piece)
 
 
 class _Old(beam.DoFn):  # type: ignore[misc]
@@ -306,7 +309,7 @@ class _Old(beam.DoFn):  # type: ignore[misc]
         self._files = Once(partial(_kept_files, listing))
         self._buckets = buckets
 
-    def process(self, parts: tuple[int, ...]) -> Iterator[tuple[int, pa.Table]]:
+    def process(self, parts: tuple[int, ...]) -> Iterator[tuple[int, bytes]]:
         gathered = _Buckets(self._buckets)
         for part in parts:
             stopping.check()
@@ -324,8 +327,8 @@ class _Compare(beam.DoFn):  # type: ignore[misc]
         self._buckets = buckets
         self._whole = whole
 
-    def process(self, group: tuple[int, Iterable[pa.Table]]) -> Iterator[Any]:
-        found = compare(pa.concat_tables(group[1]), keep_last=self._keep_last)
+    def process(self, group: tuple[int, Iterable[bytes]]) -> Iterator[Any]:
+        found = compare(unpack(group[1]), keep_last=self._keep_last)
         if found.duplicates.num_rows:
             yield "duplicates", found.duplicates
         if not self._whole:
@@ -335,35 +338,34 @@ class _Compare(beam.DoFn):  # type: ignore[misc]
         yield from _by_shard(found.work)
         yield from _by_part(found.dead)
         for table in (found.new, found.old):
-            for piece in split(table, buckets_of(table.column("content"), self._buckets)):
-                yield TaggedOutput("contents", piece)
+            for bucket, piece in split(table, buckets_of(table.column("content"), self._buckets)):
+                yield TaggedOutput("contents", (bucket, pack(piece)))
 
 
 class _Pair(beam.DoFn):  # type: ignore[misc]
-    def process(self, group: tuple[int, Iterable[pa.Table]]) -> Iterator[Any]:
-        work, dead = pair_moves(pa.concat_tables(group[1]))
+    def process(self, group: tuple[int, Iterable[bytes]]) -> Iterator[Any]:
+        work, dead = pair_moves(unpack(group[1]))
         yield from _by_shard(work)
         yield from _by_part(dead)
 
 
 def _by_shard(work: pa.Table) -> Iterator[TaggedOutput]:
-    for piece in split(work, work.column("shard").to_numpy()):
-        yield TaggedOutput("work", piece)
+    for shard, piece in split(work, work.column("shard").to_numpy()):
+        yield TaggedOutput("work", (shard, pack(piece)))
 
 
 def _by_part(dead: pa.Table) -> Iterator[TaggedOutput]:
-    for piece in split(dead, dead.column("part").to_numpy()):
-        yield TaggedOutput("dead", piece)
+    for part, piece in split(dead, dead.column("part").to_numpy()):
+        yield TaggedOutput("dead", (part, pack(piece)))
 
 
 class _WritePlan(beam.DoFn):  # type: ignore[misc]
     def __init__(self, findings: Findings) -> None:
         self._findings = findings
 
-    def process(self, group: tuple[int, Iterable[pa.Table]]) -> Iterator[tuple[str, pa.Table]]:
+    def process(self, group: tuple[int, Iterable[bytes]]) -> Iterator[tuple[str, pa.Table]]:
         shard, tables = group
-        work = pa.concat_tables(tables, promote_options="none")
-        work = work.sort_by([("ordinal", "ascending"), ("row", "ascending")])
+        work = unpack(tables).sort_by([("ordinal", "ascending"), ("row", "ascending")])
         write_table(self._findings.plan_uri(str(shard)), work.cast(WORK_SCHEMA))
         kinds = work.column("kind").to_numpy()
         counts = np.bincount(kinds, minlength=len(Kind))
@@ -376,9 +378,9 @@ class _Dead(beam.DoFn):  # type: ignore[misc]
         self._base = base
         self._snapshot = Once(base.open)
 
-    def process(self, group: tuple[int, Iterable[pa.Table]], broken: Iterable[int]) -> Iterator[tuple[str, pa.Table]]:
+    def process(self, group: tuple[int, Iterable[bytes]], broken: Iterable[int]) -> Iterator[tuple[str, pa.Table]]:
         part, tables = group
-        dead = pa.concat_tables(tables).cast(DEAD_SCHEMA).sort_by("item")
+        dead = unpack(tables).cast(DEAD_SCHEMA).sort_by("item")
         files = dead.column("file").to_numpy()
         # What is not there in a file that could not be read to its end may well be in the rest.
         spared = dead.column("deleted").to_numpy() & np.isin(files, np.array(sorted(set(broken)), np.int32))
