@@ -3,7 +3,8 @@
 On a local disk the system's own file lock, which ends with its process. On an object store a lease: a small object that
 its holder renews every fifteen seconds, and that counts for nothing a minute after the last renewal. Between its
 writing and its reading again two runs that start in the same second could not see each other; so each waits a moment
-and looks whether the lease is still its own.
+and looks whether the lease is still its own. It looks again before each renewal: a run that slept while another one
+took over stops after the batch at hand.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from schemas.errors import CheckpointError, LockedError
-from transforms import filesystem
+from transforms import filesystem, stopping
 
 RENEW_S = 15.0
 STALE_S = 60.0
@@ -90,27 +91,38 @@ def _leased(root: str, mine: dict[str, Any]) -> Iterator[None]:
     found = _read_lease(uri)
     if found is not None and not _is_over(*found):
         raise _refused(found[0], root)
-    data = json.dumps(mine).encode()
-    filesystem.write_atomic(uri, data)
+    filesystem.write_atomic(uri, json.dumps(mine).encode())
     time.sleep(SETTLE_S)
-    found = _read_lease(uri)
-    if found is not None and found[0].get("run_id") != mine["run_id"]:
-        raise _refused(found[0], root)
+    if (other := _taken_over(uri, mine)) is not None:
+        raise _refused(other, root)
     ended = threading.Event()
-    thread = threading.Thread(target=_renew, args=(uri, data, ended), name="lease", daemon=True)
+    thread = threading.Thread(target=_renew, args=(uri, mine, ended), name="lease", daemon=True)
     thread.start()
     try:
         yield
     finally:
         ended.set()
         thread.join()
+        if (other := _taken_over(uri, mine)) is not None:
+            stopping.reset()
+            raise _refused(other, root)
         filesystem.delete([uri])
 
 
-def _renew(uri: str, data: bytes, ended: threading.Event) -> None:
+def _renew(uri: str, mine: dict[str, Any], ended: threading.Event) -> None:
     while not ended.wait(RENEW_S):
-        with contextlib.suppress(CheckpointError):  # the next renewal is near, and the run itself meets the store too
-            filesystem.write_atomic(uri, data)
+        # The next renewal is near, and the run itself meets the store too.
+        with contextlib.suppress(CheckpointError, OSError):
+            if _taken_over(uri, mine) is not None:
+                stopping.request_stop()
+                return
+            filesystem.write_atomic(uri, json.dumps(mine).encode())
+
+
+def _taken_over(uri: str, mine: dict[str, Any]) -> dict[str, Any] | None:
+    """Who holds the lease in our place: this machine may have slept for longer than a lease lasts."""
+    found = _read_lease(uri)
+    return found[0] if found is not None and found[0].get("run_id") != mine["run_id"] else None
 
 
 def _read_lease(uri: str) -> tuple[dict[str, Any], float] | None:

@@ -1,0 +1,227 @@
+"""One run at a time on one checkpoint: by a file lock on a local disk, by a lease on an object store."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from corpora import configure, text, write_jsonl
+from typer.testing import CliRunner
+
+from pipelines import beam_runner
+from pipelines.backfill import backfill
+from pipelines.cli import app
+from pipelines.sync import sync
+from schemas.config import Config
+from schemas.errors import InterruptedRunError, LockedError
+from transforms import collection as milvus
+from transforms import filesystem, locking, stopping
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from pipelines import beam_runner
+from schemas.settings import load_config
+from transforms import locking
+config = load_config(Path(sys.argv[1]))
+beam_runner.prepare_filesystems(config)
+with locking.held(f"{config.checkpoint}/{config.name}", "20260101T000000Z-sync-1"):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Iterator[Config]:
+    write_jsonl(tmp_path / "corpus" / "a.jsonl", [{"id": str(n), "text": text(n)} for n in range(10)])
+    found = configure(tmp_path)
+    yield found
+    milvus.release(found.collection)
+
+
+@pytest.fixture
+def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Config]:
+    """A configuration whose checkpoint lies on an S3 server of this process."""
+    boto3 = pytest.importorskip("boto3", reason="pip install 'vecbeam[test]'")
+    from moto.server import ThreadedMotoServer
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setattr(locking, "SETTLE_S", 0.05)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    uri = f"http://{host}:{port}"
+    boto3.client("s3", endpoint_url=uri, region_name="us-east-1").create_bucket(Bucket="bucket")
+    write_jsonl(tmp_path / "corpus" / "a.jsonl", [{"id": str(n), "text": text(n)} for n in range(10)])
+    runner = {"name": "local", "s3_endpoint_url": uri, "s3_region_name": "us-east-1"}
+    found = configure(tmp_path, checkpoint="s3://bucket/checkpoint", runner=runner)
+    beam_runner.prepare_filesystems(found)
+    yield found
+    milvus.release(found.collection)
+    server.stop()
+
+
+def root(config: Config) -> str:
+    return f"{config.checkpoint}/{config.name}"
+
+
+def lease(config: Config) -> str:
+    return f"{root(config)}/runs/lock.json"
+
+
+def files(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {
+        str(file.relative_to(folder)): (file.stat().st_mtime_ns, file.read_bytes())
+        for file in (folder / "checkpoint").rglob("*")
+        if file.is_file()
+    }
+
+
+@contextlib.contextmanager
+def another_process(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", HOLDER, str(folder / "vecbeam.yaml")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def check_open(config: Config) -> None:
+    with locking.held(root(config), "later"):
+        pass
+
+
+def test_a_second_run_is_refused_and_writes_nothing(tmp_path: Path, config: Config) -> None:
+    backfill(config)
+    write_jsonl(tmp_path / "corpus" / "b.jsonl", [{"id": "new", "text": "new"}])
+    with locking.held(root(config), "the-first"):
+        before = files(tmp_path)
+        with pytest.raises(LockedError, match=r"held by run the-first \(process \d+ on .+\) since 20\d\d-.* UTC"):
+            sync(config)
+        with pytest.raises(LockedError, match="the lock of a run that was killed opens by itself"):
+            backfill(config)
+        refused = CliRunner().invoke(app, ["sync", str(tmp_path / "vecbeam.yaml"), "--quiet"])
+        assert refused.exit_code == 1
+        assert "the-first" in refused.stderr
+        assert files(tmp_path) == before
+        with milvus.connected(config.collection) as client:
+            client.load_collection("tested")
+            assert milvus.count(client, config.collection, "tested") == 10
+    assert sync(config).items.new == 1
+
+
+def test_two_runs_that_start_at_once(config: Config) -> None:
+    ended: list[object] = []
+    gate = threading.Barrier(2)
+
+    def hold(name: str) -> None:
+        gate.wait()
+        try:
+            with locking.held(root(config), name):
+                time.sleep(0.5)
+        except LockedError as error:
+            ended.append(error)
+        else:
+            ended.append(name)
+
+    threads = [threading.Thread(target=hold, args=(name,)) for name in ("one", "two")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(isinstance(end, LockedError) for end in ended) == [False, True]
+
+
+def test_another_process_holds_it_until_it_is_killed(tmp_path: Path, config: Config) -> None:
+    with another_process(tmp_path) as process:
+        with pytest.raises(LockedError, match=rf"20260101T000000Z-sync-1 \(process {process.pid} on"):
+            sync(config)
+        process.kill()
+        process.wait()
+        assert sync(config).items.new == 10
+
+
+def test_an_error_in_the_block_opens_the_lock(config: Config) -> None:
+    with pytest.raises(ValueError, match="of the block"), locking.held(root(config), "one"):
+        raise ValueError("of the block")
+    check_open(config)
+
+
+def test_a_lease_is_refused_while_held_and_gone_afterwards(tmp_path: Path, stored: Config) -> None:
+    with locking.held(root(stored), "the-first"):
+        before = [file for file in filesystem.glob(f"{stored.checkpoint}/**")]
+        with pytest.raises(LockedError, match=r"held by run the-first \(process \d+ on .+\) since 20\d\d-.* UTC"):
+            sync(stored)
+        assert filesystem.glob(f"{stored.checkpoint}/**") == before
+    assert not filesystem.exists(lease(stored))
+    assert sync(stored).items.new == 10
+    assert not filesystem.exists(lease(stored))
+
+
+def test_the_lease_of_a_dead_process_of_this_host_is_taken_over(tmp_path: Path, stored: Config) -> None:
+    with another_process(tmp_path) as process:
+        with pytest.raises(LockedError, match=rf"process {process.pid} on"):
+            check_open(stored)
+        process.kill()
+        process.wait()
+        check_open(stored)
+
+
+def foreign(config: Config) -> None:
+    """Writes a lease of another host."""
+    described = {"run_id": "far", "host": "far-away", "process": 1, "process_started": 0.0, "since": "yesterday"}
+    filesystem.write_atomic(lease(config), json.dumps(described).encode())
+
+
+def test_a_lease_that_is_not_renewed_is_taken_over(stored: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    foreign(stored)
+    with pytest.raises(LockedError, match=r"run far \(process 1 on far-away\) since yesterday"):
+        check_open(stored)
+    monkeypatch.setattr(locking, "STALE_S", 0.5)
+    time.sleep(1.5)
+    check_open(stored)
+
+
+def test_a_holder_renews_its_lease(stored: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locking, "RENEW_S", 0.3)
+    with locking.held(root(stored), "mine"):
+        first = filesystem.glob(lease(stored))[0].modified
+        time.sleep(2.2)
+        assert filesystem.glob(lease(stored))[0].modified > first
+
+
+def test_of_two_that_write_a_lease_at_once_the_last_holds_it(stored: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(sleep=lambda _: foreign(stored), time=time.time)
+    monkeypatch.setattr(locking, "time", clock)
+    with pytest.raises(LockedError, match="far-away"):
+        check_open(stored)
+    assert json.loads(filesystem.read_bytes(lease(stored)))["run_id"] == "far"
+
+
+def test_a_run_whose_lease_was_taken_while_it_slept_stops(stored: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locking, "RENEW_S", 0.3)
+
+    def work() -> None:
+        with locking.held(root(stored), "mine"):
+            foreign(stored)
+            time.sleep(1)
+            stopping.check()
+
+    with pytest.raises(LockedError, match="far-away") as refused:
+        work()
+    assert isinstance(refused.value.__context__, InterruptedRunError)
+    stopping.check()
+    assert json.loads(filesystem.read_bytes(lease(stored)))["run_id"] == "far"
