@@ -47,27 +47,33 @@ def config(tmp_path: Path) -> Iterator[Config]:
     milvus.release(found.collection)
 
 
-@pytest.fixture
-def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Config]:
-    """A configuration whose checkpoint lies on an S3 server of this process."""
-    boto3 = pytest.importorskip("boto3", reason="pip install 'vecbeam[test]'")
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """Address of an S3 server of this process."""
+    pytest.importorskip("boto3", reason="pip install 'vecbeam[test]'")
     from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def stored(tmp_path: Path, s3: str, config: Config, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """A configuration whose checkpoint lies in a bucket of its own."""
+    import boto3
 
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
     monkeypatch.setattr(locking, "SETTLE_S", 0.05)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    uri = f"http://{host}:{port}"
-    boto3.client("s3", endpoint_url=uri, region_name="us-east-1").create_bucket(Bucket="bucket")
-    write_jsonl(tmp_path / "corpus" / "a.jsonl", [{"id": str(n), "text": text(n)} for n in range(10)])
-    runner = {"name": "local", "s3_endpoint_url": uri, "s3_region_name": "us-east-1"}
-    found = configure(tmp_path, checkpoint="s3://bucket/checkpoint", runner=runner)
+    bucket = f"bucket-{abs(hash(tmp_path))}"
+    boto3.client("s3", endpoint_url=s3, region_name="us-east-1").create_bucket(Bucket=bucket)
+    runner = {"name": "local", "s3_endpoint_url": s3, "s3_region_name": "us-east-1"}
+    found = configure(tmp_path, checkpoint=f"s3://{bucket}/checkpoint", runner=runner)
     beam_runner.prepare_filesystems(found)
-    yield found
-    milvus.release(found.collection)
-    server.stop()
+    return found
 
 
 def root(config: Config) -> str:
@@ -162,7 +168,7 @@ def test_an_error_in_the_block_opens_the_lock(config: Config) -> None:
 
 def test_a_lease_is_refused_while_held_and_gone_afterwards(tmp_path: Path, stored: Config) -> None:
     with locking.held(root(stored), "the-first"):
-        before = [file for file in filesystem.glob(f"{stored.checkpoint}/**")]
+        before = filesystem.glob(f"{stored.checkpoint}/**")
         with pytest.raises(LockedError, match=r"held by run the-first \(process \d+ on .+\) since 20\d\d-.* UTC"):
             sync(stored)
         assert filesystem.glob(f"{stored.checkpoint}/**") == before
