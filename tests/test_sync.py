@@ -1,0 +1,447 @@
+"""`vecbeam sync` on a temporary folder, with the fake encoder and Milvus Lite."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from corpora import configure, text, write_jsonl
+from typer.testing import CliRunner
+
+from pipelines import embedding
+from pipelines.backfill import backfill
+from pipelines.cli import app
+from pipelines.search import search
+from pipelines.sync import sync
+from pipelines.verify import verify
+from schemas.config import Config
+from schemas.errors import (
+    CheckpointError,
+    CollectionError,
+    CorpusError,
+    GateError,
+    RejectsError,
+    SpaceMismatchError,
+)
+from transforms import collection as milvus
+from transforms import filesystem
+
+WRITES = ("insert", "upsert", "delete", "create_collection", "drop_collection", "create_index", "drop_index", "flush")
+ALIASES = ("create_alias", "alter_alias", "drop_alias", "alter_collection_properties", "rename_collection")
+
+
+@pytest.fixture
+def items(tmp_path: Path) -> list[dict[str, Any]]:
+    found = [{"id": f"item-{number}", "text": text(number)} for number in range(100)]
+    write_files(tmp_path, found)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _release(tmp_path: Path) -> Iterator[None]:
+    yield
+    from milvus_lite.server_manager import server_manager_instance
+
+    server_manager_instance.release_server(str(tmp_path / "milvus.db"))
+
+
+def write_files(folder: Path, items: list[dict[str, Any]]) -> None:
+    write_jsonl(folder / "corpus" / "a.jsonl", items[:60])
+    write_jsonl(folder / "corpus" / "b.jsonl", items[60:])
+
+
+def texts_of(config: Config) -> dict[str, str]:
+    with milvus.connected(config.collection) as client:
+        client.load_collection(milvus.served(client, config.name))
+        rows = client.query(config.name, filter='id != ""', limit=16384, output_fields=["id", "text"])
+    assert len(rows) == len({row["id"] for row in rows})
+    return {row["id"]: row["text"] for row in rows}
+
+
+def expected(items: list[dict[str, Any]]) -> dict[str, str]:
+    return {f"{item['id']}#0": item["text"] for item in items}
+
+
+def files_of(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {
+        str(f.relative_to(folder)): (f.stat().st_mtime_ns, f.read_bytes())
+        for f in (folder / "checkpoint").rglob("*")
+        if f.is_file() and "runs" not in f.parts
+    }
+
+
+def test_the_first_sync_is_a_backfill(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    config = configure(tmp_path)
+    report = sync(config)
+    assert (report.items.new, report.chunks.loaded, report.verify.recall_at_10) == (100, 100, 1.0)
+    assert texts_of(config) == expected(items)
+
+
+def test_only_what_changed_is_embedded_and_written(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    config = configure(tmp_path, batch_rows=16)
+    first = backfill(config)
+    items[3]["text"] = "something else altogether"
+    items[70]["id"] = "another-id"
+    items[20]["text"] = " ".join(text(number) for number in range(100))
+    del items[10]
+    items.append({"id": "added", "text": "a text that was not there"})
+    write_files(tmp_path, items)
+    report = sync(config)
+
+    assert report.collection == first.collection
+    counts = report.items
+    assert (counts.new, counts.changed, counts.moved, counts.deleted, counts.unchanged) == (1, 2, 1, 1, 96)
+    assert report.balance() == []
+    rows = texts_of(config)
+    assert {key: rows[key] for key in expected(items) if key != "item-20#0"} == {
+        key: value for key, value in expected(items).items() if key != "item-20#0"
+    }
+    assert "item-10#0" not in rows
+    assert "item-70#0" not in rows
+    assert report.chunks.embedded == 2 + sum(key.startswith("item-20#") for key in rows)
+    assert search(config, "something else altogether", k=1)[0]["item_id"] == "item-3"
+
+    items[19]["text"] = text(20)
+    write_files(tmp_path, items)
+    report = sync(config)
+    assert texts_of(config) == expected(items)
+    assert report.chunks.deleted == sum(key.startswith("item-20#") for key in rows) - 1
+    assert report.plan is not None
+    assert report.plan.items["changed"] == 1
+
+
+def test_nothing_changed_nothing_written(
+    tmp_path: Path, items: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pymilvus
+
+    config = configure(tmp_path)
+    sync(config)
+    items[3]["text"] = "something else altogether"
+    write_files(tmp_path, items)
+    sync(config)
+    before = files_of(tmp_path)
+    written: list[str] = []
+    for name in (*WRITES, *ALIASES):
+        monkeypatch.setattr(pymilvus.MilvusClient, name, lambda *_, name=name, **__: written.append(name))
+    report = sync(config)
+    assert (written, files_of(tmp_path)) == ([], before)
+    assert (report.chunks.embedded, report.chunks.loaded, report.bytes.read, report.items.unchanged) == (0, 0, 0, 100)
+
+
+def test_an_unchanged_file_is_not_read(
+    tmp_path: Path, items: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure(tmp_path)
+    sync(config)
+    items[0]["text"] = "changed"
+    write_jsonl(tmp_path / "corpus" / "a.jsonl", items[:60])
+    report = sync(config)
+    assert 0 < report.bytes.read <= 2 * (tmp_path / "corpus" / "a.jsonl").stat().st_size
+
+
+def test_a_file_renamed_is_not_embedded_again(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    config = configure(tmp_path)
+    sync(config)
+    (tmp_path / "corpus" / "a.jsonl").rename(tmp_path / "corpus" / "z.jsonl")
+    report = sync(config)
+    assert (report.chunks.embedded, report.chunks.loaded, report.chunks.deleted) == (0, 0, 0)
+    assert (report.items.unchanged, report.items.deleted) == (100, 0)
+    write_jsonl(tmp_path / "corpus" / "z.jsonl", items[1:60])
+    assert sync(config).items.deleted == 1
+    assert texts_of(config) == expected(items[1:])
+
+
+def test_a_clock_that_moved_back(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    config = configure(tmp_path)
+    sync(config)
+    items[3]["text"] = items[3]["text"][:-1] + "x"
+    write_files(tmp_path, items)
+    for name in ("a.jsonl", "b.jsonl"):
+        os.utime(tmp_path / "corpus" / name, (86400, 86400))
+    assert sync(config).items.changed == 1
+    assert texts_of(config) == expected(items)
+
+
+# What must not be taken for a deletion
+
+
+def test_more_deletions_than_allowed(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    config = configure(tmp_path)
+    sync(config)
+    before = files_of(tmp_path)
+    (tmp_path / "corpus" / "b.jsonl").unlink()
+    done = CliRunner().invoke(app, ["sync", str(tmp_path / "vecbeam.yaml")])
+    assert done.exit_code == 3
+    assert "40 of 100 items are no longer in the corpus, corpus.max_deleted allows 20%" in done.stderr
+    assert "--allow-deletes" in done.stderr
+    assert texts_of(config) == expected(items)
+    assert files_of(tmp_path) == before
+    milvus.release(config.collection)
+    done = CliRunner().invoke(app, ["sync", str(tmp_path / "vecbeam.yaml"), "--allow-deletes", "--json"])
+    assert (done.exit_code, json.loads(done.stdout)["items"]["deleted"]) == (0, 40)
+    assert texts_of(config) == expected(items[:60])
+
+
+def test_a_listing_that_fails_halfway(
+    tmp_path: Path, items: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure(tmp_path)
+    sync(config)
+
+    def failing(pattern: str) -> list[filesystem.FileInfo]:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("transforms.read.listing.filesystem.glob", failing)
+        with pytest.raises((CorpusError, OSError), match="could not be listed to the end"):
+            sync(config)
+    assert texts_of(config) == expected(items)
+
+
+def test_a_file_that_breaks_off_keeps_its_items(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    write_jsonl(tmp_path / "corpus" / "a.jsonl", items[:60])
+    (tmp_path / "corpus" / "b.jsonl").unlink()
+    whole = gzip.compress(b"".join(json.dumps(item).encode() + b"\n" for item in items[60:]))
+    (tmp_path / "corpus" / "b.jsonl.gz").write_bytes(whole)
+    config = configure(tmp_path)
+    sync(config)
+    (tmp_path / "corpus" / "b.jsonl.gz").write_bytes(whole[: len(whole) // 2])
+    for _ in range(2):
+        with pytest.raises(RejectsError, match="files could not be read to their end") as refused:
+            sync(config)
+        assert refused.value.report.items.deleted == 0
+        assert refused.value.report.balance() == []
+        assert texts_of(config) == expected(items)
+    (tmp_path / "corpus" / "b.jsonl.gz").write_bytes(whole)
+    report = sync(config)
+    assert (report.items.unchanged, report.chunks.embedded, report.rejects) == (100, 0, {})
+
+
+def test_rejects_over_the_limit_leave_the_collection_as_it_is(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    config = configure(tmp_path)
+    sync(config)
+    bad: list[dict[str, Any]] = [{"id": f"bad-{number}", "text": 7} for number in range(5)]
+    write_files(tmp_path, [*items, *bad, {"id": "new", "text": "a new one"}])
+    with pytest.raises(RejectsError, match=r"5 of 106 items were rejected") as refused:
+        sync(config)
+    assert refused.value.report.chunks.loaded == 0
+    assert texts_of(config) == expected(items)
+    report = sync(configure(tmp_path, verify={"max_rejected": 0.1}))
+    assert (report.chunks.embedded, report.chunks.loaded) == (0, 1)
+
+
+# Ids that stand twice
+
+
+@pytest.mark.parametrize(("policy", "kept"), [("first", "in a"), ("last", "in b")])
+def test_an_id_in_a_changed_and_an_unchanged_file(
+    tmp_path: Path, items: list[dict[str, Any]], policy: str, kept: str
+) -> None:
+    config = configure(tmp_path, corpus={"paths": ["corpus/*"], "on_duplicate": policy}, verify={"max_rejected": 0.1})
+    items[0]["text"] = "in a"
+    write_files(tmp_path, items)
+    sync(config)
+    write_jsonl(tmp_path / "corpus" / "b.jsonl", [*items[60:], {"id": "item-0", "text": "in b"}])
+    report = sync(config)
+    assert (texts_of(config)["item-0#0"], report.rejects) == (kept, {"DuplicateId": 1})
+    assert report.balance() == []
+    # The other one comes back where the one that was kept goes.
+    write_jsonl(tmp_path / "corpus" / "a.jsonl", items[1:60])
+    sync(config)
+    assert texts_of(config)["item-0#0"] == "in b"
+
+
+def test_an_id_that_stands_twice_is_an_error_before_anything_is_written(
+    tmp_path: Path, items: list[dict[str, Any]]
+) -> None:
+    config = configure(tmp_path)
+    sync(config)
+    before = files_of(tmp_path)
+    write_jsonl(tmp_path / "corpus" / "b.jsonl", [*items[60:], {"id": "item-0", "text": "again"}])
+    with pytest.raises(CorpusError, match=r"'item-0' at .*a.jsonl line 1 and .*b.jsonl line 41"):
+        sync(config)
+    assert (texts_of(config), files_of(tmp_path)) == (expected(items), before)
+
+
+# The corpus changes while it is read
+
+
+def test_a_corpus_that_changes_between_the_survey_and_the_embedding(
+    tmp_path: Path, items: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure(tmp_path)
+    sync(config)
+    items[3]["text"] = "first edit"
+    write_files(tmp_path, items)
+    check: Callable[..., None] = embedding.check_deletions
+
+    def meanwhile(*given: Any, **more: Any) -> None:
+        check(*given, **more)
+        write_jsonl(tmp_path / "corpus" / "a.jsonl", [{"id": "before", "text": "all others"}, *items[:60]])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(embedding, "check_deletions", meanwhile)
+        with pytest.raises(CorpusError, match="the corpus changed while it was read: shard a-"):
+            sync(config)
+    sync(config)
+    assert texts_of(config) == expected([{"id": "before", "text": "all others"}, *items])
+
+
+def test_a_file_that_changes_after_it_was_read_is_read_again(
+    tmp_path: Path, items: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure(tmp_path)
+    settled: Callable[..., Any] = embedding.settled
+
+    def meanwhile(*given: Any) -> Any:
+        write_jsonl(tmp_path / "corpus" / "b.jsonl", [*items[60:], {"id": "late", "text": "came late"}])
+        return settled(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(embedding, "settled", meanwhile)
+        sync(config)
+    report = sync(config)
+    assert (report.items.new, report.chunks.embedded) == (1, 1)
+    assert texts_of(config) == expected([*items, {"id": "late", "text": "came late"}])
+
+
+# Hands of others on the collection
+
+
+def test_rows_that_somebody_changed_are_found_and_mended(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    config = configure(tmp_path, batch_rows=16)
+    name = sync(config).collection
+    with milvus.connected(config.collection) as client:
+        client.load_collection(name)
+        [row] = client.query(name, filter='id == "item-7#0"', output_fields=["*"])
+        client.upsert(name, [{**row, "id": "stranger#0"}, {**row, "id": "item-8#0", "content_hash": "x"}])
+        client.delete(name, filter='id in ["item-7#0", "item-9#0"]')
+        client.flush(name)
+    with pytest.raises(GateError, match=r"2 rows missing.*1 rows unexpected.*1 rows stale.*verify --repair"):
+        sync(config)
+    milvus.release(config.collection)
+    done = CliRunner().invoke(app, ["verify", str(tmp_path / "vecbeam.yaml"), "--repair", "--json"])
+    report = json.loads(done.stdout)
+    assert (done.exit_code, report["chunks"]["deleted"]) == (0, 1)
+    assert report["verify"] | {"recall_at_10": 1.0} == {
+        "expected": 100,
+        "found": 100,
+        "missing": 0,
+        "unexpected": 0,
+        "stale": 0,
+        "recall_at_10": 1.0,
+        "published": True,
+    }
+    assert texts_of(config) == expected(items)
+    assert sync(config).chunks.loaded == 0
+
+
+def test_a_collection_that_was_dropped_is_built_again(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    config = configure(tmp_path)
+    name = sync(config).collection
+    with milvus.connected(config.collection) as client:
+        client.drop_alias("tested")
+        client.drop_collection(name)
+    report = sync(config)
+    assert (report.chunks.embedded, report.chunks.loaded, report.verify.published) == (0, 100, True)
+    assert texts_of(config) == expected(items)
+
+
+def test_an_alias_that_somebody_moved_to_a_collection_of_his_own(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    config = configure(tmp_path)
+    sync(config)
+    with milvus.connected(config.collection) as client:
+        client.create_collection("foreign", dimension=8)
+        client.alter_alias("foreign", "tested")
+    with pytest.raises(CollectionError, match=r"leads to foreign, which vecbeam did not make"):
+        sync(config)
+
+
+def test_another_model_is_refused_with_what_differs(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    sync(configure(tmp_path))
+    other = configure(tmp_path, encoder={"model": "fake", "dimensions": 16})
+    for command in (sync, lambda config: search(config, "x"), verify):
+        with pytest.raises(SpaceMismatchError, match=r"space [0-9a-f]{16}.*space [0-9a-f]{16}.*dimensions: 16 here, 32"):
+            command(other)
+
+
+def test_another_index_or_other_fields_are_refused(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    sync(configure(tmp_path))
+    flat = {"uri": "./milvus.db", "index": {"type": "FLAT"}}
+    with pytest.raises(CollectionError, match=r"index \(HNSW.*configured is FLAT.*vecbeam reindex"):
+        sync(configure(tmp_path, collection=flat))
+    with pytest.raises(CollectionError, match=r"metadata fields.*vecbeam reindex"):
+        sync(configure(tmp_path, corpus={"paths": ["corpus/*"], "metadata": {"kind": "string"}}))
+
+
+# The checkpoint damaged
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "items gone"])
+def test_a_part_that_is_damaged_is_made_again(tmp_path: Path, items: list[dict[str, Any]], damage: str) -> None:
+    config = configure(tmp_path, batch_rows=10)
+    sync(config)
+    [folder] = (tmp_path / "checkpoint" / "tested").glob("*/items" if damage == "items gone" else "*/parts")
+    part = sorted(folder.iterdir())[2]
+    if damage == "cut":
+        part.write_bytes(part.read_bytes()[:100])
+    else:
+        part.unlink()
+    del items[25]  # its old row is not to be known from the part any more
+    write_files(tmp_path, items)
+    report = sync(config)
+    assert report.chunks.embedded in (9, 10)
+    assert texts_of(config) == expected(items)
+    assert sync(config).chunks.embedded == 0
+
+
+def test_the_snapshot_of_the_collection_is_gone(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    config = configure(tmp_path)
+    sync(config)
+    for file in (tmp_path / "checkpoint" / "tested" / "snapshots").iterdir():
+        file.unlink()
+    del items[5]
+    items[6]["text"] = "changed as well"
+    write_files(tmp_path, items)
+    sync(config)
+    assert texts_of(config) == expected(items)
+
+
+def test_a_snapshot_that_can_not_be_used(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    config = configure(tmp_path)
+    sync(config)
+    [snapshot] = (tmp_path / "checkpoint" / "tested" / "snapshots").iterdir()
+    whole = snapshot.read_bytes()
+    snapshot.write_bytes(whole[:-20])
+    with pytest.raises(CheckpointError, match=r"can't read .*snapshots/.*delete that file and run the same command"):
+        sync(config)
+    snapshot.write_bytes(whole)
+    table = pq.read_table(snapshot)
+    facts = json.loads(table.schema.metadata[b"vecbeam"]) | {"schema_version": 99}
+    pq.write_table(table.replace_schema_metadata({b"vecbeam": json.dumps(facts).encode()}), snapshot)
+    with pytest.raises(CheckpointError, match=r"is of schema version 99, this vecbeam reads up to 1"):
+        sync(config)
+
+
+def test_many_small_parts_are_merged(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    config = configure(tmp_path, batch_rows=20)
+    sync(config)
+    counts = []
+    for number in range(18):
+        items[number * 3]["text"] = f"edit number {number}"
+        write_files(tmp_path, items)
+        report = sync(config)
+        assert (report.chunks.embedded, report.chunks.loaded) == (1, 1)
+        [snapshot] = sorted((tmp_path / "checkpoint" / "tested" / "snapshots").iterdir())[-1:]
+        counts.append(pq.read_table(snapshot).num_rows)
+    assert max(counts) > 20
+    assert counts[-1] < 10
+    assert texts_of(config) == expected(items)
+    assert verify(config).verify.found == 100
