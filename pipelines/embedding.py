@@ -16,7 +16,7 @@ from pipelines.session import Session
 from schemas.errors import RejectsError
 from schemas.records import FILE_SCHEMA, PART_SCHEMA
 from transforms import filesystem
-from transforms.checkpoint import Snapshot, read_table
+from transforms.checkpoint import Checkpoint, Snapshot, read_table
 from transforms.read import CONTAINER_ERRORS
 from transforms.recording import FILE_RECORDS, PART_RECORDS
 
@@ -40,6 +40,7 @@ def bring_up_to_date(session: Session, source: Source, *, allow_deletes: bool = 
     if current is not None and is_unchanged(source, current):
         session.progress.note(f"unchanged since snapshot {current.name}: nothing to read or embed")
         report_unchanged(session, current)
+        _check_any(session, checkpoint, current)
         return current
     filesystem.sweep_temporaries(checkpoint.root)
     checkpoint.write_space(source.model.space)
@@ -71,12 +72,16 @@ def embed_changes(session: Session, changes: Changes, *, allow_deletes: bool = F
     )
     changes.findings.remove()
     _report(session, changes, snapshot, parts)
+    _check_any(session, checkpoint, snapshot)
+    return snapshot
+
+
+def _check_any(session: Session, checkpoint: Checkpoint, snapshot: Snapshot) -> None:
     if not snapshot.parts.num_rows:
         raise RejectsError(
             f"not one item could be embedded: {session.report.items.rejected} rejects ({_named(snapshot.errors())})",
             f"read the files below {checkpoint.rejects_uri('')} and mend the corpus, or corpus.id and content",
         )
-    return snapshot
 
 
 def _embed(session: Session, changes: Changes, salt: str) -> tuple[pa.Table, pa.Table]:

@@ -30,8 +30,10 @@ def publish(session: Session, checkpoint: Checkpoint, snapshot: Snapshot, space:
     Raises:
         GateError: where rows or recall are not right; the alias stays where it was.
         RejectsError: where more was rejected or dropped than allowed. A first collection is published all the same;
-            a served one is not replaced.
+            a served one is not replaced. Where there is not one row, either.
     """
+    if not snapshot.parts.num_rows:
+        raise RejectsError(f"the snapshot {snapshot.name} holds not one row", "mend the corpus and run vecbeam sync")
     with milvus.connected(session.config.collection) as client:
         spec = _named(client, session, collection_spec(session.config, snapshot, space))
         Publication(session, checkpoint, snapshot, spec, client).run()

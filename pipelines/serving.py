@@ -12,15 +12,20 @@ from transforms import collection as milvus
 from transforms.checkpoint import Snapshot
 
 
-def collection_spec(config: Config, snapshot: Snapshot, space: Space) -> CollectionSpec:
-    """The collection that a snapshot becomes under a configuration; its name follows from both."""
+def collection_spec(config: Config, snapshot: Snapshot | None, space: Space) -> CollectionSpec:
+    """The collection that a snapshot becomes under a configuration; its name follows from both.
+
+    Args:
+        snapshot: None where only fields and index are asked for.
+    """
+    snapshot_id = snapshot.id if snapshot else ""
     metadata = tuple(
         MetadataColumn(name, field.type, field.default, field.max_bytes)
         for name, field in config.corpus.metadata.items()
     )
     settings = config.collection
     identity = [
-        snapshot.id,
+        snapshot_id,
         space.dimensions,
         settings.metric,
         settings.index.type,
@@ -29,10 +34,10 @@ def collection_spec(config: Config, snapshot: Snapshot, space: Space) -> Collect
         [(column.name, column.type, column.default, column.max_bytes) for column in metadata],
     ]
     return CollectionSpec(
-        name=f"{config.name}_{snapshot.space_id[:8]}_{digest(identity, 8)}",
+        name=f"{config.name}_{space.id[:8]}_{digest(identity, 8)}",
         alias=config.name,
-        space_id=snapshot.space_id,
-        snapshot_id=snapshot.id,
+        space_id=space.id,
+        snapshot_id=snapshot_id,
         dimensions=space.dimensions,
         metric=settings.metric,
         index_type=settings.index.type,

@@ -10,9 +10,9 @@ from pipelines.corpus import Source, prepare
 from pipelines.embedding import bring_up_to_date
 from pipelines.progress import Progress
 from pipelines.publishing import publish
-from pipelines.serving import check_milvus, check_space, find_served
+from pipelines.serving import check_milvus, find_served
 from pipelines.session import Phase, Session, running
-from pipelines.updating import Update
+from pipelines.updating import Update, check_fits
 from schemas.config import Config
 from schemas.report import Report
 from transforms import collection as milvus
@@ -47,12 +47,12 @@ def sync(config: Config, progress: Progress | None = None, *, allow_deletes: boo
 
 
 def check_served(config: Config, source: Source) -> None:
-    """Refuses, before anything is read, a served collection that vectors of this space may not go into."""
+    """Refuses, before anything is read, a served collection that rows of this configuration may not go into."""
     check_milvus(config)
     with milvus.connected(config.collection) as client:
         served = find_served(client, config)
         if served is not None:
-            check_space(served, config, source.model.space)
+            check_fits(served, config, None, source.model.space)
 
 
 def bring_collection(session: Session, source: Source, snapshot: Snapshot) -> None:

@@ -14,6 +14,7 @@ from pipelines.publishing import Publication
 from pipelines.serving import check_space, collection_spec, misfits, open_for_search
 from pipelines.session import Phase, Session
 from schemas.collection import PROPERTY_SNAPSHOT, PROPERTY_TARGET, CollectionSpec
+from schemas.config import Config
 from schemas.errors import CheckpointError, CollectionError, RejectsError
 from schemas.identity import Space
 from transforms import collection as milvus
@@ -23,18 +24,23 @@ from transforms.delta import ApplyDelta, FindDelta, delta_uri, sides
 from transforms.load import Ledger
 
 
-def check_fits(state: milvus.CollectionState, session: Session, snapshot: Snapshot, space: Space) -> CollectionSpec:
+def check_fits(
+    state: milvus.CollectionState, config: Config, snapshot: Snapshot | None, space: Space
+) -> CollectionSpec:
     """The served collection as a spec to write to.
+
+    Args:
+        snapshot: what it shall hold; None where that is not known yet.
 
     Raises:
         SpaceMismatchError: where it holds another space.
         CollectionError: where it has other fields or another index than the configuration.
     """
-    check_space(state, session.config, space)
-    spec = replace(collection_spec(session.config, snapshot, space), name=state.name)
+    check_space(state, config, space)
+    spec = replace(collection_spec(config, snapshot, space), name=state.name)
     if different := misfits(state, spec):
         raise CollectionError(
-            f"{session.config.name} serves {state.name}, which differs from the configuration: {'; '.join(different)}",
+            f"{config.name} serves {state.name}, which differs from the configuration: {'; '.join(different)}",
             "build another collection beside it with vecbeam reindex, or restore the configuration",
         )
     return spec
@@ -61,7 +67,7 @@ class Update:
         self._config = session.config.collection
         self._checkpoint = checkpoint
         self._snapshot = snapshot
-        self._spec = check_fits(state, session, snapshot, space)
+        self._spec = check_fits(state, session.config, snapshot, space)
         self._state = state
         self._client = client
         self._publication = Publication(session, checkpoint, snapshot, self._spec, client)
@@ -109,6 +115,8 @@ class Update:
             found = milvus.count(self._client, self._config, self._spec.name)
         expected = self._snapshot.total("rows")
         self._session.report.verify.expected, self._session.report.verify.found = expected, found
+        # A run that was killed after its last write leaves its notes behind.
+        self._ledger(self._snapshot).close()
         if found != expected:
             self._publication.gate(self._publication.check_rows(), recall=False)
 
@@ -138,7 +146,7 @@ class Update:
         for side in differing:
             self._checkpoint.part_columns(side.part.name)  # before anything is written: are they all there?
         milvus.set_properties(self._client, name, {PROPERTY_TARGET: new.id})
-        ledger = Ledger(self._checkpoint, name, f"{self._state.load_id}-{new.id}")
+        ledger = self._ledger(new)
         folder = session.uri("delta")
         if differing:
             session.progress.step("load", total=self._rows(new, old), counter="chunks_loaded")
@@ -159,6 +167,9 @@ class Update:
         filesystem.remove_empty_folders(folder, session.root)
         self._settle(new)
         ledger.close()
+
+    def _ledger(self, new: Snapshot) -> Ledger:
+        return Ledger(self._checkpoint, self._spec.name, f"{self._state.load_id}-{new.id}")
 
     @staticmethod
     def _rows(new: Snapshot, old: Snapshot) -> int:
