@@ -368,7 +368,9 @@ def test_another_model_is_refused_with_what_differs(tmp_path: Path, items: list[
     sync(configure(tmp_path))
     other = configure(tmp_path, encoder={"model": "fake", "dimensions": 16})
     for command in (sync, lambda config: search(config, "x"), verify):
-        with pytest.raises(SpaceMismatchError, match=r"space [0-9a-f]{16}.*space [0-9a-f]{16}.*dimensions: 16 here, 32"):
+        with pytest.raises(
+            SpaceMismatchError, match=r"space [0-9a-f]{16}.*space [0-9a-f]{16}.*dimensions: 16 here, 32"
+        ):
             command(other)
 
 

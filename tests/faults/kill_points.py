@@ -1,7 +1,8 @@
 """Runs `backfill` with a SIGKILL at each of many points, then again without, and says what came of it.
 
-    python kill_points.py FOLDER
+    python kill_points.py FOLDER [URI]
 
+With the URI of a Milvus server it does so for some points there, in place of Milvus Lite.
 Prints a JSON line for the undisturbed run and one for each point. Everything heavy is imported once; each run is a fork
 of this process, which starts no thread and no server of its own. The product has no hooks: functions are replaced here.
 """
@@ -64,6 +65,17 @@ POINTS = [
     *spread("transforms.load.Ledger.close", (1,), "before", "after"),
 ]
 
+SERVER_POINTS = [
+    *spread("transforms.checkpoint.Checkpoint.write_snapshot", (1,), "after"),
+    *spread("transforms.collection.create", (1,), "after"),
+    *spread(f"{CLIENT}.upsert", (2,), "after"),
+    *spread("transforms.load.Ledger.acknowledge", (4,), "before"),
+    *spread(f"{CLIENT}.flush", (1,), "after"),
+    *spread(f"{CLIENT}.create_index", (1,), "during", "after"),
+    *spread("transforms.collection.set_ready", (1,), "before"),
+    *spread("transforms.collection.publish", (1,), "before", "after"),
+]
+
 
 def write_corpus(folder: Path) -> None:
     """60 good items in two files, some of several chunks, and four bad records among them."""
@@ -79,16 +91,16 @@ def write_corpus(folder: Path) -> None:
         (folder / file).write_text("\n".join(lines) + "\n")
 
 
-def write_configuration(folder: Path) -> Path:
+def write_configuration(folder: Path, name: str = NAME, uri: str = "./milvus.db") -> Path:
     path = folder / "vecbeam.yaml"
     path.write_text(
-        f"name: {NAME}\n"
+        f"name: {name}\n"
         f"corpus: {{paths: ['{folder.parent}/corpus/*.jsonl'], metadata: {{kind: string}}, shard_bytes: 2048}}\n"
         "chunk: {max_tokens: 16, overlap_tokens: 4}\n"
         "encoder: {model: fake, dimensions: 16}\n"
         "batch_rows: 8\n"
         "checkpoint: checkpoint\n"
-        "collection: {uri: ./milvus.db, index: {type: HNSW, M: 8, efConstruction: 64}, message_rows: 10}\n"
+        "collection: {{uri: '{uri}', index: {{type: HNSW, M: 8, efConstruction: 64}}, message_rows: 10}}\n"
         "verify: {max_rejected: 0.5}\n"
     )
     return path
@@ -189,15 +201,20 @@ def describe(folder: Path, output: Path) -> Callable[[], int]:
         from transforms import collection as milvus
 
         config = load_config(folder / "vecbeam.yaml")
-        root = folder / "checkpoint" / NAME
+        name = config.name
+        root = folder / "checkpoint" / name
         with milvus.connected(config.collection) as client:
-            collections = sorted(client.list_collections())
-            client.load_collection(NAME)
-            rows = client.query(NAME, filter="", limit=16384, output_fields=["id", "content_hash", "vector", "kind"])
+            collections = sorted(found for found in client.list_collections() if found.startswith(f"{name}_"))
+            client.load_collection(milvus.served(client, name))
+            rows = client.query(name, filter="", limit=16384, output_fields=["id", "content_hash", "vector", "kind"])
+            if not config.collection.is_lite:  # other points follow on the same server
+                client.drop_alias(name)
+                for collection in collections:
+                    client.drop_collection(collection)
         parts = [row for file in sorted(root.glob("*/parts/*")) for row in pq.read_table(file).to_pylist()]
         files = sorted(str(f.relative_to(root)) for f in root.rglob("*") if f.is_file())
         found = {
-            "collections": collections,
+            "collections": [collection.removeprefix(name) for collection in collections],
             "rows": len(rows),
             "collection_digest": digest(rows),
             "parts_digest": digest(parts),
@@ -214,9 +231,9 @@ def digest(rows: list[dict[str, Any]]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def run(folder: Path, point: Point | None) -> dict[str, Any]:
+def run(folder: Path, point: Point | None, name: str = NAME, uri: str = "./milvus.db") -> dict[str, Any]:
     folder.mkdir()
-    write_configuration(folder)
+    write_configuration(folder, name, uri)
     log = folder / "encoded.txt"
     result: dict[str, Any] = {"point": str(point)}
     result["first"] = in_fork(backfill(folder, point, log))
@@ -230,15 +247,15 @@ def run(folder: Path, point: Point | None) -> dict[str, Any]:
     return result
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, uri: str = "") -> None:
     for name in ("pipelines.sync", "transforms.batches", "pymilvus", "milvus_lite.server_manager", "typer.main"):
         importlib.import_module(name)
     (folder / "corpus").mkdir(parents=True)
     write_corpus(folder / "corpus")
-    print(json.dumps(run(folder / "undisturbed", None)), flush=True)
-    for number, point in enumerate(POINTS):
-        print(json.dumps(run(folder / f"point-{number}", point)), flush=True)
+    for number, point in enumerate([None, *(SERVER_POINTS if uri else POINTS)]):
+        place = (f"{NAME}_{number}", uri) if uri else ()
+        print(json.dumps(run(folder / f"point-{number}", point, *place)), flush=True)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from kill_points import POINTS
 
+pytestmark = pytest.mark.timeout(1800)
 SCRIPT = Path(__file__).with_name("kill_points.py")
 
 

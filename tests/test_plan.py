@@ -1,0 +1,127 @@
+"""`vecbeam plan`: what it says is what the run then does, and it writes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import pytest
+from corpora import configure, text, write_jsonl
+from typer.testing import CliRunner
+
+from pipelines.cli import app
+from pipelines.plan import plan
+from pipelines.reindex import reindex
+from pipelines.sync import sync
+from schemas.collection import index_bytes
+from schemas.errors import GateError
+from transforms import collection as milvus
+
+
+@pytest.fixture
+def items(tmp_path: Path) -> list[dict[str, Any]]:
+    found = [{"id": f"item-{number}", "text": text(number)} for number in range(200)]
+    write_jsonl(tmp_path / "corpus" / "a.jsonl", found)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _release(tmp_path: Path) -> Iterator[None]:
+    yield
+    from milvus_lite.server_manager import server_manager_instance
+
+    server_manager_instance.release_server(str(tmp_path / "milvus.db"))
+
+
+def files_of(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {
+        str(f.relative_to(folder)): (f.stat().st_mtime_ns, f.read_bytes())
+        for f in folder.rglob("*")
+        if f.is_file() and "milvus.db" not in f.parts
+    }
+
+
+def test_a_first_run(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    config = configure(tmp_path, runner={"name": "local", "cost": {"workers": 4, "usd_per_hour": 3.6}})
+    before = files_of(tmp_path)
+    found = plan(config)
+    assert files_of(tmp_path) == before
+    assert not (tmp_path / "milvus.db").exists()
+    assert (found.action, found.items.new, found.tokens.error) == ("backfill", 200, 0.0)
+    assert found.pool is not None
+    assert found.pool.usd == pytest.approx(4 * found.pool.seconds * 0.001, abs=0.001)
+    report = sync(config)
+    assert (found.tokens.value, found.chunks.value) == (report.tokens.embedded, report.chunks.embedded)
+    assert found.milvus.rows == report.verify.found
+    assert abs(found.checkpoint_bytes - report.bytes.checkpoint) < 0.25 * report.bytes.checkpoint
+
+
+def test_changes_and_the_exit_code(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    config = configure(tmp_path)
+    sync(config)
+    path = str(tmp_path / "vecbeam.yaml")
+    milvus.release(config.collection)
+    done = CliRunner().invoke(app, ["plan", path, "--exit-code"])
+    assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, "nothing to do")
+    items[3]["text"] = "changed"
+    items[5]["id"] = "moved"
+    del items[7]
+    items.append({"id": "new", "text": "new"})
+    write_jsonl(tmp_path / "corpus" / "a.jsonl", items)
+    before = files_of(tmp_path)
+    done = CliRunner().invoke(app, ["plan", path, "--exit-code", "--json"])
+    found = json.loads(done.stdout)
+    assert (done.exit_code, found["action"], files_of(tmp_path)) == (10, "sync", before)
+    assert found["items"] == {"new": 1, "changed": 1, "moved": 1, "unchanged": 197, "deleted": 1}
+    report = sync(config)
+    assert report.plan is not None
+    assert report.plan.items == found["items"]
+    assert (report.items.new, report.items.changed, report.items.moved, report.items.deleted) == (1, 1, 1, 1)
+    shown = CliRunner().invoke(app, ["report", path]).stdout
+    assert "expected" in shown
+
+
+def test_another_index_and_another_model(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    sync(configure(tmp_path))
+    flat = configure(tmp_path, collection={"uri": "./milvus.db", "index": {"type": "FLAT"}})
+    found = plan(flat)
+    assert (found.action, found.items.new, found.milvus.index_bytes) == ("reindex", 0, 200 * 32 * 4)
+    assert "index (HNSW" in found.milvus.reasons[0]
+    reindex(flat)
+    assert plan(flat).action == "nothing"
+    other = plan(configure(tmp_path, encoder={"model": "fake", "dimensions": 16}))
+    assert (other.action, other.items.new) == ("reindex", 200)
+    assert "dimensions: 16 here, 32 there" in other.milvus.reasons[0]
+
+
+def test_more_deletions_than_allowed(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    config = configure(tmp_path)
+    sync(config)
+    write_jsonl(tmp_path / "corpus" / "a.jsonl", items[:100])
+    with pytest.raises(GateError, match="100 of 200 items are no longer in the corpus"):
+        plan(config)
+    assert plan(config, allow_deletes=True).items.deleted == 100
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameters", "made"),
+    [
+        ("FLAT", {}, lambda d: faiss.IndexFlatIP(d)),
+        ("HNSW", {"M": 16}, lambda d: faiss.IndexHNSWFlat(d, 16)),
+        ("HNSW", {"M": 48}, lambda d: faiss.IndexHNSWFlat(d, 48)),
+        ("IVF_FLAT", {"nlist": 64}, lambda d: faiss.index_factory(d, "IVF64,Flat")),
+        ("IVF_SQ8", {"nlist": 64}, lambda d: faiss.index_factory(d, "IVF64,SQ8")),
+    ],
+)
+def test_the_memory_of_an_index_is_that_of_faiss(kind: str, parameters: dict[str, int], made: Any) -> None:
+    rows, dimensions = 5000, 96
+    index = made(dimensions)
+    vectors = np.random.default_rng(0).standard_normal((rows, dimensions)).astype(np.float32)
+    index.train(vectors)
+    index.add(vectors)
+    size = len(faiss.serialize_index(index))
+    assert index_bytes(kind, parameters, rows, dimensions) == pytest.approx(size, rel=0.05)

@@ -1,0 +1,255 @@
+"""`reindex`, `rollback`, `replay` and `gc` on a temporary folder, with the fake encoder and Milvus Lite."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from corpora import configure, text, write_jsonl
+from typer.testing import CliRunner
+
+from pipelines.backfill import backfill
+from pipelines.cli import app
+from pipelines.gc import gc
+from pipelines.reindex import INDEX, MODEL, ROWS, reindex
+from pipelines.replay import replay
+from pipelines.rollback import rollback
+from pipelines.search import search
+from pipelines.sync import sync
+from schemas.config import Config
+from schemas.errors import CheckpointError, CollectionError, GateError, RejectsError
+from transforms import collection as milvus
+from transforms.encoders import fake
+
+FLAT = {"uri": "./milvus.db", "index": {"type": "FLAT"}}
+LESS = {"model": "fake", "dimensions": 16}
+
+
+@pytest.fixture
+def items(tmp_path: Path) -> list[dict[str, Any]]:
+    found = [{"id": f"item-{number}", "text": text(number), "kind": "a"} for number in range(60)]
+    write_jsonl(tmp_path / "corpus" / "a.jsonl", found)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _release(tmp_path: Path) -> Iterator[None]:
+    yield
+    from milvus_lite.server_manager import server_manager_instance
+
+    server_manager_instance.release_server(str(tmp_path / "milvus.db"))
+
+
+def rows_of(config: Config) -> list[dict[str, Any]]:
+    with milvus.connected(config.collection) as client:
+        client.load_collection(milvus.served(client, config.name))
+        return list(client.query(config.name, filter='id != ""', limit=16384, output_fields=["*"]))
+
+
+def served(config: Config) -> str | None:
+    with milvus.connected(config.collection) as client:
+        return milvus.served(client, config.name)
+
+
+def collections(config: Config) -> list[str]:
+    with milvus.connected(config.collection) as client:
+        return milvus.names(client)
+
+
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of texts of each call of the encoder from now on."""
+    counts: list[int] = []
+    encode = fake.FakeEncoder.encode
+
+    def counting(self: Any, texts: Any, **given: Any) -> Any:
+        counts.append(len(texts))
+        return encode(self, texts, **given)
+
+    monkeypatch.setattr(fake.FakeEncoder, "encode", counting)
+    return counts
+
+
+def test_another_index_is_built_from_the_checkpoint(
+    tmp_path: Path, items: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = backfill(configure(tmp_path))
+    (tmp_path / "corpus" / "a.jsonl").unlink()  # not even looked at
+    counts = encoded(monkeypatch)
+    config = configure(tmp_path, collection=FLAT)
+    report = reindex(config)
+    assert (report.reason, counts, report.chunks.embedded, report.chunks.loaded) == (INDEX, [], 0, 60)
+    assert collections(config) == sorted([first.collection, report.collection])
+    assert served(config) == report.collection != first.collection
+    assert reindex(config).chunks.loaded == 0
+
+
+def test_another_chunking_keeps_the_vectors_of_what_stays_the_same(
+    tmp_path: Path, items: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items[0]["text"] = " ".join(text(number) for number in range(30))
+    write_jsonl(tmp_path / "corpus" / "a.jsonl", items)
+    backfill(configure(tmp_path, chunk={"max_tokens": 20, "overlap_tokens": 0}))
+    counts = encoded(monkeypatch)
+    config = configure(tmp_path, chunk={"max_tokens": 24, "overlap_tokens": 0})
+    report = reindex(config)
+    long = [row for row in rows_of(config) if row["item_id"] == "item-0"]
+    assert report.reason == ROWS
+    assert 0 < sum(counts) == report.chunks.embedded <= len(long)
+    assert max(row["tokens"] for row in long) > 20
+    assert report.balance() == []
+
+
+def test_fields_added_removed_and_retyped(
+    tmp_path: Path, items: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, item in enumerate(items):
+        item["year"] = number
+    write_jsonl(tmp_path / "corpus" / "a.jsonl", items)
+    backfill(configure(tmp_path))
+    counts = encoded(monkeypatch)
+    for metadata in ({"kind": "string", "year": "int"}, {"year": "int"}, {"year": "float"}):
+        config = configure(tmp_path, corpus={"paths": ["corpus/*"], "metadata": metadata})
+        report = reindex(config)
+        assert (report.reason, counts, report.chunks.loaded) == (ROWS, [], 60)
+        for row in rows_of(config):
+            number = int(row["item_id"].removeprefix("item-"))
+            wanted = {"kind": "a", "year": float(number) if metadata["year"] == "float" else number}
+            assert {name: row[name] for name in metadata} == {name: wanted[name] for name in metadata}
+            assert ("kind" in row) == ("kind" in metadata)
+    assert search(config, text(7), k=1, filter_expression="year > 6.5 and year < 7.5")[0]["item_id"] == "item-7"
+
+
+def test_another_model_is_embedded_beside_and_rolled_back(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    first = backfill(configure(tmp_path))
+    config = configure(tmp_path, encoder=LESS)
+    report = reindex(config)
+    assert (report.reason, report.chunks.embedded, served(config)) == (MODEL, 60, report.collection)
+    back = rollback(config)
+    assert (back.collection, back.verify.found, served(config)) == (first.collection, 60, first.collection)
+    assert search(configure(tmp_path), text(7), k=1)[0]["item_id"] == "item-7"
+    with pytest.raises(CollectionError, match=f"{first.collection} is the first collection"):
+        rollback(config)
+    assert rollback(config, to=report.collection).collection == served(config) == report.collection
+
+
+def test_a_rollback_to_a_collection_that_lacks_rows_is_refused(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    first = backfill(configure(tmp_path))
+    config = configure(tmp_path, collection=FLAT)
+    second = reindex(config)
+    with milvus.connected(config.collection) as client:
+        client.delete(first.collection, filter='id == "item-30#0"')
+        client.flush(first.collection)
+    with pytest.raises(GateError, match=r"holds 59 rows, its snapshot 60.*was not moved"):
+        rollback(config)
+    assert served(config) == second.collection
+    with milvus.connected(config.collection) as client:
+        client.drop_collection(first.collection)
+    with pytest.raises(CollectionError, match=r"has no collection .* any more"):
+        rollback(config)
+
+
+def test_a_gate_that_fails_leaves_the_alias(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    many = [{"id": f"item-{number}", "text": text(number)} for number in range(3000)]
+    write_jsonl(tmp_path / "corpus" / "a.jsonl", many)
+    first = backfill(configure(tmp_path))
+    config = configure(
+        tmp_path,
+        collection={"uri": "./milvus.db", "index": {"type": "IVF_FLAT", "nlist": 128}, "search": {"nprobe": 1}},
+        verify={"recall_at_10": 1.0},
+    )
+    milvus.release(config.collection)
+    done = CliRunner().invoke(app, ["reindex", str(tmp_path / "vecbeam.yaml"), "--json"])
+    assert done.exit_code == 3
+    assert json.loads(done.stdout)["verify"]["recall_at_10"] < 1
+    assert served(config) == first.collection
+
+
+def test_all_anew_on_request(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    config = configure(tmp_path)
+    backfill(config)
+    report = reindex(config, anew=True)
+    assert (report.chunks.embedded, report.items.new, report.verify.published) == (60, 60, True)
+    assert sync(config).chunks.embedded == 0
+
+
+def test_replay_embeds_what_can_be_embedded_now(
+    tmp_path: Path, items: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_jsonl(tmp_path / "corpus" / "b.jsonl", [{"id": "other", "text": "in another file"}])
+    config = configure(tmp_path, verify={"max_rejected": 0.1})
+    encode = fake.FakeEncoder.encode
+
+    def failing(self: Any, texts: Any, **given: Any) -> Any:
+        if text(7) in texts:
+            raise RuntimeError("the device is out of order")
+        return encode(self, texts, **given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fake.FakeEncoder, "encode", failing)
+        report = backfill(config)
+    assert (report.rejects, len(rows_of(config))) == ({"EncoderFailed": 1}, 60)
+    write_jsonl(tmp_path / "corpus" / "b.jsonl", [{"id": "other", "text": "changed, but without a reject"}])
+    counts = encoded(monkeypatch)
+    report = replay(config)
+    assert (counts, report.items.new, report.chunks.loaded, report.rejects) == ([1], 1, 1, {})
+    rows = {row["id"]: row["text"] for row in rows_of(config)}
+    assert (len(rows), rows["item-7#0"], rows["other#0"]) == (61, text(7), "in another file")
+    assert replay(config).chunks.loaded == 0
+    assert sync(config).items.changed == 1
+
+
+def test_replay_of_a_line_that_was_mended(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    path = tmp_path / "corpus" / "a.jsonl"
+    path.write_text(path.read_text() + '{"id": "late", "text": 7}\n')
+    with pytest.raises(RejectsError):
+        backfill(configure(tmp_path, verify={"max_rejected": 0.001}))
+    path.write_text(path.read_text().replace('"text": 7', '"text": "seven"'))
+    report = replay(configure(tmp_path, verify={"max_rejected": 0.001}))
+    assert (report.items.new, report.chunks.embedded, report.rejects) == (1, 1, {})
+    with pytest.raises(CheckpointError, match=r"made with other settings.*reindex"):
+        replay(configure(tmp_path, chunk={"max_tokens": 30, "overlap_tokens": 0}))
+
+
+def test_gc_lists_and_then_removes_what_nothing_refers_to(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    first = backfill(configure(tmp_path))
+    second = reindex(configure(tmp_path, collection=FLAT))
+    config = configure(tmp_path, encoder=LESS)
+    third = reindex(config)
+    leftover = tmp_path / "checkpoint" / "tested" / "runs" / "20200101T000000Z-sync-1" / "diff" / "plan" / "0.parquet"
+    leftover.parent.mkdir(parents=True)
+    leftover.write_bytes(b"of a run that was killed")
+
+    found = gc(config, keep=1)
+    assert (found.kept, list(found.collections)) == ([third.collection, second.collection], [first.collection])
+    assert (found.snapshots, found.removed, len(collections(config))) == ([], False, 3)
+    milvus.release(config.collection)
+    done = CliRunner().invoke(app, ["gc", str(tmp_path / "vecbeam.yaml"), "--keep", "0", "--yes", "--json"])
+    removed = json.loads(done.stdout)
+    assert (removed["kept"], removed["removed"]) == ([third.collection], True)
+    assert collections(config) == [third.collection]
+    root = tmp_path / "checkpoint" / "tested"
+    assert [folder.name for folder in root.glob("*/parts")] == ["parts"]
+    assert not (root / first.space).exists()
+    assert not leftover.exists()
+    assert len(list((root / "snapshots").iterdir())) == len(list((root / "files").iterdir())) == 1
+    assert (sync(config).chunks.embedded, len(rows_of(config))) == (0, 60)
+    assert gc(config, keep=0).as_json()["files"] == 0
+
+
+def test_gc_after_syncs_keeps_what_the_current_snapshot_needs(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    config = configure(tmp_path, batch_rows=10)
+    sync(config)
+    for number in range(3):
+        for item in items[number * 10 : number * 10 + 10]:
+            item["text"] += " edited"
+        write_jsonl(tmp_path / "corpus" / "a.jsonl", items)
+        sync(config)
+    found = gc(config, yes=True)
+    assert len(found.snapshots) == 3
+    assert sum("/parts/" in uri for uri in found.files) == 3
+    assert sync(config).chunks.embedded == 0
+    assert sorted(row["text"] for row in rows_of(config)) == sorted(item["text"] for item in items)
+    assert reindex(configure(tmp_path, batch_rows=10, collection=FLAT)).chunks.loaded == 60
