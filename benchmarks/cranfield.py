@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.backfill import backfill
-from pipelines.publishing import open_for_search, served_state
+from pipelines.serving import open_for_search, served_state
 from schemas.config import Config
 from schemas.settings import parse_config
 from transforms import collection as milvus

@@ -227,8 +227,10 @@ def test_the_dataflow_example_gives_a_job_with_image_and_accelerator() -> None:
 
 
 def test_the_other_files_of_deploy_are_sound() -> None:
-    workflow = yaml.safe_load(text_of("deploy/scheduled-backfill.yml"))
-    assert any(step.get("run", "").startswith("vecbeam backfill") for step in workflow["jobs"]["backfill"]["steps"])
+    for path, job, command in (("scheduled-sync", "sync", "sync"), ("reindex", "reindex", "reindex")):
+        workflow = yaml.safe_load(text_of(f"deploy/{path}.yml"))
+        steps = workflow["jobs"][job]["steps"]
+        assert any(step.get("run", "").startswith(f"vecbeam {command} ") for step in steps), path
     dockerfile = text_of("deploy/Dockerfile")
     beam_version = re.search(r"^apache-beam==(\S+)$", text_of("constraints.txt"), re.MULTILINE)
     assert beam_version is not None

@@ -61,6 +61,14 @@ def test_lines_missing_from_an_output_are_told() -> None:
     assert missing(["a 0.7935", "c"], ["a 0.7", "c"]) == ["a 0.7935", "c"]
 
 
+def test_the_python_example_prints_the_answer(tmp_path: Path) -> None:
+    [code] = blocks("python")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.stdout.splitlines()[-1:] == [
+        "Japan is an island country in East Asia. It spans an archipelago of 6852 islands."
+    ], done.stderr
+
+
 def test_the_configuration_is_one(tmp_path: Path) -> None:
     import yaml
 

@@ -71,6 +71,11 @@ def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
         load(tmp_path, text=GOOD + "name: other\n")
 
 
+def test_a_key_that_is_a_mapping_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"a key is a list or a mapping.*line 6"):
+        load(tmp_path, text=GOOD + "{{NAME}}: other\n")
+
+
 def test_a_missing_file_names_init(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="vecbeam init"):
         load_config(tmp_path / "nothing.yaml")

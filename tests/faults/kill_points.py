@@ -100,7 +100,7 @@ def write_configuration(folder: Path, name: str = NAME, uri: str = "./milvus.db"
         "encoder: {model: fake, dimensions: 16}\n"
         "batch_rows: 8\n"
         "checkpoint: checkpoint\n"
-        "collection: {{uri: '{uri}', index: {{type: HNSW, M: 8, efConstruction: 64}}, message_rows: 10}}\n"
+        f"collection: {{uri: '{uri}', index: {{type: HNSW, M: 8, efConstruction: 64}}, message_rows: 10}}\n"
         "verify: {max_rejected: 0.5}\n"
     )
     return path
