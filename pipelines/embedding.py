@@ -12,6 +12,7 @@ from pipelines import beam_runner
 from pipelines.changes import Changes, check_deletions, drops_by_shard, find_changes, is_unchanged
 from pipelines.corpus import Entry, Source, settled
 from pipelines.estimating import expect
+from pipelines.quantizing import prepare_sample
 from pipelines.session import Session
 from schemas.errors import RejectsError
 from schemas.records import FILE_SCHEMA, PART_SCHEMA
@@ -96,7 +97,15 @@ def _embed(session: Session, changes: Changes, salt: str) -> tuple[pa.Table, pa.
     drops = drops_by_shard(changes)
     work = [ShardWork(shard, drops.get(shard.index, {}), _plan_of(changes, shard.index)) for shard in changes.shards]
     folder = session.uri("records")
-    embedding = Embedding(session.config, source.model, source.checkpoint, findings.listing_uri, changes.side(), salt)
+    embedding = Embedding(
+        session.config,
+        source.model,
+        source.checkpoint,
+        findings.listing_uri,
+        changes.side(),
+        salt,
+        prepare_sample(session, changes),
+    )
 
     def build(pipeline: beam.Pipeline) -> None:
         _ = (

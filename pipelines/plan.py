@@ -11,6 +11,7 @@ from pipelines.changes import Changes, check_deletions, find_changes, is_unchang
 from pipelines.corpus import Source, prepare
 from pipelines.estimating import earlier_rate, planned_items
 from pipelines.progress import Progress
+from pipelines.quantizing import sample_texts
 from pipelines.report import reports
 from pipelines.serving import collection_spec, find_served, misfits
 from pipelines.session import Session
@@ -95,7 +96,7 @@ def _estimate(session: Session, found: Plan, changes: Changes, fixed: float) -> 
     found.sampled = chunked.items
     found.chunks = _estimated(chunked.chunks_per_byte, size)
     found.tokens = _estimated(chunked.tokens_per_byte, size)
-    measured = calibrate(chunked.chunks, model, CALIBRATED_S)
+    measured = calibrate(chunked.chunks, model, CALIBRATED_S, sample_texts(session, changes))
     rate, where = earlier_rate(config) or (measured.tokens_per_second, f"a calibration of {CALIBRATED_S:.0f} s")
     found.checkpoint_bytes = round(measured.bytes_per_chunk * found.chunks.value)
     embed = found.tokens.value / rate

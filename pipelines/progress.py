@@ -90,7 +90,8 @@ class Progress:
             parts.append(f"{done:,}")
         tokens = now.get("tokens_ahead", 0) - self._at_start.get("tokens_ahead", 0)
         if tokens:
-            parts.append(f"{tokens / seconds:,.0f} tokens/s")
+            padded = now.get("tokens_padded", 0) - self._at_start.get("tokens_padded", 0)
+            parts.append(f"{tokens / seconds:,.0f} tokens/s, {padded / (tokens + padded):.0%} padding")
         if self._total and rejected < done < self._total:
             parts.append(f"{_duration((self._total - done) * seconds / (done - rejected))} left")
         return "  ".join(parts)

@@ -61,6 +61,21 @@ def text(report: Report) -> str:
         f"seconds   {_seconds(report)}",
         f"memory    {report.peak_rss_mb:,} MB at most",
     ]
+    if report.rates.tokens_per_second:
+        rates, runtime = report.rates, report.runtime
+        engine = " ".join(runtime[key] for key in ("engine", "precision", "device") if key in runtime)
+        lines.insert(
+            -1,
+            f"encoder   {rates.tokens_per_second:,.0f} tokens/s on {engine or '-'}, {rates.padding_share:.1%} padding, "
+            f"computing {rates.encoder_busy_share:.0%} of its step",
+        )
+    if report.loss is not None:
+        loss = report.loss
+        lines.insert(
+            -1,
+            f"int8      keeps {loss.neighbours_kept:.1%} of the ten nearest among {loss.texts} texts, "
+            f"cosine to float32 {loss.cosine_mean:.4f} on average, {loss.cosine_min:.4f} at worst",
+        )
     if report.rejects:
         lines.insert(2, "rejects   " + ", ".join(f"{count:,} {error}" for error, count in report.rejects.items()))
     if report.plan is not None and report.plan.tokens:
@@ -77,6 +92,5 @@ def text(report: Report) -> str:
 def _seconds(report: Report) -> str:
     spent = report.seconds.model_dump()
     total = spent.pop("total")
-    parts = [f"{step} {value:.1f}" for step, value in spent.items() if value >= 0.05]
-    rate = f", {report.tokens.embedded / spent['embed']:,.0f} tokens/s" if spent["embed"] >= 0.05 else ""
-    return f"{total:.1f} in all: {', '.join(parts)}{rate}"
+    parts = [f"{step} {value:.1f} ({value / total:.0%})" for step, value in spent.items() if value >= 0.05]
+    return f"{total:.1f} in all: {', '.join(parts)}"

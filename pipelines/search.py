@@ -31,7 +31,10 @@ def search(config: Config, query: str, *, k: int = 10, filter_expression: str = 
         state = served_state(client, config)
         check_space(state, config, model.space)
         open_for_search(client, config, state.name)
-        vector = model.load().encode([query], query=True).vectors[0]
+        # int8 would need its sample; one query is quick in float32, and exact.
+        exact = config.encoder.precision == "int8"
+        encoder = resolve(config.encoder.model_copy(update={"precision": "float32"})) if exact else model
+        vector = encoder.load().encode([query], query=True).vectors[0]
         columns = ["id", "item_id", "chunk", "text", "start", "end", *config.corpus.metadata]
         hits = milvus.search(
             client,

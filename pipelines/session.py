@@ -18,7 +18,7 @@ import psutil
 from pipelines.progress import Progress
 from schemas.config import Config
 from schemas.errors import CheckpointError, ConfigurationError, LockedError, VecbeamError
-from schemas.report import Report
+from schemas.report import Rates, Report
 from transforms import filesystem, locking
 
 _PACKAGES = (
@@ -26,6 +26,7 @@ _PACKAGES = (
     "apache-beam",
     "milvus-lite",
     "numpy",
+    "openvino",
     "pyarrow",
     "pymilvus",
     "semantic-text-splitter",
@@ -97,6 +98,7 @@ class Session:
             spent = self._phases[step] + self._counters[f"{step}_us"] / 1e6
             setattr(report.seconds, step, round(spent, 3))
         report.seconds.startup = round(self._phases["startup"] + self._counters["model_load_us"] / 1e6, 3)
+        report.rates = self._rates()
         report.retries = self._counters["retries"]
         report.peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         if error is not None:
@@ -111,6 +113,16 @@ class Session:
                     raise
                 report.error += f" (and no report was written: {unwritten.message})"
         return report
+
+    def _rates(self) -> Rates:
+        spent, tokens = self.report.seconds, self.report.tokens
+        shares = spent.model_dump(exclude={"total"})
+        return Rates(
+            tokens_per_second=round(tokens.embedded / spent.embed, 1) if spent.embed else 0.0,
+            padding_share=round(tokens.padded / max(1, tokens.embedded + tokens.padded), 4),
+            encoder_busy_share=round(min(1.0, self._counters["encoder_busy_us"] / 1e6 / max(spent.embed, 1e-6)), 4),
+            step_shares={step: round(value / spent.total, 4) for step, value in shares.items() if value},
+        )
 
 
 @contextlib.contextmanager

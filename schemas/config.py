@@ -139,8 +139,13 @@ class Chunk(Model):
 class Encoder(Model):
     model: Text = Field("all-MiniLM-L6-v2", description="A catalogue name, a hub id (with revision), or a folder")
     revision: Text | None = Field(None, description="Commit of the hub repository; needed for a hub id")
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="float32 is exact; bfloat16 is faster where the processor has it. No part of the space"
+    precision: Literal["float32", "bfloat16", "int8"] = Field(
+        "float32",
+        description="float32 is exact; bfloat16 is faster where the processor has it (float16 on a GPU that has not); "
+        "int8 needs OpenVINO and loses a little. No part of the space",
+    )
+    engine: Literal["auto", "torch", "openvino"] = Field(
+        "auto", description="auto takes OpenVINO on a CPU where it is installed and knows the model, else torch"
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where the worker has one")
     accelerator: Text | None = Field(
@@ -159,9 +164,20 @@ class Encoder(Model):
         None, ge=1, description="Keeps the first n numbers of each vector (Matryoshka models)"
     )
     normalize: bool = Field(True, description="Scales each vector to length 1, after dimensions were cut")
-    batch_tokens: int = Field(
-        4096, ge=64, description="Most tokens, padding included, that go through the model at once"
+    batch_tokens: int | None = Field(
+        None,
+        ge=64,
+        description="Most tokens, padding included, that go through the model at once; without it what "
+        "fits the engine: 2048 for OpenVINO, 4096 for torch on a CPU, 65536 on a GPU",
     )
+
+    @model_validator(mode="after")
+    def _engine_fits(self) -> Encoder:
+        if self.precision == "int8" and self.engine == "torch":
+            raise ValueError("precision int8 runs on OpenVINO: take engine: openvino, or precision: bfloat16")
+        if self.device == "cuda" and (self.precision == "int8" or self.engine == "openvino"):
+            raise ValueError("OpenVINO and int8 run on CPUs: take device: cpu, or engine: torch with bfloat16")
+        return self
 
 
 class Index(Model):

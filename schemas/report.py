@@ -59,6 +59,37 @@ class Seconds(BaseModel):
     verify: float = 0.0
 
 
+class Rates(BaseModel):
+    """How well the encoder was used; all 0 where nothing was embedded.
+
+    Attributes:
+        tokens_per_second: of the embedding step, padding not counted.
+        padding_share: of all tokens that went through the model.
+        encoder_busy_share: of the time of the embedding step, what the device computed.
+        step_shares: each step's part of the wall time.
+    """
+
+    tokens_per_second: float = 0.0
+    padding_share: float = 0.0
+    encoder_busy_share: float = 0.0
+    step_shares: dict[str, float] = Field(default_factory=dict)
+
+
+class Loss(BaseModel):
+    """What int8 costs on the texts that it takes its ranges from, against float32.
+
+    Attributes:
+        texts: how many.
+        cosine_mean, cosine_min: to the float32 vectors.
+        neighbours_kept: share of each text's ten nearest texts that are still among them.
+    """
+
+    texts: int
+    cosine_mean: float
+    cosine_min: float
+    neighbours_kept: float
+
+
 class Verification(BaseModel):
     """Collection against snapshot, in rows; `recall_at_10` is null where it was not measured."""
 
@@ -101,6 +132,8 @@ class Report(BaseModel):
     tokens: Tokens = Field(default_factory=Tokens)
     bytes: Bytes = Field(default_factory=Bytes)
     seconds: Seconds = Field(default_factory=Seconds)
+    rates: Rates = Field(default_factory=Rates)
+    loss: Loss | None = None
     peak_rss_mb: int = 0
     retries: int = 0
     verify: Verification = Field(default_factory=Verification)

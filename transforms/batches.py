@@ -16,7 +16,6 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 from apache_beam.pvalue import TaggedOutput
 
 from schemas.config import Config
@@ -26,9 +25,9 @@ from transforms import filesystem, metrics, stopping
 from transforms.checkpoint import Checkpoint, part_name, read_table, write_table
 from transforms.chunk import Chunker
 from transforms.diff import SnapshotSide, chunking_of
-from transforms.embed import TableModelHandler
 from transforms.embedded import EmbeddedTable
 from transforms.encoders import TextModel
+from transforms.inference import KeyedModelHandler, RunInference, TableModelHandler
 from transforms.once import Once
 from transforms.planning import Gathered, Plan, with_facts
 from transforms.read import Shard, read_shard
@@ -62,6 +61,7 @@ class Embedding:
         listing: the table of `transforms.diff.finding.LISTING_SCHEMA` with the path of each uri.
         base: the snapshot that plans point into.
         salt: tells parts apart that are embedded anew on purpose.
+        sample: table of texts that int8 takes its ranges from; "" for none.
     """
 
     config: Config
@@ -70,6 +70,7 @@ class Embedding:
     listing: str
     base: SnapshotSide | None = None
     salt: str = ""
+    sample: str = ""
 
 
 @dataclass(eq=False)
@@ -89,7 +90,7 @@ class EmbedShards(beam.PTransform):  # type: ignore[misc]
             "rejects", main="batches"
         )
         sought = chunked.batches | "FindPart" >> beam.ParDo(_FindPart(given)).with_outputs("found", main="batches")
-        handler = KeyedModelHandler(TableModelHandler(given.config.encoder, checkpoint.space_id))
+        handler = KeyedModelHandler(TableModelHandler(given.config.encoder, checkpoint.space_id, given.sample))
         embedded = sought.batches | "Embed" >> RunInference(handler)
         parts = embedded | "Checkpoint" >> beam.ParDo(_WritePart(given))
         read_rejects = read.rejects | "ReadRejects" >> beam.ParDo(_WriteRejects(checkpoint, "read"))

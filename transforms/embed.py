@@ -1,4 +1,4 @@
-"""Chunks to rows: the pure function, and the Beam ModelHandler that keeps one model a worker."""
+"""Chunks to rows: texts through the encoder, and what it fails on apart."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.ml.inference.base import ModelHandler
 
-from schemas.config import Encoder as EncoderConfig
-from schemas.errors import EncoderError, SpaceMismatchError, VecbeamError
+from schemas.errors import EncoderError, VecbeamError
 from schemas.records import SOURCE_ROW, item_facts, row_schema
 from transforms import metrics
-from transforms.embedded import EmbeddedBatch, EmbeddedTable
-from transforms.encoders import Encoded, Encoder, resolve
+from transforms.embedded import EmbeddedBatch
+from transforms.encoders import Encoded, Encoder
 from transforms.rejects import Reject, rejects_table
 
 log = logging.getLogger("vecbeam")
@@ -77,7 +75,9 @@ def _attempts(
     if not texts:
         return
     try:
-        yield start, encoder.encode(texts, advance=advance)
+        encoded = encoder.encode(texts, advance=advance)
+        metrics.count("encoder_busy_us", round(encoded.busy_seconds * 1e6))
+        yield start, encoded
         return
     except VecbeamError:
         raise
@@ -145,79 +145,3 @@ def _rows(
         column = np.concatenate(values) if values else np.zeros(0, np.int64)
         rows = rows.set_column(rows.column_names.index(name), schema.field(name), pa.array(column))
     return rows
-
-
-class LazyEncoder:
-    """An encoder that loads at its first table, so that a run which finds all parts done loads nothing."""
-
-    def __init__(self, config: EncoderConfig, space_id: str) -> None:
-        self._config = config
-        self._space_id = space_id
-        self._encoder: Encoder | None = None
-
-    def get(self) -> Encoder:
-        """The encoder, loaded.
-
-        Raises:
-            SpaceMismatchError: where this worker's model is of another space than the run's.
-        """
-        if self._encoder is None:
-            with metrics.timed("model_load"):
-                model = resolve(self._config)
-                if model.space.id != self._space_id:
-                    raise SpaceMismatchError(
-                        f"this worker's {self._config.model} is of space {model.space.id}, "
-                        f"the run's is {self._space_id}",
-                        "give workers the same model files as the machine that starts the run",
-                    )
-                self._encoder = model.load()
-        return self._encoder
-
-
-class TableModelHandler(ModelHandler[pa.Table, EmbeddedTable, LazyEncoder]):  # type: ignore[misc]
-    """RunInference over tables: one table is one unit, one model a worker, the accelerator of the configuration.
-
-    Args:
-        config: which model, on which device; `accelerator` becomes Beam's resource hint.
-        space_id: what the model's space must be on each worker.
-    """
-
-    def __init__(self, config: EncoderConfig, space_id: str) -> None:
-        super().__init__()
-        self._config = config
-        self._space_id = space_id
-
-    def load_model(self) -> LazyEncoder:
-        return LazyEncoder(self._config, self._space_id)
-
-    def run_inference(
-        self,
-        batch: Sequence[pa.Table],
-        model: LazyEncoder,
-        inference_args: dict[str, Any] | None = None,  # noqa: ARG002 (Beam's signature)
-    ) -> Iterator[EmbeddedTable]:
-        for chunks in batch:
-            waiting = chunks.filter(pc.equal(chunks.column(SOURCE_ROW), -1))
-            if waiting.num_rows == 0:
-                yield EmbeddedTable(chunks, nothing_embedded(chunks))
-                continue
-            encoder = model.get()
-            with metrics.timed("embed"), metrics.ahead(waiting) as advance:
-                embedded = embed_table(waiting, encoder, advance)
-            metrics.count("chunks_embedded", len(embedded.rows))
-            metrics.count("tokens_embedded", pc.sum(embedded.rows.column("tokens")).as_py() or 0)
-            metrics.count("tokens_padded", embedded.tokens_padded)
-            yield EmbeddedTable(chunks, embedded)
-
-    def batch_elements_kwargs(self) -> Mapping[str, Any]:
-        return {"min_batch_size": 1, "max_batch_size": 1}
-
-    def get_resource_hints(self) -> dict[str, Any]:
-        return {"accelerator": self._config.accelerator} if self._config.accelerator else {}
-
-    def share_model_across_processes(self) -> bool:
-        # Sharing would send each table and its vectors through a pipe; workers run one process per accelerator instead.
-        return False
-
-    def get_metrics_namespace(self) -> str:
-        return metrics.NAMESPACE

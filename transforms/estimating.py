@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -102,14 +103,15 @@ class Calibration(NamedTuple):
     bytes_per_chunk: float
 
 
-def calibrate(chunks: pa.Table, model: TextModel, seconds: float) -> Calibration:
+def calibrate(chunks: pa.Table, model: TextModel, seconds: float, sample: Sequence[str] = ()) -> Calibration:
     """Embeds for about so many seconds, as a run would.
 
     Args:
         chunks: of a sample; table of `schemas.records.chunk_schema`.
+        sample: texts that int8 takes its ranges from.
     """
     start = time.perf_counter()
-    encoder = model.load()
+    encoder = model.load(sample)
     loaded = time.perf_counter() - start
     # The first pass pays for memory and caches.
     embed_table(chunks.slice(0, WARM_UP_CHUNKS), encoder)

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -132,5 +133,5 @@ def test_each_search_is_answered_by_the_old_or_by_the_new_collection(tmp_path: P
         prompted.append(extra == {3})
     # From the old to the new once, and by the rollback back once.
     assert prompted.index(True) < before_rollback
-    moves = [after for before, after in zip(prompted, prompted[1:], strict=False) if before != after]
+    moves = [after for before, after in pairwise(prompted) if before != after]
     assert moves == [True, False]

@@ -55,6 +55,11 @@ class Checkpoint:
     def rejects_uri(self, name: str) -> str:
         return filesystem.join(self.root, self.space_id, "rejects", name)
 
+    @property
+    def sample_uri(self) -> str:
+        """Where the texts are that int8 takes its ranges from; what that costs stands beside, as JSON."""
+        return filesystem.join(self.root, self.space_id, "int8-sample.parquet")
+
     def run_uri(self, run_id: str, name: str) -> str:
         return filesystem.join(self.root, "runs", run_id, name)
 

@@ -23,16 +23,18 @@ class Encoded(NamedTuple):
         tokens: int64[n], tokens that went through the model for each text, special tokens and prompt included
         tokens_dropped: int64[n], tokens over the length limit
         tokens_padded: padding tokens that went through the model for all texts together
+        busy_seconds: for which the device computed
     """
 
     vectors: NDArray[np.float32]
     tokens: NDArray[np.int64]
     tokens_dropped: NDArray[np.int64]
     tokens_padded: int
+    busy_seconds: float = 0.0
 
 
 class Encoder(Protocol):
-    """A model, loaded and ready. One lives in each worker process."""
+    """A model, loaded and ready. One lives in each worker process; several threads may use it at once."""
 
     def encode(
         self, texts: Sequence[str], *, query: bool = False, advance: Callable[[int], None] | None = None
@@ -66,8 +68,11 @@ class TextModel(Protocol):
         """The model's own tokenizer, with neither truncation nor padding."""
         ...
 
-    def load(self) -> Encoder:
+    def load(self, sample: Sequence[str] = ()) -> Encoder:
         """Loads the weights.
+
+        Args:
+            sample: texts that int8 takes its ranges from.
 
         Raises:
             EncoderError: where they can't be loaded.

@@ -52,7 +52,7 @@ class FakeModel:
         tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
         return tokenizer
 
-    def load(self) -> FakeEncoder:
+    def load(self, sample: Sequence[str] = ()) -> FakeEncoder:  # noqa: ARG002 (the protocol's)
         return FakeEncoder(self)
 
 

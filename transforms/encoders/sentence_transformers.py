@@ -1,25 +1,18 @@
-"""Text encoders of the sentence-transformers library, embedded in batches of tokens instead of batches of texts.
-
-Vectors are those of `SentenceTransformer.encode`; what this adds is that texts are tokenized once, sorted by tokens,
-put through the model under a token budget, and that dropped tokens are counted instead of cut without a word.
-"""
+"""Models of the sentence-transformers library: what their files say of the space, before weights are loaded."""
 
 from __future__ import annotations
 
 import json
-import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from schemas.config import Encoder as EncoderConfig
 from schemas.errors import ConfigurationError, EncoderError
 from schemas.identity import Space, digest, digest_bytes
-from transforms.encoders.base import Encoded
+from transforms.encoders.engines.choosing import check_engine
+from transforms.encoders.text import TextEncoder
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -37,20 +30,25 @@ _ARCHITECTURE_KEYS = (
     "rope_theta",
     "sliding_window",
 )
-SHAPE_STEP = 8
-"""Padded lengths are multiples of this."""
-
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 
 
 @dataclass(frozen=True)
 class SentenceTransformersModel:
-    """A folder that SentenceTransformer can load, and the space that its files define."""
+    """A folder that SentenceTransformer can load, and the space that its files define.
+
+    Attributes:
+        transformer_folder: of the Transformer module, with the tokenizer.
+        padding_id: token id of padding.
+        lower: whether texts are lowered before the tokenizer sees them.
+    """
 
     config: EncoderConfig
     folder: str
     transformer_folder: str
     space: Space
+    padding_id: int = 0
+    lower: bool = False
 
     def tokenizer(self) -> Tokenizer:
         from tokenizers import Tokenizer
@@ -60,8 +58,8 @@ class SentenceTransformersModel:
         tokenizer.no_padding()
         return tokenizer
 
-    def load(self) -> SentenceTransformersEncoder:
-        return SentenceTransformersEncoder(self)
+    def load(self, sample: Sequence[str] = ()) -> TextEncoder:
+        return TextEncoder(self, sample)
 
 
 def describe(config: EncoderConfig, folder: Path, weights_sha256: str = "") -> SentenceTransformersModel:
@@ -104,7 +102,16 @@ def describe(config: EncoderConfig, folder: Path, weights_sha256: str = "") -> S
         dimensions=config.dimensions or own_dimensions,
         normalize=config.normalize or "Normalize" in modules,
     )
-    return SentenceTransformersModel(config, str(folder), str(root), space)
+    model = SentenceTransformersModel(
+        config,
+        str(folder),
+        str(root),
+        space,
+        padding_id=int(settings.get("pad_token_id") or 0),
+        lower=bool(_json(root / "sentence_bert_config.json").get("do_lower_case")),
+    )
+    check_engine(model)
+    return model
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -201,126 +208,3 @@ def _blocks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as stream:
         while block := stream.read(1 << 20):
             yield block
-
-
-class SentenceTransformersEncoder:
-    """See the module. One thread at a time."""
-
-    def __init__(self, model: SentenceTransformersModel) -> None:
-        import torch
-        from sentence_transformers import SentenceTransformer
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()
-        config = model.config
-        if config.device == "cuda" and not torch.cuda.is_available():
-            raise EncoderError("encoder.device is cuda, but this worker has no CUDA device", "set it to auto or cpu")
-        self._device = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
-        try:
-            self._modules = SentenceTransformer(
-                model.folder,
-                device=self._device,
-                trust_remote_code=False,
-                local_files_only=True,
-                model_kwargs={"use_safetensors": True},
-            ).eval()
-        except Exception as error:  # the libraries raise errors of many kinds for damaged files
-            raise EncoderError(
-                f"can't load the model in {model.folder}: {error}", "check the folder's files"
-            ) from error
-        self._model = model
-        self._tokenizer = model.tokenizer()
-        self._cutting = model.tokenizer()
-        self._cutting.enable_truncation(model.space.max_tokens)
-        self._lower = bool(_json(Path(model.transformer_folder) / "sentence_bert_config.json").get("do_lower_case"))
-
-    def encode(
-        self, texts: Sequence[str], *, query: bool = False, advance: Callable[[int], None] | None = None
-    ) -> Encoded:
-        import torch
-
-        space = self._model.space
-        prompt = space.query_prompt if query else space.prompt
-        ids, dropped = self._tokenize([prompt + text for text in texts])
-        lengths = np.array([len(row) for row in ids], np.int64)
-        vectors = np.empty((len(texts), space.dimensions), np.float32)
-        padded = 0
-        bfloat16 = self._model.config.precision == "bfloat16"
-        with torch.inference_mode(), torch.autocast(self._device, torch.bfloat16, enabled=bfloat16):
-            for rows in _token_batches(lengths, self._model.config.batch_tokens, space.max_tokens):
-                tokens = int(lengths[rows].sum())
-                padded += _padded(int(lengths[rows].max()), space.max_tokens) * len(rows) - tokens
-                vectors[rows] = self._forward([ids[row] for row in rows], prompt)
-                if advance is not None:
-                    advance(tokens)
-        return Encoded(vectors, lengths, dropped, padded)
-
-    def runtime(self) -> dict[str, str]:
-        import sentence_transformers
-        import torch
-        import transformers
-
-        return {
-            "engine": "torch",
-            "device": self._device,
-            "precision": self._model.config.precision,
-            "processor": torch.cuda.get_device_name() if self._device == "cuda" else platform.machine(),
-            "torch": str(torch.__version__),
-            "transformers": transformers.__version__,
-            "sentence-transformers": sentence_transformers.__version__,
-        }
-
-    def _tokenize(self, texts: list[str]) -> tuple[list[list[int]], NDArray[np.int64]]:
-        if self._lower:
-            texts = [text.lower() for text in texts]
-        ids = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts)]
-        dropped = np.zeros(len(texts), np.int64)
-        for row, tokens in enumerate(ids):
-            if len(tokens) > self._model.space.max_tokens:
-                ids[row] = self._cutting.encode(texts[row]).ids
-                dropped[row] = len(tokens) - len(ids[row])
-        return ids, dropped
-
-    def _forward(self, ids: list[list[int]], prompt: str) -> NDArray[np.float32]:
-        import torch
-
-        longest = _padded(max(map(len, ids)), self._model.space.max_tokens)
-        input_ids = np.zeros((len(ids), longest), np.int64)
-        attention_mask = np.zeros((len(ids), longest), np.int64)
-        for row, tokens in enumerate(ids):
-            input_ids[row, : len(tokens)] = tokens
-            attention_mask[row, : len(tokens)] = 1
-        features: dict[str, Any] = {
-            "input_ids": torch.from_numpy(input_ids).to(self._device),
-            "attention_mask": torch.from_numpy(attention_mask).to(self._device),
-        }
-        if prompt and "without prompt" in self._model.space.pooling:
-            features["prompt_length"] = self._prompt_length(prompt)
-        out = self._modules(features)["sentence_embedding"].float()[:, : self._model.space.dimensions]
-        if self._model.space.normalize:
-            out = torch.nn.functional.normalize(out, dim=1)
-        vectors: NDArray[np.float32] = out.cpu().numpy()
-        return vectors
-
-    def _prompt_length(self, prompt: str) -> int:
-        # As the library counts it: the closing special token does not belong to the prompt.
-        encoding = self._tokenizer.encode(prompt)
-        return len(encoding.ids) - (1 if encoding.special_tokens_mask[-1] else 0)
-
-
-def _padded(length: int, limit: int) -> int:
-    """Tokens that a row of a batch takes when `length` is the longest: rounded up, within the model's limit.
-
-    The CPU kernels keep a compiled primitive for each shape that they meet, and memory would grow with every new one.
-    """
-    return max(length, min(limit, -(-length // SHAPE_STEP) * SHAPE_STEP))
-
-
-def _token_batches(lengths: NDArray[np.int64], budget: int, limit: int) -> Iterator[NDArray[np.int64]]:
-    """Rows in batches of near-equal lengths, longest first: padded size at most `budget` tokens (or one row)."""
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        rows = max(1, budget // max(1, _padded(int(lengths[order[start]]), limit)))
-        yield order[start : start + rows]
-        start += rows

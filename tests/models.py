@@ -1,0 +1,77 @@
+"""Small models with seeded random weights, saved as the library saves them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+TEXTS = [
+    "one",
+    "Two short words",
+    "A sentence about ships, harbours and the open sea.",
+    "Übergröße 東京 🚢 naïve café",
+    "word " * 500,
+    "  white space around  ",
+]
+KINDS = ("bert", "roberta", "distilbert", "modernbert")
+LIMIT = 48
+
+
+def save_model(folder: Path, kind: str = "bert", prompts: dict[str, str] | None = None) -> Path:
+    """A transformer of a kind with mean pooling, Dense and Normalize; returns the folder to load."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
+
+    torch.manual_seed(0)
+    place = folder / kind
+    model = _transformer(kind, _save_tokenizer(place))
+    model.save_pretrained(place)
+    modules = [Transformer(str(place), max_seq_length=LIMIT), Pooling(32, "mean"), Dense(32, 24), Normalize()]
+    whole = SentenceTransformer(modules=modules, prompts=prompts or {}, device="cpu")
+    whole.save_pretrained(str(folder / "whole"))
+    return folder / "whole"
+
+
+def _save_tokenizer(place: Path, texts: Sequence[str] = TEXTS) -> int:
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.train_from_iterator(texts, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special))
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    names = {name: f"[{name.split('_')[0].upper()}]" for name in ("unk_token", "pad_token", "cls_token", "sep_token")}
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, mask_token="[MASK]", model_max_length=LIMIT, **names)
+    fast.save_pretrained(place)
+    return int(tokenizer.get_vocab_size())
+
+
+def _transformer(kind: str, words: int) -> Any:
+    import transformers
+
+    size: dict[str, Any] = {
+        "vocab_size": words,
+        "pad_token_id": 0,
+        "max_position_embeddings": 64,
+        "initializer_range": 0.3,
+    }
+    common = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    match kind:
+        case "bert":
+            return transformers.BertModel(transformers.BertConfig(**size, **common))
+        case "roberta":
+            return transformers.RobertaModel(transformers.RobertaConfig(**size, **common))
+        case "distilbert":
+            config = transformers.DistilBertConfig(**size, dim=32, n_layers=2, n_heads=4, hidden_dim=64)
+            return transformers.DistilBertModel(config)
+        case "modernbert":
+            marks = {"cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
+            config = transformers.ModernBertConfig(
+                **size, **common, **marks, local_attention=8, deterministic_flash_attn=False
+            )
+            return transformers.ModernBertModel(config)
+    raise ValueError(kind)

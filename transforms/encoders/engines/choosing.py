@@ -1,0 +1,114 @@
+"""Which engine a model runs on: what the configuration asks for, or what is fastest here."""
+
+from __future__ import annotations
+
+import logging
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from schemas.errors import ConfigurationError, EncoderError
+from schemas.identity import digest
+from transforms.encoders.engines.base import Engine
+from transforms.encoders.engines.tokens import TokenTable
+
+if TYPE_CHECKING:
+    from transforms.encoders.sentence_transformers import SentenceTransformersModel
+
+log = logging.getLogger("vecbeam")
+_GPU_FILES = ("/dev/nvidiactl", "/dev/dxg")
+
+
+def check_engine(model: SentenceTransformersModel) -> None:
+    """Refuses what can't run, as far as that is known before a worker is asked.
+
+    Raises:
+        ConfigurationError: OpenVINO or int8 without the package, or for a model that it can't hold.
+    """
+    config = model.config
+    wants = "encoder.engine: openvino" if config.engine == "openvino" else ""
+    wants = wants or ("encoder.precision: int8" if config.precision == "int8" else "")
+    if not wants:
+        return
+    packages = ["openvino", "nncf"] if config.precision == "int8" else ["openvino"]
+    lacking = [package for package in packages if not find_spec(package)]
+    if lacking:
+        raise ConfigurationError(f"{wants} needs {' and '.join(lacking)}", "pip install 'vecbeam[openvino]'")
+    if _leaves_prompt_out(model):
+        raise ConfigurationError(
+            f"{wants}: {config.model} leaves its prompt out of pooling, which converted models can't",
+            "take encoder.engine: torch",
+        )
+
+
+def _leaves_prompt_out(model: SentenceTransformersModel) -> bool:
+    return "without prompt" in model.space.pooling and bool(model.space.prompt or model.space.query_prompt)
+
+
+def load_engine(model: SentenceTransformersModel, sample: TokenTable | None = None) -> Engine:
+    """Loads a model on the engine of its configuration.
+
+    Args:
+        sample: tokens of the texts that int8 takes its ranges from.
+
+    Raises:
+        EncoderError: where a GPU is asked for and there is none, or the model can't be loaded or converted.
+    """
+    config = model.config
+    gpus = _gpus(config.device)
+    if gpus and (config.engine == "openvino" or config.precision == "int8"):
+        raise EncoderError(
+            "OpenVINO and int8 run on CPUs, and this worker has a GPU",
+            "set encoder.device: cpu, or encoder.engine: torch with bfloat16",
+        )
+    if gpus or config.engine == "torch":
+        return _torch(model, gpus or ["cpu"])
+    may_choose = config.engine == "auto" and config.precision != "int8"
+    if may_choose and (find_spec("openvino") is None or _leaves_prompt_out(model)):
+        return _torch(model, ["cpu"])
+    try:
+        return _openvino(model, sample)
+    except EncoderError:
+        raise
+    except Exception as error:  # OpenVINO raises errors of many kinds for models that it does not know
+        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error).strip() else ''}"
+        if not may_choose:
+            raise EncoderError(
+                f"OpenVINO can't convert {config.model}: {reason}", "take encoder.engine: torch"
+            ) from error
+        log.warning("OpenVINO can't convert %s (%s); it runs on torch", config.model, reason)
+        return _torch(model, ["cpu"])
+
+
+def _gpus(device: str) -> list[str]:
+    """CUDA devices to run on. Does not load torch where the machine has no NVIDIA driver at all."""
+    if device == "cpu" or (device == "auto" and not any(Path(name).exists() for name in _GPU_FILES)):
+        return []
+    import torch
+
+    found = [f"cuda:{number}" for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0)]
+    if device == "cuda" and not found:
+        raise EncoderError("encoder.device is cuda, but this worker has no CUDA device", "set it to auto or cpu")
+    return found
+
+
+def _torch(model: SentenceTransformersModel, devices: list[str]) -> Engine:
+    from transforms.encoders.engines.torch_engine import TorchEngine
+
+    return TorchEngine(model, devices)
+
+
+def _openvino(model: SentenceTransformersModel, sample: TokenTable | None) -> Engine:
+    from transforms.encoders.engines.conversion import convert, converted, fingerprint
+    from transforms.encoders.engines.openvino_engine import OpenVINOEngine
+
+    path = converted(fingerprint(model), lambda: convert(model.folder, model.space.max_tokens))
+    if model.config.precision == "int8":
+        if sample is None or len(sample.lengths) == 0:
+            raise EncoderError("int8 has no texts to take its ranges from", "take encoder.precision: bfloat16")
+        from transforms.encoders.engines.quantizing import quantize
+
+        seen = digest([sample.flat.tolist(), sample.lengths.tolist()], 32)
+        exact = path
+        path = converted(fingerprint(model, "int8", seen), lambda: quantize(exact, sample))
+    return OpenVINOEngine(model, path)

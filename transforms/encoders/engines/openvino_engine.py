@@ -1,0 +1,88 @@
+"""The OpenVINO engine: a converted model on CPUs, several batches at once, each on its own cores."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transforms.encoders.engines import processor
+from transforms.encoders.engines.base import Finished, Ran
+from transforms.encoders.engines.libraries import import_openvino
+from transforms.encoders.engines.tokens import TokenTable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transforms.encoders.sentence_transformers import SentenceTransformersModel
+
+BATCH_TOKENS = 2048
+CACHED_SHAPES = 512
+"""Compiled primitives that OpenVINO keeps for shapes it has met; by default 5,000, which is memory for nothing."""
+
+
+class OpenVINOEngine:
+    """A converted model, compiled for the processor at hand.
+
+    Args:
+        path: its model.xml.
+        precision: as configured; what is computed in is the processor's choice at most that wide.
+    """
+
+    def __init__(self, model: SentenceTransformersModel, path: Path) -> None:
+        openvino = import_openvino()
+
+        asked = model.config.precision
+        self._inference = "bf16" if asked != "float32" and processor.has_bfloat16() else "f32"
+        self._precision = "int8" if asked == "int8" else {"bf16": "bfloat16", "f32": "float32"}[self._inference]
+        self._budget = model.config.batch_tokens or BATCH_TOKENS
+        self._compiled = openvino.Core().compile_model(
+            path,
+            "CPU",
+            {
+                "PERFORMANCE_HINT": "THROUGHPUT",
+                "INFERENCE_PRECISION_HINT": self._inference,
+                "CPU_RUNTIME_CACHE_CAPACITY": str(CACHED_SHAPES),
+            },
+        )
+        self._requests = self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        self._queue = openvino.AsyncInferQueue(self._compiled, self._requests)
+        self._lock = threading.Lock()
+
+    def run(self, tokens: TokenTable, finished: Finished) -> Ran:
+        """See `Engine.run`."""
+        handing_over = threading.Lock()
+
+        def done(request: Any, rows: NDArray[np.int64]) -> None:
+            vectors = np.array(request.get_output_tensor(0).data)
+            with handing_over:
+                finished(rows, vectors)
+
+        padded = 0
+        with self._lock:  # the queue is one for all threads
+            start = time.perf_counter()
+            self._queue.set_callback(done)
+            try:
+                for rows in tokens.batches(lambda: self._budget):
+                    ids, mask = tokens.padded(rows)
+                    padded += tokens.padding(rows)
+                    self._queue.start_async({"input_ids": ids, "attention_mask": mask}, rows)
+            finally:
+                self._queue.wait_all()
+            return Ran(padded, time.perf_counter() - start)
+
+    def runtime(self) -> dict[str, str]:
+        """See `Engine.runtime`."""
+        openvino = import_openvino()
+
+        return {
+            "engine": "openvino",
+            "device": "cpu",
+            "precision": self._precision,
+            "streams": str(self._requests),
+            "processor": processor.name(),
+            "openvino": openvino.__version__,
+        }

@@ -1,0 +1,69 @@
+"""int8 by post-training quantization (NNCF), with ranges from a sample of texts, and what it costs on that sample."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transforms.encoders.engines.libraries import import_nncf, import_openvino
+from transforms.encoders.engines.tokens import TokenTable
+
+NEIGHBOURS = 10
+
+
+def quantize(path: Path, sample: TokenTable) -> Any:
+    """An int8 openvino.Model of a float32 one; the same sample gives the same ranges.
+
+    Args:
+        path: the float32 model.xml.
+        sample: tokens of the texts that ranges are taken from.
+    """
+    openvino = import_openvino()
+
+    level = logging.getLogger("nncf").level
+    nncf = import_nncf()
+
+    logging.getLogger("nncf").setLevel(logging.ERROR)
+    batches = [sample.padded(np.array([row])) for row in range(len(sample.lengths))]
+    data = nncf.Dataset(batches, lambda pair: {"input_ids": pair[0], "attention_mask": pair[1]})
+    try:
+        return nncf.quantize(
+            openvino.Core().read_model(path),
+            data,
+            model_type=nncf.ModelType.TRANSFORMER,
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(batches),
+        )
+    finally:
+        logging.getLogger("nncf").setLevel(level)
+
+
+def loss(exact: NDArray[np.float32], found: NDArray[np.float32]) -> dict[str, float]:
+    """What other vectors of the same texts cost: cosine to the exact ones, and the share of nearest texts kept.
+
+    Args:
+        exact, found: float32[n, dimensions].
+    """
+    exact, found = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True) for vectors in (exact, found))
+    cosine = (exact * found).sum(axis=1)
+    most = min(NEIGHBOURS, len(exact) - 1)
+    kept = [
+        len(set(before) & set(after)) / max(1, most)
+        for before, after in zip(_nearest(exact, most), _nearest(found, most), strict=True)
+    ]
+    return {
+        "cosine_mean": round(float(cosine.mean()), 5),
+        "cosine_min": round(float(cosine.min()), 5),
+        "neighbours_kept": round(float(np.mean(kept)), 4) if most > 0 else 1.0,
+    }
+
+
+def _nearest(vectors: NDArray[np.float32], most: int) -> list[list[int]]:
+    similar = vectors @ vectors.T
+    np.fill_diagonal(similar, -np.inf)
+    nearest: list[list[int]] = np.argsort(-similar, axis=1)[:, :most].tolist()
+    return nearest

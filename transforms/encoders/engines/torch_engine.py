@@ -1,0 +1,231 @@
+"""The torch engine: the library's modules on CPUs and on GPUs, with batches of tokens that fit the device.
+
+On a GPU batches are launched ahead of the answers: ids go from pinned memory while the batch before computes, and
+vectors come back while the next one does. Several GPUs have a copy of the model each and take turns.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transforms.encoders.engines import processor
+from transforms.encoders.engines.base import Finished, Ran
+from transforms.encoders.engines.modules import load_modules, prepack
+from transforms.encoders.engines.packed import Packing
+from transforms.encoders.engines.tokens import TokenTable
+
+if TYPE_CHECKING:
+    from transforms.encoders.sentence_transformers import SentenceTransformersModel
+
+log = logging.getLogger("vecbeam")
+CPU_BATCH_TOKENS = 4096
+CUDA_BATCH_TOKENS = 65536
+AHEAD = 3
+"""Batches launched on each GPU before the oldest one's vectors are awaited."""
+
+
+class _Launched(NamedTuple):
+    """A batch under way: its texts, where its vectors will be, and when it began and ended.
+
+    On a GPU the times are CUDA events; on a CPU seconds, and the batch has ended already.
+    """
+
+    rows: NDArray[np.int64]
+    vectors: Any
+    began: Any
+    ended: Any
+
+    def finish(self, finished: Finished) -> float:
+        """Awaits and hands over the vectors, and returns the seconds that the device computed."""
+        seconds: float
+        if isinstance(self.ended, float):
+            seconds = self.ended - self.began
+        else:
+            self.ended.synchronize()
+            seconds = self.began.elapsed_time(self.ended) / 1000
+        finished(self.rows, self.vectors.numpy())
+        return seconds
+
+
+class TorchEngine:
+    """A model on torch.
+
+    Args:
+        model: the folder, its space and the configuration.
+        devices: torch's names, a copy of the model on each.
+        packed: whether texts lie one after another without padding; None: on GPUs, where the model allows it.
+
+    Raises:
+        EncoderError: where the weights can't be loaded.
+    """
+
+    def __init__(self, model: SentenceTransformersModel, devices: list[str], packed: bool | None = None) -> None:
+        self._on_cuda = devices[0] != "cpu"
+        self._precision = _precision(model.config.precision, self._on_cuda)
+        self._replicas = [_Replica(model.folder, device, self._precision, packed) for device in devices]
+        self._budget = model.config.batch_tokens or (CUDA_BATCH_TOKENS if self._on_cuda else CPU_BATCH_TOKENS)
+        self._packed = all(replica.packing for replica in self._replicas)
+        self._lock = threading.Lock()
+        self._turn = 0
+
+    def run(self, tokens: TokenTable, finished: Finished) -> Ran:
+        """See `Engine.run`; torch.OutOfMemoryError where not even one text fits the device."""
+        import torch
+
+        waiting: deque[_Launched] = deque()
+        padded, busy = 0, 0.0
+        most = AHEAD * len(self._replicas) if self._on_cuda else 0
+        with torch.inference_mode():
+            for rows in tokens.batches(lambda: self._budget):
+                for launched in self._launch(tokens, rows):
+                    waiting.append(launched)
+                    padded += 0 if self._packed else tokens.padding(launched.rows)
+                    while len(waiting) > most:
+                        busy += waiting.popleft().finish(finished)
+            while waiting:
+                busy += waiting.popleft().finish(finished)
+        return Ran(padded, busy / len(self._replicas))
+
+    def _launch(self, tokens: TokenTable, rows: NDArray[np.int64]) -> Iterator[_Launched]:
+        import torch
+
+        with self._lock:
+            replica = self._replicas[self._turn % len(self._replicas)]
+            self._turn += 1
+        try:
+            yield replica.launch(tokens, rows)
+            return
+        except torch.OutOfMemoryError:
+            if len(rows) == 1:
+                raise
+            # Remembered, so that each later batch fits at once.
+            self._budget = max(1, int(tokens.lengths[rows].sum()) // 2)
+            log.warning("a batch of %d texts did not fit the device; batches of %d tokens now", len(rows), self._budget)
+        torch.cuda.empty_cache()
+        for half in np.array_split(rows, 2):
+            yield from self._launch(tokens, half)
+
+    def runtime(self) -> dict[str, str]:
+        """See `Engine.runtime`."""
+        import sentence_transformers
+        import torch
+        import transformers
+
+        return {
+            "engine": "torch",
+            "device": "cuda" if self._on_cuda else "cpu",
+            "devices": str(len(self._replicas)),
+            "precision": self._precision,
+            "attention": "packed" if self._packed else "padded",
+            "processor": torch.cuda.get_device_name() if self._on_cuda else processor.name(),
+            "torch": str(torch.__version__),
+            "transformers": transformers.__version__,
+            "sentence-transformers": sentence_transformers.__version__,
+        }
+
+
+def _precision(asked: str, on_cuda: bool) -> str:
+    """What is computed in: bfloat16 where the hardware has it, float16 on GPUs without, float32 on CPUs without."""
+    if asked == "float32":
+        return asked
+    if on_cuda:
+        import torch
+
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    if processor.has_bfloat16():
+        return "bfloat16"
+    log.warning("this processor multiplies no bfloat16 matrices; embedding in float32")
+    return "float32"
+
+
+class _Replica:
+    """One copy of the model on one device."""
+
+    def __init__(self, folder: str, device: str, precision: str, packed: bool | None) -> None:
+        import torch
+
+        self._device = device
+        self._modules = load_modules(folder, device)
+        self._cuda = device != "cpu"
+        self._autocast = precision == "bfloat16" and not self._cuda
+        if self._cuda and precision != "float32":
+            self._modules.to(getattr(torch, precision))
+        if not self._cuda and precision == "float32":
+            prepack(self._modules)
+        self.packing: Packing | None = None
+        if packed or (packed is None and self._cuda and precision != "float32"):
+            self.packing = self._agreeing()
+
+    def _agreeing(self) -> Packing | None:
+        """The model without padding, where it gives the vectors that it gives with padding."""
+        import torch
+
+        words = self._modules[0].auto_model.config.vocab_size
+        ids = [[(row * 7 + column + 5) % words for column in range(length)] for row, length in enumerate((3, 11, 6))]
+        probe = TokenTable.of(ids, limit=16)
+        with torch.inference_mode():
+            rows = np.arange(3)
+            expected = self._padded(probe, rows).float()
+            previous = self._modules[0].auto_model.config._attn_implementation
+            try:
+                packing = Packing(self._modules)
+                found = self._packed(packing, probe, rows).float()
+                cosine = torch.nn.functional.cosine_similarity(expected, found)
+                if float(cosine.min()) > 0.999:
+                    return packing
+                reason = f"cosine to padded vectors {float(cosine.min()):.4f}"
+            except Exception as error:  # models differ in what they take; each has the padded way
+                reason = str(error)
+            log.warning("this model runs with padding: %s", reason)
+            self._modules[0].auto_model.set_attn_implementation(previous)
+        return None
+
+    def launch(self, tokens: TokenTable, rows: NDArray[np.int64]) -> _Launched:
+        """Begins a batch, and on a CPU ends it."""
+        import torch
+
+        forward = self._padded if self.packing is None else partial(self._packed, self.packing)
+        if not self._cuda:
+            start = time.perf_counter()
+            vectors = forward(tokens, rows).float()
+            return _Launched(rows, vectors, start, time.perf_counter())
+        with torch.cuda.device(self._device):
+            began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            began.record()
+            vectors = forward(tokens, rows).float()
+            host = torch.empty(vectors.shape, dtype=torch.float32, pin_memory=True)
+            host.copy_(vectors, non_blocking=True)
+            ended.record()
+        return _Launched(rows, host, began, ended)
+
+    def _to_device(self, array: NDArray[Any]) -> Any:
+        import torch
+
+        tensor = torch.from_numpy(array)
+        return tensor.pin_memory().to(self._device, non_blocking=True) if self._cuda else tensor
+
+    def _padded(self, tokens: TokenTable, rows: NDArray[np.int64]) -> Any:
+        import torch
+
+        ids, mask = tokens.padded(rows)
+        features: dict[str, Any] = {"input_ids": self._to_device(ids), "attention_mask": self._to_device(mask)}
+        if tokens.prompt_tokens:
+            features["prompt_length"] = tokens.prompt_tokens
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._autocast):
+            return self._modules(features)["sentence_embedding"]
+
+    def _packed(self, packing: Any, tokens: TokenTable, rows: NDArray[np.int64]) -> Any:
+        import torch
+
+        ids = self._to_device(tokens.packed(rows).astype(np.int64))
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._autocast):
+            return packing(ids, tokens.lengths[rows], tokens.prompt_tokens)
