@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from collection_data import all_rows, configuration, numbered, spec_of, table_of, unit_vectors
+from pymilvus import MilvusException
 
 from schemas.collection import MetadataColumn
 from schemas.config import Collection
 from schemas.errors import CollectionError
 from transforms import collection as milvus
+from transforms.collection import messages as messages_module
 from transforms.collection.loading import messages
 
 FLAT = spec_of(index_type="FLAT")
@@ -159,6 +161,67 @@ def test_what_the_collection_can_not_hold_is_refused_before_it_is_sent(
     with pytest.raises(CollectionError, match=words):
         milvus.upsert(client, config, FLAT, rows)
     assert sent == []
+
+
+def test_a_refused_message_is_halved_and_its_size_remembered(
+    client: Any, config: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upsert, sizes = client.upsert, []
+
+    def narrow(name: str, data: list[Any], **keys: Any) -> Any:
+        sizes.append(len(data))
+        if len(data) > 40:
+            raise MilvusException(message="grpc: received message larger than max (99 vs. 64)")
+        return upsert(name, data, **keys)
+
+    monkeypatch.setattr(client, "upsert", narrow)
+    assert milvus.upsert(client, config, FLAT, numbered(100)) == 100
+    assert max(sizes) == 100
+    sizes.clear()
+    assert milvus.upsert(client, config, FLAT, numbered(100)) == 100
+    assert max(sizes) <= 40
+    milvus.finish(client, config, FLAT)
+    assert milvus.count(client, config, FLAT.name) == 100
+
+
+def test_a_row_that_is_too_large_alone_is_an_error(
+    client: Any, config: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(*_: Any, **__: Any) -> Any:
+        raise MilvusException(message="grpc: received message larger than max (99 vs. 64)")
+
+    monkeypatch.setattr(client, "upsert", refusing)
+    with pytest.raises(CollectionError, match=r"refuses a message as too large.*lower collection.message_bytes"):
+        milvus.upsert(client, config, FLAT, numbered(3))
+
+
+def in_order(rows: dict[str, dict[str, Any]]) -> list[list[tuple[str, str]]]:
+    return [sorted((name, str(value)) for name, value in rows[row].items()) for row in sorted(rows)]
+
+
+def test_columns_arrive_as_rows_do(client: Any, config: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = table_of(
+        ["a#0", "b#0"],
+        unit_vectors(2),
+        text=["one", "zwei 🎈"],
+        author=["x", "y"],
+        year=[-5, 2**62],
+        weight=[0.1, -1e300],
+        kept=[True, False],
+    )
+    milvus.upsert(client, config, FLAT, rows)
+    milvus.finish(client, config, FLAT)
+    columns = in_order(all_rows(client, FLAT.name))
+    # A version of pymilvus without what is wrapped gets dicts.
+    monkeypatch.setattr(messages_module, "_PREPARE", "no_such_method")
+    milvus.upsert(client, config, FLAT, rows)
+    milvus.finish(client, config, FLAT)
+    assert in_order(all_rows(client, FLAT.name)) == columns
+
+
+def test_this_pymilvus_takes_columns(client: Any) -> None:
+    rows = messages_module.Rows(table_of(["a#0"]).drop_columns(["vector"]), unit_vectors(1), {}, frozenset())
+    assert messages_module.as_data(client, rows) is rows
 
 
 def test_an_answer_for_fewer_rows_is_an_error(client: Any, config: Collection, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,9 +37,25 @@ class Tally:
 TALLY = Tally()
 
 
+_THREAD = threading.local()
+
+
+@contextmanager
+def set_aside() -> Iterator[Counter[str]]:
+    """Keeps the counts of this thread in what it yields: for threads that Beam does not know, whose counts it loses."""
+    _THREAD.aside = Counter()
+    try:
+        yield _THREAD.aside
+    finally:
+        _THREAD.aside = None
+
+
 def count(name: str, value: int) -> None:
     """Adds to a counter."""
-    if value:
+    aside: Counter[str] | None = getattr(_THREAD, "aside", None)
+    if aside is not None:
+        aside[name] += value
+    elif value:
         Metrics.counter(NAMESPACE, name).inc(value)
         TALLY.add(name, value)
 

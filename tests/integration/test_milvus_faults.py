@@ -163,9 +163,9 @@ def test_a_message_over_the_servers_limit(milvus_server: Server) -> None:
     milvus.create(client, wide, "load-one")
     rows = numbered(4000, vectors=np.ones((4000, 4500), np.float32))
     whole = config.model_copy(update={"message_bytes": 1 << 30, "message_rows": 16384})
-    with pytest.raises(CollectionError, match=r"refuses a message as too large.*lower collection.message_bytes"):
-        milvus.upsert(client, whole, wide, rows)
-    assert milvus.upsert(client, config, wide, rows) == 4000
+    assert milvus.upsert(client, whole, wide, rows) == 4000
+    milvus.finish(client, config, wide)
+    assert milvus.count(client, config, wide.name) == 4000
     client.drop_collection(wide.name)
 
 
@@ -230,7 +230,7 @@ def test_tokens_databases_and_a_server_that_dies(own_server: list[Server], monke
     own_server[-1].kill()
     short = config.model_copy(update={"retry_s": 1.0})
     with pytest.raises(
-        CollectionError, match=f"{config.uri} does not answer: upsert docs_1 failed.*what was loaded"
+        CollectionError, match=f"{config.uri} does not answer: \\w+ docs_1 failed.*what was loaded"
     ) as gone:
         milvus.upsert(client, short, FLAT, parts[0])
     assert TOKEN not in str(gone.value)

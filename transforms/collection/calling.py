@@ -44,6 +44,10 @@ _GONE = re.compile(
 _PREFIX = re.compile(r"^(\[\w+\] Retry (timeout: [^,]*|run out of \d+ retry times), (message=)?)+")
 
 
+class MessageTooLargeError(CollectionError):
+    """A message is over the server's limit."""
+
+
 class OneAttempt(float):
     """A time-out in seconds after which pymilvus gives up at its first error instead of trying on by itself.
 
@@ -151,7 +155,7 @@ def translate(error: BaseException, config: settings.Collection, what: str) -> C
             "create it, or correct collection.database in the configuration",
         )
     if re.search(r"larger than max", text, re.IGNORECASE):
-        return CollectionError(
+        return MessageTooLargeError(
             f"{where} refuses a message as too large ({text})",
             f"lower collection.message_bytes (now {config.message_bytes})",
         )

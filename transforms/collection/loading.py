@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,11 +17,20 @@ from schemas import config as settings
 from schemas.collection import CollectionSpec
 from schemas.errors import CollectionError
 from schemas.records import ARROW_TYPES
-from transforms.collection.calling import call
+from transforms import metrics
+from transforms.collection.calling import MessageTooLargeError, call
 from transforms.collection.describing import VECTOR, Column, columns_of
+from transforms.collection.indexing import is_lite
+from transforms.collection.messages import Rows, as_data
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
+
+IN_FLIGHT = 4
+"""Messages under way at a time to a server."""
+
+_TAKEN: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+"""Bytes of a message that a client's server took, after it had refused larger ones."""
 
 ROW_OVERHEAD_BYTES = 16
 """What protobuf adds to a row beyond its values, generously: tags and lengths of a dozen fields."""
@@ -34,11 +46,14 @@ def upsert(
     """Sends the rows of a table (the columns of a part) and returns how many rows Milvus acknowledged.
 
     Of several rows with one id only the last is sent, since a server keeps them all. A message holds at most
-    `message_rows` rows and about `message_bytes` bytes; a row that is larger alone travels alone. A message whose
-    answer was lost is sent again: it writes the same rows once more.
+    `message_rows` rows and about `message_bytes` bytes; a row that is larger alone travels alone. One that the server
+    refuses as too large is sent in halves, and the size that it takes is remembered for its client. A message whose
+    answer was lost is sent again: it writes the same rows once more. On a server some messages are under way at a time;
+    on Lite one is, which writers at the same time would only hold up.
 
     Args:
-        before: is called before each message with the positions [start, end) of its rows; needs unique ids.
+        before: is called before each message with the positions [start, end) of its rows; needs unique ids. Messages
+            then go out one after the other.
 
     Raises:
         CollectionError: where a vector has NaN, infinity or another length, a value doesn't fit its column, a null has
@@ -51,18 +66,66 @@ def upsert(
     table = _fill(client, config, spec, table)
     vectors = vectors_of(table, spec.dimensions)
     _check(spec, columns, table, vectors)
-    acknowledged = 0
-    for start, end in messages(row_bytes(table, spec.dimensions), config.message_bytes, config.message_rows):
-        if before is not None:
-            before(start, end)
-        answer = call(config, client.upsert, spec.name, _records(table, vectors, start, end))
+    sender = _Sender(client, config, spec, table, vectors)
+    most_bytes = min(config.message_bytes, _TAKEN.get(client, config.message_bytes))
+    spans = list(messages(row_bytes(table, spec.dimensions), most_bytes, config.message_rows))
+    if before is not None or len(spans) == 1 or is_lite(client):
+        for start, end in spans:
+            if before is not None:
+                before(start, end)
+            sender.send(start, end)
+    else:
+        with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="upsert") as pool:
+            for sent in [pool.submit(sender.send_aside, start, end) for start, end in spans]:
+                for name, value in sent.result().items():
+                    metrics.count(name, value)
+    return int(table.num_rows)
+
+
+class _Sender:
+    """Sends spans of a table's rows as messages; several threads may."""
+
+    def __init__(
+        self,
+        client: MilvusClient,
+        config: settings.Collection,
+        spec: CollectionSpec,
+        table: pa.Table,
+        vectors: np.ndarray[Any, np.dtype[np.float32]],
+    ) -> None:
+        self._client, self._config, self._spec = client, config, spec
+        self._table = table.drop_columns([VECTOR])
+        self._vectors = vectors
+        self._types = {column.name: column.type for column in columns_of(spec)}
+        # Asked of the collection itself: servers before 2.5 take `nullable` without a word and forget it.
+        self._nullable = frozenset(_nullable(client, config, spec.name)) if spec.metadata else frozenset()
+
+    def send_aside(self, start: int, end: int) -> Counter[str]:
+        """As `send`, in a thread of its own; returns what it counted."""
+        with metrics.set_aside() as counts:
+            self.send(start, end)
+        return counts
+
+    def send(self, start: int, end: int) -> None:
+        """Sends the rows from `start` to `end`."""
+        rows = Rows(self._table.slice(start, end - start), self._vectors[start:end], self._types, self._nullable)
+        try:
+            answer = call(self._config, self._client.upsert, self._spec.name, as_data(self._client, rows))
+        except MessageTooLargeError:
+            if end - start == 1:
+                raise
+            middle = (start + end) // 2
+            size = int(row_bytes(self._table.slice(start, middle - start), self._spec.dimensions).sum())
+            _TAKEN[self._client] = min(size, _TAKEN.get(self._client, size))
+            self.send(start, middle)
+            self.send(middle, end)
+            return
         if answer["upsert_count"] != end - start:
             raise CollectionError(
-                f"Milvus at {config.uri} acknowledged {answer['upsert_count']} of {end - start} rows for {spec.name!r}",
+                f"Milvus at {self._config.uri} acknowledged {answer['upsert_count']} of {end - start} rows "
+                f"for {self._spec.name!r}",
                 "run the same command again",
             )
-        acknowledged += end - start
-    return acknowledged
 
 
 def vectors_of(table: pa.Table, dimensions: int) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -138,7 +201,6 @@ def _fill(client: MilvusClient, config: settings.Collection, spec: CollectionSpe
 
 
 def _nullable(client: MilvusClient, config: settings.Collection, name: str) -> set[str]:
-    # Asked of the collection itself: servers before 2.5 take `nullable` without a word and forget it.
     described = call(config, client.describe_collection, name)
     return {field["name"] for field in described["fields"] if field.get("nullable")}
 
@@ -174,18 +236,6 @@ def _check(
 
 def _short(text: str) -> str:
     return repr(text if len(text) <= 80 else text[:77] + "...")
-
-
-def _records(
-    table: pa.Table, vectors: np.ndarray[Any, np.dtype[np.float32]], start: int, end: int
-) -> list[dict[str, Any]]:
-    piece = table.slice(start, end - start)
-    names = [name for name in piece.column_names if name != VECTOR]
-    values = [piece.column(name).to_pylist() for name in names]
-    return [
-        {**dict(zip(names, row, strict=True)), VECTOR: vector}
-        for *row, vector in zip(*values, vectors[start:end], strict=True)
-    ]
 
 
 _CONTROL = re.compile(r'[\\"\n\r\t]')

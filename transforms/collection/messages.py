@@ -1,0 +1,125 @@
+"""Upsert messages built from Arrow columns: no Python object per number, and none per row but for texts.
+
+pymilvus packs rows one value at a time, which takes as long as the server takes for them. Here a message is put
+together column by column, and the vectors' bytes are copied as they lie: protobuf's packed encoding of floats is their
+little-endian memory (https://protobuf.dev/programming-guides/encoding/#packed).
+
+The message goes out through `MilvusClient.upsert`, with all that pymilvus does around it. Its one private method that
+turns rows into a message is wrapped on the client's connection; where a version lacks it, rows are sent as dicts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+VECTOR = "vector"
+_PREPARE = "_prepare_row_upsert_request"
+_DATA_TAG = 0x0A  # field 1, length-delimited
+# Milvus type -> the protobuf field of scalars that holds it.
+_SCALARS = {"VARCHAR": "string_data", "INT64": "long_data", "DOUBLE": "double_data", "BOOL": "bool_data"}
+
+
+class Rows(list[Any]):
+    """Rows of a message, kept as columns; to pymilvus a list of so many dicts.
+
+    Args:
+        table: columns of the collection but the vector.
+        vectors: float32[n, dimensions]
+        types: Milvus type of each column.
+        nullable: columns that the collection declares nullable.
+    """
+
+    def __init__(
+        self,
+        table: pa.Table,
+        vectors: np.ndarray[Any, np.dtype[np.float32]],
+        types: dict[str, str],
+        nullable: frozenset[str],
+    ) -> None:
+        super().__init__()
+        self._table = table
+        self._vectors = vectors
+        self._types = types
+        self._nullable = nullable
+
+    def __len__(self) -> int:
+        return len(self._vectors)
+
+    def request(self, collection: str, partition: str) -> Any:
+        """The message as protobuf's UpsertRequest."""
+        from pymilvus.grpc_gen import milvus_pb2
+
+        request = milvus_pb2.UpsertRequest(
+            collection_name=collection, partition_name=partition, num_rows=len(self._vectors)
+        )
+        for name in self._table.column_names:
+            self._add_scalars(request.fields_data.add(), name)
+        self._add_vectors(request.fields_data.add())
+        return request
+
+    def _add_scalars(self, field: Any, name: str) -> None:
+        from pymilvus import DataType
+
+        column, kind = self._table.column(name), self._types[name]
+        field.field_name, field.type = name, int(DataType[kind])
+        if name in self._nullable:
+            field.valid_data.extend(pc.is_valid(column).to_pylist())
+            column = column.drop_null()
+        # Also for a column without any value, the kind of the values has to be told.
+        data = getattr(field.scalars, _SCALARS[kind])
+        data.SetInParent()
+        data.data.extend(column.to_pylist())
+
+    def _add_vectors(self, field: Any) -> None:
+        from pymilvus import DataType
+
+        field.field_name, field.type = VECTOR, int(DataType.FLOAT_VECTOR)
+        field.vectors.dim = self._vectors.shape[1]
+        data = np.ascontiguousarray(self._vectors, dtype="<f4").tobytes()
+        field.vectors.float_vector.MergeFromString(bytes([_DATA_TAG]) + _varint(len(data)) + data)
+
+    def dicts(self) -> list[dict[str, Any]]:
+        """The rows as pymilvus knows them."""
+        rows: list[dict[str, Any]] = self._table.to_pylist()
+        return [{**row, VECTOR: vector} for row, vector in zip(rows, self._vectors, strict=True)]
+
+
+def as_data(client: MilvusClient, rows: Rows) -> list[Any]:
+    """What to hand to `client.upsert`: the rows as they are, where its connection takes them, or else as dicts."""
+    handler = client._get_connection() if hasattr(client, "_get_connection") else None
+    prepare = getattr(handler, _PREPARE, None)
+    if prepare is None:
+        return rows.dicts()
+    if not getattr(prepare, "takes_columns", False):
+        setattr(handler, _PREPARE, _wrapped(prepare))
+    return rows
+
+
+def _wrapped(prepare: Any) -> Any:
+    def preparing(collection_name: str, rows: Any, partition_name: str | None = None, *args: Any, **keys: Any) -> Any:
+        if isinstance(rows, Rows):
+            return rows.request(collection_name, partition_name or "")
+        return prepare(collection_name, rows, partition_name, *args, **keys)
+
+    preparing.takes_columns = True  # type: ignore[attr-defined]
+    return preparing
+
+
+def _varint(number: int) -> bytes:
+    """Protobuf's base 128 varint.
+
+    >>> _varint(300).hex()
+    'ac02'
+    """
+    encoded = bytearray()
+    while number >= 0x80:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*encoded, number])
