@@ -18,12 +18,22 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Needs the data folder; an idle machine, and about half an hour.
+# Needs the data folder; an idle machine, and about an hour. PEERS: scripts to compare with, FIGURES: where JSON goes.
 BENCH_DATA ?= ../shared/data
-bench: venv
+PEERS ?= ../shared/bench/peers
+FIGURES ?= benchmarks/figures
+DEBIAN := $(BENCH_DATA)/debian
+bench: $(VENV)/.installed-test
+	$(PIP) matplotlib
+	$(BIN)/python benchmarks/engine.py $(DEBIAN)/corpus_2000.jsonl --json $(FIGURES)/engine.json
+	$(BIN)/python benchmarks/whole.py $(DEBIAN)/corpus_10000.jsonl --peers $(PEERS) --json $(FIGURES)/whole.json
+	$(BIN)/python benchmarks/load.py --json $(FIGURES)/load.json
+	$(BIN)/python benchmarks/growth.py $(DEBIAN)/corpus.jsonl.gz --json $(FIGURES)/growth.json
+	$(BIN)/python benchmarks/steps.py $(DEBIAN)/corpus_10000.jsonl
+	$(BIN)/python benchmarks/sync.py $(DEBIAN)/corpus_10000.jsonl
+	$(BIN)/python benchmarks/diff.py
 	$(BIN)/python benchmarks/cranfield.py $(BENCH_DATA)/cranfield
-	$(BIN)/python benchmarks/steps.py $(BENCH_DATA)/debian/corpus_10000.jsonl
-	$(BIN)/python benchmarks/memory.py $(BENCH_DATA)/debian/corpus.jsonl.gz --rows 4000 63666 --precision bfloat16
+	$(BIN)/python benchmarks/pictures.py $(FIGURES) docs/pictures
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -16,6 +16,7 @@ from schemas.collection import STATE_READY, CollectionSpec
 from schemas.errors import CollectionError, GateError, RejectsError
 from schemas.identity import Space
 from transforms import collection as milvus
+from transforms import metrics
 from transforms.checkpoint import Checkpoint, LivePart, Snapshot, iterate_parts
 from transforms.load import Ledger, LoadParts
 from transforms.read import CONTAINER_ERRORS
@@ -90,7 +91,17 @@ class Publication:
             )
         ledger = Ledger(self._checkpoint, spec.name, state.load_id)
         fresh = state.state != STATE_READY
+        if fresh and ledger.import_broke_off:
+            # Which of its rows are in, nobody knows, and an import of them again would double them.
+            self._session.progress.note(f"an import into {spec.name} broke off: making the collection anew")
+            milvus.await_imports(client, self._config.collection, spec.name)
+            milvus.drop(client, spec.name)
+            ledger.close()
+            self.run()
+            return
         if fresh:
+            if self._config.collection.load == "import":
+                self._import(ledger)
             self._load(ledger, self._snapshot.live_parts)
             self.index()
         check = self.check_rows()
@@ -152,6 +163,34 @@ class Publication:
         counters = beam_runner.run(self._config, build)
         self._session.add_counters(counters)
         self._session.report.chunks.loaded += counters["chunks_loaded"]
+
+    def _import(self, ledger: Ledger) -> None:
+        """Lets the server read the parts that it can take as they lie; the rest is left to be upserted."""
+        acknowledged = ledger.acknowledged()
+        parts = [part for part in self._snapshot.live_parts if part.name not in acknowledged and self._as_it_lies(part)]
+        if not parts:
+            return
+        self._session.progress.step("import", total=self._snapshot.total("rows"), counter="chunks_loaded")
+        ledger.begin_import()
+
+        def finished(at: int, rows: int) -> None:
+            ledger.acknowledge(parts[at].name, rows)
+            metrics.count("chunks_loaded", rows)
+            self._session.report.chunks.loaded += rows
+
+        with Phase(self._session, "load"):
+            uris = [self._checkpoint.part_uri(part.name) for part in parts]
+            milvus.import_files(self._client, self._config.collection, self._spec.name, uris, finished)
+        ledger.end_import()
+
+    def _as_it_lies(self, part: LivePart) -> bool:
+        """Whether a part's file holds just what the collection is to hold: no dead row, no null, the same columns."""
+        metadata = [column.name for column in self._spec.metadata]
+        columns = {column.name for column in milvus.columns_of(self._spec)}
+        if len(part.dead) or set(self._checkpoint.part_columns(part.name)) != columns:
+            return False
+        table = self._checkpoint.read_part(part.name, metadata) if metadata else None
+        return table is None or not any(table.column(name).null_count for name in metadata)
 
     def index(self) -> None:
         """Flushes, builds the index where it lacks, and waits until the collection can be searched by it."""

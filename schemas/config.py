@@ -213,6 +213,11 @@ class Collection(Model):
         16 << 20, ge=65536, le=64 << 20, description="Most bytes of one upsert message (servers refuse over 64 MiB)"
     )
     message_rows: int = Field(2000, ge=1, le=16384, description="Most rows of one upsert message")
+    load: Literal["upsert", "import"] = Field(
+        "upsert",
+        description="How a new collection is filled: upsert sends rows; import lets the server read the parts itself, "
+        "from its own disk or its own bucket. Later changes are upserted",
+    )
     timeout_s: float = Field(60.0, gt=0, description="Seconds that one call to Milvus may take")
     retry_s: float = Field(120.0, ge=0, description="Seconds for which calls that fail in passing are tried again")
 
@@ -232,6 +237,8 @@ class Collection(Model):
     @model_validator(mode="after")
     def _search_fits(self) -> Collection:
         milvus.check_search_parameters(self.index.type, self.search)
+        if self.load == "import" and self.is_lite:
+            raise ValueError("load import needs a Milvus server, Milvus Lite has no bulk import: take load: upsert")
         return self
 
 

@@ -46,9 +46,27 @@ class Ledger:
         """Takes parts out, so that they are loaded again."""
         filesystem.delete([filesystem.join(self.folder, f"{part}.json") for part in parts])
 
+    def begin_import(self) -> None:
+        """Notes that the server may hold rows that nobody acknowledged: of an import nobody knows how far it came."""
+        filesystem.write_atomic(self._import_mark, b"")
+
+    def end_import(self) -> None:
+        """Notes that all that was imported is acknowledged."""
+        filesystem.delete([self._import_mark])
+
+    @property
+    def import_broke_off(self) -> bool:
+        """Whether an import began and did not come to its end."""
+        return filesystem.exists(self._import_mark)
+
+    @property
+    def _import_mark(self) -> str:
+        return filesystem.join(self.folder, "import.begun")
+
     def close(self) -> None:
-        """Removes the ledger of a collection that is complete."""
+        """Removes the ledger of a collection that is complete, or gone."""
         filesystem.delete([file.uri for file in filesystem.glob(filesystem.join(self.folder, "*.json"))])
+        filesystem.delete([self._import_mark] if self.import_broke_off else [])
         filesystem.remove_empty_folders(self.folder, self.checkpoint.root)
 
 

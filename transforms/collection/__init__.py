@@ -8,7 +8,17 @@ from transforms.collection.calling import call
 from transforms.collection.checking import RowCheck, count, verify_rows
 from transforms.collection.connection import connect, connected, release
 from transforms.collection.deleting import delete
-from transforms.collection.describing import CollectionState, aliases, exists, names, served, space_of, state
+from transforms.collection.describing import (
+    CollectionState,
+    aliases,
+    columns_of,
+    exists,
+    names,
+    served,
+    space_of,
+    state,
+)
+from transforms.collection.importing import await_imports, import_files
 from transforms.collection.indexing import finish, same_index
 from transforms.collection.loading import quoted, upsert
 from transforms.collection.recall import measure_recall
@@ -20,8 +30,10 @@ __all__ = [
     "Hit",
     "RowCheck",
     "aliases",
+    "await_imports",
     "call",
     "check_free",
+    "columns_of",
     "connect",
     "connected",
     "count",
@@ -31,6 +43,7 @@ __all__ = [
     "exists",
     "finish",
     "has_columns",
+    "import_files",
     "measure_recall",
     "names",
     "publish",

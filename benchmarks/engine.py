@@ -1,0 +1,115 @@
+"""The engine alone: texts to vectors, by engine and precision, beside the library's own loop.
+
+    python benchmarks/engine.py ../shared/data/debian/corpus_2000.jsonl [--rows 2000] [--json FILE]
+
+Documents and tokens a second of one `encode` over all texts, the best of two rounds after a warm-up; what share of the
+measured matrix rate the model's multiplications are (torch's own product of two large matrices, in bfloat16 for what
+computes in it and in float32 else); cosine to the library's vectors.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import common
+import numpy as np
+
+from schemas.config import Encoder
+from transforms.encoders import resolve
+
+SETTINGS = (
+    ("torch", "float32"),
+    ("torch", "bfloat16"),
+    ("openvino", "float32"),
+    ("openvino", "bfloat16"),
+    ("openvino", "int8"),
+)
+SAMPLE = 256
+
+
+def main() -> None:
+    parser = common.arguments(__doc__)
+    parser.add_argument("--rows", type=int, default=2000)
+    parser.add_argument("--model", default="all-MiniLM-L6-v2")
+    given = parser.parse_args()
+    texts = [record["text"] for record in common.records(given.corpus, given.rows)]
+    model = resolve(Encoder(model=given.model))
+    reference, seconds = library(model.folder, texts)  # type: ignore[attr-defined]
+    peaks = {"float32": peak("float32"), "bfloat16": peak("bfloat16")}
+    tokens, flops = work(model, texts)
+    rows = [
+        row("sentence-transformers", "float32", seconds, texts, tokens, flops / peaks["float32"], reference, reference)
+    ]
+    for engine, precision in SETTINGS:
+        encoder = resolve(Encoder(model=given.model, engine=engine, precision=precision)).load(texts[:SAMPLE])
+        encoder.encode(texts[:64])
+        rounds = []
+        for _ in range(2):
+            start = time.perf_counter()
+            found = encoder.encode(texts)
+            rounds.append(time.perf_counter() - start)
+        rate = peaks["float32" if encoder.runtime()["precision"] == "float32" else "bfloat16"]
+        rows.append(row(engine, precision, min(rounds), texts, tokens, flops / rate, found.vectors, reference))
+    print(f"matrix rate: {peaks['float32'] / 1e9:,.0f} GFLOP/s in float32, {peaks['bfloat16'] / 1e9:,.0f} in bfloat16")
+    common.show(rows, given.json)
+
+
+def library(folder: str, texts: list[str]) -> tuple[np.ndarray[Any, Any], float]:
+    """Vectors of `SentenceTransformer.encode` with its defaults, and the seconds that it took."""
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(folder, device="cpu")
+    model.encode(texts[:64])
+    start = time.perf_counter()
+    vectors = model.encode(texts, normalize_embeddings=True)
+    return vectors, time.perf_counter() - start
+
+
+def peak(precision: str) -> float:
+    """Floating point operations a second of a product of two large matrices."""
+    import torch
+
+    size = 2048
+    left, right = (torch.randn(size, size, dtype=getattr(torch, precision)) for _ in range(2))
+    best = float("inf")
+    for _ in range(8):
+        start = time.perf_counter()
+        left @ right
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def work(model: Any, texts: list[str]) -> tuple[int, float]:
+    """Tokens of the texts, and the floating point operations that the model's matrices take for them."""
+    import json
+    from pathlib import Path
+
+    config = json.loads((Path(model.transformer_folder) / "config.json").read_text())
+    hidden, inner, layers = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
+    tokenizer = model.tokenizer()
+    tokenizer.enable_truncation(model.space.max_tokens)
+    lengths = np.array([len(encoding.ids) for encoding in tokenizer.encode_batch_fast(texts)], np.float64)
+    # Four projections, two layers of the perceptron, and attention's two products: a multiplication and an addition each.
+    linear = layers * (4 * hidden * hidden + 2 * hidden * inner)
+    return int(lengths.sum()), float(2 * (lengths * linear).sum() + 2 * layers * (2 * lengths**2 * hidden).sum())
+
+
+def row(
+    engine: str, precision: str, seconds: float, texts: list[str], tokens: int, at_peak: float, found: Any, exact: Any
+) -> dict[str, Any]:
+    cosine = (found * exact).sum(axis=1) / np.linalg.norm(found, axis=1) / np.linalg.norm(exact, axis=1)
+    return {
+        "engine": engine,
+        "precision": precision,
+        "seconds": round(seconds, 2),
+        "documents/s": round(len(texts) / seconds, 1),
+        "tokens/s": round(tokens / seconds),
+        "of matrix rate": round(at_peak / seconds, 3),
+        "cosine mean": round(float(cosine.mean()), 6),
+        "cosine min": round(float(cosine.min()), 6),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""`collection.load: import` on the real server: it reads the parts itself, and each row is there once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import empty
+from corpora import configure, text, write_jsonl
+from milvus_server import Server
+
+from pipelines.backfill import backfill
+from pipelines.reindex import reindex
+from pipelines.sync import sync
+from schemas.config import Collection, Config
+from schemas.errors import CollectionError
+from transforms import collection as milvus
+from transforms.collection import importing
+
+pytestmark = pytest.mark.server
+ITEMS = 2500
+
+
+@pytest.fixture
+def uri(milvus_server: Server) -> Iterator[str]:
+    empty(milvus_server.uri)
+    yield milvus_server.uri
+    empty(milvus_server.uri)
+
+
+def configured(folder: Path, uri: str, load: str = "import", **more: Any) -> Config:
+    return configure(
+        folder,
+        corpus={"paths": ["corpus/*"], "metadata": {"kind": {"type": "string", "default": "none"}}},
+        collection={"uri": uri, "index": {"type": "IVF_FLAT", "nlist": 16}, "search": {"nprobe": 16}, "load": load},
+        batch_rows=500,
+        **more,
+    )
+
+
+def write(folder: Path, texts: list[str], kinds: int = ITEMS) -> None:
+    records = [{"id": f"item-{at}", "text": words} for at, words in enumerate(texts)]
+    write_jsonl(folder / "corpus" / "a.jsonl", [r | {"kind": "a"} if at < kinds else r for at, r in enumerate(records)])
+
+
+def rows_of(config: Config) -> dict[str, dict[str, Any]]:
+    with milvus.connected(config.collection) as client:
+        client.load_collection(milvus.served(client, config.name))
+        rows = client.query(
+            config.name, filter='id != ""', output_fields=["*"], limit=16384, consistency_level="Strong"
+        )
+    assert len(rows) == len({row["id"] for row in rows})
+    return {row["id"]: row for row in rows}
+
+
+def test_imported_rows_are_those_that_are_upserted(tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The last part has gaps that a default fills, which no import does: it is upserted.
+    write(tmp_path, [text(number) for number in range(ITEMS)], kinds=ITEMS - 3)
+    sent: list[int] = []
+    upsert = milvus.upsert
+    monkeypatch.setattr(milvus, "upsert", lambda *given: (sent.append(given[3].num_rows), upsert(*given))[1])
+    report = backfill(configured(tmp_path, uri))
+    imported = rows_of(configured(tmp_path, uri))
+    assert (report.chunks.loaded, report.verify.found, report.verify.published) == (ITEMS, ITEMS, True)
+    assert sent == [500]
+
+    again = backfill(configured(tmp_path, uri))
+    assert (again.chunks.embedded, again.chunks.loaded) == (0, 0)
+
+    empty(uri)
+    backfill(configured(tmp_path, uri, "upsert"))
+    upserted = rows_of(configured(tmp_path, uri))
+    assert imported.keys() == upserted.keys()
+    for name, row in imported.items():
+        assert np.array_equal(row.pop("vector"), upserted[name].pop("vector"))
+        assert row == upserted[name]
+
+
+def test_parts_with_dead_rows_are_upserted_beside(tmp_path: Path, uri: str) -> None:
+    texts = [text(number) for number in range(ITEMS)]
+    write(tmp_path, texts)
+    backfill(configured(tmp_path, uri, "upsert"))
+    texts[700] = "quite another text"
+    write(tmp_path, texts)
+    sync(configured(tmp_path, uri, "upsert"))
+    config = configured(tmp_path, uri)
+    config = config.model_copy(update={"collection": config.collection.model_copy(update={"metric": "L2"})})
+    report = reindex(config)
+    assert (report.chunks.embedded, report.chunks.loaded, report.verify.found) == (0, ITEMS, ITEMS)
+    assert rows_of(config)["item-700#0"]["text"] == "quite another text"
+
+
+def test_an_import_that_broke_off_is_begun_anew(tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, [text(number) for number in range(ITEMS)])
+    config = configured(tmp_path, uri)
+    import_files = milvus.import_files
+
+    def killed(client: Any, settings: Collection, name: str, uris: Any, finished: Any) -> None:
+        def first(at: int, rows: int) -> None:
+            finished(at, rows)
+            raise KeyboardInterrupt
+
+        import_files(client, settings, name, uris, first)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(milvus, "import_files", killed)
+        with pytest.raises(KeyboardInterrupt):
+            backfill(config)
+    report = backfill(config)
+    assert (report.chunks.embedded, report.verify.found, report.verify.published) == (0, ITEMS, True)
+    assert len(rows_of(config)) == ITEMS
+    assert not list((tmp_path / "checkpoint").glob("*/loads/**/*"))
+
+
+def test_a_server_that_does_not_see_the_checkpoint(tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, [text(number) for number in range(100)])
+    config = configured(tmp_path, uri)
+    with monkeypatch.context() as patch:
+        patch.setattr(importing, "server_path", lambda uri: "/nowhere" + uri)
+        with pytest.raises(CollectionError, match=r"can't import .*\.parquet: .*collection.load: upsert"):
+            backfill(config)
+    # What the message says.
+    report = backfill(configured(tmp_path, uri, "upsert"))
+    assert (report.verify.found, report.verify.published) == (100, True)
+
+
+def test_the_report_says_so_too(tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, [text(number) for number in range(100)])
+    report = backfill(configured(tmp_path, uri))
+    stored = json.loads(next((tmp_path / "checkpoint").glob("*/runs/*/report.json")).read_text())
+    assert stored["chunks"]["loaded"] == report.chunks.loaded == 100
+    assert stored["seconds"]["load"] > 0
