@@ -1,4 +1,4 @@
-"""Cranfield through the whole pipeline and `search`: nDCG@10, by index.
+"""Cranfield through the whole pipeline and `search`: nDCG@10, by precision and index.
 
     python benchmarks/cranfield.py ../shared/data/cranfield [--uri http://127.0.0.1:19530] [--index FLAT HNSW]
 
@@ -9,6 +9,7 @@ relevance). A document counts with the best of its chunks. nDCG as in trec_eval:
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import tempfile
 from pathlib import Path
@@ -16,18 +17,20 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.backfill import backfill
+from pipelines.search import query_encoder
 from pipelines.serving import open_for_search, served_state
 from schemas.config import Config
 from schemas.settings import parse_config
 from transforms import collection as milvus
-from transforms.encoders import resolve
 
 K = 10
 CHUNKS_PER_DOCUMENT = 5
 
 
-def configuration(folder: Path, work: Path, uri: str, index: str, *, chunked: bool) -> Config:
-    """Title and text as one item, the packaged MiniLM in float32."""
+def configuration(
+    folder: Path, work: Path, uri: str, index: str, *, chunked: bool, precision: str = "float32"
+) -> Config:
+    """Title and text as one item, the packaged MiniLM."""
     return parse_config(
         {
             "name": "cranfield",
@@ -37,7 +40,7 @@ def configuration(folder: Path, work: Path, uri: str, index: str, *, chunked: bo
                 "metadata": {"author": "string"},
             },
             "chunk": {"max_tokens": 256, "overlap_tokens": 32} if chunked else False,
-            "encoder": {"model": "all-MiniLM-L6-v2", "precision": "float32"},
+            "encoder": {"model": "all-MiniLM-L6-v2", "precision": precision},
             "checkpoint": str(work / "checkpoint"),
             "collection": {"uri": uri, "metric": "COSINE", "index": {"type": index}},
             "verify": {"max_dropped_tokens": 1.0},
@@ -47,8 +50,7 @@ def configuration(folder: Path, work: Path, uri: str, index: str, *, chunked: bo
 
 def rankings(config: Config, queries: dict[str, str]) -> dict[str, list[str]]:
     """For each query the ten best items."""
-    model = resolve(config.encoder)
-    vectors = model.load().encode(list(queries.values()), query=True).vectors
+    vectors = query_encoder(config).encode(list(queries.values()), query=True).vectors
     found: dict[str, list[str]] = {}
     with milvus.connected(config.collection) as client:
         state = served_state(client, config)
@@ -95,19 +97,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--uri", help="a Milvus server; Milvus Lite in a temporary folder without it")
+    parser.add_argument("--precision", nargs="+", default=["float32", "bfloat16", "int8"])
     parser.add_argument("--index", nargs="+", default=["FLAT", "HNSW"])
     arguments = parser.parse_args()
     queries, relevant = read_judgements(arguments.folder)
-    print(f"{'chunks':8} {'index':8} {'nDCG@10':>8} {'rows':>6} {'rejected':>8}")
-    for chunked in (False, True):
+    print(f"{'precision':9} {'chunks':8} {'index':8} {'nDCG@10':>8} {'rows':>6} {'rejected':>8}")
+    for chunked, precision in itertools.product((False, True), arguments.precision):
         with tempfile.TemporaryDirectory() as work:
             for index in arguments.index:
                 uri = arguments.uri or str(Path(work) / "milvus.db")
-                config = configuration(arguments.folder, Path(work), uri, index, chunked=chunked)
+                config = configuration(arguments.folder, Path(work), uri, index, chunked=chunked, precision=precision)
                 report = backfill(config)
                 score = ndcg(rankings(config, queries), relevant)
                 kind = "yes" if chunked else "no"
-                print(f"{kind:8} {index:8} {score:8.4f} {report.verify.found:6} {report.items.rejected:8}", flush=True)
+                print(
+                    f"{precision:9} {kind:8} {index:8} {score:8.4f} {report.verify.found:6} {report.items.rejected:8}",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

@@ -38,9 +38,8 @@ def main() -> None:
     reference, seconds = library(model.folder, texts)  # type: ignore[attr-defined]
     peaks = {"float32": peak("float32"), "bfloat16": peak("bfloat16")}
     tokens, flops = work(model, texts)
-    rows = [
-        row("sentence-transformers", "float32", seconds, texts, tokens, flops / peaks["float32"], reference, reference)
-    ]
+    at_peak = flops / peaks["float32"]
+    rows = [row("sentence-transformers", "float32", seconds, texts, tokens, at_peak, reference, reference)]
     for engine, precision in SETTINGS:
         encoder = resolve(Encoder(model=given.model, engine=engine, precision=precision)).load(texts[:SAMPLE])
         encoder.encode(texts[:64])
@@ -90,7 +89,7 @@ def work(model: Any, texts: list[str]) -> tuple[int, float]:
     tokenizer = model.tokenizer()
     tokenizer.enable_truncation(model.space.max_tokens)
     lengths = np.array([len(encoding.ids) for encoding in tokenizer.encode_batch_fast(texts)], np.float64)
-    # Four projections, two layers of the perceptron, and attention's two products: a multiplication and an addition each.
+    # Four projections, two layers of the perceptron, attention's two products: a multiplication and an addition each.
     linear = layers * (4 * hidden * hidden + 2 * hidden * inner)
     return int(lengths.sum()), float(2 * (lengths * linear).sum() + 2 * layers * (2 * lengths**2 * hidden).sum())
 

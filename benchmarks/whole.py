@@ -1,4 +1,4 @@
-"""The whole command against what users would pick instead, in turn: corpus to Milvus Lite collection, process to process.
+"""The whole command against what users would pick instead, in turn: corpus to Milvus Lite collection, whole process.
 
     python benchmarks/whole.py ../shared/data/debian/corpus_10000.jsonl --peers ../shared/bench/peers \
         [--environments FOLDER] [--only naive haystack] [--json FILE]
@@ -50,10 +50,8 @@ def main() -> None:
     common.show(rows, given.json)
     for precision, report in inside.items():
         alone = engine_alone(given.corpus, precision)
-        share = report["rates"]["tokens_per_second"] / alone
-        print(
-            f"{precision}: {report['rates']['tokens_per_second']:,.0f} tokens/s in the pipeline, {alone:,.0f} alone: {share:.1%}"
-        )
+        within = report["rates"]["tokens_per_second"]
+        print(f"{precision}: {within:,.0f} tokens/s in the pipeline, {alone:,.0f} alone: {within / alone:.1%}")
 
 
 def ours(corpus: Path, precision: str) -> tuple[float, dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 from pipelines.serving import check_space, open_for_search, served_state
 from schemas.config import Config
 from transforms import collection as milvus
-from transforms.encoders import resolve
+from transforms.encoders import Encoder, resolve
 
 SHOWN_CHARACTERS = 160
 
@@ -31,10 +31,7 @@ def search(config: Config, query: str, *, k: int = 10, filter_expression: str = 
         state = served_state(client, config)
         check_space(state, config, model.space)
         open_for_search(client, config, state.name)
-        # int8 would need its sample; one query is quick in float32, and exact.
-        exact = config.encoder.precision == "int8"
-        encoder = resolve(config.encoder.model_copy(update={"precision": "float32"})) if exact else model
-        vector = encoder.load().encode([query], query=True).vectors[0]
+        vector = query_encoder(config).encode([query], query=True).vectors[0]
         columns = ["id", "item_id", "chunk", "text", "start", "end", *config.corpus.metadata]
         hits = milvus.search(
             client,
@@ -48,6 +45,14 @@ def search(config: Config, query: str, *, k: int = 10, filter_expression: str = 
             config.collection.index.type,
         )
     return [{"score": round(hit.score, 6), **{name: hit.fields.get(name) for name in columns}} for hit in hits]
+
+
+def query_encoder(config: Config) -> Encoder:
+    """The encoder for queries: exact where the corpus is in int8, which would need its sample; queries are few."""
+    encoder = config.encoder
+    return resolve(
+        encoder.model_copy(update={"precision": "float32"}) if encoder.precision == "int8" else encoder
+    ).load()
 
 
 def show(hits: list[dict[str, Any]]) -> None:
