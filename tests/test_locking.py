@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,6 +25,7 @@ from schemas.errors import InterruptedRunError, LockedError
 from transforms import collection as milvus
 from transforms import filesystem, locking, stopping
 
+PATIENCE_S = 120.0
 HOLDER = """
 import sys, time
 from pathlib import Path
@@ -110,6 +111,21 @@ def check_open(config: Config) -> None:
         pass
 
 
+def is_open(config: Config) -> bool:
+    try:
+        check_open(config)
+    except LockedError:
+        return False
+    return True
+
+
+def wait_until(come: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not come():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def test_a_second_run_is_refused_and_writes_nothing(tmp_path: Path, config: Config) -> None:
     backfill(config)
     write_jsonl(tmp_path / "corpus" / "b.jsonl", [{"id": "new", "text": "new"}])
@@ -131,15 +147,16 @@ def test_a_second_run_is_refused_and_writes_nothing(tmp_path: Path, config: Conf
 
 def test_two_runs_that_start_at_once(config: Config) -> None:
     ended: list[object] = []
-    gate = threading.Barrier(2)
+    gate, refused = threading.Barrier(2), threading.Event()
 
     def hold(name: str) -> None:
         gate.wait()
         try:
             with locking.held(root(config), name):
-                time.sleep(0.5)
+                refused.wait(PATIENCE_S)
         except LockedError as error:
             ended.append(error)
+            refused.set()
         else:
             ended.append(name)
 
@@ -197,16 +214,14 @@ def test_a_lease_that_is_not_renewed_is_taken_over(stored: Config, monkeypatch: 
     with pytest.raises(LockedError, match=r"run far \(process 1 on far-away\) since yesterday"):
         check_open(stored)
     monkeypatch.setattr(locking, "STALE_S", 0.5)
-    time.sleep(1.5)
-    check_open(stored)
+    wait_until(lambda: is_open(stored))
 
 
 def test_a_holder_renews_its_lease(stored: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locking, "RENEW_S", 0.3)
     with locking.held(root(stored), "mine"):
         first = filesystem.glob(lease(stored))[0].modified
-        time.sleep(2.2)
-        assert filesystem.glob(lease(stored))[0].modified > first
+        wait_until(lambda: filesystem.glob(lease(stored))[0].modified > first)
 
 
 def test_of_two_that_write_a_lease_at_once_the_last_holds_it(stored: Config, monkeypatch: pytest.MonkeyPatch) -> None:

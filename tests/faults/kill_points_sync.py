@@ -15,6 +15,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,8 +27,10 @@ from kill_points import (
     backfill,
     counting,
     digest,
+    import_heavy,
     in_fork,
     killing,
+    print_results,
     replace,
     spread,
     write_configuration,
@@ -45,19 +48,19 @@ SYNC = Command(
     "sync",
     (),
     (
-        *spread("transforms.diff.finding.compare", (1, 3), "before", "after"),
+        *spread("transforms.diff.finding.compare", (1, 3), "before"),
         *spread("transforms.diff.finding.pair_moves", (1,), "after"),
         *spread("transforms.checkpoint.Checkpoint.write_part", (1, 2), "before", "after"),
         *spread("transforms.checkpoint.Checkpoint.write_snapshot", (1,), "before", "after"),
-        *spread("transforms.filesystem.write_atomic", (2, 4, 6, 8, 10, 12), "before", "after"),
-        *spread("transforms.delta.settle", (1, 5), "before", "after"),
+        *spread("transforms.filesystem.write_atomic", (2, 4, 6, 8, 10, 12), "after"),
+        *spread("transforms.delta.settle", (1, 5), "before"),
         *spread("transforms.collection.set_properties", (1, 2), "before", "after"),
         *spread("transforms.collection.delete", (1, 2, 3), "before", "after"),
         *spread("transforms.collection.upsert", (1, 2), "before", "after"),
         *spread(f"{CLIENT}.upsert", (1,), "before", "after"),
-        *spread("transforms.load.Ledger.acknowledge", (1, 2), "before", "after"),
-        *spread(f"{CLIENT}.flush", (1,), "before", "after"),
-        *spread("transforms.collection.verify_rows", (1,), "before", "after"),
+        *spread("transforms.load.Ledger.acknowledge", (1, 2), "after"),
+        *spread(f"{CLIENT}.flush", (1,), "after"),
+        *spread("transforms.collection.verify_rows", (1,), "after"),
         *spread("transforms.load.Ledger.close", (1,), "before", "after"),
     ),
 )
@@ -69,9 +72,9 @@ REINDEX = Command(
         *spread("transforms.collection.create", (1,), "before", "after"),
         *spread("transforms.load.Ledger.acknowledge", (3,), "before", "after"),
         *spread(f"{CLIENT}.create_index", (1,), "before", "after"),
-        *spread("transforms.collection.measure_recall", (1,), "before", "after"),
-        *spread("transforms.collection.set_ready", (1,), "before", "after"),
-        *spread("transforms.collection.publish", (1,), "before", "after"),
+        *spread("transforms.collection.measure_recall", (1,), "after"),
+        *spread("transforms.collection.set_ready", (1,), "after"),
+        *spread("transforms.collection.publish", (1,), "before"),
         *spread(f"{CLIENT}.alter_alias", (1,), "before", "after"),
     ),
 )
@@ -167,9 +170,8 @@ def run(prepared: Path, folder: Path, command: Command, point: Point | None) -> 
 
 
 def main(folder: Path) -> None:
-    for name in ("pipelines.sync", "pipelines.reindex", "transforms.batches", "pymilvus", "typer.main"):
-        importlib.import_module(name)
-    importlib.import_module("milvus_lite.server_manager")
+    importlib.import_module("pipelines.reindex")
+    import_heavy()
     (folder / "corpus").mkdir(parents=True)
     write_corpus(folder / "corpus")
     prepared = folder / "prepared"
@@ -177,9 +179,12 @@ def main(folder: Path) -> None:
     write_configuration(prepared)
     assert in_fork(backfill(prepared, None, prepared / "encoded.txt")) == 0, (prepared / "output.txt").read_text()
     edit(folder / "corpus")
-    for command in COMMANDS:
-        for number, point in enumerate((None, *command.points)):
-            print(json.dumps(run(prepared, folder / f"{command.name}-{number}", command, point)), flush=True)
+    jobs = [
+        partial(run, prepared, folder / f"{command.name}-{number}", command, point)
+        for command in COMMANDS
+        for number, point in enumerate((None, *command.points))
+    ]
+    print_results(jobs, folder)
 
 
 if __name__ == "__main__":

@@ -15,16 +15,29 @@ import pytest
 from milvus_server import Server
 
 RECORDS = 64
-SLOW = """
+# A run of which some calls go through, and the next waits until it is told to stop: no test depends on how fast it is.
+HELD = """
 import sys, time
+from pathlib import Path
+from transforms import load, stopping
 from transforms.encoders.fake import FakeEncoder
-encode = FakeEncoder.encode
-def slow(*args, **kwargs):
-    time.sleep(0.3)
-    return encode(*args, **kwargs)
-FakeEncoder.encode = slow
+calls, gone = 0, Path(sys.argv[1])
+def hold(function, over):
+    def held(*args, **kwargs):
+        global calls
+        calls += 1
+        for _ in range(6000 if calls > 3 else 0):
+            if over():
+                break
+            time.sleep(0.05)
+        return function(*args, **kwargs)
+    return held
+if gone.name == "interrupted":
+    FakeEncoder.encode = hold(FakeEncoder.encode, stopping._STOP.is_set)
+else:
+    load.milvus.upsert = hold(load.milvus.upsert, gone.exists)
 from pipelines.cli import app
-app(sys.argv[1:])
+app(sys.argv[2:])
 """
 
 
@@ -44,12 +57,17 @@ def backfill(path: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
+def start_held(mark: Path, path: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", HELD, str(mark), "backfill", str(path)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
 def parts(folder: Path) -> list[Path]:
     return sorted(folder.rglob("parts/*.parquet"))
 
 
 def wait_for(count: int, folder: Path, pattern: str, process: subprocess.Popen[str]) -> None:
-    for _ in range(1200):
+    for _ in range(6000):
         if len(list(folder.rglob(pattern))) >= count:
             return
         assert process.poll() is None, "ended too early"
@@ -59,11 +77,10 @@ def wait_for(count: int, folder: Path, pattern: str, process: subprocess.Popen[s
 
 def test_ctrl_c_stops_after_the_batch_at_hand(tmp_path: Path) -> None:
     path = write(tmp_path)
-    command = [sys.executable, "-c", SLOW, "backfill", str(path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = start_held(tmp_path / "interrupted", path)
     wait_for(3, tmp_path, "parts/*.parquet", process)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
 
     assert process.returncode == 1
     assert "stopping after the batch at hand" in errors
@@ -111,11 +128,11 @@ def test_a_full_disk(tmp_path: Path, small_disk: Path) -> None:
 @pytest.mark.server
 def test_the_server_goes_away_while_loading(tmp_path: Path, own_server: Server) -> None:
     path = write(tmp_path, uri=own_server.uri)
-    command = [sys.executable, "-m", "pipelines.cli", "backfill", str(path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = start_held(tmp_path / "gone", path)
     wait_for(2, tmp_path, "loads/*/*.json", process)
     own_server.kill()
-    _, errors = process.communicate(timeout=120)
+    (tmp_path / "gone").touch()
+    _, errors = process.communicate(timeout=300)
 
     assert process.returncode == 1
     assert "does not answer" in errors
