@@ -116,3 +116,8 @@ def test_limits_over_the_model_s_are_refused(tmp_path: Path) -> None:
     config = configure(tmp_path, chunk={"max_tokens": 300})
     with pytest.raises(ConfigurationError, match=r"chunk.max_tokens: 300 is more than the 256 tokens"):
         Chunker(config, resolve(config.encoder))
+
+
+def test_a_line_of_megabytes_is_split_like_any_text() -> None:
+    text = " ".join(f"word{number}" for number in range(100_000))
+    check(text, chunks_of(text))

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _COMPRESSED = (".gz", ".zst", ".bz2")
 _MARKDOWN = (".md", ".markdown")
 # One call of the tokenizer holds the encodings of so many characters; more would only cost memory.
+LONGEST_LINE = 65_536
+"""Characters of a line up to which the splitter gets a text whole."""
+
 _TOKENIZED_CHARACTERS = 4 << 20
 
 
@@ -97,7 +100,9 @@ class Chunker:
             for number, span in enumerate(spans):
                 rows.append((row_id(item_id, number), item_id, number, span, content_hash(span.text)))
                 taken.append(index)
-        return self._table(rows, items.take(pa.array(taken, pa.int64()))), rejects_table(rejects)
+        # Without the content: it would be copied whole for each of an item's chunks.
+        facts = items.select([*self._metadata, *item_facts().names]).take(pa.array(taken, pa.int64()))
+        return self._table(rows, facts), rejects_table(rejects)
 
     def _table(self, rows: Sequence[tuple[str, str, int, Span, str]], items: pa.Table) -> pa.Table:
         columns: dict[str, Any] = {
@@ -152,7 +157,12 @@ class Chunker:
 
     def _split(self, text: str, markdown: bool) -> list[tuple[int, str]]:
         splitter = self._markdown_splitter if markdown else self._splitter
-        pieces = [(start, piece) for start, piece in splitter.chunk_indices(text) if piece.strip()]
+        pieces = [
+            (begin + start, piece)
+            for begin, block in _blocks(text)
+            for start, piece in splitter.chunk_indices(block)
+            if piece.strip()
+        ]
         counts = self._count([piece for _, piece in pieces])
         fine: list[tuple[int, str]] = []
         for (start, piece), tokens in zip(pieces, counts, strict=True):
@@ -212,3 +222,21 @@ class Chunker:
     @property
     def _overlap(self) -> int:
         return self._chunk.overlap_tokens if self._chunk else 0
+
+
+def _blocks(text: str) -> Iterator[tuple[int, str]]:
+    """A text in blocks with where they start: one, unless a line is so long that the splitter would take hours.
+
+    Its time grows with the square of a line's length; a block ends at white space where there is some.
+    """
+    if len(text) <= LONGEST_LINE or max(map(len, text.splitlines())) <= LONGEST_LINE:
+        yield 0, text
+        return
+    start = 0
+    while start < len(text):
+        end = min(len(text), start + LONGEST_LINE)
+        if end < len(text):
+            border = max(text.rfind(mark, start + LONGEST_LINE // 2, end) for mark in ("\n", " "))
+            end = border + 1 if border > 0 else end
+        yield start, text[start:end]
+        start = end
