@@ -15,7 +15,7 @@ from schemas.records import SCHEMA_VERSION
 from transforms import filesystem
 from transforms.checkpoint import Checkpoint, Snapshot
 from transforms.chunk import Chunker
-from transforms.diff.finding import LISTING_SCHEMA
+from transforms.diff.findings import LISTING_SCHEMA
 from transforms.encoders import TextModel, resolve
 from transforms.read import SourceFile, list_corpus
 
@@ -94,7 +94,7 @@ class Source:
         return [entry.source for entry in self.entries if entry.source is not None and not entry.kept]
 
     def listing(self) -> pa.Table:
-        """Table of `transforms.diff.finding.LISTING_SCHEMA`."""
+        """Table of `transforms.diff.findings.LISTING_SCHEMA`."""
         return pa.table(
             {
                 "uri": [entry.source.shown if entry.source else "" for entry in self.entries],

@@ -58,7 +58,7 @@ class Embedding:
         config: the configuration.
         model: the encoder's model.
         checkpoint: where parts and rejects go.
-        listing: the table of `transforms.diff.finding.LISTING_SCHEMA` with the path of each uri.
+        listing: the table of `transforms.diff.findings.LISTING_SCHEMA` with the path of each uri.
         base: the snapshot that plans point into.
         salt: tells parts apart that are embedded anew on purpose.
         sample: table of texts that int8 takes its ranges from; "" for none.

@@ -55,7 +55,7 @@ def chunk_sample(sample: pa.Table, population: int, config: Config, model: TextM
     """Chunks some items.
 
     Args:
-        sample: table of `transforms.diff.finding.SAMPLE_SCHEMA`.
+        sample: table of `transforms.diff.findings.SAMPLE_SCHEMA`.
         population: how many items it was drawn from.
     """
     bare = config.model_copy(update={"corpus": config.corpus.model_copy(update={"metadata": {}})})

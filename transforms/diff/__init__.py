@@ -6,7 +6,8 @@ process ever holds the corpus.
 
 from transforms.diff.comparing import Comparison, compare, pair_moves
 from transforms.diff.digests import DIGEST_SCHEMA, Side, chunking_of, item_digests, new_digests, old_digests
-from transforms.diff.finding import FindChanges, Findings, SnapshotSide
+from transforms.diff.finding import FindChanges
+from transforms.diff.findings import Findings, SnapshotSide
 
 __all__ = [
     "DIGEST_SCHEMA",

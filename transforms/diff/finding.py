@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -25,10 +25,9 @@ from apache_beam.pvalue import AsIter, TaggedOutput
 from schemas.config import Config
 from schemas.records import Kind
 from transforms import filesystem, metrics, stopping
-from transforms.checkpoint import Checkpoint, Snapshot, read_table, write_table
+from transforms.checkpoint import read_table, write_table
 from transforms.diff.comparing import (
     DEAD_SCHEMA,
-    DUPLICATE_SCHEMA,
     WORK_SCHEMA,
     buckets_of,
     compare,
@@ -38,127 +37,24 @@ from transforms.diff.comparing import (
     unpack,
 )
 from transforms.diff.digests import chunking_of, first_rows, halves, new_digests, old_digests
+from transforms.diff.findings import (
+    CONFLICT_SCHEMA,
+    COUNTS_SCHEMA,
+    DEAD_PARTS_SCHEMA,
+    SAMPLE_SCHEMA,
+    Findings,
+    SnapshotSide,
+)
 from transforms.once import Once
 from transforms.read import CONTAINER_ERRORS, Shard, read_shard
 
 _ORDER = ("shard", "ordinal", "row", "part", "file")
 
-LISTING_SCHEMA = pa.schema(
-    [
-        pa.field("uri", pa.string(), nullable=False),  # as shown in items and rejects
-        pa.field("path", pa.string(), nullable=False),
-        pa.field("kept", pa.bool_(), nullable=False),  # unchanged since the snapshot
-    ]
-)
-_COUNTS_SCHEMA = pa.schema(
-    [
-        *(pa.field(kind.name.lower(), pa.int64(), nullable=False) for kind in Kind),
-        # Bytes of content of the items that are new or changed.
-        pa.field("bytes", pa.int64(), nullable=False),
-    ]
-)
-SAMPLE_SCHEMA = pa.schema(
-    [
-        pa.field("content", pa.string(), nullable=False),
-        pa.field("uri", pa.string(), nullable=False),
-    ]
-)
 GATHERED_ROWS = 50_000
 PARTS = 32
 """Parts whose items are read together."""
 SAMPLED = 16_000
 """About how many items are sampled."""
-_DEAD_PARTS_SCHEMA = pa.schema(
-    [
-        pa.field("part", pa.int32(), nullable=False),
-        pa.field("dead", pa.list_(pa.int32()), nullable=False),  # rows
-        *(pa.field(name, pa.int64(), nullable=False) for name in ("items", "tokens", "tokens_dropped")),
-        pa.field("deleted", pa.int64(), nullable=False),  # items whose id and content are gone
-        # Items of files that could not be read to their end: they stay, by position in the listing.
-        pa.field("spared", pa.list_(pa.int32()), nullable=False),
-    ]
-)
-_CONFLICT_SCHEMA = pa.schema([pa.field("file", pa.int32(), nullable=False)])
-
-
-@dataclass(frozen=True)
-class SnapshotSide:
-    """A snapshot of a checkpoint, by name: small enough to travel, read where it is used."""
-
-    checkpoint: Checkpoint
-    name: str
-
-    def open(self) -> Snapshot:
-        return self.checkpoint.read_snapshot(self.name)
-
-
-class Findings:
-    """What a diff left in its folder.
-
-    Args:
-        folder: of the run.
-    """
-
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
-
-    def uri(self, name: str) -> str:
-        return filesystem.join(self.folder, f"{name}.parquet")
-
-    def plan_uri(self, shard: str) -> str:
-        return self.uri(f"plan/{shard}")
-
-    @property
-    def listing_uri(self) -> str:
-        return self.uri("listing")
-
-    @cached_property
-    def duplicates(self) -> pa.Table:
-        return self._read("duplicates", DUPLICATE_SCHEMA)
-
-    @cached_property
-    def conflicts(self) -> list[int]:
-        return sorted(set(self._read("conflicts", _CONFLICT_SCHEMA).column("file").to_pylist()))
-
-    @cached_property
-    def dead(self) -> pa.Table:
-        return self._read("dead", _DEAD_PARTS_SCHEMA)
-
-    @cached_property
-    def counts(self) -> dict[Kind, int]:
-        """Items of the files that were read, by kind."""
-        table = self._read("counts", _COUNTS_SCHEMA)
-        return {kind: pc.sum(table.column(kind.name.lower())).as_py() or 0 for kind in Kind}
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of content of the items that are new or changed."""
-        return pc.sum(self._read("counts", _COUNTS_SCHEMA).column("bytes")).as_py() or 0
-
-    @cached_property
-    def sample(self) -> pa.Table:
-        """Some of the items that were read (`SAMPLE_SCHEMA`), chosen by their digests alone."""
-        return self._read("sample", SAMPLE_SCHEMA)
-
-    @property
-    def deleted(self) -> int:
-        """Items of the snapshot whose id and content are gone."""
-        return pc.sum(self.dead.column("deleted")).as_py() or 0
-
-    def spared(self) -> dict[int, int]:
-        """Items that stay although their file could not be read to its end, by position in the listing."""
-        files = self.dead.column("spared").combine_chunks().flatten()
-        return {entry["values"]: entry["counts"] for entry in pc.value_counts(files).to_pylist()}
-
-    def _read(self, name: str, schema: pa.Schema) -> pa.Table:
-        return read_table(self.uri(name)) if filesystem.exists(self.uri(name)) else schema.empty_table()
-
-    def remove(self) -> None:
-        """Deletes all files of the diff."""
-        for pattern in ("*.parquet", "plan/*.parquet"):
-            filesystem.delete([file.uri for file in filesystem.glob(filesystem.join(self.folder, pattern))])
-        for folder in (filesystem.join(self.folder, "plan"), self.folder):
-            filesystem.remove_empty_folders(folder, folder.rpartition("/")[0])
 
 
 @dataclass(eq=False)
@@ -334,7 +230,7 @@ class _Compare(beam.DoFn):  # type: ignore[misc]
         if not self._whole:
             return
         if found.conflicts:
-            yield "conflicts", pa.table({"file": pa.array(found.conflicts, pa.int32())}, schema=_CONFLICT_SCHEMA)
+            yield "conflicts", pa.table({"file": pa.array(found.conflicts, pa.int32())}, schema=CONFLICT_SCHEMA)
         yield from _by_shard(found.work)
         yield from _by_part(found.dead)
         for table in (found.new, found.old):
@@ -370,7 +266,7 @@ class _WritePlan(beam.DoFn):  # type: ignore[misc]
         kinds = work.column("kind").to_numpy()
         counts = np.bincount(kinds, minlength=len(Kind))
         size = int(work.column("size").to_numpy()[kinds <= Kind.CHANGED].sum(dtype=np.int64))
-        yield "counts", pa.table([pa.array([int(count)]) for count in (*counts, size)], schema=_COUNTS_SCHEMA)
+        yield "counts", pa.table([pa.array([int(count)]) for count in (*counts, size)], schema=COUNTS_SCHEMA)
 
 
 class _Dead(beam.DoFn):  # type: ignore[misc]
@@ -398,7 +294,7 @@ class _Dead(beam.DoFn):  # type: ignore[misc]
             "deleted": int((gone.column("deleted").to_numpy() & ~gone.column("moved").to_numpy()).sum()),
             "spared": files[spared].tolist(),
         }
-        yield "dead", pa.Table.from_pylist([row], schema=_DEAD_PARTS_SCHEMA)
+        yield "dead", pa.Table.from_pylist([row], schema=DEAD_PARTS_SCHEMA)
 
 
 class _Write(beam.DoFn):  # type: ignore[misc]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +33,15 @@ def quantize(path: Path, sample: TokenTable) -> Any:
     batches = [sample.padded(np.array([row])) for row in range(len(sample.lengths))]
     data = nncf.Dataset(batches, lambda pair: {"input_ids": pair[0], "attention_mask": pair[1]})
     try:
-        return nncf.quantize(
-            openvino.Core().read_model(path),
-            data,
-            model_type=nncf.ModelType.TRANSFORMER,
-            preset=nncf.QuantizationPreset.MIXED,
-            subset_size=len(batches),
-        )
+        # Its progress bars go to standard output, which is for results.
+        with contextlib.redirect_stdout(sys.stderr):
+            return nncf.quantize(
+                openvino.Core().read_model(path),
+                data,
+                model_type=nncf.ModelType.TRANSFORMER,
+                preset=nncf.QuantizationPreset.MIXED,
+                subset_size=len(batches),
+            )
     finally:
         logging.getLogger("nncf").setLevel(level)
 

@@ -1,0 +1,126 @@
+"""What a diff leaves in the folder of a run, and how it is read again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.records import Kind
+from transforms import filesystem
+from transforms.checkpoint import Checkpoint, Snapshot, read_table
+from transforms.diff.comparing import DUPLICATE_SCHEMA
+
+LISTING_SCHEMA = pa.schema(
+    [
+        pa.field("uri", pa.string(), nullable=False),  # as shown in items and rejects
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("kept", pa.bool_(), nullable=False),  # unchanged since the snapshot
+    ]
+)
+COUNTS_SCHEMA = pa.schema(
+    [
+        *(pa.field(kind.name.lower(), pa.int64(), nullable=False) for kind in Kind),
+        # Bytes of content of the items that are new or changed.
+        pa.field("bytes", pa.int64(), nullable=False),
+    ]
+)
+SAMPLE_SCHEMA = pa.schema(
+    [
+        pa.field("content", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+    ]
+)
+DEAD_PARTS_SCHEMA = pa.schema(
+    [
+        pa.field("part", pa.int32(), nullable=False),
+        pa.field("dead", pa.list_(pa.int32()), nullable=False),  # rows
+        *(pa.field(name, pa.int64(), nullable=False) for name in ("items", "tokens", "tokens_dropped")),
+        pa.field("deleted", pa.int64(), nullable=False),  # items whose id and content are gone
+        # Items of files that could not be read to their end: they stay, by position in the listing.
+        pa.field("spared", pa.list_(pa.int32()), nullable=False),
+    ]
+)
+CONFLICT_SCHEMA = pa.schema([pa.field("file", pa.int32(), nullable=False)])
+
+
+@dataclass(frozen=True)
+class SnapshotSide:
+    """A snapshot of a checkpoint, by name: small enough to travel, read where it is used."""
+
+    checkpoint: Checkpoint
+    name: str
+
+    def open(self) -> Snapshot:
+        return self.checkpoint.read_snapshot(self.name)
+
+
+class Findings:
+    """What a diff left in its folder.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def uri(self, name: str) -> str:
+        return filesystem.join(self.folder, f"{name}.parquet")
+
+    def plan_uri(self, shard: str) -> str:
+        return self.uri(f"plan/{shard}")
+
+    @property
+    def listing_uri(self) -> str:
+        return self.uri("listing")
+
+    @cached_property
+    def duplicates(self) -> pa.Table:
+        return self._read("duplicates", DUPLICATE_SCHEMA)
+
+    @cached_property
+    def conflicts(self) -> list[int]:
+        return sorted(set(self._read("conflicts", CONFLICT_SCHEMA).column("file").to_pylist()))
+
+    @cached_property
+    def dead(self) -> pa.Table:
+        return self._read("dead", DEAD_PARTS_SCHEMA)
+
+    @cached_property
+    def counts(self) -> dict[Kind, int]:
+        """Items of the files that were read, by kind."""
+        table = self._read("counts", COUNTS_SCHEMA)
+        return {kind: pc.sum(table.column(kind.name.lower())).as_py() or 0 for kind in Kind}
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of content of the items that are new or changed."""
+        return pc.sum(self._read("counts", COUNTS_SCHEMA).column("bytes")).as_py() or 0
+
+    @cached_property
+    def sample(self) -> pa.Table:
+        """Some of the items that were read (`SAMPLE_SCHEMA`), chosen by their digests alone."""
+        return self._read("sample", SAMPLE_SCHEMA)
+
+    @property
+    def deleted(self) -> int:
+        """Items of the snapshot whose id and content are gone."""
+        return pc.sum(self.dead.column("deleted")).as_py() or 0
+
+    def spared(self) -> dict[int, int]:
+        """Items that stay although their file could not be read to its end, by position in the listing."""
+        files = self.dead.column("spared").combine_chunks().flatten()
+        return {entry["values"]: entry["counts"] for entry in pc.value_counts(files).to_pylist()}
+
+    def _read(self, name: str, schema: pa.Schema) -> pa.Table:
+        return read_table(self.uri(name)) if filesystem.exists(self.uri(name)) else schema.empty_table()
+
+    def remove(self) -> None:
+        """Deletes all files of the diff."""
+        for pattern in ("*.parquet", "plan/*.parquet"):
+            filesystem.delete([file.uri for file in filesystem.glob(filesystem.join(self.folder, pattern))])
+        for folder in (filesystem.join(self.folder, "plan"), self.folder):
+            filesystem.remove_empty_folders(folder, folder.rpartition("/")[0])
