@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -191,6 +193,18 @@ def test_a_conversion_is_kept_shared_and_whole(
     assert len(made) == 3
 
 
+def test_models_with_the_same_weights_and_other_modules_are_converted_apart(bert: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(bert, bare)
+    modules = json.loads((bare / "modules.json").read_text())
+    (bare / "modules.json").write_text(json.dumps([m for m in modules if not m["type"].endswith("Normalize")]))
+    scaled = vectors_of(bert, ROWS, engine="openvino", normalize=False)
+    found = vectors_of(bare, ROWS, engine="openvino", normalize=False)
+    assert np.allclose(np.linalg.norm(scaled, axis=1), 1, atol=1e-5)
+    assert not np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-2)
+    assert np.allclose(found, library(bare, ROWS), atol=1e-4)
+
+
 def test_a_cache_that_can_t_be_written(bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("VECBEAM_CACHE", str(tmp_path / "file" / "cache"))
@@ -281,8 +295,6 @@ def test_a_gpu_that_is_not_there(bert: Path) -> None:
 
 
 def test_a_model_that_leaves_its_prompt_out_of_pooling_runs_on_torch(tmp_path: Path) -> None:
-    import json
-
     folder = save_model(tmp_path, prompts={"document": "text: ", "query": "find: "})
     pooling = next(folder.glob("*Pooling")) / "config.json"
     pooling.write_text(json.dumps(json.loads(pooling.read_text()) | {"include_prompt": False}))

@@ -55,12 +55,8 @@ def load_engine(model: SentenceTransformersModel, sample: TokenTable | None = No
         EncoderError: where a GPU is asked for and there is none, or the model can't be loaded or converted.
     """
     config = model.config
-    gpus = _gpus(config.device)
-    if gpus and (config.engine == "openvino" or config.precision == "int8"):
-        raise EncoderError(
-            "OpenVINO and int8 run on CPUs, and this worker has a GPU",
-            "set encoder.device: cpu, or encoder.engine: torch with bfloat16",
-        )
+    # OpenVINO and int8 run on the CPU, also of a worker that has a GPU.
+    gpus = [] if config.engine == "openvino" or config.precision == "int8" else _gpus(config.device)
     if gpus or config.engine == "torch":
         return _torch(model, gpus or ["cpu"])
     may_choose = config.engine == "auto" and config.precision != "int8"

@@ -36,6 +36,7 @@ FORMAT = 1
 PROBE_TOKENS = 512
 LEAST_COSINE = 0.9999
 _MANIFEST = "manifest.json"
+_SETTINGS = ("modules.json", "config.json", "sentence_bert_config.json")
 
 
 def cache_folder() -> Path:
@@ -48,8 +49,8 @@ def cache_folder() -> Path:
 
 def fingerprint(model: SentenceTransformersModel, *more: str) -> str:
     """Of all that a conversion follows from: the model's files and the versions of what converts them."""
-    space = model.space
-    graph = [space.weights, space.architecture, space.pooling]
+    settings = [path.read_text() for path in sorted(Path(model.folder).rglob("*.json")) if path.name in _SETTINGS]
+    graph = [model.space.weights, settings]
     return digest([FORMAT, graph, [version(name) for name in ("openvino", "torch", "transformers")], *more], 32)
 
 
