@@ -9,19 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from models import TEXTS, save_model
 
 from schemas.config import Encoder
 from schemas.errors import ConfigurationError, EncoderError
 from transforms.encoders import CATALOGUE, resolve
-
-TEXTS = [
-    "one",
-    "Two short words",
-    "A sentence about ships, harbours and the open sea.",
-    "Übergröße 東京 🚢 naïve café",
-    "word " * 500,
-    "  white space around  ",
-]
 
 
 @pytest.fixture(scope="module")
@@ -31,46 +23,9 @@ def library() -> Any:
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory, library: Any) -> Path:
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small BERT with seeded random weights, as the library saves it: mean pooling, Dense, Normalize, prompts."""
-    import torch
-    from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
-
-    folder = tmp_path_factory.mktemp("small")
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.train_from_iterator(TEXTS, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special))
-    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    torch.manual_seed(0)
-    model = BertModel(
-        BertConfig(
-            vocab_size=tokenizer.get_vocab_size(),
-            hidden_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            intermediate_size=64,
-            max_position_embeddings=64,
-        )
-    )
-    model.save_pretrained(folder / "bert")
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        unk_token="[UNK]",
-        pad_token="[PAD]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        mask_token="[MASK]",
-        model_max_length=48,
-    ).save_pretrained(folder / "bert")
-    transformer = Transformer(str(folder / "bert"), max_seq_length=48)
-    modules = [transformer, Pooling(32, "mean"), Dense(32, 24), Normalize()]
-    whole = library(modules=modules, prompts={"query": "find: ", "document": "text: "}, device="cpu")
-    whole.save_pretrained(str(folder / "whole"))
-    return folder / "whole"
+    return save_model(tmp_path_factory.mktemp("small"), prompts={"query": "find: ", "document": "text: "})
 
 
 def cosine(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
