@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
+from corpora import WORDS
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -43,7 +44,6 @@ from transforms.planning import with_facts
 STEPS = 10_000
 STEPS_OF_AN_EXAMPLE = 400
 STEPS_ON_A_SERVER = 150
-WORDS = "ask bee cat dog elk fox gnu hen ibis jay kite lynx mole newt owl pig quail ram seal toad".split()  # noqa: SIM905
 FILES = ("a.jsonl", "b.jsonl", "c.jsonl")
 
 KILLED_AT: list[tuple[Any, str]] = [

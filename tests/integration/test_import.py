@@ -12,13 +12,15 @@ import pytest
 from conftest import empty
 from corpora import configure, text, write_jsonl
 from milvus_server import Server
+from pymilvus.client.grpc_handler import GrpcHandler
 
 from pipelines.backfill import backfill
 from pipelines.reindex import reindex
 from pipelines.sync import sync
 from schemas.config import Collection, Config
-from schemas.errors import CollectionError
+from schemas.errors import CollectionError, InterruptedRunError
 from transforms import collection as milvus
+from transforms import stopping
 from transforms.collection import importing
 
 pytestmark = pytest.mark.server
@@ -114,6 +116,49 @@ def test_an_import_that_broke_off_is_begun_anew(tmp_path: Path, uri: str, monkey
     assert (report.chunks.embedded, report.verify.found, report.verify.published) == (0, ITEMS, True)
     assert len(rows_of(config)) == ITEMS
     assert not list((tmp_path / "checkpoint").glob("*/loads/**/*"))
+
+
+def test_an_answer_that_is_lost_imports_nothing_twice(
+    tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, [text(number) for number in range(ITEMS)])
+    config = configured(tmp_path, uri)
+    asked: list[str] = []
+    begin = GrpcHandler.do_bulk_insert
+
+    def lost(self: Any, name: str, partition: str, files: list[str], **keys: Any) -> Any:
+        begin(self, name, partition, files, **keys)
+        asked.extend(files)
+        raise ConnectionResetError("connection reset by peer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GrpcHandler, "do_bulk_insert", lost)
+        with pytest.raises(CollectionError, match="connection reset"):
+            backfill(config)
+    assert len(asked) == 1
+    report = backfill(config)
+    assert (report.chunks.embedded, report.chunks.loaded, report.verify.found) == (0, ITEMS, ITEMS)
+    assert len(rows_of(config)) == ITEMS
+
+
+def test_ctrl_c_stops_an_import(tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, [text(number) for number in range(ITEMS)])
+    config = configured(tmp_path, uri)
+    begin = GrpcHandler.do_bulk_insert
+
+    def stopped(self: Any, *given: Any, **keys: Any) -> Any:
+        stopping.request_stop()
+        return begin(self, *given, **keys)
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(GrpcHandler, "do_bulk_insert", stopped)
+            with pytest.raises(InterruptedRunError):
+                backfill(config)
+    finally:
+        stopping.reset()
+    report = backfill(config)
+    assert (report.verify.found, report.verify.published) == (ITEMS, True)
 
 
 def test_a_server_that_does_not_see_the_checkpoint(tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:

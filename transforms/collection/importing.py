@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from schemas import config as settings
 from schemas.errors import CollectionError
+from transforms import stopping
 from transforms.collection.calling import OneAttempt, again
 
 if TYPE_CHECKING:
@@ -54,23 +55,23 @@ def import_files(
     Raises:
         CollectionError: where the server takes a file not, with its reason and the file, or no job goes on; files that
             were in by then stay in.
+        InterruptedRunError: where a stop was asked for meanwhile.
     """
     handler = client._get_connection()
     limit = OneAttempt(config.timeout_s)
-
-    def ask(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        return again(config, what, lambda: function(*arguments, timeout=limit))
-
-    jobs = {
-        ask(f"import {uri}", handler.do_bulk_insert, name, "", [server_path(uri)]): at for at, uri in enumerate(uris)
-    }
+    jobs = {}
+    for at, uri in enumerate(uris):
+        begin = partial(handler.do_bulk_insert, name, "", [server_path(uri)], timeout=limit)
+        # Once: where only the answer was lost, a second request would import the file a second time.
+        jobs[again(config, f"import {uri}", begin, seconds=0)] = at
     seen: dict[int, tuple[Any, ...]] = {}
     wait, changed = POLL_S, time.monotonic()
     while jobs:
+        stopping.check()
         time.sleep(wait)
         wait = min(LONGEST_POLL_S, wait * 1.2)
         for job, at in list(jobs.items()):
-            state = ask(f"import {uris[at]}", handler.get_bulk_insert_state, job)
+            state = again(config, f"import {uris[at]}", partial(handler.get_bulk_insert_state, job, timeout=limit))
             now = (state.state, state.row_count, state.progress)
             if seen.get(job) != now:
                 seen[job], changed, wait = now, time.monotonic(), POLL_S

@@ -49,7 +49,11 @@ def cache_folder() -> Path:
 
 def fingerprint(model: SentenceTransformersModel, *more: str) -> str:
     """Of all that a conversion follows from: the model's files and the versions of what converts them."""
-    settings = [path.read_text() for path in sorted(Path(model.folder).rglob("*.json")) if path.name in _SETTINGS]
+    settings = [
+        path.read_text(encoding="utf-8")
+        for path in sorted(Path(model.folder).rglob("*.json"))
+        if path.name in _SETTINGS
+    ]
     graph = [model.space.weights, settings]
     return digest([FORMAT, graph, [version(name) for name in ("openvino", "torch", "transformers")], *more], 32)
 
