@@ -74,11 +74,15 @@ def row_schema(metadata: Mapping[str, str]) -> pa.Schema:
 
 
 def chunk_schema(metadata: Mapping[str, str]) -> pa.Schema:
-    """A chunk on its way to the encoder: a row without its vector, with the facts of its item."""
+    """A chunk on its way to the encoder: a row without its vector, with its token ids and the facts of its item."""
     rows = row_schema(metadata)
     fields = [rows.field(i) for i in range(len(rows)) if rows.field(i).name != "vector"]
-    return pa.schema([*fields, *(item_facts().field(i) for i in range(len(item_facts())))])
+    ids = pa.field(TOKEN_IDS, pa.list_(pa.field("element", pa.int32(), nullable=False)))
+    return pa.schema([*fields, ids, *(item_facts().field(i) for i in range(len(item_facts())))])
 
+
+TOKEN_IDS = "@token_ids"
+"""Column of a chunk on its way to the encoder: its tokens as the chunker counted them, null where it kept none."""
 
 SOURCE_ROW = "@source_row"
 """Column of a chunk on its way to the encoder: row of its source that has its vector, -1 where it is to be embedded."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from schemas.config import Chunk, Config, Encoder
 from schemas.errors import ConfigurationError
-from schemas.records import item_schema
+from schemas.records import TOKEN_IDS, item_schema
 from transforms.chunk import Chunker
 from transforms.encoders import resolve
 from transforms.planning import with_facts
@@ -44,6 +44,7 @@ def check(text: str, chunks: list[dict[str, object]]) -> None:
         assert text[start:end] == chunk["text"]
         assert (chunk["chunk"], chunk["id"]) == (number, f"i#{number}")
         assert len(str(chunk["text"]).encode()) <= 65535
+        assert chunk[TOKEN_IDS] == TOKENIZER.encode(str(chunk["text"])).ids
         assert len(TOKENIZER.encode(str(chunk["text"])).ids) == chunk["tokens"] <= 256
         assert chunk["tokens_dropped"] == 0
         covered[start:end] = b"x" * (end - start)
@@ -95,6 +96,7 @@ def test_markdown_is_split_at_its_headings() -> None:
 def test_without_chunking_tokens_are_dropped_and_counted() -> None:
     (chunk,) = chunks_of("word " * 1000, chunker(False))
     assert (chunk["tokens"], chunk["tokens_dropped"], chunk["text"]) == (256, 746, "word " * 1000)
+    assert chunk[TOKEN_IDS] is None
     (long,) = chunks_of("word " * 20_000, chunker(False))
     assert len(str(long["text"])) == long["end"] == 65535
 
@@ -102,7 +104,8 @@ def test_without_chunking_tokens_are_dropped_and_counted() -> None:
 def test_a_prompt_takes_its_room() -> None:
     with_prompt = chunker(prompt="passage: ")
     for chunk in chunks_of("A sentence about ships. " * 200, with_prompt):
-        assert len(TOKENIZER.encode("passage: " + str(chunk["text"])).ids) == chunk["tokens"] <= 256
+        assert chunk[TOKEN_IDS] == TOKENIZER.encode("passage: " + str(chunk["text"])).ids
+        assert len(chunk[TOKEN_IDS]) == chunk["tokens"] <= 256
 
 
 @pytest.mark.parametrize("text", ["\u200b\x01", " \n\t "])

@@ -50,6 +50,18 @@ def test_bfloat16_is_near(library: Any) -> None:
     assert cosine(exact, fast).mean() >= 0.999
 
 
+def test_tokens_that_are_known_are_taken_as_they_are() -> None:
+    model = resolve(Encoder())
+    encoder, tokenizer = model.load(), model.tokenizer()
+    ids = [np.array(tokenizer.encode(text).ids, np.int32) for text in TEXTS]
+    known = [row if len(row) <= 256 else None for row in ids]
+    told, counted = encoder.encode(TEXTS, token_ids=known), encoder.encode(TEXTS)
+    assert np.array_equal(told.vectors, counted.vectors)
+    assert np.array_equal(told.tokens, counted.tokens)
+    assert told.tokens_dropped.tolist() == [0, 0, 0, 0, 502 - 256, 0]
+    assert cosine(encoder.encode(["another text"], token_ids=ids[:1]).vectors, told.vectors[:1]) >= 0.99999
+
+
 @pytest.mark.parametrize("query", [False, True])
 def test_a_folder_with_dense_and_prompts(small: Path, library: Any, query: bool) -> None:
     model = resolve(Encoder(model=str(small)))

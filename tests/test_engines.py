@@ -164,7 +164,7 @@ def test_a_text_that_does_not_fit_alone_is_rejected_alone(bert: Path, monkeypatc
     monkeypatch.setattr(torch_engine._Replica, "_padded", small_device)
     encoder = resolve(Encoder(model=str(bert), engine="torch")).load()
     texts = ["short", "word " * 100, "also short"]
-    found = dict(_attempts(texts, 0, encoder, None))
+    found = dict(_attempts(texts, [None] * 3, 0, encoder, None))
     assert isinstance(found[1], torch.OutOfMemoryError)
     assert sum(len(outcome.vectors) for outcome in found.values() if not isinstance(outcome, Exception)) == 2
 

@@ -17,7 +17,7 @@ from schemas.collection import VARCHAR_MAX_BYTES
 from schemas.config import Config
 from schemas.errors import ConfigurationError
 from schemas.identity import content_hash, row_id
-from schemas.records import chunk_schema, item_facts
+from schemas.records import TOKEN_IDS, chunk_schema, item_facts
 from transforms.encoders import TextModel
 from transforms.rejects import Reject, rejects_table
 
@@ -33,14 +33,22 @@ LONGEST_LINE = 65_536
 _TOKENIZED_CHARACTERS = 4 << 20
 
 
+class Tokens(NamedTuple):
+    """How many tokens a text has as the encoder sees it, and which, where they are within the length limit."""
+
+    number: int
+    ids: Sequence[int] | None
+
+
 class Span(NamedTuple):
-    """A chunk of a text: characters [start, end), its text, and tokens as the encoder will see them."""
+    """A chunk of a text: characters [start, end), its text, and its tokens as the encoder will see them."""
 
     start: int
     end: int
     text: str
     tokens: int
     tokens_dropped: int
+    token_ids: Sequence[int] | None
 
 
 class Chunker:
@@ -115,6 +123,7 @@ class Chunker:
             "content_hash": [row[4] for row in rows],
             "tokens": [row[3].tokens for row in rows],
             "tokens_dropped": [row[3].tokens_dropped for row in rows],
+            TOKEN_IDS: [row[3].token_ids for row in rows],
             **{name: items.column(name) for name in [*self._metadata, *item_facts().names]},
         }
         return pa.table(columns, schema=self._schema)
@@ -134,28 +143,28 @@ class Chunker:
 
     def _spans(self, texts: Sequence[str], items: pa.Table) -> Iterator[list[Span]]:
         uris = items.column("@uri").to_pylist()
-        for text, uri, tokens in zip(texts, uris, self._count(texts), strict=True):
+        for text, uri, tokens in zip(texts, uris, self._tokens(texts), strict=True):
             if not self._chunk:
                 yield [self._uncut(text, tokens)]
             elif self._fits(text, tokens):
-                yield [Span(0, len(text), text, tokens, 0)]
+                yield [Span(0, len(text), text, tokens.number, 0, tokens.ids)]
             else:
-                pieces = self._split(text, self._is_markdown(uri))
-                counts = self._count([piece for _, piece in pieces])
                 yield [
-                    Span(start, start + len(piece), piece, n, 0)
-                    for (start, piece), n in zip(pieces, counts, strict=True)
+                    Span(start, start + len(piece), piece, tokens.number, 0, tokens.ids)
+                    for start, piece, tokens in self._split(text, self._is_markdown(uri))
                 ]
 
-    def _uncut(self, text: str, tokens: int) -> Span:
+    def _uncut(self, text: str, tokens: Tokens) -> Span:
         # The encoder drops what is over its limit; the text column drops what is over Milvus's, which is more.
         stored = text.encode()[:VARCHAR_MAX_BYTES].decode(errors="ignore")
-        return Span(0, len(stored), stored, min(tokens, self._limit), max(0, tokens - self._limit))
+        over = max(0, tokens.number - self._limit)
+        return Span(0, len(stored), stored, tokens.number - over, over, tokens.ids if stored == text else None)
 
-    def _fits(self, text: str, tokens: int) -> bool:
-        return tokens <= self._limit and len(text) <= VARCHAR_MAX_BYTES and len(text.encode()) <= VARCHAR_MAX_BYTES
+    def _fits(self, text: str, tokens: Tokens) -> bool:
+        short = tokens.number <= self._limit and len(text) <= VARCHAR_MAX_BYTES
+        return short and len(text.encode()) <= VARCHAR_MAX_BYTES
 
-    def _split(self, text: str, markdown: bool) -> list[tuple[int, str]]:
+    def _split(self, text: str, markdown: bool) -> list[tuple[int, str, Tokens]]:
         splitter = self._markdown_splitter if markdown else self._splitter
         pieces = [
             (begin + start, piece)
@@ -163,39 +172,39 @@ class Chunker:
             for start, piece in splitter.chunk_indices(block)
             if piece.strip()
         ]
-        counts = self._count([piece for _, piece in pieces])
-        fine: list[tuple[int, str]] = []
-        for (start, piece), tokens in zip(pieces, counts, strict=True):
+        fine: list[tuple[int, str, Tokens]] = []
+        for (start, piece), tokens in zip(pieces, self._tokens([piece for _, piece in pieces]), strict=True):
             # The splitter counts tokens alone: a run without spaces may be one token and still be too many bytes.
-            fine.extend([(start, piece)] if self._fits(piece, tokens) else self._halves(start, piece))
+            fine.extend([(start, piece, tokens)] if self._fits(piece, tokens) else self._halves(start, piece))
         return fine
 
-    def _halves(self, start: int, text: str) -> Iterator[tuple[int, str]]:
+    def _halves(self, start: int, text: str) -> Iterator[tuple[int, str, Tokens]]:
         middle = len(text) // 2
         border = max(text.rfind(" ", middle // 2, middle), text.rfind("\n", middle // 2, middle)) + 1
         middle = border or middle
         for offset, half in ((start, text[:middle]), (start + middle, text[middle:])):
             if not half.strip():
                 continue
-            if len(half) < 2 or self._fits(half, self._count([half])[0]):
-                yield offset, half
+            tokens = self._tokens([half])[0]
+            if len(half) < 2 or self._fits(half, tokens):
+                yield offset, half, tokens
             else:
                 yield from self._halves(offset, half)
 
-    def _count(self, texts: Sequence[str]) -> list[int]:
+    def _tokens(self, texts: Sequence[str]) -> list[Tokens]:
         """Tokens of each text as the encoder sees it: with prompt and special tokens."""
-        prompt = self._model.space.prompt
-        counts: list[int] = []
+        found: list[Tokens] = []
         start = 0
         while start < len(texts):
             end, characters = start, 0
             while end < len(texts) and (end == start or characters + len(texts[end]) <= _TOKENIZED_CHARACTERS):
                 characters += len(texts[end])
                 end += 1
-            encodings = self._tokenizer.encode_batch_fast([prompt + text for text in texts[start:end]])
-            counts.extend(map(len, encodings))
+            for encoding in self._tokenizer.encode_batch_fast([self._model.as_seen(text) for text in texts[start:end]]):
+                number = len(encoding)
+                found.append(Tokens(number, encoding.ids if number <= self._limit else None))
             start = end
-        return counts
+        return found
 
     def _is_markdown(self, uri: str) -> bool:
         if self._format is not None:

@@ -11,14 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.errors import EncoderError, VecbeamError
-from schemas.records import SOURCE_ROW, item_facts, row_schema
+from schemas.records import SOURCE_ROW, TOKEN_IDS, item_facts, row_schema
 from transforms import metrics
 from transforms.embedded import EmbeddedBatch
-from transforms.encoders import Encoded, Encoder
+from transforms.encoders import Encoded, Encoder, TokenIds
 from transforms.rejects import Reject, rejects_table
 
 log = logging.getLogger("vecbeam")
-_FACTS = frozenset([*item_facts().names, SOURCE_ROW])
+_FACTS = frozenset([*item_facts().names, SOURCE_ROW, TOKEN_IDS])
 _KNOWN_GOOD = "a short sentence that every encoder can embed"
 
 
@@ -41,13 +41,14 @@ def embed_table(chunks: pa.Table, encoder: Encoder, advance: Callable[[int], Non
         EncoderError: where the encoder fails on a text that is known to be fine: then it is the encoder.
     """
     texts = chunks.column("text").to_pylist()
+    ids = _token_ids(chunks.column(TOKEN_IDS))
     vectors: list[np.ndarray[Any, Any]] = []
     kept: list[int] = []
     tokens: list[np.ndarray[Any, Any]] = []
     dropped: list[np.ndarray[Any, Any]] = []
     padded = 0
     failed: dict[int, tuple[str, str]] = {}
-    for start, outcome in _attempts(texts, 0, encoder, advance):
+    for start, outcome in _attempts(texts, ids, 0, encoder, advance):
         if isinstance(outcome, Exception):
             failed[start] = ("EncoderFailed", f"{type(outcome).__name__}: {outcome}")
             continue
@@ -68,14 +69,25 @@ def embed_table(chunks: pa.Table, encoder: Encoder, advance: Callable[[int], Non
     return EmbeddedBatch(rows, rejects, padded, encoder.runtime())
 
 
+def _token_ids(column: pa.ChunkedArray) -> list[TokenIds | None]:
+    lists = column.combine_chunks()
+    values, offsets = lists.values.to_numpy(), lists.offsets.to_numpy()
+    pairs = zip(offsets[:-1], offsets[1:], lists.is_valid().to_pylist(), strict=True)
+    return [values[start:end] if known else None for start, end, known in pairs]
+
+
 def _attempts(
-    texts: Sequence[str], start: int, encoder: Encoder, advance: Callable[[int], None] | None
+    texts: Sequence[str],
+    ids: Sequence[TokenIds | None],
+    start: int,
+    encoder: Encoder,
+    advance: Callable[[int], None] | None,
 ) -> Iterator[tuple[int, Encoded | Exception]]:
     """Yields (first row, vectors) for runs that succeed and (row, error) for single texts that fail, in order."""
     if not texts:
         return
     try:
-        encoded = encoder.encode(texts, advance=advance)
+        encoded = encoder.encode(texts, token_ids=ids, advance=advance)
         metrics.count("encoder_busy_us", round(encoded.busy_seconds * 1e6))
         yield start, encoded
         return
@@ -90,8 +102,8 @@ def _attempts(
     metrics.count("embed_retries", 1)
     log.warning("a table of %d texts failed (%s); trying it in halves", len(texts), failure)
     middle = len(texts) // 2
-    yield from _attempts(texts[:middle], start, encoder, advance)
-    yield from _attempts(texts[middle:], start + middle, encoder, advance)
+    yield from _attempts(texts[:middle], ids[:middle], start, encoder, advance)
+    yield from _attempts(texts[middle:], ids[middle:], start + middle, encoder, advance)
 
 
 def _check_alive(encoder: Encoder, failure: Exception) -> None:

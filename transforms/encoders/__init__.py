@@ -6,7 +6,7 @@
 (1, 8)
 """
 
-from transforms.encoders.base import Encoded, Encoder, TextModel
+from transforms.encoders.base import Encoded, Encoder, TextModel, TokenIds
 from transforms.encoders.catalogue import CATALOGUE, resolve
 
-__all__ = ["CATALOGUE", "Encoded", "Encoder", "TextModel", "resolve"]
+__all__ = ["CATALOGUE", "Encoded", "Encoder", "TextModel", "TokenIds", "resolve"]

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 
+TokenIds = NDArray[np.int32]
+"""Ids of a text's tokens, special tokens included."""
+
+
 class Encoded(NamedTuple):
     """Texts as vectors, in the order of the texts.
 
@@ -37,12 +41,19 @@ class Encoder(Protocol):
     """A model, loaded and ready. One lives in each worker process; several threads may use it at once."""
 
     def encode(
-        self, texts: Sequence[str], *, query: bool = False, advance: Callable[[int], None] | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        query: bool = False,
+        token_ids: Sequence[TokenIds | None] | None = None,
+        advance: Callable[[int], None] | None = None,
     ) -> Encoded:
         """Embeds texts.
 
         Args:
             query: takes the prompt for queries instead of the one for items.
+            token_ids: of each text as `TextModel.as_seen` has it, none over the length limit; None where it is not
+                known and the text is to be tokenized.
             advance: is told how many tokens have gone through the model, after each batch of tokens.
 
         Raises:
@@ -66,6 +77,10 @@ class TextModel(Protocol):
 
     def tokenizer(self) -> Tokenizer:
         """The model's own tokenizer, with neither truncation nor padding."""
+        ...
+
+    def as_seen(self, text: str, *, query: bool = False) -> str:
+        """The text as the tokenizer sees it: behind its prompt, lowered where the model wants that."""
         ...
 
     def load(self, sample: Sequence[str] = ()) -> Encoder:

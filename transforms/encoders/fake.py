@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from schemas.config import Encoder as EncoderConfig
 from schemas.identity import Space, digest
-from transforms.encoders.base import Encoded
+from transforms.encoders.base import Encoded, TokenIds
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -52,6 +52,9 @@ class FakeModel:
         tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
         return tokenizer
 
+    def as_seen(self, text: str, *, query: bool = False) -> str:
+        return (self.space.query_prompt if query else self.space.prompt) + text
+
     def load(self, sample: Sequence[str] = ()) -> FakeEncoder:  # noqa: ARG002 (the protocol's)
         return FakeEncoder(self)
 
@@ -68,12 +71,16 @@ class FakeEncoder:
     model: FakeModel
 
     def encode(
-        self, texts: Sequence[str], *, query: bool = False, advance: Callable[[int], None] | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        query: bool = False,
+        token_ids: Sequence[TokenIds | None] | None = None,  # noqa: ARG002 (words have no ids)
+        advance: Callable[[int], None] | None = None,
     ) -> Encoded:
         space = self.model.space
         table = _word_vectors(space.dimensions)
-        prompt = space.query_prompt if query else space.prompt
-        words = [_WORD.findall(prompt + text) for text in texts]
+        words = [_WORD.findall(self.model.as_seen(text, query=query)) for text in texts]
         vectors = np.zeros((len(texts), space.dimensions), np.float32)
         for row, kept in enumerate(words):
             rows = [zlib.crc32(word.lower().encode()) % _WORDS for word in kept[: space.max_tokens]]

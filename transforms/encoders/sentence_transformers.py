@@ -58,6 +58,10 @@ class SentenceTransformersModel:
         tokenizer.no_padding()
         return tokenizer
 
+    def as_seen(self, text: str, *, query: bool = False) -> str:
+        whole = (self.space.query_prompt if query else self.space.prompt) + text
+        return whole.lower() if self.lower else whole
+
     def load(self, sample: Sequence[str] = ()) -> TextEncoder:
         return TextEncoder(self, sample)
 

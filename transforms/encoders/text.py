@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.encoders.base import Encoded
+from transforms.encoders.base import Encoded, TokenIds
 from transforms.encoders.engines import TokenTable, load_engine
 
 if TYPE_CHECKING:
@@ -35,15 +35,20 @@ class TextEncoder:
         self._tokenizer = model.tokenizer()
         self._cutting = model.tokenizer()
         self._cutting.enable_truncation(model.space.max_tokens)
-        tokens = self._tokenize(sample, model.space.prompt)[0] if sample else None
+        tokens = self._tokenize(sample)[0] if sample else None
         self._engine = load_engine(model, tokens)
 
     def encode(
-        self, texts: Sequence[str], *, query: bool = False, advance: Callable[[int], None] | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        query: bool = False,
+        token_ids: Sequence[TokenIds | None] | None = None,
+        advance: Callable[[int], None] | None = None,
     ) -> Encoded:
         """See `Encoder.encode`."""
         space = self._model.space
-        tokens, dropped = self._tokenize(texts, space.query_prompt if query else space.prompt)
+        tokens, dropped = self._tokenize(texts, query, token_ids)
         vectors = np.empty((len(texts), space.dimensions), np.float32)
 
         def finished(rows: NDArray[np.int64], found: NDArray[np.float32]) -> None:
@@ -60,19 +65,24 @@ class TextEncoder:
         """See `Encoder.runtime`."""
         return self._engine.runtime()
 
-    def _tokenize(self, texts: Sequence[str], prompt: str) -> tuple[TokenTable, NDArray[np.int64]]:
-        limit = self._model.space.max_tokens
-        whole = [prompt + text for text in texts]
-        if self._model.lower:
-            whole = [text.lower() for text in whole]
-        ids = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(whole)]
-        dropped = np.zeros(len(whole), np.int64)
-        for row, tokens in enumerate(ids):
-            if len(tokens) > limit:
-                ids[row] = self._cutting.encode(whole[row]).ids
-                dropped[row] = len(tokens) - len(ids[row])
-        left_out = self._prompt_tokens(prompt) if prompt and "without prompt" in self._model.space.pooling else 0
-        return TokenTable.of(ids, limit, self._model.padding_id, left_out), dropped
+    def _tokenize(
+        self, texts: Sequence[str], query: bool = False, known: Sequence[TokenIds | None] | None = None
+    ) -> tuple[TokenTable, NDArray[np.int64]]:
+        space = self._model.space
+        ids: list[TokenIds | None] = [None] * len(texts) if known is None else list(known)
+        dropped = np.zeros(len(texts), np.int64)
+        unknown = [row for row, tokens in enumerate(ids) if tokens is None]
+        seen = [self._model.as_seen(texts[row], query=query) for row in unknown]
+        for row, text, encoding in zip(unknown, seen, self._tokenizer.encode_batch_fast(seen), strict=True):
+            tokens = encoding.ids
+            if len(tokens) > space.max_tokens:
+                tokens = self._cutting.encode(text).ids
+                dropped[row] = len(encoding) - len(tokens)
+            ids[row] = np.array(tokens, np.int32)
+        rows = [tokens for tokens in ids if tokens is not None]
+        prompt = space.query_prompt if query else space.prompt
+        left_out = self._prompt_tokens(prompt) if prompt and "without prompt" in space.pooling else 0
+        return TokenTable.of(rows, space.max_tokens, self._model.padding_id, left_out), dropped
 
     def _prompt_tokens(self, prompt: str) -> int:
         # As the library counts it: the closing special token does not belong to the prompt.

@@ -31,10 +31,12 @@ class TokenTable:
     prompt_tokens: int = 0
 
     @classmethod
-    def of(cls, ids: Sequence[Sequence[int]], limit: int, padding_id: int = 0, prompt_tokens: int = 0) -> TokenTable:
+    def of(
+        cls, ids: Sequence[Sequence[int] | NDArray[np.int32]], limit: int, padding_id: int = 0, prompt_tokens: int = 0
+    ) -> TokenTable:
         """From the ids of each text."""
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
-        flat = np.fromiter((token for row in ids for token in row), np.int32, int(lengths.sum()))
+        flat = np.concatenate([np.asarray(row, np.int32) for row in ids]) if len(ids) else np.zeros(0, np.int32)
         return cls(flat, lengths, limit, padding_id, prompt_tokens)
 
     def batches(self, budget: Callable[[], int]) -> Iterator[NDArray[np.int64]]:
