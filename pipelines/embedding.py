@@ -91,6 +91,7 @@ def _embed(session: Session, changes: Changes, salt: str) -> tuple[pa.Table, pa.
         return PART_RECORDS.empty_table(), FILE_RECORDS.empty_table()
     # Beam's inference brings torch along, which takes a second: a run that finds all done goes without.
     from transforms.batches import Embedding, EmbedShards, ShardWork, WriteRecords
+    from transforms.inference import release_encoders
 
     session.progress.step("embed", total=changes.surveyed or len(changes.source.changed))
     source, findings = changes.source, changes.findings
@@ -117,6 +118,7 @@ def _embed(session: Session, changes: Changes, salt: str) -> tuple[pa.Table, pa.
         )
 
     session.add_counters(beam_runner.run(session.config, build))
+    release_encoders()
     uris = [filesystem.join(folder, f"{name}.parquet") for name in ("parts", "files")]
     if not filesystem.exists(uris[0]):
         if changes.base is None:

@@ -19,6 +19,7 @@ from transforms import collection as milvus
 from transforms import metrics
 from transforms.checkpoint import Checkpoint, LivePart, Snapshot, iterate_parts
 from transforms.load import Ledger, LoadParts
+from transforms.memory import give_back
 from transforms.read import CONTAINER_ERRORS
 
 REPAIRS = 3
@@ -151,13 +152,15 @@ class Publication:
         if not waiting:
             return
         self._session.progress.step("load", total=self._snapshot.total("rows"), counter="chunks_loaded")
+        give_back()
+        flush_bytes = milvus.flush_step(self._client, self._snapshot.total("bytes"))
 
         def build(pipeline: beam.Pipeline) -> None:
             _ = (
                 pipeline
                 | "Parts" >> beam.Create(waiting)
                 | "Spread" >> beam.Reshuffle()
-                | "LoadParts" >> LoadParts(self._config.collection, self._spec, ledger)
+                | "LoadParts" >> LoadParts(self._config.collection, self._spec, ledger, flush_bytes)
             )
 
         counters = beam_runner.run(self._config, build)
@@ -195,8 +198,10 @@ class Publication:
     def index(self) -> None:
         """Flushes, builds the index where it lacks, and waits until the collection can be searched by it."""
         self._session.progress.step("index")
+        give_back()
         with Phase(self._session, "index"):
             milvus.finish(self._client, self._config.collection, self._spec)
+        give_back()
 
     def _parts(self, columns: list[str]) -> Iterator[pa.Table]:
         return iterate_parts(self._checkpoint, self._snapshot.live_parts, columns)

@@ -110,6 +110,29 @@ def test_twice_is_once(tmp_path: Path, items: list[dict[str, Any]], monkeypatch:
     assert report.verify.published
 
 
+def test_a_large_load_of_lite_is_flushed_on_the_way(
+    tmp_path: Path, items: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pymilvus import MilvusClient
+
+    flushes: list[str] = []
+    flush = MilvusClient.flush
+    monkeypatch.setattr(MilvusClient, "flush", lambda *a, **k: (flushes.append(a[1]), flush(*a, **k))[1])
+    config = configure(tmp_path, batch_rows=20)
+    assert backfill(config).verify.found == 100
+    assert len(flushes) == 1
+
+    monkeypatch.setattr("transforms.collection.indexing.LITE_AT_ONCE_BYTES", 0)
+    monkeypatch.setattr("transforms.collection.indexing.LITE_FLUSH_BYTES", 10_000)
+    (tmp_path / "milvus.db").rename(tmp_path / "away.db")
+    milvus.release(config.collection)
+    flushes.clear()
+    report = backfill(config)
+    assert (report.verify.found, report.verify.missing, report.chunks.loaded) == (100, 0, 100)
+    assert len(flushes) > 2
+    assert {row["id"]: row["text"] for row in rows_of(config)} == {f"{i['id']}#0": i["text"] for i in items}
+
+
 def test_a_touched_file_is_read_and_not_embedded(tmp_path: Path, items: list[dict[str, Any]]) -> None:
     config = configure(tmp_path)
     backfill(config)

@@ -62,6 +62,19 @@ def test_tokens_that_are_known_are_taken_as_they_are() -> None:
     assert cosine(encoder.encode(["another text"], token_ids=ids[:1]).vectors, told.vectors[:1]) >= 0.99999
 
 
+def test_a_released_encoder_is_loaded_again_when_it_is_needed() -> None:
+    from transforms.inference import LazyEncoder, release_encoders
+
+    config = Encoder()
+    lazy = LazyEncoder(config, resolve(config).space.id)
+    first = lazy.get()
+    vectors = first.encode(TEXTS[:1]).vectors
+    assert lazy.get() is first
+    release_encoders()
+    assert lazy.get() is not first
+    assert np.array_equal(lazy.get().encode(TEXTS[:1]).vectors, vectors)
+
+
 @pytest.mark.parametrize("query", [False, True])
 def test_a_folder_with_dense_and_prompts(small: Path, library: Any, query: bool) -> None:
     model = resolve(Encoder(model=str(small)))

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
+from weakref import WeakSet
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -42,7 +43,7 @@ def _without_model_manager() -> Iterator[None]:
 with _without_model_manager():
     from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler, RunInference
 
-__all__ = ["KeyedModelHandler", "LazyEncoder", "RunInference", "TableModelHandler"]
+__all__ = ["KeyedModelHandler", "LazyEncoder", "RunInference", "TableModelHandler", "release_encoders"]
 
 
 class LazyEncoder:
@@ -54,6 +55,7 @@ class LazyEncoder:
         self._sample_uri = sample_uri
         self._encoder: Encoder | None = None
         self._loading = threading.Lock()
+        _ENCODERS.add(self)
 
     def get(self) -> Encoder:
         """The encoder, loaded.
@@ -67,6 +69,10 @@ class LazyEncoder:
                     self._encoder = self._load()
             return self._encoder
 
+    def release(self) -> None:
+        """Lets go of the weights; `get` loads them again."""
+        self._encoder = None
+
     def _load(self) -> Encoder:
         model = resolve(self._config)
         if model.space.id != self._space_id:
@@ -75,6 +81,18 @@ class LazyEncoder:
                 "give workers the same model files as the machine that starts the run",
             )
         return model.load(read_table(self._sample_uri).column("text").to_pylist() if self._sample_uri else ())
+
+
+_ENCODERS: WeakSet[LazyEncoder] = WeakSet()
+
+
+def release_encoders() -> None:
+    """Frees the models that pipelines loaded in this process, which Beam would keep to the end of it.
+
+    On one machine the collection is loaded and indexed next, and wants their hundreds of megabytes.
+    """
+    for encoder in list(_ENCODERS):
+        encoder.release()
 
 
 class TableModelHandler(ModelHandler[pa.Table, EmbeddedTable, LazyEncoder]):  # type: ignore[misc]

@@ -19,6 +19,7 @@ from schemas.config import Collection
 from transforms import collection as milvus
 from transforms import filesystem, metrics, stopping
 from transforms.checkpoint import Checkpoint, LivePart
+from transforms.memory import give_back
 
 
 @dataclass(frozen=True)
@@ -78,21 +79,23 @@ class LoadParts(beam.PTransform):  # type: ignore[misc]
         config: the collection's section of the configuration.
         spec: the collection.
         ledger: where acknowledgements are noted.
+        flush_bytes: see `transforms.collection.flush_step`.
     """
 
     config: Collection
     spec: CollectionSpec
     ledger: Ledger
+    flush_bytes: int = 0
 
     def expand(self, parts: beam.PCollection) -> beam.PCollection:
-        return parts | "Upsert" >> beam.ParDo(_Upsert(self.config, self.spec, self.ledger))
+        return parts | "Upsert" >> beam.ParDo(_Upsert(self))
 
 
 class _Upsert(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, config: Collection, spec: CollectionSpec, ledger: Ledger) -> None:
-        self._config = config
-        self._spec = spec
-        self._ledger = ledger
+    def __init__(self, given: LoadParts) -> None:
+        self._config, self._spec, self._ledger = given.config, given.spec, given.ledger
+        self._flush_bytes = given.flush_bytes
+        self._unflushed = 0
         self._client: Any = None
 
     def setup(self) -> None:
@@ -103,9 +106,17 @@ class _Upsert(beam.DoFn):  # type: ignore[misc]
         rows = self._ledger.checkpoint.read_live(part)
         with metrics.timed("load"):
             loaded = milvus.upsert(self._client, self._config, self._spec, rows)
+            self._flush(rows.nbytes)
         self._ledger.acknowledge(part.name, loaded)
         metrics.count("chunks_loaded", loaded)
         yield part.name, loaded
+
+    def _flush(self, wrote: int) -> None:
+        self._unflushed += wrote
+        if self._flush_bytes and self._unflushed >= self._flush_bytes:
+            milvus.flush(self._client, self._config, self._spec.name)
+            self._unflushed = 0
+            give_back()
 
     def teardown(self) -> None:
         if self._client is not None:

@@ -19,7 +19,7 @@ from transforms.collection.describing import (
     state,
 )
 from transforms.collection.importing import await_imports, import_files
-from transforms.collection.indexing import finish, same_index
+from transforms.collection.indexing import finish, flush, flush_step, same_index
 from transforms.collection.loading import quoted, upsert
 from transforms.collection.recall import measure_recall
 from transforms.collection.searching import Hit, search
@@ -42,6 +42,8 @@ __all__ = [
     "drop",
     "exists",
     "finish",
+    "flush",
+    "flush_step",
     "has_columns",
     "import_files",
     "measure_recall",

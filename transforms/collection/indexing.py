@@ -21,9 +21,27 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("vecbeam")
 
+LITE_AT_ONCE_BYTES = 64 << 20
+LITE_FLUSH_BYTES = 8 << 20
+"""Lite makes a Python object of each number that it flushes, 12 kB for a row of 384: what is more than the first goes
+in pieces of the second. Pieces that it merges later should be small as well."""
+
 POLL_S = 0.2
 STALLED_S = 1800.0
 """Seconds without any row indexed after which waiting ends with an error."""
+
+
+def flush_step(client: MilvusClient, total_bytes: int) -> int:
+    """Bytes of rows after which a load of so many bytes is to flush; 0: once, at its end.
+
+    Servers flush by themselves, and limit how often one may ask.
+    """
+    return LITE_FLUSH_BYTES if total_bytes > LITE_AT_ONCE_BYTES and is_lite(client) else 0
+
+
+def flush(client: MilvusClient, config: settings.Collection, name: str) -> None:
+    """Has all rows of a collection written down, where an index can be built on them."""
+    call(config, client.flush, name, timeout=LONG_S)
 
 
 def finish(client: MilvusClient, config: settings.Collection, spec: CollectionSpec) -> None:
@@ -35,7 +53,7 @@ def finish(client: MilvusClient, config: settings.Collection, spec: CollectionSp
         CollectionError: where the collection is gone, or the index can't be built.
     """
     # Rows that aren't flushed yet have no index and would be searched exactly: recall would look better than it is.
-    call(config, client.flush, spec.name, timeout=LONG_S)
+    flush(client, config, spec.name)
     current = _index(client, spec)
     if current is not None and not (same_index(current, spec) and current.state != "Failed"):
         _drop_index(client, config, spec.name)
