@@ -168,7 +168,7 @@ class Encoder(Model):
         None,
         ge=64,
         description="Most tokens, padding included, that go through the model at once; without it what "
-        "fits the engine: 2048 for OpenVINO, 4096 for torch on a CPU, 65536 on a GPU",
+        "fits the engine: 2048 on a CPU, 65536 on a GPU",
     )
 
     @model_validator(mode="after")

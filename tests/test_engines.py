@@ -78,6 +78,19 @@ def test_bfloat16_of_the_packaged_model(engine: str) -> None:
     assert encoder.runtime()["precision"] == ("bfloat16" if processor.has_bfloat16() else "float32")
 
 
+def test_torch_has_a_batch_on_each_core_and_leaves_torch_s_threads_alone(bert: Path) -> None:
+    import torch
+
+    threads = torch.get_num_threads()
+    encoder = resolve(Encoder(model=str(bert), engine="torch", batch_tokens=64)).load()
+    for texts in (ROWS, ROWS[:1], []):
+        found = encoder.encode(texts)
+        assert found.vectors.shape == (len(texts), 24)
+        assert not texts or cosine(found.vectors, library(bert, texts)).min() >= 0.99999
+        assert torch.get_num_threads() == threads
+    assert encoder.runtime()["streams"] == str(threads)
+
+
 def test_without_padding_vectors_are_the_same(each_kind: Path) -> None:
     model = resolve(Encoder(model=str(each_kind), batch_tokens=200))
     padded, packed = TorchEngine(model, ["cpu"], packed=False), TorchEngine(model, ["cpu"], packed=True)

@@ -1,7 +1,8 @@
 """The torch engine: the library's modules on CPUs and on GPUs, with batches of tokens that fit the device.
 
 On a GPU batches are launched ahead of the answers: ids go from pinned memory while the batch before computes, and
-vectors come back while the next one does. Several GPUs have a copy of the model each and take turns.
+vectors come back while the next one does. Several GPUs have a copy of the model each and take turns. On a CPU each core
+computes a batch of its own: what lies between the matrix products does not get faster with more threads a batch.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from transforms.encoders.sentence_transformers import SentenceTransformersModel
 
 log = logging.getLogger("vecbeam")
-CPU_BATCH_TOKENS = 4096
+CPU_BATCH_TOKENS = 2048
 CUDA_BATCH_TOKENS = 65536
 AHEAD = 3
 """Batches launched on each GPU before the oldest one's vectors are awaited."""
@@ -69,6 +72,8 @@ class TorchEngine:
     """
 
     def __init__(self, model: SentenceTransformersModel, devices: list[str], packed: bool | None = None) -> None:
+        import torch
+
         self._on_cuda = devices[0] != "cpu"
         self._precision = _precision(model.config.precision, self._on_cuda)
         self._replicas = [_Replica(model.folder, device, self._precision, packed) for device in devices]
@@ -76,14 +81,19 @@ class TorchEngine:
         self._packed = all(replica.packing for replica in self._replicas)
         self._lock = threading.Lock()
         self._turn = 0
+        self._threads = torch.get_num_threads()
+        self._streams = 1 if self._on_cuda else self._threads
+        self._pool = ThreadPoolExecutor(self._streams, "torch", torch.set_num_threads, (1,))
 
     def run(self, tokens: TokenTable, finished: Finished) -> Ran:
         """See `Engine.run`; torch.OutOfMemoryError where not even one text fits the device."""
         import torch
 
+        if not self._on_cuda:
+            return self._run_on_cores(tokens, finished)
         waiting: deque[_Launched] = deque()
         padded, busy = 0, 0.0
-        most = AHEAD * len(self._replicas) if self._on_cuda else 0
+        most = AHEAD * len(self._replicas)
         with torch.inference_mode():
             for rows in tokens.batches(lambda: self._budget):
                 for launched in self._launch(tokens, rows):
@@ -94,6 +104,26 @@ class TorchEngine:
             while waiting:
                 busy += waiting.popleft().finish(finished)
         return Ran(padded, busy / len(self._replicas))
+
+    def _run_on_cores(self, tokens: TokenTable, finished: Finished) -> Ran:
+        import torch
+
+        def compute(rows: NDArray[np.int64]) -> list[_Launched]:
+            with torch.inference_mode():
+                return list(self._launch(tokens, rows))
+
+        batches = list(tokens.batches(lambda: self._budget))
+        padded, busy = 0, 0.0
+        try:
+            # A batch alone, as of a query, gets all cores.
+            results = map(compute, batches) if len(batches) == 1 else self._pool.map(compute, batches)
+            for launched in chain.from_iterable(results):
+                padded += 0 if self._packed else tokens.padding(launched.rows)
+                busy += launched.finish(finished)
+        finally:
+            # Else torch would give one thread to each thread of this process that uses it from now on.
+            torch.set_num_threads(self._threads)
+        return Ran(padded, busy / max(1, min(self._streams, len(batches))))
 
     def _launch(self, tokens: TokenTable, rows: NDArray[np.int64]) -> Iterator[_Launched]:
         import torch
@@ -125,6 +155,7 @@ class TorchEngine:
             "device": "cuda" if self._on_cuda else "cpu",
             "devices": str(len(self._replicas)),
             "precision": self._precision,
+            "streams": str(self._streams),
             "attention": "packed" if self._packed else "padded",
             "processor": torch.cuda.get_device_name() if self._on_cuda else processor.name(),
             "torch": str(torch.__version__),
