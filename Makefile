@@ -18,15 +18,18 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Needs the data folder; an idle machine, and about an hour. PEERS: scripts to compare with, FIGURES: where JSON goes.
+# Needs the data folder; an idle machine, and about an hour. PEERS: scripts to compare with, ENVIRONMENTS: where theirs are
+# (v_<peer>/bin/python), FIGURES: where JSON goes.
 BENCH_DATA ?= ../shared/data
 PEERS ?= ../shared/bench/peers
+ENVIRONMENTS ?= $(PEERS)
 FIGURES ?= benchmarks/figures
 DEBIAN := $(BENCH_DATA)/debian
 bench: $(VENV)/.installed-test
 	$(PIP) matplotlib
 	$(BIN)/python benchmarks/engine.py $(DEBIAN)/corpus_2000.jsonl --json $(FIGURES)/engine.json
-	$(BIN)/python benchmarks/whole.py $(DEBIAN)/corpus_10000.jsonl --peers $(PEERS) --json $(FIGURES)/whole.json
+	$(BIN)/python benchmarks/whole.py $(DEBIAN)/corpus_10000.jsonl --peers $(PEERS) --environments $(ENVIRONMENTS) --json $(FIGURES)/whole.json
+	$(BIN)/python benchmarks/processes.py $(DEBIAN)/corpus_2000.jsonl
 	$(BIN)/python benchmarks/load.py --json $(FIGURES)/load.json
 	$(BIN)/python benchmarks/growth.py $(DEBIAN)/corpus.jsonl.gz --json $(FIGURES)/growth.json
 	$(BIN)/python benchmarks/steps.py $(DEBIAN)/corpus_10000.jsonl

@@ -5,15 +5,18 @@
 
 Each peer is a script `bench_<peer>.py` of the peers' folder, run by `FOLDER/v_<peer>/bin/python` where that exists; the
 loop by hand (`naive`) runs in this environment otherwise. Wall seconds from start to exit. Beside each: how many times
-as fast vecbeam is. At the end the engine inside the pipeline is held against the engine alone on the same chunks.
+as fast vecbeam is, by the mean of its runs before and after it, as the speed of a machine drifts. At the end the engine
+inside the pipeline is held against the engine alone, which is timed before and after each run.
 """
 
 from __future__ import annotations
 
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,9 @@ import common
 
 from schemas.config import Encoder
 from transforms.encoders import resolve
+
+ALONE = 2000
+"""Texts on which the engine alone is timed."""
 
 
 def main() -> None:
@@ -30,40 +36,57 @@ def main() -> None:
     parser.add_argument("--only", nargs="*")
     parser.add_argument("--precisions", nargs="*", default=["float32", "bfloat16"])
     given = parser.parse_args()
-    rows: list[dict[str, Any]] = []
-    inside = {}
     items = len(common.records(given.corpus))
-    for precision in given.precisions:
-        seconds, inside[precision] = ours(given.corpus, precision)
-        rows.append({"what": f"vecbeam {precision}", "seconds": round(seconds, 1)})
-    for script in sorted(given.peers.glob("bench_*.py")):
+    warm(given.corpus, given.precisions)
+    mine = {precision: [run(given.corpus, precision)] for precision in given.precisions}
+    rows: list[dict[str, Any]] = []
+    for peer, script, python in peers(given.peers, given.environments, given.only):
+        seconds = theirs(script, python, given.corpus)
+        row = {"what": peer, "seconds": seconds, "rows/s": items / seconds}
+        for precision, runs in mine.items():
+            runs.append(run(given.corpus, precision))
+            row[f"vecbeam {precision} is"] = seconds / statistics.mean(own for own, _ in runs[-2:])
+        rows.append(row)
+    means = {precision: statistics.mean(seconds for seconds, _ in runs) for precision, runs in mine.items()}
+    for precision, seconds in means.items():
+        row = {"what": f"vecbeam {precision}", "seconds": seconds, "rows/s": items / seconds}
+        rows.append(row | {f"vecbeam {other} is": seconds / means[other] for other in means})
+    common.show(rows, given.json)
+    for precision, runs in mine.items():
+        shares = ", ".join(f"{share:.1%}" for _, share in runs)
+        print(f"{precision}: the engine in the pipeline has this share of its rate alone, run by run: {shares}")
+
+
+def peers(folder: Path, environments: Path | None, only: Sequence[str] | None) -> Iterator[tuple[str, Path, Path]]:
+    """Name, script and interpreter of each peer that can run here."""
+    for script in sorted(folder.glob("bench_*.py")):
         peer = script.stem.removeprefix("bench_")
-        python = given.environments / f"v_{peer}" / "bin" / "python" if given.environments else Path("none")
+        python = environments / f"v_{peer}" / "bin" / "python" if environments else Path("none")
         if peer == "naive" and not python.exists():
             python = Path(sys.executable)
-        if python.exists() and (not given.only or peer in given.only):
-            rows.append({"what": peer, "seconds": round(theirs(script, python, given.corpus), 1)})
-    for row in rows:
-        row["rows/s"] = round(items / row["seconds"], 1)
-        for mine in rows[: len(given.precisions)]:
-            row[f"{mine['what']} is"] = f"{row['seconds'] / mine['seconds']:.2f}x"
-    common.show(rows, given.json)
-    for precision, report in inside.items():
-        alone = engine_alone(given.corpus, precision)
-        within = report["rates"]["tokens_per_second"]
-        print(f"{precision}: {within:,.0f} tokens/s in the pipeline, {alone:,.0f} alone: {within / alone:.1%}")
+        if python.exists() and (not only or peer in only):
+            yield peer, script, python
 
 
-def ours(corpus: Path, precision: str) -> tuple[float, dict[str, Any]]:
-    """A backfill, after one of a few records that leaves the converted model behind, as any earlier run would."""
+def warm(corpus: Path, precisions: Sequence[str]) -> None:
+    """A backfill of a few records, which leaves the converted model behind, as any earlier run would."""
+    for precision in precisions:
+        with tempfile.TemporaryDirectory() as name:
+            few = Path(name) / "few.jsonl"
+            few.write_text("".join(corpus.read_text().splitlines(keepends=True)[:20]))
+            encoder = {"model": "all-MiniLM-L6-v2", "precision": precision}
+            common.vecbeam("backfill", common.configure(Path(name), few, encoder=encoder))
+
+
+def run(corpus: Path, precision: str) -> tuple[float, float]:
+    """A backfill: its seconds, and the share of the engine's rate alone, before and after it, that it reached."""
+    before = engine_alone(corpus, precision)
     with tempfile.TemporaryDirectory() as name:
-        work = Path(name)
-        few = work / "few.jsonl"
-        few.write_text("".join(corpus.read_text().splitlines(keepends=True)[:20]))
         encoder = {"model": "all-MiniLM-L6-v2", "precision": precision}
-        (work / "first").mkdir()
-        common.vecbeam("backfill", common.configure(work / "first", few, encoder=encoder))
-        return common.vecbeam("backfill", common.configure(work, corpus, encoder=encoder))
+        seconds, report = common.vecbeam("backfill", common.configure(Path(name), corpus, encoder=encoder))
+    alone = (before + engine_alone(corpus, precision)) / 2
+    print(f"vecbeam {precision}: {seconds:.1f} s, {report['seconds']}", file=sys.stderr)
+    return seconds, report["rates"]["tokens_per_second"] / alone
 
 
 def theirs(script: Path, python: Path, corpus: Path) -> float:
@@ -94,8 +117,8 @@ def theirs(script: Path, python: Path, corpus: Path) -> float:
 
 
 def engine_alone(corpus: Path, precision: str) -> float:
-    """Tokens a second of the encoder over all texts at once."""
-    texts = [record["text"] for record in common.records(corpus)]
+    """Tokens a second of the encoder over the first texts at once."""
+    texts = [record["text"] for record in common.records(corpus, ALONE)]
     encoder = resolve(Encoder(precision=precision)).load()
     encoder.encode(texts[:64])
     start = time.perf_counter()
