@@ -55,7 +55,7 @@ def prepare_sample(session: Session, changes: Changes) -> str:
 
 
 def _measure(session: Session, texts: list[str]) -> Loss:
-    from transforms.encoders.engines.quantizing import loss
+    from transforms.encoders.engines.openvino.quantizing import loss
 
     config = session.config.encoder
     exact = resolve(config.model_copy(update={"precision": "float32"})).load().encode(texts).vectors

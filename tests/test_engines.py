@@ -20,9 +20,11 @@ from pydantic import ValidationError
 from schemas.config import Encoder
 from schemas.errors import ConfigurationError, EncoderError
 from transforms.encoders import resolve
-from transforms.encoders.engines import TokenTable, choosing, conversion, processor, torch_engine
-from transforms.encoders.engines.quantizing import loss
-from transforms.encoders.engines.torch_engine import TorchEngine
+from transforms.encoders.engines import TokenTable, choosing, processor
+from transforms.encoders.engines.openvino import conversion
+from transforms.encoders.engines.openvino.quantizing import loss
+from transforms.encoders.engines.torch import engine as torch_engine
+from transforms.encoders.engines.torch.engine import TorchEngine
 
 ENGINES = ("torch", "openvino")
 ROWS = [f"text {number} " + "of some words " * (number % 9) for number in range(60)]

@@ -89,20 +89,20 @@ def _gpus(device: str) -> list[str]:
 
 
 def _torch(model: SentenceTransformersModel, devices: list[str]) -> Engine:
-    from transforms.encoders.engines.torch_engine import TorchEngine
+    from transforms.encoders.engines.torch.engine import TorchEngine
 
     return TorchEngine(model, devices)
 
 
 def _openvino(model: SentenceTransformersModel, sample: TokenTable | None) -> Engine:
-    from transforms.encoders.engines.conversion import convert, converted, fingerprint
-    from transforms.encoders.engines.openvino_engine import OpenVINOEngine
+    from transforms.encoders.engines.openvino.conversion import convert, converted, fingerprint
+    from transforms.encoders.engines.openvino.engine import OpenVINOEngine
 
     path = converted(fingerprint(model), lambda: convert(model.folder, model.space.max_tokens))
     if model.config.precision == "int8":
         if sample is None or len(sample.lengths) == 0:
             raise EncoderError("int8 has no texts to take its ranges from", "take encoder.precision: bfloat16")
-        from transforms.encoders.engines.quantizing import quantize
+        from transforms.encoders.engines.openvino.quantizing import quantize
 
         seen = digest([sample.flat.tolist(), sample.lengths.tolist()], 32)
         exact = path

@@ -68,7 +68,7 @@ class Packing:
     """Runs a library model without padding.
 
     Args:
-        modules: of `transforms.encoders.engines.modules.load_modules`; its attention is exchanged.
+        modules: of `transforms.encoders.engines.torch.modules.load_modules`; its attention is exchanged.
 
     Raises:
         ValueError: where the model's attention can't be exchanged.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from transforms.encoders.engines import processor
 from transforms.encoders.engines.base import Finished, Ran
-from transforms.encoders.engines.libraries import import_openvino
+from transforms.encoders.engines.openvino.libraries import import_openvino
 from transforms.encoders.engines.tokens import TokenTable
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.encoders.engines.libraries import import_nncf, import_openvino
+from transforms.encoders.engines.openvino.libraries import import_nncf, import_openvino
 from transforms.encoders.engines.tokens import TokenTable
 
 NEIGHBOURS = 10

@@ -24,9 +24,9 @@ import numpy as np
 
 from schemas.errors import EncoderError
 from schemas.identity import digest
-from transforms.encoders.engines.libraries import import_openvino
-from transforms.encoders.engines.modules import load_modules
+from transforms.encoders.engines.openvino.libraries import import_openvino
 from transforms.encoders.engines.tokens import TokenTable
+from transforms.encoders.engines.torch.modules import load_modules
 
 if TYPE_CHECKING:
     from transforms.encoders.sentence_transformers import SentenceTransformersModel

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from transforms.encoders.engines import processor
 from transforms.encoders.engines.base import Finished, Ran
-from transforms.encoders.engines.modules import load_modules, prepack
-from transforms.encoders.engines.packed import Packing
 from transforms.encoders.engines.tokens import TokenTable
+from transforms.encoders.engines.torch.modules import load_modules, prepack
+from transforms.encoders.engines.torch.packed import Packing
 
 if TYPE_CHECKING:
     from transforms.encoders.sentence_transformers import SentenceTransformersModel
