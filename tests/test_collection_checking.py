@@ -13,7 +13,7 @@ from collection_data import configuration, numbered, sliced, spec_of, table_of, 
 from schemas.config import Collection
 from schemas.errors import CollectionError, ConfigurationError
 from transforms import collection as milvus
-from transforms.collection import checking
+from transforms.collection.rows import checking
 from transforms.collection.searching import effective_parameters
 
 FLAT = spec_of(index_type="FLAT")

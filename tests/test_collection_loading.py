@@ -15,8 +15,8 @@ from schemas.collection import MetadataColumn
 from schemas.config import Collection
 from schemas.errors import CollectionError
 from transforms import collection as milvus
-from transforms.collection import messages as messages_module
-from transforms.collection.loading import messages
+from transforms.collection.rows import messages as messages_module
+from transforms.collection.rows.loading import messages
 
 FLAT = spec_of(index_type="FLAT")
 

@@ -21,7 +21,7 @@ from schemas.config import Collection, Config
 from schemas.errors import CollectionError, InterruptedRunError
 from transforms import collection as milvus
 from transforms import stopping
-from transforms.collection import importing
+from transforms.collection.rows import importing
 
 pytestmark = pytest.mark.server
 ITEMS = 2500

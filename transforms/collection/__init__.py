@@ -5,9 +5,7 @@ refuses, is a `schemas.errors.CollectionError` with the place and the remedy. py
 """
 
 from transforms.collection.calling import call
-from transforms.collection.checking import RowCheck, count, verify_rows
 from transforms.collection.connection import connect, connected, release
-from transforms.collection.deleting import delete
 from transforms.collection.describing import (
     CollectionState,
     aliases,
@@ -18,10 +16,12 @@ from transforms.collection.describing import (
     space_of,
     state,
 )
-from transforms.collection.importing import await_imports, import_files
 from transforms.collection.indexing import finish, flush, flush_step, same_index
-from transforms.collection.loading import quoted, upsert
 from transforms.collection.recall import measure_recall
+from transforms.collection.rows.checking import RowCheck, count, verify_rows
+from transforms.collection.rows.deleting import delete
+from transforms.collection.rows.importing import await_imports, import_files
+from transforms.collection.rows.loading import quoted, upsert
 from transforms.collection.searching import Hit, search
 from transforms.collection.structure import check_free, create, drop, has_columns, publish, set_properties, set_ready
 

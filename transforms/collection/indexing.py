@@ -14,7 +14,7 @@ from schemas.collection import CollectionSpec
 from schemas.errors import CollectionError
 from transforms.collection.calling import LONG_S, again, call, settings_of
 from transforms.collection.describing import VECTOR, IndexState, state
-from transforms.collection.reading import load
+from transforms.collection.rows.reading import load
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from schemas import config as settings
 from schemas.collection import CollectionSpec
-from transforms.collection.loading import vectors_of
+from transforms.collection.rows.loading import vectors_of
 from transforms.collection.searching import effective_parameters, search_many
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from schemas import config as settings
 from schemas.collection import SEARCH_DEFAULTS
 from schemas.errors import CollectionError, ConfigurationError
 from transforms.collection.describing import VECTOR
-from transforms.collection.reading import read
+from transforms.collection.rows.reading import read
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient

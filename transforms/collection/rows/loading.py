@@ -21,7 +21,7 @@ from transforms import metrics
 from transforms.collection.calling import MessageTooLargeError, call
 from transforms.collection.describing import VECTOR, Column, columns_of
 from transforms.collection.indexing import is_lite
-from transforms.collection.messages import Rows, as_data
+from transforms.collection.rows.messages import Rows, as_data
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient

@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from schemas import config as settings
 from transforms.collection.calling import again, call
-from transforms.collection.loading import quoted
-from transforms.collection.reading import read
+from transforms.collection.rows.loading import quoted
+from transforms.collection.rows.reading import read
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient

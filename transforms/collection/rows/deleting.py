@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from schemas import config as settings
 from transforms.collection.calling import call
-from transforms.collection.loading import quoted
+from transforms.collection.rows.loading import quoted
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient

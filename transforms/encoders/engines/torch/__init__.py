@@ -1,0 +1,1 @@
+"""torch: the library's own modules, on CPUs and GPUs."""
