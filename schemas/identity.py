@@ -13,9 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from schemas.records import item_facts
-
-FACTS = frozenset(item_facts().names)
+from schemas.records import ON_THE_WAY
 
 
 def row_id(item_id: str, chunk: int) -> str:
@@ -116,7 +114,7 @@ def batch_digest(chunks: pa.Table, space_id: str, schema_version: int, salt: str
     hasher = hashlib.sha256(f"{schema_version} {space_id}{salt}".encode())
     hasher.update(b"".join(chunks.column("@digest").to_pylist()))
     for name in chunks.column_names:
-        if name in FACTS:  # where an item was found, now or before, does not change its rows
+        if name in ON_THE_WAY:  # where an item was found, now or before, does not change its rows
             continue
         hasher.update(f"|{name}:{chunks.schema.field(name).type}|".encode())
         if name == "text":  # content_hash stands for it

@@ -106,6 +106,9 @@ def item_facts() -> pa.Schema:
     )
 
 
+ON_THE_WAY = frozenset([*item_facts().names, TOKEN_IDS, SOURCE_ROW])
+"""Columns that a chunk has on its way to the encoder alone, and that are no part of its row."""
+
 REJECT_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string()),  # null where the item's id could not be read

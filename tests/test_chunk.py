@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from schemas.config import Chunk, Config, Encoder
 from schemas.errors import ConfigurationError
+from schemas.identity import batch_digest
 from schemas.records import TOKEN_IDS, item_schema
 from transforms.chunk import Chunker
 from transforms.encoders import resolve
@@ -124,3 +125,14 @@ def test_limits_over_the_model_s_are_refused(tmp_path: Path) -> None:
 def test_a_line_of_megabytes_is_split_like_any_text() -> None:
     text = " ".join(f"word{number}" for number in range(100_000))
     check(text, chunks_of(text))
+
+
+def test_what_a_chunk_has_on_its_way_alone_names_no_part() -> None:
+    text = "A sentence about ships. " * 200
+    items = pa.table({"item_id": ["i"], "@uri": ["a"], "@place": ["l"], "@content": [text]}, schema=item_schema({}))
+    chunks, _ = MINILM.chunk(with_facts(items, b""))
+    name = batch_digest(chunks, "space", 1)
+    assert name == batch_digest(chunks.drop_columns(["@token_ids", "@uri", "@place"]), "space", 1) == "92be9ff3b5c54448"
+    assert name != batch_digest(chunks, "another space", 1)
+    shorter = chunks.slice(0, chunks.num_rows - 1)
+    assert name != batch_digest(shorter, "space", 1)

@@ -11,14 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.errors import EncoderError, VecbeamError
-from schemas.records import SOURCE_ROW, TOKEN_IDS, item_facts, row_schema
+from schemas.records import ON_THE_WAY, TOKEN_IDS, row_schema
 from transforms import metrics
 from transforms.embedded import EmbeddedBatch
 from transforms.encoders import Encoded, Encoder, TokenIds
 from transforms.rejects import Reject, rejects_table
 
 log = logging.getLogger("vecbeam")
-_FACTS = frozenset([*item_facts().names, SOURCE_ROW, TOKEN_IDS])
 _KNOWN_GOOD = "a short sentence that every encoder can embed"
 
 
@@ -147,7 +146,7 @@ def _rows(
     tokens: Sequence[np.ndarray[Any, Any]],
     dropped: Sequence[np.ndarray[Any, Any]],
 ) -> pa.Table:
-    rows = chunks.drop_columns([name for name in chunks.column_names if name in _FACTS])
+    rows = chunks.drop_columns([name for name in chunks.column_names if name in ON_THE_WAY])
     matrix = np.concatenate(vectors) if vectors else np.zeros((0, 1), np.float32)
     offsets = pa.array(np.arange(len(matrix) + 1, dtype=np.int32) * matrix.shape[1])
     schema = row_schema({})
