@@ -13,7 +13,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import MetricsFilter
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 
 from schemas.config import Config
 from schemas.errors import ConfigurationError, VecbeamError, from_traceback, without_label
@@ -82,8 +82,11 @@ def _check_s3(key: str, path: str) -> None:
         )
 
 
-def run(config: Config, build: Callable[[beam.Pipeline], Any]) -> Counter[str]:
+def run(config: Config, build: Callable[[beam.Pipeline], Any], *, one_writer: bool = False) -> Counter[str]:
     """Builds and runs a pipeline to its end.
+
+    Args:
+        one_writer: takes one worker in this process, however many the configuration has: for Milvus Lite.
 
     Returns:
         The pipeline's counters.
@@ -92,7 +95,11 @@ def run(config: Config, build: Callable[[beam.Pipeline], Any]) -> Counter[str]:
         VecbeamError: what a worker raised.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    pipeline = beam.Pipeline(runner=RUNNERS[config.runner.name], options=pipeline_options(config))
+    options = pipeline_options(config)
+    if one_writer:
+        direct = options.view_as(DirectOptions)
+        direct.direct_num_workers, direct.direct_running_mode = 1, "in_memory"
+    pipeline = beam.Pipeline(runner=RUNNERS[config.runner.name], options=options)
     build(pipeline)
     try:
         result = pipeline.run()

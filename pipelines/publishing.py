@@ -163,7 +163,7 @@ class Publication:
                 | "LoadParts" >> LoadParts(self._config.collection, self._spec, ledger, flush_bytes)
             )
 
-        counters = beam_runner.run(self._config, build)
+        counters = beam_runner.run(self._config, build, one_writer=milvus.is_lite(self._client))
         self._session.add_counters(counters)
         self._session.report.chunks.loaded += counters["chunks_loaded"]
 

@@ -159,7 +159,7 @@ class Update:
                     | "FindDelta" >> FindDelta(self._checkpoint, self._config, self._spec, folder)
                 )
 
-            self._run(find)
+            self._run(find, one_writer=False)
             self._apply(ledger, new, folder)
             self._publication.index()
             self._check(new, folder)
@@ -194,10 +194,10 @@ class Update:
             )
 
         if waiting:
-            self._run(apply)
+            self._run(apply, one_writer=milvus.is_lite(self._client))
 
-    def _run(self, build: Any) -> None:
-        counters = beam_runner.run(self._session.config, build)
+    def _run(self, build: Any, *, one_writer: bool) -> None:
+        counters = beam_runner.run(self._session.config, build, one_writer=one_writer)
         self._session.add_counters(counters)
         self._session.report.chunks.loaded += counters["chunks_loaded"]
         self._session.report.chunks.deleted += counters["chunks_deleted"]

@@ -133,6 +133,21 @@ def test_a_large_load_of_lite_is_flushed_on_the_way(
     assert {row["id"]: row["text"] for row in rows_of(config)} == {f"{i['id']}#0": i["text"] for i in items}
 
 
+@pytest.mark.parametrize("mode", ["multi_threading", "multi_processing"])
+def test_beam_s_own_workers_find_one_writer_at_lite(tmp_path: Path, items: list[dict[str, Any]], mode: str) -> None:
+    alone = configure(tmp_path, checkpoint="alone", collection={"uri": "./alone.db"}, batch_rows=10)
+    backfill(alone)
+    milvus.release(alone.collection)
+    config = configure(tmp_path, runner={"direct_running_mode": mode, "direct_num_workers": 2}, batch_rows=10)
+    report = backfill(config)
+    assert (report.chunks.embedded, report.verify.found, report.verify.published) == (100, 100, True)
+    names = [
+        sorted(part.name for part in (tmp_path / folder).glob("tested/*/parts/*")) for folder in ("alone", "checkpoint")
+    ]
+    assert names[0] == names[1]
+    assert {row["id"] for row in rows_of(config)} == {f"{item['id']}#0" for item in items}
+
+
 def test_a_touched_file_is_read_and_not_embedded(tmp_path: Path, items: list[dict[str, Any]]) -> None:
     config = configure(tmp_path)
     backfill(config)

@@ -16,7 +16,7 @@ from transforms.collection.describing import (
     space_of,
     state,
 )
-from transforms.collection.indexing import finish, flush, flush_step, same_index
+from transforms.collection.indexing import finish, flush, flush_step, is_lite, same_index
 from transforms.collection.recall import measure_recall
 from transforms.collection.rows.checking import RowCheck, count, verify_rows
 from transforms.collection.rows.deleting import delete
@@ -46,6 +46,7 @@ __all__ = [
     "flush_step",
     "has_columns",
     "import_files",
+    "is_lite",
     "measure_recall",
     "names",
     "publish",
