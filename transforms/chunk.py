@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 _COMPRESSED = (".gz", ".zst", ".bz2")
 _MARKDOWN = (".md", ".markdown")
-# One call of the tokenizer holds the encodings of so many characters; more would only cost memory.
 LONGEST_LINE = 65_536
 """Characters of a line up to which the splitter gets a text whole."""
 
+# One call of the tokenizer holds the encodings of so many characters; more would only cost memory.
 _TOKENIZED_CHARACTERS = 4 << 20
 
 

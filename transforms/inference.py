@@ -71,7 +71,8 @@ class LazyEncoder:
 
     def release(self) -> None:
         """Lets go of the weights; `get` loads them again."""
-        self._encoder = None
+        with self._loading:
+            self._encoder = None
 
     def _load(self) -> Encoder:
         model = resolve(self._config)
