@@ -17,10 +17,13 @@ import numpy as np
 
 from schemas.config import Encoder
 from transforms.encoders import resolve
+from transforms.encoders.engines.amx import library as library_of_amx
 
 SETTINGS = (
     ("torch", "float32"),
     ("torch", "bfloat16"),
+    ("amx", "float32"),
+    ("amx", "bfloat16"),
     ("openvino", "float32"),
     ("openvino", "bfloat16"),
     ("openvino", "int8"),
@@ -41,6 +44,9 @@ def main() -> None:
     at_peak = flops / peaks["float32"]
     rows = [row("sentence-transformers", "float32", seconds, texts, tokens, at_peak, reference, reference)]
     for engine, precision in SETTINGS:
+        if engine == "amx" and library_of_amx.lacking():
+            print(f"without amx: {library_of_amx.lacking()}")
+            continue
         encoder = resolve(Encoder(model=given.model, engine=engine, precision=precision)).load(texts[:SAMPLE])
         encoder.encode(texts[:64])
         rounds = []

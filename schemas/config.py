@@ -144,8 +144,10 @@ class Encoder(Model):
         description="float32 is exact; bfloat16 is faster where the processor has it (float16 on a GPU that has not); "
         "int8 needs OpenVINO and loses a little. No part of the space",
     )
-    engine: Literal["auto", "torch", "openvino"] = Field(
-        "auto", description="auto takes OpenVINO on a CPU where it is installed and knows the model, else torch"
+    engine: Literal["auto", "torch", "openvino", "amx"] = Field(
+        "auto",
+        description="auto takes, on a CPU, amx where the processor has AMX and the model is of BERT's kind, else "
+        "OpenVINO where it is installed and knows the model, else torch",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where the worker has one")
     accelerator: Text | None = Field(
@@ -168,15 +170,15 @@ class Encoder(Model):
         None,
         ge=64,
         description="Most tokens, padding included, that go through the model at once; without it what "
-        "fits the engine: 2048 on a CPU, 65536 on a GPU",
+        "fits the engine: 2048 on a CPU (4096 with amx), 65536 on a GPU",
     )
 
     @model_validator(mode="after")
     def _engine_fits(self) -> Encoder:
-        if self.precision == "int8" and self.engine == "torch":
+        if self.precision == "int8" and self.engine in ("torch", "amx"):
             raise ValueError("precision int8 runs on OpenVINO: take engine: openvino, or precision: bfloat16")
-        if self.device == "cuda" and (self.precision == "int8" or self.engine == "openvino"):
-            raise ValueError("OpenVINO and int8 run on CPUs: take device: cpu, or engine: torch with bfloat16")
+        if self.device == "cuda" and (self.precision == "int8" or self.engine in ("openvino", "amx")):
+            raise ValueError("OpenVINO, amx and int8 run on CPUs: take device: cpu, or engine: torch with bfloat16")
         return self
 
 

@@ -18,17 +18,36 @@ KINDS = ("bert", "roberta", "distilbert", "modernbert")
 LIMIT = 48
 
 
-def save_model(folder: Path, kind: str = "bert", prompts: dict[str, str] | None = None) -> Path:
-    """A transformer of a kind with mean pooling, Dense and Normalize; returns the folder to load."""
+def save_model(
+    folder: Path,
+    kind: str = "bert",
+    prompts: dict[str, str] | None = None,
+    pooling: str = "mean",
+    others: Sequence[str] = ("Dense", "Normalize"),
+    limit: int = LIMIT,
+    **sizes: Any,
+) -> Path:
+    """A transformer of a kind with pooling and other modules; returns the folder to load.
+
+    Args:
+        limit: most tokens of a text.
+        sizes: of its configuration, instead of small ones.
+    """
     import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
 
     torch.manual_seed(0)
     place = folder / kind
-    model = _transformer(kind, _save_tokenizer(place))
+    model = _transformer(kind, _save_tokenizer(place), sizes)
     model.save_pretrained(place)
-    modules = [Transformer(str(place), max_seq_length=LIMIT), Pooling(32, "mean"), Dense(32, 24), Normalize()]
+    hidden = sizes.get("hidden_size", 32)
+    made = {"Dense": lambda: Dense(hidden, 24), "Normalize": Normalize}
+    modules = [
+        Transformer(str(place), max_seq_length=limit),
+        Pooling(hidden, pooling),
+        *(made[name]() for name in others),
+    ]
     whole = SentenceTransformer(modules=modules, prompts=prompts or {}, device="cpu")
     whole.save_pretrained(str(folder / "whole"))
     return folder / "whole"
@@ -50,7 +69,7 @@ def _save_tokenizer(place: Path, texts: Sequence[str] = TEXTS) -> int:
     return int(tokenizer.get_vocab_size())
 
 
-def _transformer(kind: str, words: int) -> Any:
+def _transformer(kind: str, words: int, sizes: dict[str, Any]) -> Any:
     import transformers
 
     size: dict[str, Any] = {
@@ -62,9 +81,9 @@ def _transformer(kind: str, words: int) -> Any:
     common = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
     match kind:
         case "bert":
-            return transformers.BertModel(transformers.BertConfig(**size, **common))
+            return transformers.BertModel(transformers.BertConfig(**(size | common | sizes)))
         case "roberta":
-            return transformers.RobertaModel(transformers.RobertaConfig(**size, **common))
+            return transformers.RobertaModel(transformers.RobertaConfig(**(size | common | sizes)))
         case "distilbert":
             config = transformers.DistilBertConfig(**size, dim=32, n_layers=2, n_heads=4, hidden_dim=64)
             return transformers.DistilBertModel(config)

@@ -98,7 +98,8 @@ def test_without_padding_vectors_are_the_same(each_kind: Path) -> None:
     padded, packed = TorchEngine(model, ["cpu"], packed=False), TorchEngine(model, ["cpu"], packed=True)
     tokenizer = model.tokenizer()
     tokenizer.enable_truncation(48)
-    tokens = TokenTable.of([encoding.ids for encoding in tokenizer.encode_batch(TEXTS + ROWS)], 48)
+    texts = [*TEXTS, *ROWS, "a [PAD] within"]
+    tokens = TokenTable.of([encoding.ids for encoding in tokenizer.encode_batch(texts)], 48)
     found = []
     for engine in (padded, packed):
         vectors = np.full((len(tokens.lengths), 24), np.nan, np.float32)

@@ -26,6 +26,12 @@ def check_engine(model: SentenceTransformersModel) -> None:
         ConfigurationError: OpenVINO or int8 without the package, or for a model that it can't hold.
     """
     config = model.config
+    if config.engine == "amx":
+        from transforms.encoders.engines.amx.weights import unsupported
+
+        reason = unsupported(model)
+        if reason:
+            raise ConfigurationError(f"encoder.engine: amx does not know {config.model}: {reason}", "take engine: auto")
     wants = "encoder.engine: openvino" if config.engine == "openvino" else ""
     wants = wants or ("encoder.precision: int8" if config.precision == "int8" else "")
     if not wants:
@@ -55,11 +61,16 @@ def load_engine(model: SentenceTransformersModel, sample: TokenTable | None = No
         EncoderError: where a GPU is asked for and there is none, or the model can't be loaded or converted.
     """
     config = model.config
-    # OpenVINO and int8 run on the CPU, also of a worker that has a GPU.
-    gpus = [] if config.engine == "openvino" or config.precision == "int8" else _gpus(config.device)
+    # These run on the CPU, also of a worker that has a GPU.
+    on_cpu = config.engine in ("openvino", "amx") or config.precision == "int8"
+    gpus = [] if on_cpu else _gpus(config.device)
     if gpus or config.engine == "torch":
         return _torch(model, gpus or ["cpu"])
     may_choose = config.engine == "auto" and config.precision != "int8"
+    if config.engine == "amx" or may_choose:
+        engine = _amx(model, may_choose)
+        if engine:
+            return engine
     if may_choose and (find_spec("openvino") is None or _leaves_prompt_out(model)):
         return _torch(model, ["cpu"])
     try:
@@ -74,6 +85,26 @@ def load_engine(model: SentenceTransformersModel, sample: TokenTable | None = No
             ) from error
         log.warning("OpenVINO can't convert %s (%s); it runs on torch", config.model, reason)
         return _torch(model, ["cpu"])
+
+
+def _amx(model: SentenceTransformersModel, may_choose: bool) -> Engine | None:
+    """The engine of our own kernels; None where it may be another's turn and this one can't."""
+    from transforms.encoders.engines.amx import library, weights
+
+    lacking = library.lacking()
+    if may_choose and (lacking or weights.unsupported(model)):
+        return None
+    if lacking:
+        raise EncoderError(f"encoder.engine is amx, but {lacking}", "take encoder.engine: auto")
+    from transforms.encoders.engines.amx.engine import AMXEngine
+
+    try:
+        return AMXEngine(model)
+    except ValueError as error:
+        if not may_choose:
+            raise EncoderError(f"engine amx can't run {model.config.model}: {error}", "take engine: auto") from error
+        log.warning("engine amx can't run %s (%s); another does", model.config.model, error)
+        return None
 
 
 def _gpus(device: str) -> list[str]:
@@ -95,10 +126,11 @@ def _torch(model: SentenceTransformersModel, devices: list[str]) -> Engine:
 
 
 def _openvino(model: SentenceTransformersModel, sample: TokenTable | None) -> Engine:
-    from transforms.encoders.engines.openvino.conversion import convert, converted, fingerprint
+    from transforms.encoders.engines.kept import fingerprint
+    from transforms.encoders.engines.openvino.conversion import PACKAGES, convert, converted
     from transforms.encoders.engines.openvino.engine import OpenVINOEngine
 
-    path = converted(fingerprint(model), lambda: convert(model.folder, model.space.max_tokens))
+    path = converted(fingerprint(model, PACKAGES), lambda: convert(model.folder, model.space.max_tokens))
     if model.config.precision == "int8":
         if sample is None or len(sample.lengths) == 0:
             raise EncoderError("int8 has no texts to take its ranges from", "take encoder.precision: bfloat16")
@@ -106,5 +138,5 @@ def _openvino(model: SentenceTransformersModel, sample: TokenTable | None) -> En
 
         seen = digest([sample.flat.tolist(), sample.lengths.tolist()], 32)
         exact = path
-        path = converted(fingerprint(model, "int8", seen), lambda: quantize(exact, sample))
+        path = converted(fingerprint(model, PACKAGES, "int8", seen), lambda: quantize(exact, sample))
     return OpenVINOEngine(model, path)

@@ -257,6 +257,8 @@ class _Replica:
     def _packed(self, packing: Any, tokens: TokenTable, rows: NDArray[np.int64]) -> Any:
         import torch
 
-        ids = self._to_device(tokens.packed(rows).astype(np.int64))
+        packed, lengths = tokens.packed(rows), tokens.lengths[rows]
+        ids = self._to_device(packed.astype(np.int64))
+        positions = self._to_device(packing.positions(packed, lengths))
         with torch.autocast("cpu", torch.bfloat16, enabled=self._autocast):
-            return packing(ids, tokens.lengths[rows], tokens.prompt_tokens)
+            return packing(ids, positions, lengths, tokens.prompt_tokens)

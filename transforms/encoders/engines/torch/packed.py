@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 ATTENTION = "vecbeam_packed"
 POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl"})
@@ -81,11 +82,24 @@ class Packing:
             raise ValueError(f"{type(self._transformer).__name__} does not let its attention be exchanged")
         self._transformer.set_attn_implementation(ATTENTION)
         config = self._transformer.config
-        self._first_position = config.pad_token_id + 1 if config.model_type in POSITIONS_AFTER_PADDING else 0
+        self._padding_id = config.pad_token_id if config.model_type in POSITIONS_AFTER_PADDING else None
         self._rest = list(modules)[1:]
 
-    def __call__(self, ids: Any, lengths: Any, prompt_tokens: int) -> Any:
-        """Vectors of texts whose ids (int64[tokens]) lie one after another; `lengths` int64[texts] is a numpy array.
+    def positions(self, ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Of the tokens of texts that lie one after another, in the table of positions: int64[tokens]."""
+        if self._padding_id is None:
+            return np.concatenate([np.arange(size) for size in lengths])
+        # They begin after that of padding, which a padding token in the middle of a text keeps.
+        counted = [np.cumsum(text != self._padding_id) for text in np.split(ids, np.cumsum(lengths)[:-1])]
+        places: NDArray[np.int64] = self._padding_id + np.concatenate(counted) * (ids != self._padding_id)
+        return places
+
+    def __call__(self, ids: Any, positions: Any, lengths: Any, prompt_tokens: int) -> Any:
+        """Vectors of texts that lie one after another.
+
+        Args:
+            ids, positions: int64[tokens].
+            lengths: int64[texts], a numpy array.
 
         Returns:
             float[texts, dimensions] on the device of `ids`.
@@ -94,10 +108,9 @@ class Packing:
 
         sizes = tuple(lengths.tolist())
         offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
-        positions = torch.from_numpy(np.concatenate([np.arange(size) for size in sizes]) + self._first_position)
         states = self._transformer(
             input_ids=ids[None],
-            position_ids=positions.to(ids.device, non_blocking=True)[None],
+            position_ids=positions[None],
             text_lengths=sizes,
             text_offsets=offsets.to(ids.device, non_blocking=True),
         ).last_hidden_state[0]
