@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -142,17 +143,17 @@ class Chunker:
         return None
 
     def _spans(self, texts: Sequence[str], items: pa.Table) -> Iterator[list[Span]]:
+        known = self._tokens(texts)
+        if not self._chunk:
+            yield from ([self._uncut(text, tokens)] for text, tokens in zip(texts, known, strict=True))
+            return
+        whole = [self._fits(text, tokens) for text, tokens in zip(texts, known, strict=True)]
         uris = items.column("@uri").to_pylist()
-        for text, uri, tokens in zip(texts, uris, self._tokens(texts), strict=True):
-            if not self._chunk:
-                yield [self._uncut(text, tokens)]
-            elif self._fits(text, tokens):
-                yield [Span(0, len(text), text, tokens.number, 0, tokens.ids)]
-            else:
-                yield [
-                    Span(start, start + len(piece), piece, tokens.number, 0, tokens.ids)
-                    for start, piece, tokens in self._split(text, self._is_markdown(uri))
-                ]
+        long = [(text, self._is_markdown(uri)) for text, uri, fits in zip(texts, uris, whole, strict=True) if not fits]
+        split = self._split(long)
+        for text, tokens, fits in zip(texts, known, whole, strict=True):
+            pieces = [(0, text, tokens)] if fits else next(split)
+            yield [Span(start, start + len(piece), piece, own.number, 0, own.ids) for start, piece, own in pieces]
 
     def _uncut(self, text: str, tokens: Tokens) -> Span:
         # The encoder drops what is over its limit; the text column drops what is over Milvus's, which is more.
@@ -164,19 +165,26 @@ class Chunker:
         short = tokens.number <= self._limit and len(text) <= VARCHAR_MAX_BYTES
         return short and len(text.encode()) <= VARCHAR_MAX_BYTES
 
-    def _split(self, text: str, markdown: bool) -> list[tuple[int, str, Tokens]]:
-        splitter = self._markdown_splitter if markdown else self._splitter
-        pieces = [
-            (begin + start, piece)
-            for begin, block in _blocks(text)
-            for start, piece in splitter.chunk_indices(block)
-            if piece.strip()
-        ]
-        fine: list[tuple[int, str, Tokens]] = []
-        for (start, piece), tokens in zip(pieces, self._tokens([piece for _, piece in pieces]), strict=True):
-            # The splitter counts tokens alone: a run without spaces may be one token and still be too many bytes.
-            fine.extend([(start, piece, tokens)] if self._fits(piece, tokens) else self._halves(start, piece))
-        return fine
+    def _split(self, texts: Sequence[tuple[str, bool]]) -> Iterator[list[tuple[int, str, Tokens]]]:
+        """Pieces of each text, with where they start. Texts come with whether they are Markdown."""
+        blocks = [(index, *block) for index, (text, _) in enumerate(texts) for block in _blocks(text)]
+        pieces: list[list[tuple[int, str]]] = [[] for _ in texts]
+        for markdown in (False, True):
+            mine = [block for block in blocks if texts[block[0]][1] == markdown]
+            if not mine:
+                continue
+            splitter = self._markdown_splitter if markdown else self._splitter
+            # All at once, as the splitter takes all cores then.
+            split = splitter.chunk_all_indices([block for _, _, block in mine])
+            for (index, begin, _), found in zip(mine, split, strict=True):
+                pieces[index].extend((begin + start, piece) for start, piece in found if piece.strip())
+        known = iter(self._tokens([piece for own in pieces for _, piece in own]))
+        for own in pieces:
+            fine: list[tuple[int, str, Tokens]] = []
+            for (start, piece), tokens in zip(own, islice(known, len(own)), strict=True):
+                # The splitter counts tokens alone: a run without spaces may be one token and still be too many bytes.
+                fine.extend([(start, piece, tokens)] if self._fits(piece, tokens) else self._halves(start, piece))
+            yield fine
 
     def _halves(self, start: int, text: str) -> Iterator[tuple[int, str, Tokens]]:
         middle = len(text) // 2

@@ -17,9 +17,9 @@
 
 namespace vecbeam {
 
-constexpr int32_t VERSION = 1;   // of what ctypes sees
-constexpr int64_t TOKENS = 384;  // of texts that pass through the layers together, so that they stay in the cache
-constexpr int64_t ROWS = 128;    // that pass through the second half of a layer together
+constexpr int32_t VERSION = 1;        // of what ctypes sees
+constexpr int64_t MOST_TOKENS = 512;  // of texts that pass through the layers together, so that they stay in the cache
+constexpr int64_t ROWS = 128;         // that pass through the second half of a layer together
 
 struct Free {
   void operator()(void *memory) const { std::free(memory); }
@@ -232,6 +232,20 @@ int64_t run(const Bert &bert, const int32_t *ids, const int64_t *offsets, int64_
   return rows - tokens;
 }
 
+// How many of the next texts pass through the layers together: of the counts that fill half of MOST_TOKENS at least, the
+// one with the smallest share of rows beyond the last token; one text at least.
+int64_t group(const int64_t *offsets, int64_t texts) {
+  int64_t best = 1;
+  double best_share = 1;
+  for (int64_t count = 1; count <= texts; count++) {
+    const int64_t tokens = offsets[count] - offsets[0];
+    if (count > 1 && tokens > MOST_TOKENS) break;
+    const double share = static_cast<double>((tokens + BLOCK - 1) / BLOCK * BLOCK - tokens) / std::max<int64_t>(1, tokens);
+    if (share <= best_share || tokens < MOST_TOKENS / 2) best = count, best_share = tokens < MOST_TOKENS / 2 ? 1 : share;
+  }
+  return best;
+}
+
 }  // namespace vecbeam
 
 extern "C" {
@@ -282,7 +296,7 @@ int64_t vecbeam_run(const void *model, const int32_t *ids, const int64_t *offset
   const auto &bert = *static_cast<const vecbeam::Bert *>(model);
   int64_t beyond = 0;
   for (int64_t text = 0, end = 0; text < texts; text = end) {
-    for (end = text + 1; end < texts && offsets[end + 1] - offsets[text] <= vecbeam::TOKENS;) end++;
+    end = text + vecbeam::group(offsets + text, texts - text);
     const auto run = bert.shape.split ? vecbeam::run<true> : vecbeam::run<false>;
     beyond += run(bert, ids, offsets + text, end - text, vectors + text * bert.shape.hidden, space);
   }
