@@ -8,11 +8,11 @@
 
 namespace vecbeam {
 
-// Memory that a text's attention works in. `most`: tokens of the longest text, up to a multiple of 32; size: of a head.
+// Memory that a text's attention works in. keys, values: [tokens, up to a multiple of 32, size of a head]; shares, scores:
+// [32, tokens, up to a multiple of 32].
 struct AttentionSpace {
   Out keys, values, shares;
   float *scores;
-  static int64_t numbers(int64_t most, int64_t size) { return 2 * most * size + TILE * most; }
 };
 
 // Keys transposed, as a right side of `product`: [key block of 16][depth block of 32] tiles. The depth's pairs are 32 bits,
@@ -87,50 +87,35 @@ inline float softmax(const float *scores, int64_t length, int64_t padded, Out sh
   return _mm512_reduce_add_ps(sum);
 }
 
-// 16 x 16 sums of one row block and one column block.
-template <bool SPLIT>
-inline void tile_product(In left, int64_t stride, In right, int64_t depth, float *sums, int64_t pitch) {
-  _tile_zero(0);
-  for (int64_t at = 0; at < depth; at += DEPTH) {
-    _tile_loadd(4, left.hi + at, stride * sizeof(bf16));
-    _tile_loadd(6, right.hi + at * TILE, 64);
-    _tile_dpbf16ps(0, 4, 6);
-    if (SPLIT) {
-      _tile_loadd(5, left.lo + at, stride * sizeof(bf16));
-      _tile_dpbf16ps(0, 5, 6);
-      _tile_loadd(7, right.lo + at * TILE, 64);
-      _tile_dpbf16ps(0, 4, 7);
-    }
-  }
-  _tile_stored(0, sums, pitch * sizeof(float));
-}
-
 // query, key, value: [length, size] of one head, rows `stride` numbers apart; queries hold log2(e) / sqrt(size) already.
-// 15 rows after the last query are read, and left alone. to: [length, size], rows `to_stride` numbers apart.
+// 31 rows after the last query are read, and left alone. to: [length, size], rows `to_stride` numbers apart.
 template <bool SPLIT>
 inline void attend(In query, In key, In value, int64_t stride, int64_t length, int64_t size, AttentionSpace space, Out to,
                    int64_t to_stride) {
-  const int64_t padded = (length + DEPTH - 1) / DEPTH * DEPTH;
+  const int64_t padded = (length + BLOCK - 1) / BLOCK * BLOCK;
   transpose_keys(key.hi, stride, length, padded, size, space.keys.hi);
   interleave_values(value.hi, stride, length, padded, size, space.values.hi);
   if (SPLIT) {
     transpose_keys(key.lo, stride, length, padded, size, space.keys.lo);
     interleave_values(value.lo, stride, length, padded, size, space.values.lo);
   }
-  alignas(64) float sums[TILE * TILE];
-  float whole[TILE];
-  for (int64_t row = 0; row < length; row += TILE) {
-    const int64_t rows = length - row < TILE ? length - row : TILE;
-    for (int64_t column = 0; column < length; column += TILE)
-      tile_product<SPLIT>(query.at(row * stride), stride, in(space.keys.at(column * size)), size, space.scores + column,
-                          padded);
-    for (int64_t n = 0; n < rows; n++)
-      whole[n] = 1 / softmax<SPLIT>(space.scores + n * padded, length, padded, space.shares.at(n * padded));
-    for (int64_t column = 0; column < size; column += TILE) {
-      tile_product<SPLIT>(in(space.shares), padded, in(space.values.at(column * padded)), padded, sums, TILE);
-      for (int64_t n = 0; n < rows; n++)
-        put<SPLIT>(to.at((row + n) * to_stride + column), _mm512_mul_ps(_mm512_load_ps(sums + n * TILE), all(whole[n])));
-    }
+  float parts[BLOCK];  // one by the sum of a row's shares
+  for (int64_t first = 0; first < length; first += BLOCK) {
+    const int64_t rows = length - first < BLOCK ? length - first : BLOCK;
+    product<SPLIT>(query.at(first * stride), stride, BLOCK, in(space.keys), size, padded,
+                   [&](int64_t row, int64_t column, const float *sums) {
+                     for (int64_t at = 0; at < BLOCK; at += TILE)
+                       _mm512_store_ps(space.scores + row * padded + column + at, _mm512_load_ps(sums + at));
+                   });
+    for (int64_t row = 0; row < rows; row++)
+      parts[row] = 1 / softmax<SPLIT>(space.scores + row * padded, length, padded, space.shares.at(row * padded));
+    product<SPLIT>(in(space.shares), padded, BLOCK, in(space.values), padded, size,
+                   [&](int64_t row, int64_t column, const float *sums) {
+                     if (row >= rows) return;
+                     for (int64_t at = 0; at < BLOCK; at += TILE)
+                       put<SPLIT>(to.at((first + row) * to_stride + column + at),
+                                  _mm512_mul_ps(_mm512_load_ps(sums + at), all(parts[row])));
+                   });
   }
 }
 

@@ -155,15 +155,15 @@ int64_t run(const Bert &bert, const int32_t *ids, const int64_t *offsets, int64_
   const auto length = [&](int64_t text) { return offsets[text + 1] - offsets[text]; };
   int64_t most = 0;
   for (int64_t text = 0; text < texts; text++) most = std::max(most, length(text));
-  most = (most + DEPTH - 1) / DEPTH * DEPTH;
+  most = (most + BLOCK - 1) / BLOCK * BLOCK;
 
   float *states = space.states.of(rows * hidden);
   const Out rounded = space.rounded.of(rows * hidden, SPLIT);
-  const Out attention = space.attention.of((rows + TILE) * wide, SPLIT);
+  const Out attention = space.attention.of((rows + BLOCK) * wide, SPLIT);
   const Out context = space.context.of(rows * hidden, SPLIT);
   const Out between = space.between.of(ROWS * shape.between, SPLIT);
   const AttentionSpace attending{space.keys.of(most * size, SPLIT), space.values.of(most * size, SPLIT),
-                                 space.shares.of(TILE * most, SPLIT), space.scores.of(TILE * most)};
+                                 space.shares.of(BLOCK * most, SPLIT), space.scores.of(BLOCK * most)};
 
   for (int64_t text = 0; text < texts; text++)
     embed<SPLIT>(bert, ids + offsets[text], length(text), states + first(text) * hidden, rounded.at(first(text) * hidden));
