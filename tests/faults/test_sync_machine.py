@@ -83,7 +83,7 @@ class Machine(RuleBasedStateMachine):
         self.files: dict[str, list[dict[str, str]]] = {name: [] for name in FILES}
         self.max_tokens, self.dimensions = 16, 16
         self.made = 0
-        self.published_dimensions = 0
+        self.served: int | None = 0  # dimensions of the published collection; None after a kill, when either may be
         self.since_run = 0
 
     # The corpus
@@ -258,13 +258,23 @@ class Machine(RuleBasedStateMachine):
     def run(self) -> None:
         self.since_run = 0
         config = self.configure()
-        if self.published_dimensions not in (0, self.dimensions):
+        served = self.served_dimensions(config) if self.served is None else self.served
+        self.served = None
+        if served not in (0, self.dimensions):
             with pytest.raises(SpaceMismatchError, match=r"dimensions: \d+ here, \d+ there"):
                 sync(config)
             backfill(config)
         else:
             sync(config)
-        self.published_dimensions = self.dimensions
+        self.served = self.dimensions
+
+    def served_dimensions(self, config: Config) -> int:
+        with milvus.connected(config.collection) as client:
+            name = milvus.served(client, config.name)
+            if name is None:
+                return 0
+            fields = client.describe_collection(name)["fields"]
+        return next(int(field["params"]["dim"]) for field in fields if field["name"] == "vector")
 
     def synchronise(self) -> None:
         type(self).syncs += 1
