@@ -42,6 +42,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for peer, script, python in peers(given.peers, given.environments, given.only):
         seconds = theirs(script, python, given.corpus)
+        print(f"{peer}: {seconds:.1f} s", file=sys.stderr)
         row = {"what": peer, "seconds": seconds, "rows/s": items / seconds}
         for precision, runs in mine.items():
             runs.append(run(given.corpus, precision))
