@@ -246,6 +246,17 @@ def test_a_tokenizer_of_another_model(bert: Path, tmp_path: Path) -> None:
 
 
 @needs_amx
+@pytest.mark.parametrize("engine", ["amx", "auto"])
+def test_damaged_weights(bert: Path, tmp_path: Path, engine: str) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(bert, folder)
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(EncoderError, match="damaged"):
+        load(folder, engine=engine)
+
+
+@needs_amx
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_weights_of_half_precision(bert: Path, tmp_path: Path, dtype: str) -> None:
     import torch

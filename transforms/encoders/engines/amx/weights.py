@@ -115,19 +115,19 @@ def _tensors(folder: Path, expected: dict[str, tuple[int | None, ...]]) -> list[
     files = list(folder.glob("*.safetensors"))
     if len(files) != 1:
         raise ValueError(f"its weights lie in {len(files)} files")
-    tensors = []
-    with safe_open(files[0], "np") as stored:
-        first = next(iter(expected))
-        before = [name.removesuffix(first) for name in stored.keys() if name.endswith(first)]  # noqa: SIM118 (no dict)
-        if len(before) != 1:
-            raise ValueError(f"its weights hold {len(before)} tensors named {first}")
-        for name, shape in expected.items():
-            try:
-                tensor = stored.get_tensor(before[0] + name)
-            except (SafetensorError, TypeError) as error:  # not there, or of a type that numpy does not know
-                raise ValueError(f"its tensor {name} can't be read: {error}") from error
-            fits = len(tensor.shape) == len(shape)
-            if not fits or any(size not in (None, own) for own, size in zip(tensor.shape, shape, strict=True)):
-                raise ValueError(f"its tensor {name} has shape {tensor.shape}, not {shape}")
-            tensors.append(np.ascontiguousarray(tensor, np.float32))
-    return tensors
+    try:
+        with safe_open(files[0], "np") as stored:
+            first = next(iter(expected))
+            before = [name.removesuffix(first) for name in stored.keys() if name.endswith(first)]  # noqa: SIM118 (no dict)
+            if len(before) != 1:
+                raise ValueError(f"its weights hold {len(before)} tensors named {first}")
+            return [_fitting(stored.get_tensor(before[0] + name), name, shape) for name, shape in expected.items()]
+    except (SafetensorError, TypeError) as error:  # damaged, without a tensor, or of a type that numpy does not know
+        raise ValueError(f"{files[0]} can't be read: {error}") from error
+
+
+def _fitting(tensor: NDArray[Any], name: str, shape: tuple[int | None, ...]) -> NDArray[np.float32]:
+    fits = len(tensor.shape) == len(shape)
+    if not fits or any(size not in (None, own) for own, size in zip(tensor.shape, shape, strict=True)):
+        raise ValueError(f"its tensor {name} has shape {tensor.shape}, not {shape}")
+    return np.ascontiguousarray(tensor, np.float32)
