@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc as garbage
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -295,7 +296,13 @@ def demo(
 
 def main() -> None:
     """Entry point of the `vecbeam` command."""
-    app()
+    # Imports leave half a million objects for good, which the collector would look through again and again: half a
+    # second while they come, and another at the end.
+    garbage.set_threshold(50_000, 20, 50)
+    try:
+        app()
+    finally:
+        garbage.freeze()
 
 
 if __name__ == "__main__":
