@@ -18,8 +18,8 @@
 namespace vecbeam {
 
 constexpr int32_t VERSION = 1;        // of what ctypes sees
-constexpr int64_t MOST_TOKENS = 512;  // of texts that pass through the layers together, so that they stay in the cache
-constexpr int64_t ROWS = 128;         // that pass through the second half of a layer together
+constexpr int64_t MOST_TOKENS = 768;  // of texts that pass through the layers together, so that they stay in the cache
+constexpr int64_t ROWS = 384;         // that pass through the second half of a layer together
 
 struct Free {
   void operator()(void *memory) const { std::free(memory); }
