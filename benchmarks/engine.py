@@ -1,15 +1,17 @@
 """The engine alone: texts to vectors, by engine and precision, beside the library's own loop.
 
-    python benchmarks/engine.py ../shared/data/debian/corpus_2000.jsonl [--rows 2000] [--json FILE]
+    python benchmarks/engine.py ../shared/data/debian/corpus_2000.jsonl [--rows 2000] [--rounds 3] [--json FILE]
 
-Documents and tokens a second of one `encode` over all texts, the best of two rounds after a warm-up; what share of the
-measured matrix rate the model's multiplications are (torch's own product of two large matrices, in bfloat16 for what
-computes in it and in float32 else); cosine to the library's vectors.
+Documents and tokens a second of one `encode` over all texts, by the median of some rounds after a warm-up, all engines
+in turn in each; what share of the measured matrix rate the model's multiplications are (torch's own product of two
+large matrices, in bfloat16 for what computes in it and in float32 else); cosine to the library's vectors.
 """
 
 from __future__ import annotations
 
+import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 import common
@@ -30,45 +32,60 @@ SETTINGS = (
 )
 SAMPLE = 256
 
+Name = tuple[str, str]
+Run = Callable[[list[str]], np.ndarray[Any, Any]]
+
 
 def main() -> None:
     parser = common.arguments(__doc__)
     parser.add_argument("--rows", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", default="all-MiniLM-L6-v2")
     given = parser.parse_args()
     texts = [record["text"] for record in common.records(given.corpus, given.rows)]
     model = resolve(Encoder(model=given.model))
-    reference, seconds = library(model.folder, texts)  # type: ignore[attr-defined]
+    runs = {("sentence-transformers", "float32"): library(model.folder)}  # type: ignore[attr-defined]
     peaks = {"float32": peak("float32"), "bfloat16": peak("bfloat16")}
-    tokens, flops = work(model, texts)
-    at_peak = flops / peaks["float32"]
-    rows = [row("sentence-transformers", "float32", seconds, texts, tokens, at_peak, reference, reference)]
+    rates = {("sentence-transformers", "float32"): peaks["float32"]}
     for engine, precision in SETTINGS:
         if engine == "amx" and library_of_amx.lacking():
             print(f"without amx: {library_of_amx.lacking()}")
             continue
         encoder = resolve(Encoder(model=given.model, engine=engine, precision=precision)).load(texts[:SAMPLE])
-        encoder.encode(texts[:64])
-        rounds = []
-        for _ in range(2):
-            start = time.perf_counter()
-            found = encoder.encode(texts)
-            rounds.append(time.perf_counter() - start)
-        rate = peaks["float32" if encoder.runtime()["precision"] == "float32" else "bfloat16"]
-        rows.append(row(engine, precision, min(rounds), texts, tokens, flops / rate, found.vectors, reference))
+        runs[engine, precision] = lambda texts, encoder=encoder: encoder.encode(texts).vectors
+        rates[engine, precision] = peaks["float32" if encoder.runtime()["precision"] == "float32" else "bfloat16"]
+    vectors, seconds = in_turn(runs, texts, given.rounds)
+    tokens, flops = work(model, texts)
+    exact = vectors["sentence-transformers", "float32"]
+    rows = [
+        row(*name, statistics.median(seconds[name]), texts, tokens, flops / rates[name], vectors[name], exact)
+        for name in runs
+    ]
     print(f"matrix rate: {peaks['float32'] / 1e9:,.0f} GFLOP/s in float32, {peaks['bfloat16'] / 1e9:,.0f} in bfloat16")
     common.show(rows, given.json)
 
 
-def library(folder: str, texts: list[str]) -> tuple[np.ndarray[Any, Any], float]:
-    """Vectors of `SentenceTransformer.encode` with its defaults, and the seconds that it took."""
+def library(folder: str) -> Run:
+    """`SentenceTransformer.encode` with its defaults."""
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(folder, device="cpu")
-    model.encode(texts[:64])
-    start = time.perf_counter()
-    vectors = model.encode(texts, normalize_embeddings=True)
-    return vectors, time.perf_counter() - start
+    return lambda texts: model.encode(texts, normalize_embeddings=True)
+
+
+def in_turn(
+    runs: dict[Name, Run], texts: list[str], rounds: int
+) -> tuple[dict[Name, np.ndarray[Any, Any]], dict[Name, list[float]]]:
+    """Vectors of each, and its seconds round by round."""
+    for run in runs.values():
+        run(texts[:64])
+    vectors, seconds = {}, {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            vectors[name] = run(texts)
+            seconds[name].append(time.perf_counter() - start)
+    return vectors, seconds
 
 
 def peak(precision: str) -> float:

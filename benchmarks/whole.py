@@ -1,12 +1,12 @@
 """The whole command against what users would pick instead, in turn: corpus to Milvus Lite collection, whole process.
 
     python benchmarks/whole.py ../shared/data/debian/corpus_10000.jsonl --peers ../shared/bench/peers \
-        [--environments FOLDER] [--only naive haystack] [--json FILE]
+        [--environments FOLDER] [--only naive haystack] [--rounds 2] [--json FILE]
 
 Each peer is a script `bench_<peer>.py` of the peers' folder, run by `FOLDER/v_<peer>/bin/python` where that exists; the
 loop by hand (`naive`) runs in this environment otherwise. Wall seconds from start to exit. Beside each: how many times
-as fast vecbeam is, by the mean of its runs before and after it, as the speed of a machine drifts. At the end the engine
-inside the pipeline is held against the engine alone, which is timed before and after each run.
+as fast vecbeam is, by the mean of its runs before, between and after it, as the speed of a machine drifts. At the end
+the engine inside the pipeline is held against the engine alone, which is timed before and after each run.
 """
 
 from __future__ import annotations
@@ -35,18 +35,24 @@ def main() -> None:
     parser.add_argument("--environments", type=Path)
     parser.add_argument("--only", nargs="*")
     parser.add_argument("--precisions", nargs="*", default=["float32", "bfloat16"])
+    parser.add_argument("--rounds", type=int, default=1, help="runs of each peer, vecbeam's between them")
     given = parser.parse_args()
     items = len(common.records(given.corpus))
     warm(given.corpus, given.precisions)
     mine = {precision: [run(given.corpus, precision)] for precision in given.precisions}
     rows: list[dict[str, Any]] = []
     for peer, script, python in peers(given.peers, given.environments, given.only):
-        seconds = theirs(script, python, given.corpus)
-        print(f"{peer}: {seconds:.1f} s", file=sys.stderr)
+        compile_packages(python)
+        took: list[float] = []
+        for _ in range(given.rounds):
+            took.append(theirs(script, python, given.corpus))
+            print(f"{peer}: {took[-1]:.1f} s", file=sys.stderr)
+            for precision, runs in mine.items():
+                runs.append(run(given.corpus, precision))
+        seconds = statistics.mean(took)
         row = {"what": peer, "seconds": seconds, "rows/s": items / seconds}
         for precision, runs in mine.items():
-            runs.append(run(given.corpus, precision))
-            row[f"vecbeam {precision} is"] = seconds / statistics.mean(own for own, _ in runs[-2:])
+            row[f"vecbeam {precision} is"] = seconds / statistics.mean(own for own, _ in runs[-1 - given.rounds :])
         rows.append(row)
     means = {precision: statistics.mean(seconds for seconds, _ in runs) for precision, runs in mine.items()}
     for precision, seconds in means.items():
@@ -92,9 +98,6 @@ def run(corpus: Path, precision: str) -> tuple[float, float]:
 
 def theirs(script: Path, python: Path, corpus: Path) -> float:
     """A peer's script on the same job."""
-    # Not every installer leaves bytecode behind, and without it each start compiles thousands of modules anew.
-    compile_all = "import compileall, sysconfig; compileall.compile_dir(sysconfig.get_path('purelib'), quiet=2, workers=0)"
-    subprocess.run([python, "-c", compile_all], check=True)
     folder = resolve(Encoder()).folder  # type: ignore[attr-defined]
     with tempfile.TemporaryDirectory() as work:
         start = time.perf_counter()
@@ -118,6 +121,12 @@ def theirs(script: Path, python: Path, corpus: Path) -> float:
             cwd=work,
         )
         return time.perf_counter() - start
+
+
+def compile_packages(python: Path) -> None:
+    """Leaves bytecode of all packages: not every installer does, and each start would compile thousands of modules."""
+    line = "import compileall, sysconfig; compileall.compile_dir(sysconfig.get_path('purelib'), quiet=2, workers=0)"
+    subprocess.run([python, "-c", line], check=True)
 
 
 def engine_alone(corpus: Path, precision: str) -> float:
