@@ -20,6 +20,7 @@ import numpy as np
 from schemas.config import Encoder
 from transforms.encoders import resolve
 from transforms.encoders.engines.amx import library as library_of_amx
+from transforms.encoders.engines.matrix_rate import measure
 
 SETTINGS = (
     ("torch", "float32"),
@@ -45,7 +46,7 @@ def main() -> None:
     texts = [record["text"] for record in common.records(given.corpus, given.rows)]
     model = resolve(Encoder(model=given.model))
     runs = {("sentence-transformers", "float32"): library(model.folder)}  # type: ignore[attr-defined]
-    peaks = {"float32": peak("float32"), "bfloat16": peak("bfloat16")}
+    peaks = {precision: measure("cpu", precision) for precision in ("float32", "bfloat16")}
     rates = {("sentence-transformers", "float32"): peaks["float32"]}
     for engine, precision in SETTINGS:
         if engine == "amx" and library_of_amx.lacking():
@@ -55,7 +56,8 @@ def main() -> None:
         runs[engine, precision] = lambda texts, encoder=encoder: encoder.encode(texts).vectors
         rates[engine, precision] = peaks["float32" if encoder.runtime()["precision"] == "float32" else "bfloat16"]
     vectors, seconds = in_turn(runs, texts, given.rounds)
-    tokens, flops = work(model, texts)
+    encoded = encoder.encode(texts)
+    tokens, flops = int(encoded.tokens.sum()), encoded.operations
     exact = vectors["sentence-transformers", "float32"]
     rows = [
         row(*name, statistics.median(seconds[name]), texts, tokens, flops / rates[name], vectors[name], exact)
@@ -86,35 +88,6 @@ def in_turn(
             vectors[name] = run(texts)
             seconds[name].append(time.perf_counter() - start)
     return vectors, seconds
-
-
-def peak(precision: str) -> float:
-    """Floating point operations a second of a product of two large matrices."""
-    import torch
-
-    size = 2048
-    left, right = (torch.randn(size, size, dtype=getattr(torch, precision)) for _ in range(2))
-    best = float("inf")
-    for _ in range(8):
-        start = time.perf_counter()
-        left @ right
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
-
-
-def work(model: Any, texts: list[str]) -> tuple[int, float]:
-    """Tokens of the texts, and the floating point operations that the model's matrices take for them."""
-    import json
-    from pathlib import Path
-
-    config = json.loads((Path(model.transformer_folder) / "config.json").read_text())
-    hidden, inner, layers = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
-    tokenizer = model.tokenizer()
-    tokenizer.enable_truncation(model.space.max_tokens)
-    lengths = np.array([len(encoding.ids) for encoding in tokenizer.encode_batch_fast(texts)], np.float64)
-    # Four projections, two layers of the perceptron, attention's two products: a multiplication and an addition each.
-    linear = layers * (4 * hidden * hidden + 2 * hidden * inner)
-    return int(lengths.sum()), float(2 * (lengths * linear).sum() + 2 * layers * (2 * lengths**2 * hidden).sum())
 
 
 def row(

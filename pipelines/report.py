@@ -67,7 +67,8 @@ def text(report: Report) -> str:
         lines.insert(
             -1,
             f"encoder   {rates.tokens_per_second:,.0f} tokens/s on {engine or '-'}, {rates.padding_share:.1%} padding, "
-            f"computing {rates.encoder_busy_share:.0%} of its step",
+            f"computing {rates.encoder_busy_share:.0%} of its step"
+            + (f", {rates.model_flop_utilisation:.0%} of the matrix rate" if rates.model_flop_utilisation else ""),
         )
     if report.loss is not None:
         loss = report.loss

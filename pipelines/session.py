@@ -117,10 +117,13 @@ class Session:
     def _rates(self) -> Rates:
         spent, tokens = self.report.seconds, self.report.tokens
         shares = spent.model_dump(exclude={"total"})
+        megaflops, possible = self._counters["encoder_megaflops"], self._counters["encoder_megaflops_possible"]
         return Rates(
             tokens_per_second=round(tokens.embedded / spent.embed, 1) if spent.embed else 0.0,
             padding_share=round(tokens.padded / max(1, tokens.embedded + tokens.padded), 4),
             encoder_busy_share=round(min(1.0, self._counters["encoder_busy_us"] / 1e6 / max(spent.embed, 1e-6)), 4),
+            model_flops_per_second=round(megaflops * 1e6 / spent.embed) if spent.embed else 0.0,
+            model_flop_utilisation=round(megaflops / possible, 4) if possible else 0.0,
             step_shares={step: round(value / spent.total, 4) for step, value in shares.items() if value},
         )
 

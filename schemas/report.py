@@ -66,12 +66,17 @@ class Rates(BaseModel):
         tokens_per_second: of the embedding step, padding not counted.
         padding_share: of all tokens that went through the model.
         encoder_busy_share: of the time of the embedding step, what the device computed.
+        model_flops_per_second: floating point operations of the model's matrices, in the embedding step.
+        model_flop_utilisation: their share of what the device's matrix units do in the same time, by torch's product of
+            two large matrices in the precision at hand. Over 1 where an engine has a faster way than torch.
         step_shares: each step's part of the wall time.
     """
 
     tokens_per_second: float = 0.0
     padding_share: float = 0.0
     encoder_busy_share: float = 0.0
+    model_flops_per_second: float = 0.0
+    model_flop_utilisation: float = 0.0
     step_shares: dict[str, float] = Field(default_factory=dict)
 
 

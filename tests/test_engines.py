@@ -196,13 +196,13 @@ def test_a_conversion_is_kept_shared_and_whole(
     vectors_of(bert, TEXTS, engine="openvino", precision="bfloat16")
     assert len(made) == 1
 
-    [folder] = (tmp_path / "cache").iterdir()
-    weights = folder / "model.bin"
+    [weights] = (tmp_path / "cache").glob("*/model.bin")
+    folder = weights.parent
     weights.write_bytes(weights.read_bytes()[:-8])
     assert np.array_equal(vectors_of(bert, TEXTS, engine="openvino"), first)
     assert len(made) == 2
     assert "damaged" in caplog.text
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == [folder.name]
+    assert list((tmp_path / "cache").glob("*/model.bin")) == [weights]
 
     (folder / "manifest.json").unlink()
     vectors_of(bert, TEXTS, engine="openvino")
@@ -239,7 +239,7 @@ def test_auto_takes_torch_for_what_openvino_does_not_know(
     encoder = resolve(Encoder(model=str(bert))).load()
     assert encoder.runtime()["engine"] == "torch"
     assert "aten::whatever" in caplog.text
-    assert list(tmp_path.iterdir()) == []
+    assert not list(tmp_path.glob("*/model.*"))
     with pytest.raises(EncoderError, match="aten::whatever"):
         resolve(Encoder(model=str(bert), engine="openvino")).load()
 

@@ -88,6 +88,8 @@ def _attempts(
     try:
         encoded = encoder.encode(texts, token_ids=ids, advance=advance)
         metrics.count("encoder_busy_us", round(encoded.busy_seconds * 1e6))
+        metrics.count("encoder_megaflops", round(encoded.operations / 1e6))
+        metrics.count("encoder_megaflops_possible", round(encoded.possible_operations / 1e6))
         yield start, encoded
         return
     except VecbeamError:

@@ -28,6 +28,8 @@ class Encoded(NamedTuple):
         tokens_dropped: int64[n], tokens over the length limit
         tokens_padded: padding tokens that went through the model for all texts together
         busy_seconds: for which the device computed
+        operations: floating point operations of the model's matrices for these tokens, padding left out
+        possible_operations: what the device's matrix units do in the time that all of it took; 0 where not known
     """
 
     vectors: NDArray[np.float32]
@@ -35,6 +37,8 @@ class Encoded(NamedTuple):
     tokens_dropped: NDArray[np.int64]
     tokens_padded: int
     busy_seconds: float = 0.0
+    operations: float = 0.0
+    possible_operations: float = 0.0
 
 
 class Encoder(Protocol):

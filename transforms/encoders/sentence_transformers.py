@@ -41,6 +41,7 @@ class SentenceTransformersModel:
         transformer_folder: of the Transformer module, with the tokenizer.
         padding_id: token id of padding.
         lower: whether texts are lowered before the tokenizer sees them.
+        modules: kinds in modules.json; none where the folder has no such file.
     """
 
     config: EncoderConfig
@@ -49,6 +50,7 @@ class SentenceTransformersModel:
     space: Space
     padding_id: int = 0
     lower: bool = False
+    modules: tuple[str, ...] = ()
 
     def tokenizer(self) -> Tokenizer:
         from tokenizers import Tokenizer
@@ -113,6 +115,7 @@ def describe(config: EncoderConfig, folder: Path, weights_sha256: str = "") -> S
         space,
         padding_id=int(settings.get("pad_token_id") or 0),
         lower=bool(_json(root / "sentence_bert_config.json").get("do_lower_case")),
+        modules=tuple(modules),
     )
     check_engine(model)
     return model

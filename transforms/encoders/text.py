@@ -7,7 +7,9 @@ tokenizes ahead while another one's batches compute.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +17,8 @@ from numpy.typing import NDArray
 
 from transforms.encoders.base import Encoded, TokenIds
 from transforms.encoders.engines import TokenTable, load_engine
+from transforms.encoders.engines.matrix_rate import matrix_rate
+from transforms.encoders.engines.operations import Operations
 
 if TYPE_CHECKING:
     from transforms.encoders.sentence_transformers import SentenceTransformersModel
@@ -37,6 +41,9 @@ class TextEncoder:
         self._cutting.enable_truncation(model.space.max_tokens)
         tokens = self._tokenize(sample)[0] if sample else None
         self._engine = load_engine(model, tokens)
+        self._operations = Operations.of(Path(model.transformer_folder))
+        runtime = self._engine.runtime()
+        self._rate = matrix_rate(runtime["device"], runtime["precision"]) * int(runtime.get("devices", "1"))
 
     def encode(
         self,
@@ -47,6 +54,7 @@ class TextEncoder:
         advance: Callable[[int], None] | None = None,
     ) -> Encoded:
         """See `Encoder.encode`."""
+        start = time.perf_counter()
         space = self._model.space
         tokens, dropped = self._tokenize(texts, query, token_ids)
         vectors = np.empty((len(texts), space.dimensions), np.float32)
@@ -59,7 +67,15 @@ class TextEncoder:
         ran = self._engine.run(tokens, finished)
         if space.normalize:
             vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-        return Encoded(vectors, tokens.lengths, dropped, ran.padded, ran.busy_seconds)
+        return Encoded(
+            vectors,
+            tokens.lengths,
+            dropped,
+            ran.padded,
+            ran.busy_seconds,
+            self._operations.total(tokens.lengths),
+            self._rate * (time.perf_counter() - start),
+        )
 
     def runtime(self) -> dict[str, str]:
         """See `Encoder.runtime`."""

@@ -61,6 +61,23 @@ inline void interleave_values(const bf16 *values, int64_t stride, int64_t length
     }
 }
 
+// query[32, size] x keys, as `transpose_keys` leaves them: float32[32, padded].
+template <bool SPLIT>
+inline void score(In query, int64_t stride, In keys, int64_t size, int64_t padded, float *scores) {
+  const int64_t pitch = stride * sizeof(bf16);
+  const In below = query.at(TILE * stride);
+  for (int64_t key = 0; key < padded; key += BLOCK) {
+    const In panel = keys.at(key * size), next = panel.at(TILE * size);
+    zero_sums();
+    if (!SPLIT && size == DEPTH && key > 0)
+      accumulate<false, true>(query, below, pitch, panel, next);
+    else
+      for (int64_t at = 0; at < size; at += DEPTH)
+        accumulate<SPLIT>(query.at(at), below.at(at), pitch, panel.at(at * TILE), next.at(at * TILE));
+    store_sums(scores + key, padded);
+  }
+}
+
 // A row of scores to shares of one, not yet divided by their sum, which is returned; zeros from `length` to `padded`.
 template <bool SPLIT>
 inline float softmax(const float *scores, int64_t length, int64_t padded, Out shares) {
@@ -102,11 +119,7 @@ inline void attend(In query, In key, In value, int64_t stride, int64_t length, i
   float parts[BLOCK];  // one by the sum of a row's shares
   for (int64_t first = 0; first < length; first += BLOCK) {
     const int64_t rows = length - first < BLOCK ? length - first : BLOCK;
-    product<SPLIT>(query.at(first * stride), stride, BLOCK, in(space.keys), size, padded,
-                   [&](int64_t row, int64_t column, const float *sums) {
-                     for (int64_t at = 0; at < BLOCK; at += TILE)
-                       _mm512_store_ps(space.scores + row * padded + column + at, _mm512_load_ps(sums + at));
-                   });
+    score<SPLIT>(query.at(first * stride), stride, in(space.keys), size, padded, space.scores);
     for (int64_t row = 0; row < rows; row++)
       parts[row] = 1 / softmax<SPLIT>(space.scores + row * padded, length, padded, space.shares.at(row * padded));
     product<SPLIT>(in(space.shares), padded, BLOCK, in(space.values), padded, size,

@@ -50,6 +50,52 @@ inline void put(Out to, __m512 values) {
   if (SPLIT) _mm256_storeu_si256((__m256i *)to.lo, (__m256i)_mm512_cvtneps_pbh(_mm512_sub_ps(values, widened(hi))));
 }
 
+// Adds one step of depth to the block of sums in tiles 0 ... 3: top and below are its 16 rows of the left matrix, panel and
+// next its 16 columns of the right one. HELD: top and below are in tiles 4 and 5 already; not with SPLIT.
+template <bool SPLIT, bool HELD = false>
+inline void accumulate(In top, In below, int64_t pitch, In panel, In next) {
+  if (!HELD) _tile_loadd(4, top.hi, pitch);
+  if (SPLIT) {
+    _tile_loadd(6, panel.lo, 64);
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_loadd(7, next.lo, 64);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_loadd(5, below.hi, pitch);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+  }
+  _tile_loadd(6, panel.hi, 64);
+  _tile_dpbf16ps(0, 4, 6);
+  _tile_loadd(7, next.hi, 64);
+  _tile_dpbf16ps(1, 4, 7);
+  if (!SPLIT && !HELD) _tile_loadd(5, below.hi, pitch);
+  _tile_dpbf16ps(2, 5, 6);
+  _tile_dpbf16ps(3, 5, 7);
+  if (SPLIT) {
+    _tile_loadd(4, top.lo, pitch);
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_loadd(5, below.lo, pitch);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+  }
+}
+
+inline void zero_sums() {
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+}
+
+// Tiles 0 ... 3 as float32[32, 32], rows `stride` numbers apart.
+inline void store_sums(float *to, int64_t stride) {
+  _tile_stored(0, to, stride * sizeof(float));
+  _tile_stored(1, to + TILE, stride * sizeof(float));
+  _tile_stored(2, to + TILE * stride, stride * sizeof(float));
+  _tile_stored(3, to + TILE * stride + TILE, stride * sizeof(float));
+}
+
 // left[rows, depth] x right[depth, columns], in 32 x 32 blocks.
 //
 // `left` lies by rows of `stride` numbers; `right` as `interleave` leaves it. rows and columns: multiples of 32.
@@ -67,45 +113,13 @@ inline void product(In left, int64_t stride, int64_t rows, In right, int64_t dep
       const In panel = right.at(column * depth), next = panel.at(TILE * depth);
       const float *before = sums[turn ^ 1];
       int64_t line = row_before < 0 ? BLOCK : 0;
-      _tile_zero(0);
-      _tile_zero(1);
-      _tile_zero(2);
-      _tile_zero(3);
+      zero_sums();
       for (int64_t at = 0; at < depth; at += DEPTH) {
-        const int64_t tile = at * TILE;
-        _tile_loadd(4, top.hi + at, pitch);
-        if (SPLIT) {
-          _tile_loadd(6, panel.lo + tile, 64);
-          _tile_dpbf16ps(0, 4, 6);
-          _tile_loadd(7, next.lo + tile, 64);
-          _tile_dpbf16ps(1, 4, 7);
-          _tile_loadd(5, top.hi + half + at, pitch);
-          _tile_dpbf16ps(2, 5, 6);
-          _tile_dpbf16ps(3, 5, 7);
-        }
-        _tile_loadd(6, panel.hi + tile, 64);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_loadd(7, next.hi + tile, 64);
-        _tile_dpbf16ps(1, 4, 7);
-        if (!SPLIT) _tile_loadd(5, top.hi + half + at, pitch);
-        _tile_dpbf16ps(2, 5, 6);
-        _tile_dpbf16ps(3, 5, 7);
-        if (SPLIT) {
-          _tile_loadd(4, top.lo + at, pitch);
-          _tile_dpbf16ps(0, 4, 6);
-          _tile_dpbf16ps(1, 4, 7);
-          _tile_loadd(5, top.lo + half + at, pitch);
-          _tile_dpbf16ps(2, 5, 6);
-          _tile_dpbf16ps(3, 5, 7);
-        }
+        accumulate<SPLIT>(top.at(at), top.at(half + at), pitch, panel.at(at * TILE), next.at(at * TILE));
         for (int64_t end = line + lines < BLOCK ? line + lines : BLOCK; line < end; line++)
           take(row_before + line, column_before, before + line * BLOCK);
       }
-      float *now = sums[turn];
-      _tile_stored(0, now, BLOCK * 4);
-      _tile_stored(1, now + TILE, BLOCK * 4);
-      _tile_stored(2, now + TILE * BLOCK, BLOCK * 4);
-      _tile_stored(3, now + TILE * BLOCK + TILE, BLOCK * 4);
+      store_sums(sums[turn], BLOCK);
       row_before = row;
       column_before = column;
       turn ^= 1;

@@ -59,16 +59,10 @@ def unsupported(model: SentenceTransformersModel) -> str:
     sizes = (hidden, hidden // heads, int(settings["intermediate_size"]))
     if any(size % STEP for size in sizes):
         return f"its sizes {sizes} (hidden, of a head, intermediate) are no multiples of {STEP}"
-    others = [name for name in _module_names(model) if name not in _MODULES]
+    others = [name for name in model.modules if name not in _MODULES]
     if others or model.space.pooling not in POOLINGS:
         return f"its modules: {', '.join([model.space.pooling, *others])}"
     return ""
-
-
-def _module_names(model: SentenceTransformersModel) -> list[str]:
-    file = Path(model.folder) / "modules.json"
-    modules = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
-    return [str(module["type"]).rsplit(".", 1)[-1] for module in modules]
 
 
 def read(model: SentenceTransformersModel, split: bool) -> Weights:
@@ -106,7 +100,7 @@ def read(model: SentenceTransformersModel, split: bool) -> Weights:
     tensors = _tensors(folder, expected)
     if model.space.max_tokens + shape.first_position > len(tensors[1]):
         raise ValueError(f"it has {len(tensors[1])} positions, too few for {model.space.max_tokens} tokens")
-    return Weights(shape, tensors, "Normalize" in _module_names(model))
+    return Weights(shape, tensors, "Normalize" in model.modules)
 
 
 def _tensors(folder: Path, expected: dict[str, tuple[int | None, ...]]) -> list[NDArray[np.float32]]:
