@@ -47,7 +47,7 @@ def test_the_matrix_rate_is_measured_once_a_machine(tmp_path: Path, monkeypatch:
     monkeypatch.setitem(rates.SIDE, "cpu", 256)
     found = rates.matrix_rate("cpu", "float32")
     assert found > 1e8
-    monkeypatch.setattr(rates, "measure", lambda device, precision: 1.0)
+    monkeypatch.setattr(rates, "measure", lambda *_: 1.0)
     assert rates.matrix_rate("cpu", "float32") == found
     assert rates.matrix_rate("cpu", "bfloat16") == 1.0
     [file] = [file for file in tmp_path.glob("*/rate.json") if json.loads(file.read_text())["flops_per_second"] > 1]
@@ -67,7 +67,8 @@ def test_a_cache_that_can_t_be_written_costs_the_measurement_alone(
 
 
 def test_a_report_says_how_well_the_encoder_was_used(tmp_path: Path) -> None:
-    write_jsonl(tmp_path / "corpus" / "a.jsonl", [{"id": f"{at}", "text": text(at) * (1 + at % 9)} for at in range(200)])
+    records = [{"id": f"{at}", "text": text(at) * (1 + at % 9)} for at in range(200)]
+    write_jsonl(tmp_path / "corpus" / "a.jsonl", records)
     config = configure(tmp_path, encoder={"model": "all-MiniLM-L6-v2"})
     report = backfill(config)
     parts = tmp_path.glob("checkpoint/tested/*/parts/*.parquet")

@@ -18,7 +18,7 @@ ROUNDS = 8
 
 
 def matrix_rate(device: str, precision: str) -> float:
-    """Floating point operations a second of `measure`, measured once a machine and kept, where the cache can be written.
+    """Floating point operations a second by `measure`, once a machine: kept, where the cache can be written.
 
     Args:
         device: cpu or cuda.
@@ -44,7 +44,7 @@ def _name(device: str) -> str:
         return f"{processor.name()}, {len(os.sched_getaffinity(0))} cores"
     import torch
 
-    return torch.cuda.get_device_name()
+    return str(torch.cuda.get_device_name())
 
 
 def measure(device: str, precision: str) -> float:

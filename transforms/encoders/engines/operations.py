@@ -17,8 +17,8 @@ _LEFT_OUT = ("embed", "pooler", "lm_head", "cls.", "bias")
 class Operations(NamedTuple):
     """Floating point operations of a transformer's matrices, a multiplication and an addition each being one.
 
-    As model FLOP utilisation counts them (Chowdhery et al., PaLM: Scaling Language Modeling with Pathways, 2022, appendix
-    B), the way forward alone.
+    As model FLOP utilisation counts them (Chowdhery et al., PaLM: Scaling Language Modeling with Pathways, 2022,
+    appendix B), the way forward alone.
 
     Attributes:
         token: of the weight matrices, for each token.
