@@ -26,19 +26,36 @@ inline __m512 power_of_two(__m512 x) {
   return _mm512_scalef_ps(sum, x);
 }
 
-// x times the normal distribution's share below x (Hendrycks, Gimpel: Gaussian Error Linear Units, 2016).
-// The error function by Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26: error at most 1.5e-7.
+// |x| times the normal distribution's share beyond |x|: coefficients of polynomials, by power, on 16 pieces of [0, 5.6) of
+// equal width, each from 0 to 1. Fitted at Chebyshev's points: error at most 3e-7.
+alignas(64) constexpr float GELU_TAIL[5][16] = {
+    {-8.67124186e-08f, 0.127109051f, 0.169374347f, 0.154201925f, 0.113059364f, 0.0701036155f, 0.0375153571f,
+     0.01749992f, 0.00715436786f, 0.00257150177f, 0.000814193976f, 0.000227372278f, 5.60501721e-05f, 1.22037554e-05f,
+     2.34779827e-06f, 3.99211643e-07f},
+    {0.175004303f, 0.0811537132f, 0.00819575228f, -0.0330766849f, -0.0451036245f, -0.0388287343f, -0.026079094f,
+     -0.0145121943f, -0.00686300127f, -0.00279454677f, -0.000987225561f, -0.000304020272f, -8.18762855e-05f,
+     -1.93266824e-05f, -4.00506451e-06f, -7.29537476e-07f},
+    {-0.048903428f, -0.0432419963f, -0.0289656483f, -0.0126727261f, -0.000351549155f, 0.00565130217f, 0.00652237097f,
+     0.0048766369f, 0.00283273985f, 0.00135275512f, 0.000544738083f, 0.000187535305f, 5.56587183e-05f,
+     1.43193984e-05f, 3.20568438e-06f, 6.26227745e-07f},
+    {8.35636092e-05f, 0.00388893462f, 0.00572666759f, 0.00510390522f, 0.0030173047f, 0.000909908442f,
+     -0.000355701632f, -0.000734847505f, -0.000612964504f, -0.000363844738f, -0.000171156687f, -6.64992695e-05f,
+     -2.17871948e-05f, -6.09272092e-06f, -1.46565662e-06f, -3.04925209e-07f},
+    {0.00092503865f, 0.000465095887f, -0.000128907966f, -0.00049703219f, -0.000518024201f, -0.000320902938f,
+     -0.000103112747f, 2.48236101e-05f, 6.03679109e-05f, 4.83448712e-05f, 2.68342428e-05f, 1.16681076e-05f,
+     4.16071452e-06f, 1.24481505e-06f, 3.16658827e-07f, 6.90797677e-08f},
+};
+
+// x times the normal distribution's share below x (Hendrycks, Gimpel: Gaussian Error Linear Units, 2016), which is the
+// larger of x and 0 less that tail.
 inline __m512 gelu_exact(__m512 x) {
-  const __m512 z = _mm512_mul_ps(_mm512_abs_ps(x), all(0.7071067811865476f));
-  const __m512 t = _mm512_div_ps(all(1.0f), _mm512_fmadd_ps(all(0.3275911f), z, all(1.0f)));
-  __m512 sum = _mm512_fmadd_ps(all(1.061405429f), t, all(-1.453152027f));
-  sum = _mm512_fmadd_ps(sum, t, all(1.421413741f));
-  sum = _mm512_fmadd_ps(sum, t, all(-0.284496736f));
-  sum = _mm512_mul_ps(_mm512_fmadd_ps(sum, t, all(0.254829592f)), t);
-  const __m512 power = power_of_two<true>(_mm512_mul_ps(_mm512_mul_ps(z, z), all(-1.4426950408889634f)));
-  const __m512 tail = _mm512_mul_ps(all(0.5f), _mm512_mul_ps(sum, power));  // the share beyond |x|
-  const __mmask16 negative = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ);
-  return _mm512_mul_ps(x, _mm512_mask_mov_ps(_mm512_sub_ps(all(1.0f), tail), negative, tail));
+  const __m512 place = _mm512_mul_ps(_mm512_min_ps(_mm512_abs_ps(x), all(5.5999f)), all(16 / 5.6f));
+  const __m512i piece = _mm512_cvttps_epi32(place);
+  const __m512 rest = _mm512_sub_ps(place, _mm512_cvtepi32_ps(piece));
+  __m512 tail = _mm512_permutexvar_ps(piece, _mm512_load_ps(GELU_TAIL[4]));
+  for (int power = 3; power >= 0; power--)
+    tail = _mm512_fmadd_ps(tail, rest, _mm512_permutexvar_ps(piece, _mm512_load_ps(GELU_TAIL[power])));
+  return _mm512_sub_ps(_mm512_max_ps(_mm512_setzero_ps(), x), tail);  // in this order NaN stays NaN
 }
 
 // The same from a polynomial in x^2, fitted on [-4, 4]: error at most 4e-5 there, which bfloat16 does not show.
