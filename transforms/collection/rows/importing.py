@@ -4,8 +4,8 @@ The server has to see the checkpoint: on its own disk under the same path, or in
 in. An import knows no keys: rows that are there already are there twice afterwards. So it fits a collection that is
 empty, and parts whose ids are unique, which those of a snapshot are.
 
-The call is that of Milvus 2.3, which this is tested with. Newer servers turn it into a job of their import API (in their
-proxy, `convertToV2ImportRequest`).
+The call is that of Milvus 2.3, which this is tested with. Newer servers turn it into a job of their import API (in
+their proxy, `convertToV2ImportRequest`).
 """
 
 from __future__ import annotations
