@@ -6,13 +6,13 @@ import sys
 from setuptools import Extension, setup
 
 FOLDER = "transforms/encoders/engines/amx"
-SETS = ("amx-tile", "amx-bf16", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512bf16", "fma")
+SETS = ("amx-tile", "amx-bf16", "amx-int8", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512bf16", "fma")
 
 # ctypes loads it: it is no module of Python. Without a compiler vecbeam is installed without it.
 kernels = Extension(
     "transforms.encoders.engines.amx.bert",
     [f"{FOLDER}/bert.cpp"],
-    depends=[f"{FOLDER}/{name}.h" for name in ("attention", "functions", "tiles")],
+    depends=[f"{FOLDER}/{name}.h" for name in ("attention", "fixed", "functions", "linear", "memory", "tiles")],
     extra_compile_args=[
         *("-std=c++17", "-O3", "-fno-math-errno", "-Wall", "-Wextra"),
         # GCC's own headers of intrinsics read what is not set (its bug 105593).

@@ -84,12 +84,12 @@ def test_float32_is_the_library_s_at_each_length(each_model: Path) -> None:
     assert {
         "engine": "amx",
         "precision": "float32",
-        "products": "three of bfloat16",
+        "products": "three of int8",
     }.items() <= encoder.runtime().items()
     found = encoder.encode(ROWS)
     expected = library_vectors(each_model, ROWS)
     assert cosine(found.vectors, expected).min() >= 0.99999
-    assert np.abs(found.vectors - expected).max() <= 1e-4 * np.abs(expected).max()
+    assert np.abs(found.vectors - expected).max() <= 5e-3 * np.abs(expected).max()
     assert found.tokens.min() == 2
     assert found.busy_seconds > 0
     assert 0 < found.tokens_padded < 0.5 * found.tokens.sum()
@@ -107,10 +107,44 @@ def test_bfloat16_is_near_the_library_s_at_each_length(each_model: Path) -> None
 @needs_amx
 def test_the_packaged_model_in_both_precisions() -> None:
     exact = resolve(Encoder(engine="torch")).load().encode(ROWS).vectors
-    for precision, least in (("float32", 0.999999), ("bfloat16", 0.9999)):
+    for precision, least in (("float32", 0.999995), ("bfloat16", 0.9999)):
         encoder = resolve(Encoder(precision=precision)).load()
         assert encoder.runtime()["engine"] == "amx"
         assert cosine(encoder.encode(ROWS).vectors, exact).min() >= least
+
+
+@needs_amx
+def test_numbers_that_are_spread_too_wide_for_integers(bert: Path, tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    folder = tmp_path / "spread"
+    shutil.copytree(bert, folder)
+    weights = load_file(folder / "model.safetensors")
+    for number in range(SIZES["num_hidden_layers"]):
+        # One channel is hundreds of times the others, and what follows evens that out.
+        layer = next(name.split("attention")[0] for name in weights if f"layer.{number}.attention" in name)
+        weights[f"{layer}attention.output.LayerNorm.weight"][5] *= 400
+        weights[f"{layer}intermediate.dense.weight"][:, 5] /= 400
+        weights[f"{layer}output.LayerNorm.weight"] *= 40
+        weights[f"{layer}output.LayerNorm.weight"][5] /= 40
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    encoder = load(folder)
+    assert {"engine": "amx", "products": "three of bfloat16"}.items() <= encoder.runtime().items()
+    assert cosine(encoder.encode(ROWS).vectors, library_vectors(folder, ROWS)).min() >= 0.99999
+
+
+@needs_amx
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_a_number_that_is_not_finite_stays_in_its_text(bert: Path, precision: str, number: float) -> None:
+    encoder = load(bert, precision=precision)
+    texts = ["word", "ships", "two short words", "one"]
+    before = encoder.encode(texts).vectors
+    (token,) = encoder._tokenizer.encode("ships", add_special_tokens=False).ids
+    encoder._engine._embeddings[0][token, 7] = number  # the kernels read the embeddings where they lie
+    after = encoder.encode(texts).vectors
+    assert np.isnan(after[1]).all()
+    assert np.array_equal(after[[0, 2, 3]], before[[0, 2, 3]])
 
 
 @needs_amx

@@ -105,10 +105,10 @@ inline float softmax(const float *scores, int64_t length, int64_t padded, Out sh
 }
 
 // query, key, value: [length, size] of one head, rows `stride` numbers apart; queries hold log2(e) / sqrt(size) already.
-// 31 rows after the last query are read, and left alone. to: [length, size], rows `to_stride` numbers apart.
-template <bool SPLIT>
-inline void attend(In query, In key, In value, int64_t stride, int64_t length, int64_t size, AttentionSpace space, Out to,
-                   int64_t to_stride) {
+// 31 rows after the last query are read, and left alone. take(row, column, numbers): gets 16 of [length, size].
+template <bool SPLIT, class Take>
+inline void attend(In query, In key, In value, int64_t stride, int64_t length, int64_t size, AttentionSpace space,
+                   Take take) {
   const int64_t padded = (length + BLOCK - 1) / BLOCK * BLOCK;
   transpose_keys(key.hi, stride, length, padded, size, space.keys.hi);
   interleave_values(value.hi, stride, length, padded, size, space.values.hi);
@@ -123,11 +123,8 @@ inline void attend(In query, In key, In value, int64_t stride, int64_t length, i
     for (int64_t row = 0; row < rows; row++)
       parts[row] = 1 / softmax<SPLIT>(space.scores + row * padded, length, padded, space.shares.at(row * padded));
     product<SPLIT>(in(space.shares), padded, BLOCK, in(space.values), padded, size,
-                   [&](int64_t row, int64_t column, const float *sums) {
-                     if (row >= rows) return;
-                     for (int64_t at = 0; at < BLOCK; at += TILE)
-                       put<SPLIT>(to.at((first + row) * to_stride + column + at),
-                                  _mm512_mul_ps(_mm512_load_ps(sums + at), all(parts[row])));
+                   [&parts, rows, first, take](int64_t row, int64_t column, __m512 sum) {
+                     if (row < rows) take(first + row, column, _mm512_mul_ps(sum, all(parts[row])));
                    });
   }
 }

@@ -6,58 +6,21 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <memory>
 #include <new>
 #include <vector>
 
 #include "attention.h"
 #include "functions.h"
+#include "linear.h"
+#include "memory.h"
 #include "tiles.h"
 
 namespace vecbeam {
 
-constexpr int32_t VERSION = 1;        // of what ctypes sees
+constexpr int32_t VERSION = 2;        // of what ctypes sees
 constexpr int64_t MOST_TOKENS = 768;  // of texts that pass through the layers together, so that they stay in the cache
 constexpr int64_t ROWS = 384;         // that pass through the second half of a layer together
-
-struct Free {
-  void operator()(void *memory) const { std::free(memory); }
-};
-
-// Numbers on cache lines of their own. Grows, and stays.
-template <class T>
-class Memory {
- public:
-  T *of(int64_t numbers) {
-    if (numbers > size_) {
-      held_.reset();
-      size_ = 0;
-      const size_t bytes = (numbers * sizeof(T) + 63) / 64 * 64;
-      held_.reset(static_cast<T *>(std::aligned_alloc(64, bytes)));
-      if (!held_) throw std::bad_alloc();
-      std::memset(held_.get(), 0, bytes);
-      size_ = numbers;
-    }
-    return held_.get();
-  }
-  const T *get() const { return held_.get(); }
-
- private:
-  std::unique_ptr<T, Free> held_;
-  int64_t size_ = 0;
-};
-
-struct HalvesMemory {
-  Memory<bf16> hi, lo;
-  Out of(int64_t numbers, bool split) { return {hi.of(numbers), split ? lo.of(numbers) : nullptr}; }
-  In get() const { return {hi.get(), lo.get()}; }
-};
-
-struct Linear {
-  HalvesMemory weights;
-  std::vector<float> bias;
-};
 
 struct Norm {
   std::vector<float> scale, shift;
@@ -76,7 +39,7 @@ extern "C" {
 struct vecbeam_shape {
   int64_t hidden, heads, layers, between, first_position;
   float epsilon;
-  int32_t split;    // whether numbers are sums of two bfloat16
+  int32_t numbers;  // as vecbeam::Numbers says
   int32_t pooling;  // 0: mean over a text's tokens, 1: its first token
 };
 }
@@ -91,8 +54,9 @@ struct Bert {
 };
 
 struct Space {  // What a thread computes in.
-  Memory<float> states, scores;
-  HalvesMemory rounded, attention, context, between, keys, values, shares;
+  Memory<float> states, scores, open_context, open_between;
+  RowsMemory rounded, context, between;
+  HalvesMemory attention, keys, values, shares;
 };
 
 Norm norm(const float *const *&tensor, int64_t size) {
@@ -101,17 +65,15 @@ Norm norm(const float *const *&tensor, int64_t size) {
   return made;
 }
 
-void linear(const float *const *&tensor, int64_t columns, int64_t depth, bool split, Linear &to, int64_t first = 0,
-            int64_t of = 0) {
-  const Out all = to.weights.of((of ? of : columns) * depth, split);
-  (split ? interleave<true> : interleave<false>)(tensor[0], columns, depth, all.at(first * depth));
-  to.bias.insert(to.bias.end(), tensor[1], tensor[1] + columns);
+void linear(const float *const *&tensor, Numbers numbers, int64_t columns, int64_t depth, Linear &to,
+            int64_t all_columns = 0) {
+  to.add(numbers, tensor[0], tensor[1], columns, depth, all_columns ? all_columns : columns);
   tensor += 2;
 }
 
-// Layer normalisation of a row in place (Ba et al., 2016), and the row rounded.
-template <bool SPLIT>
-void normalise(float *row, const Norm &norm, int64_t size, float epsilon, Out rounded) {
+// Layer normalisation of a row in place (Ba et al., 2016), which is a row of `to` as well.
+template <Numbers NUMBERS>
+void normalise(float *row, const Norm &norm, int64_t size, float epsilon, Rows<NUMBERS> to, int64_t to_row) {
   __m512 sum = _mm512_setzero_ps();
   for (int64_t at = 0; at < size; at += TILE) sum = _mm512_add_ps(sum, _mm512_load_ps(row + at));
   const __m512 mean = vecbeam::all(_mm512_reduce_add_ps(sum) / size);
@@ -120,17 +82,19 @@ void normalise(float *row, const Norm &norm, int64_t size, float epsilon, Out ro
     const __m512 away = _mm512_sub_ps(_mm512_load_ps(row + at), mean);
     squares = _mm512_fmadd_ps(away, away, squares);
   }
-  const __m512 scale = vecbeam::all(1 / std::sqrt(_mm512_reduce_add_ps(squares) / size + epsilon));
+  const __m512 part = vecbeam::all(1 / std::sqrt(_mm512_reduce_add_ps(squares) / size + epsilon));
+  const float *const scale = norm.scale.data(), *const shift = norm.shift.data();
   for (int64_t at = 0; at < size; at += TILE) {
-    const __m512 away = _mm512_mul_ps(_mm512_sub_ps(_mm512_load_ps(row + at), mean), scale);
-    const __m512 done = _mm512_fmadd_ps(away, _mm512_loadu_ps(&norm.scale[at]), _mm512_loadu_ps(&norm.shift[at]));
+    const __m512 away = _mm512_mul_ps(_mm512_sub_ps(_mm512_load_ps(row + at), mean), part);
+    const __m512 done = _mm512_fmadd_ps(away, _mm512_loadu_ps(scale + at), _mm512_loadu_ps(shift + at));
     _mm512_store_ps(row + at, done);
-    put<SPLIT>(rounded.at(at), done);
+    to.put(to_row, at, done);
   }
+  to.close(to_row);
 }
 
-template <bool SPLIT>
-void embed(const Bert &bert, const int32_t *ids, int64_t length, float *states, Out rounded) {
+template <Numbers NUMBERS>
+void embed(const Bert &bert, const int32_t *ids, int64_t length, float *states, Rows<NUMBERS> to, int64_t to_row) {
   const int64_t hidden = bert.shape.hidden, first = bert.shape.first_position;
   int64_t counted = 0;
   for (int64_t token = 0; token < length; token++, states += hidden) {
@@ -142,12 +106,13 @@ void embed(const Bert &bert, const int32_t *ids, int64_t length, float *states, 
       const __m512 sum = _mm512_add_ps(_mm512_loadu_ps(word + at), _mm512_loadu_ps(bert.kinds + at));
       _mm512_store_ps(states + at, _mm512_add_ps(sum, _mm512_loadu_ps(position + at)));
     }
-    normalise<SPLIT>(states, bert.after_embedding, hidden, bert.shape.epsilon, rounded.at(token * hidden));
+    normalise(states, bert.after_embedding, hidden, bert.shape.epsilon, to, to_row + token);
   }
 }
 
-template <bool SPLIT>
+template <Numbers NUMBERS>
 int64_t run(const Bert &bert, const int32_t *ids, const int64_t *offsets, int64_t texts, float *vectors, Space &space) {
+  constexpr bool TWO = NUMBERS != BFLOAT16;  // bfloat16 a number in attention
   const auto &shape = bert.shape;
   const int64_t hidden = shape.hidden, size = hidden / shape.heads, tokens = offsets[texts] - offsets[0];
   const int64_t rows = (tokens + BLOCK - 1) / BLOCK * BLOCK, wide = 3 * hidden;
@@ -158,65 +123,60 @@ int64_t run(const Bert &bert, const int32_t *ids, const int64_t *offsets, int64_
   most = (most + BLOCK - 1) / BLOCK * BLOCK;
 
   float *states = space.states.of(rows * hidden);
-  const Out rounded = space.rounded.of(rows * hidden, SPLIT);
-  const Out attention = space.attention.of((rows + BLOCK) * wide, SPLIT);
-  const Out context = space.context.of(rows * hidden, SPLIT);
-  const Out between = space.between.of(ROWS * shape.between, SPLIT);
-  const AttentionSpace attending{space.keys.of(most * size, SPLIT), space.values.of(most * size, SPLIT),
-                                 space.shares.of(BLOCK * most, SPLIT), space.scores.of(BLOCK * most)};
+  const Rows<NUMBERS> rounded{space.rounded, rows, hidden, states};
+  const auto open = [&](Memory<float> &memory, int64_t numbers) { return NUMBERS == FIXED ? memory.of(numbers) : nullptr; };
+  const Rows<NUMBERS> context{space.context, rows, hidden, open(space.open_context, rows * hidden)};
+  const Rows<NUMBERS> between{space.between, ROWS, shape.between, open(space.open_between, BLOCK * shape.between)};
+  const Out attention = space.attention.of((rows + BLOCK) * wide, TWO);
+  const AttentionSpace attending{space.keys.of(most * size, TWO), space.values.of(most * size, TWO),
+                                 space.shares.of(BLOCK * most, TWO), space.scores.of(BLOCK * most)};
 
   for (int64_t text = 0; text < texts; text++)
-    embed<SPLIT>(bert, ids + offsets[text], length(text), states + first(text) * hidden, rounded.at(first(text) * hidden));
+    embed(bert, ids + offsets[text], length(text), states + first(text) * hidden, rounded, first(text));
   // Rows after the last token take part in products; whatever they hold must be numbers.
   std::fill(states + tokens * hidden, states + rows * hidden, 0.0f);
-  for (bf16 *half : {rounded.hi, rounded.lo, context.hi, context.lo})
-    if (half) std::fill(half + tokens * hidden, half + rows * hidden, bf16{0});
+  for (int64_t row = tokens; row < rows; row++) {
+    for (int64_t at = 0; at < hidden; at += TILE) {
+      rounded.put(row, at, _mm512_setzero_ps());
+      context.put(row, at, _mm512_setzero_ps());
+    }
+    rounded.close(row);
+  }
 
   const Tiles tiles;
   const __m512 scale = all(1.4426950408889634f / std::sqrt(static_cast<float>(size)));
   for (const Layer &layer : bert.layers) {
-    const float *bias = layer.attention.bias.data();
-    for (int64_t start = 0; start < rows; start += ROWS)
-      product<SPLIT>(in(rounded.at(start * hidden)), hidden, std::min(ROWS, rows - start), layer.attention.weights.get(),
-                     hidden, wide, [&](int64_t row, int64_t column, const float *sums) {
-                       for (int64_t at = 0; at < BLOCK; at += TILE) {
-                         __m512 sum = _mm512_add_ps(_mm512_load_ps(sums + at), _mm512_loadu_ps(bias + column + at));
-                         if (column < hidden) sum = _mm512_mul_ps(sum, scale);
-                         put<SPLIT>(attention.at((start + row) * wide + column + at), sum);
-                       }
-                     });
+    apply(layer.attention, rounded, rows, [attention, wide, hidden, scale](int64_t row, int64_t column, __m512 sums) {
+      put<TWO>(attention.at(row * wide + column), column < hidden ? _mm512_mul_ps(sums, scale) : sums);
+    });
     for (int64_t text = 0; text < texts; text++)
       for (int64_t head = 0; head < shape.heads; head++) {
         const In query = in(attention.at(first(text) * wide + head * size));
-        attend<SPLIT>(query, query.at(hidden), query.at(2 * hidden), wide, length(text), size, attending,
-                      context.at(first(text) * hidden + head * size), hidden);
+        attend<TWO>(query, query.at(hidden), query.at(2 * hidden), wide, length(text), size, attending,
+                    [context, text_row = first(text), first_column = head * size](int64_t row, int64_t column, __m512 numbers) {
+                      context.put(text_row + row, first_column + column, numbers);
+                    });
       }
     for (int64_t start = 0; start < rows; start += ROWS) {
       const int64_t count = std::min(ROWS, rows - start);
       float *const here = states + start * hidden;
-      const auto add_to_states = [&](const Linear &linear, const Norm &norm, In left, int64_t depth) {
-        product<SPLIT>(left, depth, count, linear.weights.get(), depth, hidden,
-                       [&](int64_t row, int64_t column, const float *sums) {
-                         for (int64_t at = 0; at < BLOCK; at += TILE) {
-                           float *state = here + row * hidden + column + at;
-                           const __m512 bias = _mm512_loadu_ps(&linear.bias[column + at]);
-                           const __m512 sum = _mm512_add_ps(_mm512_load_ps(sums + at), bias);
-                           _mm512_store_ps(state, _mm512_add_ps(_mm512_load_ps(state), sum));
-                         }
-                       });
+      const auto add_to_states = [&](const Linear &linear, const Norm &norm, Rows<NUMBERS> left) {
+        apply(linear, left, count, [here, hidden](int64_t row, int64_t column, __m512 sums) {
+          float *state = here + row * hidden + column;
+          _mm512_store_ps(state, _mm512_add_ps(_mm512_load_ps(state), sums));
+        });
         for (int64_t row = 0; row < count; row++)
-          normalise<SPLIT>(here + row * hidden, norm, hidden, shape.epsilon, rounded.at((start + row) * hidden));
+          normalise(here + row * hidden, norm, hidden, shape.epsilon, rounded, start + row);
       };
-      add_to_states(layer.output, layer.after_attention, in(context.at(start * hidden)), hidden);
-      const float *bias = layer.up.bias.data();
-      product<SPLIT>(in(rounded.at(start * hidden)), hidden, count, layer.up.weights.get(), hidden, shape.between,
-                     [&](int64_t row, int64_t column, const float *sums) {
-                       for (int64_t at = 0; at < BLOCK; at += TILE) {
-                         const __m512 sum = _mm512_add_ps(_mm512_load_ps(sums + at), _mm512_loadu_ps(bias + column + at));
-                         put<SPLIT>(between.at(row * shape.between + column + at), gelu<SPLIT>(sum));
-                       }
-                     });
-      add_to_states(layer.down, layer.after_output, in(between), shape.between);
+      for (int64_t row = start; row < start + count; row++) context.close(row);
+      add_to_states(layer.output, layer.after_attention, context.from(start));
+      for (int64_t row = 0; row < count; row += BLOCK) {
+        const Rows<NUMBERS> made = between.from(row);
+        apply(layer.up, rounded.from(start + row), BLOCK,
+              [made](int64_t line, int64_t column, __m512 sums) { made.put(line, column, gelu<TWO>(sums)); });
+        for (int64_t line = 0; line < BLOCK; line++) made.close(line);
+      }
+      add_to_states(layer.down, layer.after_output, between);
     }
   }
   for (int64_t text = 0; text < texts; text++) {
@@ -265,6 +225,7 @@ void *vecbeam_new(const vecbeam_shape *shape, const float *const *tensors) try {
   using namespace vecbeam;
   auto bert = std::make_unique<Bert>();
   const int64_t hidden = shape->hidden, between = shape->between;
+  const auto numbers = static_cast<Numbers>(shape->numbers);
   bert->shape = *shape;
   bert->words = *tensors++;
   bert->positions = *tensors++;
@@ -272,12 +233,11 @@ void *vecbeam_new(const vecbeam_shape *shape, const float *const *tensors) try {
   bert->after_embedding = norm(tensors, hidden);
   for (int64_t at = 0; at < shape->layers; at++) {
     Layer layer;
-    for (int part = 0; part < 3; part++)
-      linear(tensors, hidden, hidden, shape->split, layer.attention, part * hidden, 3 * hidden);
-    linear(tensors, hidden, hidden, shape->split, layer.output);
+    for (int part = 0; part < 3; part++) linear(tensors, numbers, hidden, hidden, layer.attention, 3 * hidden);
+    linear(tensors, numbers, hidden, hidden, layer.output);
     layer.after_attention = norm(tensors, hidden);
-    linear(tensors, between, hidden, shape->split, layer.up);
-    linear(tensors, hidden, between, shape->split, layer.down);
+    linear(tensors, numbers, between, hidden, layer.up);
+    linear(tensors, numbers, hidden, between, layer.down);
     layer.after_output = norm(tensors, hidden);
     bert->layers.push_back(std::move(layer));
   }
@@ -294,10 +254,13 @@ void vecbeam_delete(void *model) { delete static_cast<vecbeam::Bert *>(model); }
 int64_t vecbeam_run(const void *model, const int32_t *ids, const int64_t *offsets, int64_t texts, float *vectors) try {
   thread_local vecbeam::Space space;
   const auto &bert = *static_cast<const vecbeam::Bert *>(model);
+  const auto numbers = static_cast<vecbeam::Numbers>(bert.shape.numbers);
+  const auto run = numbers == vecbeam::FIXED   ? vecbeam::run<vecbeam::FIXED>
+                   : numbers == vecbeam::SPLIT ? vecbeam::run<vecbeam::SPLIT>
+                                               : vecbeam::run<vecbeam::BFLOAT16>;
   int64_t beyond = 0;
   for (int64_t text = 0, end = 0; text < texts; text = end) {
     end = text + vecbeam::group(offsets + text, texts - text);
-    const auto run = bert.shape.split ? vecbeam::run<true> : vecbeam::run<false>;
     beyond += run(bert, ids, offsets + text, end - text, vectors + text * bert.shape.hidden, space);
   }
   return beyond;

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import ctypes
+from enum import IntEnum
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
 from transforms.encoders.engines import processor
 
-VERSION = 1
-NEEDED = frozenset({"amx_tile", "amx_bf16", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_bf16"})
+VERSION = 2
+NEEDED = frozenset({"amx_tile", "amx_bf16", "amx_int8", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_bf16"})
+
+
+class Numbers(IntEnum):
+    """In what the kernels compute: `vecbeam::Numbers` of linear.h."""
+
+    BFLOAT16 = 0
+    SPLIT = 1
+    FIXED = 2
 
 
 class Shape(ctypes.Structure):
@@ -23,7 +32,7 @@ class Shape(ctypes.Structure):
         ("between", ctypes.c_int64),
         ("first_position", ctypes.c_int64),
         ("epsilon", ctypes.c_float),
-        ("split", ctypes.c_int32),
+        ("numbers", ctypes.c_int32),
         ("pooling", ctypes.c_int32),
     )
 

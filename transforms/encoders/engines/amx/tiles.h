@@ -7,6 +7,7 @@
 
 #include <immintrin.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
@@ -99,25 +100,27 @@ inline void store_sums(float *to, int64_t stride) {
 // left[rows, depth] x right[depth, columns], in 32 x 32 blocks.
 //
 // `left` lies by rows of `stride` numbers; `right` as `interleave` leaves it. rows and columns: multiples of 32.
-// take(row, column, sums): gets float32[32] that begin there, while the next block's products are under way.
+// take(row, column, sums): gets 16 that begin there, while the next block's products are under way.
 template <bool SPLIT, class Take>
-inline void product(In left, int64_t stride, int64_t rows, In right, int64_t depth, int64_t columns, Take &&take) {
+inline void product(In left, int64_t stride, int64_t rows, In right, int64_t depth, int64_t columns, Take take) {
   alignas(64) float sums[2][BLOCK * BLOCK];
   const int64_t pitch = stride * sizeof(bf16), half = TILE * stride;
   const int64_t steps = depth / DEPTH, lines = (BLOCK + steps - 1) / steps;
   int64_t row_before = -1, column_before = 0;
   int turn = 0;
+  const auto give = [&](const float *block, int64_t line) {
+    for (int64_t at = 0; at < BLOCK; at += TILE)
+      take(row_before + line, column_before + at, _mm512_load_ps(block + line * BLOCK + at));
+  };
   for (int64_t row = 0; row < rows; row += BLOCK) {
     const In top = left.at(row * stride);
     for (int64_t column = 0; column < columns; column += BLOCK) {
       const In panel = right.at(column * depth), next = panel.at(TILE * depth);
-      const float *before = sums[turn ^ 1];
       int64_t line = row_before < 0 ? BLOCK : 0;
       zero_sums();
       for (int64_t at = 0; at < depth; at += DEPTH) {
         accumulate<SPLIT>(top.at(at), top.at(half + at), pitch, panel.at(at * TILE), next.at(at * TILE));
-        for (int64_t end = line + lines < BLOCK ? line + lines : BLOCK; line < end; line++)
-          take(row_before + line, column_before, before + line * BLOCK);
+        for (const int64_t stop = std::min<int64_t>(line + lines, BLOCK); line < stop; line++) give(sums[turn ^ 1], line);
       }
       store_sums(sums[turn], BLOCK);
       row_before = row;
@@ -125,8 +128,7 @@ inline void product(In left, int64_t stride, int64_t rows, In right, int64_t dep
       turn ^= 1;
     }
   }
-  for (int64_t line = 0; line < BLOCK; line++)
-    take(row_before + line, column_before, sums[turn ^ 1] + line * BLOCK);
+  for (int64_t line = 0; line < BLOCK; line++) give(sums[turn ^ 1], line);
 }
 
 // weights[columns, depth] of a linear layer, as `product` wants its right side: tiles of 32 x 16 numbers, those of 16

@@ -36,6 +36,7 @@ class Weights(NamedTuple):
     """A model for the kernels.
 
     Attributes:
+        shape: what the kernels are told; `numbers` is the caller's to set.
         tensors: float32, in the order of `vecbeam_new`; word, position and kind embeddings are the first three.
         normalize: whether the model itself scales its vectors to length 1.
     """
@@ -65,11 +66,8 @@ def unsupported(model: SentenceTransformersModel) -> str:
     return ""
 
 
-def read(model: SentenceTransformersModel, split: bool) -> Weights:
+def read(model: SentenceTransformersModel) -> Weights:
     """Reads a supported model.
-
-    Args:
-        split: whether the kernels compute with sums of two bfloat16 numbers.
 
     Raises:
         ValueError: where the weights are not what the settings say, or lie in several files.
@@ -85,7 +83,6 @@ def read(model: SentenceTransformersModel, split: bool) -> Weights:
         between=between,
         first_position=model.padding_id + 1 if after_padding else 0,
         epsilon=float(settings.get("layer_norm_eps", 1e-12)),
-        split=int(split),
         pooling=POOLINGS[model.space.pooling],
     )
     expected: dict[str, tuple[int | None, ...]] = {f"embeddings.{name}.weight": (None, hidden) for name in _FIRST[:3]}
