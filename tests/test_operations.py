@@ -66,6 +66,27 @@ def test_a_cache_that_can_t_be_written_costs_the_measurement_alone(
     assert encoded.operations > 0
 
 
+def test_a_device_without_room_for_the_matrices_is_measured_with_smaller_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    asked: list[int] = []
+    real = torch.randn
+
+    def full(rows: int, columns: int, **kind: Any) -> Any:
+        asked.append(rows)
+        if rows > room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(rows, columns, **kind)
+
+    monkeypatch.setattr(torch, "randn", full)
+    room = 1024
+    assert rates.measure("cpu", "float32") > 1e8
+    assert asked == [2048, 1024, 1024]
+    room = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        rates.measure("cpu", "float32")
+
+
 def test_a_report_says_how_well_the_encoder_was_used(tmp_path: Path) -> None:
     records = [{"id": f"{at}", "text": text(at) * (1 + at % 9)} for at in range(200)]
     write_jsonl(tmp_path / "corpus" / "a.jsonl", records)

@@ -1,4 +1,4 @@
-"""A real server that goes away, answers into the void, wants a token, or takes no large messages."""
+"""A real server that goes away, answers into the void or late, throttles, wants a token, or takes no large messages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ class Proxy:
     """A TCP proxy on 127.0.0.1 that can lose answers, cut its connections and close.
 
     Armed with a number of bytes, it lets that many through to the server, waits until the client has sent no more for
-    a moment, and then cuts the connection: what the server answers is lost.
+    a moment, and then cuts the connection: what the server answers is lost. What the server says comes through
+    `answers_after` seconds late.
     """
 
     def __init__(self, target_port: int) -> None:
@@ -40,6 +41,7 @@ class Proxy:
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._lose_after = 0
         self.lost = 0
+        self.answers_after = 0.0
         threading.Thread(target=self._accept, daemon=True).start()
 
     def lose_answer_after(self, sent_bytes: int) -> None:
@@ -93,6 +95,7 @@ class Proxy:
         with contextlib.suppress(OSError):
             lost = self.lost
             while data := server.recv(1 << 16):
+                time.sleep(self.answers_after)
                 # Flow control goes through while the client sends; after that nothing does.
                 if self.lost == lost:
                     client.sendall(data)
@@ -153,6 +156,29 @@ def test_a_connection_cut_again_and_again_loses_nothing(proxy: Proxy) -> None:
     assert check == milvus.RowCheck(expected=1500, found=1500, total=1500)
 
 
+def test_a_server_that_is_slow_throughout(proxy: Proxy) -> None:
+    config = configuration(f"http://127.0.0.1:{proxy.port}", message_rows=100, timeout_s=10.0)
+    client = emptied(config)
+    proxy.answers_after = 0.3
+    assert milvus.upsert(client, config, FLAT, numbered(1500)) == 1500
+    assert TALLY.snapshot().get("retries", 0) == 0
+    proxy.answers_after = 0.0
+    milvus.finish(client, config, FLAT)
+    assert milvus.count(client, config, FLAT.name) == 1500
+
+
+def test_answers_later_than_the_time_out(proxy: Proxy) -> None:
+    config = configuration(f"http://127.0.0.1:{proxy.port}", message_rows=500, timeout_s=1.0, retry_s=60.0)
+    client = emptied(config)
+    proxy.answers_after = 1.5
+    threading.Timer(4.0, setattr, (proxy, "answers_after", 0.0)).start()
+    assert milvus.upsert(client, config, FLAT, numbered(1500)) == 1500
+    assert TALLY.snapshot()["retries"] >= 1
+    patient = config.model_copy(update={"timeout_s": 60.0})
+    milvus.finish(client, patient, FLAT)
+    assert milvus.count(client, patient, FLAT.name) == 1500
+
+
 def test_a_message_over_the_servers_limit(milvus_server: Server) -> None:
     """The configuration allows none over 64 MiB; a server may be set to take less."""
     config = configuration(milvus_server.uri)
@@ -169,13 +195,29 @@ def test_a_message_over_the_servers_limit(milvus_server: Server) -> None:
     client.drop_collection(wide.name)
 
 
+def test_a_server_that_throttles(own_server: list[Server]) -> None:
+    config = configuration(own_server[0].uri, message_rows=100, retry_s=60.0)
+    client = emptied(config)
+    rows = numbered(2000, text=["x" * 1000] * 2000)
+    assert milvus.upsert(client, config, FLAT, rows) == 2000
+    assert TALLY.snapshot()["retries"] >= 1
+    milvus.finish(client, config, FLAT)
+    check = milvus.verify_rows(client, config, FLAT.name, sliced(rows.select(["id", "content_hash"]), 400))
+    assert check == milvus.RowCheck(expected=2000, found=2000, total=2000)
+
+
+LIMITS = {"enabled": True, "dml.enabled": True, "dml.insertRate.max": 0.5, "dml.upsertRate.max": 0.5}
+"""Megabytes a second."""
+
+
 @pytest.fixture
 def own_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Server]]:
-    """A server of the test's own, that wants a token; the last of the list is the one that runs."""
+    """A server of the test's own, that wants a token and takes little at a time; the last of the list runs."""
     monkeypatch.setenv("MILVUS_TOKEN", TOKEN)
     monkeypatch.setattr(connection, "CONNECT_S", 1.0)
+    limits = {f"quotaAndLimits.{key}": value for key, value in LIMITS.items()}
     try:
-        servers = [start_server(tmp_path / "milvus", settings={"authorization_enabled": True})]
+        servers = [start_server(tmp_path / "milvus", settings={"authorization_enabled": True} | limits)]
     except NamespaceError as error:
         pytest.skip(str(error))
     yield servers

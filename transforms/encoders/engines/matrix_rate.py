@@ -7,13 +7,18 @@ import os
 import time
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from schemas.errors import EncoderError
 from schemas.identity import digest
 from transforms.encoders.engines import processor
 from transforms.encoders.engines.kept import kept
 
+if TYPE_CHECKING:
+    import torch
+
 SIDE = {"cpu": 2048, "cuda": 8192}
+LEAST_SIDE = 512
 ROUNDS = 8
 
 
@@ -50,6 +55,8 @@ def _name(device: str) -> str:
 def measure(device: str, precision: str) -> float:
     """Floating point operations a second of torch's product of two large square matrices, the best of some rounds.
 
+    They are as large as `SIDE`, or as fits beside the model on a GPU.
+
     Args:
         device: cpu or cuda.
         precision: float32, bfloat16 or float16.
@@ -57,8 +64,19 @@ def measure(device: str, precision: str) -> float:
     import torch
 
     side = SIDE[device]
-    kind = getattr(torch, precision)
-    left, right = (torch.randn(side, side, device=device, dtype=torch.float32).to(kind) for _ in range(2))
+    while True:
+        try:
+            return _measure(side, device, getattr(torch, precision))
+        except torch.OutOfMemoryError:
+            if side <= LEAST_SIDE:
+                raise
+            side //= 2
+
+
+def _measure(side: int, device: str, kind: torch.dtype) -> float:
+    import torch
+
+    left, right = (torch.randn(side, side, device=device, dtype=kind) for _ in range(2))
     best = float("inf")
     for _ in range(ROUNDS):
         start = time.perf_counter()
