@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-KERNELS := $(wildcard transforms/encoders/engines/amx/*.h transforms/encoders/engines/amx/*.cpp)
+KERNELS := $(wildcard transforms/encoders/engines/amx/kernels/*.h transforms/encoders/engines/amx/kernels/*.cpp)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: venv demo test lint bench clean

@@ -5,7 +5,7 @@ import sys
 
 from setuptools import Extension, setup
 
-FOLDER = "transforms/encoders/engines/amx"
+FOLDER = "transforms/encoders/engines/amx/kernels"
 SETS = ("amx-tile", "amx-bf16", "amx-int8", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512bf16", "fma")
 
 # ctypes loads it: it is no module of Python. Without a compiler vecbeam is installed without it.

@@ -19,7 +19,7 @@ from transforms import collection as milvus
 from transforms import metrics
 from transforms.checkpoint import Checkpoint, LivePart, Snapshot, iterate_parts
 from transforms.load import Ledger, LoadParts
-from transforms.memory import give_back
+from transforms.memory import give_back, give_back_at_once
 from transforms.read import CONTAINER_ERRORS
 
 REPAIRS = 3
@@ -154,6 +154,8 @@ class Publication:
         self._session.progress.step("load", total=self._snapshot.total("rows"), counter="chunks_loaded")
         give_back()
         flush_bytes = milvus.flush_step(self._client, self._snapshot.total("bytes"))
+        if flush_bytes:
+            give_back_at_once()
 
         def build(pipeline: beam.Pipeline) -> None:
             _ = (

@@ -43,7 +43,7 @@ struct Fixed {
     float largest;
     std::memcpy(&largest, &bits, sizeof(largest));
     const bool nothing = largest < NOTHING;
-    scales[row] = nothing ? 0 : 16 * largest / LARGEST * (largest - largest + 1);
+    scales[row] = nothing ? 0 : 16 / LARGEST * largest * (largest - largest + 1);
     const __m512 inverse = _mm512_set1_ps(nothing ? 0 : LARGEST / largest);
     const __m512i low = _mm512_set1_epi16(255), half = _mm512_set1_epi16(128);
     int8_t *to = tile(row, 0) + row % TILE * STEP;

@@ -1,0 +1,55 @@
+"""Memory that is let go of, seen from the system."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import sys
+import pyarrow as pa
+from transforms.memory import give_back, give_back_at_once
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 >> 20
+
+warm = bytearray(b"x") * (16 << 20)  # glibc takes no less than this from the system from now on
+del warm
+if "at once" in sys.argv:
+    give_back_at_once()
+before = resident()
+blocks, between = [], []
+for _ in range(200):
+    blocks.append(bytearray(b"x") * (1 << 20))
+    between.append(bytearray(b"x") * 1000)
+full = resident() - before
+blocks.clear()
+if "later" in sys.argv:
+    give_back()
+print(full, resident() - before, pa.default_memory_pool().backend_name)
+"""
+
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives back what it is told to")
+
+
+def kept(*how: str) -> tuple[int, int, str]:
+    run = subprocess.run([sys.executable, "-c", PROGRAM, *how], capture_output=True, text=True, check=True)
+    full, after, pool = run.stdout.split()
+    return int(full), int(after), pool
+
+
+def test_what_is_let_go_of_is_kept_unless_it_is_given_back() -> None:
+    full, after, _ = kept()
+    assert full >= 195
+    assert after >= 150
+    assert kept("later")[1] <= 20
+
+
+def test_large_blocks_go_back_at_once() -> None:
+    full, after, pool = kept("at once")
+    assert full >= 195
+    assert after <= 20
+    assert pool == "system"
