@@ -152,10 +152,8 @@ class Publication:
         if not waiting:
             return
         self._session.progress.step("load", total=self._snapshot.total("rows"), counter="chunks_loaded")
-        give_back()
         flush_bytes = milvus.flush_step(self._client, self._snapshot.total("bytes"))
-        if flush_bytes:
-            give_back_at_once()
+        (give_back_at_once if flush_bytes else give_back)()
 
         def build(pipeline: beam.Pipeline) -> None:
             _ = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 
 import pyarrow as pa
 
@@ -22,12 +23,14 @@ def give_back() -> None:
 
 
 def give_back_at_once() -> None:
-    """From now on, each block of `LARGE_BYTES` and more goes back as soon as it is let go of.
+    """Does that, and from now on each block of `LARGE_BYTES` and more goes back as soon as it is let go of.
 
     For a step that needs much for moments at a time, as Milvus Lite does when it merges what it has written: what the
     allocators keep of one such moment comes on top of the next. Each block then costs its page faults, a few percent of
     that step. Without glibc only Arrow's blocks are handled so, as far as the system's allocator does it.
     """
+    gc.collect()  # models and pipelines are in cycles
+    give_back()
     pa.set_memory_pool(pa.system_memory_pool())
     _glibc("mallopt", _M_MMAP_THRESHOLD, LARGE_BYTES)
 
