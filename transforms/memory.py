@@ -26,8 +26,8 @@ def give_back_at_once() -> None:
     """Does that, and from now on each block of `LARGE_BYTES` and more goes back as soon as it is let go of.
 
     For a step that needs much for moments at a time, as Milvus Lite does when it merges what it has written: what the
-    allocators keep of one such moment comes on top of the next. Each block then costs its page faults, a few percent of
-    that step. Without glibc only Arrow's blocks are handled so, as far as the system's allocator does it.
+    allocators keep of one such moment comes on top of the next. Each block then costs its page faults. Without glibc
+    only Arrow's blocks are handled so, as far as the system's allocator does it.
     """
     gc.collect()  # models and pipelines are in cycles
     give_back()
