@@ -1,9 +1,9 @@
 // Matrix products of integers of 16 bits on AMX tiles of int8.
 //
 // A row is integers of at most LARGEST times a scale of its own; an integer is 256 hi + lo, both int8. A product is
-// 65536 hi*hi + 256 (hi*lo + lo*hi), summed without rounding in int32 (of 66,000 numbers at most); lo*lo is left out (after Ootomo, Ozaki, Yokota: DGEMM
-// on Integer Matrix Multiplication Unit, 2024). A tile holds twice as many int8 as bfloat16, so that this takes half of the
-// tile products of two bfloat16 a number.
+// 65536 hi*hi + 256 (hi*lo + lo*hi), summed without rounding in int32 (of 66,000 numbers at most); lo*lo is left out (after
+// Ootomo, Ozaki, Yokota: DGEMM on Integer Matrix Multiplication Unit, 2024). A tile holds twice as many int8 as bfloat16, so
+// that this takes half of the tile products of two bfloat16 a number.
 #pragma once
 
 #include <immintrin.h>

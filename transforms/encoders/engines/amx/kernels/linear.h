@@ -1,7 +1,6 @@
 // What linear layers take and are, in each kind of numbers.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <vector>
 
