@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from schemas.collection import CollectionSpec, MetadataColumn
 from schemas.config import Config
 from schemas.errors import CollectionError, SpaceMismatchError
 from schemas.identity import Space, digest
 from transforms import collection as milvus
-from transforms.checkpoint import Snapshot
+
+if TYPE_CHECKING:
+    from transforms.checkpoint import Snapshot
 
 
 def collection_spec(config: Config, snapshot: Snapshot | None, space: Space) -> CollectionSpec:

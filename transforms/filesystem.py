@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import psutil
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
 
 from schemas.errors import CheckpointError, ConfigurationError
 from transforms.retry import retrying
@@ -25,6 +23,17 @@ class FileInfo(NamedTuple):
     uri: str
     size: int
     modified: float
+
+
+_UNCOMPRESSED = "uncompressed"
+"""Beam's `CompressionTypes.UNCOMPRESSED`."""
+
+
+def _beam() -> Any:
+    """Beam's filesystems, loaded when the first remote path is met: Beam takes seconds to import."""
+    from apache_beam.io.filesystems import FileSystems
+
+    return FileSystems
 
 
 def is_local(uri: str) -> bool:
@@ -56,7 +65,7 @@ def open_binary(uri: str) -> BinaryIO:
     """
     if is_local(uri):
         return open(uri, "rb")
-    stream: Any = _remote("open", uri, FileSystems.open, uri, compression_type=CompressionTypes.UNCOMPRESSED)
+    stream: Any = _remote("open", uri, _beam().open, uri, compression_type=_UNCOMPRESSED)
     return stream  # type: ignore[no-any-return]
 
 
@@ -70,7 +79,7 @@ def exists(uri: str) -> bool:
     """Whether a file is there."""
     if is_local(uri):
         return Path(uri).exists()
-    return bool(_remote("look for", uri, FileSystems.exists, uri))
+    return bool(_remote("look for", uri, _beam().exists, uri))
 
 
 def glob(pattern: str) -> list[FileInfo]:
@@ -87,7 +96,7 @@ def glob(pattern: str) -> list[FileInfo]:
     if is_local(pattern):
         return sorted(_glob_local(pattern, regex))
     # Beam's `**/` wants at least one folder, so it is asked for more than is wanted.
-    match = _remote("list", pattern, FileSystems.match, [pattern.replace("**/", "**")])[0]
+    match = _remote("list", pattern, _beam().match, [pattern.replace("**/", "**")])[0]
     files = [FileInfo(m.path, m.size_in_bytes, m.last_updated_in_seconds or 0.0) for m in match.metadata_list]
     return sorted(f for f in files if regex.fullmatch(f.uri))
 
@@ -215,9 +224,7 @@ def _write_local(path: Path, data: bytes) -> None:
 
 def _write_remote(uri: str, data: bytes) -> None:
     # Closing publishes the object, so it happens only after every byte was taken.
-    stream = FileSystems.create(
-        uri, mime_type="application/octet-stream", compression_type=CompressionTypes.UNCOMPRESSED
-    )
+    stream = _beam().create(uri, mime_type="application/octet-stream", compression_type=_UNCOMPRESSED)
     stream.write(data)
     stream.close()
 
@@ -248,7 +255,7 @@ def delete(uris: list[str]) -> None:
         if is_local(uri):
             Path(uri).unlink(missing_ok=True)
         elif exists(uri):
-            _remote("delete", uri, FileSystems.delete, [uri])
+            _remote("delete", uri, _beam().delete, [uri])
 
 
 def remove_empty_folders(folder: str, above: str) -> None:

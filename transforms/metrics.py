@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
-from apache_beam.metrics import Metrics
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 NAMESPACE = "vecbeam"
 
@@ -56,7 +58,11 @@ def count(name: str, value: int) -> None:
     if aside is not None:
         aside[name] += value
     elif value:
-        Metrics.counter(NAMESPACE, name).inc(value)
+        # Without Beam in this process there is no pipeline to count for, and a search need not load it.
+        if "apache_beam" in sys.modules:
+            from apache_beam.metrics import Metrics
+
+            Metrics.counter(NAMESPACE, name).inc(value)
         TALLY.add(name, value)
 
 
