@@ -6,11 +6,14 @@ What comes out lies in a folder of the run:
     counts.parquet          items by kind, a row a shard
     dead.parquet            items of the snapshot that are no longer the corpus, a row a part
     duplicates.parquet      items whose id another item has too (`DUPLICATE_SCHEMA`)
+    errors.parquet          rejects of the files that were read, by error (`ERRORS_SCHEMA`)
+    rejects.parquet         the first rejects of each shard (`FIRST_REJECTS_SCHEMA`)
     conflicts.parquet       unchanged files with ids that changed files have too: these have to be read as well
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -41,6 +44,8 @@ from transforms.diff.findings import (
     CONFLICT_SCHEMA,
     COUNTS_SCHEMA,
     DEAD_PARTS_SCHEMA,
+    ERRORS_SCHEMA,
+    FIRST_REJECTS_SCHEMA,
     SAMPLE_SCHEMA,
     Findings,
     SnapshotSide,
@@ -48,13 +53,15 @@ from transforms.diff.findings import (
 from transforms.once import Once
 from transforms.read import CONTAINER_ERRORS, Shard, read_shard
 
-_ORDER = ("shard", "ordinal", "row", "part", "file")
+_ORDER = ("shard", "ordinal", "row", "part", "file", "error")
 
 GATHERED_ROWS = 50_000
 PARTS = 32
 """Parts whose items are read together."""
 SAMPLED = 16_000
 """About how many items are sampled."""
+FIRST_REJECTS = 5
+"""Most rejects of a shard that are named."""
 
 
 @dataclass(eq=False)
@@ -82,12 +89,12 @@ class FindChanges(beam.PTransform):  # type: ignore[misc]
         whole = self.base is not None
         new = shards | "Digest" >> beam.ParDo(
             _New(self.config, listing, self.buckets, whole, self.sampling)
-        ).with_outputs("broken", "sample", main="digests")
+        ).with_outputs("broken", "tables", main="digests")
         compare = beam.ParDo(_Compare(self.config.corpus.on_duplicate == "last", self.buckets, whole))
         if self.base is None:
             found = new.digests | "ByKey" >> beam.GroupByKey() | "Compare" >> compare
             return (
-                (found, new.sample)
+                (found, new.tables)
                 | "Tables" >> beam.Flatten()
                 | "Gather" >> beam.GroupByKey()
                 | "Write" >> beam.ParDo(_Write(self.findings.folder))
@@ -122,7 +129,7 @@ class FindChanges(beam.PTransform):  # type: ignore[misc]
             | "Spare" >> beam.ParDo(_Dead(self.base), AsIter(new.broken))
         )
         return (
-            (compared[None], counts, dead, new.sample)
+            (compared[None], counts, dead, new.tables)
             | "Tables" >> beam.Flatten()
             | "Gather" >> beam.GroupByKey()
             | "Write" >> beam.ParDo(_Write(self.findings.folder))
@@ -155,6 +162,7 @@ class _New(beam.DoFn):  # type: ignore[misc]
 
     def process(self, shard: Shard) -> Iterator[Any]:
         files, gathered = self._files.get(), _Buckets(self._buckets)
+        errors: Counter[str] = Counter()
         for batch in read_shard(shard, self._config.corpus, batch_rows=self._config.batch_rows):
             stopping.check()
             metrics.count("items_surveyed", batch.items_read)
@@ -166,6 +174,14 @@ class _New(beam.DoFn):  # type: ignore[misc]
             for reject in batch.rejects.select(["uri", "error"]).to_pylist():
                 if reject["error"] in CONTAINER_ERRORS:
                     yield TaggedOutput("broken", files[reject["uri"]])
+            if (named := batch.rejects.slice(0, max(0, FIRST_REJECTS - errors.total()))).num_rows:
+                indexes = pa.array([shard.index] * named.num_rows, pa.int32())
+                named = named.append_column(FIRST_REJECTS_SCHEMA.field("shard"), indexes)
+                yield TaggedOutput("tables", ("rejects", named.cast(FIRST_REJECTS_SCHEMA)))
+            errors.update(batch.rejects.column("error").to_pylist())
+        if errors:
+            counted = [{"error": error, "count": number} for error, number in errors.items()]
+            yield TaggedOutput("tables", ("errors", pa.Table.from_pylist(counted, schema=ERRORS_SCHEMA)))
         yield from gathered.rest()
 
     def _sample(self, items: pa.Table, digests: pa.Table) -> Iterator[TaggedOutput]:
@@ -173,7 +189,7 @@ class _New(beam.DoFn):  # type: ignore[misc]
         chosen = np.flatnonzero(halves(digests.column("key"))[:, 1] < np.uint64(min(self._highest, 2**64 - 1)))
         if len(chosen):
             taken = items.select(["@content", "@uri"]).take(pa.array(chosen))
-            yield TaggedOutput("sample", ("sample", taken.rename_columns(SAMPLE_SCHEMA.names).cast(SAMPLE_SCHEMA)))
+            yield TaggedOutput("tables", ("sample", taken.rename_columns(SAMPLE_SCHEMA.names).cast(SAMPLE_SCHEMA)))
 
 
 class _Buckets:

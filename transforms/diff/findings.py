@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.records import Kind
+from schemas.records import REJECT_SCHEMA, Kind
 from transforms import filesystem
 from transforms.checkpoint import Checkpoint, Snapshot, read_table
 from transforms.diff.comparing import DUPLICATE_SCHEMA
@@ -43,6 +44,15 @@ DEAD_PARTS_SCHEMA = pa.schema(
         pa.field("spared", pa.list_(pa.int32()), nullable=False),
     ]
 )
+ERRORS_SCHEMA = pa.schema(
+    [
+        # Rejects of one shard, by error.
+        pa.field("error", pa.string(), nullable=False),
+        pa.field("count", pa.int64(), nullable=False),
+    ]
+)
+FIRST_REJECTS_SCHEMA = REJECT_SCHEMA.append(pa.field("shard", pa.int32(), nullable=False))
+"""Some rejects, with the index of the shard that they were read from."""
 CONFLICT_SCHEMA = pa.schema([pa.field("file", pa.int32(), nullable=False)])
 
 
@@ -104,6 +114,19 @@ class Findings:
     def sample(self) -> pa.Table:
         """Some of the items that were read (`SAMPLE_SCHEMA`), chosen by their digests alone."""
         return self._read("sample", SAMPLE_SCHEMA)
+
+    @cached_property
+    def errors(self) -> dict[str, int]:
+        """Rejects of the files that were read, by error; what only the encoder rejects is not among them."""
+        found: Counter[str] = Counter()
+        for row in self._read("errors", ERRORS_SCHEMA).to_pylist():
+            found[row["error"]] += row["count"]
+        return dict(sorted(found.items()))
+
+    @cached_property
+    def first_rejects(self) -> pa.Table:
+        """The first rejects of each shard (`FIRST_REJECTS_SCHEMA`), in corpus order."""
+        return self._read("rejects", FIRST_REJECTS_SCHEMA)
 
     @property
     def deleted(self) -> int:
