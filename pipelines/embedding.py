@@ -100,7 +100,6 @@ def _embed(session: Session, changes: Changes, salt: str) -> tuple[pa.Table, pa.
     folder = session.uri("records")
     embedding = Embedding(
         session.config,
-        source.model,
         source.checkpoint,
         findings.listing_uri,
         changes.side(),

@@ -206,7 +206,7 @@ def test_the_least_configuration_and_every_other_example_is_one(tmp_path: Path) 
 
 def test_the_dataflow_example_gives_a_job_with_image_and_accelerator() -> None:
     config = load_config(ROOT / "deploy" / "dataflow.yaml")
-    # The job is built and not sent; the fake model stands in, as the graph carries the model's description.
+    # The job is built and not sent.
     fake = config.encoder.model_copy(update={"model": "fake"})
     runner = config.runner.model_copy(update={"dry_run": "true"})
     config = config.model_copy(update={"encoder": fake, "runner": runner})
@@ -217,7 +217,7 @@ def test_the_dataflow_example_gives_a_job_with_image_and_accelerator() -> None:
         pipeline
         | beam.Create([ShardWork(Shard("a", 0, (file,), 0, 0), {})])
         | beam.Reshuffle()
-        | EmbedShards(Embedding(config, model, Checkpoint(config.checkpoint, config.name, model.space.id), "listing"))
+        | EmbedShards(Embedding(config, Checkpoint(config.checkpoint, config.name, model.space.id), "listing"))
     )
     pipeline.run()
     environments = pipeline.runner.proto_pipeline.components.environments.values()

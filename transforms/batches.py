@@ -26,7 +26,7 @@ from transforms.checkpoint import Checkpoint, part_name, read_table, write_table
 from transforms.chunk import Chunker
 from transforms.diff import SnapshotSide, chunking_of
 from transforms.embedded import EmbeddedTable
-from transforms.encoders import TextModel
+from transforms.encoders import resolve_on_worker
 from transforms.inference import KeyedModelHandler, RunInference, TableModelHandler
 from transforms.once import Once
 from transforms.planning import Gathered, Plan, with_facts
@@ -54,10 +54,11 @@ class ShardWork(NamedTuple):
 class Embedding:
     """What the fused stage works with; small enough to travel.
 
+    It names no file of the machine that made it: each worker finds its own files of the model.
+
     Attributes:
         config: the configuration.
-        model: the encoder's model.
-        checkpoint: where parts and rejects go.
+        checkpoint: where parts and rejects go; its space is what each worker's model must define.
         listing: the table of `transforms.diff.findings.LISTING_SCHEMA` with the path of each uri.
         base: the snapshot that plans point into.
         salt: tells parts apart that are embedded anew on purpose.
@@ -65,7 +66,6 @@ class Embedding:
     """
 
     config: Config
-    model: TextModel
     checkpoint: Checkpoint
     listing: str
     base: SnapshotSide | None = None
@@ -86,9 +86,8 @@ class EmbedShards(beam.PTransform):  # type: ignore[misc]
         given = self.embedding
         checkpoint = given.checkpoint
         read = work | "Read" >> beam.ParDo(_Read(given.config)).with_outputs("records", "rejects", main="batches")
-        chunked = read.batches | "Chunk" >> beam.ParDo(_Chunk(given.config, given.model)).with_outputs(
-            "rejects", main="batches"
-        )
+        chunk = _Chunk(given.config, checkpoint.space_id)
+        chunked = read.batches | "Chunk" >> beam.ParDo(chunk).with_outputs("rejects", main="batches")
         sought = chunked.batches | "FindPart" >> beam.ParDo(_FindPart(given)).with_outputs("found", main="batches")
         handler = KeyedModelHandler(TableModelHandler(given.config.encoder, checkpoint.space_id, given.sample))
         embedded = sought.batches | "Embed" >> RunInference(handler)
@@ -179,9 +178,13 @@ def _without(items: pa.Table, key: Key, duplicates: dict[tuple[int, int], str]) 
     return items.filter(pa.array(keep)), rejects
 
 
+def _chunker(config: Config, space_id: str) -> Chunker:
+    return Chunker(config, resolve_on_worker(config.encoder, space_id))
+
+
 class _Chunk(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, config: Config, model: TextModel) -> None:
-        self._chunker = Once(partial(Chunker, config, model))
+    def __init__(self, config: Config, space_id: str) -> None:
+        self._chunker = Once(partial(_chunker, config, space_id))
 
     def process(self, batch: tuple[Key, pa.Table]) -> Iterator[Any]:
         key, items = batch

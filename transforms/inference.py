@@ -14,13 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.config import Encoder as EncoderConfig
-from schemas.errors import SpaceMismatchError
 from schemas.records import SOURCE_ROW
 from transforms import metrics
 from transforms.checkpoint import read_table
 from transforms.embed import embed_table, nothing_embedded
 from transforms.embedded import EmbeddedTable
-from transforms.encoders import Encoder, resolve
+from transforms.encoders import Encoder, resolve_on_worker
 
 _MODEL_MANAGER = "apache_beam.ml.inference.model_manager"
 
@@ -75,12 +74,7 @@ class LazyEncoder:
             self._encoder = None
 
     def _load(self) -> Encoder:
-        model = resolve(self._config)
-        if model.space.id != self._space_id:
-            raise SpaceMismatchError(
-                f"this worker's {self._config.model} is of space {model.space.id}, the run's is {self._space_id}",
-                "give workers the same model files as the machine that starts the run",
-            )
+        model = resolve_on_worker(self._config, self._space_id)
         return model.load(read_table(self._sample_uri).column("text").to_pylist() if self._sample_uri else ())
 
 

@@ -7,6 +7,6 @@
 """
 
 from transforms.encoders.base import Encoded, Encoder, TextModel, TokenIds
-from transforms.encoders.catalogue import CATALOGUE, resolve
+from transforms.encoders.catalogue import CATALOGUE, resolve, resolve_on_worker
 
-__all__ = ["CATALOGUE", "Encoded", "Encoder", "TextModel", "TokenIds", "resolve"]
+__all__ = ["CATALOGUE", "Encoded", "Encoder", "TextModel", "TokenIds", "resolve", "resolve_on_worker"]

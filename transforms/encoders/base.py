@@ -71,7 +71,11 @@ class Encoder(Protocol):
 
 
 class TextModel(Protocol):
-    """A model before it is loaded: cheap to make, sent to workers in the pipeline's graph."""
+    """A model before it is loaded: cheap to make.
+
+    It may hold paths of the machine that made it, so it does not travel: each worker finds its own from the
+    configuration and checks the space id.
+    """
 
     @property
     def config(self) -> EncoderConfig: ...

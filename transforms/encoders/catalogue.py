@@ -7,11 +7,12 @@ model brings code of its own (`trust_remote_code` is False).
 from __future__ import annotations
 
 import re
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.config import Encoder as EncoderConfig
-from schemas.errors import ConfigurationError, EncoderError
+from schemas.errors import ConfigurationError, EncoderError, SpaceMismatchError
 from transforms.encoders.base import TextModel
 
 
@@ -57,6 +58,8 @@ CATALOGUE = {
     )
 }
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
+_FOUND: dict[tuple[str, str], TextModel] = {}
+"""Models that this process has found, by configuration and space id: their weights need not be hashed again."""
 
 
 def resolve(config: EncoderConfig) -> TextModel:
@@ -66,6 +69,45 @@ def resolve(config: EncoderConfig) -> TextModel:
         ConfigurationError: where the name means nothing, or the folder holds no model.
         EncoderError: where files can't be fetched, or are not those that the catalogue pins.
     """
+    model = _find(config)
+    _FOUND[config.model_dump_json(), model.space.id] = model
+    return model
+
+
+def resolve_on_worker(config: EncoderConfig, space_id: str) -> TextModel:
+    """Finds this machine's own files of a run's model and checks that they define the run's space.
+
+    What travels to a worker is the configuration and the space id, never the model: files of a model lie elsewhere on
+    another machine, and may differ there.
+
+    Args:
+        space_id: of the run.
+
+    Raises:
+        EncoderError: where this machine has no such model.
+        SpaceMismatchError: where its files define another space.
+    """
+    found = _FOUND.get((config.model_dump_json(), space_id))
+    if found is not None:
+        return found
+    try:
+        model = resolve(config)
+    except ConfigurationError as error:
+        raise EncoderError(
+            f"the worker {socket.gethostname()} can't find the model of this run: {error.message}",
+            "give each worker the model files of the machine that starts the run: the same packages, or access to the "
+            "hub",
+        ) from error
+    if model.space.id != space_id:
+        raise SpaceMismatchError(
+            f"encoder.model {config.model} on the worker {socket.gethostname()} is of space {model.space.id}, "
+            f"the run is of space {space_id}",
+            "give each worker the model files of the machine that starts the run",
+        )
+    return model
+
+
+def _find(config: EncoderConfig) -> TextModel:
     if config.model == "fake":
         from transforms.encoders.fake import FakeModel
 

@@ -55,7 +55,13 @@ class SentenceTransformersModel:
     def tokenizer(self) -> Tokenizer:
         from tokenizers import Tokenizer
 
-        tokenizer = Tokenizer.from_file(str(Path(self.transformer_folder) / "tokenizer.json"))
+        path = Path(self.transformer_folder) / "tokenizer.json"
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises nothing narrower
+            raise EncoderError(
+                f"can't read the tokenizer {path}: {error}", "make the model's files readable, or install them again"
+            ) from error
         tokenizer.no_truncation()
         tokenizer.no_padding()
         return tokenizer

@@ -1,0 +1,136 @@
+"""Workers on other machines: what travels to them, and what they find for themselves."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import apache_beam as beam
+import pytest
+from apache_beam.internal import pickler
+from apache_beam.portability.api import beam_runner_api_pb2
+
+from schemas.config import Config, Encoder
+from schemas.errors import EncoderError, SpaceMismatchError
+from schemas.settings import parse_config
+from tests.models import save_model
+from transforms.batches import Embedding, EmbedShards, ShardWork
+from transforms.checkpoint import Checkpoint
+from transforms.encoders import CATALOGUE, resolve, resolve_on_worker
+from transforms.read import Shard
+
+PACKAGE = CATALOGUE["all-MiniLM-L6-v2"].package
+
+
+def a_config(folder: Path, model: str) -> Config:
+    return parse_config(
+        {
+            "name": "elsewhere",
+            "corpus": {"paths": [str(folder / "*.jsonl")]},
+            "encoder": {"model": model},
+            "checkpoint": str(folder / "checkpoint"),
+            "collection": {"uri": str(folder / "milvus.db")},
+        },
+        folder=folder,
+    )
+
+
+def graph_of(config: Config) -> list[str]:
+    """The functions of the fused stage as a runner sends them to workers."""
+    space = resolve(config.encoder).space.id
+    embedding = Embedding(config, Checkpoint(config.checkpoint, config.name, space), "listing")
+    pipeline = beam.Pipeline(runner="FnApiRunner")
+    _ = pipeline | beam.Create([ShardWork(Shard("a", 0, (), 0, 0), {})]) | EmbedShards(embedding)
+    payloads = []
+    for transform in pipeline.to_runner_api().components.transforms.values():
+        if transform.spec.urn == "beam:transform:pardo:v1":
+            do_fn = beam_runner_api_pb2.ParDoPayload.FromString(transform.spec.payload).do_fn
+            payloads.append(do_fn.payload.decode())
+    return payloads
+
+
+def installed(folder: Path) -> Path:
+    """The package of the default model as installed in a folder."""
+    spec = find_spec(PACKAGE)
+    assert spec is not None
+    assert spec.origin is not None
+    shutil.copytree(Path(spec.origin).parent, folder / PACKAGE, copy_function=os.symlink)
+    return folder
+
+
+WORKER = """
+import base64, json, pickle, sys
+import pyarrow as pa
+from apache_beam.internal import pickler
+from schemas.records import Key, item_schema
+from transforms.planning import with_facts
+
+items = pa.table({"item_id": ["a"], "@uri": ["u"], "@place": ["line 1"], "@content": ["some words"]}, item_schema({}))
+batch = (Key("a", 0), with_facts(items, b""))
+for payload in json.load(sys.stdin):
+    do_fn = pickler.loads(payload.encode())[0]
+    if type(do_fn).__name__ == "_Chunk":
+        ((key, chunks),) = do_fn.process(batch)
+        model = do_fn._chunker.get()._model
+        print(json.dumps([chunks.column("tokens").to_pylist(), model.folder, model.space.id]))
+"""
+
+
+def test_a_worker_finds_its_own_files_of_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = installed(tmp_path / "here"), installed(tmp_path / "there")
+    monkeypatch.syspath_prepend(str(here))
+    importlib.invalidate_caches()
+    config = a_config(tmp_path, "all-MiniLM-L6-v2")
+    assert resolve(config.encoder).folder.startswith(str(here))  # type: ignore[attr-defined]
+    payloads = graph_of(config)
+    shutil.rmtree(here)
+
+    paths = [str(there), str(Path(__file__).parents[1])]
+    worker = subprocess.run(
+        [sys.executable, "-c", WORKER],
+        input=json.dumps(payloads),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert worker.returncode == 0, worker.stderr
+    tokens, folder, space = json.loads(worker.stdout)
+    assert tokens == [4]
+    assert (folder, space) == (str(there / PACKAGE / "model"), resolve(Encoder()).space.id)
+
+
+def test_the_graph_names_no_file_of_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(installed(tmp_path / "here")))
+    importlib.invalidate_caches()
+    found = [pickler.loads(payload.encode()) for payload in graph_of(a_config(tmp_path, "all-MiniLM-L6-v2"))]
+    assert found
+    assert not any(PACKAGE.encode() in beam.internal.cloudpickle_pickler.cloudpickle.dumps(one) for one in found)
+
+
+def test_a_worker_with_another_model_is_refused_with_both_fingerprints(tmp_path: Path) -> None:
+    folder = save_model(tmp_path)
+    config = Encoder(model=str(folder))
+    run = resolve(config).space.id
+    settings = json.loads((folder / "sentence_bert_config.json").read_text())
+    (folder / "sentence_bert_config.json").write_text(json.dumps({**settings, "max_seq_length": 20}))
+    worker = resolve(config).space.id
+    assert resolve_on_worker(config, worker).space.id == worker
+
+    with pytest.raises(SpaceMismatchError) as refused:
+        resolve_on_worker(config, "0123456789abcdef")
+    assert worker in str(refused.value)
+    assert "0123456789abcdef" in str(refused.value)
+    assert str(folder) in str(refused.value)
+    assert run != worker
+
+
+def test_a_worker_without_the_model_says_so(tmp_path: Path) -> None:
+    with pytest.raises(EncoderError, match=r"the worker .* can't find the model of this run: .*nowhere"):
+        resolve_on_worker(Encoder(model=str(tmp_path / "nowhere")), "0123456789abcdef")
