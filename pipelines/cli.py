@@ -262,19 +262,29 @@ def search(
 @app.command()
 def report(
     config: ConfigPath,
-    run_id: Annotated[str | None, typer.Argument(help="A run; the last one without it.")] = None,
+    run_id: Annotated[str | None, typer.Argument(help="A run; without it the last one that could change data.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="Lists the runs, newest first.")] = False,
+    rejects: Annotated[bool, typer.Option("--rejects", help="Names the run's rejects.")] = False,
     set_: Overrides = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Shows what a run did."""
+    """Shows what a run did, or lists the runs."""
 
     def run() -> None:
-        from pipelines.report import read_report, text
+        from pipelines import report as page
         from schemas.settings import load_config
 
-        found = read_report(load_config(config, set_ or ()), run_id)
-        print(json.dumps(found.as_json()) if as_json else text(found))
+        settings = load_config(config, set_ or ())
+        if list_:
+            runs = page.latest(settings)
+            print(json.dumps(page.list_json(*runs)) if as_json else page.list_text(*runs))
+            return
+        found = page.read_report(settings, run_id)
+        if rejects:
+            print(json.dumps(page.rejects_json(found)) if as_json else page.rejects_text(found))
+        else:
+            print(json.dumps(found.as_json()) if as_json else page.text(found))
 
     guarded(run, debug=debug)
 

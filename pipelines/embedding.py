@@ -12,6 +12,7 @@ from pipelines import beam_runner
 from pipelines.changes import Changes, check_deletions, drops_by_shard, find_changes, is_unchanged
 from pipelines.corpus import Entry, Source, settled
 from pipelines.estimating import expect
+from pipelines.naming import named_rejects
 from pipelines.quantizing import prepare_sample
 from pipelines.session import Session
 from schemas.errors import RejectsError
@@ -41,7 +42,7 @@ def bring_up_to_date(session: Session, source: Source, *, allow_deletes: bool = 
     if current is not None and is_unchanged(source, current):
         session.progress.note(f"unchanged since snapshot {current.name}: nothing to read or embed")
         report_unchanged(session, current)
-        _check_any(session, checkpoint, current)
+        _check_any(session, current)
         return current
     filesystem.sweep_temporaries(checkpoint.root)
     checkpoint.write_space(source.model.space)
@@ -73,15 +74,18 @@ def embed_changes(session: Session, changes: Changes, *, allow_deletes: bool = F
     )
     changes.findings.remove()
     _report(session, changes, snapshot, parts)
-    _check_any(session, checkpoint, snapshot)
+    _check_any(session, snapshot)
     return snapshot
 
 
-def _check_any(session: Session, checkpoint: Checkpoint, snapshot: Snapshot) -> None:
+def _check_any(session: Session, snapshot: Snapshot) -> None:
     if not snapshot.parts.num_rows:
+        named = session.report.rejected
+        first = f"; the first: {named[0]}" if named else ""
         raise RejectsError(
-            f"not one item could be embedded: {session.report.items.rejected} rejects ({_named(snapshot.errors())})",
-            f"read the files below {checkpoint.rejects_uri('')} and mend the corpus, or corpus.id and content",
+            f"not one item could be embedded: {session.report.items.rejected} rejects "
+            f"({_named(snapshot.errors())}){first}",
+            "fix the corpus, or corpus.id and corpus.content; vecbeam report --rejects names the rejects",
         )
 
 
@@ -202,6 +206,8 @@ def report_unchanged(session: Session, snapshot: Snapshot) -> None:
     report.items.read = snapshot.total("items_read")
     report.items.unchanged = snapshot.total("items")
     report.rejects = snapshot.errors()
+    checkpoint = Checkpoint(session.config.checkpoint, session.config.name, snapshot.space_id)
+    report.rejected = named_rejects(checkpoint, snapshot.files) if report.rejects else []
     report.items.rejected = sum(report.rejects.values())
     report.chunks.reused = snapshot.total("rows")
     report.tokens.dropped = snapshot.total("tokens_dropped")

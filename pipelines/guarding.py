@@ -33,7 +33,7 @@ def reporting(
     def show(found: Report) -> None:
         from pipelines.report import text
 
-        print(json.dumps(found.as_json()) if as_json else text(found), flush=True)
+        print(json.dumps(found.as_json()) if as_json else text(found, with_error=False), flush=True)
 
     def run() -> None:
         from schemas.errors import ConfigurationError, VecbeamError

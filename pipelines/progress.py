@@ -27,6 +27,8 @@ class Progress:
     def __init__(self, *, quiet: bool = False) -> None:
         self._console = Console(stderr=True)
         self._quiet = quiet
+        self.steps: list[str] = []
+        """Steps that were begun, in order."""
         self._step = ""
         self._total = 0
         self._counter = "items_done"
@@ -38,6 +40,7 @@ class Progress:
     def step(self, name: str, *, total: int = 0, counter: str = "items_done") -> None:
         """Begins a step; `counter` counts up to `total`, where that is known."""
         self._step, self._total, self._counter = name, total, counter
+        self.steps.append(name)
         self._began = time.monotonic()
         self._at_start = TALLY.snapshot()
         if not self._quiet and not self._console.is_terminal:

@@ -270,6 +270,8 @@ class Publication:
             if fresh:
                 milvus.set_ready(client, spec.name, served if served and served != spec.name else "")
             milvus.publish(client, spec.alias, spec.name)
+            if served != spec.name:
+                self._session.moved(served, spec.name)
             ledger.close()
         self._session.report.verify.published = True
         if excess:

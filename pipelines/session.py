@@ -15,11 +15,13 @@ from importlib import metadata
 
 import psutil
 
+from pipelines.alias import served_now
 from pipelines.progress import Progress
 from schemas.config import Config
 from schemas.errors import CheckpointError, ConfigurationError, LockedError, VecbeamError
-from schemas.report import Rates, Report
+from schemas.report import CHANGING, FORMAT_VERSION, Failure, Rates, Report, Served
 from transforms import filesystem, locking
+from transforms.rejects import shortened
 
 _PACKAGES = (
     "vecbeam",
@@ -36,6 +38,9 @@ _PACKAGES = (
     "transformers",
 )
 
+LONGEST_MESSAGE = 1000
+"""Characters of the message of an error that is not ours."""
+
 
 class Session:
     """A run of one command over one configuration.
@@ -48,8 +53,12 @@ class Session:
     def __init__(self, command: str, config: Config, progress: Progress) -> None:
         self.config = config
         self.progress = progress
-        self.run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{command}-{os.getpid()}"
-        self.report = Report(run_id=self.run_id, command=command, name=config.name, alias=config.name)
+        # With microseconds: runs are listed in the order of their names, and two may begin within a second.
+        self.run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{command}-{os.getpid()}"
+        self.report = Report(
+            format_version=FORMAT_VERSION, run_id=self.run_id, command=command, name=config.name, alias=config.name
+        )
+        self.report.could_change = command in CHANGING
         self.report.model = config.encoder.model
         self.report.versions = {"python": sys.version.split()[0], **_versions()}
         self._counters: Counter[str] = Counter()
@@ -68,6 +77,10 @@ class Session:
     def seconds_so_far(self) -> float:
         """Since the process began."""
         return time.time() - psutil.Process().create_time()
+
+    def moved(self, before: str | None, after: str) -> None:
+        """Notes that the run moved the alias, from what it led to before."""
+        self.report.served = Served(collection=after, before=before or "", moved=True)
 
     def add_counters(self, counters: Counter[str]) -> None:
         """Takes in the counters of a pipeline."""
@@ -90,7 +103,7 @@ class Session:
         with locking.held(self.root, self.run_id):
             yield
 
-    def finish(self, error: VecbeamError | None = None) -> Report:
+    def finish(self, error: Exception | None = None) -> Report:
         """Completes the report and writes it; a run that was refused before its start leaves nothing behind."""
         report = self.report
         report.seconds.total = round(self.seconds_so_far(), 3)
@@ -101,9 +114,12 @@ class Session:
         report.rates = self._rates()
         report.retries = self._counters["retries"]
         report.peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        report.steps = list(dict.fromkeys(self.progress.steps))
+        if report.served is None:
+            report.served = served_now(self.config, error)
         if error is not None:
-            report.error = str(error)
-            report.exit_code = error.exit_code
+            report.error = _failure(error)
+            report.exit_code = error.exit_code if isinstance(error, VecbeamError) else 1
         if not isinstance(error, (ConfigurationError, LockedError)):
             data = json.dumps(report.as_json(), indent=2).encode()
             try:
@@ -111,7 +127,7 @@ class Session:
             except CheckpointError as unwritten:
                 if error is None:
                     raise
-                report.error += f" (and no report was written: {unwritten.message})"
+                report.warnings.append(f"no report was written: {unwritten.message}")
         return report
 
     def _rates(self) -> Rates:
@@ -142,7 +158,17 @@ def running(command: str, config: Config, progress: Progress | None) -> Iterator
         except VecbeamError as error:
             error.report = session.finish(error)
             raise
+        except Exception as error:
+            session.finish(error)
+            raise
         session.finish()
+
+
+def _failure(error: Exception) -> Failure:
+    if isinstance(error, VecbeamError):
+        return Failure(kind=type(error).__name__, message=error.message, remedy=error.remedy)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return Failure(kind=type(error).__name__, message=shortened(lines[-1] if lines else "", LONGEST_MESSAGE))
 
 
 def _versions() -> dict[str, str]:

@@ -28,6 +28,7 @@ def verify(config: Config, progress: Progress | None = None, *, repair: bool = F
         GateError: where rows are missing, unexpected or stale, or recall is under `verify.recall_at_10`.
     """
     with running("verify", config, progress) as session:
+        session.report.could_change = repair
         with Phase(session, "startup"):
             checkpoint, snapshot, space = open_snapshot(config)
         report_unchanged(session, snapshot)

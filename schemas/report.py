@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+FORMAT_VERSION = 2
+"""Version of the report as JSON. Reports without one are of version 1: there `error` is text."""
+
+CHANGING = frozenset({"backfill", "sync", "reindex", "load", "replay", "rollback", "gc"})
+"""Commands that can change data; of a report without `could_change`, the command tells it."""
 
 
 class Items(BaseModel):
@@ -119,9 +125,52 @@ class Expected(BaseModel):
     embed_seconds: float | None = None
 
 
+class Failure(BaseModel):
+    """The error that a run ended with."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    kind: str = Field(alias="class", description="Class of schemas/errors.py, or of another exception")
+    message: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.message.rstrip('.')}. {self.remedy}" if self.remedy else self.message
+
+
+class Rejected(BaseModel):
+    """A reject by name: where it stands, its id (null where it could not be read) and the reason."""
+
+    file: str
+    place: str = ""
+    id: str | None = None
+    error: str
+    reason: str
+
+    def __str__(self) -> str:
+        where = f"{self.file}, {self.place}" if self.place else self.file
+        shown = f" ({self.id})" if self.id and self.id not in self.file else ""
+        return f"{where}{shown}: {self.error}: {self.reason}"
+
+
+class Served(BaseModel):
+    """What the alias led to when the run had ended.
+
+    Attributes:
+        collection: "" where it led to nothing.
+        before: what it led to before the run moved it; "" where the run did not move it, or it led to nothing.
+        moved: whether this run moved it.
+    """
+
+    collection: str = ""
+    before: str = ""
+    moved: bool = False
+
+
 class Report(BaseModel):
     """One run."""
 
+    format_version: int = 1
     run_id: str
     command: str
     name: str
@@ -133,6 +182,7 @@ class Report(BaseModel):
     items: Items = Field(default_factory=Items)
     reason: str = Field("", description="What a reindex found to have changed")
     rejects: dict[str, int] = Field(default_factory=dict, description="Rejects by error")
+    rejected: list[Rejected] = Field(default_factory=list, description="The first rejects by name, 100 at most")
     chunks: Chunks = Field(default_factory=Chunks)
     tokens: Tokens = Field(default_factory=Tokens)
     bytes: Bytes = Field(default_factory=Bytes)
@@ -145,8 +195,25 @@ class Report(BaseModel):
     plan: Expected | None = None
     runtime: dict[str, str] = Field(default_factory=dict, description="Engine, device and precision of the encoder")
     versions: dict[str, str] = Field(default_factory=dict)
+    served: Served | None = Field(None, description="What is served now; null where Milvus could not be asked")
+    could_change: bool | None = Field(None, description="Whether the run was one that can change data")
+    steps: list[str] = Field(default_factory=list, description="Steps that the run came to")
+    warnings: list[str] = Field(default_factory=list)
     exit_code: int = 0
-    error: str = ""
+    error: Failure | None = None
+
+    @field_validator("error", mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        """Version 1 had the error as text, "" where there was none."""
+        if isinstance(value, str):
+            return {"class": "VecbeamError", "message": value} if value else None
+        return value
+
+    @property
+    def changing(self) -> bool:
+        """Whether the run was one that can change data."""
+        return self.command in CHANGING if self.could_change is None else self.could_change
 
     def balance(self) -> list[str]:
         """What does not balance in the books, a phrase each; empty where all is well."""
@@ -159,4 +226,4 @@ class Report(BaseModel):
         return problems
 
     def as_json(self) -> dict[str, Any]:
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json", by_alias=True)
