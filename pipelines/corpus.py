@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pyarrow as pa
+from pydantic import BaseModel
 
 from pipelines import beam_runner
-from schemas.config import Config
+from schemas.config import Chunk, Config, Corpus
 from schemas.identity import digest
 from schemas.records import SCHEMA_VERSION
 from transforms import filesystem
@@ -18,8 +20,15 @@ from transforms.chunk import Chunker
 from transforms.diff.findings import LISTING_SCHEMA
 from transforms.encoders import TextModel, resolve
 from transforms.read import SourceFile, list_corpus
+from transforms.read.items import partitions_of
 
 _TOUCHES_NO_ROW = {"paths", "shard_bytes", "max_deleted"}
+_ALWAYS_IN_DIGEST = {
+    *("format", "id", "content", "metadata", "on_duplicate"),
+    *("type", "max_bytes"),
+    *("max_tokens", "overlap_tokens"),
+}
+"""Keys of version 0.1.0. Each later key counts only where it is set, so that an upgrade changes no digest."""
 
 
 @dataclass(frozen=True)
@@ -138,16 +147,39 @@ def open_checkpoint(config: Config) -> tuple[Checkpoint, TextModel]:
 def settings_digest(config: Config, model: TextModel) -> str:
     """Digest of the settings that rows follow from."""
     exclude = dict.fromkeys(_TOUCHES_NO_ROW, True) | {"metadata": {"__all__": {"default"}}}
-    return digest(
-        [
-            SCHEMA_VERSION,
-            model.space.id,
-            config.corpus.model_dump(exclude=exclude),
-            config.chunk.model_dump() if config.chunk else False,
-            config.collection.id_max_bytes,
-        ],
-        32,
-    )
+    corpus = config.corpus.model_dump(exclude=exclude)
+    corpus["metadata"] = {
+        name: _set_keys(field, type(config.corpus.metadata[name])) for name, field in corpus["metadata"].items()
+    }
+    settings = [
+        SCHEMA_VERSION,
+        model.space.id,
+        _set_keys(corpus, Corpus),
+        _set_keys(config.chunk.model_dump(), Chunk) if config.chunk else False,
+        config.collection.id_max_bytes,
+    ]
+    if any(field.partition is not None for field in config.corpus.metadata.values()):
+        # Folders above the glob's root are not in the paths of the listing, and may be partitions.
+        settings.append([partitions_of(filesystem.glob_root(path)) for path in config.corpus.paths])
+    return digest(settings, 32)
+
+
+def _set_keys(values: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+    """The values without later keys that have their default."""
+    defaults = {
+        field.alias or name: field.get_default(call_default_factory=True, validated_data={})
+        for name, field in model.model_fields.items()
+        if not field.is_required()
+    }
+    return {
+        key: value
+        for key, value in values.items()
+        if key in _ALWAYS_IN_DIGEST or key not in defaults or value != _plain(defaults[key])
+    }
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump() if isinstance(value, BaseModel) else value
 
 
 def _entries(files: list[SourceFile]) -> list[Entry]:

@@ -39,6 +39,56 @@ SEARCH_DEFAULTS: dict[str, dict[str, int]] = {
 VARCHAR_MAX_BYTES = 65535
 """Largest VARCHAR of a Milvus server, in UTF-8 bytes."""
 
+LITE, SERVER = "Milvus Lite", "a Milvus server"
+RESULT_NAMES = ("score", "distance")
+"""What each search result has beside the columns of its row; a column of that name would hide it."""
+
+SYSTEM_FIELDS: dict[str, frozenset[str]] = {
+    LITE: frozenset({"_seq", "_partition"}),
+    SERVER: frozenset({"RowID", "Timestamp"}),
+}
+"""Fields that each collection has already; a schema with one of these names is refused."""
+
+_OPERATORS = ("and", "or", "not", "in", "like", "exists", "true", "false")
+_FUNCTIONS = (
+    *("json_contains", "json_contains_all", "json_contains_any"),
+    *("array_contains", "array_contains_all", "array_contains_any", "array_length"),
+    *("text_match", "phrase_match", "random_sample"),
+)
+FILTER_KEYWORDS: dict[str, frozenset[str]] = {
+    # In any case: Lite's lexer folds it. It refuses iso and interval as field names too.
+    LITE: frozenset({*_OPERATORS, "is", "null", "iso", "interval"}),
+    # In lower and in upper case, as the lexer knows them; a Like is a field. From 2.5 on a server refuses them as
+    # names, before that it takes them and no filter can name the field.
+    SERVER: frozenset({*_OPERATORS, *_FUNCTIONS, "null"}),
+}
+"""Words of the filter language by server: no filter can name a column that is called so.
+
+Lite: milvus_lite/search/filter/tokens.py, schema/validation.py. Server: Plan.g4 and the proxy's list of keywords.
+"""
+
+
+def refusal(name: str, server: str) -> str | None:
+    """Why no metadata column may have a name; None where it may.
+
+    Args:
+        name: of letters, digits and underscores.
+        server: `LITE` or `SERVER`.
+
+    >>> refusal("score", LITE)
+    'each search result has a score of its own'
+    >>> refusal("author", LITE) is None
+    True
+    """
+    if name in RESULT_NAMES:
+        return f"each search result has a {name} of its own"
+    if name in SYSTEM_FIELDS[server]:
+        return f"{server} has a field of that name in each collection"
+    folds = server == LITE or name.isupper() or name in ("True", "False") or name.lower() == "null"
+    if (name.lower() if folds else name) in FILTER_KEYWORDS[server]:
+        return f"it is a word of the filter language of {server}, so no filter could name the column"
+    return None
+
 
 def check_index_parameters(index_type: str, parameters: dict[str, Any]) -> None:
     """Raises ValueError where a build parameter does not belong to the index type or is out of its range."""

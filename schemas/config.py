@@ -8,7 +8,16 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from schemas import collection as milvus
 
@@ -40,9 +49,25 @@ class Model(BaseModel):
 
 
 class MetadataField(Model):
-    """One typed, filterable column. `author: string` is short for `author: {type: string}`."""
+    """One typed, filterable column. `author: string` is short for `author: {type: string}`.
+
+    `source` is the key `from`, which Python keeps for itself.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, validate_by_name=True, serialize_by_alias=True)
 
     type: MetadataType = Field(description="string, int (64 bit), float (64 bit) or bool")
+    source: Text | None = Field(
+        None,
+        alias="from",
+        description="Field of the record that the values come from; without it the one of the column's own name. "
+        "`a.b` is the field `b` of the object `a`",
+    )
+    partition: Text | None = Field(
+        None,
+        description="Takes the value from the file's path in place of the record: `year` is 2024 for a file below a "
+        "folder `year=2024`, and null where there is no such folder",
+    )
     default: str | int | float | bool | None = Field(
         None, description="What the collection holds where an item lacks the field; without it the value is null"
     )
@@ -56,6 +81,15 @@ class MetadataField(Model):
         return {"type": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
+    def _one_source(self) -> MetadataField:
+        if self.source is not None and self.partition is not None:
+            raise ValueError(
+                f"from {self.source!r} names a field of the record and partition {self.partition!r} a folder of the "
+                "path; a column has one source, leave one of them out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _default_fits(self) -> MetadataField:
         wanted: dict[str, tuple[type, ...]] = {"string": (str,), "int": (int,), "float": (int, float), "bool": (bool,)}
         if self.default is not None and (
@@ -63,6 +97,34 @@ class MetadataField(Model):
         ):
             raise ValueError(f"default {self.default!r} is not of type {self.type}")
         return self
+
+
+class HashedId(Model):
+    """An id made from the item's content: the same fields with the same values have the same id."""
+
+    hash: list[Text] = Field(
+        min_length=1,
+        description="Fields whose values the id is made from. Two records in which all of them are equal are one item",
+    )
+
+    @field_validator("hash", mode="before")
+    @classmethod
+    def _one_field(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("hash")
+    @classmethod
+    def _each_once(cls, value: list[str]) -> list[str]:
+        if twice := [name for name in value if value.count(name) > 1]:
+            raise ValueError(f"names {twice[0]!r} more than once; name each field once")
+        return value
+
+
+def _kind_of_id(value: Any) -> str:
+    return "HashedId" if isinstance(value, (dict, HashedId)) else "FieldId"
+
+
+Id = Annotated[Annotated[Text, Tag("FieldId")] | Annotated[HashedId, Tag("HashedId")], Discriminator(_kind_of_id)]
 
 
 class Corpus(Model):
@@ -73,8 +135,10 @@ class Corpus(Model):
     format: Literal["jsonl", "csv", "parquet", "text", "markdown", "html", "pdf"] | None = Field(
         None, description="Optional where the suffix tells; compression (.gz, .zst, .bz2) always goes by the suffix"
     )
-    id: Text = Field(
-        "id", description="Field with the item's id; where a file is an item, its path under the glob's root is the id"
+    id: Id = Field(
+        "id",
+        description="Field with the item's id, or `{hash: [question, answer]}`: an id made from those fields' values. "
+        "Where a file is an item, its path under the glob's root is the id",
     )
     content: list[Text] = Field(
         ["text"], min_length=1, description="Fields that are embedded, joined by a blank line; empty ones are left out"
@@ -113,12 +177,51 @@ class Corpus(Model):
         for name in value:
             if name in RESERVED_COLUMNS:
                 raise ValueError(
-                    f"{name!r} is a column that every row has; rename the field in the corpus or leave it out "
+                    f"{name!r} is a column that every row has; {_rename(name)} "
                     f"(reserved: {', '.join(RESERVED_COLUMNS)})"
                 )
+            if name in milvus.RESULT_NAMES:
+                raise ValueError(f"{name!r} can't be a column: {milvus.refusal(name, milvus.SERVER)}; {_rename(name)}")
             if not _COLUMN_NAME.match(name):
-                raise ValueError(f"{name!r} is no Milvus field name; use letters, digits and underscores")
+                raise ValueError(
+                    f"{name!r} is not a valid Milvus field name, which has letters, digits and underscores; "
+                    f"{_rename(name)}"
+                )
         return value
+
+    @property
+    def id_fields(self) -> list[str]:
+        """The fields that the id is, or is made from."""
+        return [self.id] if isinstance(self.id, str) else list(self.id.hash)
+
+    def source_of(self, column: str) -> str | None:
+        """The field of the record that a metadata column comes from; None where it comes from the path."""
+        field = self.metadata[column]
+        return None if field.partition is not None else field.source or column
+
+
+def _rename(name: str) -> str:
+    """How to give a column another name than its field."""
+    column = suggested_column(name)
+    return f"rename it, for example {column}: {{from: {_quoted(name)}, type: string}}, or leave it out"
+
+
+def _quoted(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*", name) and name.lower() not in _YAML_WORDS else repr(name)
+
+
+_YAML_WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
+
+
+def suggested_column(name: str) -> str:
+    """A column name for a field whose own name can't be one.
+
+    >>> suggested_column("score"), suggested_column("doc.lang"), suggested_column("2nd author")
+    ('score_', 'doc_lang', '_2nd_author')
+    """
+    column = re.sub(r"[^A-Za-z0-9_]+", "_", name)[:200] or "field"
+    column = f"_{column}" if column[0].isdigit() else column
+    return column if column != name or _COLUMN_NAME.match(name) is None else f"{column}_"
 
 
 class Chunk(Model):
@@ -303,6 +406,15 @@ class Config(Model):
     collection: Collection
     verify: Verify = Field(default_factory=lambda: Verify())
     runner: Runner = Field(default_factory=lambda: Runner())
+
+    @model_validator(mode="after")
+    def _columns_can_be_named(self) -> Config:
+        server = milvus.LITE if self.collection.is_lite else milvus.SERVER
+        refused = [(name, why) for name in self.corpus.metadata if (why := milvus.refusal(name, server))]
+        if refused:
+            said = "; ".join(f"{name!r} can't be a column: {why}; {_rename(name)}" for name, why in refused)
+            raise ValueError(f"corpus.metadata: {said}")
+        return self
 
     @model_validator(mode="after")
     def _workers_reach_it(self) -> Config:

@@ -8,7 +8,7 @@ rewrites it; a test fails where the file is not what this module makes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from schemas.config import (
     Corpus,
     Cost,
     Encoder,
+    HashedId,
     Index,
     MetadataField,
     Runner,
@@ -35,6 +36,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
 SECTIONS: dict[str, type[BaseModel]] = {
     "": Config,
     "corpus": Corpus,
+    "corpus.id": HashedId,
     "corpus.metadata.NAME": MetadataField,
     "chunk": Chunk,
     "encoder": Encoder,
@@ -71,17 +73,43 @@ Rules that hold everywhere:
 - Secrets have no key. The token of a Milvus server is read from the environment variable `MILVUS_TOKEN`.
 """
 
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
 _NOTES = {
     "": "The top level of the file.",
     "corpus": (
         "What is read. JSONL, CSV, TSV and Parquet files hold many items, with fields. In text, Markdown, HTML and PDF "
-        "files each file is an item: its path is the id, its text the content, and its metadata columns are empty.\n\n"
+        "files each file is an item: its path is the id, its text the content. Its metadata columns are empty, but for "
+        "partitions of the path and for the front matter of Markdown.\n\n"
+        "Wherever a field is named (`id`, `content`, `from`), `doc.text` is the field `text` of the object `doc` in "
+        "JSON or of the struct `doc` in Parquet. A field whose own name is `doc.text` comes first.\n\n"
         "Globs: `*`, `?` and `[...]` stay within one name and match no leading dot; `**` crosses folders. The glob's "
         "root is the folder before its first wildcard."
     ),
     "corpus.metadata.NAME": (
-        "Each entry of `corpus.metadata` is a column. `author: string` is short for `author: {type: string}`. "
-        f"These names are taken: {', '.join(f'`{name}`' for name in RESERVED_COLUMNS)}."
+        "Each entry of `corpus.metadata` is a column. `author: string` is short for `author: {type: string}`. A column "
+        "may have another name than its field: `score_: {from: score, type: float}`.\n\n"
+        f"These names are taken: {_listed(RESERVED_COLUMNS)} by what each row has, {_listed(milvus.RESULT_NAMES)} by "
+        "what each search result has.\n\n"
+        + "\n\n".join(
+            f"With {server} these too: {_listed(sorted(milvus.SYSTEM_FIELDS[server]))} by its own fields, and by its "
+            f"filter language {_listed(sorted(milvus.FILTER_KEYWORDS[server]))}, "
+            + ("in any case." if server == milvus.LITE else "in lower or upper case.")
+            for server in (milvus.LITE, milvus.SERVER)
+        )
+        + "\n\nHive partitions, folders such as `year=2024/`, become a column with `partition`: "
+        "`year: {partition: year, type: int}`. The value is parsed as in CSV. `%20` is a space, and "
+        "`__HIVE_DEFAULT_PARTITION__` is null.\n\n"
+        "The YAML between two lines of `---` at the beginning of a Markdown file is its front matter: its keys are the "
+        "file's fields, and it is not embedded. A column that is null in every row is named at the end of a run."
+    ),
+    "corpus.id": (
+        "`corpus.id: {hash: [question, answer]}` is for a corpus without ids. The id is 32 hex digits of the SHA-256 "
+        "of the fields' values. A record whose fields change is another item: the next sync deletes the old one and "
+        "embeds the new one."
     ),
     "chunk": (
         "How a long text is split. `chunk: false` turns splitting off. A text within the limit is one chunk, as it is."
@@ -114,7 +142,8 @@ def page() -> str:
 def _rows(model: type[BaseModel]) -> Iterator[tuple[str, ...]]:
     yield "key", "type", "default", "description"
     properties = model.model_json_schema()["properties"]
-    for name, field in model.model_fields.items():
+    for field_name, field in model.model_fields.items():
+        name = field.alias or field_name
         yield f"`{name}`", _type(properties[name]), _default(field), (field.description or _section(name)).rstrip(".")
 
 
@@ -126,8 +155,8 @@ def _type(schema: Mapping[str, Any]) -> str:
     """A JSON Schema property in words."""
     if "$ref" in schema:
         return "section"
-    if "anyOf" in schema:
-        kinds = [_type(kind) for kind in schema["anyOf"] if kind.get("type") != "null"]
+    if either := schema.get("anyOf") or schema.get("oneOf"):
+        kinds = [_type(kind) for kind in either if kind.get("type") != "null"]
         return " or ".join(dict.fromkeys(kinds))
     if "const" in schema:
         return f"`{json.dumps(schema['const'])}`"

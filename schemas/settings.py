@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -132,7 +132,7 @@ def _mistakes(error: ValidationError) -> Iterable[str]:
         path = [
             str(p)
             for p in mistake["loc"]
-            if p not in ("Chunk", "literal[False]", "function-after[_overlap_fits(), Chunk]")
+            if p not in ("Chunk", "literal[False]", "function-after[_overlap_fits(), Chunk]", "FieldId", "HashedId")
         ]
         key = ".".join(path)
         value = mistake.get("input")
@@ -165,9 +165,16 @@ def _keys_beside(path: Sequence[str]) -> Iterable[str]:
         field = model.model_fields.get(name)
         if field is None:
             break
-        models = [a for a in (field.annotation, *getattr(field.annotation, "__args__", ())) if isinstance(a, type)]
-        model = next((a for a in models if issubclass(a, BaseModel)), model)
-    return model.model_fields
+        model = next(_models(field.annotation), model)
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models in a type, however deep they stand in it."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models(inner)
 
 
 def _absolute(config: Config, folder: Path) -> Config:

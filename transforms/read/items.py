@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import unquote
 
-from schemas.config import Corpus, MetadataField
+from schemas.config import Corpus, HashedId, MetadataField
+from schemas.identity import digest
 
 MAX_REASON_CHARS = 200
 INT64 = range(-(1 << 63), 1 << 63)
 EXACT_FLOAT = 1 << 53
-_MISSING = object()
+MISSING: Any = object()
+"""Stands for the value of a field that a record does not have."""
+_HASHED_TYPES = (str, int, float, bool, list, dict, type(None))
+_PARTITION = re.compile(r"(?:^|/)([^/=]+)=([^/]*)(?=/)")
+_NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 _TRUE_FALSE = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -63,19 +70,61 @@ def check_text(text: str, name: str, item_id: str | None) -> None:
             ) from error
 
 
+def lookup(record: Mapping[str, Any], name: str) -> Any:
+    """The value of a field, or of one inside an object by a dotted name; `MISSING` where there is none.
+
+    A field whose own name has the dots comes first. Inside an object that is null each field is null.
+
+    >>> lookup({"doc": {"text": "a"}}, "doc.text"), lookup({"doc": {"text": "a"}, "doc.text": "b"}, "doc.text")
+    ('a', 'b')
+    """
+    if name in record:
+        return record[name]
+    found: Any = MISSING
+    at = name.find(".")
+    while at >= 0:
+        inside = record.get(name[:at], MISSING)
+        if isinstance(inside, Mapping):
+            value = lookup(inside, name[at + 1 :])
+            if value is not MISSING:
+                return value
+        elif inside is None:
+            found = None
+        at = name.find(".", at + 1)
+    return found
+
+
+def partitions_of(uri: str) -> dict[str, str | None]:
+    """The hive partitions of a path: its folders named `key=value`; of two with one key the last one counts.
+
+    >>> partitions_of("data/year=2024/lang=pt%2FBR/part-0.jsonl")
+    {'year': '2024', 'lang': 'pt/BR'}
+    """
+    found = {unquote(key): unquote(value) for key, value in _PARTITION.findall(uri)}
+    return {key: None if value == _NULL_PARTITION else value for key, value in found.items()}
+
+
 class ItemChecker:
     """Turns records into items as the configuration of a corpus asks.
 
     Args:
         corpus: which fields are id, content and metadata.
+        uri: of the file that the records are from; its folders may be partitions.
         text_values: all values are strings, as in CSV: numbers and truth values are parsed, "" is null.
     """
 
-    def __init__(self, corpus: Corpus, *, text_values: bool = False) -> None:
-        self._id = corpus.id
+    def __init__(self, corpus: Corpus, uri: str = "", *, text_values: bool = False) -> None:
+        self._id = corpus.id.hash if isinstance(corpus.id, HashedId) else corpus.id
         self._content = tuple(corpus.content)
-        convert = _from_text if text_values else _typed
-        self._metadata = tuple((name, convert(name, field)) for name, field in corpus.metadata.items())
+        partitions = partitions_of(uri)
+        self._metadata: list[tuple[str | None, Any, Convert]] = []
+        for name, field in corpus.metadata.items():
+            if field.partition is not None:
+                # "" is what the path says, and a string like any other.
+                self._metadata.append((None, partitions.get(field.partition), _from_text(name, field)))
+            else:
+                convert = _from_text(name, field) if text_values else _typed(name, field)
+                self._metadata.append((field.source or name, None, convert))
 
     def __call__(self, record: Mapping[str, Any]) -> tuple[str, str, tuple[Any, ...]]:
         """Gives (item_id, content, metadata values in the order of the configuration).
@@ -83,15 +132,12 @@ class ItemChecker:
         Raises:
             RejectedItemError: where the record is no item.
         """
-        value = record.get(self._id, _MISSING)
-        item_id = value if type(value) is str and value and "\x00" not in value else _checked_id(self._id, value)
-        if not item_id.isascii():
-            check_text(item_id, f"The id field {self._id!r}", None)
+        item_id = self._item_id(record)
         texts: list[str] = []
         for name in self._content:
-            text = record.get(name, _MISSING)
+            text = record.get(name, MISSING)
             if type(text) is not str:
-                text = _checked_text(name, text, item_id)
+                text = _checked_text(name, lookup(record, name), item_id)
             if text and not text.isspace():
                 texts.append(text)
         if not texts:
@@ -99,21 +145,66 @@ class ItemChecker:
         content = texts[0] if len(texts) == 1 else "\n\n".join(texts)
         if "\x00" in content or not content.isascii():
             for name in self._content:
-                check_text(record[name] or "", f"The field {name!r}", item_id)
+                check_text(lookup(record, name) or "", f"The field {name!r}", item_id)
+        return item_id, content, self.metadata(record, item_id)
+
+    def metadata(self, record: Mapping[str, Any], item_id: str) -> tuple[Any, ...]:
+        """The metadata values of a record, in the order of the configuration; () where it names none.
+
+        Raises:
+            RejectedItemError: where a value does not fit its column.
+        """
         if not self._metadata:
-            return item_id, content, ()
-        return item_id, content, tuple(convert(record.get(name), item_id) for name, convert in self._metadata)
+            return ()
+        values = []
+        for name, fixed, convert in self._metadata:
+            value = fixed
+            if name is not None:
+                value = record.get(name, MISSING)
+                if value is MISSING:
+                    value = lookup(record, name) if "." in name else None
+            values.append(convert(None if value is MISSING else value, item_id))
+        return tuple(values)
+
+    def known_id(self, record: Mapping[str, Any]) -> str | None:
+        """The id of a broken record, where it can be told."""
+        try:
+            return self._item_id(record)
+        except RejectedItemError:
+            return None
+
+    def _item_id(self, record: Mapping[str, Any]) -> str:
+        if not isinstance(self._id, str):
+            return _hashed_id(self._id, record)
+        value = record.get(self._id, MISSING)
+        if type(value) is str and value and value.isascii() and "\x00" not in value:
+            return value
+        item_id = _checked_id(self._id, lookup(record, self._id))
+        check_text(item_id, f"The id field {self._id!r}", None)
+        return item_id
 
 
-def known_id(record: Mapping[str, Any], field: str) -> str | None:
-    """The id of a broken record, where it can be told."""
+def _hashed_id(names: list[str], record: Mapping[str, Any]) -> str:
+    """32 hex digits from the values of some fields, the same wherever these are equal."""
+    values = []
+    for name in names:
+        value = lookup(record, name)
+        if value is MISSING:
+            raise RejectedItemError("MissingField", f"There is no field {name!r}, which corpus.id.hash names")
+        if isinstance(value, BadUtf8):
+            raise RejectedItemError("InvalidUtf8", _bad_utf8(f"The field {name!r}", value))
+        if not isinstance(value, _HASHED_TYPES):
+            raise RejectedItemError(
+                "WrongType",
+                f"The field {name!r}, which corpus.id.hash names, is {_kind(value)}, which no id is made from",
+            )
+        values.append(value)
+    if all(value is None or value == "" for value in values):
+        raise RejectedItemError("EmptyId", f"{_fields(tuple(names))} null or empty, and so no id can be made from it")
     try:
-        value = record.get(field, _MISSING)
-        item_id = _checked_id(field, value)
-        check_text(item_id, field, None)
-    except RejectedItemError:
-        return None
-    return item_id
+        return digest(values, 32)
+    except (TypeError, ValueError) as error:  # a date inside a list
+        raise RejectedItemError("WrongType", f"No id can be made from {', '.join(names)}: {error}") from error
 
 
 def _fields(names: tuple[str, ...]) -> str:
@@ -121,7 +212,7 @@ def _fields(names: tuple[str, ...]) -> str:
 
 
 def _checked_id(name: str, value: object) -> str:
-    if value is _MISSING:
+    if value is MISSING:
         raise RejectedItemError("MissingField", f"There is no field {name!r}, which is corpus.id")
     if value is None or value == "":
         raise RejectedItemError("EmptyId", f"The id field {name!r} is {'null' if value is None else 'empty'}")
@@ -138,9 +229,11 @@ def _checked_id(name: str, value: object) -> str:
 
 
 def _checked_text(name: str, value: object, item_id: str) -> str:
+    if isinstance(value, str):
+        return value
     if value is None:
         return ""
-    if value is _MISSING:
+    if value is MISSING:
         raise RejectedItemError("MissingField", f"There is no field {name!r}, which corpus.content names", item_id)
     if isinstance(value, BadUtf8):
         raise RejectedItemError("InvalidUtf8", _bad_utf8(f"The field {name!r}", value), item_id)

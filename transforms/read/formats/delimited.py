@@ -15,7 +15,7 @@ from schemas.config import Corpus
 from transforms.read import streams
 from transforms.read.batches import Batch, BatchBuilder
 from transforms.read.formats.jsonl import too_large
-from transforms.read.items import ItemChecker, RejectedItemError, known_id
+from transforms.read.items import ItemChecker, RejectedItemError
 from transforms.read.listing import SourceFile
 
 Record = tuple[int, int, list[str] | RejectedItemError]
@@ -33,7 +33,7 @@ def read(
         streams.FileRejectedError: `EmptyFile`, `WrongSchema` where the header lacks a column that the configuration
             needs, or `DamagedFile` after the items before the damage.
     """
-    check = ItemChecker(corpus, text_values=True)
+    check = ItemChecker(corpus, file.uri, text_values=True)
     line = 0
     try:
         found = records(streams.lines(streams.blocks(raw, file), 0, None), file.delimiter)
@@ -50,7 +50,7 @@ def read(
                 if isinstance(fields, RejectedItemError):
                     raise fields
                 if len(fields) != len(header):
-                    raise _uneven(header, fields, corpus)
+                    raise _uneven(header, fields, corpus, check)
                 item_id, content, metadata = check(dict(zip(header, fields, strict=True)))
             except RejectedItemError as error:
                 full = builder.reject(error.item_id, place, error.error, error.reason)
@@ -68,21 +68,22 @@ def _header(found: Iterator[Record], corpus: Corpus) -> list[str]:
         raise streams.FileRejectedError("EmptyFile", "The file holds no header line")
     if isinstance(header, RejectedItemError):
         raise streams.FileRejectedError("WrongSchema", f"The header line can't be read: {header.reason}")
-    needed = [corpus.id, *corpus.content]
+    needed = [*corpus.id_fields, *corpus.content]
     missing = [name for name in needed if name not in header]
     if missing:
         raise streams.FileRejectedError(
             "WrongSchema", f"The header lacks {', '.join(missing)}, which the configuration names; it has {header!a}"
         )
-    twice = [name for name in [*needed, *corpus.metadata] if header.count(name) > 1]
+    named = [*needed, *filter(None, map(corpus.source_of, corpus.metadata))]
+    twice = [name for name in named if header.count(name) > 1]
     if twice:
         raise streams.FileRejectedError("WrongSchema", f"The header names {twice[0]!r} more than once: {header!a}")
     return header
 
 
-def _uneven(header: list[str], fields: list[str], corpus: Corpus) -> RejectedItemError:
+def _uneven(header: list[str], fields: list[str], corpus: Corpus, check: ItemChecker) -> RejectedItemError:
     # Fields may have moved, so the id is trusted only where it stands before any that could be missing.
-    item_id = known_id(dict(zip(header, fields, strict=False)), corpus.id) if header[0] == corpus.id else None
+    item_id = check.known_id(dict(zip(header, fields, strict=False))) if header[0] == corpus.id else None
     return RejectedItemError(
         "InvalidCsv", f"The record has {len(fields)} fields where the header has {len(header)}: {fields!a}", item_id
     )

@@ -10,7 +10,8 @@ from typing import Any
 from schemas.config import Corpus
 from transforms.read import streams
 from transforms.read.batches import Batch, BatchBuilder
-from transforms.read.items import RejectedItemError, check_text
+from transforms.read.formats import front_matter
+from transforms.read.items import ItemChecker, RejectedItemError, check_text
 from transforms.read.listing import SourceFile
 
 MAX_PDF_BYTES = 512 << 20
@@ -25,7 +26,7 @@ def read(
     file: SourceFile,
     start: int,  # noqa: ARG001  documents are never split
     end: int,  # noqa: ARG001
-    corpus: Corpus,  # noqa: ARG001  its fields are not those of documents; metadata is null
+    corpus: Corpus,
     builder: BatchBuilder,
 ) -> Iterator[Batch]:
     """Reads a file as one item, or one reject.
@@ -39,13 +40,17 @@ def read(
     try:
         check_text(file.path, "The file's path, which is its id,", None)
         text = {"html": html_text, "pdf": pdf_text}.get(file.format, plain_text)(data)
+        fields: dict[str, Any] = {}
+        if file.format == "markdown":
+            fields, text = front_matter.split(text)
         if not text or text.isspace():
             raise RejectedItemError("EmptyText", "The file holds no text")
         check_text(text, "The text", item_id)
+        metadata = ItemChecker(corpus, file.uri).metadata(fields, file.path)
     except RejectedItemError as error:
         full = builder.reject(item_id, "", error.error, error.reason)
     else:
-        full = builder.add(file.path, "", text)
+        full = builder.add(file.path, "", text, metadata)
     if full:
         yield builder.take()
 

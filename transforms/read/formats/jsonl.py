@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import orjson
@@ -11,10 +11,11 @@ import orjson
 from schemas.config import Corpus
 from transforms.read import streams
 from transforms.read.batches import Batch, BatchBuilder
-from transforms.read.items import ItemChecker, RejectedItemError, known_id
+from transforms.read.items import ItemChecker, RejectedItemError
 from transforms.read.listing import SourceFile
 
 BLANK = b" \t\r\n"
+KnownId = Callable[[dict[str, Any]], str | None]
 
 
 def read(
@@ -25,8 +26,7 @@ def read(
     Raises:
         streams.FileRejectedError: `EmptyFile`, or `DamagedFile` after the items before the damage.
     """
-    check = ItemChecker(corpus)
-    id_field = corpus.id
+    check = ItemChecker(corpus, file.uri)
     number = 0
     records = 0
     try:
@@ -39,7 +39,7 @@ def read(
             try:
                 if line is None:
                     raise too_large("line")
-                record = parse(line, id_field)
+                record = parse(line, check.known_id)
                 item_id, content, metadata = check(record)
             except RejectedItemError as error:
                 full = builder.reject(error.item_id, place, error.error, error.reason)
@@ -71,8 +71,11 @@ def too_large(what: str) -> RejectedItemError:
     return RejectedItemError("TooLarge", f"The {what} is longer than {streams.MAX_RECORD_BYTES >> 20} MiB")
 
 
-def parse(line: bytes, id_field: str) -> dict[str, Any]:
+def parse(line: bytes, known_id: KnownId) -> dict[str, Any]:
     """A line's object.
+
+    Args:
+        known_id: the id of a broken record, where it can be told.
 
     Raises:
         RejectedItemError: `InvalidUtf8`, `NulByte`, `InvalidJson`, or `WrongType` where it is no object.
@@ -80,7 +83,7 @@ def parse(line: bytes, id_field: str) -> dict[str, Any]:
     try:
         value = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        raise _explained(line, str(error), id_field) from error
+        raise _explained(line, str(error), known_id) from error
     if type(value) is not dict:
         kinds = {list: "a list", str: "a string", int: "a number", float: "a number", bool: "a boolean"}
         kind = kinds.get(type(value), "null")
@@ -88,7 +91,7 @@ def parse(line: bytes, id_field: str) -> dict[str, Any]:
     return value
 
 
-def _explained(line: bytes, message: str, id_field: str) -> RejectedItemError:
+def _explained(line: bytes, message: str, known_id: KnownId) -> RejectedItemError:
     item_id = None
     surrogate = False
     try:
@@ -97,7 +100,7 @@ def _explained(line: bytes, message: str, id_field: str) -> RejectedItemError:
         pass
     else:
         if isinstance(lenient, dict):
-            item_id = known_id(lenient, id_field)
+            item_id = known_id(lenient)
         surrogate = _has_surrogate(lenient)
     try:
         line.decode()

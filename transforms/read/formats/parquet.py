@@ -27,7 +27,7 @@ def read(
         streams.FileRejectedError: `EmptyFile`, `WrongSchema` where a column that the configuration needs is missing or
             of another type, or `DamagedFile` after the items before the damage.
     """
-    check = ItemChecker(corpus)
+    check = ItemChecker(corpus, file.uri)
     row = 0
     with streams.seekable(raw, file) as source:
         if not source.seek(0, 2):
@@ -108,6 +108,11 @@ def _records(
 def _values(column: pa.Array) -> list[Any]:
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
+    if pa.types.is_struct(column.type):
+        names = [field.name for field in column.type]
+        rows = zip(*map(_values, column.flatten()), strict=True)
+        there = column.is_valid().to_pylist()
+        return [dict(zip(names, row, strict=True)) if valid else None for valid, row in zip(there, rows, strict=True)]
     try:
         return column.to_pylist()  # type: ignore[no-any-return]
     except UnicodeDecodeError:
@@ -122,23 +127,45 @@ def _decoded(value: bytes | None) -> str | BadUtf8 | None:
 
 
 def _needed_columns(schema: pa.Schema, corpus: Corpus) -> list[str]:
-    """The file's columns that the configuration names; a metadata column may be missing and is null then."""
-    wanted = {corpus.id: "string or integer", **dict.fromkeys(corpus.content, "string")}
+    """The file's columns that the configuration names; a metadata column may be missing and is null then.
+
+    A dotted name is a field of a struct, of which the others are not read.
+    """
+    hashed = not isinstance(corpus.id, str)
+    wanted = dict.fromkeys(corpus.id_fields, "string, number or boolean" if hashed else "string or integer")
+    wanted |= dict.fromkeys(corpus.content, "string")
+    required = set(wanted)
     for name, field in corpus.metadata.items():
-        wanted.setdefault(name, field.type)
+        source = corpus.source_of(name)
+        if source is not None:
+            wanted.setdefault(source, field.type)
     columns = []
     for name, kind in wanted.items():
-        positions = schema.get_all_field_indices(name)
-        if not positions and name in corpus.metadata and name != corpus.id and name not in corpus.content:
+        types = _types_of(schema, name)
+        if not types and name not in required:
             continue
-        if len(positions) != 1 or not _fits(schema.field(positions[0]).type, kind):
+        if len(types) != 1 or not _fits(types[0], kind):
             has = ", ".join(f"{field.name} {field.type}" for field in schema)
-            column = "missing" if not positions else "there twice" if len(positions) > 1 else "of another type"
+            column = "missing" if not types else "there twice" if len(types) > 1 else "of another type"
             raise streams.FileRejectedError(
                 "WrongSchema", f"Column {name!r} ({kind}) is wanted and is {column}; the file has {has}"
             )
         columns.append(name)
     return columns
+
+
+def _types_of(fields: pa.Schema | pa.StructType, name: str) -> list[pa.DataType]:
+    """The types of the columns of a name, or of the struct's field that a dotted name means."""
+    if positions := fields.get_all_field_indices(name):
+        return [fields.field(position).type for position in positions]
+    at = name.find(".")
+    while at >= 0:
+        for position in fields.get_all_field_indices(name[:at]):
+            kind = fields.field(position).type
+            if pa.types.is_struct(kind) and (found := _types_of(kind, name[at + 1 :])):
+                return found
+        at = name.find(".", at + 1)
+    return []
 
 
 def _fits(kind: pa.DataType, wanted: str) -> bool:
@@ -154,4 +181,6 @@ def _fits(kind: pa.DataType, wanted: str) -> bool:
         return bool(text)
     if wanted == "string or integer":
         return bool(text or types.is_integer(kind))
+    if wanted == "string, number or boolean":
+        return bool(text or types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind))
     return bool(types.is_integer(kind) or types.is_floating(kind))  # each value is checked
