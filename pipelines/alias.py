@@ -1,13 +1,17 @@
-"""What the alias leads to when a run has ended, for its report: asked once, shortly, and never a reason to fail."""
+"""The alias: what it leads to, for reports, and the chain of collections that it led to before."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from schemas.collection import PROPERTY_PREVIOUS
 from schemas.config import Config
 from schemas.errors import CollectionError, ConfigurationError, LockedError
 from schemas.report import Served
+from transforms import collection as milvus
 
 log = logging.getLogger("vecbeam")
 
@@ -29,11 +33,37 @@ def served_now(config: Config, error: BaseException | None = None) -> Served | N
     # To open a Lite file that is not there would make it.
     if settings.is_lite and not Path(settings.uri).exists():
         return Served()
-    from transforms import collection as milvus
-
     try:
         with milvus.connected(settings.model_copy(update={"timeout_s": LIMIT_S, "retry_s": 0.0})) as client:
             return Served(collection=milvus.served(client, config.name) or "")
     except Exception as unknown:
         log.info("can't tell what %s serves: %s", config.name, unknown)
         return None
+
+
+def link(client: Any, name: str, served: str | None) -> None:
+    """Makes what is served the collection before another one, to which the alias is about to move.
+
+    The chain of collections stays whole: where `name` stood further down in it, the one above it gets what was below.
+
+    Args:
+        client: of pymilvus, open.
+        name: where the alias moves.
+        served: what it leads to now.
+    """
+    found = milvus.state(client, name)
+    if found is None or not served or served == name:
+        return
+    above = next((state.name for state in chain(client, served) if state.previous == name), None)
+    milvus.set_properties(client, name, {PROPERTY_PREVIOUS: served})
+    if above is not None:
+        milvus.set_properties(client, above, {PROPERTY_PREVIOUS: found.previous or ""})
+
+
+def chain(client: Any, name: str | None) -> Iterator[milvus.CollectionState]:
+    """A collection and those before it, the newest first."""
+    seen: set[str] = set()
+    while name and name not in seen and (found := milvus.state(client, name)) is not None:
+        seen.add(name)
+        yield found
+        name = found.previous

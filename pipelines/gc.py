@@ -64,7 +64,7 @@ def gc(config: Config, progress: Progress | None = None, *, keep: int = 1, yes: 
     with running("gc", config, progress) as session, session.exclusive():
         with milvus.connected(config.collection) as client:
             garbage = _find(client, config, checkpoint, keep)
-            # From what refers to what is referred to: wherever it stops, nothing that is left lacks a part.
+            # From what refers to what is referred to: wherever it stops, nothing that is left misses a part.
             for name in garbage.collections:
                 milvus.drop(client, name)
         for folder in ("snapshots", "files"):
@@ -73,6 +73,10 @@ def gc(config: Config, progress: Progress | None = None, *, keep: int = 1, yes: 
         for uri in garbage.files:
             filesystem.remove_empty_folders(uri.rpartition("/")[0], checkpoint.root)
         garbage.removed = True
+        session.report.reason = (
+            f"{len(garbage.collections)} collections, {len(garbage.snapshots)} snapshots and "
+            f"{len(garbage.files)} files removed"
+        )
         session.report.collection = garbage.kept[0] if garbage.kept else ""
     return garbage
 

@@ -10,6 +10,7 @@ import apache_beam as beam
 import pyarrow as pa
 
 from pipelines import beam_runner
+from pipelines.alias import link
 from pipelines.serving import collection_spec, find_served, misfits, open_for_search
 from pipelines.session import Phase, Session
 from schemas.collection import STATE_READY, CollectionSpec
@@ -269,6 +270,8 @@ class Publication:
         with Phase(self._session, "index"):
             if fresh:
                 milvus.set_ready(client, spec.name, served if served and served != spec.name else "")
+            else:
+                link(client, spec.name, served)
             milvus.publish(client, spec.alias, spec.name)
             if served != spec.name:
                 self._session.moved(served, spec.name)

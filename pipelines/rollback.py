@@ -1,9 +1,13 @@
-"""`vecbeam rollback CONFIG`: the alias back to the collection before, where that passes a quick look."""
+"""`vecbeam rollback CONFIG`: the alias back to the collection before, where that passes a quick look.
+
+A second rollback undoes the first: the collection that the alias left becomes the one before.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+from pipelines.alias import link
 from pipelines.load import find_snapshot
 from pipelines.progress import Progress
 from pipelines.serving import find_served, open_for_search
@@ -30,11 +34,18 @@ def rollback(config: Config, progress: Progress | None = None, *, to: str | None
         milvus.connected(config.collection) as client,
     ):
         with Phase(session, "startup"):
+            served = milvus.served(client, config.name)
             state = _target(client, config, to)
         report = session.report
+        if served == state.name:
+            session.progress.note(f"{config.name} leads to {state.name} already: nothing to do")
         report.collection, report.space, report.snapshot = state.name, state.space_id or "", state.snapshot_id or ""
         _look(session, client, state)
-        milvus.publish(client, config.name, state.name)
+        # Before the alias moves: a rollback that is stopped in between goes to the same collection again.
+        link(client, state.name, served)
+        if milvus.publish(client, config.name, state.name):
+            session.moved(served, state.name)
+            session.progress.note(f"the alias {config.name} moved from {served or 'nothing'} to {state.name}")
         report.verify.published = True
     return session.report
 
@@ -47,15 +58,19 @@ def _target(client: Any, config: Config, to: str | None) -> milvus.CollectionSta
         shown = f"{served.name} is the first collection" if served else "nothing is served"
         raise CollectionError(
             f"{where}: {shown} under the alias {config.name!r}, there is none before it",
-            "name one with --to; vecbeam gc lists those that are there",
+            "name a collection with --to; vecbeam gc, without --yes, lists those that are there",
         )
     state = milvus.state(client, name)
     if state is None:
         raise CollectionError(
-            f"{where} has no collection {name!r} any more", "build it again: vecbeam reindex with its configuration"
+            f"{where} has no collection {name!r} any more",
+            "vecbeam gc lists the collections that are there; to build that one again, run vecbeam reindex with the "
+            "configuration that built it",
         )
     if state.space_id is None or state.alias != config.name:
-        raise CollectionError(f"{where}: vecbeam did not make {name!r} for {config.name!r}", "name another with --to")
+        raise CollectionError(
+            f"{where}: vecbeam did not make {name!r} for {config.name!r}", "name another collection with --to"
+        )
     if state.state != STATE_READY or state.target_id:
         raise GateError(f"{name} was never finished", "finish it with the command and configuration that began it")
     return state

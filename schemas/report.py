@@ -180,7 +180,7 @@ class Report(BaseModel):
     collection: str = ""
     alias: str = ""
     items: Items = Field(default_factory=Items)
-    reason: str = Field("", description="What a reindex found to have changed")
+    reason: str = Field("", description="What a reindex found to have changed, or a gc removed")
     rejects: dict[str, int] = Field(default_factory=dict, description="Rejects by error")
     rejected: list[Rejected] = Field(default_factory=list, description="The first rejects by name, 100 at most")
     chunks: Chunks = Field(default_factory=Chunks)

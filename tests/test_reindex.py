@@ -16,6 +16,7 @@ from pipelines.cli import app
 from pipelines.gc import gc
 from pipelines.reindex import INDEX, MODEL, ROWS, reindex
 from pipelines.replay import replay
+from pipelines.report import text as page
 from pipelines.rollback import rollback
 from pipelines.search import search
 from pipelines.sync import sync
@@ -130,9 +131,36 @@ def test_another_model_is_embedded_beside_and_rolled_back(tmp_path: Path, items:
     back = rollback(config)
     assert (back.collection, back.verify.found, served(config)) == (first.collection, 60, first.collection)
     assert search(configure(tmp_path), text(7), k=1)[0]["item_id"] == "item-7"
-    with pytest.raises(CollectionError, match=f"{first.collection} is the first collection"):
+    assert back.served is not None
+    assert (back.served.collection, back.served.before) == (first.collection, report.collection)
+    assert f"serving   tested -> {first.collection}, before that {report.collection}" in page(back)
+    # A second one undoes it.
+    assert rollback(config).collection == served(config) == report.collection
+    assert rollback(config, to=first.collection).collection == served(config) == first.collection
+
+
+def test_rollbacks_keep_the_chain_of_collections(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    config = configure(tmp_path)
+    first = backfill(config).collection
+    with pytest.raises(CollectionError, match=f"{first} is the first collection"):
         rollback(config)
-    assert rollback(config, to=report.collection).collection == served(config) == report.collection
+    flat = configure(tmp_path, collection=FLAT)
+    second = reindex(flat).collection
+    third = reindex(configure(tmp_path, encoder=LESS)).collection
+    rollback(flat)
+    # What was left is the one before, and nothing is lost from sight.
+    assert gc(flat, keep=2).kept == [second, third, first]
+    rollback(flat)
+    assert gc(flat, keep=2).kept == [third, second, first]
+    rollback(flat, to=first)
+    assert gc(flat, keep=2).kept == [first, third, second]
+    # To a collection that is there already, by a command that builds: the same.
+    assert backfill(flat).collection == second
+    assert gc(flat, keep=2).kept == [second, first, third]
+    assert rollback(flat).collection == first
+    again = rollback(flat, to=first)
+    assert again.served is not None
+    assert (again.collection, again.served.moved) == (first, False)
 
 
 def test_a_rollback_to_a_collection_that_lacks_rows_is_refused(tmp_path: Path, items: list[dict[str, Any]]) -> None:
