@@ -26,6 +26,7 @@ RUNNERS = {
     "dataflow": "DataflowRunner",
     "flink": "FlinkRunner",
     "spark": "SparkRunner",
+    "portable": "PortableRunner",
 }
 
 

@@ -6,6 +6,7 @@ VecbeamError             exit code 1
 ├── EncoderError                       a model can't be found, loaded or run
 ├── CheckpointError                    the checkpoint can't be read or written
 │   └── LockedError                    another run is at work on it
+├── StorageError                       a store does not answer, or refuses: also an OSError
 ├── CollectionError                    Milvus is not there, refuses, or holds something else
 │   └── SpaceMismatchError             vectors of two spaces would be mixed
 ├── GateError            exit code 3   a check before publication failed; the alias was not moved
@@ -60,6 +61,10 @@ class LockedError(CheckpointError):
     pass
 
 
+class StorageError(VecbeamError, OSError):
+    """A fault of the store or of the way to it, never of the file: nothing there needs to be deleted for it."""
+
+
 class CollectionError(VecbeamError):
     pass
 
@@ -89,6 +94,7 @@ _ERRORS = {
         EncoderError,
         CheckpointError,
         LockedError,
+        StorageError,
         CollectionError,
         SpaceMismatchError,
         GateError,

@@ -184,6 +184,8 @@ def _absolute(config: Config, folder: Path) -> Config:
     model = config.encoder.model
     in_folder = folder / Path(model).expanduser()
     looks_local = model.startswith((".", "/", "~")) or in_folder.is_dir()
+    if looks_local and (refusal := config.runner.refusal("encoder.model", str(in_folder.absolute()))):
+        raise ConfigurationError(refusal)
     return config.model_copy(
         update={
             "corpus": config.corpus.model_copy(update={"paths": [resolve(p) for p in config.corpus.paths]}),

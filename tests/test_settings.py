@@ -55,6 +55,11 @@ def test_local_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         ("corpus.paths=${VECBEAM_NOT_SET}/x", ["corpus.paths", "VECBEAM_NOT_SET", "export"]),
         ("runner={name: local, s3_secret_access_key: x}", ["s3_secret_access_key", "environment"]),
         ("runner={name: dataflow, project: p}", ["Milvus Lite", "server"]),
+        ("runner={name: flink, azure_connection_string: x}", ["azure_connection_string", "AZURE_STORAGE_CONNECTION"]),
+        ("runner={name: local, storage_sas: x}", ["storage_sas", "environment"]),
+        ("runner={name: local, azure_account_key: x}", ["azure_account_key", "environment"]),
+        ("runner={name: local, setup: 'AccountName=a;AccountKey=b'}", ["setup is a secret", "environment"]),
+        ("runner={name: flink, mounted: [share]}", ["runner.mounted", "'share'", "absolute"]),
         ("nonsense", ["--set", "key=value"]),
     ],
 )
@@ -96,3 +101,48 @@ def test_the_schema_takes_what_the_models_take() -> None:
     jsonschema.validate(values, schema.json_schema())
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(values | {"unknown": 1}, schema.json_schema())
+
+
+REMOTE = """
+name: docs
+corpus: {paths: ["gs://bucket/*.jsonl"]}
+checkpoint: gs://bucket/checkpoints
+collection: {uri: "http://milvus:19530"}
+"""
+
+
+@pytest.mark.parametrize("runner", ["dataflow", "flink", "spark", "portable"])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("checkpoint", "./checkpoints"),
+        ("corpus.paths", "['gs://bucket/*.jsonl', /data/*.jsonl]"),
+        ("encoder.model", "/models/mine"),
+        ("encoder.model", "mine"),
+    ],
+)
+def test_local_paths_are_refused_where_workers_are_other_machines(
+    tmp_path: Path, runner: str, key: str, value: str
+) -> None:
+    (tmp_path / "mine").mkdir()
+    overrides = [f"runner={{name: {runner}}}", f"{key}={value}"]
+    (tmp_path / "remote.yaml").write_text(REMOTE)
+    with pytest.raises(ConfigurationError) as refused:
+        load_config(tmp_path / "remote.yaml", overrides)
+    path = {"checkpoint": "./checkpoints", "corpus.paths": "/data/*.jsonl"}.get(key, value)
+    for part in (key, path, f"runner {runner}", "runner.mounted"):
+        assert part in str(refused.value)
+
+
+def test_local_paths_are_taken_where_workers_have_them(tmp_path: Path) -> None:
+    (tmp_path / "remote.yaml").write_text(REMOTE)
+    local = ["checkpoint=/share/checkpoints", "corpus.paths=[/share/docs/*.txt]", "encoder.model=/share/model"]
+    for runner in (
+        "{name: flink, mounted: [/share/]}",
+        "{name: spark, environment_type: LOOPBACK}",
+        "{name: local}",
+    ):
+        assert load_config(tmp_path / "remote.yaml", [f"runner={runner}", *local]).checkpoint == "/share/checkpoints"
+    for beside in ("/shared", "/share/../etc"):
+        with pytest.raises(ConfigurationError, match="checkpoint"):
+            load_config(tmp_path / "remote.yaml", ["runner={name: flink, mounted: [/share]}", f"checkpoint={beside}"])

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import apache_beam as beam
+import pyarrow as pa
 import pytest
 from apache_beam.internal import pickler
+from apache_beam.io.aws.clients.s3.messages import S3ClientError
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.portability.api import beam_runner_api_pb2
+from botocore.exceptions import EndpointConnectionError
 
 from schemas.config import Config, Encoder
-from schemas.errors import EncoderError, SpaceMismatchError
+from schemas.errors import CheckpointError, EncoderError, SpaceMismatchError, StorageError
 from schemas.settings import parse_config
 from tests.models import save_model
 from transforms.batches import Embedding, EmbedShards, ShardWork
-from transforms.checkpoint import Checkpoint
+from transforms.checkpoint import Checkpoint, read_table
+from transforms.checkpoint.tables import parquet
 from transforms.encoders import CATALOGUE, resolve, resolve_on_worker
 from transforms.read import Shard
 
@@ -68,6 +76,8 @@ WORKER = """
 import base64, json, pickle, sys
 import pyarrow as pa
 from apache_beam.internal import pickler
+from apache_beam.io.aws.clients.s3.messages import S3ClientError
+from apache_beam.io.filesystems import FileSystems
 from schemas.records import Key, item_schema
 from transforms.planning import with_facts
 
@@ -134,3 +144,74 @@ def test_a_worker_with_another_model_is_refused_with_both_fingerprints(tmp_path:
 def test_a_worker_without_the_model_says_so(tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match=r"the worker .* can't find the model of this run: .*nowhere"):
         resolve_on_worker(Encoder(model=str(tmp_path / "nowhere")), "0123456789abcdef")
+
+
+class Failing:
+    """A stream of a store that fails while it is read."""
+
+    def __init__(self, data: bytes, error: Exception) -> None:
+        self._stream = io.BytesIO(data)
+        self._error = error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def __enter__(self) -> Failing:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def read(self, size: int = -1) -> bytes:
+        if size != 8:  # the footer's length is read; what comes then is not
+            raise self._error
+        return self._stream.read(size)
+
+
+@pytest.mark.parametrize("opening", [True, False])
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ConnectionResetError(104, "Connection reset by peer"), "once the store answers"),
+        (S3ClientError("An error occurred (AccessDenied) when calling GetObject", 403), "the right to"),
+        (S3ClientError("Unable to locate credentials", 401), "check the credentials"),
+        (OSError("An error occurred (NoSuchBucket): The specified bucket does not exist"), "the bucket's name"),
+        (EndpointConnectionError(endpoint_url="http://127.0.0.1:1"), "the endpoint"),
+    ],
+)
+def test_a_fault_of_the_store_is_not_called_damage(
+    monkeypatch: pytest.MonkeyPatch, opening: bool, error: Exception, said: str
+) -> None:
+    data = parquet(pa.table({"a": [1, 2]}), {"schema_version": 1})
+
+    def opened(*_: object, **__: object) -> Any:
+        if opening:
+            raise error
+        return Failing(data, error)
+
+    monkeypatch.setattr(FileSystems, "open", opened)
+    monkeypatch.setattr("transforms.retry.passes", lambda _: False)
+    monkeypatch.setattr(
+        "transforms.filesystem.retrying", lambda _: lambda function, *args, **given: function(*args, **given)
+    )
+    with pytest.raises(StorageError) as raised:
+        read_table("s3://bucket/parts/a.parquet")
+    text = str(raised.value)
+    assert "s3://bucket/parts/a.parquet" in text
+    assert said in text
+    assert "delete" not in text
+    assert not isinstance(raised.value, CheckpointError)
+    assert pickle.loads(pickle.dumps(raised.value)).remedy == raised.value.remedy
+
+
+def test_damage_and_a_missing_file_are_called_what_they_are(tmp_path: Path) -> None:
+    whole = parquet(pa.table({"a": list(range(9999))}), {"schema_version": 1})
+    for name, data in (
+        ("cut", whole[: len(whole) // 2]),
+        ("empty", b""),
+        ("changed", whole[:9] + b"!!" * 99 + whole[207:]),
+    ):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(CheckpointError, match=r"can't read .*: the file is damaged: .* delete that file"):
+            read_table(str(tmp_path / name))
+    with pytest.raises(CheckpointError, match=r"nothing is missing\. run vecbeam sync: .* embedded again"):
+        read_table(str(tmp_path / "nothing"))

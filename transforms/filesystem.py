@@ -13,8 +13,9 @@ from typing import Any, BinaryIO, NamedTuple
 
 import psutil
 
-from schemas.errors import CheckpointError, ConfigurationError
+from schemas.errors import CheckpointError, ConfigurationError, StorageError
 from transforms.retry import retrying
+from transforms.storage_errors import is_missing, storage_error
 
 
 class FileInfo(NamedTuple):
@@ -42,14 +43,17 @@ def is_local(uri: str) -> bool:
 
 
 def _remote(what: str, uri: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Calls one of Beam's filesystems, again while its errors pass; whatever it raises comes out as an OSError."""
+    """Calls one of Beam's filesystems, again while its errors pass; whatever it raises comes out as an OSError.
+
+    Raises:
+        StorageError: for all but a file that is not there.
+    """
     try:
         return retrying(f"{what} {uri}")(function, *args, **kwargs)
-    except OSError:
-        raise
     except Exception as error:
-        reason = " ".join(str(error).split())
-        raise OSError(f"can't {what} {uri}: {type(error).__name__}: {reason}") from error
+        if isinstance(error, OSError) and is_missing(error):
+            raise
+        raise storage_error(what, uri, error) from error
 
 
 def join(folder: str, *names: str) -> str:
@@ -198,6 +202,8 @@ def write_atomic(uri: str, data: bytes) -> None:
         remedy = "check that the folder exists and may be written"
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             remedy = "free some space and run the same command again; what is written so far is kept"
+        if isinstance(error, StorageError):
+            raise CheckpointError(error.message, error.remedy) from error
         raise CheckpointError(f"can't write {uri}: {error.strerror or error}", remedy) from error
 
 

@@ -22,7 +22,7 @@ from transforms.checkpoint.snapshots import (
     snapshot_id,
     snapshot_name,
 )
-from transforms.checkpoint.tables import damaged, facts_of, parquet, read_footer, read_schema, read_table
+from transforms.checkpoint.tables import damaged, facts_of, opened, parquet, read_footer, read_schema, read_table
 from transforms.embedded import EmbeddedBatch
 
 _COUNTS = ("rows", "items", "tokens", "tokens_dropped", "tokens_padded")
@@ -87,9 +87,11 @@ class Checkpoint:
             CheckpointError: where it is missing or damaged.
         """
         uri = filesystem.join(self.root, self.space_id, "space.json")
+        with opened(uri) as stream:
+            data = stream.read()
         try:
-            return Space(**json.loads(filesystem.read_bytes(uri))["space"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return Space(**json.loads(data)["space"])
+        except (ValueError, KeyError, TypeError) as error:
             raise damaged(uri, error) from error
 
     # Parts

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, BinaryIO, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,9 +14,12 @@ import pyarrow.parquet as pq
 from schemas.errors import CheckpointError, SpaceMismatchError
 from schemas.records import SCHEMA_VERSION
 from transforms import filesystem
+from transforms.storage_errors import is_missing, storage_error
 
 METADATA_KEY = b"vecbeam"
 _REPEATING = ("uri", "error", "step", "path", "place")
+
+T = TypeVar("T")
 
 
 def parquet(table: pa.Table, facts: Mapping[str, Any]) -> bytes:
@@ -42,12 +46,9 @@ def read_table(uri: str, columns: Sequence[str] | None = None) -> pa.Table:
 
     Raises:
         CheckpointError: where the file is missing or damaged.
+        StorageError: where the store fails; the file may well be sound.
     """
-    try:
-        with filesystem.open_binary(uri) as stream:
-            return pq.ParquetFile(stream).read(columns=columns)
-    except (FileNotFoundError, pa.ArrowException, OSError) as error:
-        raise damaged(uri, error) from error
+    return _parsed(uri, lambda stream: pq.ParquetFile(stream).read(columns=columns))
 
 
 def read_schema(uri: str) -> pa.Schema:
@@ -60,11 +61,7 @@ def read_schema(uri: str) -> pa.Schema:
 
 
 def _open_schema(uri: str) -> tuple[pa.Schema, int]:
-    try:
-        with filesystem.open_binary(uri) as stream:
-            return pq.read_schema(stream), stream.seek(0, io.SEEK_END)
-    except (pa.ArrowException, OSError) as error:
-        raise damaged(uri, error) from error
+    return _parsed(uri, lambda stream: (pq.read_schema(stream), stream.seek(0, io.SEEK_END)))
 
 
 def read_footer(uri: str, space_id: str) -> tuple[dict[str, Any], int]:
@@ -99,8 +96,87 @@ def facts_of(metadata: Mapping[bytes, bytes] | None, uri: str) -> dict[str, Any]
     return facts
 
 
+class _Watched(io.RawIOBase):
+    """A stream that remembers what failed below it, and so tells a fault of the store from one of the file."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self.fault: Exception | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1) -> bytes:
+        with self._watching():
+            return self._stream.read(-1 if size is None else size)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        with self._watching():
+            return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        with self._watching():
+            return self._stream.tell()
+
+    @contextlib.contextmanager
+    def _watching(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.fault = error
+            raise
+
+
+def _parsed(uri: str, parse: Callable[[Any], T]) -> T:
+    try:
+        return _parsed_once(uri, parse)
+    except CheckpointError:
+        # A store that answers short looks like a damaged file, and the remedy for those is to delete them.
+        if filesystem.is_local(uri):
+            raise
+        return _parsed_once(uri, parse)
+
+
+def _parsed_once(uri: str, parse: Callable[[Any], T]) -> T:
+    with opened(uri) as stream:
+        watched = _Watched(stream)
+        try:
+            return parse(watched)
+        except Exception as error:
+            if watched.fault is not None:
+                raise storage_error("read", uri, watched.fault) from error
+            if not isinstance(error, (pa.ArrowException, OSError)):
+                raise
+            raise damaged(uri, error) from error
+
+
+@contextlib.contextmanager
+def opened(uri: str) -> Iterator[BinaryIO]:
+    """A file of the checkpoint, open for reading.
+
+    Raises:
+        CheckpointError: where it is missing.
+        StorageError: where the store fails, or refuses.
+    """
+    try:
+        stream = filesystem.open_binary(uri)
+    except OSError as error:
+        if is_missing(error):
+            raise CheckpointError(
+                f"{uri} is missing", "run vecbeam sync: what it held is embedded again, from the corpus"
+            ) from error
+        raise storage_error("read", uri, error) from error
+    with stream:
+        yield stream
+
+
 def damaged(uri: str, error: Exception) -> CheckpointError:
-    """The error of a file that can't be read."""
+    """The error of a file whose content can't be read, though the store gave all of it."""
     return CheckpointError(
-        f"can't read {uri}: {type(error).__name__}: {error}", "delete that file and run the same command again"
+        f"can't read {uri}: the file is damaged: {type(error).__name__}: {error}",
+        "delete that file and run the same command again: what it held is made again, from the corpus",
     )

@@ -1,0 +1,68 @@
+"""What a store's error means: a missing file, a missing right or credential, a wrong place, or a passing fault."""
+
+from __future__ import annotations
+
+import errno
+import re
+
+from schemas.errors import StorageError
+
+_MISSING = re.compile(r"not found|NoSuchKey|BlobNotFound|does not exist|\b404\b", re.IGNORECASE)
+_CREDENTIALS = re.compile(
+    r"credential|InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken|AuthenticationFailed|unauthorized"
+    r"|unauthenticated|\b401\b",
+    re.IGNORECASE,
+)
+_RIGHT = re.compile(r"AccessDenied|access denied|forbidden|permission|not authorized|\b403\b", re.IGNORECASE)
+_PLACE = re.compile(
+    r"NoSuchBucket|ContainerNotFound|bucket.{0,80}(not exist|not found)|name or service not known|nodename nor servname"
+    r"|getaddrinfo|could not connect to the endpoint|invalid endpoint|name resolution|no such host",
+    re.IGNORECASE,
+)
+
+
+def is_missing(error: BaseException) -> bool:
+    """Whether an error says that the file is not there, its bucket and the way to it being fine."""
+    if isinstance(error, FileNotFoundError):
+        return True
+    text = _text(error)
+    if _PLACE.search(text) or _RIGHT.search(text) or _CREDENTIALS.search(text):
+        return False
+    return _code(error) == 404 or bool(_MISSING.search(text))
+
+
+def storage_error(what: str, uri: str, error: BaseException) -> StorageError:
+    """The error of a store as one line with its remedy.
+
+    Args:
+        what: what was tried: "read", "write", ...
+    """
+    if isinstance(error, StorageError):
+        return error
+    text = _text(error)
+    code = _code(error)
+    if _PLACE.search(text):
+        remedy = "check the bucket's name and the endpoint, and that this machine and the workers reach it"
+    elif code == 401 or _CREDENTIALS.search(text):
+        remedy = (
+            "check the credentials of this machine and of the workers: they are missing, expired or another account's"
+        )
+    elif isinstance(error, PermissionError) or code == 403 or _RIGHT.search(text):
+        remedy = f"give the account of this machine and of the workers the right to {what} there"
+    else:
+        remedy = "run the same command again once the store answers; what is written is kept"
+    name = type(error).__name__
+    reason = text if name in text or getattr(error, "errno", None) else f"{name}: {text}"
+    return StorageError(f"can't {what} {uri}: {reason}", remedy)
+
+
+def _text(error: BaseException) -> str:
+    number = getattr(error, "errno", None)
+    if isinstance(error, OSError) and number in errno.errorcode and error.strerror:
+        return str(error.strerror)
+    return " ".join(str(getattr(error, "message", None) or error).split())
+
+
+def _code(error: BaseException) -> int | None:
+    code = getattr(error, "code", None) or getattr(error, "status_code", None)
+    return code if isinstance(code, int) else None
