@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from pipelines import beam_runner
 from pipelines.changes import Changes, check_deletions, drops_by_shard, find_changes, is_unchanged
+from pipelines.columns import explained, null_columns
 from pipelines.corpus import Entry, Source, settled
 from pipelines.estimating import expect
 from pipelines.naming import named_rejects
@@ -232,6 +233,11 @@ def _report(session: Session, changes: Changes, snapshot: Snapshot, parts: pa.Ta
     embedded = done.filter(pc.greater(done.column("rows_embedded"), 0))
     if embedded.num_rows:
         report.runtime = changes.source.checkpoint.runtime(embedded.column("part")[0].as_py())
+    columns = null_columns(changes.source.checkpoint, snapshot, list(session.config.corpus.metadata))
+    files = [entry.source for entry in changes.source.entries if entry.source is not None]
+    for warning in explained(columns, session.config.corpus, files):
+        session.progress.note(warning)
+        report.warnings.append(warning)
 
 
 def _sum(table: pa.Table, column: str) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.changes import Changes, check_deletions, find_changes, is_unchanged
+from pipelines.columns import foreseen
 from pipelines.corpus import Source, prepare
 from pipelines.estimating import earlier_rate, planned_items
 from pipelines.progress import Progress
@@ -74,6 +75,7 @@ def _plan_rows(
     found.at_most = base is not None and base.settings_digest != source.settings_digest
     _estimate(session, found, changes, startup + survey)
     changes.findings.remove()
+    found.warnings += foreseen(session.config.corpus, [e.source for e in source.entries if e.source is not None])
     before = base.total("rows") if base is not None else 0
     return max(found.chunks.value, before + found.chunks.value * found.items.new // max(1, _to_embed(found.items)))
 
@@ -198,6 +200,7 @@ def text(found: Plan) -> str:
         "reindex": f"{name} beside {collection.served}, then the alias {found.name} to it",
     }[found.action]
     lines.append(f"in Milvus   {change}" + (f" ({'; '.join(collection.reasons)})" if collection.reasons else ""))
+    lines += [f"warning     {warning}" for warning in found.warnings]
     command = "nothing to do" if found.action == "nothing" else f"run: vecbeam {found.action}"
     return "\n".join([*lines, command])
 

@@ -13,6 +13,9 @@ from corpora import configure, write_jsonl
 
 from pipelines.backfill import backfill
 from pipelines.corpus import settings_digest
+from pipelines.plan import plan
+from pipelines.plan import text as plan_text
+from pipelines.progress import Progress
 from pipelines.search import search
 from schemas.collection import FILTER_KEYWORDS, LITE, RESULT_NAMES, SERVER, SYSTEM_FIELDS, refusal
 from schemas.config import Corpus, suggested_column
@@ -217,6 +220,39 @@ def test_one_source_a_column(tmp_path: Path) -> None:
             tmp_path,
             corpus={"paths": ["c"], "metadata": {"year": {"from": "y", "partition": "year", "type": "int"}}},
         )
+
+
+def test_a_column_that_is_null_throughout_is_named_with_what_was_meant(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.plan.CALIBRATED_S", 0.1)
+    rows = [{"id": str(n), "text": f"text {n}", "author": "ann", "none": None, "seldom": None} for n in range(40)]
+    rows[-1]["seldom"] = "once"
+    write_jsonl(tmp_path / "d" / "year=2024" / "x.jsonl", rows)
+    metadata = dict.fromkeys(["author", "autor", "none", "seldom", "elsewhere"], "string")
+    metadata |= {"year": "int", "month": {"partition": "monht", "type": "int"}}
+    config = configure(tmp_path, corpus={"paths": ["d/**/*.jsonl"], "metadata": metadata}, batch_rows=8)
+    planned = plan(config)
+    report = backfill(config, Progress())
+    expected = {
+        "autor": ["no record has a field 'autor'; did you mean 'author'?"],
+        "none": ["the field 'none' has no value"],
+        "elsewhere": ["no record has a field 'elsewhere'; the records have id, text, author"],
+        "year": ["paths have folders year=...", "write year: {partition: year, type: int}"],
+        "month": ["no file has a folder monht=...", "year"],
+    }
+    for warnings in (planned.warnings, report.warnings):
+        assert len(warnings) == len(expected)
+        for (column, parts), warning in zip(sorted(expected.items()), warnings, strict=True):
+            assert warning.startswith(f"corpus.metadata.{column} ")
+            assert all(part in warning for part in parts), warning
+    assert "warning     corpus.metadata.autor would be null" in plan_text(planned)
+    assert "corpus.metadata.autor is null in every row" in capsys.readouterr().err
+    right = metadata | {"year": {"partition": "year", "type": "int"}}
+    for column in ("autor", "none", "elsewhere", "month"):
+        del right[column]
+    config = configure(tmp_path, corpus={"paths": ["d/**/*.jsonl"], "metadata": right}, name="right")
+    assert backfill(config).warnings == []
 
 
 MARKDOWN = {

@@ -22,7 +22,16 @@ from transforms.checkpoint.snapshots import (
     snapshot_id,
     snapshot_name,
 )
-from transforms.checkpoint.tables import damaged, facts_of, opened, parquet, read_footer, read_schema, read_table
+from transforms.checkpoint.tables import (
+    damaged,
+    facts_of,
+    null_columns,
+    opened,
+    parquet,
+    read_footer,
+    read_schema,
+    read_table,
+)
 from transforms.embedded import EmbeddedBatch
 
 _COUNTS = ("rows", "items", "tokens", "tokens_dropped", "tokens_padded")
@@ -156,6 +165,14 @@ class Checkpoint:
             CheckpointError: where it is missing or damaged.
         """
         return read_table(self.part_uri(name), columns)
+
+    def null_columns(self, name: str) -> set[str]:
+        """Names of the columns of a part that are null in each of its rows, by its footer.
+
+        Raises:
+            CheckpointError: where it is missing or damaged.
+        """
+        return null_columns(self.part_uri(name))
 
     def part_columns(self, name: str) -> list[str]:
         """Names of the columns of a part."""

@@ -60,6 +60,30 @@ def read_schema(uri: str) -> pa.Schema:
     return _open_schema(uri)[0]
 
 
+def null_columns(uri: str) -> set[str]:
+    """Names of the columns that are null in each row of a file, by the statistics in its footer.
+
+    Raises:
+        CheckpointError: where it is missing or damaged.
+    """
+    try:
+        with filesystem.open_binary(uri) as stream:
+            metadata = pq.read_metadata(stream)
+    except (pa.ArrowException, OSError) as error:
+        raise damaged(uri, error) from error
+    found: set[str] | None = None
+    for at in range(metadata.num_row_groups):
+        group = metadata.row_group(at)
+        columns = [group.column(column) for column in range(group.num_columns)]
+        nulls = {
+            column.path_in_schema
+            for column in columns
+            if column.statistics is not None and column.statistics.null_count == group.num_rows
+        }
+        found = nulls if found is None else found & nulls
+    return found or set()
+
+
 def _open_schema(uri: str) -> tuple[pa.Schema, int]:
     return _parsed(uri, lambda stream: (pq.read_schema(stream), stream.seek(0, io.SEEK_END)))
 

@@ -100,9 +100,14 @@ def _records(
                 batch = next(batches, None)
             if batch is None:
                 break
-            values = [_values(column) for column in batch.columns]
-            for row in zip(*values, strict=True):
-                yield dict(zip(batch.schema.names, row, strict=True))
+            yield from rows_of(batch)
+
+
+def rows_of(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
+    """The rows of a batch as records; text that is not UTF-8 is a `BadUtf8`."""
+    values = [_values(column) for column in batch.columns]
+    for row in zip(*values, strict=True):
+        yield dict(zip(batch.schema.names, row, strict=True))
 
 
 def _values(column: pa.Array) -> list[Any]:

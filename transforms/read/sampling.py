@@ -1,0 +1,243 @@
+"""The beginning of files, for whoever wants to know what fields they have before anything is read in earnest."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from schemas.errors import CorpusError
+from transforms.read import streams
+from transforms.read.formats import documents, front_matter, parquet
+from transforms.read.items import RejectedItemError
+from transforms.read.listing import RECORD_FORMATS, SourceFile
+
+HEAD_BYTES = 1 << 20
+DELIMITERS = ",;\t|"
+DEPTH = 4
+"""Objects inside objects that are looked into."""
+
+
+@dataclass
+class Sample:
+    """The beginning of a file.
+
+    Attributes:
+        file: which.
+        records: as they are: of values with types in JSON and Parquet, of strings in CSV. A Markdown file is one record
+            of its front matter.
+        kinds: the Arrow type of each column of a Parquet file, by its dotted name.
+        delimiter: that a CSV file seems to have.
+        bad: records among the first that could not be parsed.
+        problem: why the file, or the rest of it, could not be read; "" where it could.
+    """
+
+    file: SourceFile
+    records: list[dict[str, Any]] = field(default_factory=list)
+    kinds: dict[str, pa.DataType] = field(default_factory=dict)
+    delimiter: str = ""
+    bad: int = 0
+    problem: str = ""
+
+
+def sample(file: SourceFile, limit: int) -> Sample:
+    """Reads the first records of a file, at most `limit` of them and about a MiB."""
+    found = Sample(file)
+    try:
+        with streams.RawStream(file) as raw:
+            {"jsonl": _jsonl, "csv": _csv, "parquet": _parquet}.get(file.format, _document)(raw, found, limit)
+    except streams.FileRejectedError as error:
+        found.problem = found.problem or error.reason
+    except CorpusError as error:
+        found.problem = error.message
+    return found
+
+
+def flat(record: Mapping[str, Any], depth: int = DEPTH) -> Iterator[tuple[str, Any]]:
+    """The fields of a record with those of its objects, by their dotted names; an empty object is a field.
+
+    >>> list(flat({"id": 1, "doc": {"text": "a"}}))
+    [('id', 1), ('doc.text', 'a')]
+    """
+    for name, value in record.items():
+        if isinstance(value, Mapping) and value and depth:
+            for inner, found in flat(value, depth - 1):
+                yield f"{name}.{inner}", found
+        else:
+            yield str(name), value
+
+
+def field_names(files: Sequence[SourceFile], most_files: int = 5, limit: int = 50) -> list[str]:
+    """Names of the fields that the first records of some files have."""
+    names: dict[str, None] = {}
+    for file in files[:most_files]:
+        if file.format in RECORD_FORMATS or file.format == "markdown":
+            for record in sample(file, limit).records:
+                names.update((name, None) for name, _ in flat(record))
+    return list(names)
+
+
+def _head(raw: streams.RawStream, file: SourceFile) -> tuple[bytes, bool]:
+    """The first MiB or so of a file, decompressed, and whether that is all of it."""
+    parts: list[bytes] = []
+    size = 0
+    for block in streams.blocks(raw, file):
+        parts.append(block)
+        size += len(block)
+        if size > HEAD_BYTES:
+            return b"".join(parts), False
+    return b"".join(parts), True
+
+
+def _text(data: bytes) -> str:
+    """The text of a head; a character that its end cuts is left out.
+
+    Raises:
+        streams.FileRejectedError: where it is not UTF-8, nor UTF-16 with its mark.
+    """
+    try:
+        if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            return data.decode("utf-16", "ignore")
+        text = data.removeprefix(streams.BYTE_ORDER_MARK)
+        try:
+            return text.decode()
+        except UnicodeDecodeError as error:
+            if error.start < len(text) - 4:
+                raise
+            return text[: error.start].decode()
+    except UnicodeDecodeError as error:
+        raise streams.FileRejectedError(
+            "InvalidUtf8", f"it is not UTF-8 at byte {error.start}: 0x{data[error.start]:02x}"
+        ) from error
+
+
+def _jsonl(raw: streams.RawStream, found: Sample, limit: int) -> None:
+    try:
+        data, whole = _head(raw, found.file)
+    except streams.FileRejectedError as error:
+        data, whole, found.problem = b"", True, error.reason
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        data = _text(data).encode()
+    lines = data.removeprefix(streams.BYTE_ORDER_MARK).split(b"\n")
+    for line in lines if whole else lines[:-1]:
+        if not line.strip():
+            continue
+        try:
+            record = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            record = None
+        if isinstance(record, dict):
+            found.records.append(record)
+        else:
+            found.bad += 1
+        if len(found.records) + found.bad >= limit:
+            return
+    if data and not whole and len(lines) == 1:
+        found.problem = f"its first line is longer than {HEAD_BYTES >> 20} MiB"
+    elif found.bad and not found.records:
+        hint = "; it begins like an array: write one object a line" if data.lstrip()[:1] == b"[" else ""
+        found.problem = f"no line of it is a JSON object{hint}"
+
+
+def _csv(raw: streams.RawStream, found: Sample, limit: int) -> None:
+    data, whole = _head(raw, found.file)
+    text = _text(data)
+    found.delimiter = likely_delimiter(text, found.file.delimiter)
+    rows = _rows(text, found.delimiter, limit + 1)
+    if not whole and len(rows) <= limit:
+        rows = rows[:-1]
+    if not rows:
+        return
+    header = rows[0]
+    for row in rows[1:]:
+        if len(row) == len(header):
+            found.records.append(dict(zip(header, row, strict=True)))
+        elif row:
+            found.bad += 1
+    if twice := [name for name in header if header.count(name) > 1]:
+        found.problem = f"its header names {twice[0]!r} more than once"
+    elif found.bad and not found.records:
+        found.problem = f"no record has as many fields as the header, which has {len(header)}"
+
+
+def _rows(text: str, delimiter: str, limit: int) -> list[list[str]]:
+    rows: list[list[str]] = []
+    try:
+        for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
+            if row:
+                rows.append(row)
+            if len(rows) == limit:
+                break
+    except csv.Error:
+        pass  # what came before is what there is
+    return rows
+
+
+def likely_delimiter(text: str, usual: str) -> str:
+    """The delimiter of a CSV text: the one by which most of its first records have as many fields as its header.
+
+    Args:
+        usual: taken where another one is not clearly better.
+
+    >>> likely_delimiter("id;text\\n1;Hello, you\\n", ",")
+    ';'
+    """
+
+    def fit(delimiter: str) -> tuple[float, int]:
+        rows = _rows(text[: 64 << 10], delimiter, 50)
+        rows = rows[:-1] if len(rows) > 2 else rows
+        if not rows or len(rows[0]) < 2:
+            return 0.0, 0
+        return sum(len(row) == len(rows[0]) for row in rows) / len(rows), len(rows[0])
+
+    if fit(usual)[0] > 0.9:
+        return usual
+    best = max(DELIMITERS, key=lambda delimiter: (*fit(delimiter), delimiter == usual))
+    return best if fit(best)[0] > max(0.5, fit(usual)[0]) else usual
+
+
+def _parquet(raw: streams.RawStream, found: Sample, limit: int) -> None:
+    with streams.seekable(raw, found.file) as source, parquet.damaged(raw):
+        opened = parquet.open_file(source)
+        found.kinds = dict(_types(opened.schema_arrow))
+        usable = [name for name, kind in found.kinds.items() if is_plain(kind)]
+        if not usable:
+            return
+        for batch in opened.iter_batches(min(limit, 256), columns=usable, use_threads=False):
+            found.records += parquet.rows_of(batch)
+            if len(found.records) >= limit:
+                del found.records[limit:]
+                return
+
+
+def is_plain(kind: pa.DataType) -> bool:
+    """Whether a column's values are text, numbers or truth values."""
+    types = pa.types
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    tests = (types.is_string, types.is_large_string, types.is_string_view, types.is_integer, types.is_boolean)
+    return any(test(kind) for test in (*tests, types.is_floating, types.is_null))
+
+
+def _types(fields: Iterable[pa.Field], depth: int = DEPTH) -> Iterator[tuple[str, pa.DataType]]:
+    for column in fields:
+        if pa.types.is_struct(column.type) and depth:
+            for name, kind in _types(column.type, depth - 1):
+                yield f"{column.name}.{name}", kind
+        else:
+            yield column.name, column.type
+
+
+def _document(raw: streams.RawStream, found: Sample, limit: int) -> None:  # noqa: ARG001  a file is one record
+    if found.file.format == "markdown":
+        try:
+            fields, _ = front_matter.split(documents.plain_text(_head(raw, found.file)[0]))
+        except RejectedItemError as error:
+            found.problem = error.reason
+        else:
+            found.records.append(fields)
