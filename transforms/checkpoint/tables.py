@@ -65,12 +65,9 @@ def null_columns(uri: str) -> set[str]:
 
     Raises:
         CheckpointError: where it is missing or damaged.
+        StorageError: where the store fails; the file may well be sound.
     """
-    try:
-        with filesystem.open_binary(uri) as stream:
-            metadata = pq.read_metadata(stream)
-    except (pa.ArrowException, OSError) as error:
-        raise damaged(uri, error) from error
+    metadata = _parsed(uri, pq.read_metadata)
     found: set[str] | None = None
     for at in range(metadata.num_row_groups):
         group = metadata.row_group(at)
