@@ -117,10 +117,10 @@ def _find_files(garbage: Garbage, checkpoint: Checkpoint, kept: list[milvus.Coll
             garbage.snapshots.append(name)
     garbage.snapshots.reverse()
     _find_parts(garbage, checkpoint, stays)
-    for file in filesystem.glob(filesystem.join(checkpoint.root, "loads", "*", "*.json")):
+    for file in filesystem.list_files(checkpoint.root, "loads/*/*.json"):
         if not any(file.uri.split("/")[-2].startswith(f"{state.name}-") for state in kept):
             garbage.files[file.uri] = file.size
-    for file in filesystem.glob(filesystem.join(checkpoint.root, "runs", "*", "**", "*.parquet")):
+    for file in filesystem.list_files(checkpoint.root, "runs/*/**/*.parquet"):
         garbage.files[file.uri] = file.size  # of runs that were killed
 
 
@@ -130,11 +130,11 @@ def _find_parts(garbage: Garbage, checkpoint: Checkpoint, stays: list[Snapshot])
     names |= {(snapshot.space_id, "rejects", name) for snapshot in stays for name in snapshot.rejects()}
     spaces = {snapshot.space_id for snapshot in stays}
     for folder in FOLDERS:
-        for file in filesystem.glob(filesystem.join(checkpoint.root, "*", folder, "*.parquet")):
+        for file in filesystem.list_files(checkpoint.root, f"*/{folder}/*.parquet"):
             space, _, name = file.uri.split("/")[-3:]
             if (space, folder, name) not in names:
                 garbage.files[file.uri] = file.size
-    for file in filesystem.glob(filesystem.join(checkpoint.root, "*", "space.json")):
+    for file in filesystem.list_files(checkpoint.root, "*/space.json"):
         if file.uri.split("/")[-2] not in spaces:
             garbage.files[file.uri] = file.size
 

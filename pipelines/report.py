@@ -77,7 +77,7 @@ def _folder(config: Config) -> str:
 
 def _uris(config: Config) -> list[str]:
     """The reports, newest first."""
-    found = filesystem.glob(filesystem.join(_folder(config), "*", "report.json"))
+    found = filesystem.list_files(_folder(config), "*/report.json")
 
     def began(file: filesystem.FileInfo) -> tuple[str, float]:
         # Before format version 2 a run's name told the second alone: of two in one second the file's time decides.

@@ -163,7 +163,7 @@ class Update:
             self._apply(ledger, new, folder)
             self._publication.index()
             self._check(new, folder)
-        filesystem.delete([file.uri for file in filesystem.glob(filesystem.join(folder, "*.parquet"))])
+        filesystem.delete([file.uri for file in filesystem.list_files(folder, "*.parquet")])
         filesystem.remove_empty_folders(folder, session.root)
         self._settle(new)
         ledger.close()
@@ -178,7 +178,7 @@ class Update:
         return sum(count for name, count in rows if name not in before)
 
     def _positions(self, folder: str) -> list[int]:
-        files = filesystem.glob(filesystem.join(folder, "*.parquet"))
+        files = filesystem.list_files(folder, "*.parquet")
         return sorted(int(file.uri.rsplit("/", 1)[-1].removesuffix(".parquet")) for file in files)
 
     def _apply(self, ledger: Ledger, new: Snapshot, folder: str) -> None:

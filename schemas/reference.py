@@ -87,7 +87,9 @@ _NOTES = {
         "Wherever a field is named (`id`, `content`, `from`), `doc.text` is the field `text` of the object `doc` in "
         "JSON or of the struct `doc` in Parquet. A field whose own name is `doc.text` comes first.\n\n"
         "Globs: `*`, `?` and `[...]` stay within one name and match no leading dot; `**` crosses folders. The glob's "
-        "root is the folder before its first wildcard."
+        "root is the folder before its first wildcard. `[*]`, `[?]` and `[[]` are the letters themselves: "
+        "`data [[]v1]/*.txt` are the files in the folder `data [v1]`. Nowhere else is a path a glob: in `checkpoint`, "
+        "`encoder.model`, `collection.uri` and the configuration's own folder these letters stand for themselves."
     ),
     "corpus.metadata.NAME": (
         "Each entry of `corpus.metadata` is a column. `author: string` is short for `author: {type: string}`. A column "

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from schemas.config import Config
 from schemas.errors import ConfigurationError
+from schemas.globs import escape
 
 SCHEMA_URL = "https://raw.githubusercontent.com/vecbeam/vecbeam/main/schemas/vecbeam.schema.json"
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -177,18 +178,37 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models(inner)
 
 
+def absolute_glob(pattern: str, folder: Path) -> str:
+    """A local glob from the root of the disk on; the letters of the folder stand for themselves. URIs stay."""
+    if "://" in pattern:
+        return pattern
+    if pattern.startswith("~"):
+        home, slash, rest = pattern.partition("/")
+        pattern = escape(str(_expanded(home))) + slash + rest
+    return str(Path(escape(str(folder.absolute()))) / pattern)
+
+
+def _expanded(path: str) -> Path:
+    """A path with the home folder in place of a leading ~; one that is nobody's is a letter of a name."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def _absolute(config: Config, folder: Path) -> Config:
     def resolve(path: str) -> str:
-        return path if "://" in path else str((folder / Path(path).expanduser()).absolute())
+        return path if "://" in path else str((folder / _expanded(path)).absolute())
 
+    paths = [absolute_glob(pattern, folder) for pattern in config.corpus.paths]
     model = config.encoder.model
-    in_folder = folder / Path(model).expanduser()
+    in_folder = folder / _expanded(model)
     looks_local = model.startswith((".", "/", "~")) or in_folder.is_dir()
     if looks_local and (refusal := config.runner.refusal("encoder.model", str(in_folder.absolute()))):
         raise ConfigurationError(refusal)
     return config.model_copy(
         update={
-            "corpus": config.corpus.model_copy(update={"paths": [resolve(p) for p in config.corpus.paths]}),
+            "corpus": config.corpus.model_copy(update={"paths": paths}),
             "checkpoint": resolve(config.checkpoint),
             "collection": config.collection.model_copy(update={"uri": resolve(config.collection.uri)}),
             "encoder": config.encoder.model_copy(update={"model": str(in_folder.absolute()) if looks_local else model}),

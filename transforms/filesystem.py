@@ -5,26 +5,21 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import psutil
 
 from schemas.errors import CheckpointError, ConfigurationError, StorageError
+from schemas.globs import Glob
+from schemas.globs import escape as escape
 from transforms.retry import retrying
 from transforms.storage_errors import is_missing, storage_error
-
-
-class FileInfo(NamedTuple):
-    """A file in a listing; `modified` is seconds since the epoch."""
-
-    uri: str
-    size: int
-    modified: float
-
+from transforms.walking import FileInfo as FileInfo
+from transforms.walking import Seen as Seen
+from transforms.walking import walk
 
 _UNCOMPRESSED = "uncompressed"
 """Beam's `CompressionTypes.UNCOMPRESSED`."""
@@ -86,105 +81,66 @@ def exists(uri: str) -> bool:
     return bool(_remote("look for", uri, _beam().exists, uri))
 
 
-def glob(pattern: str) -> list[FileInfo]:
-    """The files that match a glob, sorted by name; folders are left out.
+def list_files(folder: str, pattern: str = "*") -> list[FileInfo]:
+    """The files below a folder whose path from there on matches a glob, sorted by name; see `glob`.
 
-    `*`, `?` and `[...]` stay within a name and match no leading dot, as in a shell; `**` crosses folders, and `**/`
-    also matches none at all. A link that leads nowhere is listed with size 0, so that whoever reads it finds out.
+    The letters of the folder stand for themselves, whatever they are. A folder that is not there has no files.
+    """
+    return glob(join(escape(folder), pattern))
+
+
+def glob(pattern: str, seen: Seen | None = None) -> list[FileInfo]:
+    """The files that match a glob (see `schemas.globs`), sorted by name; folders are left out.
+
+    A link that leads nowhere is listed with size 0, so that whoever reads it finds out; so is what is no regular file.
+
+    Args:
+        seen: takes what was met and not listed.
 
     Raises:
         OSError: where the listing fails; a listing never ends short without it.
         ValueError: where Beam has no filesystem for the URI.
     """
-    regex = re.compile(glob_regex(pattern))
-    if is_local(pattern):
-        return sorted(_glob_local(pattern, regex))
-    # Beam's `**/` wants at least one folder, so it is asked for more than is wanted.
-    match = _remote("list", pattern, _beam().match, [pattern.replace("**/", "**")])[0]
-    files = [FileInfo(m.path, m.size_in_bytes, m.last_updated_in_seconds or 0.0) for m in match.metadata_list]
-    return sorted(f for f in files if regex.fullmatch(f.uri))
+    parsed = Glob(pattern)
+    noted = Seen() if seen is None else seen
+    found = walk(parsed, noted) if is_local(pattern) else _glob_remote(parsed, noted)
+    return sorted(found)
 
 
-def glob_root(pattern: str) -> str:
-    """The folder before the first wildcard of a glob, without a slash at its end.
-
-    >>> glob_root("gs://bucket/docs/20*/*.jsonl")
-    'gs://bucket/docs'
-    """
-    fixed = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
-    return fixed.rpartition("/")[0]
+def find(uri: str) -> FileInfo | None:
+    """A file of this very name, or None; its letters stand for themselves."""
+    files = glob(escape(uri))
+    return files[0] if files else None
 
 
-def glob_regex(pattern: str) -> str:
-    """The regular expression of a glob, for whole paths; see `glob`."""
-    parts: list[str] = []
-    position = 0
-    for token in re.finditer(r"\*\*/|\*\*|\*|\?|\[!?\]?[^\]/]*\]", pattern):
-        parts.append(re.escape(pattern[position : token.start()]))
-        at_name_start = token.start() == 0 or pattern[token.start() - 1] == "/"
-        position = token.end()
-        parts.append(_token_regex(token.group(), at_name_start))
-    return "(?s:" + "".join(parts) + re.escape(pattern[position:]) + ")"
-
-
-def _token_regex(token: str, at_name_start: bool) -> str:
-    visible = r"(?!\.)" if at_name_start else ""
-    if token == "**/" and at_name_start:
-        return r"(?:(?!\.)[^/]+/)*"
-    if token.startswith("**"):
-        rest = "/" if token.endswith("/") else ""
-        return rf"{visible}[^/]*(?:/(?!\.)[^/]*)*{rest}"
-    if token == "*":
-        return rf"{visible}[^/]{'+' if at_name_start else '*'}"
-    if token == "?":
-        return rf"{visible}[^/]"
-    inside = token[1:-1].replace("\\", r"\\").replace("[", r"\[")
-    inside = "^/" + inside[1:] if inside.startswith("!") else inside.replace("^", r"\^")
-    return rf"{visible}[{inside.replace(']', chr(92) + ']')}]"
-
-
-def _glob_local(pattern: str, regex: re.Pattern[str]) -> Iterator[FileInfo]:
-    # Beam's own local listing leaves out folders that it can't read, without a word: their items would look deleted.
-    if Path(pattern).is_file() or not re.search(r"[*?\[]", pattern):
-        if Path(pattern).is_file():
-            yield _file_info(pattern)
+def _glob_remote(parsed: Glob, seen: Seen) -> Iterator[FileInfo]:
+    if not parsed.has_wildcard:
+        if _remote("look for", parsed.prefix, _beam().exists, parsed.prefix):
+            metadata = _remote("look for", parsed.prefix, _metadata, parsed.prefix)
+            yield _remote_file(metadata)
         return
-    root = glob_root(pattern)
-    folder = root or ("/" if pattern.startswith("/") else ".")
-    if not Path(folder).is_dir():
-        return
-    names = pattern[len(root) :].lstrip("/").split("/")
-    yield from _walk(folder, root + "/" if root or folder == "/" else "", names, regex, ())
+    # All names that begin so: Beam's own matching has no way to write a bracket that is a letter.
+    for metadata in _remote("list", parsed.pattern, _begin_with, parsed.prefix):
+        if parsed.matches(metadata.path):
+            yield _remote_file(metadata)
+        else:
+            seen.note_key(parsed, metadata.path)
 
 
-def _walk(
-    folder: str, prefix: str, names: list[str], regex: re.Pattern[str], above: tuple[tuple[int, int], ...]
-) -> Iterator[FileInfo]:
-    """Files below `folder` that match; `names` are the glob's names from here on, kept at the first `**`."""
-    status = os.stat(folder)
-    here = (status.st_dev, status.st_ino)
-    if here in above:  # a link back to a folder that we came through
-        return
-    deep = "**" in names[0]
-    name_regex = re.compile(glob_regex(names[0]))
-    with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            path = prefix + entry.name
-            if not entry.is_dir():
-                if regex.fullmatch(path):
-                    yield _file_info(path)
-            elif deep and not entry.name.startswith("."):
-                yield from _walk(path, path + "/", names, regex, (*above, here))
-            elif not deep and len(names) > 1 and name_regex.fullmatch(entry.name):
-                yield from _walk(path, path + "/", names[1:], regex, (*above, here))
+def _metadata(uri: str) -> Any:
+    return _beam().get_filesystem(uri).metadata(uri)
 
 
-def _file_info(path: str) -> FileInfo:
-    try:
-        status = os.stat(path)
-    except FileNotFoundError:
-        return FileInfo(path, 0, 0.0)
-    return FileInfo(path, status.st_size, status.st_mtime)
+def _begin_with(prefix: str) -> list[Any]:
+    """Metadata of all objects whose names begin so; on a filesystem with folders, of those in one folder."""
+    filesystem = _beam().get_filesystem(prefix)
+    if filesystem.has_dirs():
+        prefix = prefix.rpartition("/")[0]
+    return list(filesystem._list(prefix.partition("\n")[0]))  # Beam takes no line break; what it lists is filtered
+
+
+def _remote_file(metadata: Any) -> FileInfo:
+    return FileInfo(metadata.path, metadata.size_in_bytes, metadata.last_updated_in_seconds or 0.0)
 
 
 def write_atomic(uri: str, data: bytes) -> None:
@@ -247,7 +203,7 @@ def check_writable(folder: str) -> None:
             if not os.access(folder, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, "permission denied")
         else:
-            glob(join(folder, "*"))
+            list_files(folder)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigurationError(

@@ -36,7 +36,7 @@ class Ledger:
 
     def acknowledged(self) -> set[str]:
         """Names of the parts that are in the collection."""
-        files = filesystem.glob(filesystem.join(self.folder, "*.json"))
+        files = filesystem.list_files(self.folder, "*.json")
         return {file.uri.rsplit("/", 1)[-1].removesuffix(".json") for file in files}
 
     def acknowledge(self, part: str, rows: int) -> None:
@@ -66,7 +66,7 @@ class Ledger:
 
     def close(self) -> None:
         """Removes the ledger of a collection that is complete, or gone."""
-        filesystem.delete([file.uri for file in filesystem.glob(filesystem.join(self.folder, "*.json"))])
+        filesystem.delete([file.uri for file in filesystem.list_files(self.folder, "*.json")])
         filesystem.delete([self._import_mark] if self.import_broke_off else [])
         filesystem.remove_empty_folders(self.folder, self.checkpoint.root)
 

@@ -126,11 +126,11 @@ def _taken_over(uri: str, mine: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _read_lease(uri: str) -> tuple[dict[str, Any], float] | None:
-    files = filesystem.glob(uri)
-    if not files:
+    found = filesystem.find(uri)
+    if found is None:
         return None
     try:
-        return json.loads(filesystem.read_bytes(uri)), files[0].modified
+        return json.loads(filesystem.read_bytes(uri)), found.modified
     except (OSError, ValueError):  # deleted in between
         return None
 

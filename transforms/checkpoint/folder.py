@@ -111,7 +111,7 @@ class Checkpoint:
         return {name: sizes[name] for name in sizes.keys() & self._listed("items").keys()}
 
     def _listed(self, folder: str) -> dict[str, int]:
-        files = filesystem.glob(filesystem.join(self.root, self.space_id, folder, "*.parquet"))
+        files = filesystem.list_files(filesystem.join(self.root, self.space_id, folder), "*.parquet")
         return {file.uri.rsplit("/", 1)[-1]: file.size for file in files}
 
     def runtime(self, name: str) -> dict[str, str]:
@@ -217,7 +217,7 @@ class Checkpoint:
         return [name for name in sorted(names) if space_id is None or _space_in(name) == space_id[:SPACE_DIGITS]]
 
     def _snapshot_files(self, folder: str) -> set[str]:
-        files = filesystem.glob(filesystem.join(self.root, folder, "*.parquet"))
+        files = filesystem.list_files(filesystem.join(self.root, folder), "*.parquet")
         return {file.uri.rsplit("/", 1)[-1] for file in files}
 
     def current_snapshot(self) -> Snapshot | None:

@@ -144,6 +144,6 @@ class Findings:
     def remove(self) -> None:
         """Deletes all files of the diff."""
         for pattern in ("*.parquet", "plan/*.parquet"):
-            filesystem.delete([file.uri for file in filesystem.glob(filesystem.join(self.folder, pattern))])
+            filesystem.delete([file.uri for file in filesystem.list_files(self.folder, pattern)])
         for folder in (filesystem.join(self.folder, "plan"), self.folder):
             filesystem.remove_empty_folders(folder, folder.rpartition("/")[0])

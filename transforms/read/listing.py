@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from schemas.config import Corpus
 from schemas.errors import ConfigurationError, CorpusError
+from schemas.globs import Glob
 from transforms import filesystem
+from transforms.walking import FileInfo, walk
 
 FORMAT_OF_SUFFIX = {
     ".jsonl": "jsonl",
@@ -71,18 +74,46 @@ def list_corpus(corpus: Corpus) -> list[SourceFile]:
     """
     found: dict[str, SourceFile] = {}
     for pattern in corpus.paths:
-        files = _matches(pattern)
-        root = _root(pattern, files)
+        root, files = _matches(pattern)
         for file in files:
             if file.uri not in found:
                 found[file.uri] = _source_file(file, root, corpus)
     return list(found.values())
 
 
-def _matches(pattern: str) -> list[filesystem.FileInfo]:
-    _refuse_folder(pattern, pattern)
+def _matches(pattern: str) -> tuple[str, list[FileInfo]]:
+    """The root of a glob, and the files that it matches."""
+    glob = Glob(pattern)
+    root, files, folders = _listed(pattern, glob)
+    for folder in folders:
+        # A folder such as docs.parquet/ of parts, which would be left out.
+        if not glob.has_wildcard or folder in _spelled(glob) or _suffixes(folder)[0] in FORMAT_OF_SUFFIX:
+            raise ConfigurationError(
+                f"corpus.paths {pattern!r}: {folder!r} is a folder where a file is expected",
+                f"write {_glob_for(folder)!r}",
+            )
+    if not files:
+        raise ConfigurationError(f"corpus.paths {pattern!r} matches no file", _remedy_for_nothing(glob))
+    return root, files
+
+
+def _listed(pattern: str, glob: Glob) -> tuple[str, list[FileInfo], list[str]]:
+    """Root and files of a glob, and folders in place of files."""
+    seen = filesystem.Seen()
     try:
-        files = [file for file in filesystem.glob(pattern) if not file.uri.endswith("/")]
+        files = [file for file in filesystem.glob(pattern, seen) if not file.uri.endswith("/")]
+        if not glob.has_wildcard or (files and not filesystem.is_local(pattern)):
+            return glob.root, files, seen.folders
+        for path in _spelled(glob):
+            named = filesystem.glob(filesystem.escape(path), seen)
+            if not named or named[0] in files:
+                continue
+            if files:
+                raise ConfigurationError(
+                    f"corpus.paths {pattern!r} is the name of a file, and as a glob it matches {files[0].uri!r}",
+                    f"write {filesystem.escape(path)!r} for the file of that name, and rename it otherwise",
+                )
+            return path.rpartition("/")[0], named, []
     except ValueError as error:  # Beam knows no filesystem of that scheme
         scheme = pattern.split("://")[0]
         raise ConfigurationError(
@@ -94,20 +125,15 @@ def _matches(pattern: str) -> list[filesystem.FileInfo]:
             f"corpus.paths {pattern!r} could not be listed to the end: {error}",
             "make every folder below it readable, or name only those that are; nothing was read",
         ) from error
-    if filesystem.is_local(pattern):
-        _refuse_data_folders(pattern)
-    if not files:
-        raise ConfigurationError(f"corpus.paths {pattern!r} matches no file", _remedy_for_nothing(pattern))
-    return files
+    return glob.root, files, [folder for folder in seen.folders if "**" not in pattern or folder in _spelled(glob)]
 
 
-def _root(pattern: str, files: list[filesystem.FileInfo]) -> str:
-    if [file.uri for file in files] == [pattern]:  # a plain path, even one with brackets in its name
-        return pattern.rpartition("/")[0]
-    return filesystem.glob_root(pattern)
+def _spelled(glob: Glob) -> list[str]:
+    """The paths that a glob is if none of its letters is a wildcard."""
+    return list(dict.fromkeys([glob.pattern, glob.spelled]))
 
 
-def _source_file(file: filesystem.FileInfo, root: str, corpus: Corpus) -> SourceFile:
+def _source_file(file: FileInfo, root: str, corpus: Corpus) -> SourceFile:
     suffix, compression = _suffixes(file.uri)
     format = corpus.format or FORMAT_OF_SUFFIX.get(suffix)
     if format is None:
@@ -116,7 +142,9 @@ def _source_file(file: filesystem.FileInfo, root: str, corpus: Corpus) -> Source
             f"corpus.paths: the suffix of {file.uri!r} tells no format",
             f"set corpus.format, or let the globs match only files that end in {known} (and then .gz, .zst or .bz2)",
         )
-    path = file.uri[len(root) :].lstrip("/").replace("\\", "/")
+    path = file.uri[len(root) :].removeprefix("/")
+    if filesystem.is_local(file.uri):
+        path = path.replace(os.sep, "/")  # only Windows has another; elsewhere a backslash is a letter of a name
     return SourceFile(file.uri, path, file.size, file.modified, format, COMPRESSION_OF_SUFFIX.get(compression, ""))
 
 
@@ -128,51 +156,29 @@ def _suffixes(path: str) -> tuple[str, str]:
     return suffix, ""
 
 
-def _refuse_folder(pattern: str, folder: str) -> None:
-    if filesystem.is_local(folder) and Path(folder).is_dir():
-        raise ConfigurationError(
-            f"corpus.paths {pattern!r}: {folder!r} is a folder where a file is expected",
-            f"write {_glob_for(Path(folder))!r}",
-        )
-
-
-def _refuse_data_folders(pattern: str) -> None:
-    """Refuses a glob such as *.parquet that matches a folder docs.parquet/ of parts, which would be left out."""
-    folder, _, name = pattern.rpartition("/")
-    if not re.search(r"[*?\[]", name) or "**" in name or re.search(r"[*?\[]", folder) or not Path(folder).is_dir():
-        return
-    regex = re.compile(filesystem.glob_regex(name))
-    for path in sorted(Path(folder).iterdir()):
-        if _suffixes(path.name)[0] in FORMAT_OF_SUFFIX and regex.fullmatch(path.name):
-            _refuse_folder(pattern, str(path))
-
-
-def _glob_for(folder: Path) -> str:
-    """A glob that matches what the folder holds: of its most frequent known suffix, across folders if need be."""
+def _glob_for(folder: str) -> str:
+    """A glob that matches what a local folder holds: of its most frequent known suffix, across folders if need be."""
     for depth in ("*", "**/*"):
         counts: dict[str, int] = {}
         for path in _some_files(folder, depth):
-            suffix, compression = _suffixes(path.name)
+            suffix, compression = _suffixes(path)
             if suffix in FORMAT_OF_SUFFIX:
                 counts[suffix + compression] = counts.get(suffix + compression, 0) + 1
         if counts:
             best = max(sorted(counts), key=lambda suffix: counts[suffix])
-            return f"{folder}/{depth}{best}"
-    return f"{folder}/*.jsonl"
+            return f"{filesystem.escape(folder)}/{depth}{best}"
+    return f"{filesystem.escape(folder)}/*.jsonl"
 
 
-def _some_files(folder: Path, depth: str, limit: int = 1000) -> Iterator[Path]:
-    for seen, path in enumerate(folder.glob(depth)):
-        if seen == limit:
-            return
-        if path.is_file():
-            yield path
+def _some_files(folder: str, depth: str, limit: int = 1000) -> Iterator[str]:
+    found = walk(Glob(filesystem.join(filesystem.escape(folder), depth)), filesystem.Seen())
+    return (file.uri for file in islice(found, limit))
 
 
-def _remedy_for_nothing(pattern: str) -> str:
-    root = filesystem.glob_root(pattern)
-    if filesystem.is_local(pattern) and root and not Path(root).is_dir():
+def _remedy_for_nothing(glob: Glob) -> str:
+    root = glob.root
+    if filesystem.is_local(glob.pattern) and root and not Path(root).is_dir():
         return f"the folder {root!r} does not exist; local paths are relative to the configuration file"
-    if filesystem.is_local(pattern) and root and any(_some_files(Path(root), "**/*")):
-        return f"correct it; with what is there, {_glob_for(Path(root))!r} would match"
+    if filesystem.is_local(glob.pattern) and root and any(_some_files(root, "**/*")):
+        return f"correct it; with what is there, {_glob_for(root)!r} would match"
     return "correct the path or glob; ** crosses folders, and names that begin with a dot need one in the glob"
