@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 KERNELS := $(wildcard transforms/encoders/engines/amx/kernels/*.h transforms/encoders/engines/amx/kernels/*.cpp)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: venv demo test lint bench clean
+.PHONY: venv demo test cases lint bench clean
 
 venv: $(VENV)/.installed
 demo: venv
@@ -13,6 +13,10 @@ demo: venv
 
 test: $(VENV)/.installed-test lint
 	$(BIN)/python -m pytest
+
+# The cases of ../shared/cases, each as its README says, in a table.
+cases: $(VENV)/.installed-test
+	$(BIN)/python tests/cases.py
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
