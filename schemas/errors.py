@@ -11,7 +11,7 @@ VecbeamError             exit code 1
 │   └── SpaceMismatchError             vectors of two spaces would be mixed
 ├── GateError            exit code 3   a check before publication failed; the alias was not moved
 ├── RejectsError         exit code 4   more rejects or dropped tokens than the configuration allows
-└── InterruptedRunError                stopped by Ctrl-C after the batch at hand
+└── InterruptedRunError  exit code 130 stopped by Ctrl-C; the same command continues
 """
 
 from __future__ import annotations
@@ -35,10 +35,18 @@ class VecbeamError(Exception):
     def __init__(self, message: str, remedy: str = "") -> None:
         self.message = " ".join(message.split())
         self.remedy = " ".join(remedy.split())
-        super().__init__(f"{self.message.rstrip('.')}. {self.remedy}".strip() if self.remedy else self.message)
+        # As two arguments, so that message and remedy stay apart where Beam adds a step's name to the first of them.
+        super().__init__(*([self.message, self.remedy] if self.remedy else [self.message]))
+
+    def __str__(self) -> str:
+        return f"{self.message.rstrip('.')}. {self.remedy}".strip() if self.remedy else self.message
 
     def __reduce__(self) -> tuple[type[VecbeamError], tuple[str, str]]:
         return type(self), (self.message, self.remedy)
+
+    def facts(self) -> dict[str, str]:
+        """The error as `error` of a report and of every JSON has it: class, message and remedy."""
+        return {"class": type(self).__name__, "message": self.message, "remedy": self.remedy}
 
 
 class ConfigurationError(VecbeamError):
@@ -82,7 +90,7 @@ class RejectsError(VecbeamError):
 
 
 class InterruptedRunError(VecbeamError):
-    pass
+    exit_code = 130
 
 
 _ERRORS = {
@@ -108,7 +116,7 @@ _IN_TRACEBACK = re.compile(r"schemas\.errors\.(\w+): (.*?)(?: \[while running .*
 
 def without_label(error: VecbeamError) -> VecbeamError:
     """An error without the name of the step that Beam puts behind its message."""
-    return type(error)(_LABEL.sub("", str(error)))
+    return type(error)(_LABEL.sub("", error.message), _LABEL.sub("", error.remedy))
 
 
 def from_traceback(text: str) -> VecbeamError | None:
