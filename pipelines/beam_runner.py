@@ -17,7 +17,7 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 
 from schemas.config import Config
 from schemas.errors import ConfigurationError, VecbeamError, from_traceback, without_label
-from transforms import metrics
+from transforms import metrics, stopping
 
 # `local` is Beam's in-process runner by its own name: DirectRunner would look for a Prism binary on the network first.
 RUNNERS = {
@@ -28,6 +28,7 @@ RUNNERS = {
     "spark": "SparkRunner",
     "portable": "PortableRunner",
 }
+IN_THIS_PROCESS = ("local", "DirectRunner")
 
 
 def pipeline_options(config: Config) -> PipelineOptions:
@@ -103,8 +104,10 @@ def run(config: Config, build: Callable[[beam.Pipeline], Any], *, one_writer: bo
     pipeline = beam.Pipeline(runner=RUNNERS[config.runner.name], options=options)
     build(pipeline)
     try:
-        result = pipeline.run()
-        result.wait_until_finish()
+        # In this process the steps themselves look whether to stop; waiting for workers elsewhere is interrupted.
+        with stopping.deferred() if config.runner.name in IN_THIS_PROCESS else contextlib.nullcontext():
+            result = pipeline.run()
+            result.wait_until_finish()
     except VecbeamError as error:
         raise without_label(error) from error
     except Exception as error:

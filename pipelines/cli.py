@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import gc as garbage
-import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.guarding import guarded, reporting
+from pipelines import environment, output
+from pipelines.entry import main
+from pipelines.guarding import Commands, configuration, guarded, reporting
 
 if TYPE_CHECKING:
     from schemas.config import Config
@@ -18,31 +19,49 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="vecbeam",
     help="Keeps Milvus collections in step with corpora in object storage.",
+    cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
-ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="The configuration, a YAML file.")]
+CONFIGURATION = Path("vecbeam.yaml")
+ENVIRONMENT = "VECBEAM_CONFIG"
+
+ConfigPath = Annotated[
+    Path, typer.Argument(metavar="[CONFIG]", envvar=ENVIRONMENT, help="The configuration, a YAML file.")
+]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key of the configuration.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Prints one JSON object.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Shows tracebacks and library logs.")]
 AllowDeletes = Annotated[bool, typer.Option("--allow-deletes", help="Lifts corpus.max_deleted for this run.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Shows no progress.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Prints one line: the result.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        output.result(f"vecbeam {version('vecbeam')}")
+        raise typer.Exit
 
 
 @app.callback()
-def _root() -> None:
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Shows the version and exits.")
+    ] = False,
+) -> None:
     pass
 
 
 @app.command()
 def init(
     paths: Annotated[list[str], typer.Argument(metavar="PATHS", help="Files, folders or globs of a corpus.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The configuration to write.")] = Path("vecbeam.yaml"),
+    where: Annotated[Path, typer.Option("--output", "-o", help="The configuration to write.")] = CONFIGURATION,
     name: Annotated[str | None, typer.Option(help="Name of the collection's alias; else from the path.")] = None,
     debug: Debug = False,
 ) -> None:
@@ -51,14 +70,14 @@ def init(
     def run() -> None:
         from pipelines.init import write_configuration
 
-        print(write_configuration(paths, output, name))
+        output.result(write_configuration(paths, where, name))
 
     guarded(run, debug=debug)
 
 
 @app.command()
 def plan(
-    config: ConfigPath,
+    config: ConfigPath = CONFIGURATION,
     set_: Overrides = None,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exits with 10 where there is work.")] = False,
     allow_deletes: AllowDeletes = False,
@@ -71,19 +90,21 @@ def plan(
     def run() -> bool:
         from pipelines.plan import plan, text
         from pipelines.progress import Progress
-        from schemas.settings import load_config
 
-        found = plan(load_config(config, set_ or ()), Progress(quiet=quiet), allow_deletes=allow_deletes)
-        print(json.dumps(found.as_json()) if as_json else text(found))
+        found = plan(configuration(config, set_), Progress(quiet=quiet), allow_deletes=allow_deletes)
+        if as_json:
+            output.result_as_json(found.as_json(), exit_code=10 if exit_code and found.has_work else 0)
+        else:
+            output.result(text(found))
         return found.has_work
 
-    if guarded(run, debug=debug) and exit_code:
+    if guarded(run, as_json=as_json, quiet=quiet, debug=debug) and exit_code:
         raise typer.Exit(10)
 
 
 @app.command()
 def backfill(
-    config: ConfigPath,
+    config: ConfigPath = CONFIGURATION,
     set_: Overrides = None,
     allow_deletes: AllowDeletes = False,
     as_json: AsJson = False,
@@ -98,12 +119,12 @@ def backfill(
 
         return backfill(settings, Progress(quiet=quiet), allow_deletes=allow_deletes)
 
-    reporting(run, config, set_, as_json=as_json, debug=debug)
+    reporting(run, config, set_, as_json=as_json, quiet=quiet, debug=debug)
 
 
 @app.command()
 def sync(
-    config: ConfigPath,
+    config: ConfigPath = CONFIGURATION,
     set_: Overrides = None,
     allow_deletes: AllowDeletes = False,
     as_json: AsJson = False,
@@ -118,14 +139,17 @@ def sync(
 
         return sync(settings, Progress(quiet=quiet), allow_deletes=allow_deletes)
 
-    reporting(run, config, set_, as_json=as_json, debug=debug)
+    reporting(run, config, set_, as_json=as_json, quiet=quiet, debug=debug)
 
 
 @app.command()
 def reindex(
-    config: ConfigPath,
+    config: ConfigPath = CONFIGURATION,
     set_: Overrides = None,
-    anew: Annotated[bool, typer.Option("--anew", help="Embeds everything again: for another precision.")] = False,
+    full_refresh: Annotated[
+        bool, typer.Option("--full-refresh", help="Embeds everything again: for another precision.")
+    ] = False,
+    anew: Annotated[bool, typer.Option("--anew", hidden=True, help="The earlier name of --full-refresh.")] = False,
     allow_deletes: AllowDeletes = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -137,14 +161,18 @@ def reindex(
         from pipelines.progress import Progress
         from pipelines.reindex import reindex
 
-        return reindex(settings, Progress(quiet=quiet), allow_deletes=allow_deletes, anew=anew)
+        return reindex(settings, Progress(quiet=quiet), allow_deletes=allow_deletes, anew=anew or full_refresh)
 
-    reporting(run, config, set_, as_json=as_json, debug=debug)
+    reporting(run, config, set_, as_json=as_json, quiet=quiet, debug=debug)
 
 
 @app.command()
 def replay(
-    config: ConfigPath, set_: Overrides = None, as_json: AsJson = False, quiet: Quiet = False, debug: Debug = False
+    config: ConfigPath = CONFIGURATION,
+    set_: Overrides = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
 ) -> None:
     """Rejects again, after their cause was mended."""
 
@@ -154,12 +182,12 @@ def replay(
 
         return replay(settings, Progress(quiet=quiet))
 
-    reporting(run, config, set_, as_json=as_json, debug=debug)
+    reporting(run, config, set_, as_json=as_json, quiet=quiet, debug=debug)
 
 
 @app.command()
 def rollback(
-    config: ConfigPath,
+    config: ConfigPath = CONFIGURATION,
     to: Annotated[str | None, typer.Option("--to", metavar="COLLECTION", help="Another one than the last.")] = None,
     set_: Overrides = None,
     as_json: AsJson = False,
@@ -174,12 +202,12 @@ def rollback(
 
         return rollback(settings, Progress(quiet=quiet), to=to)
 
-    reporting(run, config, set_, as_json=as_json, debug=debug)
+    reporting(run, config, set_, as_json=as_json, quiet=quiet, debug=debug)
 
 
 @app.command()
 def gc(
-    config: ConfigPath,
+    config: ConfigPath = CONFIGURATION,
     keep: Annotated[int, typer.Option("--keep", min=0, help="Collections before the served one that stay.")] = 1,
     yes: Annotated[bool, typer.Option("--yes", help="Removes what is listed.")] = False,
     set_: Overrides = None,
@@ -191,17 +219,20 @@ def gc(
     def run() -> None:
         from pipelines.gc import gc, text
         from pipelines.progress import Progress
-        from schemas.settings import load_config
 
-        found = gc(load_config(config, set_ or ()), Progress(quiet=True), keep=keep, yes=yes)
-        print(json.dumps(found.as_json()) if as_json else text(found))
+        found = gc(configuration(config, set_), Progress(quiet=True), keep=keep, yes=yes)
+        _show(found.as_json(), text(found), as_json)
 
-    guarded(run, debug=debug)
+    guarded(run, as_json=as_json, debug=debug)
 
 
 @app.command()
 def load(
-    config: ConfigPath, set_: Overrides = None, as_json: AsJson = False, quiet: Quiet = False, debug: Debug = False
+    config: ConfigPath = CONFIGURATION,
+    set_: Overrides = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
 ) -> None:
     """Checkpoint to published collection, without an encoder."""
 
@@ -211,12 +242,12 @@ def load(
 
         return load(settings, Progress(quiet=quiet))
 
-    reporting(run, config, set_, as_json=as_json, debug=debug)
+    reporting(run, config, set_, as_json=as_json, quiet=quiet, debug=debug)
 
 
 @app.command()
 def verify(
-    config: ConfigPath,
+    config: ConfigPath = CONFIGURATION,
     set_: Overrides = None,
     repair: Annotated[bool, typer.Option("--repair", help="Mends rows that differ, from the checkpoint.")] = False,
     as_json: AsJson = False,
@@ -231,13 +262,17 @@ def verify(
 
         return verify(settings, Progress(quiet=quiet), repair=repair)
 
-    reporting(run, config, set_, as_json=as_json, debug=debug)
+    reporting(run, config, set_, as_json=as_json, quiet=quiet, debug=debug)
 
 
 @app.command()
 def search(
-    config: ConfigPath,
-    query: Annotated[str, typer.Argument(help="What to look for.")],
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[CONFIG] QUERY", help="What to look for; before it the configuration, if not ./vecbeam.yaml."
+        ),
+    ],
     k: Annotated[int, typer.Option("-k", min=1, max=16384, help="How many rows.")] = 10,
     filter_: Annotated[str, typer.Option("--filter", help="Milvus expression over the columns.")] = "",
     set_: Overrides = None,
@@ -247,22 +282,64 @@ def search(
     """Searches the served collection."""
 
     def run() -> None:
-        from pipelines.search import search, show
-        from schemas.settings import load_config
+        config, query = _config_and_query(words)
 
-        hits = search(load_config(config, set_ or ()), query, k=k, filter_expression=filter_)
+        from pipelines.search import search, show
+
+        hits = search(configuration(config, set_), query, k=k, filter_expression=filter_)
         if as_json:
-            print(json.dumps({"query": query, "hits": hits}, ensure_ascii=False))
+            output.result_as_json({"query": query, "hits": hits})
         else:
             show(hits)
 
-    guarded(run, debug=debug)
+    guarded(run, as_json=as_json, debug=debug)
+
+
+def _default_configuration() -> Path:
+    return Path(environment.given().get(ENVIRONMENT) or CONFIGURATION)
+
+
+def _is_configuration(word: str) -> bool:
+    return word.lower().endswith((".yaml", ".yml"))
+
+
+def _config_and_query(words: list[str]) -> tuple[Path, str]:
+    """One word is the query; of two the first is the configuration.
+
+    Raises:
+        ConfigurationError: for another number of words, a query that is missing, or one that is not UTF-8.
+    """
+    from schemas.errors import ConfigurationError
+
+    if len(words) > 2:
+        raise ConfigurationError(
+            f"{len(words)} words where CONFIG and QUERY are expected",
+            'put the query in quotes: vecbeam search "two words"',
+        )
+    query = words[-1]
+    if len(words) == 1 and _is_configuration(query):
+        raise ConfigurationError(
+            f"{query} is a configuration, and there is no query", f'write: vecbeam search {query} "what to look for"'
+        )
+    try:
+        query.encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError(
+            f"the query {output.clean(query)} is not valid UTF-8", "type it in a terminal whose encoding is UTF-8"
+        ) from None
+    return (Path(words[0]) if len(words) == 2 else _default_configuration()), query
 
 
 @app.command()
 def report(
-    config: ConfigPath,
-    run_id: Annotated[str | None, typer.Argument(help="A run; without it the last one that could change data.")] = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[CONFIG] [RUN]",
+            help="The configuration, which ends in .yaml or .yml, if not ./vecbeam.yaml; a run, if not the last that "
+            "could change data.",
+        ),
+    ] = None,
     list_: Annotated[bool, typer.Option("--list", help="Lists the runs, newest first.")] = False,
     rejects: Annotated[bool, typer.Option("--rejects", help="Names the run's rejects.")] = False,
     set_: Overrides = None,
@@ -272,21 +349,42 @@ def report(
     """Shows what a run did, or lists the runs."""
 
     def run() -> None:
-        from pipelines import report as page
-        from schemas.settings import load_config
+        config, run_id = _config_and_run(words or [])
 
-        settings = load_config(config, set_ or ())
+        from pipelines import report as page
+
+        settings = configuration(config, set_)
         if list_:
             runs = page.latest(settings)
-            print(json.dumps(page.list_json(*runs)) if as_json else page.list_text(*runs))
+            _show(page.list_json(*runs), page.list_text(*runs), as_json)
             return
         found = page.read_report(settings, run_id)
         if rejects:
-            print(json.dumps(page.rejects_json(found)) if as_json else page.rejects_text(found))
+            _show(page.rejects_json(found), page.rejects_text(found), as_json)
         else:
-            print(json.dumps(found.as_json()) if as_json else page.text(found))
+            _show(found.as_json(), page.text(found), as_json)
 
-    guarded(run, debug=debug)
+    guarded(run, as_json=as_json, debug=debug)
+
+
+def _show(values: Mapping[str, Any], page: str, as_json: bool) -> None:
+    if as_json:
+        output.result_as_json(values)
+    else:
+        output.result(page)
+
+
+def _config_and_run(words: list[str]) -> tuple[Path, str | None]:
+    """The configuration is what ends in .yaml or .yml, or the first of two words."""
+    from schemas.errors import ConfigurationError
+
+    if len(words) > 2:
+        raise ConfigurationError(f"{len(words)} words where CONFIG and RUN are expected", "name one run")
+    if len(words) == 2:
+        return Path(words[0]), words[1]
+    if words and not _is_configuration(words[0]):
+        return _default_configuration(), words[0]
+    return (Path(words[0]) if words else _default_configuration()), None
 
 
 @app.command()
@@ -302,17 +400,6 @@ def demo(
         demo(folder)
 
     guarded(run, debug=debug)
-
-
-def main() -> None:
-    """Entry point of the `vecbeam` command."""
-    # Imports leave half a million objects for good, which the collector would look through again and again: half a
-    # second while they come, and another at the end.
-    garbage.set_threshold(50_000, 20, 50)
-    try:
-        app()
-    finally:
-        garbage.freeze()
 
 
 if __name__ == "__main__":

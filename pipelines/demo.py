@@ -12,6 +12,7 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipelines import output
 from pipelines.backfill import backfill
 from pipelines.init import write_configuration
 from pipelines.progress import Progress
@@ -32,15 +33,15 @@ def demo(folder: Path) -> None:
     lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in docstrings()).encode()
     if not corpus.exists() or corpus.read_bytes() != lines:
         filesystem.write_atomic(str(corpus), lines)
-    print(f"corpus: {lines.count(10):,} docstrings of Python {sys.version.split()[0]} in {corpus}\n", flush=True)
+    output.result(f"corpus: {lines.count(10):,} docstrings of Python {sys.version.split()[0]} in {corpus}\n")
     if not config_path.exists():
-        print(write_configuration([str(corpus)], config_path, "python_docs"), "\n", flush=True)
+        output.result(f"{write_configuration([str(corpus)], config_path, 'python_docs')}\n")
     config = load_config(config_path)
-    print(text(backfill(config, Progress())), flush=True)
+    output.result(text(backfill(config, Progress())))
     for question in QUESTIONS:
-        print(f'\n$ vecbeam search {config_path} "{question}" -k 3', flush=True)
+        output.result(f'\n$ vecbeam search {config_path} "{question}" -k 3')
         show(search(config, question, k=3))
-    print(
+    output.result(
         f"""
 Look at
   {config_path}    the configuration, written by: vecbeam init {corpus}
@@ -49,8 +50,7 @@ Look at
 Try
   vecbeam search {config_path} "read a zip file" -k 3 --filter 'kind == "class"'
   vecbeam backfill {config_path}    again: nothing is embedded, nothing is written
-  vecbeam verify {config_path}      collection against checkpoint, row by row, and recall""",
-        flush=True,
+  vecbeam verify {config_path}      collection against checkpoint, row by row, and recall"""
     )
 
 

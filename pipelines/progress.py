@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
+import contextlib
 import threading
 import time
 from types import TracebackType
 
-from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from pipelines import output
 from transforms.metrics import TALLY
 
 TERMINAL_EVERY_S = 0.2
@@ -25,7 +25,7 @@ class Progress:
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self._console = Console(stderr=True)
+        self._console = output.console(2)
         self._quiet = quiet
         self.steps: list[str] = []
         """Steps that were begun, in order."""
@@ -49,7 +49,7 @@ class Progress:
     def note(self, text: str) -> None:
         """One line that stays."""
         if not self._quiet:
-            self._console.print(text, highlight=False, soft_wrap=True)
+            output.notice(text)
 
     def __enter__(self) -> Progress:
         if not self._quiet:
@@ -65,17 +65,26 @@ class Progress:
             self._thread.join()
 
     def _show(self) -> None:
-        if self._console.is_terminal:
-            with Live(console=self._console, refresh_per_second=1 / TERMINAL_EVERY_S, transient=True) as live:
-                while not self._end.wait(TERMINAL_EVERY_S):
-                    live.update(Text(self.describe()))
-        else:
-            while not self._end.wait(PLAIN_EVERY_S):
-                self._line()
+        # A terminal that is gone is no reason to end the run.
+        with contextlib.suppress(OSError, ValueError):
+            if self._console.is_terminal:
+                line = Live(
+                    console=self._console,
+                    refresh_per_second=1 / TERMINAL_EVERY_S,
+                    transient=True,
+                    redirect_stdout=False,
+                    redirect_stderr=False,
+                )
+                with output.drawing(self._console), line as live:
+                    while not self._end.wait(TERMINAL_EVERY_S):
+                        live.update(Text(output.clean_line(self.describe()), overflow="ellipsis", no_wrap=True))
+            else:
+                while not self._end.wait(PLAIN_EVERY_S):
+                    self._line()
 
     def _line(self) -> None:
         if self._step:
-            print(self.describe(), file=sys.stderr, flush=True)
+            output.notice(self.describe())
 
     def describe(self) -> str:
         """The state of the step as one line."""

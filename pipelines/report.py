@@ -209,6 +209,32 @@ def _encoder(report: Report) -> Iterator[str]:
         )
 
 
+def line(report: Report) -> str:
+    """The report in one line, with what was done and nothing else; "" where that is nothing. `--quiet` prints it."""
+    items, chunks, verify = report.items, report.chunks, report.verify
+    counted = {
+        "items": (("read", items.read), ("new", items.new), ("changed", items.changed), ("moved", items.moved)),
+        "": (("deleted", items.deleted), ("rejected", items.rejected)),
+        "chunks": (("embedded", chunks.embedded), ("reused", chunks.reused), ("loaded", chunks.loaded)),
+    }
+    said = {name: ", ".join(f"{count:,} {what}" for what, count in of if count) for name, of in counted.items()}
+    parts = [", ".join(part for part in (said["items"], said[""]) if part)]
+    parts = [f"items {part}" for part in parts if part]
+    if report.rejects:
+        parts.append("rejects " + ", ".join(f"{count:,} {error}" for error, count in report.rejects.items()))
+    if said["chunks"]:
+        parts.append(f"chunks {said['chunks']}")
+    if verify.expected or verify.found:
+        recall = "" if verify.recall_at_10 is None else f", recall@10 {verify.recall_at_10:.4f}"
+        parts.append(f"verify {verify.found:,} rows of {verify.expected:,}{recall}")
+    if report.collection and report.exit_code == 0:
+        parts.append(f"serving {report.alias} -> {report.collection}")
+    parts += [f"warning {warning}" for warning in report.warnings]
+    if not parts and report.exit_code:
+        return ""
+    return f"{report.command}: {'; '.join(parts) or 'nothing to do'}"
+
+
 def _seconds(report: Report) -> str:
     spent = report.seconds.model_dump()
     total = spent.pop("total")

@@ -57,20 +57,23 @@ def query_encoder(config: Config) -> Encoder:
 
 def show(hits: list[dict[str, Any]]) -> None:
     """Prints hits as a table on standard output."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from pipelines import output
 
     table = Table(box=None, pad_edge=False)
     table.add_column("score", justify="right", no_wrap=True)
     table.add_column("id", overflow="fold", max_width=48)
     table.add_column("text")
     for hit in hits:
-        text = " ".join(str(hit["text"]).split())
+        text = output.clean_line(str(hit["text"]))
         cut = text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
-        table.add_row(f"{hit['score']:.4f}", Text(str(hit["id"])), Text(cut))
-    console = Console()
-    if hits:
+        table.add_row(f"{hit['score']:.4f}", Text(output.clean(str(hit["id"]))), Text(cut))
+    if not hits:
+        output.result("nothing found")
+        return
+    console = output.console(1)
+    with console.capture() as capture:
         console.print(table)
-    else:
-        console.print("nothing found")
+    output.result(capture.get().rstrip("\n"), styled=True)

@@ -18,9 +18,9 @@ import psutil
 from pipelines.alias import served_now
 from pipelines.progress import Progress
 from schemas.config import Config
-from schemas.errors import CheckpointError, ConfigurationError, LockedError, VecbeamError
+from schemas.errors import CheckpointError, ConfigurationError, InterruptedRunError, LockedError, VecbeamError
 from schemas.report import CHANGING, FORMAT_VERSION, Failure, Rates, Report, Served
-from transforms import filesystem, locking
+from transforms import filesystem, locking, stopping
 from transforms.rejects import shortened
 
 _PACKAGES = (
@@ -153,14 +153,23 @@ def running(command: str, config: Config, progress: Progress | None) -> Iterator
     """
     with progress or Progress(quiet=True) as shown:
         session = Session(command, config, shown)
+        stopping.last_words = lambda: session.finish(stopping.interruption())
         try:
             yield session
         except VecbeamError as error:
+            if isinstance(error, InterruptedRunError):
+                error.exit_code = stopping.interruption().exit_code
             error.report = session.finish(error)
             raise
+        except KeyboardInterrupt as interruption:
+            stopped = stopping.interruption()
+            stopped.report = session.finish(stopped)
+            raise stopped from interruption
         except Exception as error:
             session.finish(error)
             raise
+        finally:
+            stopping.last_words = None
         session.finish()
 
 

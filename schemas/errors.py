@@ -17,6 +17,7 @@ VecbeamError             exit code 1
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -51,6 +52,16 @@ class VecbeamError(Exception):
 
 class ConfigurationError(VecbeamError):
     exit_code = 2
+    lines: tuple[str, ...] = ()
+    """Each mistake as a line of its own, where there may be several."""
+
+    @classmethod
+    def listing(cls, lines: Iterable[str]) -> ConfigurationError:
+        """The error of several mistakes, each complete with place, value and remedy."""
+        taken = tuple(" ".join(line.split()) for line in lines)
+        error = cls("; ".join(taken))
+        error.lines = taken
+        return error
 
 
 class CorpusError(VecbeamError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,15 +21,18 @@ _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SECRETS = ("token", "password", "user", "secret", "api_key")
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(
+    path: str | Path, overrides: Sequence[str] = (), *, environment: Mapping[str, str] | None = None
+) -> Config:
     """Reads, checks and completes a configuration file.
 
     Args:
         path: the YAML file; relative local paths in it are relative to its folder.
         overrides: "key.key=value" in YAML syntax, e.g. "encoder.precision=float32".
+        environment: what ${NAME} stands for; this process's variables without it.
 
     Raises:
-        ConfigurationError: with the key, the value and the remedy.
+        ConfigurationError: with file, line and column, the key, the value and the remedy.
     """
     path = Path(path)
     try:
@@ -40,17 +43,14 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         ) from None
     except IsADirectoryError:
         raise ConfigurationError(f"{path} is a folder", "name the YAML file in it") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigurationError(f"can't read {path}: {error}", "check the file") from None
-    try:
-        values = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{path} is no YAML: {error}", "mend the line it names") from None
+    values, places = read_yaml(text, str(path))
     if not isinstance(values, dict):
         raise ConfigurationError(f"{path} holds no keys", "start with: vecbeam init PATHS")
     for override in overrides:
-        _set(values, override)
-    return parse_config(values, source=str(path), folder=path.resolve().parent)
+        _set(values, override, places)
+    return parse_config(values, source=str(path), folder=path.resolve().parent, environment=environment, places=places)
 
 
 def parse_config(
@@ -59,40 +59,105 @@ def parse_config(
     source: str = "configuration",
     folder: Path | None = None,
     environment: Mapping[str, str] | None = None,
+    places: Places | None = None,
 ) -> Config:
     """Checks the values of a configuration and makes its local paths absolute (relative to `folder`).
 
+    Args:
+        places: where the values stand, as `read_yaml` gives it.
+
     Raises:
-        ConfigurationError: with every mistake found, each with key, value and remedy.
+        ConfigurationError: with every mistake found, a line each, with place, key, value and remedy.
     """
-    expanded = _expand(dict(values), "", os.environ if environment is None else environment)
+    known = {(): source, **(places or {})}
+    expanded = _expand(dict(values), (), os.environ if environment is None else environment, known)
     try:
         config = Config.model_validate(expanded)
     except ValidationError as error:
-        raise ConfigurationError(f"{source}: " + "; ".join(_mistakes(error))) from None
+        raise ConfigurationError.listing(_mistakes(error, known)) from None
     return _absolute(config, folder or Path.cwd())
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice instead of keeping the last."""
+Places = dict[tuple[str, ...], str]
+"""Where each key of a configuration stands, by its path: "vecbeam.yaml:4:3", or "--set key"."""
+
+_MOST_NODES = 100_000
 
 
-def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[Any] = set()
-    for key_node, _ in node.value:
-        key = loader.construct_object(key_node)
-        if not isinstance(key, Hashable):
+def read_yaml(text: str, source: str) -> tuple[Any, Places]:
+    """The values of a YAML text as `yaml.safe_load` has them, merge keys included, and where each key stands.
+
+    Raises:
+        ConfigurationError: where it is not YAML, or a mapping has a key twice.
+    """
+    places: Places = {}
+    try:
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None, places
+        _visit(loader, node, (), source, places, [0])
+        return loader.construct_document(node), places
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark is not None else source
+        said = ", ".join(part for part in (error.context, error.problem) if part)
+        raise ConfigurationError(f"{place}: not valid YAML: {said}", "correct that line") from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ConfigurationError(f"{source}: not valid YAML: {error}", "correct the file") from None
+
+
+def _visit(
+    loader: yaml.SafeLoader, node: yaml.Node, path: tuple[str, ...], source: str, places: Places, seen: list[int]
+) -> None:
+    """Notes where the keys below a node stand, and refuses a key given twice, of which safe_load keeps the last."""
+    seen[0] += 1
+    if seen[0] > _MOST_NODES:
+        raise yaml.constructor.ConstructorError(None, None, "it refers to itself, or is far too large", node.start_mark)
+    if isinstance(node, yaml.SequenceNode):
+        for index, entry in enumerate(node.value):
+            places.setdefault((*path, str(index)), _place(source, entry))
+            _visit(loader, entry, (*path, str(index)), source, places, seen)
+    if not isinstance(node, yaml.MappingNode):
+        return
+    keys: set[Any] = set()
+    merged: list[yaml.Node] = []
+    for key_node, value in node.value:
+        if not isinstance(key_node, yaml.ScalarNode):
             raise yaml.constructor.ConstructorError(None, None, "a key is a list or a mapping", key_node.start_mark)
-        if key in seen:
-            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
-        seen.add(key)
-    return loader.construct_mapping(node, deep=True)
+        is_merge = key_node.tag == _MERGE
+        key = _MERGE if is_merge else loader.construct_object(key_node)
+        if key in keys:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"duplicate key {key_node.value!r}", key_node.start_mark
+            )
+        keys.add(key)
+        if is_merge:
+            merged += value.value if isinstance(value, yaml.SequenceNode) else [value]
+            continue
+        places.setdefault((*path, str(key)), _place(source, key_node))
+        _visit(loader, value, (*path, str(key)), source, places, seen)
+    for other in merged:  # after the mapping's own keys, which win
+        _visit(loader, other, path, source, places, seen)
 
 
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+_MERGE = "tag:yaml.org,2002:merge"
 
 
-def _set(values: dict[str, Any], override: str) -> None:
+def _place(source: str, node: yaml.Node) -> str:
+    return f"{source}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
+
+
+def _at(path: Sequence[Any], places: Places) -> str:
+    """Where a path stands, or the nearest one above it; parts that pydantic adds for unions are passed over."""
+    found: tuple[str, ...] = ()
+    for part in path:
+        if (*found, str(part)) in places:
+            found = (*found, str(part))
+    return places[found]
+
+
+def _set(values: dict[str, Any], override: str, places: Places) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise ConfigurationError(f"--set {override!r} is not key=value", "write e.g. --set encoder.precision=float32")
@@ -100,51 +165,62 @@ def _set(values: dict[str, Any], override: str) -> None:
         value = yaml.safe_load(text) if text else ""
     except yaml.YAMLError:
         value = text
-    *parents, last = key.strip().split(".")
+    *parents, last = path = key.strip().split(".")
     place: Any = values
     for parent in parents:
         if not isinstance(place.get(parent), dict):
             place[parent] = {}
+        # A copy: with an anchor the same mapping may stand elsewhere too.
+        place[parent] = dict(place[parent])
         place = place[parent]
     place[last] = value
+    for known in [known for known in places if known[: len(path)] == tuple(path)]:
+        del places[known]
+    places[tuple(path)] = f"--set {key.strip()}"
 
 
-def _expand(value: Any, key: str, environment: Mapping[str, str]) -> Any:
+def _expand(value: Any, path: tuple[str, ...], environment: Mapping[str, str], places: Places) -> Any:
     """Replaces ${NAME} by the environment's value, everywhere in the configuration's strings."""
     if isinstance(value, dict):
-        return {k: _expand(v, f"{key}.{k}".lstrip("."), environment) for k, v in value.items()}
+        return {key: _expand(inner, (*path, str(key)), environment, places) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_expand(v, f"{key}[{i}]", environment) for i, v in enumerate(value)]
+        return [_expand(inner, (*path, str(index)), environment, places) for index, inner in enumerate(value)]
     if not isinstance(value, str):
         return value
 
     def replace(match: re.Match[str]) -> str:
         if match[1] not in environment:
             raise ConfigurationError(
-                f"{key}: the environment variable {match[1]} of {value!r} is not set", f"export {match[1]}=..."
+                f"{_at(path, places)}: {'.'.join(path)}: the environment variable {match[1]} of {value!r} is not set",
+                f"export {match[1]}=...",
             )
         return environment[match[1]]
 
     return _VARIABLE.sub(replace, value)
 
 
-def _mistakes(error: ValidationError) -> Iterable[str]:
+def _mistakes(error: ValidationError, places: Places) -> Iterable[str]:
     for mistake in error.errors(include_url=False):
-        path = [
-            str(p)
-            for p in mistake["loc"]
-            if p not in ("Chunk", "literal[False]", "function-after[_overlap_fits(), Chunk]", "FieldId", "HashedId")
-        ]
-        key = ".".join(path)
-        value = mistake.get("input")
-        if mistake["type"] == "extra_forbidden":
-            yield f"unknown key {key!r}{_remedy_for_unknown(path)}"
-        elif mistake["type"] == "missing":
-            yield f"{key} is missing; add it"
-        elif mistake["type"] == "value_error":
-            yield f"{key or 'configuration'}: {str(mistake['ctx']['error']).rstrip('.')}"
-        else:
-            yield f"{key}: {_shortened(value)} does not fit; {mistake['msg'][0].lower()}{mistake['msg'][1:]}"
+        if "literal[False]" in mistake["loc"] and isinstance(mistake.get("input"), dict):
+            continue  # what is wrong with the mapping is told by itself
+        yield f"{_at(mistake['loc'], places)}: {_mistake(mistake)}"
+
+
+def _mistake(mistake: Mapping[str, Any]) -> str:
+    path = [
+        str(p)
+        for p in mistake["loc"]
+        if p not in ("Chunk", "literal[False]", "function-after[_overlap_fits(), Chunk]", "FieldId", "HashedId")
+    ]
+    key = ".".join(path)
+    if mistake["type"] == "extra_forbidden":
+        return f"unknown key {key!r}{_remedy_for_unknown(path)}"
+    if mistake["type"] == "missing":
+        return f"{key} is missing; add it"
+    if mistake["type"] == "value_error":
+        return f"{key or 'configuration'}: {str(mistake['ctx']['error']).rstrip('.')}"
+    said = mistake["msg"][0].lower() + mistake["msg"][1:]
+    return f"{key}: {_shortened(mistake.get('input'))} does not fit; {said}"
 
 
 def _shortened(value: Any) -> str:

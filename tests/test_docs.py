@@ -61,6 +61,8 @@ def test_each_command_and_option_is_described(command: str) -> None:
     assert f"`vecbeam {command}" in text_of("README.md")
     [row] = re.findall(rf"^\| `vecbeam {command}[ `].*$", text_of("docs/operations.md"), re.MULTILINE)
     for parameter in COMMANDS[command].params:
+        if getattr(parameter, "hidden", False):
+            continue
         options = [name for name in parameter.opts if name.startswith("-") and name != "--help"]
         for option in options:
             assert f"`{option}`" in row, f"{option} of {command}"

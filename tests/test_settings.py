@@ -11,7 +11,7 @@ import yaml
 from schemas import schema
 from schemas.config import Config
 from schemas.errors import ConfigurationError
-from schemas.settings import load_config
+from schemas.settings import load_config, read_yaml
 
 GOOD = """
 name: docs
@@ -72,13 +72,72 @@ def test_mistakes_are_refused(tmp_path: Path, override: str, parts: list[str]) -
 
 
 def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="'name' stands twice"):
+    with pytest.raises(ConfigurationError, match=r"vecbeam.yaml:6:1: .*duplicate key 'name'"):
         load(tmp_path, text=GOOD + "name: other\n")
 
 
 def test_a_key_that_is_a_mapping_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"a key is a list or a mapping.*line 6"):
+    with pytest.raises(ConfigurationError, match=r"vecbeam.yaml:6:1: .*a key is a list or a mapping"):
         load(tmp_path, text=GOOD + "{{NAME}}: other\n")
+
+
+def test_each_mistake_is_a_line_with_its_place(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        load(tmp_path, "batch_rows=many", text=GOOD.replace("checkpoint: ./", "chunk:\n  max_tokns: 3\ncheckpoint: ./"))
+    assert f"{tmp_path}/vecbeam.yaml:5:3: unknown key 'chunk.max_tokns'; did you mean 'max_tokens'?" in (
+        refused.value.lines
+    )
+    assert any(line.startswith("--set batch_rows: batch_rows: 'many'") for line in refused.value.lines)
+
+
+def test_invalid_yaml_names_the_place(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"vecbeam.yaml:7:7: not valid YAML: "):
+        load(tmp_path, text=GOOD + "batch: [1\nrunner: x\n")
+
+
+MERGED = """
+name: docs
+corpus:
+  paths: "*.jsonl"
+  content: text
+  metadata:
+    a: &one {type: string, max_bytes: 100}
+    b: {<<: *one, max_bytes: 200}
+    c: {<<: [{type: int}, *one]}
+checkpoint: ./checkpoint
+collection: {uri: ./milvus.db}
+"""
+
+
+def test_merge_keys_are_those_of_yaml(tmp_path: Path) -> None:
+    fields = load(tmp_path, text=MERGED.replace(", *one]", "]")).corpus.metadata
+    assert [(field.type, field.max_bytes) for field in fields.values()][:2] == [("string", 100), ("string", 200)]
+    assert fields["c"].type == "int"
+    values, _ = read_yaml(MERGED, "x")
+    assert values == yaml.safe_load(MERGED)
+
+
+def test_duplicates_are_refused_beside_merge_keys(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"vecbeam.yaml:8:35: .*duplicate key 'max_bytes'"):
+        load(tmp_path, text=MERGED.replace("max_bytes: 200", "max_bytes: 200, max_bytes: 3"))
+
+
+def test_a_mistake_in_an_anchor_names_the_anchor(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        load(tmp_path, text=MERGED.replace("max_bytes: 100", "max_bytes: much"))
+    assert any(line.startswith(f"{tmp_path}/vecbeam.yaml:7:28: corpus.metadata.a") for line in refused.value.lines)
+
+
+@pytest.mark.parametrize("text", ["a: &a [*a]\n", "name: \x00\n", "a: &a {b: *a}\n", "- 1\n", "", "? [a]\n: b\n"])
+def test_odd_yaml_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigurationError):
+        load(tmp_path, text=text)
+
+
+def test_an_override_changes_nothing_under_the_same_anchor(tmp_path: Path) -> None:
+    text = MERGED.replace("    c: {<<: [{type: int}, *one]}\n", "    c: *one\n")
+    fields = load(tmp_path, "corpus.metadata.c.max_bytes=7", text=text).corpus.metadata
+    assert (fields["a"].max_bytes, fields["c"].max_bytes) == (100, 7)
 
 
 def test_a_missing_file_names_init(tmp_path: Path) -> None:

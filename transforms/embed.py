@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from schemas.errors import EncoderError, VecbeamError
 from schemas.records import ON_THE_WAY, TOKEN_IDS, row_schema
-from transforms import metrics
+from transforms import metrics, stopping
 from transforms.embedded import EmbeddedBatch
 from transforms.encoders import Encoded, Encoder, TokenIds
 from transforms.rejects import Reject, rejects_table
@@ -47,7 +47,7 @@ def embed_table(chunks: pa.Table, encoder: Encoder, advance: Callable[[int], Non
     dropped: list[np.ndarray[Any, Any]] = []
     padded = 0
     failed: dict[int, tuple[str, str]] = {}
-    for start, outcome in _attempts(texts, ids, 0, encoder, advance):
+    for start, outcome in _attempts(texts, ids, 0, encoder, _stopping(advance)):
         if isinstance(outcome, Exception):
             failed[start] = ("EncoderFailed", f"{type(outcome).__name__}: {outcome}")
             continue
@@ -66,6 +66,17 @@ def embed_table(chunks: pa.Table, encoder: Encoder, advance: Callable[[int], Non
         gone = pa.array(sorted(set(rejects.column("id").to_pylist())), pa.string())
         rows = rows.filter(pc.invert(pc.is_in(rows.column("item_id"), gone)))
     return EmbeddedBatch(rows, rejects, padded, encoder.runtime())
+
+
+def _stopping(advance: Callable[[int], None] | None) -> Callable[[int], None]:
+    """The same, and a safe point between groups of tokens: a table of long texts takes minutes."""
+
+    def told(tokens: int) -> None:
+        stopping.check()
+        if advance is not None:
+            advance(tokens)
+
+    return told
 
 
 def _token_ids(column: pa.ChunkedArray) -> list[TokenIds | None]:

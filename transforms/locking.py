@@ -92,7 +92,7 @@ def _leased(root: str, mine: dict[str, Any]) -> Iterator[None]:
     if found is not None and not _is_over(*found):
         raise _refused(found[0], root)
     filesystem.write_atomic(uri, json.dumps(mine).encode())
-    time.sleep(SETTLE_S)
+    stopping.sleep(SETTLE_S)
     if (other := _taken_over(uri, mine)) is not None:
         raise _refused(other, root)
     ended = threading.Event()

@@ -9,7 +9,7 @@ from typing import Any
 
 import tenacity
 
-from transforms import metrics
+from transforms import metrics, stopping
 
 log = logging.getLogger("vecbeam")
 
@@ -51,5 +51,6 @@ def retrying(what: str, seconds: float = 60.0, passing: Callable[[BaseException]
         wait=tenacity.wait_exponential_jitter(initial=0.2, max=10.0),
         stop=tenacity.stop_after_delay(seconds),
         before_sleep=again,
+        sleep=stopping.sleep,
         reraise=True,
     )

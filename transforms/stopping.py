@@ -1,17 +1,32 @@
-"""Ctrl-C, passed on to the pipeline: the batch at hand is finished, the next one is not begun."""
+"""Ctrl-C, passed on to the pipeline: what is at hand ends at its next safe point, and nothing more is begun."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Callable, Iterator
 
 from schemas.errors import InterruptedRunError
 
 _STOP = threading.Event()
+_COUNT = threading.Lock()
+_deferring = 0
+_exit_code = InterruptedRunError.exit_code
+
+last_words: Callable[[], object] | None = None
+"""Writes the report of the run at hand; called where a run that was told to stop has to be ended from outside."""
 
 
-def request_stop() -> None:
-    """Asks the pipeline of this process to stop after the batch at hand."""
+def request_stop(exit_code: int = InterruptedRunError.exit_code) -> None:
+    """Asks what this process runs to stop at its next safe point."""
+    global _exit_code
+    _exit_code = exit_code
     _STOP.set()
+
+
+def requested() -> bool:
+    """Whether a stop was asked for."""
+    return _STOP.is_set()
 
 
 def reset() -> None:
@@ -19,13 +34,46 @@ def reset() -> None:
     _STOP.clear()
 
 
+def interruption() -> InterruptedRunError:
+    """The error of a run that was told to stop, with the exit code of the signal."""
+    error = InterruptedRunError("stopped before it was complete", "run the same command to continue where it stopped")
+    error.exit_code = _exit_code
+    return error
+
+
 def check() -> None:
-    """To be called before each batch.
+    """To be called at safe points: before each batch, between groups of tokens, between calls to Milvus.
 
     Raises:
         InterruptedRunError: where a stop was asked for.
     """
     if _STOP.is_set():
-        raise InterruptedRunError(
-            "stopped after the batch at hand", "run the same command to continue where it stopped"
-        )
+        raise interruption()
+
+
+def sleep(seconds: float) -> None:
+    """Waits, and no longer than until a stop is asked for.
+
+    Raises:
+        InterruptedRunError: where a stop was asked for.
+    """
+    _STOP.wait(seconds)
+    check()
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+    """A block that ends by `check` in its own threads: the main thread is not interrupted wherever it is."""
+    global _deferring
+    with _COUNT:
+        _deferring += 1
+    try:
+        yield
+    finally:
+        with _COUNT:
+            _deferring -= 1
+
+
+def is_deferred() -> bool:
+    """Whether the process is in such a block."""
+    return _deferring > 0

@@ -7,8 +7,10 @@ import importlib
 import logging
 import os
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from schemas import config as settings
 from schemas.errors import CollectionError
@@ -72,6 +74,8 @@ def _open(config: settings.Collection, uri: str, seconds: float) -> Any:
         db_name=config.database or "",
         timeout=seconds,
         dedicated=True,  # a connection of its own, which closing closes
+        # gRPC would ask the proxy of http_proxy for this very machine.
+        **({"grpc_options": {"grpc.enable_http_proxy": 0}} if _is_here(uri) else {}),
     )
     try:
         # The handshake checks neither the database nor what the user may do.
@@ -80,6 +84,17 @@ def _open(config: settings.Collection, uri: str, seconds: float) -> Any:
         client.close()
         raise
     return client
+
+
+def _is_here(uri: str) -> bool:
+    """Whether an address is on this machine: Lite's, or a loopback address."""
+    host = urlsplit(uri).hostname if "://" in uri else None
+    if host is None or host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _connect_lite(config: settings.Collection) -> MilvusClient:

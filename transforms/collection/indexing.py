@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from schemas import config as settings
 from schemas.collection import CollectionSpec
 from schemas.errors import CollectionError
+from transforms import stopping
 from transforms.collection.calling import LONG_S, again, call, settings_of
 from transforms.collection.describing import VECTOR, IndexState, state
 from transforms.collection.rows.reading import load
@@ -143,4 +144,4 @@ def _wait_built(client: MilvusClient, config: settings.Collection, spec: Collect
                 f"{STALLED_S:.0f} s",
                 "look at its logs, then run the same command again",
             )
-        time.sleep(POLL_S)
+        stopping.sleep(POLL_S)

@@ -71,7 +71,7 @@ def import_files(
     wait, changed = POLL_S, time.monotonic()
     while jobs:
         stopping.check()
-        time.sleep(wait)
+        stopping.sleep(wait)
         wait = min(LONGEST_POLL_S, wait * 1.2)
         for job, at in list(jobs.items()):
             state = again(config, f"import {uris[at]}", partial(handler.get_bulk_insert_state, job, timeout=limit))
@@ -110,7 +110,7 @@ def await_imports(client: MilvusClient, config: settings.Collection, name: str) 
         ended = (BulkInsertState.ImportCompleted, BulkInsertState.ImportFailed, BulkInsertState.ImportFailedAndCleaned)
         if all(state.state in ended for state in states):
             return
-        time.sleep(POLL_S)
+        stopping.sleep(POLL_S)
     raise CollectionError(
         f"imports into {name!r} of an earlier run have not ended in {STALLED_S:.0f} s at Milvus at {config.uri}",
         "look at the server's data nodes, and run the same command again",

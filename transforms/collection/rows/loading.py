@@ -17,7 +17,7 @@ from schemas import config as settings
 from schemas.collection import CollectionSpec
 from schemas.errors import CollectionError
 from schemas.records import ARROW_TYPES
-from transforms import metrics
+from transforms import metrics, stopping
 from transforms.collection.calling import MessageTooLargeError, call
 from transforms.collection.describing import VECTOR, Column, columns_of
 from transforms.collection.indexing import is_lite
@@ -108,6 +108,7 @@ class _Sender:
 
     def send(self, start: int, end: int) -> None:
         """Sends the rows from `start` to `end`."""
+        stopping.check()
         rows = Rows(self._table.slice(start, end - start), self._vectors[start:end], self._types, self._nullable)
         try:
             answer = call(self._config, self._client.upsert, self._spec.name, as_data(self._client, rows))

@@ -1,0 +1,40 @@
+"""The process of the `vecbeam` command: its streams, signals and variables are set before anything is imported."""
+
+from __future__ import annotations
+
+import contextlib
+import gc as garbage
+import sys
+
+from pipelines import environment, interrupts, output
+from transforms import stopping
+
+
+def main() -> None:
+    """Entry point of the `vecbeam` command."""
+    output.take_streams()
+    interrupts.install(as_json="--json" in sys.argv)
+    environment.prepare()
+    # Imports leave half a million objects for good, which the collector would look through again and again: half a
+    # second while they come, and another at the end.
+    garbage.set_threshold(50_000, 20, 50)
+    code = 0
+    try:
+        from pipelines.cli import app
+
+        app()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except KeyboardInterrupt:
+        error = stopping.interruption()
+        output.notice(f"vecbeam: {error}")
+        code = error.exit_code
+    finally:
+        garbage.freeze()
+    if stopping.requested():
+        # Threads of libraries would be waited for.
+        interrupts.end(code)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    sys.exit(code)
