@@ -9,7 +9,7 @@ from typing import Any
 
 from schemas.collection import PROPERTY_PREVIOUS
 from schemas.config import Config
-from schemas.errors import CollectionError, ConfigurationError, LockedError
+from schemas.errors import CollectionError, ConfigurationError, InterruptedRunError, LockedError
 from schemas.report import Served
 from transforms import collection as milvus
 
@@ -28,7 +28,8 @@ def served_now(config: Config, error: BaseException | None = None) -> Served | N
     settings = config.collection
     # Errors of Milvus itself have a cause, refusals of our own have none.
     not_there = isinstance(error, CollectionError) and error.__cause__ is not None
-    if not_there or isinstance(error, (ConfigurationError, LockedError)):
+    # A run that was told to stop has no time to ask.
+    if not_there or isinstance(error, (ConfigurationError, LockedError, InterruptedRunError)):
         return None
     # To open a Lite file that is not there would make it.
     if settings.is_lite and not Path(settings.uri).exists():
