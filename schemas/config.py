@@ -139,6 +139,62 @@ def _kind_of_id(value: Any) -> str:
 Id = Annotated[Annotated[Text, Tag("FieldId")] | Annotated[HashedId, Tag("HashedId")], Discriminator(_kind_of_id)]
 
 
+class Csv(Model):
+    """How CSV and TSV files are written, where they are not as their suffix says."""
+
+    delimiter: Text | None = Field(
+        None,
+        description='One character between fields, e.g. ; or |; "\\t" or the word tab for a tab. Without it a tab in '
+        "files that end in .tsv, a comma in others",
+    )
+    quoting: Literal["auto", "quoted", "none"] = Field(
+        "auto",
+        description="quoted: a field in double quotes may hold delimiters, doubled quotes and line ends (RFC 4180); "
+        "none: a quote is a letter like any other, and each line is a record. auto is quoted, but none for each file "
+        "between tabs whose quotes do not pair up within its lines while its lines have the header's number of fields",
+    )
+    escape: Text | None = Field(
+        None, description="One character that makes the next one a letter, e.g. a backslash; without it there is none"
+    )
+    encoding: Text | None = Field(None, description="Overrides corpus.encoding for CSV and TSV files")
+
+    @field_validator("delimiter", mode="before")
+    @classmethod
+    def _named_tab(cls, value: Any) -> Any:
+        return "\t" if value in ("tab", "\\t") else value
+
+    @field_validator("delimiter", "escape")
+    @classmethod
+    def _one_character(cls, value: str | None) -> str | None:
+        if value is not None and (len(value) != 1 or value in '"\r\n\0'):
+            raise ValueError(f"{value!r} is not one character other than a double quote, a line end or NUL")
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str | None) -> str | None:
+        return _known_encoding(value)
+
+    @model_validator(mode="after")
+    def _different(self) -> Csv:
+        if self.escape is not None and self.escape == self.delimiter:
+            raise ValueError(f"escape and delimiter are both {self.escape!r}; they have to differ")
+        return self
+
+
+def _known_encoding(value: str | None) -> str | None:
+    if value is not None:
+        try:
+            "".encode(value)
+            if not isinstance(b"".decode(value), str):
+                raise LookupError
+        except (LookupError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{value!r} is not a text encoding that Python knows; write e.g. utf-8, windows-1252, utf-16, shift_jis"
+            ) from error
+    return value
+
+
 class Corpus(Model):
     paths: list[Text] = Field(
         min_length=1,
@@ -172,6 +228,17 @@ class Corpus(Model):
         ge=1024,
         description="Files larger than this are split among workers; smaller ones are grouped up to it",
     )
+    encoding: Text | None = Field(
+        None,
+        description="Encoding of text files, e.g. windows-1252 or shift_jis; UTF-8 without it, and for HTML what the "
+        "page declares. A byte order mark of UTF-8, UTF-16 or UTF-32 goes before it",
+    )
+    csv: Csv = Field(default_factory=lambda: Csv(), description="How CSV and TSV files are written")
+
+    @field_validator("encoding")
+    @classmethod
+    def _text_encoding(cls, value: str | None) -> str | None:
+        return _known_encoding(value)
 
     @field_validator("content", mode="before")
     @classmethod

@@ -23,6 +23,7 @@ from schemas.config import (
     Config,
     Corpus,
     Cost,
+    Csv,
     Encoder,
     HashedId,
     Index,
@@ -38,6 +39,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "corpus": Corpus,
     "corpus.id": HashedId,
     "corpus.metadata.NAME": MetadataField,
+    "corpus.csv": Csv,
     "chunk": Chunk,
     "encoder": Encoder,
     "collection": Collection,
@@ -112,6 +114,10 @@ _NOTES = {
         "`corpus.id: {hash: [question, answer]}` is for a corpus without ids. The id is 32 hex digits of the SHA-256 "
         "of the fields' values. A record whose fields change is another item: the next sync deletes the old one and "
         "embeds the new one."
+    ),
+    "corpus.csv": (
+        "How CSV and TSV files are written, where their suffix does not tell. `quoting: auto` looks at each file with "
+        "tabs between fields as a whole before it is read: the decision is the same however it is split."
     ),
     "chunk": (
         "How a long text is split. `chunk: false` turns splitting off. A text within the limit is one chunk, as it is."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from typing import Any, Protocol
 
@@ -28,11 +29,19 @@ class _Read(Protocol):
 _READ: dict[str, _Read] = {"jsonl": jsonl.read, "csv": delimited.read, "parquet": parquet.read}
 
 
-def read_shard(shard: Shard, corpus: Corpus, *, batch_rows: int, batch_bytes: int = 8 << 20) -> Iterator[Batch]:
+def read_shard(
+    shard: Shard,
+    corpus: Corpus,
+    *,
+    batch_rows: int,
+    batch_bytes: int = 8 << 20,
+    block_bytes: int = streams.BLOCK_BYTES,
+) -> Iterator[Batch]:
     """Reads a shard as batches, in flat memory; each is yielded as soon as it is full.
 
     A batch ends at `batch_rows` items, at `batch_rows` rejects, or at `batch_bytes` of content (UTF-8), so that its
     borders follow from the corpus and the configuration alone. A shard without any record or reject has none.
+    `block_bytes` is what is read at once; nothing but time and memory depends on it.
 
     Raises:
         CorpusError: where the storage fails in the middle; what can't be parsed or opened is a reject.
@@ -40,15 +49,19 @@ def read_shard(shard: Shard, corpus: Corpus, *, batch_rows: int, batch_bytes: in
     """
     builder = BatchBuilder(shard.name, corpus, batch_rows, batch_bytes)
     for file in shard.files:
-        yield from _read_file(file, shard, corpus, builder)
+        yield from _read_file(file, shard, corpus, builder, block_bytes)
     yield from builder.rest()
 
 
-def _read_file(file: SourceFile, shard: Shard, corpus: Corpus, builder: BatchBuilder) -> Iterator[Batch]:
+def _read_file(
+    file: SourceFile, shard: Shard, corpus: Corpus, builder: BatchBuilder, block_bytes: int
+) -> Iterator[Batch]:
     read = _READ.get(file.format, documents.read)
+    if file.format == "csv":
+        read = partial(delimited.read, quoted=shard.quoted)
     builder.open_file(file.shown, lambda: 0)
     try:
-        with streams.RawStream(file) as raw:
+        with streams.RawStream(file, block_bytes) as raw:
             builder.open_file(file.shown, lambda: raw.bytes_read)
             yield from read(raw, file, shard.start, shard.end, corpus, builder)
     except streams.FileRejectedError as error:
@@ -57,12 +70,16 @@ def _read_file(file: SourceFile, shard: Shard, corpus: Corpus, builder: BatchBui
             yield builder.take()
 
 
-def first_records(file: SourceFile, limit: int) -> list[dict[str, Any]]:
-    """The first records of a JSONL, CSV or Parquet file as they are; fewer, or none, where it can't be read."""
+def first_records(file: SourceFile, limit: int, corpus: Corpus | None = None) -> list[dict[str, Any]]:
+    """The first records of a JSONL, CSV or Parquet file as they are; fewer, or none, where it can't be read.
+
+    Args:
+        corpus: what it says of encodings, delimiters and quotes holds; without it, what holds for most.
+    """
     found: list[dict[str, Any]] = []
     try:
         with streams.RawStream(file) as raw:
-            for record in _raw_records(raw, file):
+            for record in _raw_records(raw, file, corpus or Corpus(paths=[file.uri])):
                 found.append(record)
                 if len(found) >= limit:
                     break
@@ -71,9 +88,9 @@ def first_records(file: SourceFile, limit: int) -> list[dict[str, Any]]:
     return found
 
 
-def _raw_records(raw: streams.RawStream, file: SourceFile) -> Iterator[dict[str, Any]]:
+def _raw_records(raw: streams.RawStream, file: SourceFile, corpus: Corpus) -> Iterator[dict[str, Any]]:
     if file.format == "jsonl":
-        for _, line in jsonl.range_lines(raw, file, 0, 0):
+        for _, line in jsonl.range_lines(raw, file, 0, 0, corpus.encoding)[1]:
             try:
                 record = orjson.loads(line or b"")
             except orjson.JSONDecodeError:
@@ -81,11 +98,7 @@ def _raw_records(raw: streams.RawStream, file: SourceFile) -> Iterator[dict[str,
             if isinstance(record, dict):
                 yield record
     elif file.format == "csv":
-        found = delimited.records(streams.lines(streams.blocks(raw, file), 0, None), file.delimiter)
-        _, _, header = next(found, (0, 0, None))
-        for _, _, fields in found:
-            if isinstance(header, list) and isinstance(fields, list):
-                yield dict(zip(header, fields, strict=False))
+        yield from delimited.raw_records(raw, file, corpus)
     elif file.format == "parquet":
         with streams.seekable(raw, file) as source, parquet.damaged(raw):
             for batch in islice(parquet.open_file(source).iter_batches(64), 64):

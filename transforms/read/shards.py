@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from schemas.config import Corpus
-from transforms.read import streams
-from transforms.read.formats import delimited, parquet
+from transforms.read import encodings, streams
+from transforms.read.formats import parquet, splitting
 from transforms.read.listing import SourceFile
 
 MAX_FILES = 1000
@@ -23,7 +23,8 @@ class Shard:
     """Some files of one format, or a range of one file.
 
     `index` is the position in corpus order. `start` and `end` are bytes [start, end) of one uncompressed JSONL or CSV
-    file, or row groups of a Parquet file; 0 and 0 stand for all of each file.
+    file, or row groups of a Parquet file; 0 and 0 stand for all of each file. `quoted` says whether quotes make fields
+    in the CSV file that is split; None where whoever reads it finds out.
     """
 
     name: str
@@ -31,58 +32,67 @@ class Shard:
     files: tuple[SourceFile, ...]
     start: int
     end: int
+    quoted: bool | None = None
 
 
-def plan_shards(files: Sequence[SourceFile], corpus: Corpus) -> list[Shard]:
+def plan_shards(files: Sequence[SourceFile], corpus: Corpus, *, block_bytes: int = streams.BLOCK_BYTES) -> list[Shard]:
     """Splits large files and groups small ones, in corpus order; names are unique within the plan.
 
     JSONL is split without being read, CSV is read once, of Parquet the footer is read. A file that can't be read now
     stays whole: whoever reads the shard rejects it.
+
+    Args:
+        block_bytes: what is read at once.
 
     Raises:
         CorpusError: where the storage fails.
     """
     shards: list[Shard] = []
     names: set[str] = set()
-    for group, ranges in _groups(files, corpus.shard_bytes):
+    for group, ranges, quoted in _groups(files, corpus, block_bytes):
         for ordinal, (start, end) in enumerate(ranges):
             name = _name(group[0].path, ordinal, start, names)
-            shards.append(Shard(name, len(shards), tuple(group), start, end))
+            shards.append(Shard(name, len(shards), tuple(group), start, end, quoted))
     return shards
 
 
-def _groups(files: Sequence[SourceFile], shard_bytes: int) -> Iterator[tuple[list[SourceFile], list[Range]]]:
+def _groups(
+    files: Sequence[SourceFile], corpus: Corpus, block_bytes: int
+) -> Iterator[tuple[list[SourceFile], list[Range], bool | None]]:
     group: list[SourceFile] = []
     size = 0
     for file in files:
-        ranges = _ranges(file, shard_bytes) if file.size > shard_bytes else []
-        full = len(group) == MAX_FILES or size + file.size > shard_bytes
+        ranges, quoted = _ranges(file, corpus, block_bytes) if file.size > corpus.shard_bytes else ([], None)
+        full = len(group) == MAX_FILES or size + file.size > corpus.shard_bytes
         if group and (full or len(ranges) > 1 or file.format != group[0].format):
-            yield group, [(0, 0)]
+            yield group, [(0, 0)], None
             group, size = [], 0
         if len(ranges) > 1:
-            yield [file], ranges
+            yield [file], ranges, quoted
         else:
             group.append(file)
             size += file.size
     if group:
-        yield group, [(0, 0)]
+        yield group, [(0, 0)], None
 
 
-def _ranges(file: SourceFile, shard_bytes: int) -> list[Range]:
+def _ranges(file: SourceFile, corpus: Corpus, block_bytes: int) -> tuple[list[Range], bool | None]:
+    """Ranges of a file, and for CSV whether its quotes make fields."""
     if file.compression or file.format not in ("jsonl", "csv", "parquet"):
-        return []
+        return [], None
     if file.format == "jsonl":
-        points = list(range(shard_bytes, file.size, shard_bytes))
-        return list(zip([0, *points], [*points, file.size], strict=True))
+        if not encodings.is_splittable(encodings.of_file(b"", corpus.encoding)):
+            return [], None
+        points = list(range(corpus.shard_bytes, file.size, corpus.shard_bytes))
+        return list(zip([0, *points], [*points, file.size], strict=True)), None
     try:
-        with streams.RawStream(file) as raw:
+        with streams.RawStream(file, block_bytes) as raw:
             if file.format == "parquet":
-                return parquet.group_ranges(raw, shard_bytes)
-            points = delimited.split_points(raw, file, shard_bytes)
-            return list(zip([0, *points], [*points, file.size], strict=True))
+                return parquet.group_ranges(raw, corpus.shard_bytes), None
+            points, quoted = splitting.split_points(raw, file, corpus)
+            return list(zip([0, *points], [*points, file.size], strict=True)), quoted
     except streams.FileRejectedError:
-        return []
+        return [], None
 
 
 def _name(path: str, ordinal: int, start: int, names: set[str]) -> str:

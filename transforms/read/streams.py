@@ -7,6 +7,7 @@ import importlib
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
+from itertools import chain
 from types import ModuleType
 from typing import Any, BinaryIO
 
@@ -15,9 +16,15 @@ from transforms import filesystem
 from transforms.read.listing import SourceFile
 
 BLOCK_BYTES = 1 << 20
+"""What is read and decompressed at once."""
+REST_BYTES = 64 << 10
+"""What is read at once where only the rest of a record is wanted."""
 MAX_RECORD_BYTES = 64 << 20
 """A line, a CSV record or a text file longer than this is rejected, so that one of them can't fill the memory."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+MAX_WINDOW_BYTES = 1 << 31
+"""Longest window of zstd, which `zstd --long=31` writes; only as much of it as there is content takes memory."""
+_MAGIC = {"gzip": (b"\x1f\x8b",), "bzip2": (b"BZh",), "zstd": (b"\x28\xb5\x2f\xfd",)}
 
 
 class FileRejectedError(Exception):
@@ -58,13 +65,18 @@ def import_for_documents(name: str) -> ModuleType:
 class RawStream:
     """A file as it lies in storage, which counts what is read and tells its own failures from damaged content.
 
+    Args:
+        file: what to open.
+        block_bytes: what is read and decompressed at once, in bytes; what is read does not depend on it.
+
     Raises:
         FileRejectedError: `UnreadableFile` where it is not there or may not be read.
         CorpusError: any other failure of the storage; the run ends, and the same command takes it up again.
     """
 
-    def __init__(self, file: SourceFile) -> None:
+    def __init__(self, file: SourceFile, block_bytes: int = BLOCK_BYTES) -> None:
         self._file = file
+        self.block_bytes = block_bytes
         self.bytes_read = 0
         self.failure: Exception | None = None
         self._stream: BinaryIO = self._guarded(lambda: filesystem.open_binary(file.uri))
@@ -81,10 +93,18 @@ class RawStream:
     def tell(self) -> int:
         return self._stream.tell()
 
-    def blocks(self, size: int = BLOCK_BYTES, end: int | None = None) -> Iterator[bytes]:
+    def rewind(self) -> None:
+        """Back to the beginning; what was read so far is not counted."""
+        self.seek(0)
+        self.bytes_read = 0
+
+    def blocks(self, size: int | None = None, end: int | None = None) -> Iterator[bytes]:
         """Blocks from here on; past `end`, small ones, as only the rest of a line is wanted."""
+        size = min(size or self.block_bytes, self.block_bytes)
         position = self.tell() if end is not None else 0
-        while block := self.read(size if end is None or position + size <= end else max(end - position, 64 << 10)):
+        while block := self.read(
+            size if end is None or position + size <= end else max(end - position, min(size, REST_BYTES))
+        ):
             position += len(block)
             yield block
 
@@ -133,42 +153,56 @@ def blocks(raw: RawStream, file: SourceFile) -> Iterator[bytes]:
     """The content of a file from where `raw` stands, decompressed, in blocks of at most some MiB.
 
     Raises:
-        FileRejectedError: `DamagedFile` where the compressed data is corrupt or ends early; what came before is out.
+        FileRejectedError: `DamagedFile` where the compressed data is corrupt or ends early, `TooLarge` where it needs
+            more memory than there is; what came before is out.
     """
     if not file.compression:
         yield from raw.blocks()
         return
     start = {"gzip": _start_gzip, "bzip2": _start_bzip2, "zstd": _start_zstd}[file.compression]
-    decompress, damages = start()
+    decompress, damages = start(raw.block_bytes)
+    beginning = b""
     try:
         for compressed in raw.blocks(16 << 10):
+            beginning = beginning or compressed[:4]
             yield from decompress(compressed)
         yield from decompress(b"")
     except damages as error:
-        raise FileRejectedError(
-            "DamagedFile", f"The {file.compression} data is corrupt or ends early: {error or 'unexpected end'}"
-        ) from error
+        what = _not_compressed(file.compression, beginning) or f"is corrupt or ends early: {error or 'unexpected end'}"
+        raise FileRejectedError("DamagedFile", f"The {file.compression} data {what}") from error
+
+
+def _not_compressed(compression: str, beginning: bytes) -> str:
+    """What to say of a file whose suffix promises a compression that its first bytes have not."""
+    magics = _MAGIC[compression]
+    if compression == "zstd" and beginning[1:4] == b"\x2a\x4d\x18":  # a frame to be skipped
+        return ""
+    if any(magic.startswith(beginning[: len(magic)]) for magic in magics):
+        return ""
+    return f"is none, though the suffix promises it: the file begins with {beginning!r}"
 
 
 Decompress = Callable[[bytes], Iterator[bytes]]
 """Takes compressed bytes and yields what they hold; b"" is the end, which raises EOFError inside a stream."""
+Start = tuple[Decompress, tuple[type[Exception], ...]]
+"""A decompression, and what it raises for damaged data."""
 
 
-def _start_gzip() -> tuple[Decompress, tuple[type[Exception], ...]]:
+def _start_gzip(block_bytes: int) -> Start:
     state: dict[str, Any] = {"member": None}
 
     def decompress(data: bytes) -> Iterator[bytes]:
         if not data and state["member"] is not None:
             raise EOFError
         output = b""
-        while data or len(output) == BLOCK_BYTES:  # a full output may leave more inside
+        while data or len(output) == block_bytes:  # a full output may leave more inside
             if state["member"] is None:
                 data = data.lstrip(b"\0") if state.get("any") else data  # tape blocks are padded with zeros
                 if not data:
                     return
                 state.update(member=zlib.decompressobj(wbits=31), any=True)
             member = state["member"]
-            output = member.decompress(data, BLOCK_BYTES)
+            output = member.decompress(data, block_bytes)
             if output:
                 yield output
             if member.eof:
@@ -179,7 +213,7 @@ def _start_gzip() -> tuple[Decompress, tuple[type[Exception], ...]]:
     return decompress, (zlib.error, EOFError)
 
 
-def _start_bzip2() -> tuple[Decompress, tuple[type[Exception], ...]]:
+def _start_bzip2(block_bytes: int) -> Start:
     state: dict[str, Any] = {"member": None}
 
     def decompress(data: bytes) -> Iterator[bytes]:
@@ -187,10 +221,10 @@ def _start_bzip2() -> tuple[Decompress, tuple[type[Exception], ...]]:
             raise EOFError
         while data:
             member = state["member"] = state["member"] or bz2.BZ2Decompressor()
-            output = member.decompress(data, BLOCK_BYTES)
+            output = member.decompress(data, block_bytes)
             while output:
                 yield output
-                output = b"" if member.eof or member.needs_input else member.decompress(b"", BLOCK_BYTES)
+                output = b"" if member.eof or member.needs_input else member.decompress(b"", block_bytes)
             data = b""
             if member.eof:
                 data, state["member"] = member.unused_data, None
@@ -198,23 +232,87 @@ def _start_bzip2() -> tuple[Decompress, tuple[type[Exception], ...]]:
     return decompress, (OSError, ValueError, EOFError)
 
 
-def _start_zstd() -> tuple[Decompress, tuple[type[Exception], ...]]:
+_ZSTD_INPUT_BYTES = 1024
+"""At most 32 MiB come out of it: a block of 128 KiB can be stored in 4 bytes."""
+
+
+def _start_zstd(block_bytes: int) -> Start:
     zstandard = import_for_documents("zstandard")
-    state: dict[str, Any] = {"frame": None}
+    state: dict[str, Any] = {"frame": None, "header": b""}
+
+    def pieces(data: bytes) -> Iterator[bytes]:
+        for begin in range(0, len(data), _ZSTD_INPUT_BYTES):
+            piece = data[begin : begin + _ZSTD_INPUT_BYTES]
+            while piece:
+                if state["frame"] is None:
+                    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
+                    state.update(frame=decompressor.decompressobj(), header=b"")
+                frame = state["frame"]
+                if len(state["header"]) < _ZSTD_HEADER_BYTES:
+                    state["header"] += piece[:_ZSTD_HEADER_BYTES]
+                try:
+                    output = frame.decompress(piece)
+                except (zstandard.ZstdError, MemoryError) as error:
+                    if isinstance(error, MemoryError) or "memory" in str(error):
+                        raise FileRejectedError(*_zstd_needs_memory(zstandard, state["header"])) from error
+                    raise
+                if output:
+                    yield output
+                piece = b""
+                if frame.eof:
+                    piece, state["frame"] = frame.unused_data, None
 
     def decompress(data: bytes) -> Iterator[bytes]:
         if not data and state["frame"] is not None:
             raise EOFError
-        while data:
-            frame = state["frame"] = state["frame"] or zstandard.ZstdDecompressor().decompressobj()
-            output = frame.decompress(data)
-            if output:
-                yield output
-            data = b""
-            if frame.eof:
-                data, state["frame"] = frame.unused_data, None
+        gathered: list[bytes] = []
+        size = 0
+        try:
+            for output in pieces(data):
+                gathered.append(output)
+                size += len(output)
+                if size >= block_bytes:
+                    yield b"".join(gathered)
+                    gathered, size = [], 0
+        except Exception:
+            if gathered:
+                yield b"".join(gathered)  # what came before the damage
+            raise
+        if gathered:
+            yield b"".join(gathered)
 
     return decompress, (zstandard.ZstdError, EOFError)
+
+
+_ZSTD_HEADER_BYTES = 18
+
+
+def _zstd_needs_memory(zstandard: Any, header: bytes) -> tuple[str, str]:
+    try:
+        window = zstandard.get_frame_parameters(header[:_ZSTD_HEADER_BYTES]).window_size
+    except zstandard.ZstdError:
+        window = 0
+    if window > MAX_WINDOW_BYTES:
+        return (
+            "TooLarge",
+            f"The zstd data has a window of {window >> 20} MiB, over the {MAX_WINDOW_BYTES >> 20} MiB that can be "
+            "read; compress it again with --long=31 or less",
+        )
+    return (
+        "TooLarge",
+        f"The memory of this worker is not enough for the zstd window of {window >> 20} MiB; use a larger worker, or "
+        "compress it again without --long",
+    )
+
+
+def peeked(content: Iterator[bytes], size: int) -> tuple[bytes, Iterator[bytes]]:
+    """The first bytes of blocks, and all of them."""
+    beginning = b""
+    for block in content:
+        beginning += block
+        if len(beginning) >= size:
+            break
+    return beginning, chain([beginning], content) if beginning else content
 
 
 def lines(content: Iterator[bytes], offset: int, end: int | None) -> Iterator[tuple[int, bytes | None]]:
@@ -245,7 +343,7 @@ def lines(content: Iterator[bytes], offset: int, end: int | None) -> Iterator[tu
         for line in complete:
             if end is not None and offset >= end:
                 return
-            yield offset, line
+            yield offset, line if len(line) <= MAX_RECORD_BYTES else None
             offset += len(line) + 1
         pending, pending_bytes = [tail], len(tail)
         if end is not None and offset >= end:
@@ -259,6 +357,37 @@ def _line(offset: int, pending: list[bytes], size: int) -> tuple[int, bytes | No
         return offset, None
     line = b"".join(pending)
     return offset, line.removeprefix(BYTE_ORDER_MARK) if offset == 0 else line
+
+
+def lines_with_ends(content: Iterator[bytes], offset: int) -> Iterator[tuple[int, bytes | None]]:
+    r"""Lines that end in \n, \r\n or \r as (byte offset, line with its end), as `lines` without an end."""
+    pending: list[bytes] = []
+    pending_bytes = 0
+    held = b""  # a \r at the end of a block: a \n may follow
+
+    def piled(piece: bytes) -> None:
+        nonlocal pending_bytes
+        pending_bytes += len(piece)
+        if pending_bytes <= MAX_RECORD_BYTES:
+            pending.append(piece)
+        else:
+            pending.clear()
+
+    for block in content:
+        data = held + block
+        held = b""
+        if data.endswith(b"\r"):
+            data, held = data[:-1], b"\r"
+        for piece in data.splitlines(keepends=True):
+            piled(piece)
+            if piece.endswith((b"\n", b"\r")):
+                yield _line(offset, pending, pending_bytes)
+                offset += pending_bytes
+                pending, pending_bytes = [], 0
+    if held:
+        piled(held)
+    if pending_bytes:
+        yield _line(offset, pending, pending_bytes)
 
 
 def whole(raw: RawStream, file: SourceFile, limit: int) -> bytes:

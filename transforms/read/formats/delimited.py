@@ -1,6 +1,7 @@
 """CSV and TSV after RFC 4180: quoted fields may hold delimiters, doubled quotes and line ends.
 
-A record that can't be parsed costs one reject: parsing goes on at the line after the one where it began.
+A record that can't be parsed costs one reject: parsing goes on at the line after the one where it began. So where a
+record begins, nothing is remembered of those before, and a file may be split there.
 """
 
 from __future__ import annotations
@@ -8,11 +9,10 @@ from __future__ import annotations
 import csv
 from collections import deque
 from collections.abc import Iterator
-
-import numpy as np
+from dataclasses import dataclass, replace
 
 from schemas.config import Corpus
-from transforms.read import streams
+from transforms.read import encodings, streams
 from transforms.read.batches import Batch, BatchBuilder
 from transforms.read.formats.jsonl import too_large
 from transforms.read.items import ItemChecker, RejectedItemError
@@ -20,31 +20,73 @@ from transforms.read.listing import SourceFile
 
 Record = tuple[int, int, list[str] | RejectedItemError]
 """(byte offset, line number from 1 on, fields or why there are none)"""
+Line = tuple[int, bytes | None]
+"""(byte offset, line; None for one that is too long)"""
+
+
+@dataclass(frozen=True)
+class Dialect:
+    r"""How a file is written.
+
+    Attributes:
+        delimiter: one character.
+        quoted: whether quotes make fields; else they are letters.
+        escape: the character that makes the next one a letter, or none.
+        encoding: name of the codec.
+        returns: a lone \r ends a line, as old programs of the Macintosh write it.
+    """
+
+    delimiter: str
+    quoted: bool = True
+    escape: str | None = None
+    encoding: str = encodings.UTF_8
+    returns: bool = False
 
 
 def read(
-    raw: streams.RawStream, file: SourceFile, start: int, end: int, corpus: Corpus, builder: BatchBuilder
+    raw: streams.RawStream,
+    file: SourceFile,
+    start: int,
+    end: int,
+    corpus: Corpus,
+    builder: BatchBuilder,
+    quoted: bool | None = None,
 ) -> Iterator[Batch]:
     """Reads the records that start in bytes [start, end), which begins and ends at a record; 0 and 0 for all.
 
-    The first record of the file is the header. A record must have as many fields as the header.
+    The first record of the file is the header. A record must have as many fields as the header. A file without any
+    record holds no item.
+
+    Args:
+        quoted: whether quotes make fields, where it was found out already.
 
     Raises:
-        streams.FileRejectedError: `EmptyFile`, `WrongSchema` where the header lacks a column that the configuration
-            needs, or `DamagedFile` after the items before the damage.
+        streams.FileRejectedError: `WrongSchema` where the header lacks a column that the configuration needs (said by
+            the range that begins at 0 alone), or `DamagedFile` after the items before the damage.
     """
     check = ItemChecker(corpus, file.uri, text_values=True)
     line = 0
     try:
-        found = records(streams.lines(streams.blocks(raw, file), 0, None), file.delimiter)
-        header = _header(found, corpus)
+        dialect = dialect_of(raw, file, corpus, quoted)
+        raw.rewind()
+        found = records(lines_of(_content(raw, file, dialect), 0, dialect), dialect)
+        header_at, line, fields = next(found, (0, 0, None))
+        if fields is None:
+            return
+        try:
+            header = _checked_header(fields, corpus)
+        except streams.FileRejectedError:
+            if start:
+                return
+            raise
         if start:
             raw.seek(start)
-        if end:
-            found = records(streams.lines(raw.blocks(end=end), start, end), file.delimiter)
-            if not start:
-                next(found)
+            found = records(lines_of(raw.blocks(end=end), start, dialect), dialect)
         for offset, line, fields in found:
+            if end and offset >= end:
+                break
+            if offset <= header_at:
+                continue
             place = f"byte {offset}" if start else f"line {line}"
             try:
                 if isinstance(fields, RejectedItemError):
@@ -62,10 +104,18 @@ def read(
         raise error.after(f"line {line}" if line and not start else "") from error
 
 
-def _header(found: Iterator[Record], corpus: Corpus) -> list[str]:
+def raw_records(raw: streams.RawStream, file: SourceFile, corpus: Corpus) -> Iterator[dict[str, str]]:
+    """The records of a whole file as they are, without those that can't be parsed."""
+    dialect = dialect_of(raw, file, corpus)
+    raw.rewind()
+    found = records(lines_of(_content(raw, file, dialect), 0, dialect), dialect)
     _, _, header = next(found, (0, 0, None))
-    if header is None:
-        raise streams.FileRejectedError("EmptyFile", "The file holds no header line")
+    for _, _, fields in found:
+        if isinstance(header, list) and isinstance(fields, list):
+            yield dict(zip(header, fields, strict=False))
+
+
+def _checked_header(header: list[str] | RejectedItemError, corpus: Corpus) -> list[str]:
     if isinstance(header, RejectedItemError):
         raise streams.FileRejectedError("WrongSchema", f"The header line can't be read: {header.reason}")
     needed = [*corpus.id_fields, *corpus.content]
@@ -89,12 +139,117 @@ def _uneven(header: list[str], fields: list[str], corpus: Corpus, check: ItemChe
     )
 
 
-def records(lines: Iterator[tuple[int, bytes | None]], delimiter: str) -> Iterator[Record]:
+def dialect_of(raw: streams.RawStream, file: SourceFile, corpus: Corpus, quoted: bool | None = None) -> Dialect:
+    """How a file is written, from the configuration and the file as a whole: each shard of it finds the same.
+
+    Reads the header; and all of a file between tabs, where the configuration does not say whether it has quotes.
+
+    Raises:
+        streams.FileRejectedError: `DamagedFile` before the end of the header.
+    """
+    settings = corpus.csv
+    raw.rewind()
+    content = streams.blocks(raw, file)
+    beginning, content = streams.peeked(content, encodings.MARK_BYTES)
+    dialect = Dialect(
+        delimiter=settings.delimiter or file.delimiter,
+        quoted=settings.quoting != "none",
+        escape=settings.escape,
+        encoding=encodings.of_file(beginning, settings.encoding or corpus.encoding),
+        returns=True,
+    )
+    if not encodings.is_splittable(dialect.encoding):
+        content = encodings.recoded(content, dialect.encoding)
+    header = _Terminators(streams.lines_with_ends(content, 0))
+    next(records(header, dialect), None)
+    dialect = replace(dialect, returns=header.last.endswith(b"\r"))
+    if settings.quoting == "auto" and dialect.delimiter == "\t" and not dialect.escape:
+        dialect = replace(dialect, quoted=_is_quoted(raw, file, dialect) if quoted is None else quoted)
+    return dialect
+
+
+class _Terminators:
+    """Lines that remember the last one which was not blank."""
+
+    def __init__(self, lines: Iterator[Line]) -> None:
+        self._lines = lines
+        self.last = b""
+
+    def __iter__(self) -> _Terminators:
+        return self
+
+    def __next__(self) -> Line:
+        entry = next(self._lines)
+        self.last = entry[1] or b""
+        return entry
+
+
+def _content(raw: streams.RawStream, file: SourceFile, dialect: Dialect) -> Iterator[bytes]:
+    """Blocks of the whole file; of UTF-8, where a character's bytes could be taken for a delimiter."""
+    content = streams.blocks(raw, file)
+    return content if encodings.is_splittable(dialect.encoding) else encodings.recoded(content, dialect.encoding)
+
+
+def lines_of(content: Iterator[bytes], offset: int, dialect: Dialect) -> Iterator[Line]:
+    """Lines of blocks of which the first stands at `offset`, as UTF-8."""
+    found = streams.lines_with_ends(content, offset) if dialect.returns else streams.lines(content, offset, None)
+    if dialect.encoding == encodings.UTF_8 or not encodings.is_splittable(dialect.encoding):
+        return found
+    return ((at, line if line is None else encodings.to_utf8(line, dialect.encoding)) for at, line in found)
+
+
+def _is_quoted(raw: streams.RawStream, file: SourceFile, dialect: Dialect) -> bool:
+    """Whether the quotes of a file between tabs make fields, as spreadsheets write them, or are letters.
+
+    They make fields where they pair up within each line, or where reading them as letters would leave more records
+    broken: lines with another number of fields than the header, or fields in which quotes stay doubled.
+    """
+
+    def lines() -> Iterator[bytes]:
+        raw.rewind()
+        for _, line in lines_of(_content(raw, file, dialect), 0, dialect):
+            if line and line.strip(b"\r\n"):
+                yield line.rstrip(b"\r\n")
+
+    try:
+        if all(b'"' not in line or _quotes_pair_up(line) for line in lines()):
+            return True
+        rest = lines()
+        header = next(rest)
+        if header.startswith(b'"'):
+            return True
+        tabs = header.count(b"\t")
+        broken = sum(line.count(b"\t") != tabs or (b'""' in line and _has_doubled_quotes(line)) for line in rest)
+        raw.rewind()
+        found = records(lines_of(_content(raw, file, dialect), 0, dialect), dialect)
+        rejected = sum(isinstance(fields, RejectedItemError) or len(fields) != tabs + 1 for _, _, fields in found)
+    except streams.FileRejectedError:
+        return True  # damaged: what comes before is read as RFC 4180 has it
+    return broken > rejected
+
+
+def _quotes_pair_up(line: bytes) -> bool:
+    try:
+        next(csv.reader([line.decode("utf-8", "replace")], delimiter="\t", strict=True))
+    except csv.Error:
+        return False
+    return True
+
+
+def _has_doubled_quotes(line: bytes) -> bool:
+    try:
+        fields = next(csv.reader([line.decode("utf-8", "replace")], delimiter="\t", strict=True))
+    except csv.Error:
+        return False
+    return any('"' in field for field in fields)
+
+
+def records(lines: Iterator[Line], dialect: Dialect) -> Iterator[Record]:
     """Parsed records of lines; blank lines between records are left out."""
-    source = _RecordLines(lines)
-    reader = csv.reader(source, delimiter=delimiter, strict=True)
+    source = _RecordLines(lines, dialect)
     # The limit is the csv module's own and holds for the whole process; a record is bounded by _RecordLines.
     csv.field_size_limit(max(csv.field_size_limit(), streams.MAX_RECORD_BYTES))
+    reader = _reader(source, dialect)
     while True:
         source.begin()
         try:
@@ -104,11 +259,21 @@ def records(lines: Iterator[tuple[int, bytes | None]], delimiter: str) -> Iterat
         except (csv.Error, RejectedItemError) as error:
             yield source.offset, source.number, _unparsed(error, source)
             source.push_back()
-            reader = csv.reader(source, delimiter=delimiter, strict=True)
+            reader = _reader(source, dialect)
             continue
         if not fields:
             continue
-        yield source.offset, source.number, source.bad_utf8() or fields
+        yield source.offset, source.number, source.bad_text() or fields
+
+
+def _reader(source: _RecordLines, dialect: Dialect) -> Iterator[list[str]]:
+    return csv.reader(
+        source,
+        delimiter=dialect.delimiter,
+        escapechar=dialect.escape,
+        quoting=csv.QUOTE_MINIMAL if dialect.quoted else csv.QUOTE_NONE,
+        strict=True,
+    )
 
 
 def _unparsed(error: Exception, source: _RecordLines) -> RejectedItemError:
@@ -122,20 +287,22 @@ def _unparsed(error: Exception, source: _RecordLines) -> RejectedItemError:
 class _RecordLines:
     """Feeds the csv module line by line, and remembers the lines of the record at hand."""
 
-    def __init__(self, lines: Iterator[tuple[int, bytes | None]]) -> None:
+    def __init__(self, lines: Iterator[Line], dialect: Dialect) -> None:
         self._lines = lines
-        self._again: deque[tuple[int, bytes | None]] = deque()
+        self._encoding = dialect.encoding
+        self._with_ends = dialect.returns
+        self._again: deque[Line] = deque()
         self._next_number = 1
-        self._record: list[tuple[int, bytes | None]] = []
+        self._record: list[Line] = []
         self._bytes = 0
-        self._bad_utf8: RejectedItemError | None = None
+        self._bad_text: RejectedItemError | None = None
 
     def begin(self) -> None:
         """A new record begins with the next line."""
         self._next_number += len(self._record)
         self._record = []
         self._bytes = 0
-        self._bad_utf8 = None
+        self._bad_text = None
 
     def push_back(self) -> None:
         """Only the record's first line is used up; the others are read again as records of their own."""
@@ -152,9 +319,9 @@ class _RecordLines:
         """Number of the record's first line, from 1 on."""
         return self._next_number
 
-    def bad_utf8(self) -> RejectedItemError | None:
+    def bad_text(self) -> RejectedItemError | None:
         """Why the record is no text, if so."""
-        return self._bad_utf8
+        return self._bad_text
 
     def beginning(self) -> str:
         line = self._record[0][1] or b""
@@ -170,85 +337,10 @@ class _RecordLines:
         self._bytes += len(line) if line is not None else 0
         if line is None or self._bytes > streams.MAX_RECORD_BYTES:
             raise too_large("record" if len(self._record) == 1 else "record (a quote may be left open)")
+        end = "" if self._with_ends and line.endswith((b"\n", b"\r")) else "\n"
         try:
-            return line.decode() + "\n"
+            return line.decode() + end
         except UnicodeDecodeError as error:
-            if self._bad_utf8 is None:
-                position = error.start + self._bytes - len(line)
-                self._bad_utf8 = RejectedItemError(
-                    "InvalidUtf8", f"The record is no UTF-8 at its byte {position}: 0x{line[error.start]:02x}"
-                )
-            return line.decode("utf-8", "replace") + "\n"
-
-
-def split_points(raw: streams.RawStream, file: SourceFile, step: int) -> list[int]:
-    """Byte offsets of records at which an uncompressed file is split: the first one at or after each multiple of step.
-
-    Reads the file once. Where every quote opens or closes a field, counting quotes tells which line ends are inside a
-    field; where one does not, the records are parsed.
-    """
-    points = _points_by_quotes(raw, step, ord(file.delimiter))
-    if points is None:
-        raw.seek(0)
-        points = []
-        for offset, _, _ in records(streams.lines(raw.blocks(), 0, None), file.delimiter):
-            if offset >= step * (len(points) + 1):
-                points.extend([offset] * (offset // step - len(points)))
-    return sorted({point for point in points if 0 < point < file.size})
-
-
-def _points_by_quotes(raw: streams.RawStream, step: int, delimiter: int) -> list[int] | None:
-    points: list[int] = []
-    position = 0  # of the block in the file
-    open_quotes = 0
-    before = ord("\n")  # the byte before the block
-    closing = False  # the block before ended with a quote that closes a field, or is the first half of two
-    for block in raw.blocks():
-        if position == 0 and block.startswith(streams.BYTE_ORDER_MARK):
-            block = b"\n\n\n" + block[3:]
-        if b'"' in block or closing:
-            data = np.frombuffer(block, dtype=np.uint8)
-            quotes = np.flatnonzero(data == ord('"'))
-            if not _quotes_stand_at_fields(data, quotes, open_quotes, before, closing, delimiter):
-                return None
-            closing = len(quotes) > 0 and quotes[-1] == len(data) - 1 and (open_quotes + len(quotes)) % 2 == 0
-        else:
-            quotes = np.empty(0, dtype=np.int64)
-        while (target := step * (len(points) + 1)) <= position + len(block):
-            point = _first_record(block, quotes, open_quotes, max(target - position - 1, 0))
-            if point is None:
-                break
-            points.extend([position + point] * ((position + point) // step - len(points)))
-        before = block[-1]
-        open_quotes += len(quotes)
-        position += len(block)
-    return points
-
-
-def _quotes_stand_at_fields(
-    data: np.ndarray, quotes: np.ndarray, open_quotes: int, before: int, closing: bool, delimiter: int
-) -> bool:
-    """Whether each opening quote follows a delimiter, line end or quote, and each closing one precedes one."""
-    borders = np.zeros(256, dtype=bool)
-    borders[[delimiter, ord("\r"), ord("\n"), ord('"')]] = True
-    if closing and not borders[data[0]]:
-        return False
-    opening = quotes[open_quotes % 2 :: 2]
-    ending = quotes[1 - open_quotes % 2 :: 2]
-    previous = np.where(opening > 0, data[np.maximum(opening - 1, 0)], before)
-    following = data[np.minimum(ending + 1, len(data) - 1)]  # at the block's end it is the quote itself
-    return bool(borders[previous].all() and borders[following].all())
-
-
-def _first_record(block: bytes, quotes: np.ndarray, open_quotes: int, begin: int) -> int | None:
-    r"""Position after the first \n at or after `begin` that is outside quotes; None where there is none."""
-    newline = block.find(b"\n", begin)
-    while newline >= 0:
-        inside = (open_quotes + int(np.searchsorted(quotes, newline))) % 2
-        if not inside:
-            return newline + 1
-        at = int(np.searchsorted(quotes, newline))
-        if at >= len(quotes):
-            return None
-        newline = block.find(b"\n", int(quotes[at]))
-    return None
+            if self._bad_text is None:
+                self._bad_text = encodings.bad_text("The record", line, error, self._encoding, self._bytes - len(line))
+            return line.decode("utf-8", "replace") + end

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 import orjson
 
 from schemas.config import Corpus
-from transforms.read import streams
+from transforms.read import encodings, streams
 from transforms.read.batches import Batch, BatchBuilder
 from transforms.read.items import ItemChecker, RejectedItemError
 from transforms.read.listing import SourceFile
@@ -23,25 +24,31 @@ def read(
 ) -> Iterator[Batch]:
     """Reads the lines that start in bytes [start, end) of a file; 0 and 0 for all. Blank lines are no items.
 
+    A file without a line, as Spark writes them, holds no item.
+
     Raises:
-        streams.FileRejectedError: `EmptyFile`, or `DamagedFile` after the items before the damage.
+        streams.FileRejectedError: `DamagedFile` after the items before the damage.
     """
     check = ItemChecker(corpus, file.uri)
     number = 0
-    records = 0
+    looked = not start
     try:
-        for offset, line in range_lines(raw, file, start, end):
+        encoding, found = range_lines(raw, file, start, end, corpus.encoding)
+        for offset, line in found:
             number += 1
             if line is not None and not line.strip(BLANK):
                 continue
-            records += 1
             place = f"byte {offset}" if start else f"line {number}"
             try:
                 if line is None:
                     raise too_large("line")
-                record = parse(line, check.known_id)
+                record = parse(line, check.known_id, encoding)
                 item_id, content, metadata = check(record)
             except RejectedItemError as error:
+                if not looked:
+                    looked = True
+                    if not encodings.is_splittable(_encoding_at_begin(raw, corpus.encoding)):
+                        return  # UTF-16 has no byte that always ends a line: the first range has all
                 full = builder.reject(error.item_id, place, error.error, error.reason)
             else:
                 full = builder.add(item_id, place, content, metadata)
@@ -49,21 +56,59 @@ def read(
                 yield builder.take()
     except streams.FileRejectedError as error:
         raise error.after(f"line {number}" if number and not start else "") from error
-    if not records and not end:
-        raise streams.FileRejectedError("EmptyFile", "The file holds no line")
 
 
-def range_lines(raw: streams.RawStream, file: SourceFile, start: int, end: int) -> Iterator[tuple[int, bytes | None]]:
-    """(byte offset, line) of the lines that start in bytes [start, end) of a file; 0 and 0 for all."""
-    if not end:
-        return streams.lines(streams.blocks(raw, file), 0, None)
-    if not start:
-        return streams.lines(raw.blocks(end=end), 0, end)
+def range_lines(
+    raw: streams.RawStream, file: SourceFile, start: int, end: int, configured: str | None
+) -> tuple[str, Iterator[tuple[int, bytes | None]]]:
+    """The encoding of a file, and (byte offset, line in UTF-8) of the lines that start in bytes [start, end) of it.
+
+    Start and end of 0 are for all. A file that can't be split, as its byte order mark says, is whole in the first one.
+    """
+    if start:
+        encoding = encodings.of_file(b"", configured)
+        if encoding != encodings.UTF_8:
+            encoding = _encoding_at_begin(raw, configured)
+        return encoding, _recoded(_later_lines(raw, start, end), encoding)
+    content = streams.blocks(raw, file) if not end else raw.blocks(end=end)
+    beginning, content = streams.peeked(content, encodings.MARK_BYTES)
+    encoding = encodings.of_file(beginning, configured)
+    if not encodings.is_splittable(encoding):
+        return encoding, streams.lines(encodings.recoded(content, encoding), 0, None)
+    return encoding, _recoded(streams.lines(content, 0, end or None), encoding)
+
+
+def _recoded(lines: Iterator[tuple[int, bytes | None]], encoding: str) -> Iterator[tuple[int, bytes | None]]:
+    if encoding == encodings.UTF_8:
+        return lines
+    return ((offset, line if line is None else encodings.to_utf8(line, encoding)) for offset, line in lines)
+
+
+def _later_lines(raw: streams.RawStream, start: int, end: int) -> Iterator[tuple[int, bytes | None]]:
     # From one byte earlier: if that is a line's end, the line at `start` is ours, else it is the range's before.
-    raw.seek(start - 1)
-    found = streams.lines(raw.blocks(end=end), start - 1, end)
-    next(found, None)
-    return found
+    position = start - 1
+    raw.seek(position)
+    content = raw.blocks(end=end)
+    for block in content:
+        newline = block.find(b"\n")
+        if newline >= 0:
+            position += newline + 1
+            rest = chain([block[newline + 1 :]], content)
+            return streams.lines(rest, position, end) if position < end else iter(())
+        position += len(block)
+        if position >= end:
+            break
+    return iter(())
+
+
+def _encoding_at_begin(raw: streams.RawStream, configured: str | None) -> str:
+    position = raw.tell()
+    raw.seek(0)
+    beginning = b""
+    while len(beginning) < encodings.MARK_BYTES and (data := raw.read(encodings.MARK_BYTES - len(beginning))):
+        beginning += data
+    raw.seek(position)
+    return encodings.of_file(beginning, configured)
 
 
 def too_large(what: str) -> RejectedItemError:
@@ -71,19 +116,21 @@ def too_large(what: str) -> RejectedItemError:
     return RejectedItemError("TooLarge", f"The {what} is longer than {streams.MAX_RECORD_BYTES >> 20} MiB")
 
 
-def parse(line: bytes, known_id: KnownId) -> dict[str, Any]:
+def parse(line: bytes, known_id: KnownId, encoding: str = encodings.UTF_8) -> dict[str, Any]:
     """A line's object.
 
     Args:
         known_id: the id of a broken record, where it can be told.
+        encoding: of the file, for what is said of a line that is no text.
 
     Raises:
-        RejectedItemError: `InvalidUtf8`, `NulByte`, `InvalidJson`, or `WrongType` where it is no object.
+        RejectedItemError: `InvalidUtf8`, `InvalidEncoding`, `NulByte`, `InvalidJson`, or `WrongType` where it is no
+            object.
     """
     try:
         value = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        raise _explained(line, str(error), known_id) from error
+        raise _explained(line, str(error), known_id, encoding) from error
     if type(value) is not dict:
         kinds = {list: "a list", str: "a string", int: "a number", float: "a number", bool: "a boolean"}
         kind = kinds.get(type(value), "null")
@@ -91,7 +138,7 @@ def parse(line: bytes, known_id: KnownId) -> dict[str, Any]:
     return value
 
 
-def _explained(line: bytes, message: str, known_id: KnownId) -> RejectedItemError:
+def _explained(line: bytes, message: str, known_id: KnownId, encoding: str) -> RejectedItemError:
     item_id = None
     surrogate = False
     try:
@@ -105,8 +152,9 @@ def _explained(line: bytes, message: str, known_id: KnownId) -> RejectedItemErro
     try:
         line.decode()
     except UnicodeDecodeError as error:
-        reason = f"The line is no UTF-8 at its byte {error.start}: 0x{line[error.start]:02x}"
-        return RejectedItemError("InvalidUtf8", reason, item_id if item_id and "\ufffd" not in item_id else None)
+        found = encodings.bad_text("The line", line, error, encoding)
+        found.item_id = item_id if item_id and "\ufffd" not in item_id else None
+        return found
     if surrogate:
         return RejectedItemError(
             "InvalidUtf8", f"The line escapes a lone surrogate, which is no text: {message}", item_id

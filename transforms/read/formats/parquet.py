@@ -21,37 +21,47 @@ ROWS_AT_ONCE = 1024
 def read(
     raw: streams.RawStream, file: SourceFile, start: int, end: int, corpus: Corpus, builder: BatchBuilder
 ) -> Iterator[Batch]:
-    """Reads row groups [start, end) of a file; 0 and 0 for all.
+    """Reads row groups [start, end) of a file; 0 and 0 for all. A file without a row holds no item.
+
+    A row group that is damaged costs its rows from there on, and one reject; the next group is read all the same.
 
     Raises:
-        streams.FileRejectedError: `EmptyFile`, `WrongSchema` where a column that the configuration needs is missing or
-            of another type, or `DamagedFile` after the items before the damage.
+        streams.FileRejectedError: `WrongSchema` where a column that the configuration needs is missing or of another
+            type (said by the range that begins at 0 alone), or `DamagedFile` where nothing can be read.
     """
     check = ItemChecker(corpus, file.uri)
-    row = 0
     with streams.seekable(raw, file) as source:
         if not source.seek(0, 2):
-            raise streams.FileRejectedError("EmptyFile", "The file holds 0 bytes")
+            raise streams.FileRejectedError("DamagedFile", "The file holds 0 bytes, and no Parquet file does")
         source.seek(0)
-        try:
-            with damaged(raw):
-                parquet = open_file(source)
+        with damaged(raw):
+            parquet = open_file(source)
+            sizes = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
+            try:
                 columns = _needed_columns(parquet.schema_arrow, corpus)
-                groups = range(start, end or parquet.num_row_groups)
-                row = sum(parquet.metadata.row_group(group).num_rows for group in range(groups.start))
-            for record in _records(raw, parquet, groups, columns):
-                row += 1
-                place = f"row {row}"
-                try:
-                    item_id, content, metadata = check(record)
-                except RejectedItemError as error:
-                    full = builder.reject(error.item_id, place, error.error, error.reason)
-                else:
-                    full = builder.add(item_id, place, content, metadata)
-                if full:
+            except streams.FileRejectedError:
+                if start:
+                    return
+                raise
+        for group in range(start, end or len(sizes)):
+            row = sum(sizes[:group])
+            try:
+                for record in _records(raw, parquet, group, columns):
+                    row += 1
+                    place = f"row {row}"
+                    try:
+                        item_id, content, metadata = check(record)
+                    except RejectedItemError as error:
+                        full = builder.reject(error.item_id, place, error.error, error.reason)
+                    else:
+                        full = builder.add(item_id, place, content, metadata)
+                    if full:
+                        yield builder.take()
+            except streams.FileRejectedError as error:
+                if error is raw.failure:
+                    raise error.after(f"row {row}" if row else "") from error
+                if builder.reject(None, f"row {row + 1}", error.error, error.reason):
                     yield builder.take()
-        except streams.FileRejectedError as error:
-            raise error.after(f"row {row}" if row else "") from error
 
 
 def open_file(source: BinaryIO | streams.RawStream) -> pq.ParquetFile:
@@ -90,17 +100,17 @@ def damaged(raw: streams.RawStream) -> Iterator[None]:
 
 
 def _records(
-    raw: streams.RawStream, parquet: pq.ParquetFile, groups: range, columns: list[str]
+    raw: streams.RawStream, parquet: pq.ParquetFile, group: int, columns: list[str]
 ) -> Iterator[dict[str, Any]]:
-    for group in groups:
+    with damaged(raw):
+        batches = parquet.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=columns, use_threads=False)
+    while True:
         with damaged(raw):
-            batches = parquet.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=columns, use_threads=False)
-        while True:
-            with damaged(raw):
-                batch = next(batches, None)
+            batch = next(batches, None)
             if batch is None:
-                break
-            yield from rows_of(batch)
+                return
+            found = list(rows_of(batch))
+        yield from found
 
 
 def rows_of(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
