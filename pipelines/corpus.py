@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from pipelines import beam_runner
 from schemas.config import Chunk, Config, Corpus
+from schemas.globs import Glob
 from schemas.identity import digest
 from schemas.records import SCHEMA_VERSION
 from transforms import filesystem
@@ -160,7 +161,7 @@ def settings_digest(config: Config, model: TextModel) -> str:
     ]
     if any(field.partition is not None for field in config.corpus.metadata.values()):
         # Folders above the glob's root are not in the paths of the listing, and may be partitions.
-        settings.append([partitions_of(filesystem.glob_root(path)) for path in config.corpus.paths])
+        settings.append([partitions_of(Glob(path).root) for path in config.corpus.paths])
     return digest(settings, 32)
 
 
