@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from schemas.config import Corpus
 from schemas.errors import ConfigurationError
 from schemas.records import REJECT_SCHEMA, item_schema
-from transforms.read import first_records, list_corpus, plan_shards, read_shard
+from transforms.read import first_records, list_corpus, plan_shards, read_shard, sniff_csv
 
 RECORDS = [{"id": f"r{n}", "text": f'text {n}\nof two lines, with "quotes"', "year": n} for n in range(40)]
 COMPRESS = {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".zst": zstandard.ZstdCompressor().compress}
@@ -224,3 +224,24 @@ def test_first_records(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(data)
         (file,) = list_corpus(Corpus(paths=[str(tmp_path / name)]))
         assert [record["id"] for record in first_records(file, 3)] == ["r0", "r1", "r2"]
+
+
+@pytest.mark.parametrize(
+    ("sample", "delimiter", "encoding"),
+    [
+        (b"id;text\n1;a, b, c\n2;d\n", ";", None),
+        (b"id,text\n1,a; b; c\n2,d\n", ",", None),
+        (b'id|text\n1|"a|b"\n2|d\n', "|", None),
+        (b"id\ttext\n1\ta, b\n", "\t", None),
+        ("id;text\n1;é\n".encode("cp1252"), ";", "windows-1252"),
+        ("id;text\n1;é\n".encode("utf-16"), ";", None),
+        ("id;text\n1;é".encode()[:-1], ";", None),
+        (b"text\nno delimiter\n", "", None),
+        (b"", "", None),
+    ],
+)
+def test_sniff_csv(sample: bytes, delimiter: str, encoding: str | None) -> None:
+    found = sniff_csv(sample)
+    assert (found.delimiter, found.encoding) == (delimiter, encoding)
+    if delimiter:
+        assert found.columns == ["id", "text"]

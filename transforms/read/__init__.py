@@ -5,6 +5,7 @@ functions, which know Beam only as a filesystem.
 """
 
 from transforms.read.batches import Batch
+from transforms.read.formats.sniffing import SniffedCsv, sniff_csv
 from transforms.read.listing import FORMAT_OF_SUFFIX, SourceFile, list_corpus
 from transforms.read.reader import CONTAINER_ERRORS, first_records, read_shard
 from transforms.read.shards import Shard, plan_shards
@@ -14,9 +15,11 @@ __all__ = [
     "FORMAT_OF_SUFFIX",
     "Batch",
     "Shard",
+    "SniffedCsv",
     "SourceFile",
     "first_records",
     "list_corpus",
     "plan_shards",
     "read_shard",
+    "sniff_csv",
 ]
