@@ -58,6 +58,6 @@ def _measure(session: Session, texts: list[str]) -> Loss:
     from transforms.encoders.engines.openvino.quantizing import loss
 
     config = session.config.encoder
-    exact = resolve(config.model_copy(update={"precision": "float32"})).load().encode(texts).vectors
+    reference = resolve(config.model_copy(update={"precision": "float32"})).load().encode(texts).vectors
     found = resolve(config).load(texts).encode(texts).vectors
-    return Loss(texts=len(texts), **loss(exact, found))
+    return Loss(texts=len(texts), **loss(reference, found))

@@ -48,7 +48,7 @@ def search(config: Config, query: str, *, k: int = 10, filter_expression: str = 
 
 
 def query_encoder(config: Config) -> Encoder:
-    """The encoder for queries: exact where the corpus is in int8, which would need its sample; queries are few."""
+    """The encoder for queries: in float32 where the corpus is in int8, which would need its sample; queries are few."""
     encoder = config.encoder
     return resolve(
         encoder.model_copy(update={"precision": "float32"}) if encoder.precision == "int8" else encoder

@@ -10,7 +10,7 @@ Action = Literal["nothing", "backfill", "sync", "reindex"]
 
 
 class PlannedItems(BaseModel):
-    """Items by what the run would find; exact, but for what an encoder rejects."""
+    """Items by what the run would find; counted, but for what only an encoder rejects."""
 
     new: int = 0
     changed: int = 0

@@ -137,6 +137,6 @@ def _openvino(model: SentenceTransformersModel, sample: TokenTable | None) -> En
         from transforms.encoders.engines.openvino.quantizing import quantize
 
         seen = digest([sample.flat.tolist(), sample.lengths.tolist()], 32)
-        exact = path
-        path = converted(fingerprint(model, PACKAGES, "int8", seen), lambda: quantize(exact, sample))
+        whole = path
+        path = converted(fingerprint(model, PACKAGES, "int8", seen), lambda: quantize(whole, sample))
     return OpenVINOEngine(model, path)

@@ -15,7 +15,7 @@ from transforms.encoders.engines.probe import Probe
 from transforms.encoders.engines.torch.modules import load_modules
 
 PACKAGES = ("openvino", "torch", "transformers")
-LEAST_COSINE = 0.9999
+LEAST_COSINE = 0.99999
 
 
 def converted(name: str, make: Callable[[], Any]) -> Path:

@@ -46,18 +46,18 @@ def quantize(path: Path, sample: TokenTable) -> Any:
         logging.getLogger("nncf").setLevel(level)
 
 
-def loss(exact: NDArray[np.float32], found: NDArray[np.float32]) -> dict[str, float]:
-    """What other vectors of the same texts cost: cosine to the exact ones, and the share of nearest texts kept.
+def loss(reference: NDArray[np.float32], found: NDArray[np.float32]) -> dict[str, float]:
+    """What other vectors of the same texts cost: cosine to the unquantized ones, and the share of nearest texts kept.
 
     Args:
-        exact, found: float32[n, dimensions].
+        reference, found: float32[n, dimensions].
     """
-    exact, found = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True) for vectors in (exact, found))
-    cosine = (exact * found).sum(axis=1)
-    most = min(NEIGHBOURS, len(exact) - 1)
+    reference, found = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True) for vectors in (reference, found))
+    cosine = (reference * found).sum(axis=1)
+    most = min(NEIGHBOURS, len(reference) - 1)
     kept = [
         len(set(before) & set(after)) / max(1, most)
-        for before, after in zip(_nearest(exact, most), _nearest(found, most), strict=True)
+        for before, after in zip(_nearest(reference, most), _nearest(found, most), strict=True)
     ]
     return {
         "cosine_mean": round(float(cosine.mean()), 5),

@@ -1,7 +1,7 @@
 """Padding-free forward passes: all texts of a batch as one long row, with attention kept inside each text.
 
 The transformer runs once over the tokens that there are. On CUDA attention is torch's variable-length flash attention
-(Dao, FlashAttention-2, 2023); elsewhere each text attends for itself, which is slow and exact: for tests.
+(Dao, FlashAttention-2, 2023); elsewhere each text attends for itself, which is slow: for tests.
 """
 
 from __future__ import annotations
