@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
+import threading
 from collections import Counter
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Protocol
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
@@ -18,6 +20,12 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from schemas.config import Config
 from schemas.errors import ConfigurationError, VecbeamError, from_traceback, without_label
 from transforms import metrics, stopping
+from transforms.jobs import ENDED, Job
+
+log = logging.getLogger("vecbeam")
+POLL_S = 0.5
+CANCEL_S = 1.5
+"""Seconds for which the answer to a cancellation is waited for: Ctrl-C ends a command within five."""
 
 # `local` is Beam's in-process runner by its own name: DirectRunner would look for a Prism binary on the network first.
 RUNNERS = {
@@ -28,7 +36,6 @@ RUNNERS = {
     "spark": "SparkRunner",
     "portable": "PortableRunner",
 }
-IN_THIS_PROCESS = ("local", "DirectRunner")
 
 
 def pipeline_options(config: Config) -> PipelineOptions:
@@ -84,10 +91,27 @@ def _check_s3(key: str, path: str) -> None:
         )
 
 
-def run(config: Config, build: Callable[[beam.Pipeline], Any], *, one_writer: bool = False) -> Counter[str]:
+class Jobs(Protocol):
+    """Who wants to know of the jobs that a run starts elsewhere."""
+
+    def job_started(self, job: Job) -> None: ...
+
+    def job_ended(self, job: Job) -> None: ...
+
+    def job_left(self, job: Job) -> None:
+        """A job that was cancelled, and of which it is not known that it has ended."""
+        ...
+
+
+def run(
+    config: Config, build: Callable[[beam.Pipeline], Any], jobs: Jobs | None = None, *, one_writer: bool = False
+) -> Counter[str]:
     """Builds and runs a pipeline to its end.
 
+    A job of workers elsewhere is cancelled where this process is stopped, or fails, before it has ended.
+
     Args:
+        jobs: is told of such a job.
         one_writer: takes one worker in this process, however many the configuration has: for Milvus Lite.
 
     Returns:
@@ -103,11 +127,16 @@ def run(config: Config, build: Callable[[beam.Pipeline], Any], *, one_writer: bo
         direct.direct_num_workers, direct.direct_running_mode = 1, "in_memory"
     pipeline = beam.Pipeline(runner=RUNNERS[config.runner.name], options=options)
     build(pipeline)
+    stopping.check()
     try:
-        # In this process the steps themselves look whether to stop; waiting for workers elsewhere is interrupted.
-        with stopping.deferred() if config.runner.name in IN_THIS_PROCESS else contextlib.nullcontext():
+        # The steps of this process look themselves whether to stop, and so does whoever waits for a job elsewhere.
+        with stopping.deferred():
             result = pipeline.run()
-            result.wait_until_finish()
+            job = None if config.runner.is_local else job_of(config, result)
+            if job is None:
+                result.wait_until_finish()
+            else:
+                _wait(result, job, jobs)
     except VecbeamError as error:
         raise without_label(error) from error
     except Exception as error:
@@ -120,3 +149,79 @@ def run(config: Config, build: Callable[[beam.Pipeline], Any], *, one_writer: bo
     for metric in result.metrics().query(query)["counters"]:
         counters[metric.key.metric.name] += metric.result
     return counters
+
+
+def job_of(config: Config, result: Any) -> Job | None:
+    """The job behind a pipeline's result; None where there is none, as after a dry run."""
+    if not getattr(result, "has_job", True):
+        return None
+    found = getattr(result, "job_id", None) or getattr(result, "_job_id", None)
+    identity = found() if callable(found) else found
+    if not identity:
+        return None
+    options = config.runner.options
+    names = ("project", "region") if config.runner.name == "dataflow" else ("job_endpoint",)
+    place = {name.removeprefix("job_"): str(options[name]) for name in names if options.get(name)}
+    return Job(str(identity), config.runner.name, place)
+
+
+def _wait(result: Any, job: Job, jobs: Jobs | None) -> None:
+    """Waits for a job in a way that Ctrl-C ends, and cancels the job then."""
+    failure: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            result.wait_until_finish()
+        except BaseException as error:
+            failure.append(error)
+
+    waiting = threading.Thread(target=wait, name="job", daemon=True)
+    try:
+        if jobs is not None:
+            jobs.job_started(job)
+        waiting.start()
+        while waiting.is_alive():
+            waiting.join(POLL_S)
+            if waiting.is_alive():
+                stopping.check()
+        if failure:
+            raise failure[0]
+    except BaseException:
+        _cancel(result)
+        ended = _has_ended(result)
+        if jobs is not None:
+            with contextlib.suppress(VecbeamError, OSError):  # the error that ended the run counts
+                jobs.job_ended(job) if ended else jobs.job_left(job)
+        raise
+    if jobs is not None:
+        jobs.job_ended(job)
+
+
+def _cancel(result: Any) -> None:
+    """Asks for a job to be cancelled, unless it has ended; the answer is waited for, its end is not."""
+    if _has_ended(result):
+        return
+
+    def cancel() -> None:
+        try:
+            result.cancel()
+        except Exception as error:
+            log.warning("the job could not be cancelled: %s", error)
+
+    asking = threading.Thread(target=cancel, name="cancel", daemon=True)
+    asking.start()
+    asking.join(CANCEL_S)
+
+
+def _has_ended(result: Any) -> bool:
+    """Whether a job is known to have ended, asked for a moment."""
+    found: list[str] = []
+
+    def ask() -> None:
+        with contextlib.suppress(Exception):
+            found.append(str(result.state))
+
+    asking = threading.Thread(target=ask, name="state", daemon=True)
+    asking.start()
+    asking.join(CANCEL_S / 3)
+    return bool(found) and found[0] in ENDED

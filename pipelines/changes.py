@@ -137,7 +137,7 @@ def _find(
         )
 
     with Phase(session, "survey"):
-        counters = beam_runner.run(session.config, build)
+        counters = beam_runner.run(session.config, build, session)
     session.add_counters(counters)
     return counters
 

@@ -36,7 +36,7 @@ def compact(session: Session, checkpoint: Checkpoint, snapshot: Snapshot) -> Sna
             | "WriteRecords" >> WriteRecords(folder)
         )
 
-    session.add_counters(beam_runner.run(session.config, build))
+    session.add_counters(beam_runner.run(session.config, build, session))
     uris = [filesystem.join(folder, f"{name}.parquet") for name in ("parts", "files")]
     records = read_table(uris[0])
     filesystem.delete(uris)

@@ -121,7 +121,7 @@ def _embed(session: Session, changes: Changes, salt: str) -> tuple[pa.Table, pa.
             | "WriteRecords" >> WriteRecords(folder)
         )
 
-    session.add_counters(beam_runner.run(session.config, build))
+    session.add_counters(beam_runner.run(session.config, build, session))
     release_encoders()
     uris = [filesystem.join(folder, f"{name}.parquet") for name in ("parts", "files")]
     if not filesystem.exists(uris[0]):

@@ -164,7 +164,7 @@ class Publication:
                 | "LoadParts" >> LoadParts(self._config.collection, self._spec, ledger, flush_bytes)
             )
 
-        counters = beam_runner.run(self._config, build, one_writer=milvus.is_lite(self._client))
+        counters = beam_runner.run(self._config, build, self._session, one_writer=milvus.is_lite(self._client))
         self._session.add_counters(counters)
         self._session.report.chunks.loaded += counters["chunks_loaded"]
 

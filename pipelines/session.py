@@ -21,6 +21,7 @@ from schemas.config import Config
 from schemas.errors import CheckpointError, ConfigurationError, InterruptedRunError, LockedError, VecbeamError
 from schemas.report import CHANGING, FORMAT_VERSION, Failure, Rates, Report, Served
 from transforms import filesystem, locking, stopping
+from transforms.jobs import Job
 from transforms.rejects import shortened
 
 _PACKAGES = (
@@ -62,6 +63,7 @@ class Session:
         self.report.model = config.encoder.model
         self.report.versions = {"python": sys.version.split()[0], **_versions()}
         self._counters: Counter[str] = Counter()
+        self._hold: locking.Hold | None = None
         # The process began before its imports, and users wait for those too.
         self._phases: Counter[str] = Counter(startup=time.time() - psutil.Process().create_time())
 
@@ -100,8 +102,30 @@ class Session:
         Raises:
             LockedError: where another run is at work on it.
         """
-        with locking.held(self.root, self.run_id):
-            yield
+        with locking.held(self.root, self.run_id) as self._hold:
+            try:
+                yield
+            finally:
+                self._hold = None
+
+    def job_started(self, job: Job) -> None:
+        """Shows a job of workers elsewhere, and writes it into the lease."""
+        self.report.jobs.append(str(job))
+        self.progress.note(f"started {job}")
+        if self._hold is not None:
+            self._hold.add(job)
+
+    def job_ended(self, job: Job) -> None:
+        """Strikes a job out of the lease."""
+        if self._hold is not None:
+            self._hold.remove(job)
+
+    def job_left(self, job: Job) -> None:
+        """Says that a job was asked to end and may still run; it stays in the lease."""
+        self.progress.note(
+            f"asked for {job} to be cancelled; until it has ended, other runs are kept off this checkpoint. To make "
+            f"sure: {job.cancelling}"
+        )
 
     def finish(self, error: Exception | None = None) -> Report:
         """Completes the report and writes it; a run that was refused before its start leaves nothing behind."""

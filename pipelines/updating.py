@@ -197,7 +197,7 @@ class Update:
             self._run(apply, one_writer=milvus.is_lite(self._client))
 
     def _run(self, build: Any, *, one_writer: bool) -> None:
-        counters = beam_runner.run(self._session.config, build, one_writer=one_writer)
+        counters = beam_runner.run(self._session.config, build, self._session, one_writer=one_writer)
         self._session.add_counters(counters)
         self._session.report.chunks.loaded += counters["chunks_loaded"]
         self._session.report.chunks.deleted += counters["chunks_deleted"]

@@ -198,6 +198,7 @@ class Report(BaseModel):
     served: Served | None = Field(None, description="What is served now; null where Milvus could not be asked")
     could_change: bool | None = Field(None, description="Whether the run was one that can change data")
     steps: list[str] = Field(default_factory=list, description="Steps that the run came to")
+    jobs: list[str] = Field(default_factory=list, description="Jobs that it started where workers are other machines")
     warnings: list[str] = Field(default_factory=list)
     exit_code: int = 0
     error: Failure | None = None

@@ -5,6 +5,9 @@ its holder renews every fifteen seconds, and that counts for nothing a minute af
 writing and its reading again two runs that start in the same second could not see each other; so each waits a moment
 and looks whether the lease is still its own. It looks again before each renewal: a run that slept while another one
 took over stops after the batch at hand.
+
+Where workers are other machines the run's job is written beside its holder. Such a job outlives the process that
+started it, so nobody takes over before its runner says that it has ended.
 """
 
 from __future__ import annotations
@@ -25,18 +28,65 @@ from filelock import FileLock, Timeout
 
 from schemas.errors import CheckpointError, LockedError
 from transforms import filesystem, stopping
+from transforms.jobs import Job
 
 RENEW_S = 15.0
 STALE_S = 60.0
 SETTLE_S = 1.0
 
 
+class Hold:
+    """A checkpoint that is held, and the jobs that work on it elsewhere. Several threads may use it at once."""
+
+    def __init__(self, uri: str, facts: dict[str, Any]) -> None:
+        self.uri = uri
+        self._facts = facts
+        self._jobs: list[Job] = []
+        self._lock = threading.Lock()
+
+    def add(self, job: Job) -> None:
+        """Writes down a job that has started.
+
+        Raises:
+            LockedError: where another run has taken over while this machine slept.
+        """
+        with self._lock:
+            if (other := _taken_over(self.uri, self._facts)) is not None:
+                raise _refused(other, self.uri.rsplit("/runs/", 1)[0])
+            self._jobs.append(job)
+            self._write()
+
+    def remove(self, job: Job) -> None:
+        """Strikes out a job that has ended."""
+        with self._lock:
+            self._jobs.remove(job)
+            self._write()
+
+    def renew(self) -> None:
+        """Writes it again."""
+        with self._lock:
+            self._write()
+
+    def release(self) -> None:
+        """Lets others in, once all jobs have ended."""
+        with self._lock:
+            if self._jobs:
+                self._facts["ended"] = True
+                self._write()
+            else:
+                filesystem.delete([self.uri])
+
+    def _write(self) -> None:
+        described = {**self._facts, **({"jobs": [job.as_json() for job in self._jobs]} if self._jobs else {})}
+        filesystem.write_atomic(self.uri, json.dumps(described).encode())
+
+
 @contextlib.contextmanager
-def held(root: str, run_id: str) -> Iterator[None]:
+def held(root: str, run_id: str) -> Iterator[Hold]:
     """Holds the checkpoint of a corpus for the length of a block.
 
     Raises:
-        LockedError: where another run holds it.
+        LockedError: where another run holds it, or a job of a run that is gone.
     """
     mine = {
         "run_id": run_id,
@@ -45,8 +95,30 @@ def held(root: str, run_id: str) -> Iterator[None]:
         "process_started": psutil.Process().create_time(),
         "since": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
     }
-    with _held_locally(root, mine) if filesystem.is_local(root) else _leased(root, mine):
-        yield
+    with _held_locally(root, mine) if filesystem.is_local(root) else _leased(root, mine) as hold:
+        yield hold
+
+
+def _check_jobs(holder: dict[str, Any], root: str, uri: str) -> None:
+    """Refuses to take over from a run whose jobs may still be at work.
+
+    Raises:
+        LockedError: where one runs, or where nobody can say whether it does.
+    """
+    for job in (Job.from_json(values) for values in holder.get("jobs", ())):
+        state = job.state()
+        if state.ended:
+            continue
+        run = holder.get("run_id", "?")
+        if state.name:
+            raise LockedError(
+                f"{root} is held by the {job} of run {run}, which is {state.name}",
+                f"wait until it has ended; to end it now: {job.cancelling}",
+            )
+        raise LockedError(
+            f"{root} is held by the {job} of run {run}, whose state is not known ({state.reason})",
+            f"make sure that it has ended ({job.cancelling}), and only then delete {uri}",
+        )
 
 
 def _refused(holder: dict[str, Any], root: str) -> LockedError:
@@ -58,7 +130,7 @@ def _refused(holder: dict[str, Any], root: str) -> LockedError:
 
 
 @contextlib.contextmanager
-def _held_locally(root: str, mine: dict[str, Any]) -> Iterator[None]:
+def _held_locally(root: str, mine: dict[str, Any]) -> Iterator[Hold]:
     folder = Path(root) / "runs"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -68,11 +140,13 @@ def _held_locally(root: str, mine: dict[str, Any]) -> Iterator[None]:
     try:
         # Not reentrant across objects, so that two runs of one process exclude each other as well.
         with FileLock(folder / ".lock", timeout=0, is_singleton=False):
+            _check_jobs(_read_local(holder), root, str(holder))
             holder.write_text(json.dumps(mine))
+            hold = Hold(str(holder), mine)
             try:
-                yield
+                yield hold
             finally:
-                holder.unlink(missing_ok=True)
+                hold.release()
     except Timeout:
         raise _refused(_read_local(holder), root) from None
 
@@ -86,37 +160,40 @@ def _read_local(path: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _leased(root: str, mine: dict[str, Any]) -> Iterator[None]:
+def _leased(root: str, mine: dict[str, Any]) -> Iterator[Hold]:
     uri = filesystem.join(root, "runs", "lock.json")
     found = _read_lease(uri)
-    if found is not None and not _is_over(*found):
-        raise _refused(found[0], root)
-    filesystem.write_atomic(uri, json.dumps(mine).encode())
+    if found is not None:
+        if not _is_over(*found):
+            raise _refused(found[0], root)
+        _check_jobs(found[0], root, uri)
+    hold = Hold(uri, mine)
+    hold.renew()
     stopping.sleep(SETTLE_S)
     if (other := _taken_over(uri, mine)) is not None:
         raise _refused(other, root)
     ended = threading.Event()
-    thread = threading.Thread(target=_renew, args=(uri, mine, ended), name="lease", daemon=True)
+    thread = threading.Thread(target=_renew, args=(hold, mine, ended), name="lease", daemon=True)
     thread.start()
     try:
-        yield
+        yield hold
     finally:
         ended.set()
         thread.join()
         if (other := _taken_over(uri, mine)) is not None:
             stopping.reset()
             raise _refused(other, root)
-        filesystem.delete([uri])
+        hold.release()
 
 
-def _renew(uri: str, mine: dict[str, Any], ended: threading.Event) -> None:
+def _renew(hold: Hold, mine: dict[str, Any], ended: threading.Event) -> None:
     while not ended.wait(RENEW_S):
         # The next renewal is near, and the run itself meets the store too.
         with contextlib.suppress(CheckpointError, OSError):
-            if _taken_over(uri, mine) is not None:
+            if _taken_over(hold.uri, mine) is not None:
                 stopping.request_stop()
                 return
-            filesystem.write_atomic(uri, json.dumps(mine).encode())
+            hold.renew()
 
 
 def _taken_over(uri: str, mine: dict[str, Any]) -> dict[str, Any] | None:
@@ -136,6 +213,8 @@ def _read_lease(uri: str) -> tuple[dict[str, Any], float] | None:
 
 
 def _is_over(holder: dict[str, Any], renewed: float) -> bool:
+    if holder.get("ended"):
+        return True
     if holder.get("host") == socket.gethostname():
         try:
             process = psutil.Process(int(holder.get("process", -1)))

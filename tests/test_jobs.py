@@ -1,0 +1,245 @@
+"""Jobs of workers elsewhere: shown, written into the lease, cancelled by Ctrl-C and by errors, waited for by others."""
+
+from __future__ import annotations
+
+import _thread
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import apache_beam as beam
+import pytest
+from apache_beam.portability.api import beam_job_api_pb2
+from apache_beam.runners.portability.local_job_service import LocalJobServicer
+
+from pipelines import beam_runner
+from pipelines.progress import Progress
+from pipelines.session import Session
+from schemas.config import Config
+from schemas.errors import CheckpointError, InterruptedRunError, LockedError
+from schemas.settings import parse_config
+from transforms import locking, stopping
+from transforms.jobs import Job
+
+PATIENCE_S = 60.0
+
+
+class Notes(Progress):
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[tuple[LocalJobServicer, str]]:
+    """Beam's own job server, and its address."""
+    found = LocalJobServicer()
+    port = found.start_grpc_server(0)
+    yield found, f"localhost:{port}"
+    found.stop()
+
+
+def configured(folder: Path, endpoint: str) -> Config:
+    return parse_config(
+        {
+            "name": "tested",
+            "corpus": {"paths": [str(folder / "*.jsonl")]},
+            "encoder": {"model": "fake"},
+            "checkpoint": str(folder / "checkpoint"),
+            "collection": {"uri": "http://127.0.0.1:9"},
+            "runner": {"name": "portable", "job_endpoint": endpoint, "environment_type": "LOOPBACK"},
+        },
+        folder=folder,
+    )
+
+
+def waiting_for(marker: Path) -> Callable[[beam.Pipeline], Any]:
+    """A pipeline that says that it has begun, and runs until a file is there."""
+    path = str(marker)
+
+    def wait(element: int) -> int:
+        import time
+        from pathlib import Path
+
+        Path(path + ".begun").touch()
+        while not Path(path).exists():
+            time.sleep(0.05)
+        return element
+
+    return lambda pipeline: pipeline | beam.Create([1]) | beam.Map(wait)
+
+
+def when(come: Callable[[], Any], then: Callable[[], Any]) -> threading.Thread:
+    def watch() -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not come() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        then()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_ctrl_c_cancels_the_job_and_the_lease_names_it(tmp_path: Path, server: tuple[LocalJobServicer, str]) -> None:
+    servicer, endpoint = server
+    config, marker = configured(tmp_path, endpoint), tmp_path / "go"
+    holder = tmp_path / "checkpoint" / "tested" / "runs" / ".holder.json"
+    progress, leases, refusals = Notes(), [], []
+    session = Session("backfill", config, progress)
+
+    def begun() -> None:
+        # The command is killed now, as far as another run can tell: its lease is all that is left.
+        left = json.loads(holder.read_text())
+        leases.append(left)
+        elsewhere = tmp_path / "elsewhere" / "tested" / "runs"
+        elsewhere.mkdir(parents=True)
+        (elsewhere / ".holder.json").write_text(json.dumps(left))
+        try:
+            with locking.held(str(elsewhere.parent), "second"):
+                pass
+        except LockedError as error:
+            refusals.append(str(error))
+        _thread.interrupt_main()
+
+    try:
+        watching = when((tmp_path / "go.begun").exists, begun)
+        with session.exclusive(), pytest.raises(KeyboardInterrupt):
+            beam_runner.run(config, waiting_for(marker), session)
+        watching.join()
+    finally:
+        marker.touch()
+    [job] = leases[0]["jobs"]
+    state = servicer.GetState(beam_job_api_pb2.GetJobStateRequest(job_id=job["id"])).state
+    assert state == beam_job_api_pb2.JobState.CANCELLED
+    assert job["place"] == {"endpoint": endpoint}
+    assert session.report.jobs == [f"portable job {job['id']} (endpoint {endpoint})"]
+    assert progress.notes[0] == f"started {session.report.jobs[0]}"
+    assert job["id"] in refusals[0]
+    assert "which is RUNNING" in refusals[0]
+    assert not holder.exists()
+    with locking.held(str(tmp_path / "elsewhere" / "tested"), "third"):
+        pass  # the job has ended
+
+
+def test_a_stop_and_an_error_of_the_command_cancel_the_job(
+    tmp_path: Path, server: tuple[LocalJobServicer, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, endpoint = server
+    config, marker = configured(tmp_path, endpoint), tmp_path / "go"
+    begun = tmp_path / "go.begun"
+    told: list[Job] = []
+    jobs = SimpleNamespace(job_started=told.append, job_ended=told.append, job_left=lambda _: told.clear())
+    try:
+        when(begun.exists, stopping.request_stop)
+        with pytest.raises(InterruptedRunError):
+            beam_runner.run(config, waiting_for(marker), jobs)
+        stopping.reset()
+        begun.unlink()
+        assert len(told) == 2
+        assert told[1].state().name == "CANCELLED"
+
+        def refuse(job: Job) -> None:
+            told.append(job)
+            raise CheckpointError("the lease can't be written")
+
+        jobs.job_started = refuse
+        with pytest.raises(CheckpointError, match="the lease can't be written"):
+            beam_runner.run(config, waiting_for(marker), jobs)
+        assert told[-1].state().name == "CANCELLED"
+    finally:
+        stopping.reset()
+        marker.touch()
+
+
+def test_a_job_that_goes_through_leaves_nothing_behind(tmp_path: Path, server: tuple[LocalJobServicer, str]) -> None:
+    config, marker = configured(tmp_path, server[1]), tmp_path / "go"
+    marker.touch()
+    session = Session("backfill", config, Notes())
+    with session.exclusive():
+        beam_runner.run(config, waiting_for(marker), session)
+        assert "jobs" not in json.loads((tmp_path / "checkpoint/tested/runs/.holder.json").read_text())
+    assert len(session.report.jobs) == 1
+    assert Job.from_json(
+        {"id": session.report.jobs[0].split()[2], "runner": "portable", "place": {"endpoint": server[1]}}
+    )
+
+
+class Stubborn:
+    """A result whose job takes its time to end, as Dataflow's do."""
+
+    state = "CANCELLING"
+    _job_id = "2026-11-25_1"
+
+    def __init__(self) -> None:
+        self.cancelled = 0
+        self.ended = threading.Event()
+
+    def cancel(self) -> None:
+        self.cancelled += 1
+
+    def wait_until_finish(self) -> None:
+        self.ended.wait(PATIENCE_S)
+
+
+def test_a_job_that_takes_its_time_to_end_keeps_the_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = configured(tmp_path, "localhost:9")
+    result = Stubborn()
+    monkeypatch.setattr(beam.Pipeline, "run", lambda _: result)
+    monkeypatch.setattr(beam_runner, "CANCEL_S", 0.2)
+    progress = Notes()
+    session = Session("backfill", config, progress)
+
+    def work() -> None:
+        with session.exclusive():
+            when(lambda: session.report.jobs, stopping.request_stop)
+            beam_runner.run(config, lambda _: None, session)
+
+    try:
+        with pytest.raises(InterruptedRunError):
+            work()
+    finally:
+        stopping.reset()
+        result.ended.set()
+    assert result.cancelled == 1
+    assert "other runs are kept off this checkpoint" in progress.notes[-1]
+    for state, refused in (("CANCELLING", "which is CANCELLING"), ("", "only then delete .*runs/.holder.json")):
+        found = SimpleNamespace(name=state, reason="no network", ended=False)
+        monkeypatch.setattr(Job, "state", lambda _, found=found: found)
+        with pytest.raises(LockedError, match=rf"2026-11-25_1 .*{refused}"):
+            work()
+    monkeypatch.setattr(Job, "state", lambda _: SimpleNamespace(name="CANCELLED", ended=True))
+    with locking.held(session.root, "later"):
+        pass
+    assert not (tmp_path / "checkpoint/tested/runs/.holder.json").exists()
+
+
+def test_a_job_that_nobody_can_be_asked_about_is_not_taken_for_ended() -> None:
+    gone = Job("1", "portable", {"endpoint": "localhost:9"})
+    assert (gone.state().name, gone.state().ended) == ("", False)
+    assert gone.state().reason
+    assert not Job("1", "flink").state().ended
+    dataflow = Job("1", "dataflow", {"project": "p", "region": "r"})
+    assert dataflow.cancelling == "gcloud dataflow jobs cancel 1 --project=p --region=r"
+
+
+def test_the_state_of_a_dataflow_job_is_asked_of_google(monkeypatch: pytest.MonkeyPatch) -> None:
+    dataflow = pytest.importorskip("google.cloud.dataflow", reason="pip install 'vecbeam[gcp]'")
+    asked = []
+
+    def get_job(_: object, request: Any, timeout: float) -> Any:
+        asked.append((request.project_id, request.location, request.job_id, timeout > 0))
+        return dataflow.Job(current_state=dataflow.JobState.JOB_STATE_CANCELLING)
+
+    monkeypatch.setattr(dataflow.JobsV1Beta3Client, "__init__", lambda _: None)
+    monkeypatch.setattr(dataflow.JobsV1Beta3Client, "get_job", get_job)
+    job = Job.from_json(Job("7", "dataflow", {"project": "p", "region": "r"}).as_json())
+    assert (job.state().name, job.state().ended) == ("CANCELLING", False)
+    assert asked[0] == ("p", "r", "7", True)
