@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from corpora import configure, text, write_jsonl
@@ -225,8 +224,7 @@ def test_a_holder_renews_its_lease(stored: Config, monkeypatch: pytest.MonkeyPat
 
 
 def test_of_two_that_write_a_lease_at_once_the_last_holds_it(stored: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = SimpleNamespace(sleep=lambda _: foreign(stored), time=time.time)
-    monkeypatch.setattr(locking, "time", clock)
+    monkeypatch.setattr(stopping, "sleep", lambda _: foreign(stored))
     with pytest.raises(LockedError, match="far-away"):
         check_open(stored)
     assert json.loads(filesystem.read_bytes(lease(stored)))["run_id"] == "far"
