@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from pipelines.corpus import prepare
 from pipelines.embedding import bring_up_to_date
+from pipelines.limits import standing
 from pipelines.progress import Progress
 from pipelines.publishing import publish
-from pipelines.serving import check_milvus
+from pipelines.serving import look
 from pipelines.session import Phase, running
 from schemas.config import Config
 from schemas.report import Report
@@ -29,9 +30,9 @@ def backfill(config: Config, progress: Progress | None = None, *, allow_deletes:
         with Phase(session, "startup"):
             session.progress.step("prepare")
             source = prepare(config)
-            check_milvus(config)
+            stands = standing(look(config), source.checkpoint)
         session.report.space = source.model.space.id
         with session.exclusive():
-            snapshot = bring_up_to_date(session, source, allow_deletes=allow_deletes)
-            publish(session, source.checkpoint, snapshot, source.model.space)
+            snapshot = bring_up_to_date(session, source, stands, allow_deletes=allow_deletes)
+            publish(session, source.checkpoint, snapshot, source.model.space, stands, allow_deletes=allow_deletes)
     return session.report

@@ -11,7 +11,7 @@ import pyarrow as pa
 from pipelines import beam_runner
 from pipelines.corpus import Source
 from pipelines.session import Phase, Session
-from schemas.errors import CheckpointError, CorpusError, GateError
+from schemas.errors import CheckpointError, CorpusError
 from schemas.records import Kind
 from transforms.checkpoint import Checkpoint, Snapshot, write_table
 from transforms.diff import FindChanges, Findings, SnapshotSide
@@ -190,15 +190,3 @@ def drops_by_shard(changes: Changes) -> dict[int, dict[tuple[int, int], str]]:
         kept = f"{uris[row['kept_file']]} {row['kept_place']}".strip()
         drops.setdefault(row["shard"], {})[row["ordinal"], row["row"]] = kept
     return drops
-
-
-def check_deletions(changes: Changes, most: float, *, allowed: bool) -> None:
-    """Raises GateError where more items would be deleted than `corpus.max_deleted` allows."""
-    if changes.base is None or allowed or changes.deleted == 0:
-        return
-    before = changes.base.total("items")
-    if changes.deleted > most * before:
-        raise GateError(
-            f"{changes.deleted} of {before} items are no longer in the corpus, corpus.max_deleted allows {most:.0%}",
-            "check corpus.paths and that every bucket is there; where it is meant, run it again with --allow-deletes",
-        )

@@ -230,6 +230,7 @@ def gc(
 def load(
     config: ConfigPath = CONFIGURATION,
     set_: Overrides = None,
+    allow_deletes: AllowDeletes = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -240,7 +241,7 @@ def load(
         from pipelines.load import load
         from pipelines.progress import Progress
 
-        return load(settings, Progress(quiet=quiet))
+        return load(settings, Progress(quiet=quiet), allow_deletes=allow_deletes)
 
     reporting(run, config, set_, as_json=as_json, quiet=quiet, debug=debug)
 
@@ -249,7 +250,8 @@ def load(
 def verify(
     config: ConfigPath = CONFIGURATION,
     set_: Overrides = None,
-    repair: Annotated[bool, typer.Option("--repair", help="Mends rows that differ, from the checkpoint.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Restores rows that differ, from the checkpoint.")] = False,
+    allow_deletes: AllowDeletes = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -260,7 +262,7 @@ def verify(
         from pipelines.progress import Progress
         from pipelines.verify import verify
 
-        return verify(settings, Progress(quiet=quiet), repair=repair)
+        return verify(settings, Progress(quiet=quiet), repair=repair, allow_deletes=allow_deletes)
 
     reporting(run, config, set_, as_json=as_json, quiet=quiet, debug=debug)
 

@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines import beam_runner
-from pipelines.changes import Changes, check_deletions, drops_by_shard, find_changes, is_unchanged
+from pipelines.changes import Changes, drops_by_shard, find_changes, is_unchanged
 from pipelines.columns import explained, null_columns
 from pipelines.corpus import Entry, Source, settled
 from pipelines.estimating import expect
+from pipelines.limits import Standing, check_deletions, check_draft, check_fields
 from pipelines.naming import named_rejects
 from pipelines.quantizing import prepare_sample
 from pipelines.session import Session
@@ -24,40 +25,54 @@ from transforms.read import CONTAINER_ERRORS
 from transforms.recording import FILE_RECORDS, PART_RECORDS
 
 
-def bring_up_to_date(session: Session, source: Source, *, allow_deletes: bool = False, anew: bool = False) -> Snapshot:
-    """Embeds what the checkpoint lacks and returns the snapshot of the corpus as it is now.
+def bring_up_to_date(
+    session: Session, source: Source, standing: Standing, *, allow_deletes: bool = False, anew: bool = False
+) -> Snapshot:
+    """Embeds what is missing in the checkpoint and returns the snapshot of the corpus as it is now.
 
-    Nothing is read where the corpus and the configuration are those of the current snapshot.
+    Nothing is read where the corpus and the configuration are those of the current snapshot. A run that is refused
+    leaves the current snapshot as it is.
 
     Args:
+        standing: what is served.
         allow_deletes: lifts `corpus.max_deleted`.
         anew: embeds everything, whatever is there: with another precision, for example.
 
     Raises:
+        ConfigurationError: where not one record has a field that the configuration names.
         CorpusError: two items with one id, where the configuration says `on_duplicate: error`.
         GateError: where more would be deleted than allowed.
-        RejectsError: where not one item could be embedded.
+        RejectsError: where not one item could be embedded, or more was rejected or dropped than allowed.
     """
     checkpoint = source.checkpoint
     current = None if anew else checkpoint.current_snapshot()
     if current is not None and is_unchanged(source, current):
         session.progress.note(f"unchanged since snapshot {current.name}: nothing to read or embed")
         report_unchanged(session, current)
-        _check_any(session, current)
         return current
     filesystem.sweep_temporaries(checkpoint.root)
     checkpoint.write_space(source.model.space)
     changes = find_changes(session, source, current, session.uri("diff"))
-    return embed_changes(session, changes, allow_deletes=allow_deletes, salt=_salt(session) if anew else "")
+    return embed_changes(session, changes, standing, allow_deletes=allow_deletes, salt=_salt(session) if anew else "")
 
 
 def _salt(session: Session) -> str:
     return f" {session.config.encoder.precision}"
 
 
-def embed_changes(session: Session, changes: Changes, *, allow_deletes: bool = False, salt: str = "") -> Snapshot:
+def embed_changes(
+    session: Session, changes: Changes, standing: Standing, *, allow_deletes: bool = False, salt: str = ""
+) -> Snapshot:
     """Embeds what a diff found and writes the snapshot; see `bring_up_to_date`."""
-    check_deletions(changes, session.config.corpus.max_deleted, allowed=allow_deletes)
+    try:
+        check_fields(changes, session.config)
+        check_deletions(changes, session.config, standing, allowed=allow_deletes)
+        return _embedded(session, changes, standing, allow_deletes=allow_deletes, salt=salt)
+    finally:
+        changes.findings.remove()
+
+
+def _embedded(session: Session, changes: Changes, standing: Standing, *, allow_deletes: bool, salt: str) -> Snapshot:
     expect(session, changes)
     checkpoint, base = changes.source.checkpoint, changes.base
     if base is not None and changes.lost:
@@ -67,27 +82,17 @@ def embed_changes(session: Session, changes: Changes, *, allow_deletes: bool = F
     unsettled = settled(changes.source, session.config)
     if not all(unsettled):
         session.progress.note(f"{unsettled.count(False)} files changed since they were listed: run the command again")
-    snapshot = checkpoint.write_snapshot(
+    draft, written = checkpoint.draft_snapshot(
         _parts_of(changes, parts),
         _files_of(changes, files, unsettled),
         changes.source.corpus_digest,
         changes.source.settings_digest,
     )
-    changes.findings.remove()
-    _report(session, changes, snapshot, parts)
-    _check_any(session, snapshot)
-    return snapshot
-
-
-def _check_any(session: Session, snapshot: Snapshot) -> None:
-    if not snapshot.parts.num_rows:
-        named = session.report.rejected
-        first = f"; the first: {named[0]}" if named else ""
-        raise RejectsError(
-            f"not one item could be embedded: {session.report.items.rejected} rejects "
-            f"({_named(snapshot.errors())}){first}",
-            "fix the corpus, or corpus.id and corpus.content; vecbeam report --rejects names the rejects",
-        )
+    _report(session, changes, draft, parts)
+    if written:
+        return draft
+    check_draft(session, changes, draft, standing, allow_deletes=allow_deletes)
+    return checkpoint.make_current(draft)
 
 
 def _embed(session: Session, changes: Changes, salt: str) -> tuple[pa.Table, pa.Table]:
@@ -242,7 +247,3 @@ def _report(session: Session, changes: Changes, snapshot: Snapshot, parts: pa.Ta
 
 def _sum(table: pa.Table, column: str) -> int:
     return int(pc.sum(table.column(column)).as_py() or 0)
-
-
-def _named(errors: dict[str, int]) -> str:
-    return ", ".join(f"{count} {error}" for error, count in errors.items()) or "none"

@@ -116,6 +116,8 @@ def _find_files(garbage: Garbage, checkpoint: Checkpoint, kept: list[milvus.Coll
         else:
             garbage.snapshots.append(name)
     garbage.snapshots.reverse()
+    if (refused := checkpoint.refused_snapshot()) is not None:
+        stays.append(refused[0])  # the next run finds what it embedded
     _find_parts(garbage, checkpoint, stays)
     for file in filesystem.list_files(checkpoint.root, "loads/*/*.json"):
         if not any(file.uri.split("/")[-2].startswith(f"{state.name}-") for state in kept):

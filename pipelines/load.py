@@ -5,19 +5,24 @@ from __future__ import annotations
 from pipelines import beam_runner
 from pipelines.corpus import open_checkpoint
 from pipelines.embedding import report_unchanged
+from pipelines.limits import standing
 from pipelines.progress import Progress
 from pipelines.publishing import publish
-from pipelines.serving import check_milvus
+from pipelines.serving import look
 from pipelines.session import Phase, running
 from schemas.config import Config
 from schemas.errors import CheckpointError, SpaceMismatchError
 from schemas.identity import Space
 from schemas.report import Report
+from transforms import collection as milvus
 from transforms.checkpoint import Checkpoint, Snapshot
 
 
-def load(config: Config, progress: Progress | None = None) -> Report:
+def load(config: Config, progress: Progress | None = None, *, allow_deletes: bool = False) -> Report:
     """Loads, indexes, verifies and publishes what the checkpoint holds.
+
+    Args:
+        allow_deletes: lifts `corpus.max_deleted`, where the checkpoint holds fewer items than are served.
 
     Raises:
         CheckpointError: where there is no snapshot.
@@ -26,10 +31,10 @@ def load(config: Config, progress: Progress | None = None) -> Report:
     with running("load", config, progress) as session:
         with Phase(session, "startup"):
             checkpoint, snapshot, space = open_snapshot(config)
-            check_milvus(config)
+            stands = standing(look(config), checkpoint)
         with session.exclusive():
             report_unchanged(session, snapshot)
-            publish(session, checkpoint, snapshot, space)
+            publish(session, checkpoint, snapshot, space, stands, allow_deletes=allow_deletes)
     return session.report
 
 
@@ -47,6 +52,22 @@ def find_snapshot(config: Config, space_id: str, identity: str) -> tuple[Checkpo
             f"{checkpoint.root} no longer holds the snapshot {identity}", "build the collection again: vecbeam reindex"
         )
     return checkpoint, snapshot
+
+
+def held_snapshot(checkpoint: Checkpoint, state: milvus.CollectionState) -> Snapshot:
+    """The snapshot that a collection holds; where an update of it was stopped on the way, the one that it goes to.
+
+    Raises:
+        CheckpointError: where the checkpoint does not have it.
+    """
+    identity = state.target_id or state.snapshot_id
+    snapshot = checkpoint.find_snapshot(identity) if identity else None
+    if snapshot is None:
+        raise CheckpointError(
+            f"{checkpoint.root} does not have the snapshot {identity or '(none)'} that {state.name} holds",
+            "run vecbeam sync: it reads the corpus and compares the collection with it row by row",
+        )
+    return snapshot
 
 
 def open_snapshot(config: Config) -> tuple[Checkpoint, Snapshot, Space]:

@@ -7,10 +7,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipelines.changes import Changes, check_deletions, find_changes, is_unchanged
+from pipelines.changes import Changes, find_changes, is_unchanged
 from pipelines.columns import foreseen
 from pipelines.corpus import Source, prepare
 from pipelines.estimating import earlier_rate, planned_items
+from pipelines.limits import Standing, check_deletions, check_fields, standing
 from pipelines.progress import Progress
 from pipelines.quantizing import sample_texts
 from pipelines.report import reports
@@ -43,6 +44,7 @@ def plan(config: Config, progress: Progress | None = None, *, allow_deletes: boo
         shown.step("prepare")
         source = prepare(config, writing=False)
         base = source.checkpoint.current_snapshot()
+        served = _served(config)
         found = Plan(name=config.name, space=source.model.space.id)
         startup = session.seconds_so_far()
         if base is not None and is_unchanged(source, base):
@@ -50,8 +52,9 @@ def plan(config: Config, progress: Progress | None = None, *, allow_deletes: boo
             rows = base.total("rows")
         else:
             where = folder if config.runner.is_local else session.uri("diff")
-            rows = _plan_rows(session, found, source, base, where, startup, allow_deletes=allow_deletes)
-        _plan_milvus(config, found, source.model.space, base, rows)
+            stands = standing(served, source.checkpoint)
+            rows = _plan_rows(session, found, source, base, stands, where, startup, allow_deletes=allow_deletes)
+        _plan_milvus(config, found, source.model.space, base, rows, served)
         return found
 
 
@@ -60,6 +63,7 @@ def _plan_rows(
     found: Plan,
     source: Source,
     base: Snapshot | None,
+    stands: Standing,
     folder: str,
     startup: float,
     *,
@@ -69,7 +73,8 @@ def _plan_rows(
     start = time.perf_counter()
     changes = find_changes(session, source, base, folder, survey=True)
     survey = time.perf_counter() - start
-    check_deletions(changes, session.config.corpus.max_deleted, allowed=allow_deletes)
+    check_fields(changes, session.config)
+    check_deletions(changes, session.config, stands, allowed=allow_deletes)
     found.items = planned_items(changes)
     found.action = "sync" if base is not None else "backfill"
     found.at_most = base is not None and base.settings_digest != source.settings_digest
@@ -129,7 +134,23 @@ def _earlier_row(config: Config) -> float:
     return SECONDS_A_ROW
 
 
-def _plan_milvus(config: Config, found: Plan, space: Space, base: Snapshot | None, rows: int) -> None:
+def _served(config: Config) -> milvus.CollectionState | None:
+    settings = config.collection
+    # To open a Lite file that is not there would make it.
+    if settings.is_lite and not Path(settings.uri).exists():
+        return None
+    with milvus.connected(settings) as client:
+        return find_served(client, config)
+
+
+def _plan_milvus(
+    config: Config,
+    found: Plan,
+    space: Space,
+    base: Snapshot | None,
+    rows: int,
+    served: milvus.CollectionState | None,
+) -> None:
     settings = config.collection
     kind, parameters = settings.index.type, settings.index.parameters
     shown = f"{kind} {settings.metric} {parameters}" if parameters else f"{kind} {settings.metric}"
@@ -137,11 +158,6 @@ def _plan_milvus(config: Config, found: Plan, space: Space, base: Snapshot | Non
         index=shown, rows=rows, index_bytes=index_bytes(kind, parameters, rows, space.dimensions)
     )
     found.milvus = planned
-    # To open a Lite file that is not there would make it.
-    served = None
-    if not settings.is_lite or Path(settings.uri).exists():
-        with milvus.connected(settings) as client:
-            served = find_served(client, config)
     if served is None:
         planned.reasons.append("nothing is served yet")
         found.action = "backfill"

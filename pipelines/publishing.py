@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from pipelines import beam_runner
 from pipelines.alias import link
+from pipelines.limits import Standing, check_rows_at_all, check_shrinking, check_unexpected, excess, remedy
 from pipelines.serving import collection_spec, find_served, misfits, open_for_search
 from pipelines.session import Phase, Session
 from schemas.collection import STATE_READY, CollectionSpec
@@ -21,22 +22,35 @@ from transforms import metrics
 from transforms.checkpoint import Checkpoint, LivePart, Snapshot, iterate_parts
 from transforms.load import Ledger, LoadParts
 from transforms.memory import give_back, give_back_at_once
-from transforms.read import CONTAINER_ERRORS
 
 REPAIRS = 3
 EVERY_ID = 1 << 40
 
 
-def publish(session: Session, checkpoint: Checkpoint, snapshot: Snapshot, space: Space) -> None:
+def publish(
+    session: Session,
+    checkpoint: Checkpoint,
+    snapshot: Snapshot,
+    space: Space,
+    stands: Standing,
+    *,
+    allow_deletes: bool = False,
+) -> None:
     """Makes the collection of a snapshot and moves the alias to it. Does nothing where it is served already.
 
+    Args:
+        stands: what is served.
+        allow_deletes: lifts `corpus.max_deleted`.
+
     Raises:
-        GateError: where rows or recall are not right; the alias stays where it was.
+        GateError: where rows or recall are not right, or many fewer items than are served; the alias stays where it
+            was.
         RejectsError: where more was rejected or dropped than allowed. A first collection is published all the same;
             a served one is not replaced. Where there is not one row, either.
     """
-    if not snapshot.parts.num_rows:
-        raise RejectsError(f"the snapshot {snapshot.name} holds not one row", "mend the corpus and run vecbeam sync")
+    check_rows_at_all(snapshot, stands)
+    if not allow_deletes:
+        check_shrinking(snapshot.total("items"), stands, session.config.corpus.max_deleted)
     with milvus.connected(session.config.collection) as client:
         spec = _named(client, session, collection_spec(session.config, snapshot, space))
         Publication(session, checkpoint, snapshot, spec, client).run()
@@ -113,20 +127,30 @@ class Publication:
         self.gate(check, recall=fresh)
         self._publish(ledger, fresh)
 
-    def repair(self, *, everything: bool = False) -> None:
+    def repair(self, *, everything: bool = False, allow_deletes: bool = False) -> None:
         """Brings a served collection to its snapshot, row by row, from the checkpoint.
 
         Args:
             everything: upserts all rows first, whose metadata may differ though their text is the same.
+            allow_deletes: lifts `corpus.max_deleted`.
 
         Raises:
-            GateError: where it is still not right after three rounds.
+            GateError: where more rows would be deleted than allowed, and nothing was written; or where it is still not
+                right after three rounds.
         """
         ledger = Ledger(self._checkpoint, self._spec.name, f"repair-{self._session.run_id}")
+        check = self.check_rows(listed=EVERY_ID)
+        check_unexpected(
+            check.unexpected_count,
+            check.total,
+            self._spec.name,
+            self._config.corpus.max_deleted,
+            allowed=allow_deletes,
+        )
         if everything:
             self._load(ledger, self._snapshot.live_parts)
             self.index()
-        check = self.check_rows(listed=EVERY_ID)
+            check = self.check_rows(listed=EVERY_ID)
         for _ in range(REPAIRS):
             if check.clean:
                 break
@@ -261,11 +285,11 @@ class Publication:
     def _publish(self, ledger: Ledger, fresh: bool) -> None:
         spec, client = self._spec, self._client
         served = milvus.served(client, spec.alias)
-        excess = self.excess()
-        if excess and served not in (None, spec.name):
+        over = excess(self._snapshot, self._config)
+        if over and served not in (None, spec.name):
             raise RejectsError(
-                f"{excess}; {spec.name} is whole and verified, but the alias {spec.alias} stays at {served}",
-                "mend the corpus, or raise the limit under verify, and run the same command again",
+                f"{over}; {spec.name} is whole and verified, but the alias {spec.alias} stays at {served}",
+                remedy(over, lossless=False),
             )
         with Phase(self._session, "index"):
             if fresh:
@@ -277,29 +301,5 @@ class Publication:
                 self._session.moved(served, spec.name)
             ledger.close()
         self._session.report.verify.published = True
-        if excess:
-            raise RejectsError(
-                f"{excess}; the good rows are published as {spec.alias}",
-                "mend the corpus, or raise the limit under verify, and run the same command again",
-            )
-
-    def excess(self) -> str:
-        """What was rejected or dropped over the limits, or ""."""
-        limits, snapshot = self._config.verify, self._snapshot
-        errors = snapshot.errors()
-        hidden = sorted(CONTAINER_ERRORS & set(errors))
-        if hidden and limits.max_rejected < 1:
-            return (
-                f"files could not be read to their end ({', '.join(hidden)}), so nobody knows how many items they hold"
-            )
-        # What `on_duplicate` left out was asked for.
-        rejected = sum(count for error, count in errors.items() if error != "DuplicateId")
-        read = snapshot.total("items_read")
-        if read and rejected / read > limits.max_rejected:
-            return f"{rejected} of {read} items were rejected, verify.max_rejected allows {limits.max_rejected:.2%}"
-        dropped = snapshot.total("tokens_dropped")
-        tokens = snapshot.total("tokens") + dropped
-        if tokens and dropped / tokens > limits.max_dropped_tokens:
-            allowed = f"verify.max_dropped_tokens allows {limits.max_dropped_tokens:.2%}"
-            return f"{dropped} of {tokens} tokens were dropped, {allowed}"
-        return ""
+        if over:
+            raise RejectsError(f"{over}; the good rows are published as {spec.alias}", remedy(over))

@@ -8,9 +8,10 @@ from __future__ import annotations
 from pipelines.changes import lost_parts
 from pipelines.corpus import open_checkpoint, prepare, settings_digest
 from pipelines.embedding import bring_up_to_date, report_unchanged
+from pipelines.limits import Standing, standing
 from pipelines.progress import Progress
 from pipelines.publishing import publish
-from pipelines.serving import check_milvus
+from pipelines.serving import look
 from pipelines.session import Phase, Session, running
 from schemas.config import Config
 from schemas.report import Report
@@ -40,15 +41,15 @@ def reindex(
         with Phase(session, "startup"):
             session.progress.step("prepare")
             checkpoint, model = open_checkpoint(config)
-            check_milvus(config)
+            stands = standing(look(config), checkpoint)
         session.report.space = model.space.id
         with session.exclusive():
             current = checkpoint.current_snapshot()
             reason = ANEW if anew else decide(config, checkpoint, model, current)
             session.progress.note(f"what changed is {reason}")
             session.report.reason = reason
-            snapshot = _snapshot(session, current, reason, allow_deletes=allow_deletes)
-            publish(session, checkpoint, snapshot, model.space)
+            snapshot = _snapshot(session, current, reason, stands, allow_deletes=allow_deletes)
+            publish(session, checkpoint, snapshot, model.space, stands, allow_deletes=allow_deletes)
     return session.report
 
 
@@ -65,8 +66,11 @@ def decide(config: Config, checkpoint: Checkpoint, model: TextModel, current: Sn
     return LOST if lost_parts(checkpoint, current) else INDEX
 
 
-def _snapshot(session: Session, current: Snapshot | None, reason: str, *, allow_deletes: bool) -> Snapshot:
+def _snapshot(
+    session: Session, current: Snapshot | None, reason: str, stands: Standing, *, allow_deletes: bool
+) -> Snapshot:
     if current is not None and reason == INDEX:
         report_unchanged(session, current)
         return current
-    return bring_up_to_date(session, prepare(session.config), allow_deletes=allow_deletes, anew=reason == ANEW)
+    source = prepare(session.config)
+    return bring_up_to_date(session, source, stands, allow_deletes=allow_deletes, anew=reason == ANEW)

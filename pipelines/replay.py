@@ -29,19 +29,19 @@ def replay(config: Config, progress: Progress | None = None) -> Report:
         with Phase(session, "startup"):
             session.progress.step("prepare")
             source = prepare(config)
-            check_served(config, source)
+            stands = check_served(config, source)
         session.report.space = source.model.space.id
         with session.exclusive():
             base = _base(source)
             scoped = files_with_rejects(source, base)
             if scoped.changed:
                 changes = find_changes(session, scoped, base, session.uri("diff"))
-                snapshot = embed_changes(session, changes)
+                snapshot = embed_changes(session, changes, stands)
             else:
                 session.progress.note(f"{base.name} has no rejects whose file is still there: nothing to replay")
                 report_unchanged(session, base)
                 snapshot = base
-            bring_collection(session, source, snapshot)
+            bring_collection(session, source, snapshot, stands)
     return session.report
 
 

@@ -51,8 +51,12 @@ def collection_spec(config: Config, snapshot: Snapshot | None, space: Space) -> 
     )
 
 
-def check_milvus(config: Config) -> None:
-    """Raises CollectionError where Milvus can't be reached, or the alias' name is taken by a collection."""
+def look(config: Config) -> milvus.CollectionState | None:
+    """What is served when a run begins, or None.
+
+    Raises:
+        CollectionError: where Milvus can't be reached, or a collection has the name of the alias.
+    """
     with milvus.connected(config.collection) as client:
         if milvus.exists(client, config.name):
             raise CollectionError(
@@ -60,6 +64,7 @@ def check_milvus(config: Config) -> None:
                 "configuration has the same name",
                 "choose another name in the configuration, or rename or drop that collection",
             )
+        return find_served(client, config)
 
 
 def open_for_search(client: Any, config: Config, name: str) -> None:

@@ -127,6 +127,15 @@ class Session:
             f"sure: {job.cancelling}"
         )
 
+    def check_books(self) -> None:
+        """Raises VecbeamError where the run's own numbers do not add up: then its result can't be trusted."""
+        if problems := self.report.balance():
+            raise VecbeamError(
+                f"the books of this run do not balance: {'; '.join(problems)}",
+                "this is a fault of vecbeam: please report it with the run's report.json; vecbeam verify tells whether "
+                "the collection is right",
+            )
+
     def finish(self, error: Exception | None = None) -> Report:
         """Completes the report and writes it; a run that was refused before its start leaves nothing behind."""
         report = self.report
@@ -180,6 +189,7 @@ def running(command: str, config: Config, progress: Progress | None) -> Iterator
         stopping.last_words = lambda: session.finish(stopping.interruption())
         try:
             yield session
+            session.check_books()
         except VecbeamError as error:
             if isinstance(error, InterruptedRunError):
                 error.exit_code = stopping.interruption().exit_code

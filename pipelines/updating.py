@@ -10,6 +10,7 @@ import apache_beam as beam
 import pyarrow as pa
 
 from pipelines import beam_runner
+from pipelines.limits import Standing, check_rows_at_all, excess, remedy
 from pipelines.publishing import Publication
 from pipelines.serving import check_space, collection_spec, misfits, open_for_search
 from pipelines.session import Phase, Session
@@ -52,6 +53,7 @@ class Update:
     Args:
         state: the collection as Milvus describes it.
         client: of pymilvus, open.
+        allow_deletes: lifts `corpus.max_deleted` where rows are compared one by one.
     """
 
     def __init__(
@@ -62,8 +64,11 @@ class Update:
         space: Space,
         state: milvus.CollectionState,
         client: Any,
+        *,
+        allow_deletes: bool = False,
     ) -> None:
         self._session = session
+        self._allow_deletes = allow_deletes
         self._config = session.config.collection
         self._checkpoint = checkpoint
         self._snapshot = snapshot
@@ -81,30 +86,25 @@ class Update:
         """
         session, state = self._session, self._state
         session.report.verify.published = True
-        excess = self._publication.excess()
+        check_rows_at_all(self._snapshot, Standing(state.name))
+        over = excess(self._snapshot, session.config)
         if state.snapshot_id == self._snapshot.id and not state.target_id:
             self._check_count()
-        elif excess:
-            raise RejectsError(
-                f"{excess}; the collection {state.name} stays as it is",
-                "mend the corpus, or raise the limit under verify, and run the same command again",
-            )
+        elif over:
+            raise RejectsError(f"{over}; the collection {state.name} stays as it is", remedy(over, lossless=False))
         else:
             self._bring()
-        if excess:
-            raise RejectsError(
-                f"{excess}; the good rows are served as {self._spec.alias}",
-                "mend the corpus, or raise the limit under verify, and run the same command again",
-            )
+        if over:
+            raise RejectsError(f"{over}; the good rows are served as {self._spec.alias}", remedy(over))
 
     def repair(self) -> None:
         """Brings the collection to the snapshot whatever it holds, by looking at every row.
 
         Raises:
-            GateError: where it is not right all the same.
+            GateError: where more rows would be deleted than allowed, or it is not right all the same.
         """
         known = self._state.snapshot_id == self._snapshot.id and not self._state.target_id
-        self._publication.repair(everything=not known)
+        self._publication.repair(everything=not known, allow_deletes=self._allow_deletes)
         if not known:
             self._settle(self._snapshot)
 

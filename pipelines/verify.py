@@ -4,42 +4,77 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from pipelines.corpus import open_checkpoint
 from pipelines.embedding import report_unchanged
-from pipelines.load import open_snapshot
+from pipelines.limits import Standing, check_rows_at_all, excess, remedy
+from pipelines.load import held_snapshot
 from pipelines.progress import Progress
 from pipelines.publishing import Publication
+from pipelines.report import reports
 from pipelines.serving import check_space, collection_spec, served_state
 from pipelines.session import Phase, running
 from pipelines.updating import Update
 from schemas.config import Config
+from schemas.errors import RejectsError
 from schemas.report import Report
 from transforms import collection as milvus
+from transforms.checkpoint import Checkpoint, Snapshot
 
 
-def verify(config: Config, progress: Progress | None = None, *, repair: bool = False) -> Report:
-    """Checks what searchers see. Writes nothing but its report, unless it repairs.
+def verify(
+    config: Config, progress: Progress | None = None, *, repair: bool = False, allow_deletes: bool = False
+) -> Report:
+    """Compares what searchers see with the snapshot that it holds. Writes nothing but its report, unless it repairs.
 
     Args:
         repair: upserts what is missing or stale and deletes what is unexpected, from the checkpoint.
+        allow_deletes: lifts `corpus.max_deleted` for the rows that a repair deletes.
 
     Raises:
         CollectionError: where nothing is published.
+        CheckpointError: where the checkpoint does not have the collection's snapshot.
         SpaceMismatchError: where the collection is of another space than the configuration's encoder.
-        GateError: where rows are missing, unexpected or stale, or recall is under `verify.recall_at_10`.
+        GateError: where rows are missing, unexpected or stale, recall is under `verify.recall_at_10`, or a repair would
+            delete more than allowed.
+        RejectsError: where the repaired collection has more rejects or dropped tokens than allowed.
     """
     with running("verify", config, progress) as session:
         session.report.could_change = repair
         with Phase(session, "startup"):
-            checkpoint, snapshot, space = open_snapshot(config)
-        report_unchanged(session, snapshot)
+            checkpoint, model = open_checkpoint(config)
         with milvus.connected(config.collection) as client:
             served = served_state(client, config)
-            check_space(served, config, space)
+            check_space(served, config, model.space)
+            snapshot = held_snapshot(checkpoint, served)
+            report_unchanged(session, snapshot)
             session.report.verify.published = True
+            session.report.warnings += unpublished(config, checkpoint, snapshot)
+            check_rows_at_all(snapshot, Standing(served.name))
             if repair:
                 with session.exclusive():
-                    Update(session, checkpoint, snapshot, space, served, client).repair()
-            spec = replace(collection_spec(config, snapshot, space), name=served.name)
+                    update = Update(
+                        session, checkpoint, snapshot, model.space, served, client, allow_deletes=allow_deletes
+                    )
+                    update.repair()
+            spec = replace(collection_spec(config, snapshot, model.space), name=served.name)
             publication = Publication(session, checkpoint, snapshot, spec, client)
             publication.gate(publication.check_rows(), recall=True)
+            if repair and (over := excess(snapshot, config)):
+                raise RejectsError(f"{over}; the good rows are served as {config.name}", remedy(over))
     return session.report
+
+
+def unpublished(config: Config, checkpoint: Checkpoint, held: Snapshot) -> list[str]:
+    """What came after the snapshot that is served and was not published, and why; a sentence each."""
+    found = []
+    current = checkpoint.current_snapshot()
+    if current is not None and current.id != held.id:
+        runs = (report for report in reports(config) if report.snapshot == current.id and report.exit_code)
+        why = next((f"{run.run_id}: {run.error.message}" for run in runs if run.error), "")
+        found.append(
+            f"a newer snapshot with {current.total('rows')} rows is not published ({current.name})"
+            + (f"; {why}" if why else "")
+        )
+    if (refused := checkpoint.refused_snapshot()) is not None:
+        found.append(f"a later run was refused, and its snapshot not taken: {refused[1]}")
+    return found

@@ -222,6 +222,8 @@ class Report(BaseModel):
         problems = []
         if items.read != items.new + items.changed + items.moved + items.unchanged + items.rejected:
             problems.append(f"items read {items.read} is not new + changed + moved + unchanged + rejected")
+        if min(items.model_dump().values()) < 0:
+            problems.append(f"a number of items is below 0: {items.model_dump()}")
         if self.verify.published and self.verify.found != self.verify.expected:
             problems.append(f"the collection holds {self.verify.found} rows, the snapshot {self.verify.expected}")
         return problems

@@ -6,6 +6,7 @@
     <checkpoint>/<name>/<space id>/rejects/*.parquet
     <checkpoint>/<name>/snapshots/<number>-<space>-<snapshot id>.parquet     the highest number is current
     <checkpoint>/<name>/files/<number>-<space>-<snapshot id>.parquet         the listing of a snapshot
+    <checkpoint>/<name>/refused/{snapshots,files}/...   the newest draft of a space that a run refused; never current
     <checkpoint>/<name>/runs/<run id>/report.json
 
 docs/checkpoint.md describes the files for those who read them with other tools.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import pyarrow as pa
@@ -211,13 +211,33 @@ class Checkpoint:
 
     # Snapshots
 
+    def draft_snapshot(
+        self, parts: pa.Table, files: pa.Table, corpus_digest: str, settings_digest: str
+    ) -> tuple[Snapshot, bool]:
+        """A snapshot that is not written yet, and whether it is the current one already.
+
+        Args:
+            parts: table of `schemas.records.PART_SCHEMA`.
+            files: table of `schemas.records.FILE_SCHEMA`, in corpus order.
+            corpus_digest: of the listing and of the settings that rows follow from.
+            settings_digest: of those settings alone.
+        """
+        identity = snapshot_id(self.space_id, parts, files)
+        current = self.current_snapshot()
+        if current and (current.id, current.corpus_digest) == (identity, corpus_digest):
+            return current, True
+        names = self.snapshots()
+        number = int(names[-1][:SNAPSHOT_DIGITS]) + 1 if names else 1
+        name = snapshot_name(number, self.space_id, identity)
+        return Snapshot(name, identity, self.space_id, corpus_digest, settings_digest, parts, files), False
+
     def snapshots(self, space_id: str | None = None) -> list[str]:
         """Names of the snapshots, oldest first; all, or those of one space."""
-        names = self._snapshot_files("snapshots") & self._snapshot_files("files")
+        names = self._files_in(self.root, "snapshots") & self._files_in(self.root, "files")
         return [name for name in sorted(names) if space_id is None or _space_in(name) == space_id[:SPACE_DIGITS]]
 
-    def _snapshot_files(self, folder: str) -> set[str]:
-        files = filesystem.list_files(filesystem.join(self.root, folder), "*.parquet")
+    def _files_in(self, folder: str, name: str) -> set[str]:
+        files = filesystem.list_files(filesystem.join(folder, name), "*.parquet")
         return {file.uri.rsplit("/", 1)[-1] for file in files}
 
     def current_snapshot(self) -> Snapshot | None:
@@ -230,16 +250,20 @@ class Checkpoint:
         names = [name for name in self.snapshots() if name.removesuffix(".parquet").endswith(f"-{identity}")]
         return self.read_snapshot(names[-1]) if names else None
 
-    def read_snapshot(self, name: str) -> Snapshot:
+    def read_snapshot(self, name: str, folder: str | None = None) -> Snapshot:
         """A snapshot by its file name.
+
+        Args:
+            folder: where it lies; the checkpoint's root where None.
 
         Raises:
             CheckpointError: where it is damaged or of a newer format.
         """
-        uri = filesystem.join(self.root, "snapshots", name)
+        folder = folder or self.root
+        uri = filesystem.join(folder, "snapshots", name)
         parts = read_table(uri)
         facts = facts_of(parts.schema.metadata, uri)
-        files = read_table(filesystem.join(self.root, "files", name))
+        files = read_table(filesystem.join(folder, "files", name))
         return Snapshot(
             name,
             str(facts["snapshot_id"]),
@@ -251,32 +275,56 @@ class Checkpoint:
         )
 
     def write_snapshot(self, parts: pa.Table, files: pa.Table, corpus_digest: str, settings_digest: str) -> Snapshot:
-        """Makes parts and files the current snapshot, unless they are already.
+        """Makes parts and files the current snapshot, unless they are already; see `draft_snapshot`."""
+        draft, written = self.draft_snapshot(parts, files, corpus_digest, settings_digest)
+        return draft if written else self.make_current(draft)
+
+    def make_current(self, draft: Snapshot) -> Snapshot:
+        """Writes a draft as the newest snapshot; what was refused before it is forgotten."""
+        self._write(self.root, draft)
+        self._forget_refused()
+        return draft
+
+    def write_refused(self, draft: Snapshot, reason: str) -> None:
+        """Keeps a draft that was refused beside the snapshots: never current, but its parts are no garbage.
 
         Args:
-            parts: table of `schemas.records.PART_SCHEMA`.
-            files: table of `schemas.records.FILE_SCHEMA`, in corpus order.
-            corpus_digest: of the listing and of the settings that rows follow from.
-            settings_digest: of those settings alone.
+            reason: why it was refused, in a sentence.
         """
-        identity = snapshot_id(self.space_id, parts, files)
-        current = self.current_snapshot()
-        if current and (current.id, current.corpus_digest) == (identity, corpus_digest):
-            return current
-        names = self.snapshots()
-        number = int(names[-1][:SNAPSHOT_DIGITS]) + 1 if names else 1
-        name = snapshot_name(number, self.space_id, identity)
+        self._forget_refused(draft.name)
+        self._write(filesystem.join(self.root, "refused"), draft, {"reason": reason})
+
+    def refused_snapshot(self) -> tuple[Snapshot, str] | None:
+        """The draft of this space that was refused since its current snapshot was written, and why; or None."""
+        folder = filesystem.join(self.root, "refused")
+        names = [name for name in self._refused() if _space_in(name) == self.space_id[:SPACE_DIGITS]]
+        if not names:
+            return None
+        found = self.read_snapshot(names[-1], folder)
+        uri = filesystem.join(folder, "snapshots", found.name)
+        return found, str(facts_of(read_schema(uri).metadata, uri).get("reason", ""))
+
+    def _refused(self) -> list[str]:
+        folder = filesystem.join(self.root, "refused")
+        return sorted(self._files_in(folder, "snapshots") & self._files_in(folder, "files"))
+
+    def _forget_refused(self, but: str = "") -> None:
+        here = [name for name in self._refused() if name != but and _space_in(name) == self.space_id[:SPACE_DIGITS]]
+        for folder in ("snapshots", "files"):
+            filesystem.delete([filesystem.join(self.root, "refused", folder, name) for name in here])
+
+    def _write(self, folder: str, snapshot: Snapshot, more: Mapping[str, str] | None = None) -> None:
         facts = {
             "schema_version": SCHEMA_VERSION,
-            "snapshot_id": identity,
+            "snapshot_id": snapshot.id,
             "space_id": self.space_id,
-            "corpus_digest": corpus_digest,
-            "settings_digest": settings_digest,
+            "corpus_digest": snapshot.corpus_digest,
+            "settings_digest": snapshot.settings_digest,
+            **(more or {}),
         }
         # The listing first: a snapshot that is there has all that belongs to it.
-        filesystem.write_atomic(filesystem.join(self.root, "files", name), parquet(files, facts))
-        filesystem.write_atomic(filesystem.join(self.root, "snapshots", name), parquet(parts, facts))
-        return Snapshot(name, identity, self.space_id, corpus_digest, settings_digest, parts, files)
+        for name, table in (("files", snapshot.files), ("snapshots", snapshot.parts)):
+            filesystem.write_atomic(filesystem.join(folder, name, snapshot.name), parquet(table, facts))
 
 
 def _space_in(name: str) -> str:

@@ -1,0 +1,248 @@
+"""The limits of a run: what it may reject, drop and delete before anything that searchers see, or that counts, changes.
+
+A run that goes over a limit is refused: the current snapshot and the served collection stay as they are. The parts that
+it embedded stay too, so that a later run finds them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipelines.changes import Changes
+from pipelines.session import Session
+from schemas.config import Config
+from schemas.errors import CheckpointError, ConfigurationError, GateError, RejectsError, VecbeamError
+from schemas.records import Kind
+from transforms import collection as milvus
+from transforms.checkpoint import Checkpoint, Snapshot
+from transforms.read import CONTAINER_ERRORS, first_records
+from transforms.read.items import MISSING, lookup
+from transforms.read.listing import RECORD_FORMATS
+
+FIELD_ERRORS = frozenset({"MissingField", "WrongSchema"})
+"""Rejects of records that have other fields than the configuration names."""
+FILES_LOOKED_AT = 5
+RECORDS_LOOKED_AT = 200
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What is served when a run begins.
+
+    Attributes:
+        collection: its name; "" where nothing is served.
+        items: of the snapshot that it holds; None where that is not known.
+    """
+
+    collection: str = ""
+    items: int | None = None
+
+    def __str__(self) -> str:
+        return f"the collection {self.collection} stays as it is" if self.collection else "nothing is served yet"
+
+
+def standing(served: milvus.CollectionState | None, checkpoint: Checkpoint) -> Standing:
+    """What is served, with the items that it holds by the checkpoint's own account."""
+    if served is None:
+        return Standing()
+    try:
+        snapshot = checkpoint.find_snapshot(served.snapshot_id) if served.snapshot_id else None
+    except CheckpointError:  # damaged: then only the current snapshot tells what would be deleted
+        snapshot = None
+    return Standing(served.name, snapshot.total("items") if snapshot is not None else None)
+
+
+def excess(snapshot: Snapshot, config: Config) -> str:
+    """What a snapshot has rejected or dropped over the limits of `verify`, or ""."""
+    limits, errors = config.verify, snapshot.errors()
+    hidden = sorted(CONTAINER_ERRORS & set(errors))
+    if hidden and limits.max_rejected < 1:
+        return f"files could not be read to their end ({', '.join(hidden)}), so nobody knows how many items they hold"
+    # What `on_duplicate` left out was the user's choice.
+    rejected = sum(count for error, count in errors.items() if error != "DuplicateId")
+    read = snapshot.total("items_read")
+    if read and rejected / read > limits.max_rejected:
+        return f"{rejected} of {read} items were rejected, verify.max_rejected allows {limits.max_rejected:.2%}"
+    dropped = snapshot.total("tokens_dropped")
+    tokens = snapshot.total("tokens") + dropped
+    if tokens and dropped / tokens > limits.max_dropped_tokens:
+        return (
+            f"{dropped} of {tokens} tokens were dropped, "
+            f"verify.max_dropped_tokens allows {limits.max_dropped_tokens:.2%}"
+        )
+    return ""
+
+
+def check_rows_at_all(snapshot: Snapshot, standing: Standing) -> None:
+    """Refuses an empty snapshot: no gate can tell whether an empty collection is right.
+
+    Raises:
+        GateError: where it holds not one row.
+    """
+    if not snapshot.total("rows"):
+        raise GateError(
+            f"the snapshot {snapshot.name} holds not one row; {standing}",
+            "check corpus.paths, corpus.id and corpus.content, and run vecbeam sync",
+        )
+
+
+def check_fields(changes: Changes, config: Config) -> None:
+    """Refuses a configuration that names a field which not one record has.
+
+    Raises:
+        ConfigurationError: with the key, the field, and the fields that the records have.
+    """
+    errors = changes.findings.errors
+    rejected = sum(errors.values())
+    kept = any(entry.kept for entry in changes.source.entries)
+    if kept or not rejected or rejected < changes.surveyed or not set(errors) <= FIELD_ERRORS:
+        return
+    files = [file for file in changes.source.changed if file.format in RECORD_FORMATS][:FILES_LOOKED_AT]
+    records = [record for file in files for record in first_records(file, RECORDS_LOOKED_AT)]
+    names = list(dict.fromkeys(name for record in records for name in record))
+    wanted, corpus = [("corpus.content", field) for field in config.corpus.content], config.corpus
+    wanted += [("corpus.id", field) for field in ([corpus.id] if isinstance(corpus.id, str) else corpus.id.hash)]
+    for key, field in wanted:
+        if records and all(lookup(record, field) is MISSING for record in records):
+            raise ConfigurationError(
+                f"{key}: no record has {field!r}; they have {', '.join(names)}", f"name one of these in {key}"
+            )
+
+
+def check_deletions(changes: Changes, config: Config, standing: Standing, *, allowed: bool) -> None:
+    """Refuses to delete more of the current snapshot, or of what is served, than `corpus.max_deleted` allows.
+
+    Args:
+        allowed: whether --allow-deletes was given.
+
+    Raises:
+        GateError: with what would be deleted, and why it is missing.
+    """
+    if allowed:
+        return
+    most = config.corpus.max_deleted
+    if changes.base is not None and changes.deleted:
+        before = changes.base.total("items")
+        if changes.deleted > most * before:
+            raise _too_many(changes.deleted, before, "of the current snapshot", _left_out(changes), most, standing)
+    if changes.surveyed or changes.base is not None:
+        after = sum(changes.count(kind) for kind in Kind)
+    else:
+        after = len(changes.source.changed)
+    check_shrinking(after, standing, most, errors=_left_out(changes))
+
+
+def _left_out(changes: Changes) -> dict[str, int]:
+    duplicates = changes.findings.duplicates.num_rows
+    return {**changes.findings.errors, **({"DuplicateId": duplicates} if duplicates else {})}
+
+
+def check_shrinking(after: int, standing: Standing, most: float, *, errors: dict[str, int] | None = None) -> None:
+    """Refuses a corpus with fewer items than are served, by more than `corpus.max_deleted` allows.
+
+    Args:
+        after: items that there would be.
+        errors: rejects of the run, by error.
+
+    Raises:
+        GateError: with both numbers.
+    """
+    if standing.items is not None and standing.items - after > most * standing.items:
+        served = f"that {standing.collection} serves"
+        raise _too_many(standing.items - after, standing.items, served, errors or {}, most, standing)
+
+
+def _too_many(
+    deleted: int, before: int, where: str, errors: dict[str, int], most: float, standing: Standing
+) -> GateError:
+    what = f"{deleted} of {before} items {where} are no longer in the corpus, corpus.max_deleted allows {most:.0%}"
+    if errors:
+        # To delete them on request would delete items that are there, and only can't be read.
+        return GateError(
+            f"{what}; {sum(errors.values())} records were rejected ({named(errors)}), and may be these items; "
+            f"{standing}",
+            "fix those records, or corpus.id and corpus.content, and run the same command again",
+        )
+    return GateError(
+        f"{what}; {standing}",
+        "check corpus.paths and that every bucket is there; if those items are to go, run it again with "
+        f"--allow-deletes: it deletes all {deleted}",
+    )
+
+
+def check_draft(
+    session: Session, changes: Changes, draft: Snapshot, standing: Standing, *, allow_deletes: bool
+) -> None:
+    """Refuses a draft over the limits, and keeps it beside the snapshots, so that its parts are found again.
+
+    Where nothing is served and no snapshot within the limits is there, a draft with rejects is a beginning: it becomes
+    the first snapshot, and the run that publishes it ends with exit code 4.
+
+    Raises:
+        RejectsError: where not one item was embedded, or more was rejected or dropped than allowed.
+        GateError: where more items are missing than allowed.
+    """
+    try:
+        _check_draft(session, changes, draft, standing, allow_deletes=allow_deletes)
+    except VecbeamError as error:
+        changes.source.checkpoint.write_refused(draft, error.message)
+        raise
+
+
+def _check_draft(
+    session: Session, changes: Changes, draft: Snapshot, standing: Standing, *, allow_deletes: bool
+) -> None:
+    config, errors = session.config, draft.errors()
+    if not draft.total("rows"):
+        rejected = session.report.rejected
+        first = f"; the first: {rejected[0]}" if rejected else ""
+        raise RejectsError(
+            f"not one item could be embedded: {sum(errors.values())} rejects ({named(errors)}){first}; {standing}",
+            "fix the corpus, or corpus.id and corpus.content; vecbeam report --rejects names the rejects",
+        )
+    over = excess(draft, config)
+    if over and (standing.collection or (changes.base is not None and not excess(changes.base, config))):
+        raise RejectsError(f"{over}; {standing}", remedy(over, lossless=not changes.deleted))
+    if not allow_deletes:
+        check_shrinking(draft.total("items"), standing, config.corpus.max_deleted, errors=errors)
+
+
+def remedy(over: str, *, lossless: bool = True) -> str:
+    """What to do about an excess.
+
+    Args:
+        lossless: whether no item that was there is missing, so that a higher limit would delete nothing.
+    """
+    if "max_dropped_tokens" in over:
+        return (
+            "lower chunk.max_tokens or turn chunking on, or raise verify.max_dropped_tokens to leave those tokens out"
+        )
+    fix = "vecbeam report --rejects shows the reasons; fix the corpus and run the same command again"
+    if not lossless:
+        return f"{fix}; to raise verify.max_rejected would delete items that are served now"
+    return f"{fix}, or raise verify.max_rejected to go on without the rejected items"
+
+
+def check_unexpected(rows: int, before: int, collection: str, most: float, *, allowed: bool) -> None:
+    """Refuses to delete more rows that the checkpoint does not have than `corpus.max_deleted` allows.
+
+    Args:
+        rows: of the collection that its snapshot does not have.
+        before: rows of the collection.
+        allowed: whether --allow-deletes was given.
+
+    Raises:
+        GateError: with both numbers; nothing was written then.
+    """
+    if not allowed and rows > most * before:
+        raise GateError(
+            f"{rows} of {before} rows of {collection} are not in its snapshot, corpus.max_deleted allows to delete "
+            f"{most:.0%}; the collection {collection} stays as it is",
+            "vecbeam sync compares with the corpus as it is now; if these rows are to go, --allow-deletes deletes "
+            f"all {rows}",
+        )
+
+
+def named(errors: dict[str, int]) -> str:
+    """Rejects by error, in words: "3 EmptyText, 1 WrongType"."""
+    return ", ".join(f"{count} {error}" for error, count in errors.items()) or "none"

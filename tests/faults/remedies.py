@@ -1,0 +1,363 @@
+"""Follows the remedies that messages recommend, and looks whether a row that is in the corpus is ever lost.
+
+    python tests/faults/remedies.py --sequences 2000 [--seed 0]
+
+A sequence begins with a collection that is in step with its corpus. Something goes wrong (fields, files, limits, rows
+that somebody else writes), a command is run, and then again and again what its last message recommends. After each
+command every item that is in the corpus and was served before must still be served, whole. At the end all is put
+right, and one more sync or reindex must serve just the corpus.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import random
+import re
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from typer.testing import CliRunner
+
+from pipelines.cli import app
+from schemas.settings import load_config
+from transforms import collection as milvus
+
+WORDS = "ask bee cat dog elk fox gnu hen ibis jay kite lynx mole newt owl pig quail ram seal toad".split()  # noqa: SIM905
+ITEMS = 24
+FOLLOWED = 5
+"""Most commands of a sequence after the first."""
+COMMANDS = ("plan", "sync", "backfill", "reindex", "verify", "load", "replay")
+READS_ONLY = frozenset({"plan", "status", "report", "search", "init", "doctor"})
+
+Rows = dict[str, tuple[str, int, int]]
+"""Row id to the item's id, and start and end in its text."""
+
+
+@dataclass
+class Step:
+    """One command of a sequence, as it was run."""
+
+    words: list[str]
+    exit_code: int
+    output: str
+    rows: int
+
+
+@dataclass
+class World:
+    """A corpus, its configuration and its collection, in a folder of its own.
+
+    Attributes:
+        records: of each file, by its name below corpus/.
+    """
+
+    folder: Path
+    random: random.Random
+    uri: str = "./milvus.db"
+    records: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    made: int = 0
+    limits: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        (self.folder / "corpus").mkdir(parents=True)
+        for name in ("a.jsonl", "b.jsonl", "c.jsonl.gz"):
+            self.records[name] = [self.record() for _ in range(ITEMS // 3)]
+        self.write_all()
+        values = {
+            "name": "walked",
+            "corpus": {"paths": ["corpus/*"], "metadata": {"kind": "string"}},
+            "chunk": {"max_tokens": 24, "overlap_tokens": 4},
+            "encoder": {"model": "fake", "dimensions": 16, "max_tokens": 24},
+            "batch_rows": 8,
+            "checkpoint": "checkpoint",
+            "collection": {"uri": self.uri, "index": {"type": "FLAT"}},
+        }
+        (self.folder / "vecbeam.yaml").write_text(yaml.safe_dump(values))
+
+    def record(self) -> dict[str, Any]:
+        self.made += 1
+        words = " ".join(self.random.choices(WORDS, k=self.random.choice([4, 6, 40])))
+        found = {"id": f"item-{self.made}", "text": f"{words} {self.made}", "kind": self.random.choice(WORDS)}
+        if self.made % 4 == 0:
+            found["note"] = f"a note {self.made}"
+        return found
+
+    # The corpus
+
+    def write_all(self) -> None:
+        for name, records in self.records.items():
+            self.write(name, b"".join(json.dumps(record).encode() + b"\n" for record in records))
+        for path in (self.folder / "corpus").iterdir():
+            if path.name not in self.records:
+                path.unlink()
+
+    def write(self, name: str, data: bytes) -> None:
+        path = self.folder / "corpus" / name
+        if name.endswith(".gz"):
+            data = gzip.compress(data, mtime=0)
+        if not path.exists() or path.read_bytes() != data:
+            self.put(path, data)
+
+    @staticmethod
+    def put(path: Path, data: bytes) -> None:
+        before = path.stat().st_mtime_ns if path.exists() else 0
+        path.write_bytes(data)
+        if path.stat().st_mtime_ns <= before:  # a clock too coarse for this
+            os.utime(path, ns=(before + 1000, before + 1000))
+
+    def items(self) -> dict[str, str]:
+        """Item id to text of all that the corpus holds, whatever became of a file."""
+        return {record["id"]: record["text"] for records in self.records.values() for record in records}
+
+    def paths(self) -> list[Path]:
+        return [self.folder / "corpus" / name for name in self.records]
+
+    # What is served
+
+    def rows(self) -> Rows:
+        config = load_config(self.folder / "vecbeam.yaml")
+        with milvus.connected(config.collection) as client:
+            name = milvus.served(client, config.name)
+            if name is None or not milvus.exists(client, name):
+                return {}
+            client.load_collection(name)
+            columns = ["id", "item_id", "start", "end"]
+            found = client.query(name, filter='id != ""', limit=16384, output_fields=columns)
+        return {row["id"]: (row["item_id"], row["start"], row["end"]) for row in found}
+
+    def run(self, words: list[str]) -> Step:
+        command, *rest = words
+        done = CliRunner().invoke(app, [command, str(self.folder / "vecbeam.yaml"), *rest, "--quiet"])
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return Step(words, done.exit_code, done.stdout + done.stderr, len(self.rows()))
+
+
+# What goes wrong: each changes the world and gives options for the commands that follow.
+
+
+def wrong_fields(world: World) -> list[str]:
+    wrong = ["corpus.content=[body]", "corpus.content=[note]", "corpus.id=key", "corpus.id=note", "corpus.id=kind"]
+    return ["--set", world.random.choice([*wrong, "corpus.content=[text, note]", "corpus.metadata={kind: int}"])]
+
+
+def damaged_file(world: World) -> list[str]:
+    path = world.random.choice(world.paths())
+    data = path.read_bytes()
+    damages: list[Callable[[], bytes]] = [
+        lambda: data[: len(data) // 2],
+        lambda: b"\x00\xff" * 50,
+        lambda: b'{"id": 1, "text"\n' * 9,
+        lambda: data.replace(b'"text"', b'"body"'),
+    ]
+    World.put(path, world.random.choice(damages)())
+    return []
+
+
+def bad_records(world: World) -> list[str]:
+    path = world.random.choice([path for path in world.paths() if path.suffix == ".jsonl"])
+    lines = path.read_bytes().splitlines(keepends=True)
+    for at in world.random.sample(range(len(lines)), world.random.choice([1, 3, len(lines)])):
+        record = json.loads(lines[at])
+        record["text"] = world.random.choice([7, None, "", ["list"]])
+        lines[at] = json.dumps(record).encode() + b"\n"
+    World.put(path, b"".join(lines))
+    return []
+
+
+def new_bad_records(world: World) -> list[str]:
+    path = world.random.choice([path for path in world.paths() if path.suffix == ".jsonl"])
+    World.put(path, path.read_bytes() + b'{"id": "bad", "text": 7}\nno json at all\n')
+    return []
+
+
+def lowered_limits(world: World) -> list[str]:
+    limits = ["verify.max_rejected=0", "verify.max_dropped_tokens=0", "corpus.max_deleted=0", "verify.recall_at_10=1"]
+    new_bad_records(world)
+    return ["--set", world.random.choice(limits)]
+
+
+def vanished_files(world: World) -> list[str]:
+    """Their items are in the corpus no longer: to delete them is no loss."""
+    for name in world.random.sample(sorted(world.records), world.random.choice([1, 2])):
+        del world.records[name]
+    world.write_all()
+    return []
+
+
+def no_chunks(_: World) -> list[str]:
+    return ["--set", "chunk=false"]
+
+
+def foreign_writes(world: World) -> list[str]:
+    config = load_config(world.folder / "vecbeam.yaml")
+    with milvus.connected(config.collection) as client:
+        name = milvus.served(client, config.name)
+        client.load_collection(name)
+        rows = client.query(name, filter='id != ""', limit=16384, output_fields=["*"])
+        some = world.random.sample(rows, world.random.choice([1, 3, len(rows) // 2]))
+        how = world.random.choice(["delete", "insert", "text", "vector", "drop"])
+        if how == "delete":
+            client.delete(name, ids=[row["id"] for row in some])
+        elif how == "insert":
+            client.upsert(name, [{**row, "id": f"stranger-{row['id']}"} for row in some])
+        elif how == "text":
+            client.upsert(name, [{**row, "text": "overwritten", "content_hash": "x"} for row in some])
+        elif how == "vector":
+            client.upsert(name, [{**row, "vector": [-number for number in row["vector"]]} for row in some])
+        else:
+            client.drop_alias(config.name)
+            client.drop_collection(name)
+    return []
+
+
+def lost_checkpoint(world: World) -> list[str]:
+    kind = world.random.choice(["parts", "items", "snapshots", "all"])
+    root = world.folder / "checkpoint"
+    if kind == "all":
+        shutil.rmtree(root)
+        return []
+    files = sorted(root.glob(f"*/*/{kind}/*.parquet")) or sorted(root.glob(f"*/{kind}/*.parquet"))
+    for path in world.random.sample(files, min(len(files), world.random.choice([1, 2]))):
+        path.unlink()
+    return []
+
+
+def edits(world: World) -> list[str]:
+    name = world.random.choice(sorted(world.records))
+    world.random.choice(world.records[name])["text"] = f"edited {world.made}"
+    world.records[name].append(world.record())
+    world.write_all()
+    return []
+
+
+TROUBLES = (
+    *(wrong_fields, damaged_file, bad_records, new_bad_records, lowered_limits, vanished_files, no_chunks),
+    *(foreign_writes, lost_checkpoint, edits),
+)
+
+
+def recommended(step: Step) -> list[list[str]]:
+    """The commands that a message recommends, as words."""
+    found: list[list[str]] = []
+    command, options = step.words[0], [word for word in step.words[1:] if word != "--allow-deletes"]
+    for match in re.finditer(r"vecbeam (\w+)((?: --[a-z-]+)*)", step.output):
+        if match[1] in (*COMMANDS, "gc", "rollback"):
+            found.append([match[1], *match[2].split()])  # with the configuration as it was
+            found.append([match[1], *match[2].split(), *options])
+    if "--allow-deletes" in step.output and command not in READS_ONLY:
+        found.append([*step.words, "--allow-deletes"])
+    if "same command" in step.output:
+        found.append(step.words)
+    if "raise verify.max_rejected to" in step.output:
+        found.append([*step.words, "--set", "verify.max_rejected=1"])
+    if "raise verify.max_dropped_tokens" in step.output:
+        found.append([*step.words, "--set", "verify.max_dropped_tokens=1"])
+    if "on_duplicate: first" in step.output:
+        found.append([*step.words, "--set", "corpus.on_duplicate=first"])
+    return [words for words in found if "corpus.max_deleted" not in words[-1]]
+
+
+class RowsLostError(AssertionError):
+    """A row that is in the corpus and was served is served no longer."""
+
+
+def check(world: World, before: Rows, after: Rows, step: Step) -> None:
+    """Raises RowsLostError where an item of the corpus that was served whole is not."""
+    items = world.items()
+    truncating = "chunk=false" in step.words and step.exit_code == 0
+    for item, text in items.items():
+        was = [row for row in before.values() if row[0] == item]
+        now = [row for row in after.values() if row[0] == item]
+        whole = max((end for _, _, end in was), default=0) >= len(text.rstrip())
+        if was and not now:
+            raise RowsLostError(f"{item} is served no longer")
+        if whole and not truncating and max(end for _, _, end in now) < len(text.rstrip()):
+            raise RowsLostError(f"{item} is served no longer to its end")
+
+
+def walk(world: World, counts: Counter[str]) -> list[Step]:
+    """One sequence, from a collection that is in step to one that is in step again.
+
+    Raises:
+        RowsLostError: with the commands and what they printed.
+    """
+    steps: list[Step] = []
+    kept = {name: list(records) for name, records in world.records.items()}
+    troubles = world.random.sample(TROUBLES, world.random.choice([1, 1, 2]))
+    options = [word for trouble in troubles for word in trouble(world)]
+    counts.update(trouble.__name__ for trouble in troubles)
+    words = [world.random.choice(COMMANDS), *options]
+    before = world.rows()
+    try:
+        for _ in range(1 + FOLLOWED):
+            step = world.run(words)
+            steps.append(step)
+            after = world.rows()
+            check(world, before, after, step)
+            before = after
+            following = recommended(step)
+            if not following:
+                break
+            words = world.random.choice(following)
+        # All is put right.
+        for name in kept:
+            world.records.setdefault(name, kept[name])
+        world.write_all()
+        for words in (["sync"], ["reindex"], ["sync"]):
+            steps.append(world.run(words))
+            if steps[-1].exit_code == 0 and words == ["sync"]:
+                break
+        if {row[0] for row in world.rows().values()} != set(world.items()):
+            raise RowsLostError("the collection is not what the corpus is, after all was put right")
+    except RowsLostError as error:
+        shown = "\n".join(f"$ vecbeam {' '.join(s.words)}\n{s.output.strip()}\nexit {s.exit_code}" for s in steps)
+        raise RowsLostError(f"{error}\n{[trouble.__name__ for trouble in troubles]}\n{shown}") from None
+    counts["commands"] += len(steps)
+    return steps
+
+
+def walks(sequences: int, seed: int, *, progress: bool = False) -> Counter[str]:
+    """Runs some sequences, each from a state that the one before left in order.
+
+    Returns:
+        Sequences, commands, rows lost, and each kind of trouble, counted.
+    """
+    counts: Counter[str] = Counter(sequences=0, commands=0, lost=0)
+    folder = Path(tempfile.mkdtemp(prefix="remedies-"))
+    world = World(folder / "w", random.Random(seed))
+    try:
+        assert world.run(["backfill"]).exit_code == 0
+        for number in range(sequences):
+            walk(world, counts)
+            counts["sequences"] += 1
+            if progress and number % 50 == 49:
+                print(f"{number + 1} sequences, {counts['commands']} commands", file=sys.stderr, flush=True)
+    finally:
+        milvus.release(load_config(world.folder / "vecbeam.yaml").collection)
+        shutil.rmtree(folder)
+    return counts
+
+
+def main() -> None:
+    """Prints how many sequences went through without a loss."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sequences", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    counts = walks(given.sequences, given.seed, progress=True)
+    print(", ".join(f"{number} {name.replace('_', ' ')}" for name, number in counts.items()))
+
+
+if __name__ == "__main__":
+    main()

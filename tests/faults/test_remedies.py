@@ -1,0 +1,16 @@
+"""No sequence of the remedies that messages recommend loses a row that is in the corpus."""
+
+from __future__ import annotations
+
+import pytest
+import remedies
+
+SEQUENCES = 100
+
+
+@pytest.mark.timeout(1800)
+def test_what_messages_recommend_loses_no_row() -> None:
+    counts = remedies.walks(SEQUENCES, seed=1)
+    assert counts["sequences"] == SEQUENCES
+    assert counts["commands"] > 2 * SEQUENCES
+    assert all(counts[trouble.__name__] for trouble in remedies.TROUBLES)
