@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import resource
@@ -214,6 +215,7 @@ def _failure(error: Exception) -> Failure:
     return Failure(kind=type(error).__name__, message=shortened(lines[-1] if lines else "", LONGEST_MESSAGE))
 
 
+@functools.cache
 def _versions() -> dict[str, str]:
     found = {}
     for package in _PACKAGES:

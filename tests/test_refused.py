@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,7 @@ def test_rejects_over_the_limit_leave_the_snapshot(tmp_path: Path, items: list[R
         item["text"] = 7
     items.append({"id": "late", "text": "came later"})
     write_jsonl(tmp_path / "corpus" / "a.jsonl", items)
-    for command in (sync, backfill, reindex):
+    for command in (sync, backfill, partial(reindex, anew=True)):
         with pytest.raises(RejectsError, match=r"3 of 41 items were rejected"):
             command(config)
         assert (rows(config), current(config).name) == (before, was)
@@ -194,7 +195,7 @@ def test_a_snapshot_without_rows_is_never_published(tmp_path: Path, items: list[
     sync(config)
     before, snapshot, checkpoint = rows(config), current(config), checkpoint_of(config)
     empty = snapshot.parts.schema.empty_table()
-    checkpoint.write_snapshot(empty, snapshot.files, "0" * 32, snapshot.settings_digest)
+    checkpoint.write_snapshot(empty, snapshot.files, "0" * 32, "1" * 32)  # of other fields
     found = verify(config)
     assert (found.verify.expected, found.verify.found) == (40, 40)
     assert any("a newer snapshot with 0 rows is not published" in warning for warning in found.warnings)
