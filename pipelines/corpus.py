@@ -20,7 +20,7 @@ from transforms.checkpoint import Checkpoint, Snapshot
 from transforms.chunk import Chunker
 from transforms.diff.findings import LISTING_SCHEMA
 from transforms.encoders import TextModel, resolve
-from transforms.read import SourceFile, list_corpus
+from transforms.read import Own, SourceFile, list_corpus
 from transforms.read.items import partitions_of
 
 _TOUCHES_NO_ROW = {"paths", "shard_bytes", "max_deleted"}
@@ -55,7 +55,7 @@ class Entry:
 class Source:
     """The corpus of a run, its model and its checkpoint.
 
-    Where it is `scoped`, its entries say already which files are kept.
+    Where it is `scoped`, its entries say already which files are kept. `notes` say what the listing left out.
     """
 
     entries: list[Entry]
@@ -63,6 +63,7 @@ class Source:
     checkpoint: Checkpoint
     settings_digest: str
     scoped: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def corpus_digest(self) -> str:
@@ -126,12 +127,13 @@ def prepare(config: Config, *, writing: bool = True) -> Source:
         CheckpointError: a checkpoint that can't be written.
     """
     beam_runner.prepare_filesystems(config)
-    files = list_corpus(config.corpus)
+    notes: list[str] = []
+    files = list_corpus(config.corpus, _own(config), notes)
     checkpoint, model = open_checkpoint(config)
     Chunker(config, model)
     if writing:
         filesystem.check_writable(checkpoint.root)
-    return Source(_entries(files), model, checkpoint, settings_digest(config, model))
+    return Source(_entries(files), model, checkpoint, settings_digest(config, model), notes=tuple(notes))
 
 
 def open_checkpoint(config: Config) -> tuple[Checkpoint, TextModel]:
@@ -188,7 +190,7 @@ def _entries(files: list[SourceFile]) -> list[Entry]:
     counts = Counter(file.path for file in files)
     return [
         Entry(
-            _text(file.path) if counts[file.path] == 1 else file.shown,
+            file.name if counts[file.path] == 1 else file.shown,
             file.size,
             file.modified,
             file,
@@ -197,13 +199,18 @@ def _entries(files: list[SourceFile]) -> list[Entry]:
     ]
 
 
-def _text(path: str) -> str:
-    return path.encode("utf-8", "backslashreplace").decode()
+def _own(config: Config) -> Own:
+    lite = config.collection.uri if config.collection.is_lite else ""
+    return Own(filesystem.join(config.checkpoint, config.name), lite)
 
 
 def settled(source: Source, config: Config) -> list[bool]:
     """Whether each file is still as it was listed, by a second listing."""
-    now = {file.uri: (file.size, file.modified) for file in list_corpus(config.corpus)} if source.changed else {}
+    now = (
+        {file.uri: (file.size, file.modified) for file in list_corpus(config.corpus, _own(config))}
+        if source.changed
+        else {}
+    )
     return [
         entry.kept or entry.source is None or now.get(entry.source.uri) == (entry.size, entry.modified)
         for entry in source.entries

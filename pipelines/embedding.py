@@ -44,6 +44,9 @@ def bring_up_to_date(
         GateError: where more would be deleted than allowed.
         RejectsError: where not one item could be embedded, or more was rejected or dropped than allowed.
     """
+    for note in source.notes:
+        session.progress.note(note)
+    session.report.warnings += source.notes
     checkpoint = source.checkpoint
     current = None if anew else checkpoint.current_snapshot()
     if current is not None and is_unchanged(source, current):

@@ -46,6 +46,7 @@ def plan(config: Config, progress: Progress | None = None, *, allow_deletes: boo
         base = source.checkpoint.current_snapshot()
         served = _served(config)
         found = Plan(name=config.name, space=source.model.space.id)
+        found.warnings += source.notes
         startup = session.seconds_so_far()
         if base is not None and is_unchanged(source, base):
             found.items.unchanged = base.total("items")

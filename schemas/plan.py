@@ -75,7 +75,9 @@ class Plan(BaseModel):
     seconds: PlannedSeconds = Field(default_factory=PlannedSeconds)
     pool: PlannedPool | None = None
     milvus: PlannedCollection = Field(default_factory=PlannedCollection)
-    warnings: list[str] = Field(default_factory=list, description="Columns that would be null throughout")
+    warnings: list[str] = Field(
+        default_factory=list, description="Columns that would be null throughout, files left out"
+    )
 
     @property
     def has_work(self) -> bool:

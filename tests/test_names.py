@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from pipelines.report import read_report, reports
 from pipelines.sync import sync
 from pipelines.verify import verify
 from schemas.config import Corpus
-from schemas.errors import ConfigurationError, GateError
+from schemas.errors import ConfigurationError, CorpusError, GateError
 from schemas.globs import Glob
+from schemas.records import Key
 from transforms import collection as milvus
 from transforms import filesystem
-from transforms.read import list_corpus
+from transforms.checkpoint.folder import part_name
+from transforms.read import Own, list_corpus, plan_shards, read_shard
 
 ODD = [
     "a[1]",
@@ -142,3 +145,185 @@ def test_odd_globs_are_no_crash(tmp_path: Path, pattern: str) -> None:
         paths_of(tmp_path / pattern)
     (tmp_path / pattern).touch()
     assert paths_of(tmp_path / pattern, format="text") == [pattern]
+
+
+def items_of(pattern: Path, **corpus: Any) -> tuple[dict[str, str], dict[str | None, str]]:
+    """Texts by item, and errors by item."""
+    settings = Corpus(paths=[str(pattern)], **corpus)
+    shards = plan_shards(list_corpus(settings), settings)
+    batches = [batch for shard in shards for batch in read_shard(shard, settings, batch_rows=100)]
+    return (
+        {item["item_id"]: item["@content"] for batch in batches for item in batch.items.to_pylist()},
+        {reject["id"]: reject["error"] for batch in batches for reject in batch.rejects.to_pylist()},
+    )
+
+
+def test_each_name_is_an_item_of_its_own(tmp_path: Path) -> None:
+    names = [f"{name}.txt" for name in [*ODD, NOT_UTF8, "caf\\udce9", "caf\\\\udce9", os.fsdecode(b"\\\xe9"), "plain"]]
+    for number, name in enumerate(names):
+        (tmp_path / name).write_text(f"text {number}")
+    found, rejects = items_of(tmp_path / "*.txt")
+    assert rejects == {}
+    assert sorted(found.values()) == sorted(f"text {number}" for number in range(len(names)))
+    for number, name in enumerate(names[: len(ODD)]):
+        assert found[name] == f"text {number}"
+    assert found["caf\\udce9.txt"] == f"text {len(ODD)}"  # as version 0.1.0 wrote the path
+    assert all(item_id.encode() for item_id in found)
+
+
+def test_as_text_tells_all_names_apart() -> None:
+    letters = ["\\", "\udce9", "udce9", "\\udce9", "x"]
+    names = {a + b + c for a in letters for b in letters for c in letters}
+    assert len({filesystem.as_text(name) for name in names}) == len(names)
+
+
+def test_only_regular_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # a socket's path has to be short
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "to-a.txt").symlink_to("a.txt")
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "to-pipe.txt").symlink_to("pipe.txt")
+    (tmp_path / "zero.txt").symlink_to("/dev/zero")
+    (tmp_path / "loop.txt").symlink_to("loop.txt")
+    (tmp_path / "nowhere.txt").symlink_to("gone.txt")
+    (tmp_path / "round").symlink_to(".")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket.txt")
+        found, rejects = items_of(tmp_path / "**" / "*.txt")
+    odd_files = ["loop.txt", "nowhere.txt", "pipe.txt", "socket.txt", "to-pipe.txt", "zero.txt"]
+    assert found == {"a.txt": "a", "to-a.txt": "a"}
+    assert rejects == dict.fromkeys(odd_files, "UnreadableFile")
+    for name, kind in (("pipe.txt", "named pipe"), ("zero.txt", "character device"), ("to-pipe.txt", "named pipe")):
+        with pytest.raises(ConfigurationError, match=kind):
+            paths_of(tmp_path / name)
+    assert paths_of(tmp_path / "loop.txt") == ["loop.txt"]  # which is a reject
+
+
+def test_folders_that_cannot_be_read_fail_loudly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open" / "a.txt").touch()
+    (tmp_path / "closed").mkdir()
+    scandir = os.scandir
+
+    def refusing(path: str) -> Any:  # tests may run as root, whom no mode keeps out
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    for pattern in ("*/*.txt", "**/*.txt", "**"):
+        with pytest.raises(CorpusError, match="could not be listed to the end"):
+            paths_of(tmp_path / pattern, format="text")
+
+
+def test_what_is_left_out_is_said(tmp_path: Path) -> None:
+    for name in ("a.txt", ".b.txt", "_SUCCESS", "_committed_123", "part.txt/x", ".git/c.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    notes: list[str] = []
+    assert [file.path for file in list_corpus(Corpus(paths=[f"{tmp_path}/**/*.txt"]), None, notes)] == ["a.txt"]
+    assert len(notes) == 2
+    assert "part.txt" in notes[0]
+    assert "2 hidden" in notes[1]
+    assert ".b.txt" in notes[1]
+    assert ".git/" in notes[1]
+    notes.clear()
+    (tmp_path / "part.txt").rename(tmp_path / "part")
+    assert [file.path for file in list_corpus(Corpus(paths=[f"{tmp_path}/*"]), None, notes)] == ["a.txt"]
+    assert "_SUCCESS" in notes[0]
+    assert "_committed_123" in notes[0]
+
+
+def written(folder: Path) -> None:
+    """Files with the names that a run gives them."""
+    part = part_name(Key("docs-0000-1a2b3c4d", 0), "00ff00ff00ff00ff")
+    for name in (
+        f"checkpoint/tested/aa61d449f8e176a8/parts/{part}",
+        f"checkpoint/other/aa61d449f8e176a8/items/{part}",
+        "checkpoint/tested/snapshots/000001-aa61d449-bb00.parquet",
+        "checkpoint/tested/runs/20261125T173114.123456Z-sync-7/diff/dead.parquet",
+        "checkpoint/tested/runs/20261125T173114Z-sync-7/report.json",
+        "milvus.db/collections/tested_1_2/partitions/_default/data/data_000001_000100.parquet",
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def test_its_own_files_are_never_the_corpus(tmp_path: Path) -> None:
+    written(tmp_path)
+    own = Own(f"{tmp_path}/checkpoint/tested", f"{tmp_path}/milvus.db")
+    glob = str(tmp_path / "**" / "*.parquet")
+    with pytest.raises(ConfigurationError, match="but 5 of a checkpoint or of Milvus Lite") as refused:
+        list_corpus(Corpus(paths=[glob]), own)
+    assert "would match" not in str(refused.value)
+
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.parquet").touch()
+    (tmp_path / "link").symlink_to("checkpoint/tested")
+    for pattern in (glob, str(tmp_path / "*" / "**" / "*.parquet"), f"{tmp_path}/docs/../**/*.parquet"):
+        notes: list[str] = []
+        files = list_corpus(Corpus(paths=[pattern]), own, notes)
+        assert [Path(file.uri).name for file in files] == ["a.parquet"]
+        assert "of a checkpoint or of Milvus Lite" in notes[0]
+    for pattern in ("link/*/parts/*", "checkpoint/tested/aa61d449f8e176a8/parts/*", "milvus.db/**/*.parquet"):
+        with pytest.raises(ConfigurationError, match="of a checkpoint or of Milvus Lite"):
+            list_corpus(Corpus(paths=[str(tmp_path / pattern)]), own)
+
+    (tmp_path / "checkpoint" / "tested" / "mine.parquet").touch()  # a corpus in the folder of its own name
+    assert len(list_corpus(Corpus(paths=[str(tmp_path / "checkpoint" / "tested" / "*.parquet")]), own)) == 1
+
+
+def test_a_remedy_never_names_its_own_files(tmp_path: Path) -> None:
+    written(tmp_path)
+    (tmp_path / "d.json").touch()
+    with pytest.raises(ConfigurationError, match="matches no file") as refused:
+        paths_of(tmp_path / "c.jsonl")
+    assert "parquet" not in str(refused.value)
+    assert "d.json" in str(refused.value)
+    (tmp_path / "e[1]").mkdir()
+    (tmp_path / "e[1]" / "x.csv").touch()
+    with pytest.raises(ConfigurationError, match="would match") as refused:
+        paths_of(tmp_path / "c.jsonl")
+    assert f"{tmp_path}/**/*.csv" in str(refused.value)
+    with pytest.raises(ConfigurationError, match="are letters") as refused:
+        paths_of(tmp_path / "e[1]" / "*.csv")
+    assert f"{tmp_path}/e[[]1]/*.csv" in str(refused.value)
+    with pytest.raises(ConfigurationError, match="is a folder") as refused:
+        paths_of(tmp_path / "e[1]")
+    assert f"{tmp_path}/e[[]1]/*.csv" in str(refused.value)
+
+
+def test_long_and_odd_names_are_written(tmp_path: Path) -> None:
+    for name in [*ODD, NOT_UTF8, "n" * 255, "é" * 127]:
+        path = tmp_path / "sub" / name
+        filesystem.write_atomic(str(path), b"x")
+        assert path.read_bytes() == b"x"
+        assert filesystem.find(str(path)) is not None
+        filesystem.delete([str(path)])
+        assert list((tmp_path / "sub").iterdir()) == []
+
+
+def test_leftovers_of_dead_writers_are_swept_whatever_the_host_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "node-1.rack[2].example")
+    dead, alive = 4_000_000, os.getpid()
+    names = [f".{name}.node-1.rack[2].example.{dead}.tmp" for name in ("a", "line\nbreak", "x[1]")]
+    stays = [f".a.node-1.rack[2].example.{alive}.tmp", f".a.other.{dead}.tmp", ".a.tmp", f".node.{'9' * 40}.tmp"]
+    folder = tmp_path / "proj[1]"
+    folder.mkdir()
+    for name in [*names, *stays]:
+        (folder / name).touch()
+    assert filesystem.sweep_temporaries(str(folder)) == len(names)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(stays)
+
+
+def test_globs_below_the_configuration_and_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home[1]"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    (home / "a.txt").touch()
+    (tmp_path / "~nobody-of-this-name.txt").touch()
+    config = configure(tmp_path, corpus={"paths": ["~/*.txt", "~nobody-of-this-name.txt"]}, checkpoint="~nobody.x")
+    assert [file.path for file in list_corpus(config.corpus)] == ["a.txt", "~nobody-of-this-name.txt"]
+    assert config.checkpoint == str(tmp_path / "~nobody.x")

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
+import re
 import socket
+import stat
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,11 +22,44 @@ from schemas.globs import escape as escape
 from transforms.retry import retrying
 from transforms.storage_errors import is_missing, storage_error
 from transforms.walking import FileInfo as FileInfo
+from transforms.walking import Names as Names
 from transforms.walking import Seen as Seen
 from transforms.walking import walk
 
+NAME_BYTES = 255
+"""The longest name that usual filesystems take."""
+_KINDS = {
+    stat.S_IFIFO: "a named pipe (FIFO)",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a character device",
+    stat.S_IFBLK: "a block device",
+}
+_LOOKS_ESCAPED = re.compile(r"\\udc[89a-f][0-9a-f]")
 _UNCOMPRESSED = "uncompressed"
 """Beam's `CompressionTypes.UNCOMPRESSED`."""
+
+
+class NotRegularFileError(OSError):
+    """What stands under a name is a pipe, a socket or a device."""
+
+
+def as_text(name: str) -> str:
+    r"""A path as valid text; different paths have different texts.
+
+    A byte that is no UTF-8 becomes \udc and two hexadecimal digits, and each backslash beside it two. So it does in a
+    name that is written with such letters; all other names stay as they are.
+
+    >>> as_text("caf\udce9"), as_text(r"caf\udce9"), as_text(r"a\b")
+    ('caf\\udce9', 'caf\\\\udce9', 'a\\b')
+    """
+    if not _LOOKS_ESCAPED.search(name):
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            pass
+        else:
+            return name
+    return name.replace("\\", "\\\\").encode("utf-8", "backslashreplace").decode()
 
 
 def _beam() -> Any:
@@ -60,12 +97,43 @@ def open_binary(uri: str) -> BinaryIO:
     """Opens a file for reading, as it lies (no decompression), seekable.
 
     Raises:
+        NotRegularFileError: where it is a pipe, a socket or a device, whose reading may never end.
         OSError: where the file can't be opened.
     """
     if is_local(uri):
-        return open(uri, "rb")
+        return _open_local(uri)
+    _check_name(uri)
     stream: Any = _remote("open", uri, _beam().open, uri, compression_type=_UNCOMPRESSED)
     return stream  # type: ignore[no-any-return]
+
+
+def _open_local(path: str) -> BinaryIO:
+    _check_regular(path, os.stat(path).st_mode)
+    # Should a pipe have taken the file's place just now, opening it does not wait for a writer.
+    stream = open(  # noqa: SIM115  the caller closes it
+        path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)
+    )
+    try:
+        _check_regular(path, os.fstat(stream.fileno()).st_mode)
+    except NotRegularFileError:
+        stream.close()
+        raise
+    return stream
+
+
+def _check_regular(path: str, mode: int) -> None:
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise NotRegularFileError(errno.EINVAL, f"it is {kind_of(mode)}; only regular files are read", path)
+
+
+def kind_of(mode: int) -> str:
+    """What a file that is no regular one is, from its mode."""
+    return _KINDS.get(stat.S_IFMT(mode), "a special file")
+
+
+def _check_name(uri: str) -> None:
+    if "\n" in uri:
+        raise FileNotFoundError(errno.ENOENT, "Beam's object stores take no line break in a name; rename it", uri)
 
 
 def read_bytes(uri: str) -> bytes:
@@ -78,6 +146,7 @@ def exists(uri: str) -> bool:
     """Whether a file is there."""
     if is_local(uri):
         return Path(uri).exists()
+    _check_name(uri)
     return bool(_remote("look for", uri, _beam().exists, uri))
 
 
@@ -107,21 +176,40 @@ def glob(pattern: str, seen: Seen | None = None) -> list[FileInfo]:
     return sorted(found)
 
 
+def some_files(folder: str, pattern: str, limit: int) -> list[str]:
+    """Some of what `list_files` would list, of the first `limit` files that are met."""
+    parsed = Glob(join(escape(folder), pattern))
+    if is_local(folder):
+        return [file.uri for file in islice(walk(parsed, Seen()), limit)]
+    found = _remote("list", folder, _begin_with, join(folder, ""), limit)
+    return [file.path for file in found if parsed.matches(file.path)]
+
+
 def find(uri: str) -> FileInfo | None:
     """A file of this very name, or None; its letters stand for themselves."""
-    files = glob(escape(uri))
-    return files[0] if files else None
+    files = walk(Glob(escape(uri)), Seen()) if is_local(uri) else _named_remote(uri)
+    return next(iter(files), None)
+
+
+def _named_remote(uri: str) -> Iterator[FileInfo]:
+    if exists(uri):
+        yield _remote_file(_remote("look for", uri, _metadata, uri))
 
 
 def _glob_remote(parsed: Glob, seen: Seen) -> Iterator[FileInfo]:
     if not parsed.has_wildcard:
-        if _remote("look for", parsed.prefix, _beam().exists, parsed.prefix):
-            metadata = _remote("look for", parsed.prefix, _metadata, parsed.prefix)
-            yield _remote_file(metadata)
+        uri = parsed.prefix
+        is_key = "/" in uri.partition("://")[2] and not uri.endswith("/") and "\n" not in uri
+        found = list(_named_remote(uri)) if is_key else []
+        if not found and _remote("list", uri, _begin_with, uri.rstrip("/") + "/", 1):
+            seen.folders.append(uri)
+        yield from found
         return
     # All names that begin so: Beam's own matching has no way to write a bracket that is a letter.
     for metadata in _remote("list", parsed.pattern, _begin_with, parsed.prefix):
-        if parsed.matches(metadata.path):
+        if metadata.path.endswith("/"):
+            seen.note_marker(parsed, metadata.path)
+        elif parsed.matches(metadata.path):
             yield _remote_file(metadata)
         else:
             seen.note_key(parsed, metadata.path)
@@ -131,12 +219,43 @@ def _metadata(uri: str) -> Any:
     return _beam().get_filesystem(uri).metadata(uri)
 
 
-def _begin_with(prefix: str) -> list[Any]:
-    """Metadata of all objects whose names begin so; on a filesystem with folders, of those in one folder."""
+def _begin_with(prefix: str, limit: int | None = None) -> list[Any]:
+    """Metadata of the objects whose names begin so; on a filesystem with folders, of those in one folder.
+
+    Raises:
+        OSError: where the listing fails, or there is no such bucket.
+    """
     filesystem = _beam().get_filesystem(prefix)
     if filesystem.has_dirs():
         prefix = prefix.rpartition("/")[0]
-    return list(filesystem._list(prefix.partition("\n")[0]))  # Beam takes no line break; what it lists is filtered
+    prefix = prefix.partition("\n")[0]  # Beam takes no line break; what it lists is held against the glob
+    try:
+        found = list(islice(filesystem._list(prefix), limit))
+    except Exception as error:
+        if filesystem.scheme() == "gs" and re.search(r"\b404\b|does not exist|not found", str(error), re.IGNORECASE):
+            raise _no_bucket(prefix) from error
+        raise
+    if not found and filesystem.scheme() == "s3":
+        _check_s3_bucket(filesystem, prefix)
+    return found
+
+
+def _check_s3_bucket(filesystem: Any, prefix: str) -> None:
+    # Beam takes a bucket that is not there for an empty one.
+    from apache_beam.io.aws import s3io
+    from apache_beam.io.aws.clients.s3 import messages
+
+    bucket, names = s3io.parse_s3_path(prefix, object_optional=True)
+    try:
+        s3io.S3IO(options=filesystem._options).client.list(messages.ListRequest(bucket=bucket, prefix=names))
+    except messages.S3ClientError as error:
+        if "NoSuchBucket" in str(error):
+            raise _no_bucket(prefix) from error
+
+
+def _no_bucket(uri: str) -> OSError:
+    scheme, _, rest = uri.partition("://")
+    return OSError(f"there is no bucket {scheme}://{rest.partition('/')[0]} (NoSuchBucket)")
 
 
 def _remote_file(metadata: Any) -> FileInfo:
@@ -166,7 +285,11 @@ def write_atomic(uri: str, data: bytes) -> None:
 def _write_local(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # The process is named so that a later run can tell a dead writer's leftover from a live one's.
-    temporary = path.parent / f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp"
+    end = f".{socket.gethostname()}.{os.getpid()}.tmp"
+    name = path.name
+    if len(os.fsencode(f".{name}{end}")) > NAME_BYTES:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
+    temporary = path.parent / f".{name}{end}"
     try:
         with open(temporary, "wb") as stream:
             stream.write(data)
@@ -203,7 +326,8 @@ def check_writable(folder: str) -> None:
             if not os.access(folder, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, "permission denied")
         else:
-            list_files(folder)
+            _check_name(folder)
+            _remote("look into", folder, _begin_with, join(folder, ""), 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigurationError(
@@ -217,7 +341,16 @@ def delete(uris: list[str]) -> None:
         if is_local(uri):
             Path(uri).unlink(missing_ok=True)
         elif exists(uri):
-            _remote("delete", uri, _beam().delete, [uri])
+            _remote("delete", uri, _delete_remote, uri)
+
+
+def _delete_remote(uri: str) -> None:
+    filesystem = _beam().get_filesystem(uri)
+    if filesystem.scheme() == "gs":
+        # Its own deleting takes the name for a glob, and deletes whatever that matches.
+        filesystem._gcsIO().delete(uri)
+    else:
+        filesystem.delete([uri])
 
 
 def remove_empty_folders(folder: str, above: str) -> None:
@@ -237,8 +370,10 @@ def _temporaries(folder: str) -> Iterator[Path]:
 
 
 def _remove_if_dead(path: Path) -> bool:
-    _, host, process, _ = path.name.rsplit(".", 3) if path.name.count(".") >= 4 else ("", "", "", "")
-    if host != socket.gethostname() or not process.isdigit() or psutil.pid_exists(int(process)):
+    rest, _, process = path.name.removesuffix(".tmp").rpartition(".")
+    if not rest.endswith(f".{socket.gethostname()}") or not re.fullmatch(r"[0-9]{1,9}", process):
+        return False
+    if psutil.pid_exists(int(process)):
         return False
     path.unlink(missing_ok=True)
     return True

@@ -23,28 +23,48 @@ class FileInfo(NamedTuple):
 
 
 @dataclass
+class Names:
+    """How many names there were, and the first few of them."""
+
+    count: int = 0
+    first: list[str] = field(default_factory=list)
+
+    def add(self, name: str) -> None:
+        self.count += 1
+        if len(self.first) < SHOWN:
+            self.first.append(name)
+
+
+@dataclass
 class Seen:
     """What a listing met and did not list.
 
     Attributes:
         folders: folders whose own path matches the glob, as a file's would.
-        hidden: the first few paths that match but for a leading dot, of files and of folders, and how many they are.
+        hidden: paths that match but for a leading dot, of files and of folders.
+        markers: keys of an object store that match and end in a slash.
     """
 
     folders: list[str] = field(default_factory=list)
-    hidden: list[str] = field(default_factory=list)
-    hidden_count: int = 0
+    hidden: Names = field(default_factory=Names)
+    markers: Names = field(default_factory=Names)
 
     def note_key(self, glob: Glob, uri: str) -> None:
         """Notes an object that does not match."""
-        if "/." in uri and glob.regex_with_hidden.fullmatch(uri):
-            self.note_hidden(uri)
+        names = glob.pattern.count("/") + 1
+        above = uri.split("/", names)
+        if len(above) > names and "**" not in glob.pattern and glob.matches(folder := "/".join(above[:-1])):
+            if folder not in self.folders[-1:]:  # keys come in order
+                self.folders.append(folder)
+        elif "/." in uri and glob.regex_with_hidden.fullmatch(uri):
+            self.hidden.add(uri)
 
-    def note_hidden(self, path: str) -> None:
-        """Notes a name that begins with a dot."""
-        self.hidden_count += 1
-        if len(self.hidden) < SHOWN:
-            self.hidden.append(path)
+    def note_marker(self, glob: Glob, uri: str) -> None:
+        """Notes an object whose key ends in a slash: an empty one that stands for a folder, as a rule."""
+        if glob.matches(uri):
+            self.markers.add(uri)
+        else:
+            self.note_key(glob, uri)
 
 
 class _Folder(NamedTuple):
@@ -131,7 +151,7 @@ def _walk_level(at: _Folder, level: _Level, seen: Seen, folders: list[_Folder]) 
             name = entry.name
             if not match(name):
                 if name[0] == "." and level.glob.regex_with_hidden.fullmatch(name):
-                    seen.note_hidden(prefix + name)
+                    seen.hidden.add(prefix + name)
             elif _is_folder(entry):
                 path = prefix + name
                 if level.last:
@@ -162,7 +182,7 @@ def _walk_deep(start: _Folder, glob: Glob, seen: Seen) -> Iterator[FileInfo]:
                 if _is_folder(entry):
                     path = prefix + name
                     if name[0] == "." and not hidden_named:
-                        seen.note_hidden(path + "/")
+                        seen.hidden.add(path + "/")
                         continue
                     if match(relative + name):
                         seen.folders.append(path)
@@ -170,7 +190,7 @@ def _walk_deep(start: _Folder, glob: Glob, seen: Seen) -> Iterator[FileInfo]:
                 elif match(relative + name):
                     yield _entry_file(prefix + name, entry)
                 elif name[0] == "." and glob.regex_with_hidden.fullmatch(relative + name):
-                    seen.note_hidden(prefix + name)
+                    seen.hidden.add(prefix + name)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -7,6 +7,7 @@ functions, which know Beam only as a filesystem.
 from transforms.read.batches import Batch
 from transforms.read.formats.sniffing import SniffedCsv, sniff_csv
 from transforms.read.listing import FORMAT_OF_SUFFIX, SourceFile, list_corpus
+from transforms.read.own_files import Own
 from transforms.read.reader import CONTAINER_ERRORS, first_records, read_shard
 from transforms.read.shards import Shard, plan_shards
 
@@ -14,6 +15,7 @@ __all__ = [
     "CONTAINER_ERRORS",
     "FORMAT_OF_SUFFIX",
     "Batch",
+    "Own",
     "Shard",
     "SniffedCsv",
     "SourceFile",

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterator
+import re
+import stat
+from bisect import bisect_left
+from collections import Counter
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from schemas.config import Corpus
-from schemas.errors import ConfigurationError, CorpusError
+from schemas.errors import ConfigurationError, CorpusError, StorageError
 from schemas.globs import Glob
 from transforms import filesystem
-from transforms.walking import FileInfo, walk
+from transforms.filesystem import FileInfo
+from transforms.read.own_files import Own, looks_written
+from transforms.walking import walk
 
 FORMAT_OF_SUFFIX = {
     ".jsonl": "jsonl",
@@ -32,6 +36,8 @@ FORMAT_OF_SUFFIX = {
     ".pdf": "pdf",
 }
 COMPRESSION_OF_SUFFIX = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2"}
+_MARKER = re.compile(r"_(?:SUCCESS|(?:started|committed)_\w+|(?:common_)?metadata)")
+"""Files that Spark, Hadoop and their like leave beside the parts that they write."""
 RECORD_FORMATS = frozenset({"jsonl", "csv", "parquet"})
 """Formats whose files hold many items; in the others a file is an item."""
 
@@ -53,8 +59,13 @@ class SourceFile:
 
     @property
     def shown(self) -> str:
-        """The uri as valid text: bytes of a file name that are no UTF-8 are escaped."""
-        return self.uri.encode("utf-8", "backslashreplace").decode()
+        """The uri as valid text; see `transforms.filesystem.as_text`."""
+        return filesystem.as_text(self.uri)
+
+    @property
+    def name(self) -> str:
+        """The path as valid text: the id of a file that is an item."""
+        return filesystem.as_text(self.path)
 
     @property
     def delimiter(self) -> str:
@@ -62,11 +73,13 @@ class SourceFile:
         return "\t" if _suffixes(self.path)[0] == ".tsv" else ","
 
 
-def list_corpus(corpus: Corpus) -> list[SourceFile]:
+def list_corpus(corpus: Corpus, own: Own | None = None, notes: list[str] | None = None) -> list[SourceFile]:
     """All files of the corpus in corpus order: by glob, then by uri. A file that two globs match counts once.
 
     Args:
         corpus: its paths are absolute, or URIs.
+        own: where the configuration's own files lie, which are left out.
+        notes: takes a line for each kind of file that was left out.
 
     Raises:
         ConfigurationError: a glob that matches no file, a folder in place of a file, a suffix that tells no format.
@@ -74,63 +87,138 @@ def list_corpus(corpus: Corpus) -> list[SourceFile]:
     """
     found: dict[str, SourceFile] = {}
     for pattern in corpus.paths:
-        root, files = _matches(pattern)
+        root, files = _Listing(pattern, corpus, own or Own(), [] if notes is None else notes).matches()
         for file in files:
             if file.uri not in found:
                 found[file.uri] = _source_file(file, root, corpus)
     return list(found.values())
 
 
-def _matches(pattern: str) -> tuple[str, list[FileInfo]]:
-    """The root of a glob, and the files that it matches."""
-    glob = Glob(pattern)
-    root, files, folders = _listed(pattern, glob)
-    for folder in folders:
-        # A folder such as docs.parquet/ of parts, which would be left out.
-        if not glob.has_wildcard or folder in _spelled(glob) or _suffixes(folder)[0] in FORMAT_OF_SUFFIX:
+class _Listing:
+    """What one glob of a corpus matches."""
+
+    def __init__(self, pattern: str, corpus: Corpus, own: Own, notes: list[str]) -> None:
+        self._pattern = pattern
+        self._glob = Glob(pattern)
+        self._corpus = corpus
+        self._own = own
+        self._notes = notes
+        self._seen = filesystem.Seen()
+        # The paths that the glob is if none of its letters is a wildcard.
+        self._spelled = list(dict.fromkeys([pattern, self._glob.spelled]))
+
+    def matches(self) -> tuple[str, list[FileInfo]]:
+        """Root and files."""
+        root, found = self._listed()
+        self._refuse_folders(found)
+        own, markers = filesystem.Names(), filesystem.Names()
+        is_own = self._own.test(root)
+        files = []
+        for file in found:
+            if is_own(file.uri):
+                own.add(file.uri)
+            elif self._glob.has_wildcard and self._is_marker(file.uri):
+                markers.add(file.uri)
+            else:
+                files.append(file)
+        if not files:
+            raise self._nothing(own)
+        self._note("files of a checkpoint or of Milvus Lite", own)
+        self._note("markers of other programs' jobs", markers)
+        self._note("objects whose keys end in a slash", self._seen.markers)
+        self._note("hidden files or folders (a name that begins with a dot needs one in the glob)", self._seen.hidden)
+        return root, files
+
+    def _note(self, what: str, names: filesystem.Names) -> None:
+        if names.count:
+            shown = ", ".join(map(repr, names.first)) + (", ..." if names.count > len(names.first) else "")
+            self._notes.append(f"corpus.paths {self._pattern!r}: left out {names.count:,} {what}: {shown}")
+
+    def _is_marker(self, uri: str) -> bool:
+        name = posixpath.basename(uri)
+        if name.startswith("_") and _MARKER.fullmatch(name):
+            return self._corpus.format in (None, "parquet") or "metadata" not in name
+        return False
+
+    def _listed(self) -> tuple[str, list[FileInfo]]:
+        try:
+            return self._find()
+        except ValueError as error:
+            if filesystem.is_local(self._pattern):
+                raise ConfigurationError(f"corpus.paths {self._pattern!r}: {error}", "correct the path") from error
+            scheme = self._pattern.split("://")[0]  # Beam knows no filesystem of that scheme
             raise ConfigurationError(
-                f"corpus.paths {pattern!r}: {folder!r} is a folder where a file is expected",
-                f"write {_glob_for(folder)!r}",
-            )
-    if not files:
-        raise ConfigurationError(f"corpus.paths {pattern!r} matches no file", _remedy_for_nothing(glob))
-    return root, files
+                f"corpus.paths {self._pattern!r}: there is no filesystem for {scheme}://: {error}",
+                "write gs:// or s3:// and install vecbeam[gcp] or vecbeam[s3], or give a local path",
+            ) from error
+        except StorageError as error:
+            raise CorpusError(f"corpus.paths {self._pattern!r}: {error.message}", error.remedy) from error
+        except OSError as error:
+            raise CorpusError(
+                f"corpus.paths {self._pattern!r} could not be listed to the end: {error}",
+                "make every folder below it readable, or name only those that are; nothing was read",
+            ) from error
 
-
-def _listed(pattern: str, glob: Glob) -> tuple[str, list[FileInfo], list[str]]:
-    """Root and files of a glob, and folders in place of files."""
-    seen = filesystem.Seen()
-    try:
-        files = [file for file in filesystem.glob(pattern, seen) if not file.uri.endswith("/")]
-        if not glob.has_wildcard or (files and not filesystem.is_local(pattern)):
-            return glob.root, files, seen.folders
-        for path in _spelled(glob):
-            named = filesystem.glob(filesystem.escape(path), seen)
+    def _find(self) -> tuple[str, list[FileInfo]]:
+        glob = self._glob
+        files = filesystem.glob(self._pattern, self._seen)
+        if not glob.has_wildcard and files and filesystem.is_local(self._pattern):
+            self._refuse_special(glob.prefix)
+        if not glob.has_wildcard or (files and not filesystem.is_local(self._pattern)):
+            return glob.root, files
+        for path in self._spelled:
+            beside = filesystem.Seen()
+            named = filesystem.glob(filesystem.escape(path), beside)
+            if beside.folders and not files:
+                raise self._is_folder(path)
             if not named or named[0] in files:
                 continue
             if files:
                 raise ConfigurationError(
-                    f"corpus.paths {pattern!r} is the name of a file, and as a glob it matches {files[0].uri!r}",
-                    f"write {filesystem.escape(path)!r} for the file of that name, and rename it otherwise",
+                    f"corpus.paths {self._pattern!r} is the name of a file, and as a glob it matches {files[0].uri!r}",
+                    f"write {filesystem.escape(path)!r} for the file of that name; for the others rename it",
                 )
-            return path.rpartition("/")[0], named, []
-    except ValueError as error:  # Beam knows no filesystem of that scheme
-        scheme = pattern.split("://")[0]
-        raise ConfigurationError(
-            f"corpus.paths {pattern!r}: there is no filesystem for {scheme}://: {error}",
-            "write gs:// or s3:// and install vecbeam[gcp] or vecbeam[s3], or give a local path",
-        ) from error
-    except OSError as error:
-        raise CorpusError(
-            f"corpus.paths {pattern!r} could not be listed to the end: {error}",
-            "make every folder below it readable, or name only those that are; nothing was read",
-        ) from error
-    return glob.root, files, [folder for folder in seen.folders if "**" not in pattern or folder in _spelled(glob)]
+            return path.rpartition("/")[0], named
+        return glob.root, files
+
+    def _refuse_special(self, path: str) -> None:
+        try:
+            mode = os.stat(path).st_mode
+        except OSError:  # a link that leads nowhere is a reject, as any file that can't be opened
+            return
+        if not stat.S_ISREG(mode):
+            raise ConfigurationError(
+                f"corpus.paths {self._pattern!r} is {filesystem.kind_of(mode)}; only regular files are read",
+                "write what it gives to a file, and name that",
+            )
+
+    def _refuse_folders(self, files: list[FileInfo]) -> None:
+        """Refuses a folder such as docs.parquet/ of parts in place of a file: it would be left out."""
+        empty = filesystem.Names()
+        for folder in self._seen.folders:
+            known = _suffixes(folder)[0] in FORMAT_OF_SUFFIX
+            if not self._glob.has_wildcard or (known and "**" not in self._pattern):
+                raise self._is_folder(folder)
+            if known and not _any_below(folder, files):
+                empty.add(folder)
+        self._note("folders in which the glob matches no file", empty)
+
+    def _is_folder(self, folder: str) -> ConfigurationError:
+        better = _glob_for(folder) or f"{filesystem.escape(folder.rstrip('/'))}/*.jsonl"
+        return ConfigurationError(
+            f"corpus.paths {self._pattern!r}: {folder!r} is a folder where a file is expected", f"write {better!r}"
+        )
+
+    def _nothing(self, own: filesystem.Names) -> ConfigurationError:
+        text = f"corpus.paths {self._pattern!r} matches no file"
+        if own.count:
+            text += f" but {own.count:,} of a checkpoint or of Milvus Lite, such as {own.first[0]!r}"
+        return ConfigurationError(text, _remedy_for_nothing(self._glob))
 
 
-def _spelled(glob: Glob) -> list[str]:
-    """The paths that a glob is if none of its letters is a wildcard."""
-    return list(dict.fromkeys([glob.pattern, glob.spelled]))
+def _any_below(folder: str, files: list[FileInfo]) -> bool:
+    at = bisect_left(files, folder + "/", key=lambda file: file.uri)
+    return at < len(files) and files[at].uri.startswith(folder + "/")
 
 
 def _source_file(file: FileInfo, root: str, corpus: Corpus) -> SourceFile:
@@ -156,29 +244,48 @@ def _suffixes(path: str) -> tuple[str, str]:
     return suffix, ""
 
 
-def _glob_for(folder: str) -> str:
-    """A glob that matches what a local folder holds: of its most frequent known suffix, across folders if need be."""
+def _glob_for(folder: str) -> str | None:
+    """A glob that matches what a folder holds: of its most frequent known suffix, across folders if need be."""
     for depth in ("*", "**/*"):
-        counts: dict[str, int] = {}
+        counts: Counter[str] = Counter()
         for path in _some_files(folder, depth):
             suffix, compression = _suffixes(path)
             if suffix in FORMAT_OF_SUFFIX:
-                counts[suffix + compression] = counts.get(suffix + compression, 0) + 1
+                counts[suffix + compression] += 1
         if counts:
             best = max(sorted(counts), key=lambda suffix: counts[suffix])
-            return f"{filesystem.escape(folder)}/{depth}{best}"
-    return f"{filesystem.escape(folder)}/*.jsonl"
+            return filesystem.join(filesystem.escape(folder), depth) + best
+    return None
 
 
-def _some_files(folder: str, depth: str, limit: int = 1000) -> Iterator[str]:
-    found = walk(Glob(filesystem.join(filesystem.escape(folder), depth)), filesystem.Seen())
-    return (file.uri for file in islice(found, limit))
+def _some_files(folder: str, depth: str, limit: int = 1000) -> list[str]:
+    """Some files below a folder, but for those that vecbeam wrote."""
+    try:
+        found = filesystem.some_files(folder, depth, limit)
+    except (OSError, ValueError):
+        return []
+    return [uri for uri in found if not looks_written(uri)]
 
 
 def _remedy_for_nothing(glob: Glob) -> str:
     root = glob.root
     if filesystem.is_local(glob.pattern) and root and not Path(root).is_dir():
         return f"the folder {root!r} does not exist; local paths are relative to the configuration file"
-    if filesystem.is_local(glob.pattern) and root and any(_some_files(root, "**/*")):
-        return f"correct it; with what is there, {_glob_for(root)!r} would match"
+    if escaped := _with_brackets_as_letters(glob.pattern):
+        return f"write {escaped!r}, where [ and ] are letters; unescaped they stand for one of the letters in them"
+    if root and (better := _glob_for(root)):
+        return f"correct it; with what is there, {better!r} would match"
+    if root and (there := _some_files(root, "**/*", 3)):
+        return f"correct it; the folder holds {', '.join(map(repr, sorted(there)))}, whose suffixes tell no format"
     return "correct the path or glob; ** crosses folders, and names that begin with a dot need one in the glob"
+
+
+def _with_brackets_as_letters(pattern: str) -> str | None:
+    """The glob with its brackets escaped, where that matches a local file."""
+    escaped = re.sub(r"\[(?![*?\[]\])", "[[]", pattern)
+    if escaped == pattern or not filesystem.is_local(pattern):
+        return None
+    try:
+        return escaped if next(walk(Glob(escaped), filesystem.Seen()), None) else None
+    except OSError:
+        return None

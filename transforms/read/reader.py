@@ -65,7 +65,7 @@ def _read_file(
             builder.open_file(file.shown, lambda: raw.bytes_read)
             yield from read(raw, file, shard.start, shard.end, corpus, builder)
     except streams.FileRejectedError as error:
-        item_id = None if file.format in RECORD_FORMATS else documents.path_id(file)
+        item_id = None if file.format in RECORD_FORMATS else file.name
         if builder.reject(item_id, error.place, error.error, error.reason):
             yield builder.take()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import importlib
 import tempfile
 import zlib
@@ -25,6 +26,9 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 MAX_WINDOW_BYTES = 1 << 31
 """Longest window of zstd, which `zstd --long=31` writes; only as much of it as there is content takes memory."""
 _MAGIC = {"gzip": (b"\x1f\x8b",), "bzip2": (b"BZh",), "zstd": (b"\x28\xb5\x2f\xfd",)}
+
+
+_GONE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, filesystem.NotRegularFileError)
 
 
 class FileRejectedError(Exception):
@@ -140,7 +144,7 @@ class RawStream:
 
 def _translated(file: SourceFile, error: Exception) -> Exception:
     code = getattr(error, "code", None) or getattr(error, "status_code", None)
-    gone = isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError))
+    gone = isinstance(error, _GONE) or getattr(error, "errno", None) in (errno.ELOOP, errno.ENAMETOOLONG)
     # Beam's S3 client reports a missing object as a bare OSError.
     if gone or code in (401, 403, 404) or (isinstance(error, OSError) and "Not found" in str(error)):
         return FileRejectedError("UnreadableFile", f"The file can't be opened: {error}")

@@ -36,9 +36,8 @@ def read(
         schemas.errors.ConfigurationError: a library of the extra `documents` is not installed.
     """
     data = streams.whole(raw, file, MAX_PDF_BYTES if file.format == "pdf" else streams.MAX_RECORD_BYTES)
-    item_id = path_id(file)
+    item_id = file.name
     try:
-        check_text(file.path, "The file's path, which is its id,", None)
         text = {"html": html_text, "pdf": pdf_text}.get(file.format, plain_text)(data)
         fields: dict[str, Any] = {}
         if file.format == "markdown":
@@ -46,22 +45,13 @@ def read(
         if not text or text.isspace():
             raise RejectedItemError("EmptyText", "The file holds no text")
         check_text(text, "The text", item_id)
-        metadata = ItemChecker(corpus, file.uri).metadata(fields, file.path)
+        metadata = ItemChecker(corpus, file.shown).metadata(fields, item_id)
     except RejectedItemError as error:
         full = builder.reject(item_id, "", error.error, error.reason)
     else:
-        full = builder.add(file.path, "", text, metadata)
+        full = builder.add(item_id, "", text, metadata)
     if full:
         yield builder.take()
-
-
-def path_id(file: SourceFile) -> str | None:
-    """The id of a file that is an item; None where its name is no UTF-8."""
-    try:
-        file.path.encode()
-    except UnicodeEncodeError:
-        return None
-    return file.path
 
 
 def plain_text(data: bytes) -> str:

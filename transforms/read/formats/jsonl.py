@@ -29,7 +29,7 @@ def read(
     Raises:
         streams.FileRejectedError: `DamagedFile` after the items before the damage.
     """
-    check = ItemChecker(corpus, file.uri)
+    check = ItemChecker(corpus, file.shown)
     number = 0
     looked = not start
     try:

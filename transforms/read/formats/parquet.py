@@ -29,7 +29,7 @@ def read(
         streams.FileRejectedError: `WrongSchema` where a column that the configuration needs is missing or of another
             type (said by the range that begins at 0 alone), or `DamagedFile` where nothing can be read.
     """
-    check = ItemChecker(corpus, file.uri)
+    check = ItemChecker(corpus, file.shown)
     with streams.seekable(raw, file) as source:
         if not source.seek(0, 2):
             raise streams.FileRejectedError("DamagedFile", "The file holds 0 bytes, and no Parquet file does")
