@@ -230,6 +230,9 @@ def gc(
 def load(
     config: ConfigPath = CONFIGURATION,
     set_: Overrides = None,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Makes another collection beside the served one, whatever that holds.")
+    ] = False,
     allow_deletes: AllowDeletes = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -241,7 +244,7 @@ def load(
         from pipelines.load import load
         from pipelines.progress import Progress
 
-        return load(settings, Progress(quiet=quiet), allow_deletes=allow_deletes)
+        return load(settings, Progress(quiet=quiet), allow_deletes=allow_deletes, rebuild=rebuild)
 
     reporting(run, config, set_, as_json=as_json, quiet=quiet, debug=debug)
 
@@ -251,18 +254,19 @@ def verify(
     config: ConfigPath = CONFIGURATION,
     set_: Overrides = None,
     repair: Annotated[bool, typer.Option("--repair", help="Restores rows that differ, from the checkpoint.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Compares ids and content hashes alone.")] = False,
     allow_deletes: AllowDeletes = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Holds the served collection against the checkpoint row by row, and measures recall."""
+    """Compares the served collection with the checkpoint, all columns of all rows, and measures recall."""
 
     def run(settings: Config) -> Report:
         from pipelines.progress import Progress
         from pipelines.verify import verify
 
-        return verify(settings, Progress(quiet=quiet), repair=repair, allow_deletes=allow_deletes)
+        return verify(settings, Progress(quiet=quiet), repair=repair, allow_deletes=allow_deletes, quick=quick)
 
     reporting(run, config, set_, as_json=as_json, quiet=quiet, debug=debug)
 

@@ -88,9 +88,9 @@ class Index:
         """Builds another collection beside the served one, as the configuration asks for now."""
         return reindex(self.config, self._shown())
 
-    def verify(self, *, repair: bool = False) -> Report:
-        """Holds the collection against the checkpoint, row by row."""
-        return verify(self.config, self._shown(), repair=repair)
+    def verify(self, *, repair: bool = False, quick: bool = False) -> Report:
+        """Compares the collection with the checkpoint, row by row: all columns, or ids and hashes where it is quick."""
+        return verify(self.config, self._shown(), repair=repair, quick=quick)
 
     def _shown(self) -> Progress:
         return Progress(quiet=not self._progress)

@@ -18,11 +18,15 @@ from transforms import collection as milvus
 from transforms.checkpoint import Checkpoint, Snapshot
 
 
-def load(config: Config, progress: Progress | None = None, *, allow_deletes: bool = False) -> Report:
+def load(
+    config: Config, progress: Progress | None = None, *, allow_deletes: bool = False, rebuild: bool = False
+) -> Report:
     """Loads, indexes, verifies and publishes what the checkpoint holds.
 
     Args:
         allow_deletes: lifts `corpus.max_deleted`, where the checkpoint holds fewer items than are served.
+        rebuild: makes another collection beside the one that is served, whatever that holds, and moves the alias to it
+            once it is verified. The one before stays, for `vecbeam rollback`.
 
     Raises:
         CheckpointError: where there is no snapshot.
@@ -34,7 +38,7 @@ def load(config: Config, progress: Progress | None = None, *, allow_deletes: boo
             stands = standing(look(config), checkpoint)
         with session.exclusive():
             report_unchanged(session, snapshot)
-            publish(session, checkpoint, snapshot, space, stands, allow_deletes=allow_deletes)
+            publish(session, checkpoint, snapshot, space, stands, allow_deletes=allow_deletes, rebuild=rebuild)
     return session.report
 
 

@@ -12,19 +12,23 @@ import pyarrow as pa
 from pipelines import beam_runner
 from pipelines.alias import link
 from pipelines.limits import Standing, check_rows_at_all, check_shrinking, check_unexpected, excess, remedy
+from pipelines.sampling import sample_rows
 from pipelines.serving import collection_spec, find_served, misfits, open_for_search
 from pipelines.session import Phase, Session
-from schemas.collection import STATE_READY, CollectionSpec
+from schemas.collection import STATE_LOADING, STATE_READY, CollectionSpec
 from schemas.errors import CollectionError, GateError, RejectsError
 from schemas.identity import Space
 from transforms import collection as milvus
 from transforms import metrics
 from transforms.checkpoint import Checkpoint, LivePart, Snapshot, iterate_parts
+from transforms.collection.rows.checking import ALL_COLUMNS, IDS_AND_HASHES, SAMPLED
 from transforms.load import Ledger, LoadParts
 from transforms.memory import give_back, give_back_at_once
 
 REPAIRS = 3
 EVERY_ID = 1 << 40
+GRAPHS = ("HNSW", "AUTOINDEX")
+"""Index types whose search walks a graph; AUTOINDEX is one."""
 
 
 def publish(
@@ -35,12 +39,14 @@ def publish(
     stands: Standing,
     *,
     allow_deletes: bool = False,
+    rebuild: bool = False,
 ) -> None:
     """Makes the collection of a snapshot and moves the alias to it. Does nothing where it is served already.
 
     Args:
         stands: what is served.
         allow_deletes: lifts `corpus.max_deleted`.
+        rebuild: makes another collection, whatever is served. One that an earlier rebuild began is taken up.
 
     Raises:
         GateError: where rows or recall are not right, or many fewer items than are served; the alias stays where it
@@ -52,7 +58,8 @@ def publish(
     if not allow_deletes:
         check_shrinking(snapshot.total("items"), stands, session.config.corpus.max_deleted)
     with milvus.connected(session.config.collection) as client:
-        spec = _named(client, session, collection_spec(session.config, snapshot, space))
+        spec = collection_spec(session.config, snapshot, space)
+        spec = _beside(client, spec) if rebuild else _named(client, session, spec)
         Publication(session, checkpoint, snapshot, spec, client).run()
 
 
@@ -68,6 +75,19 @@ def _named(client: Any, session: Session, spec: CollectionSpec) -> CollectionSpe
         found = milvus.state(client, name)
         # One of that name may have been brought to another snapshot since.
         if found is None or found.space_id is None or found.snapshot_id == spec.snapshot_id:
+            return replace(spec, name=name)
+    raise CollectionError(f"Milvus has a thousand collections named {spec.name}", "remove some with vecbeam gc")
+
+
+def _beside(client: Any, spec: CollectionSpec) -> CollectionSpec:
+    """A collection whose name is free, or one of the same rows that was begun and never finished."""
+    for turn in range(1, 1000):
+        name = spec.name if turn == 1 else f"{spec.name}_{turn}"
+        found = milvus.state(client, name)
+        if found is None:
+            return replace(spec, name=name)
+        same = (found.space_id, found.snapshot_id) == (spec.space_id, spec.snapshot_id)
+        if same and found.state == STATE_LOADING and milvus.has_columns(found, spec):
             return replace(spec, name=name)
     raise CollectionError(f"Milvus has a thousand collections named {spec.name}", "remove some with vecbeam gc")
 
@@ -120,26 +140,31 @@ class Publication:
                 self._import(ledger)
             self._load(ledger, self._snapshot.live_parts)
             self.index()
-        check = self.check_rows()
+        # Of what is served already, and was compared when it was made, some rows are enough for a run without news.
+        seen = not fresh and milvus.served(client, spec.alias) == spec.name
+        check = self.check_rows(compared=SAMPLED if seen else ALL_COLUMNS)
         if check.part_indexes_missing:
             # Someone deleted or changed rows, or the server lost them: the checkpoint has them.
             check = self._load_again(ledger, check)
         self.gate(check, recall=fresh)
         self._publish(ledger, fresh)
 
-    def repair(self, *, everything: bool = False, allow_deletes: bool = False) -> None:
+    def repair(
+        self, *, everything: bool = False, allow_deletes: bool = False, compared: str = ALL_COLUMNS
+    ) -> None:
         """Brings a served collection to its snapshot, row by row, from the checkpoint.
 
         Args:
             everything: upserts all rows first, whose metadata may differ though their text is the same.
             allow_deletes: lifts `corpus.max_deleted`.
+            compared: all columns, or ids and hashes.
 
         Raises:
             GateError: where more rows would be deleted than allowed, and nothing was written; or where it is still not
                 right after three rounds.
         """
         ledger = Ledger(self._checkpoint, self._spec.name, f"repair-{self._session.run_id}")
-        check = self.check_rows(listed=EVERY_ID)
+        check = self.check_rows(listed=EVERY_ID, compared=compared)
         check_unexpected(
             check.unexpected_count,
             check.total,
@@ -150,7 +175,7 @@ class Publication:
         if everything:
             self._load(ledger, self._snapshot.live_parts)
             self.index()
-            check = self.check_rows(listed=EVERY_ID)
+            check = self.check_rows(listed=EVERY_ID, compared=compared)
         for _ in range(REPAIRS):
             if check.clean:
                 break
@@ -158,18 +183,20 @@ class Publication:
                 self._session.progress.note(f"deleting {len(check.unexpected)} unexpected rows of {self._spec.name}")
                 milvus.delete(self._client, self._config.collection, self._spec.name, check.unexpected)
                 self._session.report.chunks.deleted += len(check.unexpected)
-            check = self._load_again(ledger, check, listed=EVERY_ID)
+            check = self._load_again(ledger, check, listed=EVERY_ID, compared=compared)
         ledger.close()
         self.gate(check, recall=False)
 
-    def _load_again(self, ledger: Ledger, check: milvus.RowCheck, listed: int | None = None) -> milvus.RowCheck:
+    def _load_again(
+        self, ledger: Ledger, check: milvus.RowCheck, listed: int | None = None, compared: str = ALL_COLUMNS
+    ) -> milvus.RowCheck:
         damaged = [self._snapshot.live_part(index) for index in check.part_indexes_missing]
         if damaged:
             self._session.progress.note(f"{len(damaged)} parts are not whole in {self._spec.name}: loading them again")
             ledger.forget([part.name for part in damaged])
             self._load(ledger, damaged)
         self.index()
-        return self.check_rows(listed=listed)
+        return self.check_rows(listed=listed, compared=compared)
 
     def _load(self, ledger: Ledger, parts: list[LivePart]) -> None:
         acknowledged = ledger.acknowledged()
@@ -231,45 +258,104 @@ class Publication:
     def _parts(self, columns: list[str]) -> Iterator[pa.Table]:
         return iterate_parts(self._checkpoint, self._snapshot.live_parts, columns)
 
-    def check_rows(self, listed: int | None = None) -> milvus.RowCheck:
-        """Compares the collection with the snapshot row by row, and puts the counts into the report."""
+    def check_rows(self, listed: int | None = None, compared: str = ALL_COLUMNS) -> milvus.RowCheck:
+        """Compares the collection with the snapshot row by row, and puts the counts into the report.
+
+        Args:
+            listed: see `transforms.collection.verify_rows`.
+            compared: all columns; or ids and hashes; or sampled, which compares those, and all columns of some rows,
+                and all columns of all rows where one of these differs.
+        """
         self._session.progress.step("verify")
         with Phase(self._session, "verify"):
             open_for_search(self._client, self._config, self._spec.name)
-            check = milvus.verify_rows(
-                self._client, self._config.collection, self._spec.name, self._parts(["id", "content_hash"]), listed
-            )
-        self._note(check)
+            columns = self._columns() if compared == ALL_COLUMNS else ["id", "content_hash"]
+            check = self._compare(self._parts(columns), listed, every_column=compared == ALL_COLUMNS)
+            if check.unexpected_count > len(check.unexpected) and (listed is None or listed > len(check.unexpected)):
+                config, name = self._config.collection, self._spec.name
+                milvus.find_duplicates(self._client, config, name, self._parts(["id"]), check)
+        if compared == SAMPLED and not self.check_sample().clean:
+            return self.check_rows(listed)
+        self._note(check, compared)
         return check
 
-    def _note(self, check: milvus.RowCheck) -> None:
+    def check_sample(self) -> milvus.RowCheck:
+        """Compares all columns of some rows, which follow from the run's id."""
+        with Phase(self._session, "verify"):
+            open_for_search(self._client, self._config, self._spec.name)
+            columns = self._columns()
+            sampled = sample_rows(self._checkpoint, self._snapshot, self._session.run_id)
+            check = self._compare((rows.select(columns) for rows in sampled), 0, every_column=True)
+        self._session.report.verify.compared = SAMPLED
+        return check
+
+    def check_written(self, parts: Iterator[pa.Table]) -> milvus.RowCheck:
+        """Compares all columns of the rows that a run has written."""
+        with Phase(self._session, "verify"):
+            columns = self._columns()
+            return self._compare((rows.select(columns) for rows in parts), 0, every_column=True)
+
+    def _compare(self, parts: Iterator[pa.Table], listed: int | None, *, every_column: bool) -> milvus.RowCheck:
+        spec = self._spec if every_column else None
+        return milvus.verify_rows(self._client, self._config.collection, self._spec.name, parts, listed, spec)
+
+    def _columns(self) -> list[str]:
+        """The columns that the configuration, the collection and the parts of the snapshot have."""
+        state = milvus.state(self._client, self._spec.name)
+        has = {column.name for column in state.columns} if state else set()
+        if self._snapshot.part_names:
+            has &= set(self._checkpoint.part_columns(self._snapshot.part_names[0]))
+        return [column.name for column in milvus.columns_of(self._spec) if column.name in has]
+
+    def _note(self, check: milvus.RowCheck, compared: str) -> None:
         verify = self._session.report.verify
         verify.expected, verify.found = check.expected, check.found
         verify.missing, verify.unexpected = check.missing_count, check.unexpected_count
-        verify.stale = check.stale_count
+        verify.stale, verify.damaged, verify.columns = check.stale_count, check.damaged_count, dict(check.columns)
+        verify.compared = compared
 
     def gate(self, check: milvus.RowCheck, *, recall: bool) -> None:
         """Raises GateError where rows are not those of the snapshot, or recall is too low."""
-        kinds = (
-            (check.missing_count, "missing", check.missing),
-            (check.unexpected_count, "unexpected", check.unexpected),
-            (check.stale_count, "stale", check.stale),
-        )
-        problems = [f"{number} rows {kind} (first: {', '.join(ids[:3])})" for number, kind, ids in kinds if number]
-        remedy = f"the alias {self._spec.alias} was not moved; mend the cause and run the same command again"
-        if problems and self._session.report.verify.published:
-            remedy = "vecbeam verify --repair mends rows from the checkpoint"
+        published = self._session.report.verify.published
+        problems = check.problems()
+        advice = "fix the cause and run the same command again"
+        if published:
+            advice = "vecbeam verify --repair restores these rows from the checkpoint, load --rebuild all of them"
         if recall and not problems:
-            measured = self._measure_recall()
-            if measured < self._config.verify.recall_at_10:
-                problems.append(
-                    f"recall@10 is {measured:.4f}, verify.recall_at_10 asks for {self._config.verify.recall_at_10}: "
-                    "raise the index's build or search parameters"
-                )
+            measured, least = self._measure_recall(), self._config.verify.recall_at_10
+            if measured is None:
+                problems = ["it is to hold no row, so there is no recall to measure"]
+            elif measured.at_10 < least:
+                problems = [f"recall@10 is {measured.at_10:.4f}, verify.recall_at_10 asks for {least}"]
+                cause, advice = self._of_low_recall(measured)
+                problems += [cause] if cause else []
         if problems:
-            raise GateError(f"{self._spec.name} did not pass: {'; '.join(problems)}", remedy)
+            stays = "" if published else f"; the alias {self._spec.alias} was not moved"
+            raise GateError(f"{self._spec.name} did not pass: {'; '.join(problems)}{stays}", advice)
 
-    def _measure_recall(self) -> float:
+    def _of_low_recall(self, measured: milvus.Recall) -> tuple[str, str]:
+        """What a low recall comes from, as far as that can be told, and what helps."""
+        kind = self._spec.index_type
+        if self._session.report.verify.compared == IDS_AND_HASHES:
+            return "vectors were not compared", "vecbeam verify without --quick tells whether they are damaged"
+        if kind in GRAPHS and measured.many_are_equal:
+            return (
+                f"{measured.equal_share:.0%} of the sampled rows have a vector that more than ten rows have, one of "
+                f"them {measured.most_equal:,} rows: past so many equal vectors the graph of {kind} does not reach all "
+                "others, whatever its parameters",
+                "choose collection.index: {type: FLAT} or {type: IVF_FLAT}, and run vecbeam reindex; or leave "
+                "duplicates out of the corpus",
+            )
+        if kind == "FLAT":
+            return "FLAT searches every row", "vecbeam load --rebuild makes another collection from the checkpoint"
+        wider = {"IVF_FLAT": "nprobe", "IVF_SQ8": "nprobe"}.get(kind, "ef")
+        return (
+            "",
+            f"raise collection.search.{wider} and run the same command again, or the build parameters of "
+            "collection.index and run vecbeam reindex",
+        )
+
+    def _measure_recall(self) -> milvus.Recall | None:
         with Phase(self._session, "verify"):
             measured = milvus.measure_recall(
                 self._client,
@@ -279,14 +365,14 @@ class Publication:
                 self._snapshot.total("rows"),
                 self._config.verify.sample,
             )
-        self._session.report.verify.recall_at_10 = round(measured, 4)
+        self._session.report.verify.recall_at_10 = round(measured.at_10, 4) if measured else None
         return measured
 
     def _publish(self, ledger: Ledger, fresh: bool) -> None:
         spec, client = self._spec, self._client
         served = milvus.served(client, spec.alias)
         over = excess(self._snapshot, self._config)
-        if over and served not in (None, spec.name):
+        if over and served not in (None, spec.name) and not self._holds_the_same(served):
             raise RejectsError(
                 f"{over}; {spec.name} is whole and verified, but the alias {spec.alias} stays at {served}",
                 remedy(over, lossless=False),
@@ -303,3 +389,8 @@ class Publication:
         self._session.report.verify.published = True
         if over:
             raise RejectsError(f"{over}; the good rows are published as {spec.alias}", remedy(over))
+
+    def _holds_the_same(self, name: str) -> bool:
+        """Whether a collection is of the same rows, so that searchers lose nothing by another one in its place."""
+        state = milvus.state(self._client, name)
+        return state is not None and (state.space_id, state.snapshot_id) == (self._spec.space_id, self._snapshot.id)

@@ -8,7 +8,7 @@ from itertools import islice
 
 from schemas.config import Config
 from schemas.errors import ConfigurationError
-from schemas.report import Rejected, Report
+from schemas.report import Rejected, Report, Verification
 from transforms import filesystem
 
 log = logging.getLogger("vecbeam")
@@ -159,7 +159,7 @@ def _check(report: Report) -> Iterator[str]:
     recall = "" if verify.recall_at_10 is None else f", recall@10 {verify.recall_at_10:.4f}"
     yield (
         f"verify    {verify.found:,} rows of {verify.expected:,}, {verify.missing} missing, "
-        f"{verify.unexpected} unexpected, {verify.stale} stale{recall}"
+        f"{verify.unexpected} unexpected, {verify.stale} stale, {verify.damaged} damaged{_compared(verify)}{recall}"
     )
 
 
@@ -233,6 +233,12 @@ def line(report: Report) -> str:
     if not parts and report.exit_code:
         return ""
     return f"{report.command}: {'; '.join(parts) or 'nothing to do'}"
+
+
+def _compared(verify: Verification) -> str:
+    """What was compared to know it, in brackets."""
+    words = {"sampled": "all columns of a sample compared"}
+    return f" ({words.get(verify.compared, verify.compared + ' compared')})" if verify.compared else ""
 
 
 def _seconds(report: Report) -> str:

@@ -21,6 +21,7 @@ from schemas.identity import Space
 from transforms import collection as milvus
 from transforms import filesystem
 from transforms.checkpoint import Checkpoint, Snapshot, read_table
+from transforms.collection.rows.checking import ALL_COLUMNS
 from transforms.delta import ApplyDelta, FindDelta, delta_uri, sides
 from transforms.load import Ledger
 
@@ -94,17 +95,22 @@ class Update:
             raise RejectsError(f"{over}; the collection {state.name} stays as it is", remedy(over, lossless=False))
         else:
             self._bring()
+        if not self._publication.check_sample().clean:
+            self._publication.gate(self._publication.check_rows(), recall=False)
         if over:
             raise RejectsError(f"{over}; the good rows are served as {self._spec.alias}", remedy(over))
 
-    def repair(self) -> None:
+    def repair(self, *, compared: str = ALL_COLUMNS) -> None:
         """Brings the collection to the snapshot whatever it holds, by looking at every row.
+
+        Args:
+            compared: all columns, or ids and hashes.
 
         Raises:
             GateError: where more rows would be deleted than allowed, or it is not right all the same.
         """
         known = self._state.snapshot_id == self._snapshot.id and not self._state.target_id
-        self._publication.repair(everything=not known, allow_deletes=self._allow_deletes)
+        self._publication.repair(everything=not known, allow_deletes=self._allow_deletes, compared=compared)
         if not known:
             self._settle(self._snapshot)
 
@@ -207,16 +213,15 @@ class Update:
 
         def written() -> Iterator[pa.Table]:
             for at in self._positions(folder):
-                rows = self._checkpoint.read_live(new.live_part(at), ["id", "content_hash"])
+                rows = self._checkpoint.read_live(new.live_part(at))
                 yield rows.take(read_table(delta_uri(folder, at), ["row"]).column("row"))
 
         session = self._session
         session.progress.step("verify")
-        with Phase(session, "verify"):
-            check = milvus.verify_rows(self._client, self._config, self._spec.name, written(), listed=0)
+        check = self._publication.check_written(written())
         expected = new.total("rows")
         session.report.verify.expected, session.report.verify.found = expected, check.total
-        if check.missing_count or check.stale_count or check.total != expected:
+        if check.wrong or check.total != expected:
             self._publication.gate(self._publication.check_rows(), recall=False)
 
     def _settle(self, snapshot: Snapshot) -> None:

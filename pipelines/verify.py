@@ -19,25 +19,34 @@ from schemas.errors import RejectsError
 from schemas.report import Report
 from transforms import collection as milvus
 from transforms.checkpoint import Checkpoint, Snapshot
+from transforms.collection.rows.checking import ALL_COLUMNS, IDS_AND_HASHES
 
 
 def verify(
-    config: Config, progress: Progress | None = None, *, repair: bool = False, allow_deletes: bool = False
+    config: Config,
+    progress: Progress | None = None,
+    *,
+    repair: bool = False,
+    allow_deletes: bool = False,
+    quick: bool = False,
 ) -> Report:
     """Compares what searchers see with the snapshot that it holds. Writes nothing but its report, unless it repairs.
 
     Args:
-        repair: upserts what is missing or stale and deletes what is unexpected, from the checkpoint.
+        repair: upserts what is missing, stale or damaged and deletes what is unexpected, from the checkpoint.
         allow_deletes: lifts `corpus.max_deleted` for the rows that a repair deletes.
+        quick: compares ids and content hashes alone, which finds no row whose vector, text or metadata somebody changed
+            under the same hash.
 
     Raises:
         CollectionError: where nothing is published.
         CheckpointError: where the checkpoint does not have the collection's snapshot.
         SpaceMismatchError: where the collection is of another space than the configuration's encoder.
-        GateError: where rows are missing, unexpected or stale, recall is under `verify.recall_at_10`, or a repair would
-            delete more than allowed.
+        GateError: where rows are missing, unexpected, stale or damaged, recall is under `verify.recall_at_10`, or a
+            repair would delete more than allowed.
         RejectsError: where the repaired collection has more rejects or dropped tokens than allowed.
     """
+    compared = IDS_AND_HASHES if quick else ALL_COLUMNS
     with running("verify", config, progress) as session:
         session.report.could_change = repair
         with Phase(session, "startup"):
@@ -55,10 +64,10 @@ def verify(
                     update = Update(
                         session, checkpoint, snapshot, model.space, served, client, allow_deletes=allow_deletes
                     )
-                    update.repair()
+                    update.repair(compared=compared)
             spec = replace(collection_spec(config, snapshot, model.space), name=served.name)
             publication = Publication(session, checkpoint, snapshot, spec, client)
-            publication.gate(publication.check_rows(), recall=True)
+            publication.gate(publication.check_rows(compared=compared), recall=True)
             if repair and (over := excess(snapshot, config)):
                 raise RejectsError(f"{over}; the good rows are served as {config.name}", remedy(over))
     return session.report

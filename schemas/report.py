@@ -102,13 +102,24 @@ class Loss(BaseModel):
 
 
 class Verification(BaseModel):
-    """Collection against snapshot, in rows; `recall_at_10` is null where it was not measured."""
+    """Collection against snapshot, in rows; `recall_at_10` is null where it was not measured.
+
+    Attributes:
+        stale: rows whose content hash differs.
+        damaged: rows whose hash is right, and which differ in another column.
+        columns: of the damaged rows, how many differ in each column.
+        compared: what was compared: all columns; ids and hashes; sampled, which is all columns of what the run wrote
+            and of some other rows; "" where nothing was.
+    """
 
     expected: int = 0
     found: int = 0
     missing: int = 0
     unexpected: int = 0
     stale: int = 0
+    damaged: int = 0
+    columns: dict[str, int] = Field(default_factory=dict)
+    compared: str = ""
     recall_at_10: float | None = None
     published: bool = False
 

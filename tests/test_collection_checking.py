@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from collection_data import configuration, numbered, sliced, spec_of, table_of, unit_vectors
+from collection_data import configuration, numbered, sliced, spec_of, table_of, unit_vectors, vector_column
 
+from schemas.collection import CollectionSpec
 from schemas.config import Collection
 from schemas.errors import CollectionError, ConfigurationError
 from transforms import collection as milvus
-from transforms.collection.rows import checking
+from transforms.collection.rows import checking, contents
 from transforms.collection.searching import effective_parameters
 
 FLAT = spec_of(index_type="FLAT")
@@ -85,7 +88,7 @@ def test_odd_ids_are_found_again(client: Any, config: Collection) -> None:
 def test_missing_stale_and_unexpected_rows_are_told_apart(
     client: Any, config: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checking, "SLICE_ROWS", 7)
+    monkeypatch.setattr(contents, "ANSWER_ROWS", 7)
     monkeypatch.setattr(checking, "PAGE_ROWS", 11)
     held = numbered(100)
     milvus.upsert(client, config, FLAT, held)
@@ -119,6 +122,165 @@ def test_what_is_lost_can_be_loaded_again(client: Any, config: Collection) -> No
         milvus.upsert(client, config, FLAT, parts[index])
     milvus.finish(client, config, FLAT)
     assert verify(client, config, *parts).clean
+
+
+def compared(client: Any, config: Collection, *tables: pa.Table, spec: CollectionSpec = FLAT) -> milvus.RowCheck:
+    """All columns, as `vecbeam verify` compares them."""
+    return milvus.verify_rows(client, config, spec.name, iter(tables), spec=spec)
+
+
+def with_value(table: pa.Table, row: int, name: str, value: Any) -> pa.Table:
+    """A table with one value changed; a vector's is an array."""
+    values = table.column(name).to_pylist()
+    values[row] = value
+    column = vector_column(values) if name == "vector" else pa.array(values, table.schema.field(name).type)
+    at = table.schema.get_field_index(name)
+    return table.set_column(at, table.schema.field(at), column)
+
+
+def test_every_column_is_compared(client: Any, config: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contents, "ANSWER_ROWS", 7)
+    # Vectors of any length: neither Lite nor a server stores them normalised, whatever the metric.
+    lengths = np.random.default_rng(1).uniform(0.01, 30, (60, 1)).astype(np.float32)
+    held = numbered(60, vectors=unit_vectors(60) * lengths)
+    milvus.upsert(client, config, FLAT, held)
+    milvus.finish(client, config, FLAT)
+    assert compared(client, config, *sliced(held, 25)) == milvus.RowCheck(expected=60, found=60, total=60)
+    vector = np.array(held.column("vector")[3].as_py(), np.float32)
+    vector[5] = np.nextafter(vector[5], np.float32(9))
+    changes = {
+        3: ("vector", vector),
+        10: ("text", "text of doc-10#0."),
+        20: ("author", "author-9"),
+        30: ("year", 2031),
+        31: ("weight", np.nextafter(15.5, 16)),
+        40: ("kept", False),
+        41: ("item_id", "doc-14"),
+        42: ("chunk", 1),
+        43: ("start", 1),
+        44: ("end", 99),
+        50: ("tokens", 8),
+        51: ("tokens_dropped", 1),
+    }
+    expected = held
+    for row, (name, value) in changes.items():
+        expected = with_value(expected, row, name, value)
+    expected = with_value(expected, 55, "content_hash", "another")
+    # A stale row is not counted as damaged too.
+    expected = with_value(expected, 55, "text", "another text")
+    check = compared(client, config, *sliced(expected, 25))
+    assert (check.damaged_count, check.stale_count, check.missing_count, check.found) == (12, 1, 0, 60)
+    assert check.damaged == [f"doc-{row}#0" for row in changes]
+    assert check.columns == dict.fromkeys([name for name, _ in changes.values()], 1)
+    assert check.part_indexes_missing == [0, 1, 2]
+    problems = "; ".join(check.problems())
+    assert "1 rows stale (first: doc-55#0)" in problems
+    assert "12 rows damaged: they differ in vector (1), text (1)" in problems
+    assert "(first: doc-3#0, doc-10#0, doc-20#0)" in problems
+    # Ids and hashes alone tell nothing of it.
+    assert verify(client, config, *sliced(expected, 25)).damaged_count == 0
+
+
+def test_nulls_defaults_and_odd_values_compare_equal(client: Any, config: Collection) -> None:
+    texts = ["", " ", "漢字" * 2000, "x" * 65535, 'say "hi"\n', "nul is refused elsewhere", "😀", "é", "e\u0301"]
+    rows = len(texts)
+    held = table_of(
+        [f"odd-{i}" for i in range(rows)],
+        text=texts,
+        author=[None, "", *["someone"] * (rows - 2)],
+        year=[None, 2**63 - 1, -(2**63), *[0] * (rows - 3)],
+        weight=[None, 1e308, 5e-324, -0.0, *[0.1] * (rows - 4)],
+        kept=[None, True, False, *[True] * (rows - 3)],
+        vectors=unit_vectors(rows) * np.float32(1e-30),
+    )
+    milvus.upsert(client, config, FLAT, held)
+    milvus.finish(client, config, FLAT)
+    # SPEC has a default for each field, which stands in the collection where the checkpoint has null.
+    assert compared(client, config, held).clean
+    assert compared(client, config, with_value(held, 0, "year", 1)).columns == {"year": 1}
+    assert compared(client, config, with_value(held, 7, "text", texts[8])).columns == {"text": 1}
+
+
+def test_null_is_not_zero(tmp_path: Path) -> None:
+    """On Lite, which has fields that may be null; the server of the tests does not."""
+    config = configuration(str(tmp_path / "null.db"))
+    spec = spec_of(index_type="FLAT", metadata=tuple(replace(column, default=None) for column in FLAT.metadata))
+    some = [None, "", "x"]
+    numbers: list[Any] = [None, 0, 1]
+    held = table_of(["a", "b", "c"], author=some, year=numbers, weight=numbers, kept=[None, False, True])
+    with milvus.connected(config) as client:
+        milvus.create(client, spec, "load-one")
+        milvus.upsert(client, config, spec, held)
+        milvus.finish(client, config, spec)
+        assert compared(client, config, held, spec=spec).clean
+        for name, value in (("author", ""), ("year", 0), ("weight", 0.0), ("kept", False)):
+            assert compared(client, config, with_value(held, 0, name, value), spec=spec).columns == {name: 1}
+            assert compared(client, config, with_value(held, 1, name, None), spec=spec).columns == {name: 1}
+    milvus.release(config)
+
+
+def test_answers_are_bounded_by_rows_ids_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contents, "ANSWER_ROWS", 1000)
+    texts = ["x" * 60_000] * 100 + ["y"] * 1500
+    part = numbered(1600, vectors=unit_vectors(1600, 512), text=texts)
+    sizes = [rows.num_rows for rows in contents.slices(part, 512)]
+    assert sum(sizes) == 1600
+    assert max(sizes) <= 1000
+    for start, rows in zip(np.cumsum([0, *sizes]), sizes, strict=False):
+        held = sum(len(text) for text in texts[start : start + rows]) + rows * 2048
+        assert held <= contents.ANSWER_BYTES
+    # A row that is larger alone is asked for alone; without its vector and text it is small.
+    monkeypatch.setattr(contents, "ANSWER_BYTES", 1000)
+    assert {rows.num_rows for rows in contents.slices(part, 512)} == {1}
+    monkeypatch.setattr(contents, "ANSWER_BYTES", 100_000)
+    assert next(contents.slices(part.select(["id", "content_hash"]), 0)).num_rows > 500
+
+
+def test_an_answer_that_is_refused_as_too_large_is_asked_for_in_halves(
+    client: Any, config: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where somebody put texts in that are far longer than the checkpoint's."""
+    held = numbered(50)
+    milvus.upsert(client, config, FLAT, held)
+    milvus.finish(client, config, FLAT)
+    asked: list[int] = []
+    plainly = contents.read
+
+    def read(*args: Any, filter: str, **keys: Any) -> Any:
+        asked.append(filter.count('"doc-'))
+        if asked[-1] > 10:
+            raise CollectionError("query failed: query results exceed the maxOutputSize Limit")
+        return plainly(*args, filter=filter, **keys)
+
+    monkeypatch.setattr(contents, "read", read)
+    assert compared(client, config, held) == milvus.RowCheck(expected=50, found=50, total=50)
+    assert asked[:2] == [50, 25]
+    assert sum(number for number in asked if number <= 10) == 50
+
+
+def test_a_key_that_stands_twice_is_found_and_an_upsert_makes_it_one(client: Any, config: Collection) -> None:
+    """A server takes the same key again and again by insert; Lite keeps the last."""
+    held = numbered(30)
+    milvus.upsert(client, config, FLAT, held)
+    twice = [dict(row) for row in held.slice(7, 2).to_pylist()]
+    for row in twice:
+        row["text"] = "older or newer"
+    client.insert(FLAT.name, twice)
+    milvus.finish(client, config, FLAT)
+    parts = list(sliced(held, 10))
+    check = compared(client, config, *parts)
+    assert not check.clean
+    if check.total > 30:
+        assert (check.total, check.unexpected_count, check.unexpected) == (32, 2, [])
+        milvus.find_duplicates(client, config, FLAT.name, sliced(held, 10), check)
+        assert check.duplicated == ["doc-7#0", "doc-8#0"]
+        assert check.part_indexes_missing == [0]
+        assert "2 rows unexpected (first: doc-7#0, doc-8#0)" in check.problems()
+    else:
+        assert check.damaged == ["doc-7#0", "doc-8#0"]
+    milvus.upsert(client, config, FLAT, parts[0])
+    milvus.finish(client, config, FLAT)
+    assert compared(client, config, *parts) == milvus.RowCheck(expected=30, found=30, total=30)
 
 
 def test_lists_are_cut_and_counts_are_not(client: Any, config: Collection, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,27 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], list[s
 
 def measured(table: pa.Table, spec: CollectionSpec, part_rows: int = 100, sample: int = 10**6) -> float:
     columns = table.select(["id", "vector"])
-    return measure_recall(None, CONFIG, spec, lambda: sliced(columns, part_rows), table.num_rows, sample)
+    found = measure_recall(None, CONFIG, spec, lambda: sliced(columns, part_rows), table.num_rows, sample)
+    assert found is not None
+    return found.at_10
+
+
+def test_recall_of_no_row_is_none() -> None:
+    assert measure_recall(None, CONFIG, SPEC, lambda: sliced(numbered(0), 10), 0, 10) is None
+
+
+@pytest.mark.parametrize("metric", ["COSINE", "IP", "L2"])
+def test_equal_vectors_are_counted(answers: Any, metric: str) -> None:
+    """40 rows of one vector, 8 of another and 52 of their own; lengths differ, which COSINE does not see."""
+    lengths = np.random.default_rng(1).uniform(0.5, 3, (54, 1)).astype(np.float32)
+    own = unit_vectors(54, seed=4) * lengths
+    vectors = np.concatenate([np.repeat(own[:1], 40, axis=0), np.repeat(own[1:2], 8, axis=0), own[2:]])
+    answers(lambda query: exact(vectors, query, metric, 10))
+    columns = numbered(100, vectors=vectors).select(["id", "vector"])
+    spec = spec_of(index_type="FLAT", metric=metric)
+    found = measure_recall(None, CONFIG, spec, lambda: sliced(columns, 7), 100, 100)
+    assert found is not None
+    assert (found.equal_share, found.most_equal) == (0.4, 40)
 
 
 def exact(vectors: np.ndarray[Any, Any], query: int, metric: str, k: int) -> list[str]:
@@ -86,7 +106,6 @@ def test_fewer_than_ten_rows(answers: Any) -> None:
     assert measured(numbered(4, vectors=vectors), spec_of(index_type="FLAT")) == 1.0
     answers(lambda query: exact(vectors, query, "COSINE", 3))
     assert measured(numbered(4, vectors=vectors), spec_of(index_type="FLAT")) == 0.75
-    assert measured(numbered(0), SPEC) == 1.0
 
 
 def test_the_size_of_parts_and_of_steps_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +148,9 @@ def test_recall_moves_with_the_parameters_of_the_index(client: Any, config: Coll
             milvus.upsert(client, config, spec, table)
         milvus.finish(client, config, spec)
         columns = table.select(["id", "vector"])
-        return milvus.measure_recall(client, config, spec, lambda: sliced(columns, 1000), ROWS, sample=100)
+        found = milvus.measure_recall(client, config, spec, lambda: sliced(columns, 1000), ROWS, sample=100)
+        assert found is not None
+        return found.at_10
 
     coarse = recall("IVF_FLAT", {"nlist": 4}, {"nprobe": 1})
     fine = recall("IVF_FLAT", {"nlist": 300}, {"nprobe": 1})

@@ -320,6 +320,9 @@ def test_rows_that_somebody_changed_are_found_and_mended(tmp_path: Path, items: 
         "missing": 0,
         "unexpected": 0,
         "stale": 0,
+        "damaged": 0,
+        "columns": {},
+        "compared": "all columns",
         "recall_at_10": 1.0,
         "published": True,
     }

@@ -17,8 +17,8 @@ from transforms.collection.describing import (
     state,
 )
 from transforms.collection.indexing import finish, flush, flush_step, is_lite, same_index
-from transforms.collection.recall import measure_recall
-from transforms.collection.rows.checking import RowCheck, count, verify_rows
+from transforms.collection.recall import Recall, measure_recall
+from transforms.collection.rows.checking import RowCheck, count, find_duplicates, verify_rows
 from transforms.collection.rows.deleting import delete
 from transforms.collection.rows.importing import await_imports, import_files
 from transforms.collection.rows.loading import quoted, upsert
@@ -28,6 +28,7 @@ from transforms.collection.structure import check_free, create, drop, has_column
 __all__ = [
     "CollectionState",
     "Hit",
+    "Recall",
     "RowCheck",
     "aliases",
     "await_imports",
@@ -41,6 +42,7 @@ __all__ = [
     "delete",
     "drop",
     "exists",
+    "find_duplicates",
     "finish",
     "flush",
     "flush_step",
