@@ -149,9 +149,7 @@ class Publication:
         self.gate(check, recall=fresh)
         self._publish(ledger, fresh)
 
-    def repair(
-        self, *, everything: bool = False, allow_deletes: bool = False, compared: str = ALL_COLUMNS
-    ) -> None:
+    def repair(self, *, everything: bool = False, allow_deletes: bool = False, compared: str = ALL_COLUMNS) -> None:
         """Brings a served collection to its snapshot, row by row, from the checkpoint.
 
         Args:
