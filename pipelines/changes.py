@@ -59,7 +59,8 @@ class Changes:
     def count(self, kind: Kind) -> int:
         """Items of a kind; unchanged ones in files that were not read count as well."""
         if self.base is None:
-            return self.surveyed - self.findings.duplicates.num_rows if kind is Kind.NEW else 0
+            left_out = self.findings.duplicates.num_rows + sum(self.findings.errors.values())
+            return self.surveyed - left_out if kind is Kind.NEW else 0
         if kind is not Kind.UNCHANGED:
             return self.findings.counts[kind]
         replaced = sum(self.findings.counts[other] for other in (Kind.CHANGED, Kind.MOVED, Kind.RELOCATED))

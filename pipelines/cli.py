@@ -91,7 +91,8 @@ def plan(
         from pipelines.plan import plan, text
         from pipelines.progress import Progress
 
-        found = plan(configuration(config, set_), Progress(quiet=quiet), allow_deletes=allow_deletes)
+        words = [str(config), *(word for value in set_ or () for word in ("--set", value))]
+        found = plan(configuration(config, set_), Progress(quiet=quiet), allow_deletes=allow_deletes, words=words)
         if as_json:
             output.result_as_json(found.as_json(), exit_code=10 if exit_code and found.has_work else 0)
         else:

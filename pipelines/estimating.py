@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from itertools import islice
+
 from pipelines.changes import Changes
 from pipelines.report import reports
 from pipelines.session import Session
@@ -9,6 +12,10 @@ from schemas.config import Config
 from schemas.plan import PlannedItems
 from schemas.records import Kind
 from schemas.report import Expected
+from transforms.diff.finding import ID_TOO_LONG
+
+LOOKED_AT = 200
+"""Earlier runs that are looked at for a rate, the newest."""
 
 ENOUGH_TOKENS = 200_000
 """Tokens of an earlier run from which its rate is taken."""
@@ -19,18 +26,35 @@ SAMPLED = 500
 
 def planned_items(changes: Changes) -> PlannedItems:
     """Items by what a diff found."""
+    errors = changes.findings.errors
+    # They are new to the snapshot before each time, and the chunker rejects them each time.
+    too_long = errors.get(ID_TOO_LONG, 0) if changes.base is not None else 0
     return PlannedItems(
-        new=changes.count(Kind.NEW),
+        new=changes.count(Kind.NEW) - too_long,
         changed=changes.count(Kind.CHANGED),
         moved=changes.count(Kind.MOVED),
         unchanged=changes.count(Kind.UNCHANGED) + changes.count(Kind.RELOCATED),
         deleted=changes.deleted,
+        rejected=sum(foreseen_rejects(changes).values()),
     )
+
+
+def foreseen_rejects(changes: Changes) -> dict[str, int]:
+    """Rejects of the whole corpus by error: of the files that were read, and of those that did not change."""
+    found = Counter(changes.findings.errors)
+    if changes.findings.duplicates.num_rows:
+        found["DuplicateId"] += changes.findings.duplicates.num_rows
+    if changes.base is not None:
+        kept = {entry.path for entry in changes.source.entries if entry.kept}
+        for row in changes.base.files.select(["path", "errors"]).to_pylist():
+            if row["path"] in kept:
+                found.update({entry["error"]: entry["count"] for entry in row["errors"]})
+    return dict(sorted(found.items()))
 
 
 def earlier_rate(config: Config) -> tuple[float, str] | None:
     """Tokens per second of the last run that embedded enough with this model and precision, and its name."""
-    for report in reports(config):
+    for report in islice(reports(config), LOOKED_AT):
         same = report.runtime.get("precision") == config.encoder.precision and report.model == config.encoder.model
         if same and report.tokens.embedded >= ENOUGH_TOKENS and report.seconds.embed:
             return report.tokens.embedded / report.seconds.embed, f"run {report.run_id}"

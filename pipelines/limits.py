@@ -54,17 +54,28 @@ def standing(served: milvus.CollectionState | None, checkpoint: Checkpoint) -> S
 
 def excess(snapshot: Snapshot, config: Config) -> str:
     """What a snapshot has rejected or dropped over the limits of `verify`, or ""."""
-    limits, errors = config.verify, snapshot.errors()
+    dropped = snapshot.total("tokens_dropped")
+    tokens = snapshot.total("tokens") + dropped
+    return over_limits(config, snapshot.errors(), snapshot.total("items_read"), dropped, tokens)
+
+
+def over_limits(config: Config, errors: dict[str, int], read: int, dropped: int, tokens: int) -> str:
+    """What is over the limits of `verify`, or "".
+
+    Args:
+        errors: rejects by error.
+        read: items read, with the rejects.
+        dropped: tokens over the encoder's limit.
+        tokens: all of them, with the dropped ones.
+    """
+    limits = config.verify
     hidden = sorted(CONTAINER_ERRORS & set(errors))
     if hidden and limits.max_rejected < 1:
         return f"files could not be read to their end ({', '.join(hidden)}), so nobody knows how many items they hold"
     # What `on_duplicate` left out was the user's choice.
     rejected = sum(count for error, count in errors.items() if error != "DuplicateId")
-    read = snapshot.total("items_read")
     if read and rejected / read > limits.max_rejected:
         return f"{rejected} of {read} items were rejected, verify.max_rejected allows {limits.max_rejected:.2%}"
-    dropped = snapshot.total("tokens_dropped")
-    tokens = snapshot.total("tokens") + dropped
     if tokens and dropped / tokens > limits.max_dropped_tokens:
         return (
             f"{dropped} of {tokens} tokens were dropped, "

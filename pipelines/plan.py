@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from pipelines.changes import Changes, find_changes, is_unchanged
 from pipelines.columns import foreseen
 from pipelines.corpus import Source, prepare
-from pipelines.estimating import earlier_rate, planned_items
-from pipelines.limits import Standing, check_deletions, check_fields, standing
+from pipelines.estimating import LOOKED_AT, earlier_rate, foreseen_rejects, planned_items
+from pipelines.limits import Standing, check_fields, standing
+from pipelines.outcome import first_rejects, foresee, foresee_unchanged
 from pipelines.progress import Progress
 from pipelines.quantizing import sample_texts
 from pipelines.report import reports
 from pipelines.serving import collection_spec, find_served, misfits
 from pipelines.session import Session
-from schemas.collection import STATE_READY, index_bytes
+from schemas.collection import STATE_READY, index_bytes, index_words
 from schemas.config import Config
 from schemas.identity import Space
 from schemas.plan import Estimate, Plan, PlannedCollection, PlannedItems, PlannedPool, PlannedSeconds
@@ -26,18 +30,25 @@ from transforms.checkpoint import Snapshot
 
 CALIBRATED_S = 6.0
 ENOUGH_ROWS = 1000
+NOTHING_TO_EMBED = "nothing to embed"
 SECONDS_A_ROW = 0.0008
 """Checkpoint, load, index and verify of a row of 384 dimensions on Milvus Lite, where no earlier run tells."""
 
 
-def plan(config: Config, progress: Progress | None = None, *, allow_deletes: bool = False) -> Plan:
+def plan(
+    config: Config, progress: Progress | None = None, *, allow_deletes: bool = False, words: Sequence[str] = ()
+) -> Plan:
     """Compares corpus, checkpoint and collection.
+
+    What a run would be refused for (deletions, rejects, dropped tokens) is no error of the plan: it is its `outcome`.
 
     Args:
         allow_deletes: plans for a run that has it too.
+        words: of the command line behind the command, for the one that the plan recommends.
 
     Raises:
-        GateError: where the run would delete more than `corpus.max_deleted`.
+        ConfigurationError: where not one record has a field that the configuration names.
+        CorpusError: two items with one id, where the configuration says `on_duplicate: error`.
     """
     with progress or Progress(quiet=True) as shown, tempfile.TemporaryDirectory(prefix="vecbeam-plan-") as folder:
         session = Session("plan", config, shown)
@@ -50,12 +61,22 @@ def plan(config: Config, progress: Progress | None = None, *, allow_deletes: boo
         startup = session.seconds_so_far()
         if base is not None and is_unchanged(source, base):
             found.items.unchanged = base.total("items")
+            found.rejects = base.errors()
+            found.items.rejected = sum(found.rejects.values())
+            found.outcome = foresee_unchanged(base, config)
             rows = base.total("rows")
         else:
             where = folder if config.runner.is_local else session.uri("diff")
             stands = standing(served, source.checkpoint)
             rows = _plan_rows(session, found, source, base, stands, where, startup, allow_deletes=allow_deletes)
         _plan_milvus(config, found, source.model.space, base, rows, served)
+        if found.action in ("backfill", "reindex") and not found.seconds.total:
+            # From the checkpoint alone.
+            other = round(startup + rows * _earlier_row(config), 1)
+            found.seconds = PlannedSeconds(total=other, other=other, measured=NOTHING_TO_EMBED)
+        if found.has_work:
+            deletes = ["--allow-deletes"] if allow_deletes else []
+            found.command = shlex.join(["vecbeam", found.action, *words, *deletes])
         return found
 
 
@@ -75,11 +96,13 @@ def _plan_rows(
     changes = find_changes(session, source, base, folder, survey=True)
     survey = time.perf_counter() - start
     check_fields(changes, session.config)
-    check_deletions(changes, session.config, stands, allowed=allow_deletes)
     found.items = planned_items(changes)
+    found.rejects = foreseen_rejects(changes)
+    found.rejected = first_rejects(changes)
     found.action = "sync" if base is not None else "backfill"
     found.at_most = base is not None and base.settings_digest != source.settings_digest
     _estimate(session, found, changes, startup + survey)
+    found.outcome = foresee(changes, session.config, stands, found, allow_deletes=allow_deletes)
     changes.findings.remove()
     found.warnings += foreseen(session.config.corpus, [e.source for e in source.entries if e.source is not None])
     before = base.total("rows") if base is not None else 0
@@ -96,7 +119,7 @@ def _estimate(session: Session, found: Plan, changes: Changes, fixed: float) -> 
     config, model = session.config, changes.source.model
     sample = changes.findings.sample
     if _to_embed(found.items) == 0 or sample.num_rows == 0:
-        found.seconds = PlannedSeconds(total=round(fixed, 1), other=round(fixed, 1), measured="nothing to embed")
+        found.seconds = PlannedSeconds(total=round(fixed, 1), other=round(fixed, 1), measured=NOTHING_TO_EMBED)
         return
     session.progress.step("calibrate")
     chunked = chunk_sample(sample, changes.surveyed, config, model)
@@ -104,6 +127,7 @@ def _estimate(session: Session, found: Plan, changes: Changes, fixed: float) -> 
     found.sampled = chunked.items
     found.chunks = _estimated(chunked.chunks_per_byte, size)
     found.tokens = _estimated(chunked.tokens_per_byte, size)
+    found.dropped = _estimated(chunked.dropped_per_byte, size)
     measured = calibrate(chunked.chunks, model, CALIBRATED_S, sample_texts(session, changes))
     rate, where = earlier_rate(config) or (measured.tokens_per_second, f"a calibration of {CALIBRATED_S:.0f} s")
     found.checkpoint_bytes = round(measured.bytes_per_chunk * found.chunks.value)
@@ -128,7 +152,7 @@ def _estimated(ratio: Any, size: int) -> Estimate:
 
 
 def _earlier_row(config: Config) -> float:
-    for report in reports(config):
+    for report in islice(reports(config), LOOKED_AT):
         spent = report.seconds
         if report.chunks.loaded >= ENOUGH_ROWS and report.chunks.embedded >= ENOUGH_ROWS:
             return (spent.checkpoint + spent.load + spent.index + spent.verify) / report.chunks.loaded
@@ -154,7 +178,7 @@ def _plan_milvus(
 ) -> None:
     settings = config.collection
     kind, parameters = settings.index.type, settings.index.parameters
-    shown = f"{kind} {settings.metric} {parameters}" if parameters else f"{kind} {settings.metric}"
+    shown = index_words(kind, settings.metric, parameters)
     planned = PlannedCollection(
         index=shown, rows=rows, index_bytes=index_bytes(kind, parameters, rows, space.dimensions)
     )
@@ -190,26 +214,18 @@ def _differences(served: milvus.CollectionState, space: Space) -> list[str]:
 
 def text(found: Plan) -> str:
     """The plan for people."""
-    items, tokens, seconds = found.items, found.tokens, found.seconds
-    most = "at most " if found.at_most else ""
+    items = found.items
     lines = [
         f"items       {items.new:,} new, {items.changed:,} changed, {items.moved:,} moved, "
-        f"{items.unchanged:,} unchanged, {items.deleted:,} to delete",
-        f"to embed    {most}{found.chunks.value:,} chunks (±{found.chunks.error:.1%}), "
-        f"{tokens.value:,} tokens (±{tokens.error:.1%})"
-        + (f", estimated from {found.sampled:,} items" if tokens.error else ""),
-        f"checkpoint  {found.checkpoint_bytes:,} bytes to write",
-        f"time here   {most}{_duration(seconds.total)}: {_duration(seconds.embed)} to embed "
-        f"({seconds.tokens_per_second:,.0f} tokens/s by {seconds.measured}), {_duration(seconds.other)} for the rest",
+        f"{items.unchanged:,} unchanged, {items.deleted:,} to delete"
+        + (f", {items.rejected:,} rejected" if items.rejected else "")
     ]
-    if found.pool is not None:
-        pool = found.pool
-        lines.append(f"time there  {_duration(pool.seconds)} on {pool.workers} such workers, {pool.usd:,.2f} USD")
+    lines += [*_rejects(found), *_work(found)]
     collection = found.milvus
-    name = collection.collection or "a new collection"
     lines.append(
         f"index       {collection.index}, {collection.rows:,} rows, {collection.index_bytes:,} bytes of memory"
     )
+    name = collection.collection or "a new collection"
     change = {
         "nothing": f"nothing: {found.name} serves {collection.served}",
         "backfill": f"{name}, and the alias {found.name} to it",
@@ -218,8 +234,52 @@ def text(found: Plan) -> str:
     }[found.action]
     lines.append(f"in Milvus   {change}" + (f" ({'; '.join(collection.reasons)})" if collection.reasons else ""))
     lines += [f"warning     {warning}" for warning in found.warnings]
-    command = "nothing to do" if found.action == "nothing" else f"run: vecbeam {found.action}"
-    return "\n".join([*lines, command])
+    return "\n".join([*lines, *_end(found)])
+
+
+def _rejects(found: Plan) -> Iterator[str]:
+    if found.rejects:
+        yield "rejects     " + ", ".join(f"{count:,} {error}" for error, count in found.rejects.items())
+        yield from (f"            {reject}" for reject in found.rejected)
+
+
+def _work(found: Plan) -> Iterator[str]:
+    tokens, seconds, dropped = found.tokens, found.seconds, found.dropped
+    most = "at most " if found.at_most else ""
+    if found.chunks.value:
+        yield (
+            f"to embed    {most}{found.chunks.value:,} chunks (±{found.chunks.error:.1%}), "
+            f"{tokens.value:,} tokens (±{tokens.error:.1%})"
+            + (f", estimated from {found.sampled:,} items" if tokens.error else "")
+        )
+        if dropped.value:
+            share = dropped.value / (tokens.value + dropped.value)
+            yield f"dropped     {dropped.value:,} tokens over the encoder's limit (±{dropped.error:.1%}), {share:.2%}"
+        yield f"checkpoint  {found.checkpoint_bytes:,} bytes to write"
+        rate = f"{seconds.tokens_per_second:,.0f} tokens/s by {seconds.measured}"
+        yield (
+            f"time here   {most}{_duration(seconds.total)}: {_duration(seconds.embed)} to embed ({rate}), "
+            f"{_duration(seconds.other)} for the rest"
+        )
+    elif seconds.total:
+        yield f"time here   {_duration(seconds.total)}, {seconds.measured}"
+    if found.pool is not None:
+        pool = found.pool
+        yield f"time there  {_duration(pool.seconds)} on {pool.workers} such workers, {pool.usd:,.2f} USD"
+
+
+def _end(found: Plan) -> Iterator[str]:
+    error = found.outcome.error
+    if error is not None:
+        yield f"outcome     exit code {found.outcome.exit_code}, {error.kind}: {error.message}"
+        if error.remedy:
+            yield f"remedy      {error.remedy}"
+    if not found.has_work:
+        yield "nothing to do"
+    elif found.outcome.served:
+        yield f"run: {found.command}"
+    else:
+        yield f"only after that: {found.command}"
 
 
 def _duration(seconds: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from schemas.collection import CollectionSpec, MetadataColumn
+from schemas.collection import CollectionSpec, MetadataColumn, index_words
 from schemas.config import Config
 from schemas.errors import CollectionError, SpaceMismatchError
 from schemas.identity import Space, digest
@@ -122,6 +122,7 @@ def misfits(state: milvus.CollectionState, spec: CollectionSpec) -> list[str]:
     if not milvus.has_columns(state, spec):
         found.append("metadata fields")
     if state.index is None or not milvus.same_index(state.index, spec):
-        has = f"{state.index.type} {state.index.metric} {state.index.parameters}" if state.index else "none"
-        found.append(f"index ({has}; configured is {spec.index_type} {spec.metric} {spec.build_parameters})")
+        has = index_words(state.index.type, state.index.metric, state.index.parameters) if state.index else "none"
+        wanted = index_words(spec.index_type, spec.metric, spec.build_parameters)
+        found.append(f"index ({has}; configured is {wanted})")
     return found

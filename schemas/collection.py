@@ -5,6 +5,7 @@ Index and search parameters: https://milvus.io/docs/index.md
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -144,6 +145,15 @@ class CollectionSpec:
     @property
     def build_parameters(self) -> dict[str, int]:
         return {**INDEX_DEFAULTS[self.index_type], **self.index_parameters}
+
+
+def index_words(index_type: str, metric: str, parameters: Mapping[str, int]) -> str:
+    """An index in words.
+
+    >>> index_words("HNSW", "COSINE", {"M": 16, "efConstruction": 200})
+    'HNSW COSINE, M 16, efConstruction 200'
+    """
+    return ", ".join([f"{index_type} {metric}", *(f"{name} {value}" for name, value in parameters.items())])
 
 
 PROPERTY_ALIAS = "vecbeam.alias"

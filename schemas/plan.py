@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from schemas.report import Failure, Rejected
+
 Action = Literal["nothing", "backfill", "sync", "reindex"]
 
 
@@ -17,6 +19,7 @@ class PlannedItems(BaseModel):
     moved: int = 0
     unchanged: int = 0
     deleted: int = 0
+    rejected: int = 0
 
 
 class Estimate(BaseModel):
@@ -60,6 +63,20 @@ class PlannedCollection(BaseModel):
     index_bytes: int = Field(0, description="Memory of the index in Milvus, by its type and parameters")
 
 
+class Outcome(BaseModel):
+    """How the run would end, as far as that can be known before it.
+
+    Attributes:
+        exit_code: 0, 3 or 4.
+        error: what it would be refused or end with; null where it would not.
+        served: whether the good rows would be served all the same.
+    """
+
+    exit_code: int = 0
+    error: Failure | None = None
+    served: bool = True
+
+
 class Plan(BaseModel):
     """What a run would do."""
 
@@ -69,12 +86,17 @@ class Plan(BaseModel):
     items: PlannedItems = Field(default_factory=PlannedItems)
     chunks: Estimate = Field(default_factory=Estimate, description="To embed")
     tokens: Estimate = Field(default_factory=Estimate, description="To embed")
+    dropped: Estimate = Field(default_factory=Estimate, description="Tokens over the limit, of what is to embed")
+    rejects: dict[str, int] = Field(default_factory=dict, description="Rejects of the whole corpus, by error")
+    rejected: list[Rejected] = Field(default_factory=list, description="The first of them by name")
     sampled: int = Field(0, description="Items that chunks and tokens are estimated from; 0 where there are none")
     at_most: bool = Field(False, description="Chunks whose text stays the same keep their vectors")
     checkpoint_bytes: int = Field(0, description="Parquet to be written")
     seconds: PlannedSeconds = Field(default_factory=PlannedSeconds)
     pool: PlannedPool | None = None
     milvus: PlannedCollection = Field(default_factory=PlannedCollection)
+    outcome: Outcome = Field(default_factory=Outcome)
+    command: str = Field("", description="What to run; empty where there is nothing to do")
     warnings: list[str] = Field(
         default_factory=list, description="Columns that would be null throughout, files left out"
     )
@@ -84,4 +106,4 @@ class Plan(BaseModel):
         return self.action != "nothing"
 
     def as_json(self) -> dict[str, Any]:
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json", by_alias=True)

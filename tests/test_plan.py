@@ -15,10 +15,11 @@ from typer.testing import CliRunner
 
 from pipelines.cli import app
 from pipelines.plan import plan
+from pipelines.plan import text as page
 from pipelines.reindex import reindex
 from pipelines.sync import sync
 from schemas.collection import index_bytes
-from schemas.errors import GateError
+from schemas.errors import GateError, RejectsError
 from transforms import collection as milvus
 
 
@@ -76,7 +77,7 @@ def test_changes_and_the_exit_code(tmp_path: Path, items: list[dict[str, Any]]) 
     done = CliRunner().invoke(app, ["plan", path, "--exit-code", "--json"])
     found = json.loads(done.stdout)
     assert (done.exit_code, found["action"], files_of(tmp_path)) == (10, "sync", before)
-    assert found["items"] == {"new": 1, "changed": 1, "moved": 1, "unchanged": 197, "deleted": 1}
+    assert found["items"] == {"new": 1, "changed": 1, "moved": 1, "unchanged": 197, "deleted": 1, "rejected": 0}
     report = sync(config)
     assert report.plan is not None
     assert report.plan.items == found["items"]
@@ -102,9 +103,73 @@ def test_more_deletions_than_allowed(tmp_path: Path, items: list[dict[str, Any]]
     config = configure(tmp_path)
     sync(config)
     write_jsonl(tmp_path / "corpus" / "a.jsonl", items[:100])
-    with pytest.raises(GateError, match="100 of 200 items are no longer in the corpus"):
-        plan(config)
-    assert plan(config, allow_deletes=True).items.deleted == 100
+    path = str(tmp_path / "vecbeam.yaml")
+    milvus.release(config.collection)
+    done = CliRunner().invoke(app, ["plan", path, "--exit-code", "--set", "batch_rows=100"])
+    # A plan is no run: it says how the run would end, and that there is something to do.
+    assert done.exit_code == 10
+    assert "outcome     exit code 3, GateError: 100 of 200 items" in done.stdout
+    assert done.stdout.splitlines()[-1] == f"only after that: vecbeam sync {path} --set batch_rows=100"
+    outcome = plan(config).outcome
+    with pytest.raises(GateError) as refused:
+        sync(config)
+    assert outcome.error is not None
+    assert outcome.error.model_dump(by_alias=True) == refused.value.facts()
+    allowed = plan(config, allow_deletes=True, words=["my vecbeam.yaml"])
+    assert (allowed.items.deleted, allowed.outcome.exit_code) == (100, 0)
+    assert allowed.command == "vecbeam sync 'my vecbeam.yaml' --allow-deletes"
+
+
+def test_rejects_and_what_they_lead_to(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    broken = ['{"id": "empty", "text": " "}', "{broken", json.dumps({"id": "x" * 600, "text": "long id"})]
+    (tmp_path / "corpus" / "b.jsonl").write_text("\n".join(broken) + "\n")
+    config = configure(tmp_path)
+    first = plan(config)
+    wanted = {"EmptyText": 1, "IdTooLong": 1, "InvalidJson": 1}
+    assert (first.rejects, first.items.new, first.items.rejected) == (wanted, 200, 3)
+    assert [reject.error for reject in first.rejected] == ["EmptyText", "InvalidJson"]
+    assert (first.outcome.exit_code, first.outcome.served) == (4, True)
+    with pytest.raises(RejectsError) as over:
+        sync(config)
+    assert (over.value.report.rejects, over.value.report.items.new) == (wanted, 200)
+    assert first.outcome.error is not None
+    assert first.outcome.error.message.split(";")[0] == over.value.message.split(";")[0]
+    shown = page(first)
+    assert "3 rejected" in shown
+    assert f"{tmp_path / 'corpus' / 'b.jsonl'}, line 2: InvalidJson: " in shown
+    assert shown.splitlines()[-1] == "run: vecbeam backfill"
+    # Over what is there, the same; and where more go wrong than the limit allows, the run would be refused.
+    assert plan(config).rejects == wanted
+    # Rejects of files that did not change count as well.
+    write_jsonl(tmp_path / "corpus" / "c.jsonl", [{"id": "another", "text": "another"}])
+    assert (plan(config).rejects, plan(config).items.new) == (wanted, 1)
+
+
+def test_dropped_tokens_are_foreseen(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    items[0]["text"] = " ".join(f"word{number}" for number in range(400))
+    write_jsonl(tmp_path / "corpus" / "a.jsonl", items)
+    config = configure(tmp_path, chunk=False)
+    found = plan(config)
+    with pytest.raises(RejectsError, match="tokens were dropped") as over:
+        sync(config)
+    assert found.dropped.value == over.value.report.tokens.dropped > 0
+    assert found.outcome.error is not None
+    assert (found.outcome.exit_code, found.outcome.error.remedy) == (4, over.value.remedy)
+    assert "dropped     " in page(found)
+
+
+def test_nothing_empty_and_no_dict_in_a_sentence(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    config = configure(tmp_path)
+    sync(config)
+    shown = page(plan(config))
+    assert "to embed" not in shown
+    assert "tokens/s" not in shown
+    assert "HNSW COSINE, M 8, efConstruction 64" in shown
+    flat = plan(configure(tmp_path, collection={"uri": "./milvus.db", "index": {"type": "FLAT"}}))
+    assert flat.seconds.total > 0
+    for sentence in (page(flat), shown):
+        assert not set("{}") & set(sentence)
+    assert "index (HNSW COSINE, M 8, efConstruction 64; configured is FLAT COSINE)" in page(flat)
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ class Sample(NamedTuple):
         items: how many.
         chunks: table of `schemas.records.chunk_schema`.
         chunks_per_byte, tokens_per_byte: of content.
+        dropped_per_byte: tokens over the limit.
         seconds_per_byte: of chunking.
     """
 
@@ -48,6 +49,7 @@ class Sample(NamedTuple):
     chunks: pa.Table
     chunks_per_byte: Ratio
     tokens_per_byte: Ratio
+    dropped_per_byte: Ratio
     seconds_per_byte: float
 
 
@@ -78,12 +80,13 @@ def chunk_sample(sample: pa.Table, population: int, config: Config, model: TextM
     seconds = time.perf_counter() - start
     numbers = np.array(chunks.column("item_id").to_pylist(), dtype=np.int64)
     tokens = np.bincount(numbers, weights=chunks.column("tokens").to_numpy(), minlength=rows)
+    dropped = np.bincount(numbers, weights=chunks.column("tokens_dropped").to_numpy(), minlength=rows)
     counts = np.bincount(numbers, minlength=rows).astype(np.float64)
     # What was drawn from is finite, and where all of it was drawn there is no error at all.
     unseen = math.sqrt(max(0.0, 1 - rows / max(1, population)))
-    per_byte = [_ratio(values, sizes) for values in (counts, tokens)]
-    of_chunks, of_tokens = (Ratio(ratio.value, ratio.error * unseen) for ratio in per_byte)
-    return Sample(rows, chunks, of_chunks, of_tokens, seconds / max(1.0, float(sizes.sum())))
+    per_byte = [_ratio(values, sizes) for values in (counts, tokens, dropped)]
+    of_chunks, of_tokens, of_dropped = (Ratio(ratio.value, ratio.error * unseen) for ratio in per_byte)
+    return Sample(rows, chunks, of_chunks, of_tokens, of_dropped, seconds / max(1.0, float(sizes.sum())))
 
 
 def _ratio(values: np.ndarray[Any, Any], sizes: np.ndarray[Any, Any]) -> Ratio:

@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 from apache_beam.pvalue import AsIter, TaggedOutput
 
 from schemas.config import Config
+from schemas.identity import row_id
 from schemas.records import Kind
 from transforms import filesystem, metrics, stopping
 from transforms.checkpoint import read_table, write_table
@@ -60,6 +61,7 @@ PARTS = 32
 """Parts whose items are read together."""
 SAMPLED = 16_000
 """About how many items are sampled."""
+ID_TOO_LONG = "IdTooLong"
 FIRST_REJECTS = 5
 """Most rejects of a shard that are named."""
 
@@ -179,10 +181,18 @@ class _New(beam.DoFn):  # type: ignore[misc]
                 named = named.append_column(FIRST_REJECTS_SCHEMA.field("shard"), indexes)
                 yield TaggedOutput("tables", ("rejects", named.cast(FIRST_REJECTS_SCHEMA)))
             errors.update(batch.rejects.column("error").to_pylist())
+            if long := self._too_long(batch.items):
+                errors[ID_TOO_LONG] += long
         if errors:
             counted = [{"error": error, "count": number} for error, number in errors.items()]
             yield TaggedOutput("tables", ("errors", pa.Table.from_pylist(counted, schema=ERRORS_SCHEMA)))
         yield from gathered.rest()
+
+    def _too_long(self, items: pa.Table) -> int:
+        """Items whose first row id is longer than Milvus would take, which the chunker rejects."""
+        lengths = pc.binary_length(items.column("item_id"))
+        most = self._config.collection.id_max_bytes - len(row_id("", 0))
+        return int(pc.sum(pc.greater(lengths, most)).as_py() or 0)
 
     def _sample(self, items: pa.Table, digests: pa.Table) -> Iterator[TaggedOutput]:
         # By a digest, not by chance: the same items in each run.
