@@ -291,13 +291,13 @@ def search(
     def run() -> None:
         config, query = _config_and_query(words)
 
-        from pipelines.search import search, show
+        from pipelines.search import find, show
 
-        hits = search(configuration(config, set_), query, k=k, filter_expression=filter_)
+        found = find(configuration(config, set_), query, k=k, filter_expression=filter_)
         if as_json:
-            output.result_as_json({"query": query, "hits": hits})
+            output.result_as_json({"query": query, "metric": found.metric, "hits": found.hits[0]})
         else:
-            show(hits)
+            show(found)
 
     guarded(run, as_json=as_json, debug=debug)
 

@@ -17,7 +17,7 @@ from pipelines.backfill import backfill
 from pipelines.init import write_configuration
 from pipelines.progress import Progress
 from pipelines.report import text
-from pipelines.search import search, show
+from pipelines.search import find, show
 from schemas.settings import load_config
 from transforms import filesystem
 
@@ -40,7 +40,7 @@ def demo(folder: Path) -> None:
     output.result(text(backfill(config, Progress())))
     for question in QUESTIONS:
         output.result(f'\n$ vecbeam search {config_path} "{question}" -k 3')
-        show(search(config, question, k=3))
+        show(find(config, question, k=3))
     output.result(
         f"""
 Look at

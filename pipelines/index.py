@@ -1,43 +1,55 @@
 """The command line as a Python object: index something, search it.
 
 from pipelines.index import Index
-Index("vecbeam.yaml").search("How many islands?")
+
+with Index("islands") as index:
+    index.add(["Japan spans 6852 islands.", "Kenya lies in East Africa."])
+    hits = index.search("How many islands?")
 """
 
 from __future__ import annotations
 
-import json
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
-import yaml
-
-from pipelines.init import propose, write_values
-from pipelines.plan import plan
-from pipelines.progress import Progress
-from pipelines.reindex import reindex
-from pipelines.search import search
-from pipelines.sync import sync
-from pipelines.verify import verify
-from schemas.config import Config
 from schemas.errors import ConfigurationError
-from schemas.identity import content_hash
-from schemas.plan import Plan
-from schemas.report import Report
-from schemas.settings import load_config
-from transforms import filesystem
-from transforms.read.listing import FORMAT_OF_SUFFIX
+from schemas.settings import load_config, parse_config
+
+if TYPE_CHECKING:
+    from pipelines.progress import Progress
+    from pipelines.search import Searcher
+    from schemas.config import Config
+    from schemas.plan import Plan
+    from schemas.report import Report
+
+# Commands are imported when they are called: a process that only searches loads no Beam.
 
 CONFIGURATION = "vecbeam.yaml"
 TEXTS = "texts.jsonl"
+ENCODER: dict[str, Any] = {"model": "all-MiniLM-L6-v2", "precision": "float32"}
+"""Of an index that begins with texts."""
+IDS_AT_ONCE = 500
+"""Ids of one query to Milvus."""
+_TYPES: dict[type, str] = {bool: "bool", int: "int", float: "float", str: "string"}
+log = logging.getLogger("vecbeam")
 
 
 class Index:
     """A corpus and its collection, under one configuration.
 
+    Model, client and collection stay open between searches; `close`, or the end of a `with` block, frees them, and the
+    next search opens them again. Several threads may use one Index: searches run side by side, and what writes (`add`,
+    `delete`, `index`, `reindex`, `verify`) takes turns.
+
+    Milvus Lite serves one process at a time: while an Index of it is open, no other process can open the same file.
+
     Args:
-        where: a configuration file; or a folder, which need not exist: then `index` writes the configuration into it,
-            and checkpoint and Milvus Lite lie there too.
+        where: a configuration file; or a folder, which need not exist: then `add` and `index` write the configuration
+            into it, and checkpoint and Milvus Lite lie there too.
         progress: shows progress on standard error.
 
     Raises:
@@ -49,8 +61,30 @@ class Index:
         self._path = path if path.suffix in (".yaml", ".yml") else path / CONFIGURATION
         self._owns = self._path is not path
         self._progress = progress
+        self._writing = threading.RLock()
+        self._changing = threading.Lock()
+        self._searcher: Searcher | None = None
+        self._seen: tuple[int, int, int] | None = None
         if not self._owns or self._path.exists():
             load_config(self._path)
+
+    def __enter__(self) -> Index:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Frees model and client, and stops an embedded Milvus Lite that nothing else in this process uses."""
+        with self._changing:
+            searcher, self._searcher, self._seen = self._searcher, None, None
+        if searcher is not None:
+            searcher.close()
+        with suppress(ConfigurationError):
+            collection = self.config.collection
+            from transforms.collection import release
+
+            release(collection, unused=True)  # a run may have started it
 
     @property
     def config(self) -> Config:
@@ -61,85 +95,414 @@ class Index:
         """
         return load_config(self._path)
 
-    def index(self, source: str | Path | None = None, *, id: str | None = None) -> Report:
-        """Brings the collection in step with the corpus, after adding something to it.
+    @overload
+    def search(self, query: str, k: int = 10, *, filter: str = "") -> list[dict[str, Any]]: ...  # type: ignore[overload-overlap]
+    @overload
+    def search(self, query: Iterable[str], k: int = 10, *, filter: str = "") -> list[list[dict[str, Any]]]: ...
+    def search(self, query: str | Iterable[str], k: int = 10, *, filter: str = "") -> Any:
+        """The `k` rows nearest to a text, best first.
 
         Args:
-            source: a path or glob of files, or a text; None adds nothing. Only an index in a folder of its own takes
-                any: with a configuration file, that says what the corpus is.
-            id: of a text, which replaces an earlier one of that id; without it one made of the text's hash.
+            query: a text, or several, which are embedded together and searched in one call.
+            filter: Milvus expression over the columns, e.g. 'author == "ting-yili"'.
+
+        Returns:
+            A dict a row: `score` (larger is nearer with COSINE and IP, smaller with L2), `id`, `item_id`, `chunk`,
+            `text`, `start`, `end`, and the metadata columns. For several texts a list of such lists, in their order.
+
+        Raises:
+            ConfigurationError: for a blank query, a filter that Milvus does not understand, or where there is nothing
+                to search yet.
+            CollectionError: where nothing is published, or Milvus is not there.
+        """
+        several = isinstance(query, Iterable) and not isinstance(query, (str, bytes, Mapping))
+        found = self._open().search(list(query) if several else [query], k, filter_expression=filter)  # type: ignore[list-item]
+        return found.hits if several else found.hits[0]
+
+    def add(
+        self,
+        texts: str | Mapping[str, Any] | Iterable[str | Mapping[str, Any]],
+        ids: str | int | Sequence[str | int] | None = None,
+    ) -> Report:
+        """Adds texts, and brings the collection in step. Only an index in a folder of its own takes any.
+
+        Each text is checked before anything is written, and one that is refused costs that one alone: the others are
+        added, and then an error names those that were not.
+
+        Args:
+            texts: a text, a record, or several of these. A record is a dict with the text under `text`, an `id` if it
+                has one, and other fields; those that the configuration names under corpus.metadata become columns.
+                When `add` makes the configuration, those are the fields with a number, a truth value or a string.
+            ids: of the texts, over ids in records. A text replaces an earlier one of its id; one without gets an id
+                from its hash, so that the same text is never there twice.
 
         Returns:
             The report of the sync.
-        """
-        if source is not None:
-            self._add(source, id)
-        return sync(self.config, self._shown())
 
-    def search(self, query: str, k: int = 10, *, filter: str = "") -> list[dict[str, Any]]:
-        """The `k` rows nearest to a text, best first: a dict a row, with score, id, item_id, text and the fields."""
-        return search(self.config, query, k=k, filter_expression=filter)
+        Raises:
+            RefusedTextsError: some texts were refused: blank, not a string, a NUL or a lone surrogate in it, an id
+                that is too long, a value that does not fit its column. `.refused` has position and reason of each,
+                `.report` is the report of the sync with the others.
+            ConfigurationError: an index with a configuration file of its own, or not as many ids as texts.
+            VecbeamError: what `sync` raises; where it refuses the corpus with the new texts, they are taken out again.
+        """
+        given, names = _as_lists(texts, ids)
+        with self._exclusive("nothing can be added to it here"):
+            return self._add(given, names)
+
+    def delete(self, ids: str | int | Iterable[str | int]) -> Report:
+        """Deletes texts that were added, by their ids (`item_id` of a hit), and brings the collection in step.
+
+        An id that is not there is no error, so that a delete may be repeated.
+
+        Raises:
+            ConfigurationError: an index with a configuration file of its own, an id of an item that comes from a file
+                of the corpus, or the ids of everything that the index holds; then nothing is deleted.
+        """
+        wanted = {str(name) for name in ([ids] if isinstance(ids, (str, int)) else ids)}
+        with self._exclusive("nothing can be deleted from it here"):
+            from pipelines.sync import sync
+            from pipelines.texts import Texts, undone_if_refused
+
+            config = self.config
+            texts = Texts(self._texts, config.corpus)
+            mine = texts.among(wanted)
+            if others := self._items_served(config, wanted - mine):
+                raise ConfigurationError(
+                    f"{', '.join(map(repr, others[:5]))} came from a file of corpus.paths, not through add",
+                    "remove it there and call index()",
+                )
+            with undone_if_refused(self._texts, self._path):
+                texts.remove(mine)
+                if mine and not self._texts.stat().st_size:
+                    self._leave_texts_out(config)
+                return sync(_allowing(self.config, len(mine)), self._shown())
+
+    def index(self, source: str | Path | None = None, *, id: str | None = None) -> Report:
+        """Brings the collection in step with the corpus, after adding files to it.
+
+        Args:
+            source: a file, a folder or a glob that joins the corpus for good; None adds nothing. Only an index in a
+                folder of its own takes any: with a configuration file, that says what the corpus is. A string is a
+                path wherever it can be one; it is added as a text only if it has a space or a line break, no slash,
+                no suffix of a known format, and names nothing that is there. `add` takes any text.
+            id: makes `source` a text, whatever it looks like: `index(text, id=...)` is `add(text, id)`.
+
+        Returns:
+            The report of the sync.
+
+        Raises:
+            ConfigurationError: a path that does not exist, is empty, or holds this index itself.
+            VecbeamError: what `sync` raises; where it refuses the corpus with the new files, they are taken out again.
+        """
+        if source is None:
+            from pipelines.sync import sync
+
+            return self._run(sync)
+        if isinstance(source, str) and (id is not None or is_text(source)):
+            return self.add(source, id)
+        with self._exclusive("nothing can be added to it here"):
+            return self._add_path(source)
 
     def plan(self) -> Plan:
         """What `index` would do."""
+        from pipelines.plan import plan
+
         return plan(self.config, self._shown())
 
     def reindex(self) -> Report:
         """Builds another collection beside the served one, as the configuration asks for now."""
-        return reindex(self.config, self._shown())
+        from pipelines.reindex import reindex
+
+        return self._run(reindex)
 
     def verify(self, *, repair: bool = False, quick: bool = False) -> Report:
         """Compares the collection with the checkpoint, row by row: all columns, or ids and hashes where it is quick."""
-        return verify(self.config, self._shown(), repair=repair, quick=quick)
+        from pipelines.verify import verify
+
+        return self._run(lambda config, progress: verify(config, progress, repair=repair, quick=quick))
+
+    def _run(self, command: Callable[[Config, Progress], Report]) -> Report:
+        with self._writing:
+            return command(self.config, self._shown())
 
     def _shown(self) -> Progress:
+        from pipelines.progress import Progress
+
         return Progress(quiet=not self._progress)
 
-    def _add(self, source: str | Path, item_id: str | None) -> None:
+    @property
+    def _texts(self) -> Path:
+        return self._path.parent / TEXTS
+
+    def _open(self) -> Searcher:
+        """The open search, with the configuration as its file has it now."""
+        from pipelines.search import Searcher
+
+        with self._changing:
+            seen = _version(self._path)
+            if self._searcher is None:
+                self._searcher = Searcher(self.config, release=True)
+            elif seen != self._seen:
+                self._searcher.configure(self.config)
+            self._seen = seen
+            return self._searcher
+
+    @contextmanager
+    def _exclusive(self, refused: str) -> Iterator[None]:
+        """Keeps other threads and processes off the files of an index in a folder of its own."""
+        from filelock import FileLock
+
         if not self._owns:
             raise ConfigurationError(
-                f"{self._path} says what the corpus is, so nothing can be added to it here",
-                "put files where corpus.paths finds them and call index(), or make an Index of a folder",
+                f"{self._path} says what the corpus is, so {refused}",
+                "change the files that corpus.paths finds and call index(), or make an Index of a folder",
             )
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        if item_id is None and (isinstance(source, Path) or _is_path(source)):
-            self._add_path(str(source))
-        else:
-            self._add_text(str(source), item_id)
+        folder = self._path.parent.absolute()
+        with self._writing:
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder / ".index.lock"):
+                yield
 
-    def _add_path(self, source: str) -> None:
-        where = str(Path(source).absolute()) if filesystem.is_local(source) else source
+    def _add(self, given: list[Any], ids: list[Any] | None) -> Report:
+        from pipelines.init import write_values
+        from pipelines.sync import sync
+        from pipelines.texts import RefusedTextsError, Texts, check, undone_if_refused
+        from transforms.encoders import resolve
+
+        values = None if self._path.exists() else _configuration(self._path, given)
+        folder = self._path.absolute().parent
+        config = self.config if values is None else parse_config(values, source="add", folder=folder)
+        self._check_takes_texts(config, ids)
+        checked = check(given, ids, config, resolve(config.encoder))
+        refusal = RefusedTextsError.of(checked.refused, len(given)) if checked.refused else None
+        if refusal is not None and not checked.lines:
+            raise refusal
+        if checked.unknown:
+            log.warning(
+                "corpus.metadata of %s does not name %s: kept in %s, no column of the collection",
+                self._path,
+                ", ".join(sorted(checked.unknown)),
+                TEXTS,
+            )
+        with undone_if_refused(self._texts, self._path):
+            Texts(self._texts, config.corpus).replace(checked.lines)
+            if values is not None:
+                write_values(self._path, values)
+            elif checked.lines:
+                self._name_texts()
+            report = sync(self.config, self._shown())
+        if refusal is not None:
+            refusal.report = report
+            raise refusal
+        return report
+
+    def _check_takes_texts(self, config: Config, ids: list[Any] | None) -> None:
+        if config.corpus.format not in (None, "jsonl"):
+            raise ConfigurationError(
+                f"corpus.format of {self._path} is {config.corpus.format}, and texts are kept as jsonl",
+                "leave corpus.format out where the suffixes tell",
+            )
+        if ids is not None and not isinstance(config.corpus.id, str):
+            raise ConfigurationError(
+                f"{self._path} makes ids from the fields {', '.join(config.corpus.id_fields)}", "add texts without ids"
+            )
+
+    def _name_texts(self) -> None:
+        """Makes the file of texts a part of the corpus, where files alone were indexed before."""
+        if not any(self._is_of_texts(path) for path in self.config.corpus.paths):
+            self._change_paths([TEXTS])
+
+    def _is_of_texts(self, pattern: str) -> bool:
+        """Whether a glob of the corpus matches the file of texts."""
+        from schemas.globs import Glob
+
+        return Glob(pattern).matches(str(self._texts.absolute()))
+
+    def _leave_texts_out(self, config: Config) -> None:
+        """Takes the file of texts out of the corpus when the last of them is gone: an empty file would be a reject."""
+        if all(self._is_of_texts(path) for path in config.corpus.paths):
+            raise ConfigurationError(
+                f"these are all the texts of {self._path.parent}, and a collection without rows can't be published",
+                "add other texts first, or delete the folder to start from nothing",
+            )
+        self._texts.unlink()
+        self._change_paths([], without=(TEXTS, str(self._texts.absolute())))
+
+    def _add_path(self, source: str | Path) -> Report:
+        from pipelines.init import propose, write_values
+        from pipelines.sync import sync
+        from pipelines.texts import undone_if_refused
+
+        where = self._checked_path(source)
+        self._refuse_itself(where)
         values, _ = propose([where], self._path, _name(self._path))
-        if self._path.exists():
-            found = values["corpus"]["paths"]
-            values = yaml.safe_load(self._path.read_text(encoding="utf-8"))
-            values["corpus"]["paths"] += [path for path in found if path not in values["corpus"]["paths"]]
+        for pattern in values["corpus"]["paths"]:
+            self._refuse_itself(pattern)
+        with undone_if_refused(self._path):
+            if self._path.exists():
+                self._change_paths(values["corpus"]["paths"])
+            else:
+                write_values(self._path, values)
+            return sync(self.config, self._shown())
+
+    def _change_paths(self, more: list[str], without: Sequence[str] = ()) -> None:
+        import yaml
+
+        from pipelines.init import write_values
+
+        values = yaml.safe_load(self._path.read_text(encoding="utf-8"))
+        paths = values["corpus"]["paths"]
+        paths = [paths] if isinstance(paths, str) else paths
+        kept = [path for path in paths if path not in without]
+        values["corpus"]["paths"] = [*kept, *(path for path in more if path not in kept)]
         write_values(self._path, values)
 
-    def _add_text(self, text: str, item_id: str | None) -> None:
-        texts = self._path.parent / TEXTS
-        rows = [json.loads(line) for line in texts.read_text().splitlines()] if texts.exists() else []
-        row = {"id": item_id or f"text-{content_hash(text)}", "text": text}
-        rows = [old for old in rows if old["id"] != row["id"]] + [row]
-        data = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in rows)
-        filesystem.write_atomic(str(texts.absolute()), data.encode())
-        self._add_path(str(texts))
+    def _checked_path(self, source: str | Path) -> str:
+        text = str(source)
+        if not isinstance(source, (str, Path)) or not text.strip() or "\x00" in text:
+            raise ConfigurationError(f"{source!r} is no path", "name a file, a folder or a glob; add() takes texts")
+        if "://" in text:
+            return text
+        path = Path(text).expanduser().absolute()
+        if not _exists(path) and not any(mark in text for mark in "*?["):
+            raise ConfigurationError(
+                f"there is no file or folder {text!r}", "correct the path; to add it as a text: add(text)"
+            )
+        return str(path)
+
+    def _refuse_itself(self, pattern: str) -> None:
+        """Its own folder, or a glob that crosses folders from above it, would take its checkpoint into its corpus."""
+        from schemas.globs import Glob
+
+        mine = self._path.parent.absolute()
+        if "://" in pattern:
+            return
+        root = Path(Glob(str(mine / pattern)).root) if "**" in pattern else Path(pattern)
+        if mine == root or ("**" in pattern and mine.is_relative_to(root)):
+            raise ConfigurationError(
+                f"{root} holds this index itself ({mine}), whose own files would join its corpus",
+                "put the index into a folder outside, or index the folders beside it one by one",
+            )
+
+    def _items_served(self, config: Config, ids: set[str]) -> list[str]:
+        """Those of some ids that items of the collection have."""
+        from transforms import collection as milvus
+
+        if not ids or (config.collection.is_lite and not Path(config.collection.uri).exists()):
+            return []
+        found: set[str] = set()
+        with milvus.connected(config.collection, create=False) as client:
+            state = milvus.described(client, config.name)
+            names = sorted(ids) if state is not None else []
+            for start in range(0, len(names), IDS_AT_ONCE):
+                some = ",".join(map(milvus.quoted, names[start : start + IDS_AT_ONCE]))
+                rows = milvus.query(client, config.collection, config.name, f"item_id in [{some}]", ["item_id"])
+                found.update(row["item_id"] for row in rows)
+        return sorted(found)
+
+
+def _as_lists(texts: Any, ids: Any) -> tuple[list[Any], list[Any] | None]:
+    """What `add` was given, as lists: one text or record is a list of one; what is neither is one odd text."""
+    several = isinstance(texts, Iterable) and not isinstance(texts, (str, bytes, bytearray, Mapping))
+    given = list(texts) if several else [texts]
+    if ids is None:
+        return given, None
+    names = [ids] if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable) else list(ids)
+    if len(names) != len(given):
+        raise ConfigurationError(f"there are {len(given)} texts and {len(names)} ids", "give each text an id, or none")
+    return given, names
+
+
+def _version(path: Path) -> tuple[int, int, int]:
+    """What tells that a file is another one now; cheap enough to ask before each search."""
+    try:
+        status = path.stat()
+    except OSError:
+        return (0, 0, 0)
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long, a folder that can't be read
+        return False
+
+
+def _allowing(config: Config, deleted: int) -> Config:
+    """A configuration whose corpus.max_deleted allows so many items to be deleted, if it does not anyway."""
+    from pipelines.corpus import open_checkpoint
+
+    snapshot = open_checkpoint(config)[0].current_snapshot()
+    items = snapshot.total("items") if snapshot is not None else 0
+    share = min(1.0, (deleted + 0.5) / items) if items else 1.0
+    most = max(config.corpus.max_deleted, share)
+    return config.model_copy(update={"corpus": config.corpus.model_copy(update={"max_deleted": most})})
+
+
+def _configuration(path: Path, given: list[Any]) -> dict[str, Any]:
+    """The configuration of an index that begins with texts."""
+    corpus: dict[str, Any] = {"paths": [TEXTS], "id": "id", "content": ["text"]}
+    if metadata := _columns([record for record in given if isinstance(record, Mapping)]):
+        corpus["metadata"] = metadata
+    return {
+        "name": _name(path),
+        "corpus": corpus,
+        "chunk": {"max_tokens": 256, "overlap_tokens": 32},
+        "encoder": ENCODER,
+        "checkpoint": "checkpoint",
+        "collection": {
+            "uri": "./milvus.db",
+            "metric": "COSINE",
+            "index": {"type": "HNSW", "M": 16, "efConstruction": 200},
+        },
+    }
+
+
+def _columns(records: list[Mapping[Any, Any]]) -> dict[str, str]:
+    """The fields of records that can be columns, with their types."""
+    found: dict[str, str] = {}
+    for name in dict.fromkeys(name for record in records for name in record):
+        values = [record[name] for record in records if record.get(name) is not None]
+        kinds = {type(value) for value in values}
+        kind = "float" if kinds == {int, float} else _TYPES.get(kinds.pop()) if len(kinds) == 1 else None
+        if name not in ("id", "text") and isinstance(name, str) and kind and _is_column(name, kind, values):
+            found[name] = kind
+    return found
+
+
+def _is_column(name: str, kind: str, values: list[Any]) -> bool:
+    from schemas.config import Corpus, MetadataField
+
+    try:
+        corpus = Corpus.model_validate({"paths": [TEXTS], "metadata": {name: kind}})
+    except ValueError:  # a reserved name, or none that Milvus takes
+        return False
+    field: MetadataField = corpus.metadata[name]
+    return kind != "string" or all(len(value) <= field.max_bytes for value in values)
 
 
 def _name(path: Path) -> str:
     name = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in path.absolute().parent.name)
-    return name if name[:1].isalpha() else f"index_{name}"
+    return (name if name[:1].isalpha() else f"index_{name}")[:100]
 
 
-def _is_path(source: str) -> bool:
-    """Whether a string is meant as a path: it is one that exists, a URI, or a glob that ends in a known suffix."""
-    if "\n" in source or len(source) > 1000:
-        return False
-    if "://" in source and " " not in source:
+def is_text(source: str) -> bool:
+    """Whether a string can't be meant as a path.
+
+    It has a space or a line break, no slash, no suffix of a known format, and names nothing that is there.
+
+    >>> is_text("a sentence of some words"), is_text("notes"), is_text("docs/my notes"), is_text("my notes.txt")
+    (True, False, False, False)
+    """
+    from transforms.read.listing import FORMAT_OF_SUFFIX
+
+    stripped = source.strip()
+    if "\n" in stripped:
         return True
-    try:
-        if Path(source).exists():
-            return True
-    except OSError:
+    if " " not in stripped or "/" in stripped or "\\" in stripped:
         return False
-    return " " not in source and any(source.lower().endswith(suffix) for suffix in FORMAT_OF_SUFFIX)
+    compressed = (".gz", ".zst", ".bz2")
+    suffixes = (*FORMAT_OF_SUFFIX, *(suffix + end for suffix in FORMAT_OF_SUFFIX for end in compressed))
+    return not stripped.lower().endswith(suffixes) and not _exists(Path(source))

@@ -2,14 +2,241 @@
 
 from __future__ import annotations
 
-from typing import Any
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from pipelines.serving import check_space, open_for_search, served_state
-from schemas.config import Config
+from pipelines.serving import check_space, nothing_served, open_for_search
+from schemas.config import Collection, Config
+from schemas.config import Encoder as EncoderConfig
+from schemas.errors import CollectionError, ConfigurationError
+from schemas.identity import Space
 from transforms import collection as milvus
-from transforms.encoders import Encoder, resolve
+from transforms.encoders import Encoder, TextModel, resolve
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
 
 SHOWN_CHARACTERS = 160
+MOST_ROWS = 16384
+"""Rows of one search that Milvus gives at most."""
+COLUMNS = ("id", "item_id", "chunk", "text", "start", "end")
+"""Columns of a hit that every collection has; the metadata columns come after them."""
+T = TypeVar("T")
+
+
+class Found(NamedTuple):
+    """What a search found.
+
+    Attributes:
+        metric: what `score` measures: COSINE or IP, where larger is nearer, or L2, where smaller is nearer.
+        hits: of each query, best first; a dict a row, see `search`.
+    """
+
+    metric: str
+    hits: list[list[dict[str, Any]]]
+
+
+class _Opened:
+    """What searches need: model, and a client. It closes when it is retired and its last search has ended."""
+
+    def __init__(
+        self, collection: Collection, client: MilvusClient, space: Space, encoder: Encoder, *, release: bool
+    ) -> None:
+        self.collection = collection
+        self.client = client
+        self.space = space
+        self.encoder = encoder
+        self.metrics: dict[str, str] = {}
+        self._release = release
+        self._changing = threading.Lock()
+        self._users = 0
+        self._retired = False
+
+    def __enter__(self) -> _Opened:
+        with self._changing:
+            self._users += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._changing:
+            self._users -= 1
+        self._close_unused()
+
+    def retire(self) -> None:
+        """Closes the client, now or when its last search has ended."""
+        with self._changing:
+            self._retired = True
+        self._close_unused()
+
+    def _close_unused(self) -> None:
+        with self._changing:
+            if not self._retired or self._users:
+                return
+            self._retired = False
+        self.client.close()
+        if self._release:
+            milvus.release(self.collection, unused=True)
+
+
+class Searcher:
+    """A search that stays open: it keeps model and client, so that only the first search pays for the start-up.
+
+    Several threads may use it at once. It looks up the alias before each search, with one call to Milvus, so that it
+    follows the alias to another collection; and it connects again where the connection has gone (a server that
+    restarted, Milvus Lite that was released). `close` frees everything; the next search opens it again.
+
+    Args:
+        release: stops the embedded Milvus Lite at `close`, if nothing else in this process uses it, so that another
+            process can open it.
+    """
+
+    def __init__(self, config: Config, *, release: bool = False) -> None:
+        self._config = config
+        self._release = release
+        self._changing = threading.RLock()
+        self._opened: _Opened | None = None
+
+    def configure(self, config: Config) -> None:
+        """Searches with another configuration from now on; what is open stays open where it still fits."""
+        with self._changing:
+            before, self._config = self._config, config
+            if (before.encoder, before.collection) != (config.encoder, config.collection):
+                self.close()
+
+    def search(self, queries: Sequence[str], k: int = 10, *, filter_expression: str = "") -> Found:
+        """The `k` rows nearest to each of some texts. They are embedded together and searched in one call to Milvus.
+
+        Raises:
+            ConfigurationError: where a query is blank or no text, `k` is out of range, or the filter is not understood.
+            CollectionError: where nothing is published, or Milvus is not there.
+            SpaceMismatchError: where the collection holds vectors of another space than the configuration's encoder.
+        """
+        _check(queries, k)
+        config, opened = self._open()
+        with opened:
+            vectors = opened.encoder.encode(list(queries), query=True).vectors
+            try:
+                return _search(config, opened, vectors, k, filter_expression)
+            except CollectionError as error:
+                if milvus.connection_gone(error):
+                    again = self._open_again(opened)
+                elif milvus.collection_gone(error):
+                    again = opened  # the alias has just moved away from it
+                else:
+                    raise
+            with again:
+                return _search(config, again, vectors, k, filter_expression)
+
+    def close(self) -> None:
+        """Frees model and client, as soon as searches of other threads have ended."""
+        with self._changing:
+            opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.retire()
+
+    def model(self) -> TextModel:
+        """The model of the queries."""
+        return query_model(self._config)
+
+    def _open(self) -> tuple[Config, _Opened]:
+        with self._changing:
+            if self._opened is None:
+                self._opened = _open(self._config, release=self._release)
+            return self._config, self._opened
+
+    def _open_again(self, gone: _Opened) -> _Opened:
+        """Another client in place of one whose connection has gone; one that another thread has opened will do."""
+        with self._changing:
+            if self._opened is None or self._opened is gone:
+                self._opened = None
+                gone.retire()
+                client = milvus.connect(gone.collection, create=False)
+                self._opened = _Opened(gone.collection, client, gone.space, gone.encoder, release=self._release)
+            return self._opened
+
+
+def _search(config: Config, opened: _Opened, vectors: Any, k: int, filter_expression: str) -> Found:
+    client = opened.client
+    state = milvus.described(client, config.name)
+    if state is None:
+        raise nothing_served(config)
+    check_space(state, config, opened.space)
+    if state.name not in opened.metrics:
+        loaded = open_for_search(client, config, state.name)
+        index = loaded.index if loaded is not None else None
+        opened.metrics[state.name] = index.metric if index is not None else config.collection.metric
+    wanted = [*COLUMNS, *config.corpus.metadata]
+    there = {column.name for column in state.columns}
+    found = milvus.search_each(
+        client,
+        opened.collection,
+        state.name,
+        vectors,
+        k,
+        filter_expression,
+        [name for name in wanted if name in there],
+        config.collection.search,
+        config.collection.index.type,
+    )
+    return Found(opened.metrics[state.name], [[_row(hit, wanted) for hit in hits] for hits in found])
+
+
+def _open(config: Config, *, release: bool) -> _Opened:
+    """Loads the model while pymilvus and Milvus Lite start: each takes a good part of a second."""
+    milvus.check_exists(config.collection)
+    model = query_model(config)
+    loading = _in_thread(model.load)
+    # Lite answers at once or not at all: there is nothing to wait for but a server that this process can start.
+    collection = config.collection.model_copy(update={"retry_s": 0.0} if config.collection.is_lite else {})
+    try:
+        client = milvus.connect(collection, create=False)
+    except BaseException:
+        loading.exception()  # waits: a process must not end in the middle of a native library's start
+        raise
+    try:
+        return _Opened(collection, client, model.space, loading.result(), release=release)
+    except BaseException:
+        client.close()
+        raise
+
+
+def _in_thread(function: Callable[[], T]) -> Future[T]:
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="model", daemon=True).start()
+    return future
+
+
+def _row(hit: milvus.Hit, wanted: Sequence[str]) -> dict[str, Any]:
+    # The score counts, also in a collection with a metadata column of that name.
+    score = {"score": round(hit.score, 6)}
+    return score | {name: hit.fields.get(name) for name in wanted} | score
+
+
+def _check(queries: Sequence[str], k: int) -> None:
+    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MOST_ROWS:
+        raise ConfigurationError(f"k is {k!r}", f"name a whole number from 1 to {MOST_ROWS}")
+    for at, query in enumerate(queries):
+        where = f"query {at}" if len(queries) > 1 else "the query"
+        if not isinstance(query, str):
+            raise ConfigurationError(f"{where} is of type {type(query).__name__}, not a text", "name a string")
+        if not query.strip():
+            raise ConfigurationError(f"{where} is blank", "name some words to look for")
+        try:
+            query.encode()
+        except UnicodeEncodeError as error:
+            raise ConfigurationError(
+                f"{where} has a lone surrogate U+{ord(query[error.start]):04X} at character {error.start}",
+                "decode the text with the right encoding",
+            ) from None
 
 
 def search(config: Config, query: str, *, k: int = 10, filter_expression: str = "") -> list[dict[str, Any]]:
@@ -20,50 +247,52 @@ def search(config: Config, query: str, *, k: int = 10, filter_expression: str = 
         filter_expression: Milvus expression over the columns, e.g. 'author == "ting-yili"'.
 
     Returns:
-        A dict a row: score, id, item_id, chunk, text, start, end, and the metadata columns.
+        A dict a row: score, id, item_id, chunk, text, start, end, and the metadata columns. With COSINE and IP a larger
+        score is nearer, with L2 a smaller one.
 
     Raises:
+        ConfigurationError: where the query is blank, or Milvus does not understand the filter.
         CollectionError: where nothing is published, or Milvus is not there.
         SpaceMismatchError: where the collection holds vectors of another space than the configuration's encoder.
     """
-    model = resolve(config.encoder)
-    with milvus.connected(config.collection) as client:
-        state = served_state(client, config)
-        check_space(state, config, model.space)
-        open_for_search(client, config, state.name)
-        vector = query_encoder(config).encode([query], query=True).vectors[0]
-        columns = ["id", "item_id", "chunk", "text", "start", "end", *config.corpus.metadata]
-        hits = milvus.search(
-            client,
-            config.collection,
-            state.name,
-            vector,
-            k,
-            filter_expression,
-            [name for name in columns if name in {column.name for column in state.columns}],
-            config.collection.search,
-            config.collection.index.type,
-        )
-    return [{"score": round(hit.score, 6), **{name: hit.fields.get(name) for name in columns}} for hit in hits]
+    return find(config, query, k=k, filter_expression=filter_expression).hits[0]
+
+
+def find(config: Config, query: str, *, k: int = 10, filter_expression: str = "") -> Found:
+    """`search`, with the metric of its scores."""
+    searcher = Searcher(config)
+    try:
+        return searcher.search([query], k, filter_expression=filter_expression)
+    finally:
+        searcher.close()
+
+
+def query_settings(config: Config) -> EncoderConfig:
+    """How queries are embedded: in float32 where the corpus is in int8, which would need its sample of texts."""
+    encoder = config.encoder
+    return encoder.model_copy(update={"precision": "float32"}) if encoder.precision == "int8" else encoder
 
 
 def query_encoder(config: Config) -> Encoder:
-    """The encoder for queries: in float32 where the corpus is in int8, which would need its sample; queries are few."""
-    encoder = config.encoder
-    return resolve(
-        encoder.model_copy(update={"precision": "float32"}) if encoder.precision == "int8" else encoder
-    ).load()
+    """The encoder for queries; see `query_settings`."""
+    return query_model(config).load()
 
 
-def show(hits: list[dict[str, Any]]) -> None:
-    """Prints hits as a table on standard output."""
+def query_model(config: Config) -> TextModel:
+    """The model for queries; see `query_settings`."""
+    return resolve(query_settings(config))
+
+
+def show(found: Found) -> None:
+    """Prints the hits of the first query as a table on standard output."""
     from rich.table import Table
     from rich.text import Text
 
     from pipelines import output
 
+    hits = found.hits[0]
     table = Table(box=None, pad_edge=False)
-    table.add_column("score", justify="right", no_wrap=True)
+    table.add_column("L2 distance" if found.metric == "L2" else "score", justify="right", no_wrap=True)
     table.add_column("id", overflow="fold", max_width=48)
     table.add_column("text")
     for hit in hits:

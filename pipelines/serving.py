@@ -67,11 +67,16 @@ def look(config: Config) -> milvus.CollectionState | None:
         return find_served(client, config)
 
 
-def open_for_search(client: Any, config: Config, name: str) -> None:
-    """Loads a collection into Milvus' memory, where it isn't: Milvus Lite forgets that with each process."""
+def open_for_search(client: Any, config: Config, name: str) -> milvus.CollectionState | None:
+    """Loads a collection into Milvus' memory, where it isn't: Milvus Lite forgets that with each process.
+
+    Returns:
+        What it was before.
+    """
     state = milvus.state(client, name)
     if state is not None and not state.loaded:
         milvus.call(config.collection, client.load_collection, name)
+    return state
 
 
 def find_served(client: Any, config: Config) -> milvus.CollectionState | None:
@@ -88,10 +93,15 @@ def served_state(client: Any, config: Config) -> milvus.CollectionState:
     """
     state = find_served(client, config)
     if state is None:
-        raise CollectionError(
-            f"Milvus at {config.collection.uri} serves nothing under the alias {config.name!r}", "run vecbeam backfill"
-        )
+        raise nothing_served(config)
     return state
+
+
+def nothing_served(config: Config) -> CollectionError:
+    """What to say where the alias leads nowhere."""
+    return CollectionError(
+        f"Milvus at {config.collection.uri} serves nothing under the alias {config.name!r}", "run vecbeam backfill"
+    )
 
 
 def check_space(state: milvus.CollectionState, config: Config, space: Space) -> None:

@@ -4,12 +4,13 @@ Pure functions around pymilvus' MilvusClient, on Milvus Lite and on servers alik
 refuses, is a `schemas.errors.CollectionError` with the place and the remedy. pymilvus is loaded when first used.
 """
 
-from transforms.collection.calling import call
-from transforms.collection.connection import connect, connected, release
+from transforms.collection.calling import call, collection_gone, connection_gone
+from transforms.collection.connection import check_exists, connect, connected, release
 from transforms.collection.describing import (
     CollectionState,
     aliases,
     columns_of,
+    described,
     exists,
     names,
     served,
@@ -22,7 +23,8 @@ from transforms.collection.rows.checking import RowCheck, count, find_duplicates
 from transforms.collection.rows.deleting import delete
 from transforms.collection.rows.importing import await_imports, import_files
 from transforms.collection.rows.loading import quoted, upsert
-from transforms.collection.searching import Hit, search
+from transforms.collection.rows.reading import query
+from transforms.collection.searching import Hit, search, search_each
 from transforms.collection.structure import check_free, create, drop, has_columns, publish, set_properties, set_ready
 
 __all__ = [
@@ -33,13 +35,17 @@ __all__ = [
     "aliases",
     "await_imports",
     "call",
+    "check_exists",
     "check_free",
+    "collection_gone",
     "columns_of",
     "connect",
     "connected",
+    "connection_gone",
     "count",
     "create",
     "delete",
+    "described",
     "drop",
     "exists",
     "find_duplicates",
@@ -52,10 +58,12 @@ __all__ = [
     "measure_recall",
     "names",
     "publish",
+    "query",
     "quoted",
     "release",
     "same_index",
     "search",
+    "search_each",
     "served",
     "set_properties",
     "set_ready",

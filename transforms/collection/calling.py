@@ -41,6 +41,8 @@ _GONE = re.compile(
     r"fail connecting to server|unavailable|connection (reset|refused)|socket closed|broken pipe|deadline",
     re.IGNORECASE,
 )
+_CLOSED = re.compile(r"closed channel|channel (is )?closed|create connection first|NoneType", re.IGNORECASE)
+"""What pymilvus and gRPC say of a client that was closed."""
 _PREFIX = re.compile(r"^(\[\w+\] Retry (timeout: [^,]*|run out of \d+ retry times), (message=)?)+")
 
 
@@ -111,6 +113,23 @@ def passes(error: BaseException) -> bool:
     if _FOR_GOOD.search(text):
         return False
     return _status(error) in _PASSING_CODES or bool(_PASSING.search(text))
+
+
+def connection_gone(error: CollectionError) -> bool:
+    """Whether a call failed because its client has lost Milvus, so that another client may reach it."""
+    cause = error.__cause__
+    return cause is not None and (passes(cause) or bool(_CLOSED.search(words(cause))))
+
+
+def collection_gone(error: CollectionError) -> bool:
+    """Whether a call failed because there is no collection of that name."""
+    return error.__cause__ is not None and not_found(error.__cause__)
+
+
+def not_found(error: BaseException) -> bool:
+    """Whether an error of pymilvus says that there is no such collection or alias."""
+    text = words(error).lower()
+    return code_of(error) == 100 or "can't find collection" in text or "not exist" in text or "not found" in text
 
 
 def code_of(error: BaseException) -> int | str:

@@ -6,6 +6,8 @@ import contextlib
 import importlib
 import logging
 import os
+import threading
+import weakref
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
@@ -25,32 +27,60 @@ CONNECT_S = 5.0
 
 _LITE_LOG = "milvus_lite.server_manager"
 
+_LITE_CLIENTS: dict[str, weakref.WeakSet[Any]] = {}
+_LITE_LOCK = threading.RLock()
+"""Guards _LITE_CLIENTS: the open clients of each Milvus Lite folder that this process serves."""
 
-def connect(config: settings.Collection) -> MilvusClient:
+
+def connect(config: settings.Collection, *, create: bool = True) -> MilvusClient:
     """Opens a client and checks with one call that it is let in.
 
     The token comes from the environment variable MILVUS_TOKEN. Close the client, or use `connected`.
+
+    Args:
+        create: whether a Milvus Lite folder that does not exist is made. What only reads passes False.
 
     Raises:
         CollectionError: where Milvus isn't there (after about five seconds), refuses the token, lacks the database;
             where a Lite file is held by another process, is none, or can't be made; where milvus-lite is missing.
     """
+    if not create:
+        check_exists(config)
     client = _connect_lite(config) if config.is_lite else _connect_server(config)
     remember(client, config)
     return client
 
 
 @contextlib.contextmanager
-def connected(config: settings.Collection) -> Iterator[MilvusClient]:
-    """A client for the length of a block."""
-    with contextlib.closing(connect(config)) as client:
+def connected(config: settings.Collection, *, create: bool = True) -> Iterator[MilvusClient]:
+    """A client for the length of a block; see `connect`."""
+    with contextlib.closing(connect(config, create=create)) as client:
         yield client
 
 
-def release(config: settings.Collection) -> None:
-    """Stops this process' embedded Lite server, so that another process can open the file. No effect on servers."""
-    if config.is_lite:
-        importlib.import_module("milvus_lite.server_manager").server_manager_instance.release_server(_lite_path(config))
+def check_exists(config: settings.Collection) -> None:
+    """Raises CollectionError where a Milvus Lite folder does not exist; a server is not contacted."""
+    path = _lite_path(config)
+    if config.is_lite and not Path(path).exists():
+        raise CollectionError(
+            f"there is no Milvus Lite collection at {path}",
+            "build it with vecbeam backfill, or correct collection.uri",
+        )
+
+
+def release(config: settings.Collection, *, unused: bool = False) -> None:
+    """Stops this process' embedded Lite server, so that another process can open the file. No effect on servers.
+
+    Args:
+        unused: leaves the server alone while a client of this process is still open.
+    """
+    if not config.is_lite:
+        return
+    path = _lite_path(config)
+    with _LITE_LOCK:
+        if unused and (path not in _LITE_CLIENTS or len(_LITE_CLIENTS[path])):
+            return
+        importlib.import_module("milvus_lite.server_manager").server_manager_instance.release_server(path)
 
 
 def _connect_server(config: settings.Collection) -> MilvusClient:
@@ -121,11 +151,26 @@ def _connect_lite(config: settings.Collection) -> MilvusClient:
 
         try:
             # The embedded server comes up with the first client; a minute is ample for reading its log again.
-            return _open(config, path, 60.0)
+            with _LITE_LOCK:
+                return _counted(path, _open(config, path, 60.0))
         except ConnectionConfigException as error:
             raise _lite_error(path, heard, error) from error
         except Exception as error:
             raise CollectionError(f"can't open {path}: {error}", _GARBAGE) from error
+
+
+def _counted(path: str, client: Any) -> Any:
+    """Counts a client of a Lite folder as open until it is closed."""
+    clients = _LITE_CLIENTS.setdefault(path, weakref.WeakSet())
+    clients.add(client)
+    close = client.close
+
+    def close_and_count() -> None:
+        clients.discard(client)
+        close()
+
+    client.close = close_and_count
+    return client
 
 
 _GARBAGE = "restore the folder, or move it away and load the collection again from its checkpoint"

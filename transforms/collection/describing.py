@@ -17,7 +17,7 @@ from schemas.collection import (
     VARCHAR_MAX_BYTES,
     CollectionSpec,
 )
-from transforms.collection.calling import again, call, code_of, limit_of, settings_of, words
+from transforms.collection.calling import again, call, limit_of, not_found, settings_of
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -170,13 +170,38 @@ def resolve(client: MilvusClient, alias: str) -> str | None:
         # Resolves an alias on every server; describe_alias is younger, and its errors differ between versions.
         name = str(client.describe_collection(alias, timeout=limit)["collection_name"])
     except MilvusException as error:
-        if _not_found(error):
+        if not_found(error):
             return None
         raise
     if name != alias:
         return name
     # A server may answer with the name that it was asked for: look from the other side.
     return next((n for n in names if alias in client.list_aliases(n, timeout=limit)["aliases"]), None)
+
+
+def described(client: MilvusClient, alias: str) -> CollectionState | None:
+    """The collection behind an alias with its columns and properties, in one call; None where there is no alias.
+
+    Index and load state are left out (`state` has them): this is for those who ask before each search.
+    """
+    config = settings_of(client)
+    found: CollectionState | None = again(config, "describe_collection", lambda: _described(client, alias))
+    return found
+
+
+def _described(client: MilvusClient, alias: str) -> CollectionState | None:
+    from pymilvus.exceptions import MilvusException
+
+    try:
+        answer = client.describe_collection(alias, timeout=limit_of(client))
+    except MilvusException as error:
+        if not_found(error):
+            return None
+        raise
+    if answer["collection_name"] == alias:  # a collection of that name, or a server that does not resolve aliases
+        name = resolve(client, alias)
+        return describe(client, name) if name else None
+    return CollectionState(str(answer["collection_name"]), _columns(answer), _properties(answer))
 
 
 def space_of(client: MilvusClient, alias_or_name: str) -> str | None:
@@ -199,21 +224,29 @@ def describe(client: MilvusClient, name: str) -> CollectionState | None:
     limit = limit_of(client)
     if name not in client.list_collections(timeout=limit):
         return None
-    described = client.describe_collection(name, timeout=limit)
+    answer = client.describe_collection(name, timeout=limit)
     load = client.get_load_state(name, timeout=limit)
     return CollectionState(
         name=name,
-        columns=tuple(_column(field) for field in described["fields"]),
-        properties={str(k): str(v) for k, v in described.get("properties", {}).items()},
+        columns=_columns(answer),
+        properties=_properties(answer),
         index=_index(client, name),
         loaded=load.get("state") == LoadState.Loaded,
     )
 
 
-def _column(described: dict[str, Any]) -> Column:
-    parameters = described.get("params", {})
+def _columns(answer: dict[str, Any]) -> tuple[Column, ...]:
+    return tuple(_column(field) for field in answer["fields"])
+
+
+def _properties(answer: dict[str, Any]) -> dict[str, str]:
+    return {str(key): str(value) for key, value in answer.get("properties", {}).items()}
+
+
+def _column(field: dict[str, Any]) -> Column:
+    parameters = field.get("params", {})
     size = int(parameters.get("max_length") or parameters.get("dim") or 0)
-    return Column(described["name"], described["type"].name, size, bool(described.get("nullable", False)))
+    return Column(field["name"], field["type"].name, size, bool(field.get("nullable", False)))
 
 
 def _index(client: MilvusClient, name: str) -> IndexState | None:
@@ -239,8 +272,3 @@ def _numbers(described: dict[str, Any]) -> dict[str, int]:
     flat = {**described, **(nested if isinstance(nested, dict) else {})}
     known = ("M", "efConstruction", "nlist")
     return {key: int(flat[key]) for key in known if key in flat}
-
-
-def _not_found(error: BaseException) -> bool:
-    text = words(error).lower()
-    return code_of(error) == 100 or "can't find collection" in text or "not exist" in text or "not found" in text

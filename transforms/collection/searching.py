@@ -50,25 +50,52 @@ def search(
 ) -> list[Hit]:
     """The `k` rows of a collection (or of the one behind an alias) nearest to `vector` float32[dim], best first.
 
+    See `search_each`.
+    """
+    vectors = np.asarray(vector, dtype=np.float32).reshape(1, -1)
+    return search_each(client, config, name, vectors, k, filter, output_fields, search_parameters, index_type)[0]
+
+
+def search_each(
+    client: MilvusClient,
+    config: settings.Collection,
+    name: str,
+    vectors: np.ndarray[Any, np.dtype[np.float32]],
+    k: int,
+    filter: str = "",
+    output_fields: Sequence[str] = (),
+    search_parameters: Mapping[str, int] | None = None,
+    index_type: str = "AUTOINDEX",
+) -> list[list[Hit]]:
+    """The `k` rows of a collection (or of the one behind an alias) nearest to each of `vectors` float32[n, dim].
+
     Args:
         filter: an expression over the collection's fields, e.g. `year > 1990 and author == "ting-yili"`.
         search_parameters: over the index type's defaults.
+
+    Returns:
+        The hits of each vector, best first.
 
     Raises:
         ConfigurationError: where Milvus doesn't understand the filter.
         CollectionError: where the search fails otherwise.
     """
-    vectors = np.asarray(vector, dtype=np.float32).reshape(1, -1)
     parameters = effective_parameters(index_type, search_parameters or {}, k)
-    hits = search_many(client, config, name, vectors, k, parameters, filter, output_fields)[0]
-    if len(hits) < k and (wanted := min(k, _matching(client, config, name, filter))) > len(hits):
-        # An index that walks a graph or some lists may miss rows that a narrow filter leaves: look wider until all
-        # that match, or k of them, are there.
-        for wider in _wider(parameters):
-            hits = search_many(client, config, name, vectors, k, wider, filter, output_fields)[0]
-            if len(hits) >= wanted:
-                break
-    return hits
+    found = search_many(client, config, name, vectors, k, parameters, filter, output_fields)
+    short = [at for at, hits in enumerate(found) if len(hits) < k]
+    if not short:
+        return found
+    # An index that walks a graph or some lists may miss rows that a narrow filter leaves: look wider until all
+    # that match, or k of them, are there.
+    wanted = min(k, _matching(client, config, name, filter))
+    for wider in _wider(parameters):
+        short = [at for at in short if len(found[at]) < wanted]
+        if not short:
+            break
+        again = search_many(client, config, name, vectors[short], k, wider, filter, output_fields)
+        for at, hits in zip(short, again, strict=True):
+            found[at] = hits
+    return found
 
 
 def _matching(client: MilvusClient, config: settings.Collection, name: str, filter: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from schemas import config as settings
@@ -40,6 +40,14 @@ def read(
             raise
     load(client, config, name)
     return call(config, function, name, **keys)
+
+
+def query(
+    client: MilvusClient, config: settings.Collection, name: str, filter: str, output_fields: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The rows of a collection (or of the one behind an alias) that a filter leaves, with some of their columns."""
+    rows = read(client, config, client.query, name, filter=filter, output_fields=list(output_fields))
+    return [dict(row) for row in rows]
 
 
 def _code(error: CollectionError) -> int | str:
