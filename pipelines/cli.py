@@ -63,6 +63,7 @@ def init(
     paths: Annotated[list[str], typer.Argument(metavar="PATHS", help="Files, folders or globs of a corpus.")],
     where: Annotated[Path, typer.Option("--output", "-o", help="The configuration to write.")] = CONFIGURATION,
     name: Annotated[str | None, typer.Option(help="Name of the collection's alias; else from the path.")] = None,
+    as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Looks at a corpus and writes a configuration that runs."""
@@ -70,9 +71,13 @@ def init(
     def run() -> None:
         from pipelines.init import write_configuration
 
-        output.result(write_configuration(paths, where, name))
+        found = write_configuration(paths, where, name)
+        if as_json:
+            output.result_as_json(found.as_json())
+        else:
+            output.result(str(found))
 
-    guarded(run, debug=debug)
+    guarded(run, as_json=as_json, debug=debug)
 
 
 @app.command()

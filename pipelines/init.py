@@ -2,44 +2,143 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from schemas.config import RESERVED_COLUMNS, Corpus
-from schemas.errors import ConfigurationError
-from schemas.settings import SCHEMA_URL, parse_config
+from pipelines.proposing import Fields, add_column, partition_columns, propose_fields, shown_kinds
+from schemas import commented
+from schemas.config import Config, Corpus
+from schemas.errors import ConfigurationError, VecbeamError
+from schemas.globs import Glob, escape
+from schemas.settings import parse_config
 from transforms import filesystem
 from transforms.filesystem import is_local
-from transforms.read import FORMAT_OF_SUFFIX, SourceFile, first_records, list_corpus
+from transforms.read import FORMAT_OF_SUFFIX, Shard, SourceFile, list_corpus, read_shard
+from transforms.read.inventory import Entry, inventory, suffixes
+from transforms.read.listing import RECORD_FORMATS
+from transforms.read.sampling import Sample, sample
 
-_SAMPLE_RECORDS = 200
-_ID_NAMES = ("id", "_id", "doc_id", "docid", "document_id", "item_id", "uuid", "key", "uri", "url")
-_CONTENT_NAMES = ("title", "text", "content", "body", "abstract", "description", "summary", "document", "passage")
-_CATEGORY_BYTES = 200
-_COMPRESSED = (".gz", ".zst", ".bz2")
-_PLAIN_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")
+FORMAT_VERSION = 1
+SAMPLED_FILES = 500
+SAMPLED_RECORDS = 5000
+"""Most records that are looked at; each file gives its share, but at least 20 and at most 200."""
+SHOWN_TEXTS = 3
+SHOWN_CHARACTERS = 100
+NAMED_FILES = 5
+MOST_PATHS = 50
+_BESIDE = re.compile(r"(?:readme|license|licence|changelog|changes|contributing|notice|authors)\b", re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]+")
 
 
-def write_configuration(paths: list[str], output: Path, name: str | None) -> str:
+@dataclass
+class Proposal:
+    """A configuration, and what was seen on the way to it.
+
+    Attributes:
+        values: of the configuration.
+        seen: files of each kind.
+        taken: files that the configuration reads, of each kind.
+        taken_bytes: their size.
+        left_out: what is not read, and why: reason -> paths.
+        fields_left_out: field -> why.
+        samples: id and beginning of some texts.
+        notes: what a user should know before a run.
+        path: of the configuration; "" where none is written.
+    """
+
+    values: dict[str, Any]
+    seen: Counter[str] = field(default_factory=Counter)
+    taken: Counter[str] = field(default_factory=Counter)
+    taken_bytes: int = 0
+    left_out: dict[str, list[str]] = field(default_factory=dict)
+    fields_left_out: dict[str, str] = field(default_factory=dict)
+    samples: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    path: str = ""
+
+    @property
+    def corpus(self) -> dict[str, Any]:
+        corpus: dict[str, Any] = self.values["corpus"]
+        return corpus
+
+    def lines(self) -> list[str]:
+        """What was found, a line each."""
+        corpus = self.corpus
+        lines = [
+            f"saw {_files(self.seen)}",
+            f"takes {_files(self.taken)}; {self.taken_bytes / 1e6:,.1f} MB",
+        ]
+        for why, paths in self.left_out.items():
+            some = ", ".join(_printable(path) for path in paths[:NAMED_FILES])
+            more = f" and {len(paths) - NAMED_FILES:,} more" if len(paths) > NAMED_FILES else ""
+            lines.append(f"leaves out {some}{more}: {why}")
+        if "content" in corpus:
+            identity = corpus["id"] if isinstance(corpus["id"], str) else f"hash of {', '.join(corpus['id']['hash'])}"
+            lines.append(f"id: {identity}; content: {', '.join(corpus['content'])}")
+        else:
+            lines.append("each file is an item; its path is the id")
+        if metadata := corpus.get("metadata"):
+            lines.append(f"metadata: {', '.join(shown_kinds(metadata))}")
+        lines += [f"no column for {_printable(name)}: {why}" for name, why in self.fields_left_out.items()]
+        lines += [f"text of {_printable(item_id)}: {text}" for item_id, text in self.samples]
+        return lines + [f"note: {note}" for note in self.notes]
+
+    def __str__(self) -> str:
+        return "\n".join(
+            [*self.lines(), f"wrote {self.path} (alias {self.values['name']})", f"next: vecbeam backfill {self.path}"]
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "format_version": FORMAT_VERSION,
+            "path": self.path,
+            "name": self.values["name"],
+            "files": {
+                "seen": dict(self.seen),
+                "taken": dict(self.taken),
+                "taken_bytes": self.taken_bytes,
+                "left_out": [{"why": why, "paths": paths} for why, paths in self.left_out.items()],
+            },
+            "corpus": self.corpus,
+            "fields_left_out": self.fields_left_out,
+            "samples": [{"id": item_id, "text": text} for item_id, text in self.samples],
+            "notes": self.notes,
+        }
+
+
+def _files(counts: Counter[str]) -> str:
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common())
+    return f"{counts.total():,} {_plural('file', counts.total())}: {kinds}"
+
+
+def write_configuration(paths: list[str], output: Path, name: str | None) -> Proposal:
     """Writes a configuration for some files, folders or globs.
 
     Returns:
-        What was found and what to do next, as text.
+        What was found, which is text for people by `str`.
 
     Raises:
-        ConfigurationError: where nothing is found, a file stands at `output`, or no id or content can be made out.
+        ConfigurationError: where nothing is found, a file stands at `output`, or no text can be made out.
     """
+    if output.is_dir():
+        raise ConfigurationError(f"{output} is a folder", f"name a file in it: --output {output / 'vecbeam.yaml'}")
     if output.exists():
         raise ConfigurationError(f"{output} is there already", "name another file with --output, or move it away")
-    values, found = propose(paths, output, name)
-    config = parse_config(values, source="vecbeam init", folder=output.resolve().parent)
+    found = look(paths, output, name)
+    config = parse_config(found.values, source="vecbeam init", folder=output.resolve().parent)
+    _check(found, config)
     output.parent.mkdir(parents=True, exist_ok=True)
-    write_values(output, values)
-    return "\n".join([*found, f"wrote {output} (alias {config.name})", f"next: vecbeam backfill {output}"])
+    filesystem.write_atomic(str(output.absolute()), commented.commented(found.values).encode())
+    found.path = str(output)
+    return found
 
 
 def propose(paths: list[str], output: Path, name: str | None) -> tuple[dict[str, Any], list[str]]:
@@ -48,125 +147,370 @@ def propose(paths: list[str], output: Path, name: str | None) -> tuple[dict[str,
     Args:
         output: where it would stand; local paths below its folder become relative.
     """
-    globs = [glob for path in paths for glob in _globs(path)]
-    absolute = [glob if not is_local(glob) else str(Path(glob).expanduser().absolute()) for glob in globs]
-    files = list_corpus(Corpus(paths=absolute))
-    corpus: dict[str, Any] = {"paths": [_relative(glob, output) for glob in globs]}
-    found = [f"{len(files)} files, {sum(f.size for f in files) / 1e6:,.1f} MB: {_formats(files)}"]
-    records = _records(files)
-    if records:
-        corpus |= _fields(records)
-        found.append(f"id: {corpus['id']}; content: {', '.join(corpus['content'])}")
-    else:
-        found.append("each file is an item; its path is the id")
-    values = {
-        "name": name or _name(paths[0]),
-        "corpus": corpus,
-        "chunk": {"max_tokens": 256, "overlap_tokens": 32},
-        "encoder": {"model": "all-MiniLM-L6-v2", "precision": "float32"},
-        "checkpoint": "checkpoint",
-        "collection": {
-            "uri": "./milvus.db",
-            "metric": "COSINE",
-            "index": {"type": "HNSW", "M": 16, "efConstruction": 200},
-        },
-    }
-    return values, found
+    found = look(paths, output, name)
+    return found.values, found.lines()
 
 
 def write_values(output: Path, values: dict[str, Any]) -> None:
     """Writes a configuration, with the line that lets editors complete and check it."""
-    body = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-    filesystem.write_atomic(str(output.absolute()), f"# yaml-language-server: $schema={SCHEMA_URL}\n{body}".encode())
+    filesystem.write_atomic(str(output.absolute()), commented.plain(values).encode())
 
 
-def _globs(path: str) -> list[str]:
-    """A file or glob as it is; a folder as one glob for each suffix that is in it."""
-    if not is_local(path) or not Path(path).expanduser().is_dir():
-        return [path]
-    suffixes: Counter[str] = Counter()
-    nested = False
-    folder = Path(path).expanduser()
-    for file in folder.rglob("*"):
-        suffix = "".join(file.suffixes[-2:]) if file.suffix in _COMPRESSED else file.suffix
-        if file.is_file() and not file.name.startswith(".") and suffix.split(".")[1:2]:
-            plain = "." + suffix.split(".")[1]
-            if plain.lower() in FORMAT_OF_SUFFIX:
-                suffixes[suffix] += 1
-                nested = nested or file.parent != folder
-    if not suffixes:
-        known = " ".join(FORMAT_OF_SUFFIX)
-        raise ConfigurationError(f"{path} holds no file of a known suffix", f"known are {known}; or name a glob")
-    pattern = "**/*" if nested else "*"
-    return [f"{path.rstrip('/')}/{pattern}{suffix}" for suffix in sorted(suffixes)]
-
-
-def _relative(glob: str, output: Path) -> str:
-    if not is_local(glob) or Path(glob).expanduser().is_absolute():
-        return glob
-    here = output.resolve().parent
-    absolute = Path(glob).absolute()
-    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)
-
-
-def _formats(files: list[SourceFile]) -> str:
-    counts = Counter(file.format + (f" ({file.compression})" if file.compression else "") for file in files)
-    return ", ".join(f"{count} {kind}" for kind, count in counts.items())
-
-
-def _records(files: list[SourceFile]) -> list[dict[str, Any]]:
-    for file in files:
-        if file.format in ("jsonl", "csv", "parquet") and (records := first_records(file, _SAMPLE_RECORDS)):
-            return records
-    return []
-
-
-def _fields(records: list[dict[str, Any]]) -> dict[str, Any]:
-    names = list(dict.fromkeys(name for record in records for name in record))
-    values = {name: [r[name] for r in records if r.get(name) is not None] for name in names}
-    content = [n for n in _CONTENT_NAMES if n in values and all(isinstance(v, str) for v in values[n])]
-    if not content:
-        texts = {n: sum(map(len, v)) / len(v) for n, v in values.items() if v and all(isinstance(x, str) for x in v)}
-        content = sorted(texts, key=lambda n: texts[n])[-1:]
-    if not content:
-        raise ConfigurationError(
-            f"no field holds text; the records have: {', '.join(names) or 'no fields'}",
-            "write the configuration by hand and name corpus.content",
+def look(paths: list[str], output: Path, name: str | None) -> Proposal:
+    """Looks at files, folders or globs and proposes a configuration; nothing is written."""
+    arguments = [path if not is_local(path) else str(Path(path).expanduser().absolute()) for path in paths]
+    entries = [entry for entry in inventory(arguments) if entry.path != str(output.absolute())]
+    found = Proposal({}, Counter(entry.kind for entry in entries))
+    entries = _less_labels(_less_readme(entries))
+    entries, fields = _with_fields(entries, found)
+    taken = [entry for entry in entries if not entry.why]
+    for entry in entries:
+        if entry.why:
+            found.left_out.setdefault(entry.why, []).append(_shown_path(entry.path, arguments[entry.argument]))
+    if not taken:
+        raise ConfigurationError(f"nothing to embed in {', '.join(paths)}: {_reasons(found)}", _remedy(found))
+    found.taken = Counter(entry.kind for entry in taken)
+    found.taken_bytes = sum(entry.size for entry in taken)
+    patterns, also = _patterns(entries, arguments, paths)
+    if also:
+        found.notes.append(
+            f"the globs match files that are left out as well; move them away: {', '.join(also[:NAMED_FILES])}"
         )
-    unique = [n for n in names if len(values[n]) == len(records) and len(set(map(str, values[n]))) == len(records)]
-    ids = [n for n in _ID_NAMES if n in unique] or [n for n in unique if n not in content]
-    if not ids:
-        raise ConfigurationError(
-            f"no field is different in each of the first {len(records)} records, so none can be the id",
-            "add ids to the corpus",
-        )
-    metadata = {n: _type(values[n]) for n in names if n not in (ids[0], *content, *RESERVED_COLUMNS) and _is_column(n)}
-    found: dict[str, Any] = {"id": ids[0], "content": content}
-    if kept := {n: t for n, t in metadata.items() if t}:
-        found["metadata"] = kept
+    corpus: dict[str, Any] = {"paths": [_relative(pattern, output) for pattern in patterns], **fields}
+    metadata = partition_columns([entry.path for entry in taken], corpus.pop("metadata", {}))
+    if metadata:
+        corpus["metadata"] = metadata
+    home = _home(patterns, output)
+    found.values |= {
+        "name": _free_name(name, paths[0], output, found),
+        "corpus": corpus,
+        "chunk": {"max_tokens": 256, "overlap_tokens": 32},
+        "encoder": {"model": "all-MiniLM-L6-v2", "precision": "float32"},
+        "checkpoint": f"{home}checkpoint",
+        "collection": {
+            "uri": f"./{home}milvus.db",
+            "metric": "COSINE",
+            "index": {"type": "HNSW", "M": 16, "efConstruction": 200},
+        },
+    }
+    _show_texts(found, taken)
     return found
 
 
-def _is_column(name: str) -> bool:
-    return bool(_PLAIN_NAME.match(name))
+# Files
 
 
-def _type(values: list[Any]) -> str | None:
-    """The metadata type that all sampled values have; None for mixed, nested or long ones."""
-    if not values:
-        return None
-    if all(isinstance(v, bool) for v in values):
-        return "bool"
-    if all(isinstance(v, int) and not isinstance(v, bool) for v in values):
-        return "int"
-    if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
-        return "float"
-    if all(isinstance(v, str) and len(v.encode()) <= _CATEGORY_BYTES for v in values):
-        return "string"
-    return None
+def _less_readme(entries: list[Entry]) -> list[Entry]:
+    """A README beside files of records is about them and none of the corpus."""
+    records = {entry.argument for entry in entries if _has_records(entry)}
+    return [
+        entry.without("about the files of records beside it")
+        if not entry.why
+        and not _has_records(entry)
+        and entry.argument in records
+        and _BESIDE.match(posixpath.basename(entry.path))
+        else entry
+        for entry in entries
+    ]
+
+
+def _has_records(entry: Entry) -> bool:
+    return entry.source is not None and entry.source.format in RECORD_FORMATS and not entry.why
+
+
+def _less_labels(entries: list[Entry]) -> list[Entry]:
+    """A file of records that names the other files of its folder holds labels of them and no texts."""
+    folders: dict[str, list[Entry]] = {}
+    for entry in entries:
+        folders.setdefault(posixpath.dirname(entry.path.rstrip("/")), []).append(entry)
+    found = []
+    for entry in entries:
+        beside = folders[posixpath.dirname(entry.path.rstrip("/"))]
+        others = {posixpath.basename(other.path) for other in beside if not _has_records(other)}
+        if _has_records(entry) and entry.source is not None and len(others) > 1 and _names(entry.source, others):
+            kinds = Counter(other.kind for other in beside if posixpath.basename(other.path) in others)
+            kind, count = kinds.most_common(1)[0]
+            entry = entry.without(f"it names the {count} {kind} files beside it, as labels do")
+        found.append(entry)
+    return found
+
+
+def _names(file: SourceFile, names: set[str]) -> bool:
+    """Whether one field of a file's first records mostly names some files, with their suffix or without."""
+    known = names | {posixpath.splitext(name)[0] for name in names}
+    records = sample(file, 50).records
+    fields = {name for record in records for name in record}
+    return any(
+        sum(posixpath.basename(str(record.get(name) or "")) in known for record in records) * 2 > len(records)
+        for name in fields
+    )
+
+
+def _with_fields(entries: list[Entry], found: Proposal) -> tuple[list[Entry], dict[str, Any]]:
+    """The entries without those that do not fit, and the keys of `corpus` that the files' fields make."""
+    taken = [entry for entry in entries if not entry.why and entry.source is not None]
+    looked_at = [entry for entry in taken if _has_records(entry) or _is_markdown(entry)]
+    if len(looked_at) > SAMPLED_FILES:
+        step = len(looked_at) / SAMPLED_FILES
+        found.notes.append(f"the fields are those of {SAMPLED_FILES} of {len(looked_at):,} files, evenly spread")
+        looked_at = [looked_at[int(at * step)] for at in range(SAMPLED_FILES)]
+    each = min(200, max(20, SAMPLED_RECORDS // max(1, len(looked_at))))
+    samples = [sample(entry.source, each) for entry in looked_at if entry.source is not None]
+    why = {one.file.uri: f"can't be read: {_printable(one.problem)}" for one in samples if one.problem}
+    readable = [one for one in samples if not one.problem]
+    records = [one for one in readable if one.file.format in RECORD_FORMATS and one.records]
+    fields = Fields()
+    if records:
+        fields = propose_fields(records)
+        written = _csv_keys([one for one in records if one.file.uri not in fields.files])
+        if written:
+            fields.corpus["csv"] = written
+        why |= fields.files
+        bad = sum(one.bad for one in records if one.file.uri not in fields.files)
+        if bad:
+            fields.notes.append(f"{bad} of the first records can't be parsed and would be rejected")
+    _add_front_matter(fields, [one for one in readable if one.file.format == "markdown"])
+    found.notes += fields.notes
+    found.fields_left_out = fields.left_out
+    return [entry.without(why[entry.path]) if entry.path in why else entry for entry in entries], fields.corpus
+
+
+def _is_markdown(entry: Entry) -> bool:
+    return entry.source is not None and entry.source.format == "markdown"
+
+
+def _csv_keys(samples: Sequence[Sample]) -> dict[str, Any]:
+    """How the CSV files are written, where that is not as usual."""
+    keys = {}
+    if delimiter := next((one.delimiter for one in samples if one.delimiter not in ("", one.file.delimiter)), ""):
+        keys["delimiter"] = delimiter
+    if encoding := next((one.encoding for one in samples if one.encoding), None):
+        keys["encoding"] = encoding
+    return keys
+
+
+def _add_front_matter(fields: Fields, samples: Sequence[Sample]) -> None:
+    values: dict[str, list[Any]] = {}
+    for record in (record for one in samples for record in one.records):
+        for name, value in record.items():
+            values.setdefault(name, []).append(value)
+    metadata = fields.corpus.get("metadata", {})
+    for name, found in values.items():
+        kinds = {type(value) for value in found if value is not None}
+        kind = {str: "string", int: "int", float: "float", bool: "bool"}.get(next(iter(kinds), dict))
+        if kinds == {int, float}:
+            kinds, kind = {float}, "float"
+        if len(kinds) != 1 or kind is None:
+            fields.left_out[name] = "in front matter: lists, objects or values of several types"
+        elif name not in metadata:
+            add_column(metadata, name, kind)
+    if metadata:
+        fields.corpus["metadata"] = metadata
+
+
+def _shown_path(path: str, argument: str) -> str:
+    folder = argument if not re.search(r"[*?\[]", argument) else Glob(argument).root
+    inside = path[len(folder) :].lstrip("/") if path.startswith(folder.rstrip("/") + "/") else ""
+    return inside or path.rsplit("/", 1)[-1]
+
+
+def _reasons(found: Proposal) -> str:
+    said = [
+        f"{len(paths):,} {_plural('file', len(paths))} ({paths[0]}): {why}" for why, paths in found.left_out.items()
+    ]
+    return "; ".join(said) or "there is no file"
+
+
+def _plural(word: str, count: int) -> str:
+    return word if count == 1 else f"{word}s"
+
+
+def _remedy(found: Proposal) -> str:
+    labels = [path for why, paths in found.left_out.items() if "as labels do" in why for path in paths]
+    if labels:
+        return f"name a file to embed it all the same, for example {labels[0]}, in a folder of its own"
+    return f"name files that end in {' '.join(FORMAT_OF_SUFFIX)}, or write the configuration yourself"
+
+
+# Paths
+
+
+def _patterns(entries: Sequence[Entry], arguments: Sequence[str], given: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Globs for the files that are taken, and files that they match and that are left out."""
+    patterns: list[str] = []
+    also: list[str] = []
+    for position, argument in enumerate(arguments):
+        mine = [entry for entry in entries if entry.argument == position]
+        written = str(Path(given[position]).expanduser()) if is_local(given[position]) else given[position]
+        taken = [entry.path for entry in mine if not entry.why]
+        if not taken:
+            continue
+        out = [entry.path for entry in mine if entry.why]
+        if [entry.path for entry in mine] == [argument]:
+            patterns.append(escape(written))
+            continue
+        if re.search(r"[*?\[]", argument) and not Path(argument).is_dir():
+            if not out:
+                patterns.append(written)
+                continue
+            argument = Glob(argument).root
+            written = Glob(written).root
+        exact = [escape(written.rstrip("/")) + escape(path[len(argument.rstrip("/")) :]) for path in taken]
+        wide = _wide(written.rstrip("/"), argument.rstrip("/"), taken, [])
+        narrow = _wide(written.rstrip("/"), argument.rstrip("/"), taken, out)
+        best = narrow if len(narrow) <= MOST_PATHS else exact if len(exact) <= MOST_PATHS else wide
+        if best is wide and wide != narrow:
+            also += [path for path in out if "".join(suffixes(path)) in {"".join(suffixes(one)) for one in taken}]
+        patterns += best
+    return list(dict.fromkeys(patterns)), also
+
+
+def _wide(written: str, folder: str, taken: Sequence[str], out: Sequence[str]) -> list[str]:
+    """Globs below a folder that match what is taken and nothing of what is out."""
+    endings = {path: _ending(path) for path in (*taken, *out) if not path.endswith("/")}
+    hidden = [path for path in out if path.endswith("/") and not posixpath.basename(path[:-1]).startswith(".")]
+    patterns = []
+    for ending in sorted({endings[path] for path in taken}):
+        mine = [path for path in taken if endings[path] == ending]
+        spoilt = [path for path in out if endings.get(path) == ending and not posixpath.basename(path).startswith(".")]
+        nested = any(posixpath.dirname(path) != folder for path in mine)
+        inside = nested and any(_holds(path, ending) for path in hidden)
+        if not spoilt and not inside:
+            patterns.append(f"{escape(written)}/{'**/' if nested else ''}*{escape(ending)}")
+            continue
+        for parent in sorted({posixpath.dirname(path) for path in mine}):
+            there = escape(written + parent[len(folder) :])
+            if any(posixpath.dirname(path) == parent for path in spoilt):
+                names = [posixpath.basename(path) for path in mine if posixpath.dirname(path) == parent]
+                patterns += [f"{there}/{escape(name)}" for name in names]
+            else:
+                patterns.append(f"{there}/*{escape(ending)}")
+    return patterns
+
+
+def _ending(path: str) -> str:
+    """The suffixes as they are written: ".JSONL.gz"."""
+    length = len("".join(suffixes(path)))
+    return path[len(path) - length :] if length else posixpath.basename(path)
+
+
+def _holds(folder: str, ending: str) -> bool:
+    return is_local(folder) and any(path.name.endswith(ending) for path in islice(Path(folder).rglob("*"), 10_000))
+
+
+def _relative(pattern: str, output: Path) -> str:
+    if not is_local(pattern) or Path(pattern).is_absolute():
+        return pattern
+    here = output.resolve().parent
+    # A link is followed for the folder of the configuration alone, as the loader does.
+    absolute = Path(pattern).absolute()
+    below = escape(str(here))
+    plain = str(absolute)
+    if plain.startswith(f"{below}/"):
+        return plain[len(below) + 1 :]
+    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else plain
+
+
+def _home(patterns: Sequence[str], output: Path) -> str:
+    """Where checkpoint and Milvus Lite go: hidden, where the corpus' own globs would match their Parquet files."""
+    here = str(output.absolute().parent)
+    for pattern in patterns:
+        root = str(Path(Glob(pattern).root).absolute())
+        if "**" in pattern and pattern.endswith((".parquet", ".pq")) and f"{here}/".startswith(f"{root.rstrip('/')}/"):
+            return ".vecbeam/"
+    return ""
+
+
+# Names
+
+
+def _free_name(name: str | None, path: str, output: Path, found: Proposal) -> str:
+    """The alias' name: the one that is asked for, or one from the path that no configuration beside it has.
+
+    Raises:
+        ConfigurationError: where the name that is asked for can't be one, or is taken.
+    """
+    taken = {str(other): where for where, other in _names_beside(output)}
+    wanted = name or _name(path)
+    free = _name(wanted) if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,199}", wanted) else wanted
+    base, number = free, 2
+    while free in taken:
+        free, number = f"{base}_{number}", number + 1
+    if name is not None and free != name:
+        why = f"{taken[name]} has it already" if name in taken else "Milvus takes letters, digits and underscores"
+        raise ConfigurationError(f"--name {name!r} can't be the alias: {why}", f"write --name {free}")
+    if free != base:
+        found.notes.append(f"the alias is {free}, as {taken[base]} has the name {base}")
+    return free
+
+
+def _names_beside(output: Path) -> Iterator[tuple[str, Any]]:
+    """Names of the configurations in the folder of a new one, and where each stands."""
+    folder = output.absolute().parent
+    for path in sorted(folder.glob("*.y*ml")) if folder.is_dir() else ():
+        if path.suffix not in (".yaml", ".yml") or path == output.absolute():
+            continue
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError):
+            continue
+        if isinstance(values, dict) and "corpus" in values and isinstance(values.get("name"), str):
+            yield path.name, values["name"]
 
 
 def _name(path: str) -> str:
-    stem = Path(path.rstrip("/").split("*")[0].rstrip("/") or "corpus").name.split(".")[0]
-    cleaned = re.sub(r"[^A-Za-z0-9_]+", "_", stem).strip("_") or "corpus"
+    fixed = re.split(r"[*?]", path, maxsplit=1)[0].rstrip("/") or "corpus"
+    stem = Path(fixed).absolute().name.split(".")[0] if is_local(fixed) else fixed.rsplit("/", 1)[-1].split(".")[0]
+    cleaned = re.sub(r"[^A-Za-z0-9_]+", "_", stem).strip("_")[:100] or "corpus"
     return f"corpus_{cleaned}" if cleaned[0].isdigit() else cleaned
+
+
+# What it comes to
+
+
+def _show_texts(found: Proposal, taken: Sequence[Entry]) -> None:
+    """Reads some items as a run would, shows their texts, and says what of them a run would reject."""
+    values = {key: value for key, value in found.corpus.items() if key != "paths"}
+    corpus = Corpus.model_validate({"paths": ["."], **values})
+    step = max(1, len(taken) // SHOWN_TEXTS)
+    read = rejected = 0
+    reason = ""
+    for entry in list(taken)[::step][:SHOWN_TEXTS]:
+        if entry.source is None:
+            continue
+        wanted = SHOWN_TEXTS if len(taken) < SHOWN_TEXTS else 1
+        try:
+            batch = next(read_shard(Shard("sample", 0, (entry.source,), 0, 0), corpus, batch_rows=20), None)
+        except VecbeamError as error:
+            found.notes.append(f"{entry.path}: {error.message}")
+            continue
+        if batch is None:
+            continue
+        read += batch.items_read
+        rejected += batch.rejects.num_rows
+        if batch.rejects.num_rows:
+            reason = reason or str(batch.rejects.column("reason")[0].as_py())
+        for item in batch.items.slice(0, min(wanted, SHOWN_TEXTS - len(found.samples))).to_pylist():
+            found.samples.append((item["item_id"], _cut(item["@content"])))
+    if rejected:
+        found.notes.append(
+            f"{rejected} of {read} records that were read to the end would be rejected: {_printable(reason)}"
+        )
+
+
+def _cut(text: str) -> str:
+    shown = " ".join(_CONTROL.sub(" ", text[: 4 * SHOWN_CHARACTERS]).split())
+    return shown if len(shown) <= SHOWN_CHARACTERS else f"{shown[:SHOWN_CHARACTERS]}..."
+
+
+def _printable(text: str) -> str:
+    return _CONTROL.sub(" ", text.encode("utf-8", "backslashreplace").decode())
+
+
+def _check(found: Proposal, config: Config) -> None:
+    """Lists the corpus as a run would, and says where that is not what was taken."""
+    listed = len(list_corpus(config.corpus))
+    if listed != found.taken.total():
+        found.notes.append(
+            f"the globs match {listed:,} files, {found.taken.total():,} were to be taken; look at corpus.paths"
+        )

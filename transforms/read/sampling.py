@@ -12,13 +12,13 @@ import orjson
 import pyarrow as pa
 
 from schemas.errors import CorpusError
-from transforms.read import streams
-from transforms.read.formats import documents, front_matter, parquet
+from transforms.read import encodings, streams
+from transforms.read.formats import front_matter, parquet
+from transforms.read.formats.sniffing import sniff_csv
 from transforms.read.items import RejectedItemError
 from transforms.read.listing import RECORD_FORMATS, SourceFile
 
 HEAD_BYTES = 1 << 20
-DELIMITERS = ",;\t|"
 DEPTH = 4
 """Objects inside objects that are looked into."""
 
@@ -32,7 +32,8 @@ class Sample:
         records: as they are: of values with types in JSON and Parquet, of strings in CSV. A Markdown file is one record
             of its front matter.
         kinds: the Arrow type of each column of a Parquet file, by its dotted name.
-        delimiter: that a CSV file seems to have.
+        delimiter: that a CSV file seems to have; "" for other files.
+        encoding: that a CSV file seems to have; None for UTF-8, and where a byte order mark tells.
         bad: records among the first that could not be parsed.
         problem: why the file, or the rest of it, could not be read; "" where it could.
     """
@@ -41,6 +42,7 @@ class Sample:
     records: list[dict[str, Any]] = field(default_factory=list)
     kinds: dict[str, pa.DataType] = field(default_factory=dict)
     delimiter: str = ""
+    encoding: str | None = None
     bad: int = 0
     problem: str = ""
 
@@ -94,36 +96,15 @@ def _head(raw: streams.RawStream, file: SourceFile) -> tuple[bytes, bool]:
     return b"".join(parts), True
 
 
-def _text(data: bytes) -> str:
-    """The text of a head; a character that its end cuts is left out.
-
-    Raises:
-        streams.FileRejectedError: where it is not UTF-8, nor UTF-16 with its mark.
-    """
-    try:
-        if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            return data.decode("utf-16", "ignore")
-        text = data.removeprefix(streams.BYTE_ORDER_MARK)
-        try:
-            return text.decode()
-        except UnicodeDecodeError as error:
-            if error.start < len(text) - 4:
-                raise
-            return text[: error.start].decode()
-    except UnicodeDecodeError as error:
-        raise streams.FileRejectedError(
-            "InvalidUtf8", f"it is not UTF-8 at byte {error.start}: 0x{data[error.start]:02x}"
-        ) from error
-
-
 def _jsonl(raw: streams.RawStream, found: Sample, limit: int) -> None:
     try:
         data, whole = _head(raw, found.file)
     except streams.FileRejectedError as error:
         data, whole, found.problem = b"", True, error.reason
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        data = _text(data).encode()
-    lines = data.removeprefix(streams.BYTE_ORDER_MARK).split(b"\n")
+    encoding, mark = encodings.marked(data)
+    if encoding:
+        data = data[mark:].decode(encoding, "replace").encode()
+    lines = data.split(b"\n")
     for line in lines if whole else lines[:-1]:
         if not line.strip():
             continue
@@ -146,8 +127,11 @@ def _jsonl(raw: streams.RawStream, found: Sample, limit: int) -> None:
 
 def _csv(raw: streams.RawStream, found: Sample, limit: int) -> None:
     data, whole = _head(raw, found.file)
-    text = _text(data)
-    found.delimiter = likely_delimiter(text, found.file.delimiter)
+    sniffed = sniff_csv(data)
+    found.delimiter = sniffed.delimiter or found.file.delimiter
+    found.encoding = sniffed.encoding
+    encoding, mark = encodings.marked(data)
+    text = data[mark:].decode(encoding or sniffed.encoding or "utf-8", "replace")
     rows = _rows(text, found.delimiter, limit + 1)
     if not whole and len(rows) <= limit:
         rows = rows[:-1]
@@ -167,8 +151,12 @@ def _csv(raw: streams.RawStream, found: Sample, limit: int) -> None:
 
 def _rows(text: str, delimiter: str, limit: int) -> list[list[str]]:
     rows: list[list[str]] = []
+    # As the reader has it: between tabs quotes are letters where they do not pair up within their lines.
+    letters = delimiter == "\t" and any(line.count('"') % 2 for line in text.splitlines()[: limit + 1])
+    source = io.StringIO(text, newline="")
+    reader = csv.reader(source, delimiter=delimiter, quoting=csv.QUOTE_NONE if letters else csv.QUOTE_MINIMAL)
     try:
-        for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
+        for row in reader:
             if row:
                 rows.append(row)
             if len(rows) == limit:
@@ -176,29 +164,6 @@ def _rows(text: str, delimiter: str, limit: int) -> list[list[str]]:
     except csv.Error:
         pass  # what came before is what there is
     return rows
-
-
-def likely_delimiter(text: str, usual: str) -> str:
-    """The delimiter of a CSV text: the one by which most of its first records have as many fields as its header.
-
-    Args:
-        usual: taken where another one is not clearly better.
-
-    >>> likely_delimiter("id;text\\n1;Hello, you\\n", ",")
-    ';'
-    """
-
-    def fit(delimiter: str) -> tuple[float, int]:
-        rows = _rows(text[: 64 << 10], delimiter, 50)
-        rows = rows[:-1] if len(rows) > 2 else rows
-        if not rows or len(rows[0]) < 2:
-            return 0.0, 0
-        return sum(len(row) == len(rows[0]) for row in rows) / len(rows), len(rows[0])
-
-    if fit(usual)[0] > 0.9:
-        return usual
-    best = max(DELIMITERS, key=lambda delimiter: (*fit(delimiter), delimiter == usual))
-    return best if fit(best)[0] > max(0.5, fit(usual)[0]) else usual
 
 
 def _parquet(raw: streams.RawStream, found: Sample, limit: int) -> None:
@@ -235,8 +200,10 @@ def _types(fields: Iterable[pa.Field], depth: int = DEPTH) -> Iterator[tuple[str
 
 def _document(raw: streams.RawStream, found: Sample, limit: int) -> None:  # noqa: ARG001  a file is one record
     if found.file.format == "markdown":
+        data, _ = _head(raw, found.file)
+        encoding, mark = encodings.marked(data)
         try:
-            fields, _ = front_matter.split(documents.plain_text(_head(raw, found.file)[0]))
+            fields, _ = front_matter.split(data[mark:].decode(encoding or "utf-8", "replace"))
         except RejectedItemError as error:
             found.problem = error.reason
         else:
