@@ -26,7 +26,6 @@ from transforms.read.inventory import Entry, inventory, suffixes
 from transforms.read.listing import RECORD_FORMATS
 from transforms.read.sampling import Sample, sample
 
-FORMAT_VERSION = 1
 SAMPLED_FILES = 500
 SAMPLED_RECORDS = 5000
 """Most records that are looked at; each file gives its share, but at least 20 and at most 200."""
@@ -74,7 +73,7 @@ class Proposal:
         corpus = self.corpus
         lines = [
             f"saw {_files(self.seen)}",
-            f"takes {_files(self.taken)}; {self.taken_bytes / 1e6:,.1f} MB",
+            f"takes {_files(self.taken)}, {_size(self.taken_bytes)}",
         ]
         for why, paths in self.left_out.items():
             some = ", ".join(_printable(path) for path in paths[:NAMED_FILES])
@@ -98,7 +97,6 @@ class Proposal:
 
     def as_json(self) -> dict[str, Any]:
         return {
-            "format_version": FORMAT_VERSION,
             "path": self.path,
             "name": self.values["name"],
             "files": {
@@ -112,6 +110,10 @@ class Proposal:
             "samples": [{"id": item_id, "text": text} for item_id, text in self.samples],
             "notes": self.notes,
         }
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count >= 100_000 else f"{count:,} bytes"
 
 
 def _files(counts: Counter[str]) -> str:
@@ -160,7 +162,7 @@ def look(paths: list[str], output: Path, name: str | None) -> Proposal:
     """Looks at files, folders or globs and proposes a configuration; nothing is written."""
     arguments = [path if not is_local(path) else str(Path(path).expanduser().absolute()) for path in paths]
     entries = [entry for entry in inventory(arguments) if entry.path != str(output.absolute())]
-    found = Proposal({}, Counter(entry.kind for entry in entries))
+    found = Proposal({}, Counter(entry.kind for entry in entries if not entry.path.endswith("/")))
     entries = _less_labels(_less_readme(entries))
     entries, fields = _with_fields(entries, found)
     taken = [entry for entry in entries if not entry.why]
@@ -269,6 +271,8 @@ def _with_fields(entries: list[Entry], found: Proposal) -> tuple[list[Entry], di
         bad = sum(one.bad for one in records if one.file.uri not in fields.files)
         if bad:
             fields.notes.append(f"{bad} of the first records can't be parsed and would be rejected")
+    elif readable and all(one.file.format in RECORD_FORMATS for one in readable) and not _has_documents(taken):
+        why |= {one.file.uri: "it holds no record" for one in readable}
     _add_front_matter(fields, [one for one in readable if one.file.format == "markdown"])
     found.notes += fields.notes
     found.fields_left_out = fields.left_out
@@ -277,6 +281,10 @@ def _with_fields(entries: list[Entry], found: Proposal) -> tuple[list[Entry], di
 
 def _is_markdown(entry: Entry) -> bool:
     return entry.source is not None and entry.source.format == "markdown"
+
+
+def _has_documents(entries: Sequence[Entry]) -> bool:
+    return any(entry.source is not None and entry.source.format not in RECORD_FORMATS for entry in entries)
 
 
 def _csv_keys(samples: Sequence[Sample]) -> dict[str, Any]:

@@ -269,7 +269,7 @@ def _content(columns: Mapping[str, Column], total: int) -> tuple[list[str], list
         for name, column in columns.items()
         if column.is_text
         and column.present >= MOSTLY * total
-        and not set(column.kinds) & {"int", "float", "bool", "date"}
+        and column.kinds["string"] >= MOSTLY * column.kinds.total()
     }
     longest = max(texts.values(), key=lambda column: column.mean_length, default=None)
     strict = [
@@ -280,7 +280,7 @@ def _content(columns: Mapping[str, Column], total: int) -> tuple[list[str], list
     if longest is not None and longest.name not in content:
         alone = not content and not _looks_like_ids(longest)
         long = sum(texts[name].mean_length for name in content)
-        if alone or (content and longest.mean_length > max(100, 2 * long)):
+        if alone or (content and longest.mean_length > max(100, 2 * long) and _is_prose(longest)):
             content.append(longest.name)
     notes = [
         f"{name} is not in corpus.content, as {total - column.present} of the first {total} records have no such field"
@@ -299,7 +299,7 @@ def _id_column(columns: Mapping[str, Column], total: int, content: Sequence[str]
     able = [column for column in columns.values() if column.name not in content and _could_be_id(column, total)]
     unique = [column for column in able if len(set(map(str, column.values))) == len(column.values)]
     ranked = [column for wanted in ID_NAMES for column in unique if _is_named(column.name, (wanted,))]
-    ranked += [column for column in unique if re.search(r"(?:[_ -]id|[a-z]I[dD])$", column.name)]
+    ranked += [column for column in unique if re.search(r"[_ -][iI][dD]$|[a-z]I[dD]$", column.name)]
     ranked += [column for column in unique if set(column.kinds) == {"string"} and _looks_like_ids(column)]
     if ranked:
         return ranked[0].name, ""
@@ -311,10 +311,15 @@ def _id_column(columns: Mapping[str, Column], total: int, content: Sequence[str]
 
 
 def _could_be_id(column: Column, total: int) -> bool:
-    usable = [value for value in column.values if type(value) in (str, int)]
+    usable = [value for value in column.values if type(value) in (str, int) and value != ""]
     if not total or len(usable) < MOSTLY * total or not set(column.kinds) <= {"string", "int", "bytes", "a list"}:
         return False
     return all(len(str(value).encode("utf-8", "replace")) <= ID_BYTES and "\0" not in str(value) for value in usable)
+
+
+def _is_prose(column: Column) -> bool:
+    """Whether values are more than one word, or of a script without spaces."""
+    return sum(len(text.split()) > 1 or not text.isascii() for text in column.texts) * 2 > len(column.texts)
 
 
 def _looks_like_ids(column: Column) -> bool:

@@ -47,13 +47,10 @@ class Entry:
 
     @property
     def kind(self) -> str:
-        """Its format and compression, or its suffix."""
-        if self.path.endswith("/"):
-            return "folder"
-        if self.source is None:
-            suffix = suffixes(self.path)
-            return "".join(suffix) or "without suffix"
-        return self.source.format + (f" ({self.source.compression})" if self.source.compression else "")
+        """Its format and compression; its suffix where that tells none."""
+        suffix, compression = suffixes(self.path)
+        format = FORMAT_OF_SUFFIX.get(suffix, suffix or "no suffix")
+        return format + (f" ({COMPRESSION_OF_SUFFIX[compression]})" if compression else "")
 
 
 def suffixes(path: str) -> tuple[str, str]:
