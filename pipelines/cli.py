@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,7 +31,7 @@ CONFIGURATION = Path("vecbeam.yaml")
 ENVIRONMENT = "VECBEAM_CONFIG"
 
 ConfigPath = Annotated[
-    Path, typer.Argument(metavar="[CONFIG]", envvar=ENVIRONMENT, help="The configuration, a YAML file.")
+    Path, typer.Argument(metavar="CONFIG", envvar=ENVIRONMENT, help="The configuration, a YAML file.")
 ]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key of the configuration.")
@@ -45,7 +46,8 @@ def _version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        output.result(f"vecbeam {version('vecbeam')}")
+        with contextlib.suppress(BrokenPipeError):
+            output.result(f"vecbeam {version('vecbeam')}")
         raise typer.Exit
 
 
@@ -347,7 +349,7 @@ def report(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[CONFIG] [RUN]",
+            metavar="CONFIG RUN",
             help="The configuration, which ends in .yaml or .yml, if not ./vecbeam.yaml; a run, if not the last that "
             "could change data.",
         ),

@@ -38,3 +38,7 @@ def main() -> None:
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import sys
 import traceback
@@ -151,10 +152,22 @@ class Commands(TyperGroup):
 
     def main(self, args: Any = None, prog_name: str | None = None, standalone_mode: bool = True, **extra: Any) -> Any:
         given = list(sys.argv[1:] if args is None else args)
+        pages = io.StringIO()  # of help and completion, which typer prints by itself
+        if output.is_taken():
+            sys.stdout = pages
         try:
-            code = super().main(given, prog_name or "vecbeam", standalone_mode=False, **extra)
+            try:
+                code = super().main(given, prog_name or "vecbeam", standalone_mode=False, **extra)
+            finally:
+                if pages.getvalue():
+                    output.result(pages.getvalue().rstrip("\n"), styled=True)
         except typer.Abort:
             code = 130
+        except BrokenPipeError:
+            code = 0
+        except output.OutputError as error:
+            output.notice(f"vecbeam: {error}")
+            code = 1
         except Exception as error:
             if not hasattr(error, "format_message") or not hasattr(error, "exit_code"):
                 raise

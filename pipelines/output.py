@@ -181,9 +181,11 @@ def notice(text: str) -> None:
             return
         stream = _stream(2)
         if stream is not None:
-            with contextlib.suppress(OSError, ValueError):
+            try:
                 stream.write(clean(text) + "\n")
                 stream.flush()
+            except (OSError, ValueError):
+                _give_up(stream)
 
 
 def console(number: int = 2) -> Console:
@@ -221,6 +223,11 @@ def last_words(number: int, text: str) -> None:
     if stream is not None:
         with contextlib.suppress(OSError, ValueError):
             os.write(stream.fileno(), f"{clean(text)}\n".encode("ascii", "backslashreplace"))
+
+
+def is_taken() -> bool:
+    """Whether `take_streams` was called: this is the process of the command line."""
+    return bool(_streams)
 
 
 def has_result() -> bool:

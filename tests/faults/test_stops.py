@@ -36,8 +36,9 @@ if gone.name == "interrupted":
     FakeEncoder.encode = hold(FakeEncoder.encode, stopping._STOP.is_set)
 else:
     load.milvus.upsert = hold(load.milvus.upsert, gone.exists)
-from pipelines.cli import app
-app(sys.argv[2:])
+from pipelines.entry import main
+sys.argv[1:] = sys.argv[2:]
+main()
 """
 
 

@@ -57,6 +57,7 @@ CATALOGUE = {
         ),
     )
 }
+_LONGEST_CAUSE = 200
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
 _FOUND: dict[tuple[str, str], TextModel] = {}
 """Models that this process has found, by configuration and space id: their weights need not be hashed again."""
@@ -152,7 +153,15 @@ def _from_hub(hub_id: str, revision: str) -> Path:
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise EncoderError(
-            f"can't fetch {hub_id} at revision {revision} from the hub: {error}",
-            "check name, revision and network, or name a folder that holds the model",
+            f"can't fetch {hub_id} at revision {revision} from the hub: {_first_cause(error)}",
+            "check name, revision, network and HF_TOKEN, or name a folder that holds the model",
         ) from error
     return Path(folder)
+
+
+def _first_cause(error: BaseException) -> str:
+    """What went wrong at first, in a line: the hub wraps it in advice of its own, a sentence for each attempt."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:_LONGEST_CAUSE]

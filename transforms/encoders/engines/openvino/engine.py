@@ -57,11 +57,17 @@ class OpenVINOEngine:
     def run(self, tokens: TokenTable, finished: Finished) -> Ran:
         """See `Engine.run`."""
         handing_over = threading.Lock()
+        failures: list[BaseException] = []
 
         def done(request: Any, rows: NDArray[np.int64]) -> None:
             vectors = np.array(request.get_output_tensor(0).data)
             with handing_over:
-                finished(rows, vectors)
+                # Raised on a thread of OpenVINO's own, an error may end the process.
+                try:
+                    if not failures:
+                        finished(rows, vectors)
+                except BaseException as error:
+                    failures.append(error)
 
         padded = 0
         with self._lock:  # the queue is one for all threads
@@ -69,11 +75,15 @@ class OpenVINOEngine:
             self._queue.set_callback(done)
             try:
                 for rows in tokens.batches(lambda: self._budget):
+                    if failures:
+                        break
                     ids, mask = tokens.padded(rows)
                     padded += tokens.padding(rows)
                     self._queue.start_async({"input_ids": ids, "attention_mask": mask}, rows)
             finally:
                 self._queue.wait_all()
+            if failures:
+                raise failures[0]
             return Ran(padded, time.perf_counter() - start)
 
     def runtime(self) -> dict[str, str]:
