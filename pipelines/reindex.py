@@ -11,17 +11,21 @@ from pipelines.embedding import bring_up_to_date, report_unchanged
 from pipelines.limits import Standing, standing
 from pipelines.progress import Progress
 from pipelines.publishing import publish
-from pipelines.serving import look
+from pipelines.serving import collection_spec, find_served, look, misfits
 from pipelines.session import Phase, Session, running
+from schemas.collection import STATE_READY
 from schemas.config import Config
+from schemas.identity import Space
 from schemas.report import Report
+from transforms import collection as milvus
 from transforms.checkpoint import Checkpoint, Snapshot
 from transforms.encoders import TextModel
 
 INDEX = "the index or the collection alone: built from the checkpoint, the corpus is not looked at"
 ROWS = "chunking or fields: the corpus is read, chunks with the same text keep their vectors"
 MODEL = "the model: this space is new, all is embedded"
-ANEW = "all is embedded anew, as asked"
+ANEW = "nothing that is known of: --full-refresh embeds everything again"
+NOTHING = "nothing: what is served has the checkpoint's rows, and the fields and the index that are configured"
 LOST = "parts of the checkpoint are gone: the corpus is read, what is lost is embedded again"
 
 
@@ -46,8 +50,12 @@ def reindex(
         with session.exclusive():
             current = checkpoint.current_snapshot()
             reason = ANEW if anew else decide(config, checkpoint, model, current)
-            session.progress.note(f"what changed is {reason}")
-            session.report.reason = reason
+            said = reason
+            if reason == INDEX and current is not None and _is_served(config, current, model.space):
+                reason = NOTHING
+                said = f"{NOTHING}; {_for_precision(config, checkpoint, current)}"
+            session.progress.note(f"what changed is {said}")
+            session.report.reason = said
             snapshot = _snapshot(session, current, reason, stands, allow_deletes=allow_deletes)
             publish(session, checkpoint, snapshot, model.space, stands, allow_deletes=allow_deletes)
     return session.report
@@ -66,10 +74,29 @@ def decide(config: Config, checkpoint: Checkpoint, model: TextModel, current: Sn
     return LOST if lost_parts(checkpoint, current) else INDEX
 
 
+def _is_served(config: Config, current: Snapshot, space: Space) -> bool:
+    """Whether the served collection is just what would be built."""
+    with milvus.connected(config.collection) as client:
+        served = find_served(client, config)
+    if served is None or served.state != STATE_READY or served.target_id:
+        return False
+    same = (served.space_id, served.snapshot_id) == (space.id, current.id)
+    return same and not misfits(served, collection_spec(config, current, space))
+
+
+def _for_precision(config: Config, checkpoint: Checkpoint, current: Snapshot) -> str:
+    """What another precision needs, as a change of it alone changes nothing."""
+    made = checkpoint.runtime(current.part_names[0]).get("precision") if current.part_names else None
+    wanted = config.encoder.precision
+    if made and made != wanted:
+        return f"the vectors were made in {made}, configured is {wanted}: --full-refresh embeds everything again in it"
+    return "another precision of the encoder needs --full-refresh"
+
+
 def _snapshot(
     session: Session, current: Snapshot | None, reason: str, stands: Standing, *, allow_deletes: bool
 ) -> Snapshot:
-    if current is not None and reason == INDEX:
+    if current is not None and reason in (INDEX, NOTHING):
         report_unchanged(session, current)
         return current
     source = prepare(session.config)

@@ -156,6 +156,10 @@ def _check(report: Report) -> Iterator[str]:
     verify = report.verify
     if not (verify.expected or verify.found):
         return
+    if not verify.compared and report.format_version > 1 and verify.found == verify.expected:
+        # To say that none is missing would claim what nobody looked at.
+        yield f"verify    {verify.found:,} rows of {verify.expected:,}, by their number"
+        return
     recall = "" if verify.recall_at_10 is None else f", recall@10 {verify.recall_at_10:.4f}"
     yield (
         f"verify    {verify.found:,} rows of {verify.expected:,}, {verify.missing} missing, "
@@ -219,7 +223,7 @@ def line(report: Report) -> str:
     }
     said = {name: ", ".join(f"{count:,} {what}" for what, count in of if count) for name, of in counted.items()}
     parts = [", ".join(part for part in (said["items"], said[""]) if part)]
-    parts = [f"items {part}" for part in parts if part]
+    parts = [*([report.reason] if report.reason else []), *(f"items {part}" for part in parts if part)]
     if report.rejects:
         parts.append("rejects " + ", ".join(f"{count:,} {error}" for error, count in report.rejects.items()))
     if said["chunks"]:

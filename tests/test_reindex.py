@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from pipelines.backfill import backfill
 from pipelines.cli import app
 from pipelines.gc import gc
-from pipelines.reindex import INDEX, MODEL, ROWS, reindex
+from pipelines.reindex import INDEX, MODEL, NOTHING, ROWS, reindex
 from pipelines.replay import replay
 from pipelines.report import text as page
 from pipelines.rollback import rollback
@@ -193,6 +193,21 @@ def test_a_gate_that_fails_leaves_the_alias(tmp_path: Path, items: list[dict[str
     assert done.exit_code == 3
     assert json.loads(done.stdout)["verify"]["recall_at_10"] < 1
     assert served(config) == first.collection
+
+
+def test_nothing_to_do_is_said(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    config = configure(tmp_path)
+    first = backfill(config)
+    milvus.release(config.collection)
+    done = CliRunner().invoke(app, ["reindex", str(tmp_path / "vecbeam.yaml")])
+    assert done.exit_code == 0
+    assert f"changed   {NOTHING}" in done.stdout
+    assert "another precision of the encoder needs --full-refresh" in done.stdout
+    assert f"serving   tested -> {first.collection}" in done.stdout
+    assert "chunks    60 reused\n" in done.stdout
+    milvus.release(config.collection)
+    done = CliRunner().invoke(app, ["reindex", str(tmp_path / "vecbeam.yaml"), "--set", "encoder.precision=bfloat16"])
+    assert "made in float32, configured is bfloat16: --full-refresh embeds everything again" in done.stdout
 
 
 def test_all_anew_on_request(tmp_path: Path, items: list[dict[str, Any]]) -> None:
