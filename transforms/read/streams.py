@@ -172,8 +172,10 @@ def blocks(raw: RawStream, file: SourceFile) -> Iterator[bytes]:
             yield from decompress(compressed)
         yield from decompress(b"")
     except damages as error:
-        what = _not_compressed(file.compression, beginning) or f"is corrupt or ends early: {error or 'unexpected end'}"
-        raise FileRejectedError("DamagedFile", f"The {file.compression} data {what}") from error
+        reason = _not_compressed(file.compression, beginning) or (
+            f"The {file.compression} data is corrupt or ends early: {str(error) or 'unexpected end'}"
+        )
+        raise FileRejectedError("DamagedFile", reason) from error
 
 
 def _not_compressed(compression: str, beginning: bytes) -> str:
@@ -183,7 +185,7 @@ def _not_compressed(compression: str, beginning: bytes) -> str:
         return ""
     if any(magic.startswith(beginning[: len(magic)]) for magic in magics):
         return ""
-    return f"is none, though the suffix promises it: the file begins with {beginning!r}"
+    return f"The file is no {compression}, as its suffix says: it begins with {beginning!r}"
 
 
 Decompress = Callable[[bytes], Iterator[bytes]]
