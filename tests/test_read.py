@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from schemas.config import Corpus
 from schemas.errors import ConfigurationError
@@ -245,3 +247,133 @@ def test_sniff_csv(sample: bytes, delimiter: str, encoding: str | None) -> None:
     assert (found.delimiter, found.encoding) == (delimiter, encoding)
     if delimiter:
         assert found.columns == ["id", "text"]
+
+
+LINES = [{"id": f"r{n}", "text": f"text {n}", "year": n} for n in range(300)]
+
+
+def long_window(data: bytes) -> bytes:
+    settings_ = zstandard.ZstdCompressionParameters(window_log=31, enable_ldm=True)
+    compressor = zstandard.ZstdCompressor(compression_params=settings_).compressobj()  # as `zstd --long=31` of a pipe
+    return compressor.compress(data) + compressor.flush()
+
+
+SKIPPED = b"\x50\x2a\x4d\x18" + (5).to_bytes(4, "little") + b"to do"
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.jsonl.zst", long_window(as_jsonl(LINES))),
+        ("a.jsonl.zst", COMPRESS[".zst"](as_jsonl(LINES[:9])) + SKIPPED + COMPRESS[".zst"](as_jsonl(LINES[9:]))),
+        ("a.jsonl.gz", gzip.compress(as_jsonl(LINES[:9])) + gzip.compress(as_jsonl(LINES[9:])) + b"\0" * 512),
+        ("a.jsonl.bz2", bz2.compress(as_jsonl(LINES[:9])) + bz2.compress(as_jsonl(LINES[9:]))),
+    ],
+)
+def test_streams_of_several_parts_and_long_windows(tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / name).write_bytes(data)
+    items, rejects = read(tmp_path / name)
+    same(items, LINES)
+    assert rejects == []
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "error", "says"),
+    [
+        ("a.jsonl.zst", COMPRESS[".zst"](as_jsonl(LINES))[:-9], "DamagedFile", "ends early: unexpected end"),
+        ("a.jsonl.gz", gzip.compress(as_jsonl(LINES))[:-9], "DamagedFile", "ends early: unexpected end"),
+        ("a.jsonl.bz2", bz2.compress(as_jsonl(LINES))[:-9], "DamagedFile", "ends early: unexpected end"),
+        ("a.jsonl.gz", as_jsonl(LINES), "DamagedFile", "no gzip, though its suffix says so"),
+        ("a.jsonl.zst", b"\x28\xb5\x2f\xfd\x00\xff\x01\x00\x00", "TooLarge", "window of 3932160 MiB.*--long=31"),
+        (
+            "a.jsonl.zst",
+            zstandard.ZstdCompressor(dict_data=zstandard.ZstdCompressionDict(b"text" * 99)).compress(as_jsonl(LINES)),
+            "DamagedFile",
+            "corrupt|dictionary",
+        ),
+    ],
+)
+def test_damaged_streams_say_what_is_wrong(tmp_path: Path, name: str, data: bytes, error: str, says: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    _, (reject,) = read(tmp_path / name)
+    assert reject["error"] == error
+    assert re.search(says, reject["reason"])
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.tsv", "a.jsonl.gz"])
+@pytest.mark.parametrize("content", [b"", b"\n\r\n"])
+def test_a_file_of_no_records_is_no_reject(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    assert read(tmp_path / name) == ([], [])
+
+
+def test_a_parquet_file_of_no_rows_is_no_reject_and_one_of_no_bytes_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_bytes(as_parquet(RECORDS))
+    pq.write_table(pq.read_table(tmp_path / "a.parquet").slice(0, 0), tmp_path / "b.parquet")
+    assert read(tmp_path / "b.parquet") == ([], [])
+    (tmp_path / "c.parquet").write_bytes(b"")
+    assert [reject["error"] for reject in read(tmp_path / "c.parquet")[1]] == ["DamagedFile"]
+
+
+PLAIN = b'id\ttext\tyear\n1\t"To be or not to be\t1\n2\tthat is the question\t2\n3\tsaid the prince"\t3\n4\tlast\t4\n'
+
+
+@pytest.mark.parametrize(
+    ("data", "texts"),
+    [
+        (PLAIN, ['"To be or not to be', "that is the question", 'said the prince"', "last"]),
+        (b'id\ttext\tyear\n1\t"Yes", he said\t1\n2\t5" disks\t2\n', ['"Yes", he said', '5" disks']),
+        (b'id\ttext\tyear\n1\t"two\nlines"\t1\n2\t"a ""word"""\t2\n', ["two\nlines", 'a "word"']),
+        (b'"id"\t"text"\t"year"\n"1"\t"a\tb"\t"1"\n', ["a\tb"]),
+        (b'id\ttext\tyear\n1\t"a b"\t1\n', ["a b"]),
+    ],
+)
+def test_quotes_between_tabs(tmp_path: Path, data: bytes, texts: list[str]) -> None:
+    (tmp_path / "a.tsv").write_bytes(data)
+    items, rejects = read(tmp_path / "a.tsv")
+    assert [item["@content"] for item in items] == texts
+    assert rejects == []
+
+
+def test_quoting_of_tabs_is_decided_by_the_whole_file(tmp_path: Path) -> None:
+    rows = b"".join(b"%d\tquiet row\t%d\n" % (n, n) for n in range(10, 500))
+    (tmp_path / "a.tsv").write_bytes(PLAIN[:13] + rows + PLAIN[13:])
+    for shard_bytes in (1024, 1 << 20):
+        items, rejects = read(tmp_path / "a.tsv", shard_bytes=shard_bytes)
+        assert (len(items), len(rejects)) == (494, 0)
+
+
+@pytest.mark.parametrize(
+    ("data", "settings_", "texts"),
+    [
+        (b"id;text\n1;a, b\n", {"delimiter": ";"}, ["a, b"]),
+        (b'id,text\n1,"a\n2,b"\n', {"quoting": "none"}, ['"a', 'b"']),
+        (b'id|text\n1|"a\\"b|c"\n', {"delimiter": "|", "escape": "\\"}, ['a"b|c']),
+        (b"id,text\n1,a\\,b\n", {"quoting": "none", "escape": "\\"}, ["a,b"]),
+        (b"id\x01text\n1\x01a\n", {"delimiter": "\x01"}, ["a"]),
+        (b"id\ttext\n1\ta\n", {"delimiter": "tab"}, ["a"]),
+        ("id,text\n1,é\n".encode("cp1252"), {"encoding": "windows-1252"}, ["é"]),
+        ("id,text\n1,é\n".encode("utf-16"), {}, ["é"]),
+        (b"id,text\r1,a\r2,b\r", {}, ["a", "b"]),
+    ],
+)
+def test_csv_as_the_configuration_says(tmp_path: Path, data: bytes, settings_: Any, texts: list[str]) -> None:
+    (tmp_path / "a.csv").write_bytes(data)
+    items, rejects = read(tmp_path / "a.csv", metadata={}, csv=settings_)
+    assert [item["@content"] for item in items] == texts
+    assert rejects == []
+
+
+@pytest.mark.parametrize(
+    ("corpus", "says"),
+    [
+        ({"csv": {"delimiter": "||"}}, "one character"),
+        ({"csv": {"delimiter": '"'}}, "one character"),
+        ({"csv": {"escape": ",", "delimiter": ","}}, "differ"),
+        ({"encoding": "klingon"}, "not a text encoding"),
+        ({"encoding": "base64"}, "not a text encoding"),
+    ],
+)
+def test_csv_settings_that_mean_nothing_are_refused(corpus: Any, says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        Corpus(paths=["a.csv"], **corpus)

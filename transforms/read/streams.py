@@ -175,6 +175,8 @@ def blocks(raw: RawStream, file: SourceFile) -> Iterator[bytes]:
         reason = _not_compressed(file.compression, beginning) or (
             f"The {file.compression} data is corrupt or ends early: {str(error) or 'unexpected end'}"
         )
+        if "ictionary" in str(error):
+            reason = f"The {file.compression} data was compressed with a dictionary, and can't be read without it"
         raise FileRejectedError("DamagedFile", reason) from error
 
 
@@ -185,7 +187,7 @@ def _not_compressed(compression: str, beginning: bytes) -> str:
         return ""
     if any(magic.startswith(beginning[: len(magic)]) for magic in magics):
         return ""
-    return f"The file is no {compression}, as its suffix says: it begins with {beginning!r}"
+    return f"The file is no {compression}, though its suffix says so: it begins with {beginning!r}"
 
 
 Decompress = Callable[[bytes], Iterator[bytes]]
@@ -260,7 +262,7 @@ def _start_zstd(block_bytes: int) -> Start:
                     output = frame.decompress(piece)
                 except (zstandard.ZstdError, MemoryError) as error:
                     if isinstance(error, MemoryError) or "memory" in str(error):
-                        raise FileRejectedError(*_zstd_needs_memory(zstandard, state["header"])) from error
+                        raise FileRejectedError(*_zstd_needs_memory(state["header"])) from error
                     raise
                 if output:
                     yield output
@@ -293,11 +295,12 @@ def _start_zstd(block_bytes: int) -> Start:
 _ZSTD_HEADER_BYTES = 18
 
 
-def _zstd_needs_memory(zstandard: Any, header: bytes) -> tuple[str, str]:
-    try:
-        window = zstandard.get_frame_parameters(header[:_ZSTD_HEADER_BYTES]).window_size
-    except zstandard.ZstdError:
-        window = 0
+def _zstd_needs_memory(header: bytes) -> tuple[str, str]:
+    # RFC 8878, 3.1.1.1: descriptor and window follow the magic number, but in frames of a single segment.
+    window = 0
+    if len(header) > 5 and not header[4] & 0x20:
+        base = 1 << (10 + (header[5] >> 3))
+        window = base + base // 8 * (header[5] & 7)
     if window > MAX_WINDOW_BYTES:
         return (
             "TooLarge",
