@@ -103,8 +103,16 @@ def open_binary(uri: str) -> BinaryIO:
     if is_local(uri):
         return _open_local(uri)
     _check_name(uri)
-    stream: Any = _remote("open", uri, _beam().open, uri, compression_type=_UNCOMPRESSED)
-    return stream  # type: ignore[no-any-return]
+    stream: BinaryIO = _remote("open", uri, _open_remote, uri)
+    return stream
+
+
+def _open_remote(uri: str) -> Any:
+    stream = _beam().open(uri, compression_type=_UNCOMPRESSED)
+    if (blob := getattr(stream, "_blob", None)) is not None:
+        # Google's client quotes the name itself where the store gives no address; stand-ins give one with bare letters.
+        blob._properties.pop("mediaLink", None)
+    return stream
 
 
 def _open_local(path: str) -> BinaryIO:
@@ -232,7 +240,7 @@ def _begin_with(prefix: str, limit: int | None = None) -> list[Any]:
     try:
         found = list(islice(filesystem._list(prefix), limit))
     except Exception as error:
-        if filesystem.scheme() == "gs" and re.search(r"\b404\b|does not exist|not found", str(error), re.IGNORECASE):
+        if filesystem.scheme() == "gs" and re.search(r"\b404\b|does not exist|not ?found", str(error), re.IGNORECASE):
             raise _no_bucket(prefix) from error
         raise
     if not found and filesystem.scheme() == "s3":
@@ -272,6 +280,7 @@ def write_atomic(uri: str, data: bytes) -> None:
         if is_local(uri):
             _write_local(Path(uri), data)
         else:
+            _check_name(uri)
             _remote("write", uri, _write_remote, uri, data)
     except OSError as error:
         remedy = "check that the folder exists and may be written"
@@ -328,6 +337,8 @@ def check_writable(folder: str) -> None:
         else:
             _check_name(folder)
             _remote("look into", folder, _begin_with, join(folder, ""), 1)
+    except StorageError as error:
+        raise ConfigurationError(f"checkpoint: {error.message}", error.remedy) from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigurationError(

@@ -16,6 +16,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from schemas.config import Corpus
+from schemas.errors import ConfigurationError, CorpusError
+from transforms import filesystem
+from transforms.read import list_corpus, plan_shards, read_shard
+
 ITEMS = 50
 CORPUS = "".join(json.dumps({"id": str(i), "text": f"hello number {i}"}) + "\n" for i in range(ITEMS)).encode()
 AWS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true"}
@@ -125,7 +130,7 @@ def test_s3_without_credentials_is_refused(s3: Any, tmp_path: Path) -> None:
 def test_s3_bucket_that_is_not_there(s3: Any, tmp_path: Path) -> None:
     done = backfill(tmp_path, "s3", runner(s3), AWS, checkpoint="s3://nowhere/checkpoint")
 
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "s3://nowhere/checkpoint" in done.stderr
     assert "bucket" in done.stderr.lower()
     assert "Traceback" not in done.stderr
@@ -144,3 +149,95 @@ def test_gcs_from_corpus_to_collection_and_again(gcs: str, tmp_path: Path) -> No
     parts = [blob.name for blob in client.list_blobs("corpus") if "/parts/" in blob.name]
     assert len(parts) == 1
     assert pq.read_table(io.BytesIO(client.bucket("corpus").blob(parts[0]).download_as_bytes())).num_rows == ITEMS
+
+
+ODD_KEYS = ["a[1]", "a1", "[*?", "100%25", "a#b", "a b+", "back\\slash", "é"]
+
+
+@pytest.fixture(params=["s3", "gs"])
+def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The root of an empty bucket, for Beam's filesystems in this process."""
+    from apache_beam.io.filesystems import FileSystems
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    bucket = f"odd-{time.time_ns()}"
+    options: dict[str, str] = {"project": "test"}
+    if request.param == "s3":
+        client = request.getfixturevalue("s3")
+        client.create_bucket(Bucket=bucket)
+        for name, value in AWS.items():
+            monkeypatch.setenv(name, value)
+        options = {"s3_endpoint_url": client.meta.endpoint_url, "s3_region_name": "us-east-1"}
+    else:
+        pytest.importorskip("google.cloud.storage", reason="pip install 'vecbeam[test]'")
+        address = request.getfixturevalue("gcs")
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
+        # Otherwise it looks for credentials for half a minute.
+        monkeypatch.setattr("apache_beam.internal.gcp.auth.get_service_credentials", lambda _: None)
+        gcs_client(address).create_bucket(bucket)
+    before = FileSystems._pipeline_options
+    FileSystems.set_options(PipelineOptions.from_dictionary(options))
+    yield f"{request.param}://{bucket}"
+    FileSystems.set_options(before)
+
+
+def gcs_client(address: str) -> Any:
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud import storage
+
+    return storage.Client(project="test", credentials=AnonymousCredentials(), client_options={"api_endpoint": address})
+
+
+def names(files: list[filesystem.FileInfo], folder: str) -> list[str]:
+    return sorted(file.uri.removeprefix(folder) for file in files)
+
+
+def test_keys_are_names_whatever_their_letters(store: str) -> None:
+    folder = f"{store}/proj[1] #x%20?"
+    uris = {name: f"{folder}/{name}/{name}.txt" for name in ODD_KEYS}
+    for name, uri in uris.items():
+        filesystem.write_atomic(uri, name.encode())
+    filesystem.write_atomic(f"{store}/proj1 #x%20?/a1/a1.txt", b"beside")
+
+    assert names(filesystem.list_files(folder, "*/*.txt"), folder) == sorted(f"/{n}/{n}.txt" for n in ODD_KEYS)
+    for name in ("a[1]", "[*?", "back\\slash"):
+        found = filesystem.find(uris[name])
+        assert found is not None
+        assert (found.uri, found.size) == (uris[name], len(name))
+    assert names(filesystem.list_files(f"{folder}/a[1]", "*.txt"), folder) == ["/a[1]/a[1].txt"]
+
+    filesystem.delete([uris["a[1]"], uris["[*?"]])
+    rest = [name for name in ODD_KEYS if name not in ("a[1]", "[*?")]
+    corpus = Corpus(paths=[f"{filesystem.escape(folder)}/*/*.txt", f"{store}/proj1 #x%20[?]/**"])
+    shards = plan_shards(list_corpus(corpus), corpus)
+    batches = [batch for shard in shards for batch in read_shard(shard, corpus, batch_rows=50)]
+    assert [reject for batch in batches for reject in batch.rejects.to_pylist()] == []
+    items = [(item["item_id"], item["@content"]) for batch in batches for item in batch.items.to_pylist()]
+    assert sorted(items) == sorted([*((f"{name}/{name}.txt", name) for name in rest), ("a1/a1.txt", "beside")])
+
+
+def test_a_bucket_that_is_not_there_is_named(store: str) -> None:
+    nowhere = store.replace("odd-", "nowhere-")
+    for pattern in ("docs/*.txt", "docs/a.txt"):
+        with pytest.raises(CorpusError, match=f"there is no bucket {nowhere}"):
+            list_corpus(Corpus(paths=[f"{nowhere}/{pattern}"]))
+    with pytest.raises(ConfigurationError, match=f"there is no bucket {nowhere}"):
+        filesystem.check_writable(f"{nowhere}/checkpoint")
+    filesystem.check_writable(f"{store}/checkpoint")
+    with pytest.raises(ConfigurationError, match="matches no file"):
+        list_corpus(Corpus(paths=[f"{store}/docs/*.txt"]))
+    with pytest.raises(ConfigurationError, match="line break"):
+        filesystem.check_writable(f"{store}/a\nb")
+
+
+def test_what_is_no_file_of_the_corpus_is_named(store: str) -> None:
+    for key in ("2024/a.parquet/part-0.parquet", "2024/b.txt", "2024/_SUCCESS", "2024/.c.txt", "2024/sub/d.txt"):
+        filesystem.write_atomic(f"{store}/{key}", b"x")
+    for pattern in ("*/*.parquet", "2024/*", "2024/a.parquet", "2024/"):
+        with pytest.raises(ConfigurationError, match="is a folder where a file is expected") as refused:
+            list_corpus(Corpus(paths=[f"{store}/{pattern}"], format="text"))
+        assert "write" in str(refused.value)
+    notes: list[str] = []
+    found = list_corpus(Corpus(paths=[f"{store}/**/[!a]*.txt", f"{store}/2024/[_b]*"], format="text"), None, notes)
+    assert [file.path for file in found] == ["2024/b.txt", "2024/sub/d.txt"]
+    assert "_SUCCESS" in notes[1]
