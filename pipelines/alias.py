@@ -23,7 +23,7 @@ def served_now(config: Config, error: BaseException | None = None) -> Served | N
     """What is served now, or None where that can't be known.
 
     Args:
-        error: what ended the run; where it says that Milvus is not there, Milvus is not asked again.
+        error: what ended the run; where it says that Milvus is not there, no second call is made.
     """
     settings = config.collection
     # Errors of Milvus itself have a cause, refusals of our own have none.

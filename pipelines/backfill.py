@@ -1,6 +1,6 @@
 """`vecbeam backfill CONFIG`: everything from corpus to published collection.
 
-Run it again after a crash, a Ctrl-C or a full disk: it takes up where it stopped. Run it again after success: it embeds
+Run it again after a crash, a Ctrl-C or a full disk: it goes on where it stopped. Run it again after success: it embeds
 nothing and writes nothing.
 """
 

@@ -52,7 +52,8 @@ def pipeline_options(config: Config) -> PipelineOptions:
     except SystemExit:
         reason = complaint.getvalue().strip().splitlines()[-1:] or ["Beam does not take it"]
         raise ConfigurationError(
-            f"runner: {reason[0].rsplit('error: ', 1)[-1]}", "mend that option; they are Beam's pipeline options"
+            f"runner: {reason[0].rsplit('error: ', 1)[-1]}",
+            "correct that option; keys beside runner.name are Beam's pipeline options",
         ) from None
     for key in config.runner.options:
         if key not in known:

@@ -1,4 +1,4 @@
-"""What changed: the corpus held against the current snapshot, before anything is embedded."""
+"""What changed: the corpus compared with the current snapshot, before anything is embedded."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Changes:
 
     Attributes:
         source: the corpus, with the files that are kept.
-        base: the snapshot; None before the first one, or where all is embedded anew.
+        base: the snapshot; None before the first one, or where everything is embedded again.
         lost: positions of its parts that are missing or damaged.
         shards: what has to be read.
         findings: what to do with each item of those.
@@ -178,7 +178,7 @@ def _duplicates_error(session: Session, source: Source, shards: list[Shard], dup
         named.append(f"{item['item_id']!r} at {kept} and {item['@uri']} {item['@place']}".strip())
     more = f", and {duplicates.num_rows - NAMED} more" if duplicates.num_rows > NAMED else ""
     return CorpusError(
-        f"ids that stand twice: {duplicates.num_rows}; {'; '.join(named)}{more}",
+        f"ids that more than one item has: {duplicates.num_rows}; {'; '.join(named)}{more}",
         "make ids unique, or choose which counts with corpus.on_duplicate: first (or last)",
     )
 

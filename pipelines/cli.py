@@ -119,7 +119,7 @@ def backfill(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Everything from corpus to published collection; takes up where an earlier run stopped."""
+    """Everything from corpus to published collection; goes on where an earlier run stopped."""
 
     def run(settings: Config) -> Report:
         from pipelines.backfill import backfill
@@ -182,7 +182,7 @@ def replay(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Rejects again, after their cause was mended."""
+    """Rejects again, after their cause was fixed."""
 
     def run(settings: Config) -> Report:
         from pipelines.progress import Progress

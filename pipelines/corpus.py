@@ -72,7 +72,7 @@ class Source:
         return digest([self.settings_digest, listing], 32)
 
     def against(self, base: Snapshot, reread: Iterable[str] = ()) -> Source:
-        """The corpus with its files held against a snapshot: kept are those that did not change.
+        """The corpus with its files compared with a snapshot: kept are those that did not change.
 
         Args:
             reread: paths to be read whatever the listing says.

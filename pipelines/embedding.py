@@ -134,7 +134,9 @@ def _embed(session: Session, changes: Changes, salt: str) -> tuple[pa.Table, pa.
     uris = [filesystem.join(folder, f"{name}.parquet") for name in ("parts", "files")]
     if not filesystem.exists(uris[0]):
         if changes.base is None:
-            raise RejectsError("the corpus holds no item at all", "check the files that corpus.paths names")
+            raise RejectsError(
+                "the corpus holds no item at all", "check that the files which corpus.paths matches hold records"
+            )
         return PART_RECORDS.empty_table(), FILE_RECORDS.empty_table()
     parts, files = read_table(uris[0]), read_table(uris[1])
     # The snapshot holds the same for good.

@@ -361,7 +361,7 @@ class Index:
     def _checked_path(self, source: str | Path) -> str:
         text = str(source)
         if not isinstance(source, (str, Path)) or not text.strip() or "\x00" in text:
-            raise ConfigurationError(f"{source!r} is no path", "name a file, a folder or a glob; add() takes texts")
+            raise ConfigurationError(f"{source!r} is not a path", "name a file, a folder or a glob; add() takes texts")
         if "://" in text:
             return text
         path = Path(text).expanduser().absolute()

@@ -16,6 +16,7 @@ from schemas.records import Kind
 from transforms import collection as milvus
 from transforms.checkpoint import Checkpoint, Snapshot
 from transforms.read import CONTAINER_ERRORS, first_records
+from transforms.read.formats.delimited import delimiter_hint
 from transforms.read.items import MISSING, lookup
 from transforms.read.listing import RECORD_FORMATS
 
@@ -116,7 +117,8 @@ def check_fields(changes: Changes, config: Config) -> None:
     for key, field in wanted:
         if records and all(lookup(record, field) is MISSING for record in records):
             raise ConfigurationError(
-                f"{key}: no record has {field!r}; they have {', '.join(names)}", f"name one of these in {key}"
+                f"{key}: no record has {field!r}; they have {', '.join(names)}{delimiter_hint(names)}",
+                f"name one of these in {key}",
             )
 
 

@@ -53,7 +53,8 @@ def find_snapshot(config: Config, space_id: str, identity: str) -> tuple[Checkpo
     snapshot = checkpoint.find_snapshot(identity)
     if snapshot is None:
         raise CheckpointError(
-            f"{checkpoint.root} no longer holds the snapshot {identity}", "build the collection again: vecbeam reindex"
+            f"{checkpoint.root} no longer holds the snapshot {identity}",
+            "build that collection again: vecbeam reindex with the configuration that built it",
         )
     return checkpoint, snapshot
 

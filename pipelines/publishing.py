@@ -129,7 +129,7 @@ class Publication:
         fresh = state.state != STATE_READY
         if fresh and ledger.import_broke_off:
             # Which of its rows are in, nobody knows, and an import of them again would double them.
-            self._session.progress.note(f"an import into {spec.name} broke off: making the collection anew")
+            self._session.progress.note(f"an import into {spec.name} broke off: making the collection from scratch")
             milvus.await_imports(client, self._config.collection, spec.name)
             milvus.drop(client, spec.name)
             ledger.close()
@@ -324,7 +324,7 @@ class Publication:
             if measured is None:
                 problems = ["it is to hold no row, so there is no recall to measure"]
             elif measured.at_10 < least:
-                problems = [f"recall@10 is {measured.at_10:.4f}, verify.recall_at_10 asks for {least}"]
+                problems = [f"recall@10 is {measured.at_10:.4f}, verify.recall_at_10 is {least}"]
                 cause, advice = self._of_low_recall(measured)
                 problems += [cause] if cause else []
         if problems:

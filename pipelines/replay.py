@@ -1,4 +1,4 @@
-"""`vecbeam replay CONFIG`: rejects again, after their cause was mended, without touching what is fine.
+"""`vecbeam replay CONFIG`: rejects again, after their cause was fixed, without touching what is fine.
 
 Only files with rejects are read again. Items that were fine stay as they are; what can be embedded now is added.
 """

@@ -41,7 +41,9 @@ def read_report(config: Config, run_id: str | None = None) -> Report:
     if run_id is not None:
         uri = filesystem.join(_folder(config), run_id, "report.json")
         if "/" in run_id or not filesystem.exists(uri):
-            raise ConfigurationError(f"no report of run {run_id} below {_folder(config)}", "vecbeam report --list")
+            raise ConfigurationError(
+                f"no report of run {run_id} below {_folder(config)}", "vecbeam report --list lists the runs"
+            )
         return Report.model_validate_json(filesystem.read_bytes(uri))
     last = None
     for report in reports(config):

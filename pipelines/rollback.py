@@ -72,7 +72,10 @@ def _target(client: Any, config: Config, to: str | None) -> milvus.CollectionSta
             f"{where}: vecbeam did not make {name!r} for {config.name!r}", "name another collection with --to"
         )
     if state.state != STATE_READY or state.target_id:
-        raise GateError(f"{name} was never finished", "finish it with the command and configuration that began it")
+        raise GateError(
+            f"{name} was never finished",
+            "run the command and configuration that began it again, or name another collection with --to",
+        )
     return state
 
 
@@ -94,5 +97,6 @@ def _look(session: Session, client: Any, state: milvus.CollectionState) -> None:
         raise GateError(
             f"{state.name} holds {check.total} rows, its snapshot {expected}; of those looked at "
             f"{check.missing_count} are missing and {check.stale_count} stale",
-            f"the alias {config.name} was not moved; name another collection with --to, or run vecbeam reindex",
+            f"the alias {config.name} was not moved; name another collection with --to, or build that one again: "
+            "vecbeam reindex with the configuration that built it",
         )

@@ -62,7 +62,7 @@ def look(config: Config) -> milvus.CollectionState | None:
             raise CollectionError(
                 f"Milvus at {config.collection.uri} has a collection named {config.name!r}, and the alias of this "
                 "configuration has the same name",
-                "choose another name in the configuration, or rename or drop that collection",
+                "choose another name in the configuration, or rename that collection",
             )
         return find_served(client, config)
 

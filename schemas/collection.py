@@ -105,7 +105,7 @@ def _check(kind: str, index_type: str, parameters: dict[str, Any], allowed: dict
     for key, value in parameters.items():
         if key not in allowed:
             takes = ", ".join(allowed) or "none"
-            raise ValueError(f"{key!r} is no {kind} parameter of {index_type}; it takes: {takes}")
+            raise ValueError(f"{key!r} is not a {kind} parameter of {index_type}; it takes: {takes}")
         low, high = allowed[key]
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
             raise ValueError(f"{key} of {index_type} must be a whole number from {low} to {high}, not {value!r}")

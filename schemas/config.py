@@ -81,7 +81,8 @@ class MetadataField(Model):
         "folder `year=2024`, and null where there is no such folder",
     )
     default: str | int | float | bool | None = Field(
-        None, description="What the collection holds where an item lacks the field; without it the value is null"
+        None,
+        description="What the collection holds where an item does not have the field; without it the value is null",
     )
     max_bytes: int = Field(
         4096, ge=1, le=65535, description="Largest value of a string in UTF-8 bytes; a longer one rejects its item"

@@ -71,7 +71,7 @@ Rules that hold everywhere:
 - `${NAME}` in a string is replaced by the environment variable NAME. One that is not set is an error.
 - `--set key=value` overrides a key for one run, in YAML syntax: `--set encoder.precision=bfloat16`,
   `--set 'corpus.paths=["a/*.jsonl"]'`, `--set chunk=false`.
-- A key that stands twice is an error.
+- A key that is there twice is an error.
 - Secrets have no key. The token of a Milvus server is read from the environment variable `MILVUS_TOKEN`.
 """
 

@@ -206,7 +206,7 @@ class Report(BaseModel):
     plan: Expected | None = None
     runtime: dict[str, str] = Field(default_factory=dict, description="Engine, device and precision of the encoder")
     versions: dict[str, str] = Field(default_factory=dict)
-    served: Served | None = Field(None, description="What is served now; null where Milvus could not be asked")
+    served: Served | None = Field(None, description="What is served now; null where Milvus did not answer")
     could_change: bool | None = Field(None, description="Whether the run was one that can change data")
     steps: list[str] = Field(default_factory=list, description="Steps that the run came to")
     jobs: list[str] = Field(default_factory=list, description="Jobs that it started where workers are other machines")

@@ -1,4 +1,4 @@
-"""The JSON Schema of the configuration, for editors: `python -m schemas.schema` writes it anew."""
+"""The JSON Schema of the configuration, for editors: `python -m schemas.schema` writes it."""
 
 from __future__ import annotations
 

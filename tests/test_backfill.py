@@ -281,7 +281,7 @@ def test_a_failed_gate_publishes_nothing(tmp_path: Path) -> None:
     ]
     write_jsonl(tmp_path / "corpus" / "a.jsonl", records)
     bad = {"uri": "./milvus.db", "index": {"type": "IVF_FLAT", "nlist": 256}, "search": {"nprobe": 1}}
-    with pytest.raises(GateError, match=r"recall@10 is 0\.\d+, verify.recall_at_10 asks for 0.95") as refused:
+    with pytest.raises(GateError, match=r"recall@10 is 0\.\d+, verify.recall_at_10 is 0.95") as refused:
         backfill(configure(tmp_path, collection=bad))
     assert refused.value.exit_code == 3
     assert not refused.value.report.verify.published

@@ -142,7 +142,7 @@ def test_damaged_weights_are_refused(small: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "says"), [("no-such-name", "no catalogue name"), ("organisation/model", "encoder.revision")]
+    ("model", "says"), [("no-such-name", "not a catalogue name"), ("organisation/model", "encoder.revision")]
 )
 def test_unknown_models_are_refused(model: str, says: str) -> None:
     with pytest.raises(ConfigurationError, match=says):

@@ -221,7 +221,7 @@ def test_rejects_over_the_limit_leave_the_collection_as_it_is(tmp_path: Path, it
     assert (report.chunks.embedded, report.chunks.loaded) == (0, 1)
 
 
-# Ids that stand twice
+# Ids that more than one item has
 
 
 @pytest.mark.parametrize(("policy", "kept"), [("first", "in a"), ("last", "in b")])

@@ -288,7 +288,7 @@ def test_syncs_that_were_refused_pile_up_and_go_in_together(tmp_path: Path, item
     assert served(config) == as_texts(items)
 
 
-# Ids that stand twice
+# Ids that more than one item has
 
 
 def duplicating(folder: Path, policy: str) -> Config:
@@ -319,7 +319,7 @@ def test_another_policy_counts_for_files_that_did_not_change(tmp_path: Path) -> 
     for policy, kept in (("first", "in a"), ("last", "in b"), ("first", "in a")):
         sync(duplicating(tmp_path, policy))
         assert served(duplicating(tmp_path, policy)) == {"x": kept, "y": "y"}
-    with pytest.raises(CorpusError, match="ids that stand twice: 1"):
+    with pytest.raises(CorpusError, match="ids that more than one item has: 1"):
         sync(duplicating(tmp_path, "error"))
 
 

@@ -169,7 +169,7 @@ def _without(items: pa.Table, key: Key, duplicates: dict[tuple[int, int], str]) 
             item["@place"],
             "read",
             "DuplicateId",
-            f"the id stands twice; kept is the item at {duplicates[key.ordinal, row]}",
+            f"another item has the same id; kept is the item at {duplicates[key.ordinal, row]}",
         )
         for row, item in zip(sorted(rows), gone, strict=True)
     )

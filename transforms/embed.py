@@ -124,7 +124,7 @@ def _check_alive(encoder: Encoder, failure: Exception) -> None:
     except Exception as error:
         raise EncoderError(
             f"the encoder fails on every text: {type(failure).__name__}: {failure}",
-            "mend the model or the device and run the same command again; no item was rejected for it",
+            "check the model and the device, and run the same command again; no item was rejected for it",
         ) from error
 
 

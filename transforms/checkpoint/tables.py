@@ -107,7 +107,7 @@ def facts_of(metadata: Mapping[bytes, bytes] | None, uri: str) -> dict[str, Any]
         CheckpointError: where it has none, or is of a newer schema version.
     """
     if not metadata or METADATA_KEY not in metadata:
-        raise CheckpointError(f"{uri} is no file of vecbeam", "move it out of the checkpoint")
+        raise CheckpointError(f"{uri} is not a file of vecbeam", "move it out of the checkpoint")
     facts: dict[str, Any] = json.loads(metadata[METADATA_KEY])
     if facts["schema_version"] > SCHEMA_VERSION:
         raise CheckpointError(

@@ -37,20 +37,20 @@ def check_free(client: MilvusClient, spec: CollectionSpec) -> None:
     if exists(client, spec.alias):
         raise CollectionError(
             f"{where} has a collection named {spec.alias!r}, and the alias of this configuration has the same name",
-            "choose another name in the configuration, or rename or drop that collection",
+            "choose another name in the configuration, or rename that collection",
         )
     found = state(client, spec.name)
     if found is None:
         if (other := served(client, spec.name)) is not None:
             raise CollectionError(
                 f"{where} has an alias {spec.name!r} (of {other!r}) where the new collection should stand",
-                "drop that alias, or choose another name in the configuration",
+                "choose another name in the configuration, or remove that alias: its users then find nothing",
             )
         return
     if found.space_id is None:
         raise CollectionError(
             f"{where} has a collection {spec.name!r} that vecbeam did not make",
-            "rename or drop it, or choose another name in the configuration",
+            "rename it, or choose another name in the configuration",
         )
     if found.space_id != spec.space_id:
         raise SpaceMismatchError(
@@ -97,7 +97,7 @@ def _create(client: MilvusClient, spec: CollectionSpec, load_id: str) -> None:
             return
         raise CollectionError(
             f"Milvus at {settings_of(client).uri} has a collection {spec.name!r} already",
-            "drop it, or continue its load",
+            "run the command again that began to load it",
         )
     schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
     for column in columns_of(spec):
@@ -173,6 +173,7 @@ def drop(client: MilvusClient, name: str) -> None:
         return
     if aliases := call(config, client.list_aliases, name)["aliases"]:
         raise CollectionError(
-            f"collection {name!r} is what alias {', '.join(aliases)!r} serves", "move or drop the alias first"
+            f"collection {name!r} is what alias {', '.join(aliases)!r} serves",
+            "move the alias to another collection first",
         )
     call(config, client.drop_collection, name)

@@ -1,4 +1,4 @@
-"""The diff as Beam transforms: read the files that changed, hold their items against the snapshot, write a plan.
+"""The diff as Beam transforms: read the files that changed, compare their items with the snapshot, write a plan.
 
 What comes out lies in a folder of the run:
 

@@ -122,7 +122,7 @@ def _find(config: EncoderConfig) -> TextModel:
         return describe(config, Path(config.model))
     if not _HUB_ID.match(config.model):
         raise ConfigurationError(
-            f"encoder.model: {config.model!r} is no catalogue name ({', '.join(CATALOGUE)}), no hub id and no folder",
+            f"encoder.model: {config.model!r} is not a catalogue name ({', '.join(CATALOGUE)}), a hub id or a folder",
             "name one of these; a hub id looks like organisation/model",
         )
     if config.revision is None:

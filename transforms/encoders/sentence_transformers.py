@@ -133,7 +133,7 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ConfigurationError(f"encoder.model: {path} is no JSON: {error}", "fetch the model again") from None
+        raise ConfigurationError(f"encoder.model: {path} is not valid JSON: {error}", "fetch the model again") from None
     return value if isinstance(value, dict) else {"": value}
 
 

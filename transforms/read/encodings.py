@@ -100,4 +100,4 @@ def bad_text(what: str, data: bytes, error: UnicodeDecodeError, encoding: str, b
     if encoding == UTF_8:
         reason = f"{what} is no UTF-8 at its byte {error.start + before}: 0x{data[error.start]:02x}"
         return RejectedItemError("InvalidUtf8", reason)
-    return RejectedItemError("InvalidEncoding", f"{what} has bytes that are no {encoding}")
+    return RejectedItemError("InvalidEncoding", f"{what} has bytes that are not {encoding}")

@@ -1,1 +1,1 @@
-"""Rows of a collection: sent, imported, deleted, read back, and held against the checkpoint."""
+"""Rows of a collection: sent, imported, deleted, read back, and compared with the checkpoint."""

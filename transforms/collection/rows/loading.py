@@ -142,7 +142,7 @@ def vectors_of(table: pa.Table, dimensions: int) -> np.ndarray[Any, np.dtype[np.
         name = table.column("id")[int(wrong[0])].as_py() if "id" in table.column_names else int(wrong[0])
         raise CollectionError(
             f"the vector of row {name!r} has {max(int(lengths[wrong[0]]), 0)} dimensions, its space has {dimensions}",
-            "the part is damaged or of another space: embed it again",
+            "the part is damaged: vecbeam reindex --full-refresh embeds everything again",
         )
     flat = column.flatten().to_numpy(zero_copy_only=False)
     return np.asarray(flat, dtype=np.float32).reshape(-1, dimensions)
@@ -214,14 +214,15 @@ def _check(
         names = [table.column("id")[int(i)].as_py() for i in bad[:3]]
         raise CollectionError(
             f"{len(bad)} vectors hold NaN or infinity, the first of row {', '.join(map(repr, names))}",
-            "Milvus would store and serve them as nonsense: embed these rows again",
+            "Milvus would serve them as nonsense; vecbeam reindex --full-refresh embeds everything again",
         )
     optional = {m.name for m in spec.metadata}
     for column in columns:
         values = table.column(column.name)
         if values.null_count and column.name not in optional:
             raise CollectionError(
-                f"{values.null_count} rows have no {column.name}", "the part is damaged: embed it again"
+                f"{values.null_count} rows have no {column.name}",
+                "the part is damaged: vecbeam reindex --full-refresh embeds everything again",
             )
         # Lite counts characters and a server bytes: hold both to bytes, so that a checkpoint fits either.
         if column.type == "VARCHAR":
@@ -231,7 +232,7 @@ def _check(
                 row = table.column("id")[pc.index(lengths, longest).as_py()].as_py()
                 raise CollectionError(
                     f"{column.name} of row {_short(row)} has {longest} bytes; the collection takes {column.size}",
-                    "shorten it, or raise max_bytes of that column and build the collection anew",
+                    "shorten it, or raise max_bytes of that column and run vecbeam reindex",
                 )
 
 

@@ -1,4 +1,4 @@
-"""Texts whose vectors by torch another engine's are held against, before anything is embedded with it."""
+"""Texts whose vectors by torch another engine's are compared with, before anything is embedded with it."""
 
 from __future__ import annotations
 

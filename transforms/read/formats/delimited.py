@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from schemas.config import Corpus
@@ -115,6 +115,16 @@ def raw_records(raw: streams.RawStream, file: SourceFile, corpus: Corpus) -> Ite
             yield dict(zip(header, fields, strict=False))
 
 
+def delimiter_hint(names: Sequence[str]) -> str:
+    """What to say of a header that is one field with a delimiter in it, or "".
+
+    >>> delimiter_hint(["id;text"])
+    "; if ';' separates its fields, set corpus.csv.delimiter"
+    """
+    marks = [mark for mark in ";\t|," if len(names) == 1 and mark in names[0]]
+    return f"; if {marks[0]!r} separates its fields, set corpus.csv.delimiter" if marks else ""
+
+
 def _checked_header(header: list[str] | RejectedItemError, corpus: Corpus) -> list[str]:
     if isinstance(header, RejectedItemError):
         raise streams.FileRejectedError("WrongSchema", f"The header line can't be read: {header.reason}")
@@ -122,7 +132,9 @@ def _checked_header(header: list[str] | RejectedItemError, corpus: Corpus) -> li
     missing = [name for name in needed if name not in header]
     if missing:
         raise streams.FileRejectedError(
-            "WrongSchema", f"The header lacks {', '.join(missing)}, which the configuration names; it has {header!a}"
+            "WrongSchema",
+            f"The header has no {', '.join(missing)}, which the configuration names; it has {header!a}"
+            + delimiter_hint(header),
         )
     named = [*needed, *filter(None, map(corpus.source_of, corpus.metadata))]
     twice = [name for name in named if header.count(name) > 1]
@@ -281,7 +293,7 @@ def _unparsed(error: Exception, source: _RecordLines) -> RejectedItemError:
         return error
     what = "a quote is opened and never closed" if "unexpected end of data" in str(error) else str(error)
     beginning = source.beginning()
-    return RejectedItemError("InvalidCsv", f"The record is no CSV: {what}: {beginning}")
+    return RejectedItemError("InvalidCsv", f"The record is not valid CSV: {what}: {beginning}")
 
 
 class _RecordLines:

@@ -157,11 +157,11 @@ def _explained(line: bytes, message: str, known_id: KnownId, encoding: str) -> R
         return found
     if surrogate:
         return RejectedItemError(
-            "InvalidUtf8", f"The line escapes a lone surrogate, which is no text: {message}", item_id
+            "InvalidUtf8", f"The line escapes a lone surrogate, which is not text: {message}", item_id
         )
     if b"\x00" in line:
         return RejectedItemError("NulByte", f"The line has a NUL byte at its byte {line.index(0)}", item_id)
-    return RejectedItemError("InvalidJson", f"The line is no JSON: {message}: {_beginning(line)}", item_id)
+    return RejectedItemError("InvalidJson", f"The line is not valid JSON: {message}: {_beginning(line)}", item_id)
 
 
 def _has_surrogate(value: object) -> bool:

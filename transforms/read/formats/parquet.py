@@ -96,7 +96,7 @@ def damaged(raw: streams.RawStream) -> Iterator[None]:
     except (pa.ArrowException, OSError, ValueError) as error:
         if raw.failure is not None:
             raise raw.failure from error
-        raise streams.FileRejectedError("DamagedFile", f"The file is no whole Parquet file: {error}") from error
+        raise streams.FileRejectedError("DamagedFile", f"The file is not a whole Parquet file: {error}") from error
 
 
 def _records(
