@@ -187,7 +187,7 @@ def test_what_is_a_path_is_never_embedded(tmp_path: Path, monkeypatch: pytest.Mo
         with pytest.raises(ConfigurationError, match=r"there is no file or folder .*add it as a text: add"):
             index.index(source)
     for source in ("", "  ", "a\x00b"):
-        with pytest.raises(ConfigurationError, match=r"is no path"):
+        with pytest.raises(ConfigurationError, match=r"is not a path"):
             index.index(source)
     for blank in ("", "   "):
         with pytest.raises(RefusedTextsError, match=r"EmptyText"):
