@@ -283,7 +283,7 @@ def test_streams_of_several_parts_and_long_windows(tmp_path: Path, name: str, da
         ("a.jsonl.zst", COMPRESS[".zst"](as_jsonl(LINES))[:-9], "DamagedFile", "ends early: unexpected end"),
         ("a.jsonl.gz", gzip.compress(as_jsonl(LINES))[:-9], "DamagedFile", "ends early: unexpected end"),
         ("a.jsonl.bz2", bz2.compress(as_jsonl(LINES))[:-9], "DamagedFile", "ends early: unexpected end"),
-        ("a.jsonl.gz", as_jsonl(LINES), "DamagedFile", "no gzip, though its suffix says so"),
+        ("a.jsonl.gz", as_jsonl(LINES), "DamagedFile", "not gzip, though its suffix says so"),
         ("a.jsonl.zst", b"\x28\xb5\x2f\xfd\x00\xff\x01\x00\x00", "TooLarge", "window of 3932160 MiB.*--long=31"),
         (
             "a.jsonl.zst",

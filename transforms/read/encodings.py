@@ -98,6 +98,6 @@ def bad_text(what: str, data: bytes, error: UnicodeDecodeError, encoding: str, b
         before: bytes of the record before `data`.
     """
     if encoding == UTF_8:
-        reason = f"{what} is no UTF-8 at its byte {error.start + before}: 0x{data[error.start]:02x}"
+        reason = f"{what} is not valid UTF-8 at its byte {error.start + before}: 0x{data[error.start]:02x}"
         return RejectedItemError("InvalidUtf8", reason)
     return RejectedItemError("InvalidEncoding", f"{what} has bytes that are not {encoding}")

@@ -243,7 +243,7 @@ def _checked_text(name: str, value: object, item_id: str) -> str:
 
 
 def _bad_utf8(what: str, value: BadUtf8) -> str:
-    return f"{what} is no UTF-8 at byte {value.offset}: 0x{value.data[value.offset]:02x}"
+    return f"{what} is not valid UTF-8 at byte {value.offset}: 0x{value.data[value.offset]:02x}"
 
 
 def _kind(value: object) -> str:

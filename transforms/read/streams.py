@@ -187,7 +187,7 @@ def _not_compressed(compression: str, beginning: bytes) -> str:
         return ""
     if any(magic.startswith(beginning[: len(magic)]) for magic in magics):
         return ""
-    return f"The file is no {compression}, though its suffix says so: it begins with {beginning!r}"
+    return f"The file is not {compression}, though its suffix says so: it begins with {beginning!r}"
 
 
 Decompress = Callable[[bytes], Iterator[bytes]]

@@ -47,7 +47,7 @@ def _page_texts(pdfium: Any, data: bytes) -> list[str]:
             document.close()
     except pdfium.PdfiumError as error:
         if getattr(error, "err_code", None) in (_WRONG_PASSWORD, _UNKNOWN_SECURITY):
-            raise RejectedItemError("EncryptedPdf", f"The PDF asks for a password: {error}") from error
+            raise RejectedItemError("EncryptedPdf", f"The PDF needs a password: {error}") from error
         where = f"page {len(texts) + 1} of the PDF" if texts else "The file"
         raise RejectedItemError("InvalidPdf", f"{where} can't be read: {error}") from error
     return texts
