@@ -20,7 +20,7 @@ from transforms.checkpoint import Checkpoint, Snapshot
 from transforms.chunk import Chunker
 from transforms.diff.findings import LISTING_SCHEMA
 from transforms.encoders import TextModel, resolve
-from transforms.read import Own, SourceFile, list_corpus
+from transforms.read import Own, SourceFile, list_corpus, rules
 from transforms.read.items import partitions_of
 
 _TOUCHES_NO_ROW = {"paths", "shard_bytes", "max_deleted"}
@@ -55,7 +55,8 @@ class Entry:
 class Source:
     """The corpus of a run, its model and its checkpoint.
 
-    Where it is `scoped`, its entries say already which files are kept. `notes` say what the listing left out.
+    Where it is `scoped`, its entries say already which files are kept. `notes` say what the listing left out. `anew`
+    are the paths of the files that are read otherwise than version 0.1.0 read them.
     """
 
     entries: list[Entry]
@@ -64,11 +65,15 @@ class Source:
     settings_digest: str
     scoped: bool = False
     notes: tuple[str, ...] = ()
+    anew: frozenset[str] = frozenset()
 
     @property
     def corpus_digest(self) -> str:
         """Of all that the rows follow from; what has the same digest need not be read again."""
-        listing = [(entry.path, entry.size, entry.modified) for entry in self.entries]
+        listing = [
+            (entry.path, entry.size, entry.modified, *((rules.RULES,) if entry.path in self.anew else ()))
+            for entry in self.entries
+        ]
         return digest([self.settings_digest, listing], 32)
 
     def against(self, base: Snapshot, reread: Iterable[str] = ()) -> Source:
@@ -87,6 +92,8 @@ class Source:
             if complete
         }
         read = set(reread)
+        if self.anew and read_by_first_rules(base):
+            read |= self.anew
         entries = [
             replace(entry, kept=entry.path not in read and known.get(entry.path) == (entry.size, entry.modified))
             for entry in self.entries
@@ -116,6 +123,13 @@ class Source:
         )
 
 
+def read_by_first_rules(base: Snapshot) -> bool:
+    """Whether a snapshot is of version 0.1.0, or of a corpus that it read as this version does."""
+    columns = (base.files.column(name).to_pylist() for name in ("path", "size", "modified"))
+    listing = [list(row) for row in zip(*columns, strict=True)]
+    return base.corpus_digest == digest([base.settings_digest, listing], 32)
+
+
 def prepare(config: Config, *, writing: bool = True) -> Source:
     """Checks all that can be checked without reading the corpus, and lists it.
 
@@ -133,7 +147,12 @@ def prepare(config: Config, *, writing: bool = True) -> Source:
     Chunker(config, model)
     if writing:
         filesystem.check_writable(checkpoint.root)
-    return Source(_entries(files), model, checkpoint, settings_digest(config, model), notes=tuple(notes))
+    entries = _entries(files)
+    anew = frozenset(
+        entry.path for entry in entries if entry.source is not None and rules.is_read_anew(entry.source, config.corpus)
+    )
+    settings = settings_digest(config, model)
+    return Source(entries, model, checkpoint, settings, notes=tuple(notes), anew=anew)
 
 
 def open_checkpoint(config: Config) -> tuple[Checkpoint, TextModel]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipelines.changes import find_changes
-from pipelines.corpus import Entry, Source, prepare
+from pipelines.corpus import Entry, Source, prepare, read_by_first_rules
 from pipelines.embedding import embed_changes, report_unchanged
 from pipelines.progress import Progress
 from pipelines.session import Phase, running
@@ -68,4 +68,6 @@ def files_with_rejects(source: Source, base: Snapshot) -> Source:
             entries.append(replace(entry, kept=False))
         else:
             entries.append(Entry(row["path"], row["size"], row["modified"], entry.source if entry else None, kept=True))
-    return replace(source, entries=entries, scoped=True)
+    # The files that are not read now keep the rules that they were read by.
+    anew = frozenset[str]() if read_by_first_rules(base) else source.anew
+    return replace(source, entries=entries, scoped=True, anew=anew)
