@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
-from schemas.config import Corpus
+from schemas.collection import is_later_keyword
+from schemas.config import Config, Corpus, suggested_column
 from transforms.checkpoint import Checkpoint, Snapshot
 from transforms.read.items import MISSING, lookup, partitions_of
 from transforms.read.listing import RECORD_FORMATS, SourceFile
@@ -34,6 +35,18 @@ def null_columns(checkpoint: Checkpoint, snapshot: Snapshot, columns: list[str])
                 left = [name for name in left if name in nulls]
             at_once = PARTS_AT_ONCE
     return left
+
+
+def unfilterable(config: Config) -> list[str]:
+    """A sentence for each metadata column that some releases of the server could not filter by."""
+    if config.collection.is_lite:
+        return []
+    return [
+        f"corpus.metadata.{name}: some releases of Milvus from 2.6 on take {name} for a word of their filters, and "
+        f"could not filter by it; rename it with {suggested_column(name)}: {{from: {name}, ...}}"
+        for name in config.corpus.metadata
+        if is_later_keyword(name)
+    ]
 
 
 def foreseen(corpus: Corpus, files: list[SourceFile]) -> list[str]:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from pipelines import beam_runner
 from pipelines.changes import Changes, drops_by_shard, find_changes, is_unchanged
-from pipelines.columns import explained, null_columns
+from pipelines.columns import explained, null_columns, unfilterable
 from pipelines.corpus import Entry, Source, settled
 from pipelines.estimating import expect
 from pipelines.limits import Standing, check_deletions, check_draft, check_fields
@@ -245,7 +245,7 @@ def _report(session: Session, changes: Changes, snapshot: Snapshot, parts: pa.Ta
         report.runtime = changes.source.checkpoint.runtime(embedded.column("part")[0].as_py())
     columns = null_columns(changes.source.checkpoint, snapshot, list(session.config.corpus.metadata))
     files = [entry.source for entry in changes.source.entries if entry.source is not None]
-    for warning in explained(columns, session.config.corpus, files):
+    for warning in [*unfilterable(session.config), *explained(columns, session.config.corpus, files)]:
         session.progress.note(warning)
         report.warnings.append(warning)
 

@@ -31,7 +31,7 @@ SAMPLED_RECORDS = 5000
 """Most records that are looked at; each file gives its share, but at least 20 and at most 200."""
 SHOWN_TEXTS = 3
 SHOWN_CHARACTERS = 100
-NAMED_FILES = 5
+NAMED = 5
 MOST_PATHS = 50
 _BESIDE = re.compile(r"(?:readme|license|licence|changelog|changes|contributing|notice|authors)\b", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]+")
@@ -76,9 +76,7 @@ class Proposal:
             f"takes {_files(self.taken)}, {_size(self.taken_bytes)}",
         ]
         for why, paths in self.left_out.items():
-            some = ", ".join(_printable(path) for path in paths[:NAMED_FILES])
-            more = f" and {len(paths) - NAMED_FILES:,} more" if len(paths) > NAMED_FILES else ""
-            lines.append(f"leaves out {some}{more}: {why}")
+            lines.append(f"leaves out {_some(paths)}: {why}")
         if "content" in corpus:
             identity = corpus["id"] if isinstance(corpus["id"], str) else f"hash of {', '.join(corpus['id']['hash'])}"
             lines.append(f"id: {identity}; content: {', '.join(corpus['content'])}")
@@ -86,7 +84,10 @@ class Proposal:
             lines.append("each file is an item; its path is the id")
         if metadata := corpus.get("metadata"):
             lines.append(f"metadata: {', '.join(shown_kinds(metadata))}")
-        lines += [f"no column for {_printable(name)}: {why}" for name, why in self.fields_left_out.items()]
+        reasons: dict[str, list[str]] = {}
+        for name, why in self.fields_left_out.items():
+            reasons.setdefault(why, []).append(name)
+        lines += [f"no column for {_some(names)}: {why}" for why, names in reasons.items()]
         lines += [f"text of {_printable(item_id)}: {text}" for item_id, text in self.samples]
         return lines + [f"note: {note}" for note in self.notes]
 
@@ -110,6 +111,11 @@ class Proposal:
             "samples": [{"id": item_id, "text": text} for item_id, text in self.samples],
             "notes": self.notes,
         }
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return ", ".join(map(_printable, names[:NAMED])) + more
 
 
 def _size(count: int) -> str:
@@ -176,7 +182,7 @@ def look(paths: list[str], output: Path, name: str | None) -> Proposal:
     patterns, also = _patterns(entries, arguments, paths)
     if also:
         found.notes.append(
-            f"the globs match files that are left out as well; move them away: {', '.join(also[:NAMED_FILES])}"
+            f"the globs match files that are left out as well; move them away: {', '.join(also[:NAMED])}"
         )
     corpus: dict[str, Any] = {"paths": [_relative(pattern, output) for pattern in patterns], **fields}
     metadata = partition_columns([entry.path for entry in taken], corpus.pop("metadata", {}))
@@ -501,9 +507,7 @@ def _show_texts(found: Proposal, taken: Sequence[Entry]) -> None:
         for item in batch.items.slice(0, min(wanted, SHOWN_TEXTS - len(found.samples))).to_pylist():
             found.samples.append((item["item_id"], _cut(item["@content"])))
     if rejected:
-        found.notes.append(
-            f"{rejected} of {read} records that were read to the end would be rejected: {_printable(reason)}"
-        )
+        found.notes.append(f"{rejected} of {read} items that were tried would be rejected: {_printable(reason)}")
 
 
 def _cut(text: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.changes import Changes, find_changes, is_unchanged
-from pipelines.columns import foreseen
+from pipelines.columns import foreseen, unfilterable
 from pipelines.corpus import Source, prepare
 from pipelines.estimating import LOOKED_AT, earlier_rate, foreseen_rejects, planned_items
 from pipelines.limits import Standing, check_fields, standing
@@ -104,6 +104,7 @@ def _plan_rows(
     _estimate(session, found, changes, startup + survey)
     found.outcome = foresee(changes, session.config, stands, found, allow_deletes=allow_deletes)
     changes.findings.remove()
+    found.warnings += unfilterable(session.config)
     found.warnings += foreseen(session.config.corpus, [e.source for e in source.entries if e.source is not None])
     before = base.total("rows") if base is not None else 0
     return max(found.chunks.value, before + found.chunks.value * found.items.new // max(1, _to_embed(found.items)))

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from schemas.collection import LITE, SERVER, refusal
+from schemas.collection import LITE, SERVER, is_later_keyword, refusal
 from schemas.config import RESERVED_COLUMNS, Corpus, suggested_column
 from schemas.errors import ConfigurationError
-from transforms.read.items import BadUtf8, ItemChecker, RejectedItemError, partitions_of, shown
+from transforms.read.items import INT64, BadUtf8, ItemChecker, RejectedItemError, partitions_of, shown
 from transforms.read.sampling import Sample, flat, is_plain
 
 ID_NAMES = (
@@ -23,9 +23,10 @@ ID_NAMES = (
     *("slug", "sku", "isbn", "doi", "pmid", "permalink", "link", "path", "file_name", "filename", "file"),
 )
 CONTENT_NAMES = (
-    *("title", "headline", "subject", "question", "instruction", "prompt", "text", "content", "body", "abstract"),
-    *("description", "summary", "document", "passage", "paragraph", "sentence", "answer", "response", "completion"),
-    *("caption", "review", "comment", "message", "transcript", "lyrics"),
+    *("title", "headline", "subject", "question", "query", "instruction", "input", "prompt", "context", "text"),
+    *("content", "body", "abstract", "description", "summary", "document", "article", "story", "passage", "paragraph"),
+    *("sentence", "answer", "response", "reply", "output", "completion", "caption", "review", "comment", "message"),
+    *("transcript", "lyrics", "notes", "overview", "synopsis"),
 )
 CATEGORY_BYTES = 200
 """A string column with longer values is no category to filter by."""
@@ -35,6 +36,8 @@ MOSTLY = 0.95
 COLUMNS = 50
 """Milvus takes 64 fields, of which each row has ten of its own."""
 _WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
+_ID_KINDS = {"string", "int", "a whole number over 64 bits", "bytes", "a list"}
+"""Kinds that a column of ids may have; of bytes and lists few, as each costs its record."""
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}.*)?|\d{1,2}[./]\d{1,2}[./]\d{2,4}")
 _TRUTHS = {"true", "false", "yes", "no"}
@@ -135,8 +138,10 @@ def _main_group(samples: Sequence[Sample]) -> list[Sample]:
             if content and (not named or any(_is_named(name, CONTENT_NAMES) for name in content)):
                 return group
     names = sorted({name for sample in samples for record in sample.records for name, _ in flat(record)})
+    twice = sorted({name for sample in samples for name in sample.twice})
     raise ConfigurationError(
-        f"no field holds text; the records have: {', '.join(names) or 'no fields'}",
+        f"no field holds text; the records have: {', '.join(names) or 'no fields'}"
+        + (f", and more than one column each named {', '.join(twice)}" if twice else ""),
         "write the configuration yourself and name the fields that hold text in corpus.content",
     )
 
@@ -210,6 +215,8 @@ def _columns(samples: Sequence[Sample]) -> dict[str, Column]:
         texts: dict[str, list[str]] = {}
         for record in sample.records:
             for name, value in flat(record):
+                if not name:
+                    continue
                 column = columns.setdefault(name, Column(name))
                 column.present += 1
                 if value is None or isinstance(value, BadUtf8) or (is_csv and value == ""):
@@ -221,10 +228,15 @@ def _columns(samples: Sequence[Sample]) -> dict[str, Column]:
                     column.kinds[_kind(value)] += 1
         for name, values in texts.items():  # a column of a CSV file has one type, whatever its values would be alone
             columns[name].kinds[_csv_kind(values)] += len(values)
+    for name, column in columns.items():  # a field that is a value here and an object there
+        if column.values and any(other.startswith(f"{name}.") for other in columns):
+            column.kinds["an object"] += 1
     return columns
 
 
 def _kind(value: Any) -> str:
+    if type(value) is int and value not in INT64:
+        return "a whole number over 64 bits"
     kinds = {bool: "bool", int: "int", float: "float", list: "a list", dict: "an object", bytes: "bytes"}
     return "string" if isinstance(value, str) else kinds.get(type(value), type(value).__name__)
 
@@ -255,11 +267,24 @@ def _chosen(samples: Sequence[Sample]) -> Fields:
     else:
         found.corpus["id"] = identity
     found.corpus["content"] = content
+    found.notes += [note for sample in samples if (note := _headless(sample))]
     kinds = {name: kind for sample in samples for name, kind in sample.kinds.items()}
-    metadata = _metadata(columns, kinds, found)
+    metadata = _metadata(columns, kinds, found, samples)
     if metadata:
         found.corpus["metadata"] = metadata
     return found
+
+
+def _headless(sample: Sample) -> str:
+    """Says where the first line of a CSV file looks like a record."""
+    header = list(sample.records[0]) if sample.file.format == "csv" and sample.records else []
+    if not any(_NUMBER.fullmatch(name) or _DATE.fullmatch(name) for name in header):
+        return ""
+    shown_names = ", ".join(shown(name, 20) for name in header[:4])
+    return (
+        f"the first line of {_name(sample)} is taken for the names of its fields ({shown_names}); if it is a record, "
+        "put a line with names above it"
+    )
 
 
 def _content(columns: Mapping[str, Column], total: int) -> tuple[list[str], list[str]]:
@@ -278,7 +303,7 @@ def _content(columns: Mapping[str, Column], total: int) -> tuple[list[str], list
     named = [name for wanted in CONTENT_NAMES for name in texts if _is_named(name, (wanted,))]
     content = [name for name in named if name in strict or texts[name] is longest]
     if longest is not None and longest.name not in content:
-        alone = not content and not _looks_like_ids(longest)
+        alone = not content and not _looks_like_ids(longest) and not _is_named(longest.name, ID_NAMES)
         long = sum(texts[name].mean_length for name in content)
         if alone or (content and longest.mean_length > max(100, 2 * long) and _is_prose(longest)):
             content.append(longest.name)
@@ -307,12 +332,12 @@ def _id_column(columns: Mapping[str, Column], total: int, content: Sequence[str]
         if _is_named(column.name, ID_NAMES):
             value, count = Counter(map(str, column.values)).most_common(1)[0]
             return None, f"{column.name!r} is not unique ({count} of the first {total} records have {shown(value)})"
-    return None, "no field has another string or whole number in each record"
+    return None, "no field has a different string or whole number in each record"
 
 
 def _could_be_id(column: Column, total: int) -> bool:
     usable = [value for value in column.values if type(value) in (str, int) and value != ""]
-    if not total or len(usable) < MOSTLY * total or not set(column.kinds) <= {"string", "int", "bytes", "a list"}:
+    if not total or len(usable) < MOSTLY * total or not set(column.kinds) <= _ID_KINDS:
         return False
     return all(len(str(value).encode("utf-8", "replace")) <= ID_BYTES and "\0" not in str(value) for value in usable)
 
@@ -329,7 +354,9 @@ def _looks_like_ids(column: Column) -> bool:
     )
 
 
-def _metadata(columns: Mapping[str, Column], kinds: Mapping[str, Any], found: Fields) -> dict[str, Any]:
+def _metadata(
+    columns: Mapping[str, Column], kinds: Mapping[str, Any], found: Fields, samples: Sequence[Sample]
+) -> dict[str, Any]:
     used = {*found.corpus["content"]}
     if isinstance(found.corpus["id"], str):
         used.add(found.corpus["id"])
@@ -343,8 +370,10 @@ def _metadata(columns: Mapping[str, Column], kinds: Mapping[str, Any], found: Fi
             found.left_out[name] = f"{COLUMNS} columns are proposed at most, as Milvus takes 64 fields"
         else:
             add_column(metadata, name, str(column.type))
+    for name in dict.fromkeys(name for sample in samples for name in sample.twice):
+        found.left_out[name] = "two columns have this name"
     for name, kind in kinds.items():
-        if not is_plain(kind):
+        if name not in found.left_out and not is_plain(kind):
             found.left_out[name] = f"{_article(str(kind))}: a column is a string, number or truth value"
     return metadata
 
@@ -363,7 +392,7 @@ def add_column(metadata: dict[str, Any], name: str, kind: str, **more: Any) -> s
 
 
 def _is_refused(name: str) -> bool:
-    return any(refusal(name, server) for server in (LITE, SERVER))
+    return is_later_keyword(name) or any(refusal(name, server) for server in (LITE, SERVER))
 
 
 def _why_no_column(column: Column) -> str:
@@ -375,6 +404,8 @@ def _why_no_column(column: Column) -> str:
         return f"{next(iter(column.kinds))}: a column is a string, number or truth value"
     if column.type == "string":
         longest = max(len(value.encode("utf-8", "replace")) for value in column.texts)
+        if any("\0" in value for value in column.texts):
+            return "it has NUL characters"
         if longest > CATEGORY_BYTES:
             return f"texts of up to {longest} bytes; a string column takes 4096 or its max_bytes"
     return ""

@@ -69,6 +69,23 @@ Lite: milvus_lite/search/filter/tokens.py, schema/validation.py. Server: Plan.g4
 """
 
 
+LATER_KEYWORDS = frozenset(
+    {
+        *("interval", "iso", "threshold", "minimum_should_match", "element_filter", "text_match_fuzzy"),
+        *("match_all", "match_any", "match_least", "match_most", "match_exact"),
+        *("st_equals", "st_touches", "st_overlaps", "st_crosses", "st_contains", "st_intersects", "st_within"),
+        *("st_dwithin", "st_isvalid"),
+    }
+)
+"""Words that some releases of the server from 2.6 on know, in lower and upper case, and earlier ones do not: columns of
+these names work there, until the server is upgraded."""
+
+
+def is_later_keyword(name: str) -> bool:
+    """Whether some newer releases of the server can't filter by a column of this name."""
+    return name in LATER_KEYWORDS or (name.isupper() and name.lower() in LATER_KEYWORDS)
+
+
 def refusal(name: str, server: str) -> str | None:
     """Why no metadata column may have a name; None where it may.
 

@@ -104,6 +104,8 @@ _NOTES = {
             + ("in any case." if server == milvus.LITE else "in lower or upper case.")
             for server in (milvus.LITE, milvus.SERVER)
         )
+        + f"\n\nReports and plans warn of {_listed(sorted(milvus.LATER_KEYWORDS))} on a server: some releases from 2.6 "
+        "on can't filter by columns of these names."
         + "\n\nHive partitions, folders such as `year=2024/`, become a column with `partition`: "
         "`year: {partition: year, type: int}`. The value is parsed as in CSV. `%20` is a space, and "
         "`__HIVE_DEFAULT_PARTITION__` is null.\n\n"

@@ -12,10 +12,12 @@ import pytest
 from corpora import configure, write_jsonl
 
 from pipelines.backfill import backfill
+from pipelines.columns import unfilterable
 from pipelines.corpus import settings_digest
 from pipelines.plan import plan
 from pipelines.plan import text as plan_text
 from pipelines.progress import Progress
+from pipelines.reindex import reindex
 from pipelines.search import search
 from schemas.collection import FILTER_KEYWORDS, LITE, RESULT_NAMES, SERVER, SYSTEM_FIELDS, refusal
 from schemas.config import Corpus, suggested_column
@@ -113,6 +115,27 @@ def test_a_renamed_field_is_stored_filtered_and_leaves_the_score_alone(tmp_path:
     assert (hits["a"]["score_"], hits["b"]["score_"]) == (7.5, None)
     found = search(config, "hello world", filter_expression='like_ == "y" or score_ > 100')
     assert [hit["item_id"] for hit in found] == ["b"]
+
+
+def test_another_name_for_a_column_embeds_nothing_again(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "c.jsonl", [{"id": str(n), "text": f"text {n}", "rank": n} for n in range(9)])
+    backfill(configure(tmp_path, corpus={"paths": ["c.jsonl"], "metadata": {"rank": "int"}}))
+    renamed = {"rank_": {"from": "rank", "type": "int"}}
+    config = configure(tmp_path, corpus={"paths": ["c.jsonl"], "metadata": renamed})
+    report = reindex(config)
+    assert (report.chunks.embedded, report.chunks.reused, report.exit_code) == (0, 9, 0)
+    assert [hit["rank_"] for hit in search(config, "text 4", k=1, filter_expression="rank_ == 4")] == [4]
+
+
+def test_words_of_newer_servers_are_warned_of(tmp_path: Path) -> None:
+    corpus = {"paths": ["c.jsonl"], "metadata": {"threshold": "int", "ISO": "string", "author": "string"}}
+    server = configure(tmp_path, corpus=corpus, collection={"uri": "http://127.0.0.1:1"})
+    assert [warning.split(":")[0] for warning in unfilterable(server)] == [
+        "corpus.metadata.ISO",
+        "corpus.metadata.threshold",
+    ]
+    corpus["metadata"] = {"threshold": "int"}
+    assert unfilterable(configure(tmp_path, corpus=corpus)) == []
 
 
 def test_an_upgrade_changes_no_digest_of_settings(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,6 +35,7 @@ class Sample:
         kinds: the Arrow type of each column of a Parquet file, by its dotted name.
         delimiter: that a CSV file seems to have; "" for other files.
         encoding: that a CSV file seems to have; None for UTF-8, and where a byte order mark tells.
+        twice: names that more than one column of a Parquet file has; their values are not read.
         bad: records among the first that could not be parsed.
         problem: why the file, or the rest of it, could not be read; "" where it could.
     """
@@ -43,6 +45,7 @@ class Sample:
     kinds: dict[str, pa.DataType] = field(default_factory=dict)
     delimiter: str = ""
     encoding: str | None = None
+    twice: list[str] = field(default_factory=list)
     bad: int = 0
     problem: str = ""
 
@@ -169,9 +172,13 @@ def _rows(text: str, delimiter: str, limit: int) -> list[list[str]]:
 def _parquet(raw: streams.RawStream, found: Sample, limit: int) -> None:
     with streams.seekable(raw, found.file) as source, parquet.damaged(raw):
         opened = parquet.open_file(source)
-        found.kinds = dict(_types(opened.schema_arrow))
-        usable = [name for name, kind in found.kinds.items() if is_plain(kind)]
+        types = list(_types(opened.schema_arrow))
+        found.kinds = dict(types)
+        counts = Counter(name for name, _ in types)
+        found.twice = [name for name, count in counts.items() if count > 1]
+        usable = [name for name, kind in found.kinds.items() if is_plain(kind) and counts[name] == 1]
         if not usable:
+            found.problem = f"more than one column is named {found.twice[0]!r}" if found.twice else ""
             return
         for batch in opened.iter_batches(min(limit, 256), columns=usable, use_threads=False):
             found.records += parquet.rows_of(batch)
