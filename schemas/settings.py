@@ -176,6 +176,8 @@ def _set(values: dict[str, Any], override: str, places: Places) -> None:
     place[last] = value
     for known in [known for known in places if known[: len(path)] == tuple(path)]:
         del places[known]
+    for length in range(1, len(path)):
+        places.setdefault(tuple(path[:length]), f"--set {key.strip()}")
     places[tuple(path)] = f"--set {key.strip()}"
 
 
