@@ -26,14 +26,11 @@ def main() -> None:
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except KeyboardInterrupt:
-        error = stopping.interruption()
-        output.notice(f"vecbeam: {error}")
-        code = error.exit_code
+        code = 1
     finally:
         garbage.freeze()
     if stopping.requested():
-        # Threads of libraries would be waited for.
-        interrupts.end(code)
+        interrupts.finish(code)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()

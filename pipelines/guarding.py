@@ -112,7 +112,7 @@ def _end(
             facts = error.facts()
             output.result_as_json({}, exit_code=error.exit_code, error={**facts, "class": name or facts["class"]})
     for line in getattr(error, "lines", ()) or [str(error)]:
-        output.notice(f"vecbeam: {output.clean_line(line)}")
+        output.notice(f"vecbeam: {output.clean_line(line)}", last=True)
     raise typer.Exit(error.exit_code) from None
 
 

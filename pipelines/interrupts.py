@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from types import FrameType
+from typing import NoReturn
 
 from pipelines import output
 from transforms import stopping
@@ -50,7 +51,7 @@ def install(*, as_json: bool) -> None:
     threading.Thread(target=_watch, args=(reading,), name="interrupts", daemon=True).start()
 
 
-def end(code: int) -> None:
+def end(code: int) -> NoReturn:
     """Ends the process at once, with the terminal as it was."""
     with contextlib.suppress(Exception):
         import psutil
@@ -81,12 +82,24 @@ def _watch(reading: int) -> None:
             writer = threading.Thread(target=stopping.last_words, name="last words", daemon=True)
             writer.start()
             writer.join(REPORT_S)
+    _say_last()
+    end(code)
+
+
+def finish(code: int) -> NoReturn:
+    """Ends a process that was told to stop, without waiting for threads of libraries, and says so if nobody has."""
+    if code and not output.has_ended():
+        _say_last()
+        code = stopping.interruption().exit_code
+    end(code)
+
+
+def _say_last() -> None:
     output.restore_terminal()
     error = stopping.interruption()
     output.last_words(2, f"vecbeam: {error}")
     if _as_json and not output.has_result():
-        output.last_words(1, output.as_json({}, exit_code=code, error=error.facts()))
-    end(code)
+        output.last_words(1, output.as_json({}, exit_code=error.exit_code, error=error.facts()))
 
 
 def _read(reading: int) -> int:

@@ -33,6 +33,7 @@ _streams: dict[int, TextIO | None] = {}
 _live: list[Console] = []
 _lock = threading.RLock()
 _printed = False
+_ended = False
 
 
 class OutputError(Exception):
@@ -170,8 +171,14 @@ def _give_up(stream: TextIO) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def notice(text: str) -> None:
-    """Prints a line on standard error, above the progress where that is shown; a stream that is gone is no error."""
+def notice(text: str, *, last: bool = False) -> None:
+    """Prints a line on standard error, above the progress where that is shown; a stream that is gone is no error.
+
+    Args:
+        last: it tells how the command ended.
+    """
+    global _ended
+    _ended = _ended or last
     with _lock:
         if _live:
             from rich.text import Text
@@ -228,6 +235,11 @@ def last_words(number: int, text: str) -> None:
 def is_taken() -> bool:
     """Whether `take_streams` was called: this is the process of the command line."""
     return bool(_streams)
+
+
+def has_ended() -> bool:
+    """Whether standard error was told how the command ended."""
+    return _ended
 
 
 def has_result() -> bool:

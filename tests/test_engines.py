@@ -18,7 +18,7 @@ from models import KINDS, TEXTS, save_model
 from pydantic import ValidationError
 
 from schemas.config import Encoder
-from schemas.errors import ConfigurationError, EncoderError
+from schemas.errors import ConfigurationError, EncoderError, InterruptedRunError
 from transforms.encoders import resolve
 from transforms.encoders.engines import TokenTable, choosing, processor
 from transforms.encoders.engines.openvino import conversion
@@ -143,6 +143,21 @@ def test_threads_share_one_encoder(bert: Path, engine: str) -> None:
         thread.join()
     assert len(found) == 4
     assert min(cosine(vectors, expected).min() for vectors in found) >= 0.99999
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_error_on_the_way_ends_the_table_and_not_the_process(bert: Path, engine: str) -> None:
+    encoder = resolve(Encoder(model=str(bert), engine=engine, batch_tokens=64)).load()
+    told: list[int] = []
+
+    def stop(tokens: int) -> None:
+        told.append(tokens)
+        raise InterruptedRunError("stopped")
+
+    with pytest.raises(InterruptedRunError):
+        encoder.encode(ROWS, advance=stop)
+    assert len(told) == 1
+    assert cosine(encoder.encode(ROWS).vectors, library(bert, ROWS)).min() >= 0.99999
 
 
 def test_what_does_not_fit_the_device_is_halved_and_remembered(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
