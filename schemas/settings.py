@@ -274,11 +274,24 @@ def _expanded(path: str) -> Path:
         return Path(path)
 
 
+def _check_text(key: str, path: str) -> None:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError(
+            f"{key} {path!r}: Milvus Lite takes no path with bytes that are no UTF-8",
+            "name a folder elsewhere, or rename the one that the configuration lies in",
+        ) from None
+
+
 def _absolute(config: Config, folder: Path) -> Config:
     def resolve(path: str) -> str:
         return path if "://" in path else str((folder / _expanded(path)).absolute())
 
     paths = [absolute_glob(pattern, folder) for pattern in config.corpus.paths]
+    collection = resolve(config.collection.uri)
+    if config.collection.is_lite and not collection.isascii():
+        _check_text("collection.uri", collection)
     model = config.encoder.model
     in_folder = folder / _expanded(model)
     looks_local = model.startswith((".", "/", "~")) or in_folder.is_dir()
@@ -288,7 +301,7 @@ def _absolute(config: Config, folder: Path) -> Config:
         update={
             "corpus": config.corpus.model_copy(update={"paths": paths}),
             "checkpoint": resolve(config.checkpoint),
-            "collection": config.collection.model_copy(update={"uri": resolve(config.collection.uri)}),
+            "collection": config.collection.model_copy(update={"uri": collection}),
             "encoder": config.encoder.model_copy(update={"model": str(in_folder.absolute()) if looks_local else model}),
         }
     )

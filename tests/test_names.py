@@ -327,3 +327,29 @@ def test_globs_below_the_configuration_and_the_home_folder(tmp_path: Path, monke
     config = configure(tmp_path, corpus={"paths": ["~/*.txt", "~nobody-of-this-name.txt"]}, checkpoint="~nobody.x")
     assert [file.path for file in list_corpus(config.corpus)] == ["a.txt", "~nobody-of-this-name.txt"]
     assert config.checkpoint == str(tmp_path / "~nobody.x")
+
+
+def test_items_with_odd_names_are_served_changed_and_deleted(tmp_path: Path) -> None:
+    folder = tmp_path / NOT_UTF8  # the configuration's own folder
+    names = [f"{name}.txt" for name in [*ODD, NOT_UTF8, 'it\'s "quoted"', "a' or id != '", "caf\\udce9"]]
+    for number, name in enumerate(names):
+        (folder / "corpus" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "corpus" / name).write_text(text(number))
+    with pytest.raises(ConfigurationError, match=r"collection\.uri .* no UTF-8"):
+        configure(folder)
+    config = configure(folder, collection={"uri": f"{tmp_path}/milvus.db"})
+    try:
+        report = backfill(config)
+        assert (report.items.new, report.items.rejected, report.verify.published) == (len(names), 0, True)
+        for name in names[::2]:
+            (folder / "corpus" / name).unlink()
+        (folder / "corpus" / names[1]).write_text("changed")
+        report = sync(config, allow_deletes=True)
+        assert (report.items.deleted, report.items.changed) == (len(names[::2]), 1)
+        assert verify(config).verify.unexpected == 0
+        with milvus.connected(config.collection) as client:
+            client.load_collection(milvus.served(client, "tested"))
+            rows = client.query("tested", filter="", limit=100, output_fields=["item_id"])
+        assert {row["item_id"] for row in rows} == {filesystem.as_text(name) for name in names[1::2]}
+    finally:
+        milvus.release(config.collection)

@@ -287,4 +287,4 @@ class _WriteRecords(beam.DoFn):  # type: ignore[misc]
         for name, table in zip(("parts", "files"), record_tables(group[1]), strict=True):
             uri = filesystem.join(self._folder, f"{name}.parquet")
             write_table(uri, table)
-            yield uri
+            yield filesystem.as_text(uri)  # for who looks at it: a coder takes valid text alone
