@@ -137,7 +137,7 @@ def check_deletions(changes: Changes, config: Config, standing: Standing, *, all
     if changes.base is not None and changes.deleted:
         before = changes.base.total("items")
         if changes.deleted > most * before:
-            raise _too_many(changes.deleted, before, "of the current snapshot", _left_out(changes), most, standing)
+            raise _too_many(changes.deleted, before, "", _left_out(changes), most, standing)
     if changes.surveyed or changes.base is not None:
         after = sum(changes.count(kind) for kind in Kind)
     else:
@@ -161,14 +161,14 @@ def check_shrinking(after: int, standing: Standing, most: float, *, errors: dict
         GateError: with both numbers.
     """
     if standing.items is not None and standing.items - after > most * standing.items:
-        served = f"that {standing.collection} serves"
+        served = f" that {standing.collection} serves"
         raise _too_many(standing.items - after, standing.items, served, errors or {}, most, standing)
 
 
 def _too_many(
     deleted: int, before: int, where: str, errors: dict[str, int], most: float, standing: Standing
 ) -> GateError:
-    what = f"{deleted} of {before} items {where} are no longer in the corpus, corpus.max_deleted allows {most:.0%}"
+    what = f"{deleted} of {before} items{where} are no longer in the corpus, corpus.max_deleted allows {most:.0%}"
     if errors:
         # To delete them on request would delete items that are there, and only can't be read.
         return GateError(
