@@ -30,7 +30,7 @@ def backfill(config: Config, progress: Progress | None = None, *, allow_deletes:
         with Phase(session, "startup"):
             session.progress.step("prepare")
             source = prepare(config)
-            stands = standing(look(config), source.checkpoint)
+            stands = standing(config, look(config), source.checkpoint)
         session.report.space = source.model.space.id
         with session.exclusive():
             snapshot = bring_up_to_date(session, source, stands, allow_deletes=allow_deletes)

@@ -38,13 +38,23 @@ RUNNERS = {
 }
 
 
+class _Options(PipelineOptions):  # type: ignore[misc]
+    """Beam's options, with each view made once: Beam asks for some hundred a job, and makes a parser for each."""
+
+    def view_as(self, cls: type[Any]) -> Any:
+        views: dict[type[Any], Any] = self.__dict__.setdefault("_views", {})
+        if cls not in views:
+            views[cls] = super().view_as(cls)
+        return views[cls]
+
+
 def pipeline_options(config: Config) -> PipelineOptions:
     """Beam's options for a configuration.
 
     Raises:
         ConfigurationError: where `runner` has a key that Beam does not know.
     """
-    options = PipelineOptions.from_dictionary({"runner": RUNNERS[config.runner.name], **config.runner.options})
+    options = _Options.from_dictionary({"runner": RUNNERS[config.runner.name], **config.runner.options})
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):  # argparse prints its usage and exits

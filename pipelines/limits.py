@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipelines.changes import Changes
+from pipelines.serving import open_for_search
 from pipelines.session import Session
 from schemas.config import Config
-from schemas.errors import CheckpointError, ConfigurationError, GateError, RejectsError, VecbeamError
+from schemas.errors import CheckpointError, CollectionError, ConfigurationError, GateError, RejectsError, VecbeamError
 from schemas.records import Kind
 from transforms import collection as milvus
 from transforms.checkpoint import Checkpoint, Snapshot
@@ -32,25 +33,34 @@ class Standing:
 
     Attributes:
         collection: its name; "" where nothing is served.
-        items: of the snapshot that it holds; None where that is not known.
+        items: of the snapshot that it holds; None where the checkpoint does not have that snapshot.
+        rows: of the collection, where `items` is None.
     """
 
     collection: str = ""
     items: int | None = None
+    rows: int = 0
 
     def __str__(self) -> str:
         return f"the collection {self.collection} stays as it is" if self.collection else "nothing is served yet"
 
 
-def standing(served: milvus.CollectionState | None, checkpoint: Checkpoint) -> Standing:
+def standing(config: Config, served: milvus.CollectionState | None, checkpoint: Checkpoint) -> Standing:
     """What is served, with the items that it holds by the checkpoint's own account."""
     if served is None:
         return Standing()
     try:
         snapshot = checkpoint.find_snapshot(served.snapshot_id) if served.snapshot_id else None
-    except CheckpointError:  # damaged: then only the current snapshot tells what would be deleted
+    except CheckpointError:  # damaged
         snapshot = None
-    return Standing(served.name, snapshot.total("items") if snapshot is not None else None)
+    if snapshot is not None:
+        return Standing(served.name, snapshot.total("items"))
+    try:
+        with milvus.connected(config.collection) as client:
+            open_for_search(client, config, served.name)
+            return Standing(served.name, rows=milvus.count(client, config.collection, served.name))
+    except CollectionError:  # it can't be loaded: then there is nothing to protect
+        return Standing(served.name)
 
 
 def excess(snapshot: Snapshot, config: Config) -> str:
@@ -150,25 +160,38 @@ def _left_out(changes: Changes) -> dict[str, int]:
     return {**changes.findings.errors, **({"DuplicateId": duplicates} if duplicates else {})}
 
 
-def check_shrinking(after: int, standing: Standing, most: float, *, errors: dict[str, int] | None = None) -> None:
+def check_shrinking(
+    items: int, standing: Standing, most: float, *, rows: int | None = None, errors: dict[str, int] | None = None
+) -> None:
     """Refuses a corpus with fewer items than are served, by more than `corpus.max_deleted` allows.
 
     Args:
-        after: items that there would be.
+        items: as many as there would be.
+        rows: as many as there would be, where that is known: compared where the checkpoint can't tell what is served.
         errors: rejects of the run, by error.
 
     Raises:
         GateError: with both numbers.
     """
-    if standing.items is not None and standing.items - after > most * standing.items:
+    before, after, kind = standing.items, items, "items"
+    if before is None and rows is not None:
+        before, after, kind = standing.rows, rows, "rows"
+    if before is not None and before - after > most * before:
         served = f" that {standing.collection} serves"
-        raise _too_many(standing.items - after, standing.items, served, errors or {}, most, standing)
+        raise _too_many(before - after, before, served, errors or {}, most, standing, kind=kind)
 
 
 def _too_many(
-    deleted: int, before: int, where: str, errors: dict[str, int], most: float, standing: Standing
+    deleted: int,
+    before: int,
+    where: str,
+    errors: dict[str, int],
+    most: float,
+    standing: Standing,
+    *,
+    kind: str = "items",
 ) -> GateError:
-    what = f"{deleted} of {before} items{where} are no longer in the corpus, corpus.max_deleted allows {most:.0%}"
+    what = f"{deleted} of {before} {kind}{where} are no longer in the corpus, corpus.max_deleted allows {most:.0%}"
     if errors:
         # To delete them on request would delete items that are there, and only can't be read.
         return GateError(
@@ -217,7 +240,9 @@ def _check_draft(
     if over and (standing.collection or (changes.base is not None and not excess(changes.base, config))):
         raise RejectsError(f"{over}; {standing}", remedy(over, lossless=not changes.deleted))
     if not allow_deletes:
-        check_shrinking(draft.total("items"), standing, config.corpus.max_deleted, errors=errors)
+        check_shrinking(
+            draft.total("items"), standing, config.corpus.max_deleted, rows=draft.total("rows"), errors=errors
+        )
 
 
 def remedy(over: str, *, lossless: bool = True) -> str:

@@ -35,7 +35,7 @@ def load(
     with running("load", config, progress) as session:
         with Phase(session, "startup"):
             checkpoint, snapshot, space = open_snapshot(config)
-            stands = standing(look(config), checkpoint)
+            stands = standing(config, look(config), checkpoint)
         with session.exclusive():
             report_unchanged(session, snapshot)
             publish(session, checkpoint, snapshot, space, stands, allow_deletes=allow_deletes, rebuild=rebuild)

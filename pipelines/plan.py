@@ -67,7 +67,7 @@ def plan(
             rows = base.total("rows")
         else:
             where = folder if config.runner.is_local else session.uri("diff")
-            stands = standing(served, source.checkpoint)
+            stands = standing(config, served, source.checkpoint)
             rows = _plan_rows(session, found, source, base, stands, where, startup, allow_deletes=allow_deletes)
         _plan_milvus(config, found, source.model.space, base, rows, served)
         if found.action in ("backfill", "reindex") and not found.seconds.total:

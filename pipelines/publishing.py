@@ -56,7 +56,7 @@ def publish(
     """
     check_rows_at_all(snapshot, stands)
     if not allow_deletes:
-        check_shrinking(snapshot.total("items"), stands, session.config.corpus.max_deleted)
+        check_shrinking(snapshot.total("items"), stands, session.config.corpus.max_deleted, rows=snapshot.total("rows"))
     with milvus.connected(session.config.collection) as client:
         spec = collection_spec(session.config, snapshot, space)
         spec = _beside(client, spec) if rebuild else _named(client, session, spec)

@@ -45,7 +45,7 @@ def reindex(
         with Phase(session, "startup"):
             session.progress.step("prepare")
             checkpoint, model = open_checkpoint(config)
-            stands = standing(look(config), checkpoint)
+            stands = standing(config, look(config), checkpoint)
         session.report.space = model.space.id
         with session.exclusive():
             current = checkpoint.current_snapshot()

@@ -57,7 +57,7 @@ def check_served(config: Config, source: Source) -> Standing:
     served = look(config)
     if served is not None:
         check_fits(served, config, None, source.model.space)
-    return standing(served, source.checkpoint)
+    return standing(config, served, source.checkpoint)
 
 
 def bring_collection(
@@ -69,7 +69,9 @@ def bring_collection(
         served = find_served(client, session.config)
         if served is not None:
             if not allow_deletes:
-                check_shrinking(snapshot.total("items"), stands, session.config.corpus.max_deleted)
+                check_shrinking(
+                    snapshot.total("items"), stands, session.config.corpus.max_deleted, rows=snapshot.total("rows")
+                )
             Update(session, checkpoint, snapshot, space, served, client, allow_deletes=allow_deletes).run()
             return
     publish(session, checkpoint, snapshot, space, stands, allow_deletes=allow_deletes)

@@ -154,8 +154,11 @@ def wrong_fields(world: World) -> list[str]:
 def damaged_file(world: World) -> list[str]:
     path = world.random.choice(world.paths())
     data = path.read_bytes()
+    half = len(data) // 2
+    while data[half - 1 : half] in b"}\n":  # a file that ends behind a record is whole
+        half -= 1
     damages: list[Callable[[], bytes]] = [
-        lambda: data[: len(data) // 2],
+        lambda: data[:half],
         lambda: b"\x00\xff" * 50,
         lambda: b'{"id": 1, "text"\n' * 9,
         lambda: data.replace(b'"text"', b'"body"'),
