@@ -238,7 +238,9 @@ def _check_draft(
         )
     over = excess(draft, config)
     if over and (standing.collection or (changes.base is not None and not excess(changes.base, config))):
-        raise RejectsError(f"{over}; {standing}", remedy(over, lossless=not changes.deleted))
+        # Without the snapshot before nobody knows whether the rejected records are items that are served.
+        lossless = not standing.collection or (changes.base is not None and not changes.deleted)
+        raise RejectsError(f"{over}; {standing}", remedy(over, lossless=lossless))
     if not allow_deletes:
         check_shrinking(
             draft.total("items"), standing, config.corpus.max_deleted, rows=draft.total("rows"), errors=errors
@@ -257,7 +259,7 @@ def remedy(over: str, *, lossless: bool = True) -> str:
         )
     fix = "vecbeam report --rejects shows the reasons; fix the corpus and run the same command again"
     if not lossless:
-        return f"{fix}; to raise verify.max_rejected would delete items that are served now"
+        return f"{fix}; a higher verify.max_rejected can delete items that are served now"
     return f"{fix}, or raise verify.max_rejected to go on without the rejected items"
 
 

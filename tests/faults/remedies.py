@@ -59,14 +59,15 @@ class World:
 
     Attributes:
         records: of each file, by its name below corpus/.
+        cut_off: ids of records that stood behind the end of a file that was cut, and so are in the corpus no longer.
     """
 
     folder: Path
     random: random.Random
     uri: str = "./milvus.db"
     records: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    cut_off: set[str] = field(default_factory=set)
     made: int = 0
-    limits: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         (self.folder / "corpus").mkdir(parents=True)
@@ -116,8 +117,9 @@ class World:
             os.utime(path, ns=(before + 1000, before + 1000))
 
     def items(self) -> dict[str, str]:
-        """Item id to text of all that the corpus holds, whatever became of a file."""
-        return {record["id"]: record["text"] for records in self.records.values() for record in records}
+        """Item id to text of all that the corpus holds, whether it can be read or not."""
+        records = (record for records in self.records.values() for record in records)
+        return {record["id"]: record["text"] for record in records if record["id"] not in self.cut_off}
 
     def paths(self) -> list[Path]:
         return [self.folder / "corpus" / name for name in self.records]
@@ -163,7 +165,13 @@ def damaged_file(world: World) -> list[str]:
         lambda: b'{"id": 1, "text"\n' * 9,
         lambda: data.replace(b'"text"', b'"body"'),
     ]
-    World.put(path, world.random.choice(damages)())
+    damaged = world.random.choice(damages)()
+    World.put(path, damaged)
+    if path.suffix == ".jsonl" and len(damaged) == half:
+        whole = data[: data.index(b"\n", half)]
+        world.cut_off = {
+            record["id"] for record in world.records[path.name] if f'"{record["id"]}"'.encode() not in whole
+        }
     return []
 
 
@@ -316,6 +324,7 @@ def walk(world: World, counts: Counter[str]) -> list[Step]:
         # All is put right.
         for name in kept:
             world.records.setdefault(name, kept[name])
+        world.cut_off = set()
         world.write_all()
         for words in (["sync"], ["reindex"], ["sync"]):
             steps.append(world.run(words))
