@@ -59,10 +59,10 @@ def gc(config: Config, progress: Progress | None = None, *, keep: int = 1, yes: 
     beam_runner.prepare_filesystems(config)
     checkpoint, _ = open_checkpoint(config)
     if not yes:
-        with milvus.connected(config.collection) as client:
+        with milvus.connected(config.collection, create=False) as client:
             return _find(client, config, checkpoint, keep)
     with running("gc", config, progress) as session, session.exclusive():
-        with milvus.connected(config.collection) as client:
+        with milvus.connected(config.collection, create=False) as client:
             garbage = _find(client, config, checkpoint, keep)
             # From what refers to what is referred to: wherever it stops, nothing that is left misses a part.
             for name in garbage.collections:

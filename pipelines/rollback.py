@@ -31,7 +31,7 @@ def rollback(config: Config, progress: Progress | None = None, *, to: str | None
     with (
         running("rollback", config, progress) as session,
         session.exclusive(),
-        milvus.connected(config.collection) as client,
+        milvus.connected(config.collection, create=False) as client,
     ):
         with Phase(session, "startup"):
             served = milvus.served(client, config.name)

@@ -51,7 +51,7 @@ def verify(
         session.report.could_change = repair
         with Phase(session, "startup"):
             checkpoint, model = open_checkpoint(config)
-        with milvus.connected(config.collection) as client:
+        with milvus.connected(config.collection, create=False) as client:
             served = served_state(client, config)
             check_space(served, config, model.space)
             snapshot = held_snapshot(checkpoint, served)

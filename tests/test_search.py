@@ -16,8 +16,11 @@ from typer.testing import CliRunner
 
 from pipelines.backfill import backfill
 from pipelines.cli import app
+from pipelines.gc import gc
 from pipelines.reindex import reindex
+from pipelines.rollback import rollback
 from pipelines.search import Found, Searcher, find, search, show
+from pipelines.verify import verify
 from schemas.config import Config
 from schemas.errors import CollectionError, ConfigurationError, SpaceMismatchError
 from transforms import collection as milvus
@@ -176,13 +179,19 @@ def test_what_is_no_query_is_refused(config: Config) -> None:
             searcher.search(["a text"], k)  # type: ignore[arg-type]
 
 
-def test_a_search_where_nothing_is_makes_no_file(tmp_path: Path) -> None:
+def test_looking_where_nothing_is_makes_no_file(tmp_path: Path) -> None:
     config = configure(tmp_path, collection={"uri": "./deep/down/milvus.db"})
     with pytest.raises(CollectionError, match=r"there is no Milvus Lite collection at .*milvus\.db.*vecbeam backfill"):
         search(config, "a text")
     answer = CliRunner().invoke(app, ["search", str(tmp_path / "vecbeam.yaml"), "a text"])
     assert answer.exit_code == 1
     assert [path.name for path in tmp_path.iterdir()] == ["vecbeam.yaml"]
+    # Nor do other commands that only look at what is served.
+    write_jsonl(tmp_path / "corpus" / "a.jsonl", [{"id": "a", "text": "a text"}])
+    for command in (verify, rollback, gc):
+        with pytest.raises(CollectionError, match=r"there is no Milvus Lite collection"):
+            command(config)
+    assert not (tmp_path / "deep").exists()
 
 
 def test_a_search_loads_no_beam_and_an_import_changes_nothing(config: Config, corpus: Path) -> None:
@@ -199,6 +208,7 @@ with pipelines.index.Index({str(corpus / "vecbeam.yaml")!r}) as index:
     print(index.search({text(3)!r}, 1)[0]["item_id"])
 from typer.testing import CliRunner
 from pipelines.cli import app
+from pipelines.gc import gc
 answer = CliRunner().invoke(app, ["search", {str(corpus / "vecbeam.yaml")!r}, {text(4)!r}, "-k", "1", "--json"])
 print(answer.exit_code, '"item_id": "4"' in answer.stdout)
 print(sorted({{"apache_beam", "torch", "sentence_transformers", "transformers"}} & set(sys.modules)))
