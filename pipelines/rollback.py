@@ -5,18 +5,21 @@ A second rollback undoes the first: the collection that the alias left becomes t
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from pipelines.alias import link
 from pipelines.load import find_snapshot
 from pipelines.progress import Progress
-from pipelines.serving import find_served, open_for_search
+from pipelines.serving import collection_spec, find_served, open_for_search
 from pipelines.session import Phase, Session, running
 from schemas.collection import STATE_READY
 from schemas.config import Config
 from schemas.errors import CollectionError, GateError
+from schemas.records import row_schema
 from schemas.report import Report
 from transforms import collection as milvus
+from transforms.collection.rows.checking import SAMPLED
 
 LOOKED_AT_PARTS = 2
 
@@ -80,23 +83,29 @@ def _target(client: Any, config: Config, to: str | None) -> milvus.CollectionSta
 
 
 def _look(session: Session, client: Any, state: milvus.CollectionState) -> None:
-    """The quick look: the number of rows, and the rows of the first and the last part."""
+    """The quick look: the number of rows, and the rows of the first and the last part.
+
+    Metadata is left out: the collection may be of another configuration, whose defaults nobody knows here.
+    """
     config = session.config
     with Phase(session, "verify"):
         checkpoint, snapshot = find_snapshot(config, state.space_id or "", state.snapshot_id or "")
         open_for_search(client, config, state.name)
         parts = snapshot.live_parts
         some = [parts[0], *parts[-1:]][:LOOKED_AT_PARTS] if len(parts) > 1 else parts
-        rows = (checkpoint.read_live(part, ["id", "content_hash"]) for part in some)
-        check = milvus.verify_rows(client, config.collection, state.name, rows, listed=0)
+        rows = (checkpoint.read_live(part, row_schema({}).names) for part in some)
+        spec = replace(collection_spec(config, snapshot, checkpoint.read_space()), metadata=())
+        check = milvus.verify_rows(client, config.collection, state.name, rows, listed=0, spec=spec)
     expected = snapshot.total("rows")
     verify = session.report.verify
     verify.expected, verify.found = expected, check.total
-    verify.missing, verify.stale = check.missing_count, check.stale_count
-    if check.total != expected or check.missing_count or check.stale_count:
+    verify.missing, verify.stale, verify.damaged = check.missing_count, check.stale_count, check.damaged_count
+    verify.columns, verify.compared = dict(check.columns), SAMPLED
+    if check.total != expected or check.wrong:
+        problems = "; ".join(check.problems()) or "all are right"
         raise GateError(
-            f"{state.name} holds {check.total} rows, its snapshot {expected}; of those looked at "
-            f"{check.missing_count} are missing and {check.stale_count} stale",
-            f"the alias {config.name} was not moved; name another collection with --to, or build that one again: "
-            "vecbeam reindex with the configuration that built it",
+            f"{state.name} holds {check.total} rows, its snapshot {expected}; of those looked at {problems}; "
+            f"the alias {config.name} was not moved",
+            "name another collection with --to, or build that one again with the configuration that built it: "
+            "vecbeam load --rebuild where that made the current snapshot, else vecbeam reindex",
         )

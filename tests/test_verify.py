@@ -161,6 +161,14 @@ def test_load_rebuild_where_what_is_served_is_of_another_index_or_not_ours(publi
     assert holds(other) == damages.in_checkpoint(other)
 
 
+def test_a_rollback_to_a_damaged_collection_is_refused(published: Config) -> None:
+    overwrite(published, 5)
+    rebuilt = load(published, rebuild=True).collection
+    with pytest.raises(GateError, match=r"5 rows damaged: they differ in text \(5\), vector \(5\).*--rebuild"):
+        rollback(published)
+    assert sync(published).collection == rebuilt
+
+
 def test_many_equal_vectors_are_named_where_recall_is_low(tmp_path: Path) -> None:
     """Pages without a text of their own: the graph of HNSW finds no way past them, with any parameters."""
     same = [{"id": f"same-{number}", "text": "[ scanned page without text ]"} for number in range(400)]
