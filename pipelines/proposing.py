@@ -190,7 +190,7 @@ def _why_unfit(sample: Sample, chosen: Fields, main: Sample, known: Mapping[str,
 
 def _checker(sample: Sample, chosen: Fields) -> ItemChecker:
     corpus = Corpus(paths=["."], id=chosen.corpus["id"], content=chosen.corpus["content"])
-    return ItemChecker(corpus, sample.file.uri, text_values=sample.file.format == "csv")
+    return ItemChecker(corpus, sample.file.uri)
 
 
 def _ids(samples: Sequence[Sample], chosen: Fields) -> dict[str, str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any
 from urllib.parse import unquote
 
@@ -18,7 +20,10 @@ MISSING: Any = object()
 _HASHED_TYPES = (str, int, float, bool, list, dict, type(None))
 _PARTITION = re.compile(r"(?:^|/)([^/=]+)=([^/]*)(?=/)")
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
-_TRUE_FALSE = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+_TRUE_FALSE = {
+    **dict.fromkeys(("true", "t", "yes", "y", "1", "1.0"), True),
+    **dict.fromkeys(("false", "f", "no", "n", "0", "0.0"), False),
+}
 
 
 class BadUtf8:
@@ -110,10 +115,9 @@ class ItemChecker:
     Args:
         corpus: which fields are id, content and metadata.
         uri: of the file that the records are from; its folders may be partitions.
-        text_values: all values are strings, as in CSV: numbers and truth values are parsed, "" is null.
     """
 
-    def __init__(self, corpus: Corpus, uri: str = "", *, text_values: bool = False) -> None:
+    def __init__(self, corpus: Corpus, uri: str = "") -> None:
         self._id = corpus.id.hash if isinstance(corpus.id, HashedId) else corpus.id
         self._content = tuple(corpus.content)
         partitions = partitions_of(uri)
@@ -121,10 +125,9 @@ class ItemChecker:
         for name, field in corpus.metadata.items():
             if field.partition is not None:
                 # "" is what the path says, and a string like any other.
-                self._metadata.append((None, partitions.get(field.partition), _from_text(name, field)))
+                self._metadata.append((None, partitions.get(field.partition), _converter(name, field)))
             else:
-                convert = _from_text(name, field) if text_values else _typed(name, field)
-                self._metadata.append((field.source or name, None, convert))
+                self._metadata.append((field.source or name, None, _converter(name, field)))
 
     def __call__(self, record: Mapping[str, Any]) -> tuple[str, str, tuple[Any, ...]]:
         """Gives (item_id, content, metadata values in the order of the configuration).
@@ -254,72 +257,96 @@ def _kind(value: object) -> str:
 Convert = Callable[[Any, str], Any]
 
 
-def _typed(name: str, field: MetadataField) -> Convert:
-    """A function that checks a typed value (JSON, Parquet) and gives it as the column's type."""
+def _converter(name: str, field: MetadataField) -> Convert:
+    """A function that checks a value of any format and gives it as the column's type.
+
+    A text that reads as a number or truth value is one, blank text is null but for strings, and a string column takes
+    numbers, truth values and dates as text: what CSV gives for all values, other formats may give for one.
+    """
 
     def string(value: Any, item_id: str) -> str | None:
         if type(value) is not str:
             if value is None:
                 return None
-            raise _unfit(name, field, value, item_id)
+            text = _as_text(value)
+            if text is None:
+                raise _unfit(name, field, value, item_id)
+            value = text
         if not value.isascii() or len(value) > field.max_bytes or "\x00" in value:
             _check_string(name, field, value, item_id)
-        return value
-
-    def whole_number(value: Any, item_id: str) -> int | None:
-        if type(value) is float and value.is_integer() and abs(value) <= EXACT_FLOAT:
-            return int(value)  # writers of tables without nullable integers store them so
-        if value is None or (type(value) is int and value in INT64):
-            return value
-        raise _unfit(name, field, value, item_id)
-
-    def number(value: Any, item_id: str) -> float | None:
-        if type(value) is float and abs(value) < float("inf"):  # false for NaN
-            return value
-        if value is None:
-            return None
-        if type(value) is int and value in INT64:
-            return float(value)
-        raise _unfit(name, field, value, item_id)
-
-    def truth(value: Any, item_id: str) -> bool | None:
-        if value is None or type(value) is bool:
-            return value
-        raise _unfit(name, field, value, item_id)
-
-    return {"string": string, "int": whole_number, "float": number, "bool": truth}[field.type]
-
-
-def _from_text(name: str, field: MetadataField) -> Convert:
-    """A function that parses a value of a CSV file; "" is null but for strings."""
-    typed = _typed(name, field)
-    if field.type == "string":
-        return typed
+        return value  # type: ignore[no-any-return]
 
     def parsed(value: Any, item_id: str) -> Any:
-        if not isinstance(value, str):
-            return typed(value, item_id)
-        text = value.strip()
-        if not text:
+        if value is None:
             return None
-        try:
-            return typed(_parse(text, field.type), item_id)
-        except ValueError as error:
-            raise _unfit(name, field, value, item_id) from error
+        if type(value) is str:
+            text = value.strip()
+            if not text:
+                return None
+            try:
+                found = fitting(_parse(text, field.type))
+            except ValueError:
+                found = None
+        else:
+            found = fitting(value)
+        if found is None:
+            raise _unfit(name, field, value, item_id)
+        return found
 
+    if field.type == "string":
+        return string
+    fitting = {"int": _whole_number, "float": _number, "bool": _truth}[field.type]
     return parsed
 
 
+def _as_text(value: Any) -> str | None:
+    """A number, truth value or date as CSV and JSON would write it; None where it is something else."""
+    if type(value) is bool:
+        return "true" if value else "false"
+    if isinstance(value, (datetime.date, datetime.time)):  # a date and time is a date as well
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    return str(value) if type(value) in (int, float) else None
+
+
+def _whole_number(value: Any) -> int | None:
+    if type(value) is int:
+        return value if value in INT64 else None
+    if type(value) is float:  # writers of tables without nullable integers store them so
+        return int(value) if value.is_integer() and abs(value) <= EXACT_FLOAT else None
+    if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
+        return int(value) if int(value) in INT64 else None
+    return None
+
+
+def _number(value: Any) -> float | None:
+    if type(value) is float:
+        return value if abs(value) < float("inf") else None  # false for NaN
+    if type(value) is int:
+        return float(value) if value in INT64 else None
+    return float(value) if isinstance(value, Decimal) and value.is_finite() else None
+
+
+def _truth(value: Any) -> bool | None:
+    if type(value) in (int, float) and value in (0, 1):
+        return bool(value)
+    return value if type(value) is bool else None
+
+
 def _parse(text: str, kind: str) -> int | float | bool:
+    if kind == "bool":
+        if text.lower() not in _TRUE_FALSE:
+            raise ValueError(text)
+        return _TRUE_FALSE[text.lower()]
     if "_" in text:  # Python's own grouping, in no CSV
         raise ValueError(text)
     if kind == "int":
-        return int(text)
-    if kind == "float":
-        return float(text)
-    if text.lower() not in _TRUE_FALSE:
-        raise ValueError(text)
-    return _TRUE_FALSE[text.lower()]
+        try:
+            return int(text)
+        except ValueError:
+            pass  # 5.0, as writers of tables without nullable integers write it
+    return float(text)
 
 
 def _check_string(name: str, field: MetadataField, value: str, item_id: str) -> None:

@@ -64,7 +64,7 @@ def read(
         streams.FileRejectedError: `WrongSchema` where the header lacks a column that the configuration needs (said by
             the range that begins at 0 alone), or `DamagedFile` after the items before the damage.
     """
-    check = ItemChecker(corpus, file.shown, text_values=True)
+    check = ItemChecker(corpus, file.shown)
     line = 0
     try:
         dialect = dialect_of(raw, file, corpus, quoted)

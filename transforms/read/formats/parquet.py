@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from schemas.config import Corpus
@@ -109,8 +110,46 @@ def _records(
             batch = next(batches, None)
             if batch is None:
                 return
-            found = list(rows_of(batch))
+            columns_as_json = [_as_json(column) for column in batch.columns]
+            found = list(rows_of(pa.RecordBatch.from_arrays(columns_as_json, batch.schema.names)))
         yield from found
+
+
+def _as_json(column: pa.Array) -> pa.Array:
+    """A column with the types of JSON: dates and times as text of ISO 8601, binary columns as text.
+
+    Text that is not UTF-8 stays as it is; `rows_of` finds it.
+    """
+    types, kind = pa.types, column.type
+    if types.is_dictionary(kind):
+        return _as_json(column.dictionary_decode())
+    if types.is_struct(kind):
+        children = [_as_json(child) for child in column.flatten()]
+        return pa.StructArray.from_arrays(children, [field.name for field in kind], mask=column.is_null())
+    if types.is_temporal(kind) and not types.is_duration(kind) and not types.is_interval(kind):
+        if types.is_timestamp(kind) and kind.tz:
+            column = column.cast(pa.timestamp(kind.unit, "UTC"))  # which needs no table of time zones
+        text = pc.replace_substring(column.cast(pa.string()), " ", "T", max_replacements=1)
+        return pc.replace_substring_regex(text, r"\.0+(Z?)$", r"\1")
+    if types.is_float16(kind):
+        return column.cast(pa.float32())
+    if types.is_string_view(kind):
+        return column.cast(pa.large_string())
+    if _is_binary(kind):
+        # Without a look at the bytes: to_pylist looks at them.
+        large = column.cast(pa.large_binary())
+        return pa.Array.from_buffers(pa.large_string(), len(large), large.buffers(), large.null_count, large.offset)
+    return column
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    types = pa.types
+    return bool(
+        types.is_binary(kind)
+        or types.is_large_binary(kind)
+        or types.is_fixed_size_binary(kind)
+        or types.is_binary_view(kind)
+    )
 
 
 def rows_of(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
@@ -148,7 +187,7 @@ def _needed_columns(schema: pa.Schema, corpus: Corpus) -> list[str]:
     """
     hashed = not isinstance(corpus.id, str)
     wanted = dict.fromkeys(corpus.id_fields, "string, number or boolean" if hashed else "string or integer")
-    wanted |= dict.fromkeys(corpus.content, "string")
+    wanted |= dict.fromkeys(corpus.content, "text")
     required = set(wanted)
     for name, field in corpus.metadata.items():
         source = corpus.source_of(name)
@@ -160,10 +199,12 @@ def _needed_columns(schema: pa.Schema, corpus: Corpus) -> list[str]:
         if not types and name not in required:
             continue
         if len(types) != 1 or not _fits(types[0], kind):
+            shown = "string" if kind == "text" else kind
             has = ", ".join(f"{field.name} {field.type}" for field in schema)
             column = "missing" if not types else "there twice" if len(types) > 1 else "of another type"
             raise streams.FileRejectedError(
-                "WrongSchema", f"Column {name!r} ({kind}) is wanted and is {column}; the file has {has}"
+                "WrongSchema",
+                f"Column {name!r} ({shown}) is wanted and is {column}; the file has {has}",
             )
         columns.append(name)
     return columns
@@ -184,18 +225,26 @@ def _types_of(fields: pa.Schema | pa.StructType, name: str) -> list[pa.DataType]
 
 
 def _fits(kind: pa.DataType, wanted: str) -> bool:
+    """Whether a column may hold what is wanted; each value is checked."""
     types = pa.types
     if types.is_dictionary(kind):
         kind = kind.value_type
     if types.is_null(kind):
         return True
-    if wanted == "bool":
-        return bool(types.is_boolean(kind))
-    text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
-    if wanted == "string":
+    text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind) or _is_binary(kind)
+    if text or wanted == "text":
         return bool(text)
-    if wanted == "string or integer":
-        return bool(text or types.is_integer(kind))
-    if wanted == "string, number or boolean":
-        return bool(text or types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind))
-    return bool(types.is_integer(kind) or types.is_floating(kind))  # each value is checked
+    dated = types.is_temporal(kind) and not types.is_duration(kind) and not types.is_interval(kind)
+    number = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
+    fits: dict[str, Any] = {
+        "string or integer": dated or types.is_integer(kind),
+        "string, number or boolean": dated
+        or types.is_integer(kind)
+        or types.is_floating(kind)
+        or types.is_boolean(kind),
+        "string": dated or number or types.is_boolean(kind),
+        "int": number,
+        "float": number,
+        "bool": number or types.is_boolean(kind),
+    }
+    return bool(fits[wanted])
