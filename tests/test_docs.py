@@ -107,7 +107,7 @@ def test_each_class_of_errors_is_described() -> None:
     }
     page = text_of("docs/operations.md")
     assert [name for name in sorted(classes) if f"`{name}`" not in page] == []
-    for name, code in re.findall(r"\(`(\w+)`, (\d)\)", page):
+    for name, code in re.findall(r"\(`(\w+)`, (\d+)\)", page):
         assert getattr(errors, name).exit_code == int(code), name
 
 
