@@ -10,13 +10,14 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from schemas.collection import LITE, SERVER, is_later_keyword, refusal
 from schemas.config import RESERVED_COLUMNS, Corpus, suggested_column
 from schemas.errors import ConfigurationError
 from transforms.read.items import INT64, BadUtf8, ItemChecker, RejectedItemError, partitions_of, shown
-from transforms.read.sampling import Sample, flat, is_plain
+from transforms.read.sampling import Sample, flat, is_dated, is_plain
 
 ID_NAMES = (
     *("id", "_id", "doc_id", "docid", "document_id", "item_id", "uuid", "guid", "key", "uri", "url", "docno", "pid"),
@@ -225,7 +226,8 @@ def _columns(samples: Sequence[Sample]) -> dict[str, Column]:
                 if is_csv:
                     texts.setdefault(name, []).append(value.strip())
                 else:
-                    column.kinds[_kind(value)] += 1
+                    dated = name in sample.kinds and is_dated(sample.kinds[name])
+                    column.kinds["date" if dated else _kind(value)] += 1
         for name, values in texts.items():  # a column of a CSV file has one type, whatever its values would be alone
             columns[name].kinds[_csv_kind(values)] += len(values)
     for name, column in columns.items():  # a field that is a value here and an object there
@@ -237,7 +239,15 @@ def _columns(samples: Sequence[Sample]) -> dict[str, Column]:
 def _kind(value: Any) -> str:
     if type(value) is int and value not in INT64:
         return "a whole number over 64 bits"
-    kinds = {bool: "bool", int: "int", float: "float", list: "a list", dict: "an object", bytes: "bytes"}
+    kinds = {
+        bool: "bool",
+        int: "int",
+        float: "float",
+        Decimal: "float",
+        list: "a list",
+        dict: "an object",
+        bytes: "bytes",
+    }
     return "string" if isinstance(value, str) else kinds.get(type(value), type(value).__name__)
 
 

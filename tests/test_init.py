@@ -266,6 +266,8 @@ def test_fields_of_objects_and_types_that_no_column_has(tmp_path: Path) -> None:
             "tags": ["a"],
             "at": datetime.datetime(2024, 1, 1 + n, tzinfo=datetime.UTC),
             "raw": b"\xff\x00",
+            "took": datetime.timedelta(seconds=n),
+            "price": decimal.Decimal(f"{n}.5"),
             "n": n,
         }
         for n in range(5)
@@ -274,11 +276,17 @@ def test_fields_of_objects_and_types_that_no_column_has(tmp_path: Path) -> None:
     made = init("a.parquet")
     assert made.found.corpus["id"] == "doc.key"
     assert made.found.corpus["content"] == ["doc.text"]
-    assert made.found.corpus["metadata"] == {"doc_lang": {"from": "doc.lang", "type": "string"}, "n": "int"}
-    assert set(made.found.fields_left_out) == {"tags", "at", "raw"}
+    assert made.found.corpus["metadata"] == {
+        "doc_lang": {"from": "doc.lang", "type": "string"},
+        "at": "string",
+        "price": "float",
+        "n": "int",
+    }
+    assert set(made.found.fields_left_out) == {"tags", "raw", "took"}
     assert made.found.fields_left_out["tags"].startswith("a list")
-    assert made.found.fields_left_out["at"].startswith("timestamp")
+    assert made.found.fields_left_out["took"].startswith("duration")
     assert (len(made.items), made.rejects) == (5, [])
+    assert (made.items[1]["at"][:10], made.items[1]["price"]) == ("2024-01-02", 1.5)
 
 
 def test_front_matter_and_partitions_become_columns(tmp_path: Path) -> None:

@@ -181,19 +181,28 @@ def _parquet(raw: streams.RawStream, found: Sample, limit: int) -> None:
             found.problem = f"more than one column is named {found.twice[0]!r}" if found.twice else ""
             return
         for batch in opened.iter_batches(min(limit, 256), columns=usable, use_threads=False):
-            found.records += parquet.rows_of(batch)
+            columns = [parquet.as_json(column) for column in batch.columns]
+            found.records += parquet.rows_of(pa.RecordBatch.from_arrays(columns, batch.schema.names))
             if len(found.records) >= limit:
                 del found.records[limit:]
                 return
 
 
 def is_plain(kind: pa.DataType) -> bool:
-    """Whether a column's values are text, numbers or truth values."""
+    """Whether a column's values are text, numbers, truth values, or dates, which are read as text."""
     types = pa.types
     if types.is_dictionary(kind):
         kind = kind.value_type
+    if is_dated(kind) or types.is_decimal(kind):
+        return True
     tests = (types.is_string, types.is_large_string, types.is_string_view, types.is_integer, types.is_boolean)
     return any(test(kind) for test in (*tests, types.is_floating, types.is_null))
+
+
+def is_dated(kind: pa.DataType) -> bool:
+    """Whether a column's values are dates or times."""
+    types = pa.types
+    return bool(types.is_temporal(kind) and not types.is_duration(kind) and not types.is_interval(kind))
 
 
 def _types(fields: Iterable[pa.Field], depth: int = DEPTH) -> Iterator[tuple[str, pa.DataType]]:

@@ -110,21 +110,21 @@ def _records(
             batch = next(batches, None)
             if batch is None:
                 return
-            columns_as_json = [_as_json(column) for column in batch.columns]
-            found = list(rows_of(pa.RecordBatch.from_arrays(columns_as_json, batch.schema.names)))
+            columnsas_json = [as_json(column) for column in batch.columns]
+            found = list(rows_of(pa.RecordBatch.from_arrays(columnsas_json, batch.schema.names)))
         yield from found
 
 
-def _as_json(column: pa.Array) -> pa.Array:
+def as_json(column: pa.Array) -> pa.Array:
     """A column with the types of JSON: dates and times as text of ISO 8601, binary columns as text.
 
     Text that is not UTF-8 stays as it is; `rows_of` finds it.
     """
     types, kind = pa.types, column.type
     if types.is_dictionary(kind):
-        return _as_json(column.dictionary_decode())
+        return as_json(column.dictionary_decode())
     if types.is_struct(kind):
-        children = [_as_json(child) for child in column.flatten()]
+        children = [as_json(child) for child in column.flatten()]
         return pa.StructArray.from_arrays(children, [field.name for field in kind], mask=column.is_null())
     if types.is_temporal(kind) and not types.is_duration(kind) and not types.is_interval(kind):
         if types.is_timestamp(kind) and kind.tz:
