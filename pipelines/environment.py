@@ -11,7 +11,7 @@ from collections.abc import Mapping
 # pymilvus reads these when it is imported, and fails there on a value that it can't parse. What the configuration says
 # is passed to it explicitly.
 _OF_PYMILVUS = ("MILVUS_URI", "MILVUS_DEFAULT_CONNECTION", "MILVUS_CONN_ALIAS", "MILVUS_CONN_TIMEOUT")
-# Thread counts: libraries warn about a value that is no number, or die of it.
+# Counts of threads and bytes: libraries warn about a value that is no number, or die of it.
 _COUNTS = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -20,6 +20,8 @@ _COUNTS = (
     "NUMEXPR_MAX_THREADS",
     "RAYON_NUM_THREADS",
     "TOKENIZERS_RAYON_NUM_THREADS",
+    "MILVUS_LITE_MEMTABLE_MEMORY_LIMIT_BYTES",
+    "MILVUS_LITE_WAL_SIZE_LIMIT_BYTES",
 )
 _SWITCHES = ("TOKENIZERS_PARALLELISM",)
 _SWITCHED = ("", "0", "1", "true", "false", "on", "off", "yes", "no")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from typer.testing import CliRunner, Result
 
 from pipelines import environment
 from pipelines.cli import app
-from schemas.errors import CorpusError, InterruptedRunError
+from schemas.config import Collection, Encoder
+from schemas.errors import CollectionError, CorpusError, EncoderError, InterruptedRunError
 from transforms import collection as milvus
 from transforms import locking, stopping
+from transforms.encoders import catalogue, resolve
 
 ESCAPE = "\x1b[31m"
 
@@ -145,6 +148,27 @@ def test_the_configuration_is_looked_for(folder: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(environment, "_given", dict(environment.os.environ))
     assert "no report of any run" in run("report").stderr
     assert "no report of run 2026 " in run("report", "2026").stderr
+
+
+def test_a_server_that_is_not_there_is_looked_for_behind_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    away = Collection(uri="http://milvus.invalid:19530", retry_s=0, timeout_s=0.5)
+    with pytest.raises(CollectionError, match=r"gRPC takes the proxy of http_proxy; .* into no_proxy"):
+        milvus.connect(away)
+
+
+def test_a_hub_that_does_not_answer_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setattr(catalogue, "HUB_S", 0.5)
+        with pytest.raises(EncoderError) as failed:
+            resolve(Encoder(model="some/model-that-is-not-kept", revision="abc"))
+    assert failed.value.message == "can't fetch some/model-that-is-not-kept at revision abc from the hub: timed out"
 
 
 def test_the_version_and_short_help() -> None:

@@ -71,7 +71,8 @@ class Tmux:
     """A shell in tmux, which shows what a person would see."""
 
     def __init__(self, folder: Path) -> None:
-        self._socket = str(folder / "tmux")
+        # A new one each time: a server that is about to end may still hold the old one.
+        self._socket = str(Path(tempfile.mkdtemp(dir=folder)) / "tmux")
         self._run("new-session", "-d", "-x", "200", "-y", "40", "-c", str(folder), "env", f"PS1={_PS1}", *_SHELL)
         self.shell = int(self._run("display-message", "-p", "#{pane_pid}"))
 

@@ -181,10 +181,16 @@ def translate(error: BaseException, config: settings.Collection, what: str) -> C
     if _status(error) in _PASSING_CODES or _GONE.search(text):
         return CollectionError(
             f"{where} does not answer: {what} failed ({text})",
-            "check that the server runs and can be reached from here, then run the same command again; "
+            f"check that the server runs and can be reached from here{_past_proxy()}, then run the same command again; "
             "what was loaded so far is kept",
         )
     return CollectionError(f"{where}: {what} failed: {text}")
+
+
+def _past_proxy() -> str:
+    """A hint at a proxy that gRPC takes: the commonest reason that a server is there for others and not for us."""
+    taken = next((name for name in ("grpc_proxy", "https_proxy", "http_proxy") if os.environ.get(name)), "")
+    return f" (gRPC takes the proxy of {taken}; a host that is not behind it belongs into no_proxy)" if taken else ""
 
 
 def _status(error: BaseException) -> str:

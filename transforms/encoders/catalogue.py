@@ -58,6 +58,8 @@ CATALOGUE = {
     )
 }
 _LONGEST_CAUSE = 200
+HUB_S = 10.0
+"""Seconds in which the hub must answer."""
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
 _FOUND: dict[tuple[str, str], TextModel] = {}
 """Models that this process has found, by configuration and space id: their weights need not be hashed again."""
@@ -144,16 +146,23 @@ def _catalogue_folder(entry: CatalogueEntry) -> Path:
 
 
 def _from_hub(hub_id: str, revision: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
+    files = ["*.json", "*.safetensors", "*.txt", "*.model", "*/config.json"]
+    away: Exception | None = None
     try:
-        folder = snapshot_download(
-            hub_id, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model", "*/config.json"]
-        )
+        try:
+            # The library asks this first too, and waits for its answer for ever.
+            HfApi().model_info(hub_id, revision=revision, timeout=HUB_S)
+        except RepositoryNotFoundError:
+            raise
+        except Exception as error:  # of the network, of several libraries; a copy kept here needs none
+            away = error
+        folder = snapshot_download(hub_id, revision=revision, allow_patterns=files, local_files_only=away is not None)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise EncoderError(
-            f"can't fetch {hub_id} at revision {revision} from the hub: {_first_cause(error)}",
+            f"can't fetch {hub_id} at revision {revision} from the hub: {_first_cause(away or error)}",
             "check name, revision, network and HF_TOKEN, or name a folder that holds the model",
         ) from error
     return Path(folder)
