@@ -1,10 +1,13 @@
 """A search from the command line, and `Index.search` in a loop, of this checkout and of others, in turn.
 
-    python benchmarks/search.py ../shared/data/debian/corpus_2000.jsonl [--other FOLDER] [--rounds 7] [--loop 200]
+    python benchmarks/search.py ../shared/data/debian/corpus_2000.jsonl [--other FOLDER] [--rounds 7] [--loop 200] \
+        [--seconds 300] [--work FOLDER]
 
 The corpus is loaded into Milvus Lite once. Then, in each round, `vecbeam search CONFIG QUERY` runs as a process of its
 own, from start to exit; and once a process searches in a loop through one Index. FOLDER is another checkout of vecbeam,
-e.g. `git archive 17af2a8 | tar x -C FOLDER`. Medians; of the loop also the first search, which opens everything.
+e.g. `git archive 17af2a8 | tar x -C FOLDER`. Medians; of the loop also the first search, which opens everything. A loop
+ends after so many seconds, however many searches it has done. The collection stays in the work folder, where one is
+named.
 """
 
 from __future__ import annotations
@@ -27,11 +30,13 @@ COMMAND = "import sys; sys.argv = ['vecbeam', 'search', *sys.argv[1:]]; from pip
 LOOP = """
 import json, sys, time
 from pipelines.index import Index
-config, times = sys.argv[1], int(sys.argv[2])
-texts = [json.loads(line)["text"][:60] for line in open(sys.argv[3], encoding="utf-8")][:times]
+config, times, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+texts = [json.loads(line)["text"][:60] for line in open(sys.argv[4], encoding="utf-8")][:times]
 index = Index(config)
 took = []
 for number in range(times):
+    if sum(took) > seconds:
+        break
     start = time.perf_counter()
     index.search(texts[number % len(texts)], k=10)
     took.append(time.perf_counter() - start)
@@ -44,19 +49,26 @@ def main() -> None:
     parser.add_argument("--other", type=Path, nargs="*", default=[], help="folders of other checkouts")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--loop", type=int, default=200)
+    parser.add_argument("--seconds", type=float, default=300.0, help="after which a loop ends early")
+    parser.add_argument("--work", type=Path, help="folder of the collection, which is built where there is none")
     given = parser.parse_args()
     here = Path(__file__).resolve().parent.parent
     checkouts = [*(folder.resolve() for folder in given.other), here]
-    with tempfile.TemporaryDirectory() as folder:
-        config = common.configure(Path(folder), given.corpus)
-        common.vecbeam("backfill", config)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (given.work or Path(temporary)).resolve()
+        config = folder / "vecbeam.yaml"
+        if not config.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            common.vecbeam("backfill", common.configure(folder, given.corpus))
         commands: dict[Path, list[tuple[float, float]]] = {checkout: [] for checkout in checkouts}
         for _ in range(given.rounds + 1):
             for checkout in checkouts:
                 commands[checkout].append(timed(checkout, COMMAND, str(config), QUERY))
         rows: list[dict[str, Any]] = []
         for checkout in checkouts:
-            loop = json.loads(output(checkout, LOOP, str(config), str(given.loop), str(given.corpus.resolve())))
+            loop = json.loads(
+                output(checkout, LOOP, str(config), str(given.loop), str(given.seconds), str(given.corpus.resolve()))
+            )
             wall, processor = zip(*commands[checkout][1:], strict=True)  # the first of each warms the disk
             rows.append(
                 {
@@ -65,8 +77,8 @@ def main() -> None:
                     "fastest, s": min(wall),
                     "of the processor, s": statistics.median(processor),
                     "first search of a loop, s": loop[0],
-                    f"median of {given.loop} searches, ms": 1000 * statistics.median(loop),
-                    "searches/s": len(loop) / sum(loop),
+                    "searches": len(loop),
+                    "median of them, ms": 1000 * statistics.median(loop),
                 }
             )
     common.show(rows, given.json)

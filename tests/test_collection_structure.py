@@ -140,6 +140,21 @@ def test_the_alias_moves_in_one_step_and_only_when_it_has_to(client: Any, monkey
     assert not milvus.publish(client, "docs", "docs_2")
 
 
+def test_one_call_describes_what_an_alias_leads_to(client: Any) -> None:
+    assert milvus.described(client, "docs") is None
+    for name, space in ((SPEC.name, "space-one"), ("docs_2", "space-two")):
+        milvus.create(client, spec_of(name=name, space_id=space), "load-one")
+        milvus.publish(client, "docs", name)
+        found = milvus.described(client, "docs")
+        whole = milvus.state(client, name)
+        assert found is not None
+        assert whole is not None
+        assert (found.name, found.space_id) == (name, space)
+        assert (found.columns, found.properties) == (whole.columns, whole.properties)
+    # A collection is no alias.
+    assert milvus.described(client, "docs_2") is None
+
+
 def test_an_alias_left_by_a_dropped_collection_is_taken_over(client: Any) -> None:
     milvus.create(client, SPEC, "load-one")
     milvus.publish(client, "docs", "docs_1")
