@@ -24,6 +24,7 @@ _TELLING = (
     r"|collections/[^/]+/(?:partitions/[^/]+/(?:data|deltas?|indexes)|wal)/[^/]+"
 )
 _IN_CHECKPOINT = re.compile(_CHECKPOINT)
+_FOLDER = re.compile(r"(?:^|/)(?:snapshots|files|runs|loads|parts|items|rejects|collections)/")
 _ANYWHERE = re.compile(rf"(?s:.*/)?(?:{_TELLING})")
 
 
@@ -46,27 +47,29 @@ class Own:
 
     def test(self, root: str) -> Callable[[str], bool]:
         """A test whether a file, by its uri, is one of them, or of another checkpoint below a glob's root."""
-        real = lru_cache(maxsize=1 << 14)(os.path.realpath)
         local = filesystem.is_local(root)
         checkpoint = self._below(self.checkpoint, root)
         lite = self._below(self.lite, root)
 
+        @lru_cache(maxsize=1 << 14)
+        def place(folder: str) -> tuple[str, bool]:
+            """A folder by whatever links it is reached, and whether a file of ours may lie in it."""
+            real = os.path.realpath(folder or "/") if local else folder
+            inside = [own for own in (checkpoint, lite) if own and f"{real}/".startswith(own)]
+            return real, bool(inside) or _FOLDER.search(folder[len(root) :] + "/") is not None
+
         def is_own(uri: str) -> bool:
-            if looks_written(uri[len(root) :]):
-                return True
-            if not checkpoint and not lite:
-                return False
             folder, _, name = uri.rpartition("/")
-            if local:  # by whatever links it is reached
-                folder = real(folder or "/")
-            path = f"{folder}/{name}"
-            if lite and path.startswith(lite):
+            real, possible = place(folder)
+            if not possible:
+                return False
+            path = f"{real}/{name}"
+            if looks_written(uri[len(root) :]) or (lite and path.startswith(lite)):
                 return True
-            return (
-                bool(checkpoint)
-                and path.startswith(checkpoint)
-                and bool(_IN_CHECKPOINT.fullmatch(path, len(checkpoint)))
-            )
+            # By their names, not their folder alone: where the checkpoint is the root of a bucket, the corpus may lie
+            # in the folder of its own name.
+            inside = bool(checkpoint) and path.startswith(checkpoint)
+            return inside and _IN_CHECKPOINT.fullmatch(path, len(checkpoint)) is not None
 
         return is_own
 
