@@ -33,6 +33,10 @@ SHOWN_TEXTS = 3
 SHOWN_CHARACTERS = 100
 NAMED = 5
 MOST_PATHS = 50
+MOST_LABELS = 100
+"""Files of records among which labels of other files are looked for."""
+WORDS_OF_TEXT = 5
+"""A field with more words on average is text, not a label."""
 _BESIDE = re.compile(r"(?:readme|license|licence|changelog|changes|contributing|notice|authors)\b", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]+")
 
@@ -227,31 +231,32 @@ def _has_records(entry: Entry) -> bool:
 
 
 def _less_labels(entries: list[Entry]) -> list[Entry]:
-    """A file of records that names the other files of its folder holds labels of them and no texts."""
-    folders: dict[str, list[Entry]] = {}
-    for entry in entries:
-        folders.setdefault(posixpath.dirname(entry.path.rstrip("/")), []).append(entry)
-    found = []
-    for entry in entries:
-        beside = folders[posixpath.dirname(entry.path.rstrip("/"))]
-        others = {posixpath.basename(other.path) for other in beside if not _has_records(other)}
-        if _has_records(entry) and entry.source is not None and len(others) > 1 and _names(entry.source, others):
-            kinds = Counter(other.kind for other in beside if posixpath.basename(other.path) in others)
-            kind, count = kinds.most_common(1)[0]
-            entry = entry.without(f"it names the {count} {kind} files beside it, as labels do")
-        found.append(entry)
+    """A file of records that names the other files holds labels of them, unless one of its fields is text as well."""
+    others = {posixpath.basename(entry.path): entry for entry in entries if entry.why or not _has_records(entry)}
+    records = [entry for entry in entries if _has_records(entry)]
+    if len(others) < 2 or len(records) > MOST_LABELS:
+        return entries
+    labels = {}
+    for entry in records:
+        if entry.source is not None and (named := _named(entry.source, others)):
+            kind, count = Counter(other.kind for other in named).most_common(1)[0]
+            labels[entry.path] = f"it names {count} of the {kind} files, as labels do"
+    return [entry.without(labels[entry.path]) if entry.path in labels else entry for entry in entries]
+
+
+def _named(file: SourceFile, others: dict[str, Entry]) -> list[Entry]:
+    """The files that a field of most of a file's first records names, with their suffix or without."""
+    known = others | {posixpath.splitext(name)[0]: entry for name, entry in others.items()}
+    records = sample(file, 200).records
+    found: list[Entry] = []
+    for name in {name for record in records for name in record}:
+        values = [str(record[name]) for record in records if record.get(name) is not None]
+        if sum(len(value.split()) for value in values) > WORDS_OF_TEXT * len(values):
+            return []
+        named = [known[value] for value in map(posixpath.basename, values) if value in known]
+        if len(named) * 2 > len(records):
+            found = found or named
     return found
-
-
-def _names(file: SourceFile, names: set[str]) -> bool:
-    """Whether one field of a file's first records mostly names some files, with their suffix or without."""
-    known = names | {posixpath.splitext(name)[0] for name in names}
-    records = sample(file, 50).records
-    fields = {name for record in records for name in record}
-    return any(
-        sum(posixpath.basename(str(record.get(name) or "")) in known for record in records) * 2 > len(records)
-        for name in fields
-    )
 
 
 def _with_fields(entries: list[Entry], found: Proposal) -> tuple[list[Entry], dict[str, Any]]:

@@ -212,9 +212,17 @@ def test_labels_beside_pictures_are_no_corpus(tmp_path: Path) -> None:
     (tmp_path / "images" / "labels.tsv").write_text("file\tlabel\n" + "".join(f"p{n}.jpg\tcat\n" for n in range(9)))
     with pytest.raises(ConfigurationError) as refused:
         init("images")
-    assert "labels.tsv): it names the 9 .jpg files beside it" in str(refused.value)
+    assert "labels.tsv): it names 9 of the .jpg files, as labels do" in str(refused.value)
     assert "image: vecbeam embeds text" in str(refused.value)
     assert not (tmp_path / "vecbeam.yaml").exists()
+    (tmp_path / "images" / "labels.tsv").rename(tmp_path / "labels.tsv")
+    with pytest.raises(ConfigurationError, match=r"labels.tsv\): it names 9 of the .jpg files"):
+        init(".")
+    captions = [{"file": f"images/p{n}.jpg", "caption": f"a dog runs over the grass number {n}"} for n in range(9)]
+    write_jsonl(tmp_path / "captions.jsonl", captions)
+    made = init(".")
+    assert (made.files, made.found.corpus["id"]) == ({"captions.jsonl"}, "file")
+    assert made.found.corpus["content"] == ["caption"]
 
 
 CSV = """ref;title;body;year;price;stock;code;day;score;in;empty;mixed;zip
