@@ -122,6 +122,17 @@ def test_no_word_of_the_main_part_is_lost(part: str) -> None:
         assert text.count("number 3 says") == 2
 
 
+def test_a_page_nested_without_end_keeps_its_words() -> None:
+    data = (
+        "<html><head><style>p {}</style></head><body>"
+        + "<div>" * 5000
+        + "deep <b>wo</b>rds"
+        + "</div>" * 5000
+        + "<p>after"
+    )
+    assert html_text(data.encode()) == "deep words\nafter"
+
+
 def test_navigation_is_left_out() -> None:
     data = (
         page(LONG)
@@ -208,5 +219,5 @@ def test_text_files_in_other_encodings(tmp_path: Path) -> None:
     assert read(tmp_path / "*", encoding="windows-1252") == ([FRENCH, FRENCH, FRENCH], [])
     (tmp_path / "d.txt").write_bytes(b"\x81 is no letter")
     assert read(tmp_path / "d.txt", encoding="windows-1252")[1] == [
-        ("InvalidEncoding", "The file has bytes that are no cp1252")
+        ("InvalidEncoding", "The file has bytes that are not cp1252")
     ]

@@ -6,6 +6,7 @@ import codecs
 import re
 import unicodedata
 from collections import Counter
+from html.parser import HTMLParser
 from typing import Any
 
 from transforms.read import encodings, streams
@@ -49,6 +50,8 @@ _NAVIGATION = re.compile(
 _NOISE = re.compile(
     r"(?:^|[\s_-])(?:cookies?|consent|comments?|share|sharing|social|advert|ads|newsletter)(?:$|[\s_-])", re.IGNORECASE
 )
+_UNSEEN_PAIRS = frozenset({"script", "style", "template", "noscript", "title"})
+"""Those of them that always have an end."""
 _HIDDEN_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
 _INLINE = frozenset(
     [
@@ -115,9 +118,11 @@ def html_text(data: bytes, configured: str | None = None) -> str:
     page = _XML_DECLARATION.sub("", page, count=1).lstrip()
     trafilatura = streams.import_for_documents("trafilatura")
     try:
-        extracted = trafilatura.extract(page, include_comments=False) or ""
         tree = _parsed(page)
-        text = str(extracted) if tree is None else _whole(str(extracted), tree)
+        if tree is None:
+            text = _flat_text(page)
+        else:
+            text = _whole(str(trafilatura.extract(page, include_comments=False) or ""), tree)
     except Exception as error:  # whatever a broken page sets off in the parsers costs that page only
         raise RejectedItemError("InvalidHtml", f"The page can't be parsed: {error}") from error
     if not text or text.isspace():
@@ -179,12 +184,43 @@ def _decoded_as(data: bytes, encoding: str) -> str:
 
 
 def _parsed(page: str) -> Any:
+    """The tree of a page; None where it is nested so deeply that the parser gives up, or has no element."""
     lxml_html = streams.import_for_documents("lxml.html")
     parser = lxml_html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, huge_tree=True)
     try:
-        return lxml_html.document_fromstring(page.encode("utf-8", "replace"), parser=parser)
+        tree = lxml_html.document_fromstring(page.encode("utf-8", "replace"), parser=parser)
     except lxml_html.etree.ParserError:  # nothing but comments
         return None
+    return None if any("depth" in error.message for error in parser.error_log) else tree
+
+
+class _FlatText(HTMLParser):
+    """Gathers text without a tree, however deep the elements are nested."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.pieces: list[str] = []
+        self._unseen = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002
+        self._unseen += tag in _UNSEEN_PAIRS
+        self.pieces.append("" if tag in _INLINE else "\n")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._unseen = max(0, self._unseen - (tag in _UNSEEN_PAIRS))
+        self.pieces.append("" if tag in _INLINE else "\n")
+
+    def handle_data(self, data: str) -> None:
+        if not self._unseen:
+            self.pieces.append(_collapsed(data, 0))
+
+
+def _flat_text(page: str) -> str:
+    parser = _FlatText()
+    parser.feed(page)
+    parser.close()
+    lines = (line.strip() for line in "".join(parser.pieces).split("\n"))
+    return "\n".join(line for line in lines if line)
 
 
 def _whole(extracted: str, tree: Any) -> str:
