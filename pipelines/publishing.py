@@ -149,13 +149,18 @@ class Publication:
         self.gate(check, recall=fresh)
         self._publish(ledger, fresh)
 
-    def repair(self, *, everything: bool = False, allow_deletes: bool = False, compared: str = ALL_COLUMNS) -> None:
+    def repair(
+        self, *, everything: bool = False, allow_deletes: bool = False, compared: str = ALL_COLUMNS
+    ) -> milvus.RowCheck:
         """Brings a served collection to its snapshot, row by row, from the checkpoint.
 
         Args:
             everything: upserts all rows first, whose metadata may differ though their text is the same.
             allow_deletes: lifts `corpus.max_deleted`.
             compared: all columns, or ids and hashes.
+
+        Returns:
+            What the last comparison found, after the last write.
 
         Raises:
             GateError: where more rows would be deleted than allowed, and nothing was written; or where it is still not
@@ -184,6 +189,7 @@ class Publication:
             check = self._load_again(ledger, check, listed=EVERY_ID, compared=compared)
         ledger.close()
         self.gate(check, recall=False)
+        return check
 
     def _load_again(
         self, ledger: Ledger, check: milvus.RowCheck, listed: int | None = None, compared: str = ALL_COLUMNS

@@ -100,19 +100,23 @@ class Update:
         if over:
             raise RejectsError(f"{over}; the good rows are served as {self._spec.alias}", remedy(over))
 
-    def repair(self, *, compared: str = ALL_COLUMNS) -> None:
+    def repair(self, *, compared: str = ALL_COLUMNS) -> milvus.RowCheck:
         """Brings the collection to the snapshot whatever it holds, by looking at every row.
 
         Args:
             compared: all columns, or ids and hashes.
 
+        Returns:
+            What the last comparison found, after the last write.
+
         Raises:
             GateError: where more rows would be deleted than allowed, or it is not right all the same.
         """
         known = self._state.snapshot_id == self._snapshot.id and not self._state.target_id
-        self._publication.repair(everything=not known, allow_deletes=self._allow_deletes, compared=compared)
+        check = self._publication.repair(everything=not known, allow_deletes=self._allow_deletes, compared=compared)
         if not known:
             self._settle(self._snapshot)
+        return check
 
     def _check_count(self) -> None:
         """The quick look at a collection that should be in step: its number of rows."""

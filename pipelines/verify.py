@@ -59,15 +59,17 @@ def verify(
             session.report.verify.published = True
             session.report.warnings += unpublished(config, checkpoint, snapshot)
             check_rows_at_all(snapshot, Standing(served.name))
+            spec = replace(collection_spec(config, snapshot, model.space), name=served.name)
+            publication = Publication(session, checkpoint, snapshot, spec, client)
             if repair:
                 with session.exclusive():
                     update = Update(
                         session, checkpoint, snapshot, model.space, served, client, allow_deletes=allow_deletes
                     )
-                    update.repair(compared=compared)
-            spec = replace(collection_spec(config, snapshot, model.space), name=served.name)
-            publication = Publication(session, checkpoint, snapshot, spec, client)
-            publication.gate(publication.check_rows(compared=compared), recall=True)
+                    check = update.repair(compared=compared)
+            else:
+                check = publication.check_rows(compared=compared)
+            publication.gate(check, recall=True)
             if repair and (over := excess(snapshot, config)):
                 raise RejectsError(f"{over}; the good rows are served as {config.name}", remedy(over))
     return session.report
