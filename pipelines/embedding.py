@@ -12,7 +12,7 @@ from pipelines import beam_runner
 from pipelines.changes import Changes, drops_by_shard, find_changes, is_unchanged
 from pipelines.columns import explained, null_columns, unfilterable
 from pipelines.corpus import Entry, Source, settled
-from pipelines.estimating import expect
+from pipelines.estimating import expect, first_rejects, foreseen_rejects
 from pipelines.limits import Standing, check_deletions, check_draft, check_fields
 from pipelines.naming import named_rejects
 from pipelines.quantizing import prepare_sample
@@ -68,6 +68,8 @@ def embed_changes(
 ) -> Snapshot:
     """Embeds what a diff found and writes the snapshot; see `bring_up_to_date`."""
     try:
+        # A run that is refused before it embeds has found these all the same.
+        session.report.rejects, session.report.rejected = foreseen_rejects(changes), first_rejects(changes)
         check_fields(changes, session.config)
         check_deletions(changes, session.config, standing, allowed=allow_deletes)
         return _embedded(session, changes, standing, allow_deletes=allow_deletes, salt=salt)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from itertools import islice
 
+import pyarrow.compute as pc
+
 from pipelines.changes import Changes
 from pipelines.report import reports
 from pipelines.session import Session
 from schemas.config import Config
 from schemas.plan import PlannedItems
 from schemas.records import Kind
-from schemas.report import Expected
+from schemas.report import Expected, Rejected
 from transforms.diff.finding import ID_TOO_LONG
 
 LOOKED_AT = 200
@@ -19,6 +21,9 @@ LOOKED_AT = 200
 
 ENOUGH_TOKENS = 200_000
 """Tokens of an earlier run from which its rate is taken."""
+
+NAMED = 5
+"""Rejects that are named before the run."""
 
 SAMPLED = 500
 """Items that a run's own expectation of its tokens is taken from."""
@@ -45,11 +50,21 @@ def foreseen_rejects(changes: Changes) -> dict[str, int]:
     if changes.findings.duplicates.num_rows:
         found["DuplicateId"] += changes.findings.duplicates.num_rows
     if changes.base is not None:
-        kept = {entry.path for entry in changes.source.entries if entry.kept}
-        for row in changes.base.files.select(["path", "errors"]).to_pylist():
+        files = changes.base.files.select(["path", "errors"])
+        files = files.filter(pc.greater(pc.list_value_length(files.column("errors")), 0))
+        kept = {entry.path for entry in changes.source.entries if entry.kept} if files.num_rows else set()
+        for row in files.to_pylist():
             if row["path"] in kept:
                 found.update({entry["error"]: entry["count"] for entry in row["errors"]})
     return dict(sorted(found.items()))
+
+
+def first_rejects(changes: Changes) -> list[Rejected]:
+    """The first rejects of the files that were read."""
+    return [
+        Rejected(file=row["uri"], place=row["place"], id=row["id"], error=row["error"], reason=row["reason"])
+        for row in changes.findings.first_rejects.slice(0, NAMED).to_pylist()
+    ]
 
 
 def earlier_rate(config: Config) -> tuple[float, str] | None:

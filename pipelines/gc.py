@@ -74,8 +74,7 @@ def gc(config: Config, progress: Progress | None = None, *, keep: int = 1, yes: 
             filesystem.remove_empty_folders(uri.rpartition("/")[0], checkpoint.root)
         garbage.removed = True
         session.report.reason = (
-            f"{len(garbage.collections)} collections, {len(garbage.snapshots)} snapshots and "
-            f"{len(garbage.files)} files removed"
+            f"{len(garbage.collections)} collections, {len(garbage.snapshots)} snapshots and {len(garbage.files)} files"
         )
         session.report.collection = garbage.kept[0] if garbage.kept else ""
     return garbage

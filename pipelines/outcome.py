@@ -9,11 +9,8 @@ from pipelines.limits import Standing, check_deletions, excess, named, over_limi
 from schemas.config import Config
 from schemas.errors import RejectsError, VecbeamError
 from schemas.plan import Outcome, Plan
-from schemas.report import Failure, Rejected
+from schemas.report import Failure
 from transforms.checkpoint import Snapshot
-
-NAMED = 5
-"""Rejects that a plan names."""
 
 
 def foresee_unchanged(base: Snapshot, config: Config) -> Outcome:
@@ -53,14 +50,6 @@ def foresee(changes: Changes, config: Config, standing: Standing, found: Plan, *
     first = not standing.collection and (changes.base is None or bool(excess(changes.base, config)))
     says = "the good rows would be published all the same" if first else str(standing)
     return _outcome(RejectsError(f"{over}; {says}", remedy(over, lossless=not changes.deleted)), served=first)
-
-
-def first_rejects(changes: Changes) -> list[Rejected]:
-    """The first rejects of the files that were read."""
-    return [
-        Rejected(file=row["uri"], place=row["place"], id=row["id"], error=row["error"], reason=row["reason"])
-        for row in changes.findings.first_rejects.slice(0, NAMED).to_pylist()
-    ]
 
 
 def _outcome(error: VecbeamError, *, served: bool) -> Outcome:

@@ -13,9 +13,9 @@ from typing import Any
 from pipelines.changes import Changes, find_changes, is_unchanged
 from pipelines.columns import foreseen, unfilterable
 from pipelines.corpus import Source, prepare
-from pipelines.estimating import LOOKED_AT, earlier_rate, foreseen_rejects, planned_items
+from pipelines.estimating import LOOKED_AT, earlier_rate, first_rejects, foreseen_rejects, planned_items
 from pipelines.limits import Standing, check_fields, standing
-from pipelines.outcome import first_rejects, foresee, foresee_unchanged
+from pipelines.outcome import foresee, foresee_unchanged
 from pipelines.progress import Progress
 from pipelines.quantizing import sample_texts
 from pipelines.report import reports

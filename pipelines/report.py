@@ -104,7 +104,7 @@ def text(report: Report, *, with_error: bool = True) -> str:
         if report.error.remedy:
             lines.append(f"remedy    {report.error.remedy}")
     if report.reason:
-        lines.append(f"changed   {report.reason}")
+        lines.append(f"{'removed' if report.command == 'gc' else 'changed':<10}{report.reason}")
     lines += [*_corpus(report), *_work(report), *_check(report)]
     if serving := _serving(report):
         lines.append(f"serving   {serving}")
@@ -130,13 +130,22 @@ def _corpus(report: Report) -> Iterator[str]:
         yield (
             f"items     {items.read:,} read = {items.new:,} new + {items.changed:,} changed "
             f"+ {items.moved:,} moved + {items.unchanged:,} unchanged + {items.rejected:,} rejected"
-            + (f"; {items.deleted:,} deleted" if items.deleted else "")
+            + (f"; {items.deleted:,} {_deleted(report)}" if items.deleted else "")
         )
     if report.rejects:
         yield "rejects   " + ", ".join(f"{count:,} {error}" for error, count in report.rejects.items())
         yield from (f"          {reject}" for reject in rejected[:NAMED])
         if rejected and (more := sum(report.rejects.values()) - len(rejected[:NAMED])) > 0:
             yield f"          and {more:,} more: vecbeam report --rejects"
+
+
+def _deleted(report: Report) -> str:
+    """A run that was refused deleted nothing of what it would have."""
+    return "deleted" if report.error is None or report.chunks.deleted or _moved(report) else "to delete, none deleted"
+
+
+def _moved(report: Report) -> bool:
+    return report.served is not None and report.served.moved
 
 
 def _work(report: Report) -> Iterator[str]:
@@ -220,7 +229,7 @@ def line(report: Report) -> str:
     items, chunks, verify = report.items, report.chunks, report.verify
     counted = {
         "items": (("read", items.read), ("new", items.new), ("changed", items.changed), ("moved", items.moved)),
-        "": (("deleted", items.deleted), ("rejected", items.rejected)),
+        "": ((_deleted(report), items.deleted), ("rejected", items.rejected)),
         "chunks": (("embedded", chunks.embedded), ("reused", chunks.reused), ("loaded", chunks.loaded)),
     }
     said = {name: ", ".join(f"{count:,} {what}" for what, count in of if count) for name, of in counted.items()}
@@ -263,8 +272,8 @@ def list_text(found: Sequence[Report], more: int) -> str:
         items, command = report.items, report.command
         if command == "verify" and report.changing:
             command = "verify --repair"
-        counts = {"new": items.new, "changed": items.changed, "moved": items.moved, "deleted": items.deleted}
-        counts["rejected"] = items.rejected
+        counts = {"new": items.new, "changed": items.changed, "moved": items.moved}
+        counts |= {_deleted(report): items.deleted, "rejected": items.rejected}
         shown = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
         amount = f"{items.read:,}" + (f" ({shown})" if shown else "") if items.read else "-"
         rows.append((report.run_id, command, result(report), f"{report.seconds.total:,.1f}", amount))

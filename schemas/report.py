@@ -16,6 +16,7 @@ CHANGING = frozenset({"backfill", "sync", "reindex", "load", "replay", "rollback
 class Items(BaseModel):
     """Items of the corpus: read = new + changed + moved + unchanged + rejected.
 
+    `deleted` are items of the snapshot before that are no longer in the corpus; a refused run leaves them in place.
     A moved item has the content of one whose id is gone. Unchanged ones in files that did not change count as read.
     """
 

@@ -65,6 +65,22 @@ def test_a_refused_run_says_what_is_served_and_what_it_left_alone(tmp_path: Path
     assert (found["error"]["class"], found["served"]["collection"]) == ("GateError", first.collection)
 
 
+def test_what_a_refused_run_found_is_named_and_not_said_to_be_done(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    config = configure(tmp_path)
+    backfill(config)
+    lines = [json.dumps(item) for item in items[:10]] + ["{broken"]
+    (tmp_path / "corpus" / "a.jsonl").write_text("\n".join(lines) + "\n")
+    with pytest.raises(GateError) as refused:
+        sync(config)
+    assert "line 11: InvalidJson: " in page(refused.value.report)
+    assert "names" not in command("report", str(tmp_path / "vecbeam.yaml"), "--rejects").stdout
+    with pytest.raises(RejectsError) as over:
+        sync(config, allow_deletes=True)
+    shown = page(over.value.report)
+    assert "; 30 to delete, none deleted" in shown
+    assert "as before; its rows were not changed" in shown
+
+
 def test_a_run_that_failed_with_nothing_served_says_so(
     tmp_path: Path, items: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -173,7 +173,10 @@ def _counted(path: str, client: Any) -> Any:
     return client
 
 
-_GARBAGE = "restore the folder, or move it away and load the collection again from its checkpoint"
+_GARBAGE = (
+    "restore the folder, or move it away, with all collections in it, and run vecbeam load, which builds this one "
+    "again from its checkpoint"
+)
 
 
 def _lite_error(path: str, heard: list[BaseException], error: BaseException) -> CollectionError:
