@@ -171,6 +171,7 @@ def write_values(output: Path, values: dict[str, Any]) -> None:
 def look(paths: list[str], output: Path, name: str | None) -> Proposal:
     """Looks at files, folders or globs and proposes a configuration; nothing is written."""
     arguments = [path if not is_local(path) else str(Path(path).expanduser().absolute()) for path in paths]
+    _prepare_stores([path for path in arguments if not is_local(path)])
     entries = [entry for entry in inventory(arguments) if entry.path != str(output.absolute())]
     found = Proposal({}, Counter(entry.kind for entry in entries if not entry.path.endswith("/")))
     entries = _less_labels(_less_readme(entries))
@@ -210,6 +211,15 @@ def look(paths: list[str], output: Path, name: str | None) -> Proposal:
 
 
 # Files
+
+
+def _prepare_stores(paths: list[str]) -> None:
+    """Gives Beam's filesystems their options, as a run does."""
+    if paths:
+        from pipelines.beam_runner import prepare_filesystems
+
+        values = {"name": "init", "corpus": {"paths": paths}, "checkpoint": ".", "collection": {"uri": "./milvus.db"}}
+        prepare_filesystems(parse_config(values, source="vecbeam init"))
 
 
 def _less_readme(entries: list[Entry]) -> list[Entry]:
@@ -328,9 +338,10 @@ def _add_front_matter(fields: Fields, samples: Sequence[Sample]) -> None:
 
 
 def _shown_path(path: str, argument: str) -> str:
-    folder = argument if not re.search(r"[*?\[]", argument) else Glob(argument).root
-    inside = path[len(folder) :].lstrip("/") if path.startswith(folder.rstrip("/") + "/") else ""
-    return inside or path.rsplit("/", 1)[-1]
+    for folder in (argument.rstrip("/"), Glob(argument).root):
+        if path.startswith(f"{folder}/"):
+            return path[len(folder) + 1 :]
+    return path.rsplit("/", 1)[-1]
 
 
 def _reasons(found: Proposal) -> str:
@@ -368,7 +379,7 @@ def _patterns(entries: Sequence[Entry], arguments: Sequence[str], given: Sequenc
         if [entry.path for entry in mine] == [argument]:
             patterns.append(escape(written))
             continue
-        if re.search(r"[*?\[]", argument) and not Path(argument).is_dir():
+        if _is_glob(argument, mine):
             if not out:
                 patterns.append(written)
                 continue
@@ -382,6 +393,12 @@ def _patterns(entries: Sequence[Entry], arguments: Sequence[str], given: Sequenc
             also += [path for path in out if "".join(suffixes(path)) in {"".join(suffixes(one)) for one in taken}]
         patterns += best
     return list(dict.fromkeys(patterns)), also
+
+
+def _is_glob(argument: str, entries: Sequence[Entry]) -> bool:
+    """Whether a path is a pattern, and no folder whose name has brackets."""
+    below = f"{argument.rstrip('/')}/"
+    return Glob(argument).has_wildcard and not all(entry.path.startswith(below) for entry in entries)
 
 
 def _wide(written: str, folder: str, taken: Sequence[str], out: Sequence[str]) -> list[str]:

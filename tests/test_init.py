@@ -411,6 +411,33 @@ def test_what_can_not_be_read_is_named(tmp_path: Path, name: str, content: bytes
         init("nothing here")
 
 
+def test_folders_of_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moto = pytest.importorskip("moto", reason="the stand-in for S3 comes with the test extra")
+    boto3 = pytest.importorskip("boto3")
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "y",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with moto.mock_aws():
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="bucket")
+        for key, first in (("docs [1]/a.jsonl", 0), ("docs [1]/more/b.jsonl", 50)):
+            rows = [{"id": str(number), "text": text(number)} for number in range(first, first + 20)]
+            client.put_object(Bucket="bucket", Key=key, Body="\n".join(map(json.dumps, rows)).encode())
+        client.put_object(Bucket="bucket", Key="docs [1]/x.png", Body=b"x")
+        made = init("s3://bucket/docs [1]/", output="folder.yaml")
+        assert made.config.corpus.paths == ["s3://bucket/docs [[]1]/**/*.jsonl"]
+        assert (len(made.items), list(made.why)) == (40, ["x.png"])
+        made = init("s3://bucket/docs [1]/a.jsonl", output="file.yaml")
+        assert made.config.corpus.paths == ["s3://bucket/docs [[]1]/a.jsonl"]
+        made = init("s3://bucket/docs [[]1]/*.jsonl", output="glob.yaml")
+        assert made.config.corpus.paths == ["s3://bucket/docs [[]1]/*.jsonl"]
+        with pytest.raises(ConfigurationError, match="leads to no file"):
+            init("s3://bucket/nothing", output="none.yaml")
+
+
 @pytest.mark.skipif(not DATA.is_dir(), reason="no shared data beside the project")
 @pytest.mark.parametrize(("folder", "taken"), [("cranfield", {"docs.jsonl"}), ("debian", {"corpus.jsonl.gz"})])
 def test_real_folders(folder: str, taken: set[str]) -> None:

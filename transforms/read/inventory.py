@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import posixpath
-import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from schemas.errors import ConfigurationError
+from schemas.globs import Glob
 from transforms import filesystem
 from transforms.read.listing import COMPRESSION_OF_SUFFIX, FORMAT_OF_SUFFIX, SourceFile
 
@@ -92,9 +92,12 @@ def _entries(path: str, argument: int) -> Iterator[Entry]:
 
 def _remote(path: str, argument: int) -> Iterator[Entry]:
     try:
-        files = filesystem.glob(path) if not path.endswith("/") else []
-        if not files and not re.search(r"[*?\[]", path):
-            files = filesystem.glob(f"{path.rstrip('/')}/**")
+        files = []
+        if not path.endswith("/") and (named := filesystem.find(path)) is not None:
+            files = [named]
+        files = files or filesystem.list_files(path, "**")
+        if not files and Glob(path).has_wildcard:
+            files = filesystem.glob(path)
     except (OSError, ValueError) as error:
         raise ConfigurationError(
             f"{path} could not be listed: {error}",
