@@ -91,7 +91,17 @@ _NOTES = {
         "Globs: `*`, `?` and `[...]` stay within one name and match no leading dot; `**` crosses folders. The glob's "
         "root is the folder before its first wildcard. `[*]`, `[?]` and `[[]` are the letters themselves: "
         "`data [[]v1]/*.txt` are the files in the folder `data [v1]`. Nowhere else is a path a glob: in `checkpoint`, "
-        "`encoder.model`, `collection.uri` and the configuration's own folder these letters stand for themselves."
+        "`encoder.model`, `collection.uri` and the configuration's own folder these letters stand for themselves. A path "
+        "with such letters that matches nothing as a glob, and is a file's name, is that file; where it is both, it is "
+        "refused.\n\n"
+        "Only regular files are read, and links to them. A pipe, a socket or a device that a glob matches is a reject "
+        "(`UnreadableFile`); one that `paths` names is refused. So is a folder in place of a file, such as a "
+        "`docs.parquet/` of parts. Plans and reports name what was left out: hidden files and folders, `_SUCCESS` and "
+        "other markers of jobs, keys of object stores that end in a slash, and files of the checkpoint or of Milvus "
+        "Lite, which are never read as a corpus.\n\n"
+        "A path that is an id is taken as it is; a backslash is a letter. In a path with bytes that are no UTF-8 each "
+        "such byte is written as `\\udc` and its two hexadecimal digits, and a backslash as two, so that different "
+        "names have different ids. On object stores no name may have a line break, which Beam does not take."
     ),
     "corpus.metadata.NAME": (
         "Each entry of `corpus.metadata` is a column. `author: string` is short for `author: {type: string}`. A column "
