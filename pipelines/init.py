@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -96,9 +97,8 @@ class Proposal:
         return lines + [f"note: {note}" for note in self.notes]
 
     def __str__(self) -> str:
-        return "\n".join(
-            [*self.lines(), f"wrote {self.path} (alias {self.values['name']})", f"next: vecbeam backfill {self.path}"]
-        )
+        command = shlex.join(["vecbeam", "backfill", self.path])
+        return "\n".join([*self.lines(), f"wrote {self.path} (alias {self.values['name']})", f"next: {command}"])
 
     def as_json(self) -> dict[str, Any]:
         return {

@@ -221,6 +221,9 @@ def _mistake(mistake: Mapping[str, Any]) -> str:
         return f"{key} is missing; add it"
     if mistake["type"] == "value_error":
         return f"{key or 'configuration'}: {str(mistake['ctx']['error']).rstrip('.')}"
+    if mistake["type"] == "string_unicode":
+        shown = _shortened(mistake.get("input"))
+        return f"{key}: {shown} has bytes that are no UTF-8; in a glob write ? for each of them"
     said = mistake["msg"][0].lower() + mistake["msg"][1:]
     return f"{key}: {_shortened(mistake.get('input'))} does not fit; {said}"
 

@@ -19,6 +19,7 @@ from schemas.config import Corpus
 from schemas.errors import ConfigurationError, CorpusError, GateError
 from schemas.globs import Glob
 from schemas.records import Key
+from schemas.settings import parse_config
 from transforms import collection as milvus
 from transforms import filesystem
 from transforms.checkpoint.folder import part_name
@@ -353,3 +354,11 @@ def test_items_with_odd_names_are_served_changed_and_deleted(tmp_path: Path) -> 
         assert {row["item_id"] for row in rows} == {filesystem.as_text(name) for name in names[1::2]}
     finally:
         milvus.release(config.collection)
+
+
+def test_a_glob_that_is_no_utf8_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"corpus\.paths\.0: .*no UTF-8; in a glob write \?"):
+        parse_config({"name": "t", "corpus": {"paths": [f"{NOT_UTF8}/*.txt"]}}, folder=tmp_path)
+    (tmp_path / NOT_UTF8).mkdir()
+    (tmp_path / NOT_UTF8 / "a.txt").touch()
+    assert paths_of(tmp_path / "caf?" / "*.txt") == [f"{NOT_UTF8}/a.txt"]
