@@ -152,7 +152,7 @@ class Csv(Model):
         "auto",
         description="quoted: a field in double quotes may hold delimiters, doubled quotes and line ends (RFC 4180); "
         "none: a quote is a letter like any other, and each line is a record. auto is quoted, but none for each file "
-        "between tabs whose quotes do not pair up within its lines while its lines have the header's number of fields",
+        "between tabs of which fewer records are broken that way",
     )
     escape: Text | None = Field(
         None, description="One character that makes the next one a letter, e.g. a backslash; without it there is none"

@@ -45,6 +45,8 @@ def page(text: str, head: str = "") -> str:
         (page(FRENCH, "<meta charset='utf-8'>").encode("cp1252"), FRENCH),
         (page(FRENCH, "<meta charset='iso-8859-1'>").encode(), FRENCH),
         (page(FRENCH, "<meta charset='utf-16'>").encode(), FRENCH),
+        (page(RUSSIAN, f"<script>{'x' * 5000}</script><meta charset=windows-1251>").encode("cp1251"), RUSSIAN),
+        (page(FRENCH + ' <meta charset="koi8-r">').encode("cp1252"), FRENCH),
         (page(FRENCH, "<!-- <meta charset='koi8-r'> -->").encode("cp1252"), FRENCH),
         (b'<?xml version="1.0" encoding="ISO-8859-1"?>' + page(FRENCH).encode("cp1252"), FRENCH),
         (b'<?xml version="1.0" encoding="UTF-8"?>' + page(FRENCH).encode(), FRENCH),

@@ -14,8 +14,9 @@ from transforms.read.items import RejectedItemError
 
 HTML_DEFAULT = "windows-1252"
 """What a page is that declares nothing and is no UTF-8."""
-_DECLARED_WITHIN = 4096
-"""Bytes in which a declaration is looked for; the standard has 1,024, browsers look further."""
+_DECLARED_WITHIN = 64 << 10
+"""Bytes in which a declaration is looked for, before the body; the standard has 1,024, browsers look further."""
+_BODY = re.compile(rb"<body\b", re.IGNORECASE)
 _COMMENT = re.compile(rb"<!--.*?-->", re.DOTALL)
 _META = re.compile(rb"<meta\b[^>]*?\bcharset\s*=\s*[\"']?\s*([A-Za-z0-9_.:\-]+)", re.IGNORECASE)
 _XML = re.compile(rb"^\s*<\?xml\b[^>]*?\bencoding\s*=\s*[\"']([A-Za-z0-9_.:\-]+)", re.IGNORECASE)
@@ -158,7 +159,7 @@ def decoded(data: bytes, configured: str | None = None) -> str:
 
 def _declared(data: bytes) -> str:
     """Python's name of the encoding that a page declares, as the standard reads it; "" for none or an unknown one."""
-    beginning = _COMMENT.sub(b"", data[:_DECLARED_WITHIN])
+    beginning = _BODY.split(_COMMENT.sub(b"", data[:_DECLARED_WITHIN]), maxsplit=1)[0]
     found = _META.search(beginning) or _XML.search(beginning)
     if not found:
         return ""
