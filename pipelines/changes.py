@@ -6,18 +6,19 @@ from collections import Counter
 from dataclasses import dataclass
 
 import apache_beam as beam
-import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipelines import beam_runner
 from pipelines.corpus import Source
 from pipelines.session import Phase, Session
 from schemas.errors import CheckpointError, CorpusError
 from schemas.records import Kind
-from transforms.checkpoint import Checkpoint, Snapshot, write_table
+from transforms.checkpoint import Checkpoint, Snapshot
+from transforms.checkpoint.snapshots import with_any
+from transforms.checkpoint.stored import write_rows
 from transforms.diff import FindChanges, Findings, SnapshotSide
 from transforms.diff.finding import SAMPLED
-from transforms.read import Shard, plan_shards, read_shard
-from transforms.read.listing import RECORD_FORMATS
+from transforms.read import ShardFiles, ShardRange, plan_ranges, read_shard
 
 ROWS_OF_A_BUCKET = 250_000
 BYTES_OF_AN_ITEM = 500
@@ -42,7 +43,7 @@ class Changes:
     source: Source
     base: Snapshot | None
     lost: list[int]
-    shards: list[Shard]
+    shards: list[ShardRange]
     findings: Findings
     surveyed: int
     bytes_surveyed: int
@@ -101,10 +102,12 @@ def find_changes(
         source = source.against(base, _files_of(source.checkpoint, base, lost) | _files_with_duplicates(base))
     while True:
         findings.remove()
-        shards = plan_shards(source.changed, config.corpus)
-        write_table(findings.listing_uri, source.listing())
+        shards = list(plan_ranges(source.changed, config.corpus))
+        write_rows(findings.files_uri, source.to_read())
+        if base is not None:
+            write_rows(findings.listing_uri, source.listing(), by="name")
         counters: Counter[str] = Counter()
-        if survey or base is not None or not _ids_are_paths(shards):
+        if survey or base is not None or not source.ids_are_paths:
             counters = _find(session, source, base, lost, shards, findings)
         if not findings.conflicts:
             break
@@ -112,18 +115,23 @@ def find_changes(
         source = source.rereading(findings.conflicts)
         findings = Findings(folder)
     if config.corpus.on_duplicate == "error" and findings.duplicates.num_rows:
-        raise _duplicates_error(session, source, shards, findings.duplicates)
+        raise _duplicates_error(session, source, shards, findings)
     surveyed, size = counters["items_surveyed"], counters["content_bytes"]
     return Changes(source, base, lost, shards, findings, surveyed, size)
 
 
 def _find(
-    session: Session, source: Source, base: Snapshot | None, lost: list[int], shards: list[Shard], findings: Findings
+    session: Session,
+    source: Source,
+    base: Snapshot | None,
+    lost: list[int],
+    shards: list[ShardRange],
+    findings: Findings,
 ) -> Counter[str]:
     session.progress.step("survey", counter="items_surveyed")
     side = SnapshotSide(source.checkpoint, base.name) if base else None
     old_rows = base.total("items") if base else 0
-    new_rows = sum(file.size for file in source.changed) // BYTES_OF_AN_ITEM
+    new_rows = (pc.sum(source.changed.table.column("size")).as_py() or 0) // BYTES_OF_AN_ITEM
     buckets = max(BUCKETS, (old_rows + new_rows) // ROWS_OF_A_BUCKET)
     sampling = min(1.0, SAMPLED / max(1, new_rows))
     gone = set(lost)
@@ -143,12 +151,6 @@ def _find(
     return counters
 
 
-def _ids_are_paths(shards: list[Shard]) -> bool:
-    paths = [file.path for shard in shards for file in shard.files]
-    records = any(shard.files[0].format in RECORD_FORMATS for shard in shards)
-    return not records and len(paths) == len(set(paths))
-
-
 def _files_of(checkpoint: Checkpoint, base: Snapshot, lost: list[int]) -> set[str]:
     """Paths of the files whose items were in lost parts; all, where that can't be told any more."""
     paths: set[str] = set()
@@ -162,19 +164,20 @@ def _files_of(checkpoint: Checkpoint, base: Snapshot, lost: list[int]) -> set[st
 
 def _files_with_duplicates(base: Snapshot) -> set[str]:
     """Paths of the files with items that were left out for another's sake: those may be gone by now."""
-    files = zip(base.files.column("path").to_pylist(), base.files.column("errors").to_pylist(), strict=True)
-    return {path for path, errors in files if any(entry["error"] == "DuplicateId" for entry in errors)}
+    files = with_any(base.files.select(["path", "errors"]), "errors")
+    pairs = zip(files.column("path").to_pylist(), files.column("errors").to_pylist(), strict=True)
+    return {path for path, errors in pairs if any(entry["error"] == "DuplicateId" for entry in errors)}
 
 
-def _duplicates_error(session: Session, source: Source, shards: list[Shard], duplicates: pa.Table) -> CorpusError:
-    config = session.config
-    uris = [entry.source.shown if entry.source else entry.path for entry in source.entries]
+def _duplicates_error(session: Session, source: Source, shards: list[ShardRange], findings: Findings) -> CorpusError:
+    config, duplicates = session.config, findings.duplicates
+    files = ShardFiles(findings.files_uri)
     named = []
     for row in duplicates.slice(0, NAMED).to_pylist():
-        batches = read_shard(shards[row["shard"]], config.corpus, batch_rows=config.batch_rows)
+        batches = read_shard(files.open(shards[row["shard"]]), config.corpus, batch_rows=config.batch_rows)
         items = next(batch.items for batch in batches if batch.key.ordinal == row["ordinal"])
         item = items.slice(row["row"], 1).to_pylist()[0]
-        kept = f"{uris[row['kept_file']]} {row['kept_place']}".strip()
+        kept = f"{source.shown(row['kept_file'])} {row['kept_place']}".strip()
         named.append(f"{item['item_id']!r} at {kept} and {item['@uri']} {item['@place']}".strip())
     more = f", and {duplicates.num_rows - NAMED} more" if duplicates.num_rows > NAMED else ""
     return CorpusError(
@@ -185,9 +188,8 @@ def _duplicates_error(session: Session, source: Source, shards: list[Shard], dup
 
 def drops_by_shard(changes: Changes) -> dict[int, dict[tuple[int, int], str]]:
     """For each shard (by index) the items to leave out: (ordinal, row) -> where the kept item stands."""
-    uris = [entry.source.shown if entry.source else entry.path for entry in changes.source.entries]
     drops: dict[int, dict[tuple[int, int], str]] = {}
     for row in changes.findings.duplicates.to_pylist():
-        kept = f"{uris[row['kept_file']]} {row['kept_place']}".strip()
+        kept = f"{changes.source.shown(row['kept_file'])} {row['kept_place']}".strip()
         drops.setdefault(row["shard"], {})[row["ordinal"], row["row"]] = kept
     return drops

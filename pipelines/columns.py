@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 from schemas.collection import is_later_keyword
 from schemas.config import Config, Corpus, suggested_column
 from transforms.checkpoint import Checkpoint, Snapshot
+from transforms.read.files import SourceFile
 from transforms.read.items import MISSING, lookup, partitions_of
-from transforms.read.listing import RECORD_FORMATS, SourceFile
+from transforms.read.listing import RECORD_FORMATS
 from transforms.read.sampling import field_names, sample
 
 PARTS_AT_ONCE = 16
@@ -49,9 +50,10 @@ def unfilterable(config: Config) -> list[str]:
     ]
 
 
-def foreseen(corpus: Corpus, files: list[SourceFile]) -> list[str]:
+def foreseen(corpus: Corpus, files: Sequence[SourceFile]) -> list[str]:
     """A sentence for each metadata column that is null in all of the first records of the first files."""
-    looked_at = [file for file in files if file.format in RECORD_FORMATS or file.format == "markdown"][:SAMPLED_FILES]
+    wanted = (file for file in files if file.format in RECORD_FORMATS or file.format == "markdown")
+    looked_at = list(islice(wanted, SAMPLED_FILES))
     paths = [partitions_of(file.uri) for file in files[:FILES]]
     left = []
     records = [record for file in looked_at for record in sample(file, SAMPLED_RECORDS).records]
@@ -66,7 +68,7 @@ def foreseen(corpus: Corpus, files: list[SourceFile]) -> list[str]:
     return list(explained(left, corpus, files, f"would be null, by the first {len(records)} records"))
 
 
-def explained(columns: list[str], corpus: Corpus, files: list[SourceFile], how: str = "") -> Iterator[str]:
+def explained(columns: list[str], corpus: Corpus, files: Sequence[SourceFile], how: str = "") -> Iterator[str]:
     """A sentence for each column that is null throughout: which field or folder is missing, and what is there.
 
     Args:

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BaseModel
 
 from pipelines import beam_runner
 from schemas.config import Chunk, Config, Corpus
 from schemas.globs import Glob
-from schemas.identity import digest
+from schemas.identity import digest, digest_bytes
 from schemas.records import SCHEMA_VERSION
 from transforms import filesystem
 from transforms.checkpoint import Checkpoint, Snapshot
 from transforms.chunk import Chunker
 from transforms.diff.findings import LISTING_SCHEMA
 from transforms.encoders import TextModel, resolve
-from transforms.read import Own, SourceFile, list_corpus, rules
+from transforms.read import FileRows, Own, list_files, rules
+from transforms.read.files import FILE_ROWS, ROWS, name_of, shown_column
 from transforms.read.items import partitions_of
+from transforms.read.listing import RECORD_FORMATS
+from transforms.read.shards import TO_READ
 
 _TOUCHES_NO_ROW = {"paths", "shard_bytes", "max_deleted"}
 _ALWAYS_IN_DIGEST = {
@@ -32,49 +38,39 @@ _ALWAYS_IN_DIGEST = {
 """Keys of version 0.1.0. Each later key counts only where it is set, so that an upgrade changes no digest."""
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A file of the corpus.
-
-    Attributes:
-        path: its name in the corpus, unique.
-        size: in bytes.
-        modified: seconds since the epoch.
-        source: what to read; None where it is not looked at.
-        kept: whether it is as the snapshot has it, and need not be read.
-    """
-
-    path: str
-    size: int
-    modified: float
-    source: SourceFile | None
-    kept: bool = False
+SOURCE_SCHEMA = pa.schema(
+    [
+        # A row a file, in corpus order.
+        pa.field("name", pa.large_string(), nullable=False),  # in the corpus, unique
+        *FILE_ROWS,
+        pa.field("there", pa.bool_(), nullable=False),  # false: of the snapshot, and not looked at
+        pa.field("kept", pa.bool_(), nullable=False),  # as the snapshot has it: it need not be read
+        pa.field("anew", pa.bool_(), nullable=False),  # read otherwise than version 0.1.0 read it
+    ]
+)
 
 
 @dataclass(frozen=True)
 class Source:
     """The corpus of a run, its model and its checkpoint.
 
-    Where it is `scoped`, its entries say already which files are kept. `notes` say what the listing left out. `anew`
-    are the paths of the files that are read otherwise than version 0.1.0 read them.
+    Where it is `scoped`, its files say already which of them are kept. `notes` say what the listing left out.
+
+    Attributes:
+        files: table of `SOURCE_SCHEMA`.
     """
 
-    entries: list[Entry]
+    files: pa.Table
     model: TextModel
     checkpoint: Checkpoint
     settings_digest: str
     scoped: bool = False
     notes: tuple[str, ...] = ()
-    anew: frozenset[str] = frozenset()
 
-    @property
+    @cached_property
     def corpus_digest(self) -> str:
         """Of all that the rows follow from; what has the same digest need not be read again."""
-        listing = [
-            (entry.path, entry.size, entry.modified, *((rules.RULES,) if entry.path in self.anew else ()))
-            for entry in self.entries
-        ]
-        return digest([self.settings_digest, listing], 32)
+        return _corpus_digest(self.settings_digest, self.files.select(["name", "size", "modified", "anew"]))
 
     def against(self, base: Snapshot, reread: Iterable[str] = ()) -> Source:
         """The corpus with its files compared with a snapshot: kept are those that did not change.
@@ -84,50 +80,113 @@ class Source:
         """
         if base.settings_digest != self.settings_digest:
             return self
-        known = {
-            path: (size, modified)
-            for path, size, modified, complete in zip(
-                *(base.files.column(name).to_pylist() for name in ("path", "size", "modified", "complete")), strict=True
-            )
-            if complete
-        }
-        read = set(reread)
-        if self.anew and read_by_first_rules(base):
-            read |= self.anew
-        entries = [
-            replace(entry, kept=entry.path not in read and known.get(entry.path) == (entry.size, entry.modified))
-            for entry in self.entries
-        ]
-        return replace(self, entries=entries)
+        known = base.files.filter(base.files.column("complete"))
+        at = rows_of(self.files.column("name"), known.column("path"))
+        kept = pc.is_valid(at)
+        for name in ("size", "modified"):
+            kept = pc.and_(kept, pc.fill_null(pc.equal(known.column(name).take(at), self.files.column(name)), False))
+        again = pa.array(sorted(set(reread)), pa.large_string())
+        if len(again):
+            kept = pc.and_not(kept, pc.is_in(self.files.column("name"), value_set=again))
+        if self.any_anew and read_by_first_rules(base):
+            kept = pc.and_not(kept, self.files.column("anew"))
+        return self._keeping(kept)
 
     def rereading(self, positions: Iterable[int]) -> Source:
         """The corpus with some kept files to be read all the same."""
-        read = set(positions)
-        entries = [replace(entry, kept=entry.kept and at not in read) for at, entry in enumerate(self.entries)]
-        return replace(self, entries=entries)
+        kept = self.files.column("kept").to_numpy().copy()
+        kept[list(positions)] = False
+        return self._keeping(pa.array(kept))
+
+    def _keeping(self, kept: pa.Array | pa.ChunkedArray) -> Source:
+        at = SOURCE_SCHEMA.get_field_index("kept")
+        return replace(self, files=self.files.set_column(at, SOURCE_SCHEMA.field("kept"), kept))
 
     @property
-    def changed(self) -> list[SourceFile]:
+    def is_read(self) -> pa.ChunkedArray:
+        """Whether each file is to be read."""
+        return pc.and_not(self.files.column("there"), self.files.column("kept"))
+
+    @cached_property
+    def changed(self) -> FileRows:
         """The files to read, in corpus order."""
-        return [entry.source for entry in self.entries if entry.source is not None and not entry.kept]
+        return FileRows(self.files.filter(self.is_read))
+
+    @property
+    def listed(self) -> FileRows:
+        """All files that are there."""
+        return FileRows(self.files.filter(self.files.column("there")))
+
+    @property
+    def any_anew(self) -> bool:
+        """Whether some files are read otherwise than version 0.1.0 read them."""
+        return bool(pc.any(self.files.column("anew")).as_py())
+
+    @property
+    def any_kept(self) -> bool:
+        """Whether some files need not be read."""
+        return bool(pc.any(self.files.column("kept")).as_py())
+
+    @property
+    def ids_are_paths(self) -> bool:
+        """Whether each file to read is an item, and no two of them have one path."""
+        formats = {format for format, _ in self.changed.kinds()}
+        paths = self.changed.table.column("path")
+        return not formats & RECORD_FORMATS and pc.count_distinct(paths).as_py() == len(paths)
+
+    def shown(self, position: int) -> str:
+        """A file for people: its uri, or its name where it is not there."""
+        row = self.files.slice(position, 1)
+        return (
+            filesystem.as_text(name_of(row.column("uri")[0].as_py()))
+            if row.column("there")[0].as_py()
+            else str(row["name"][0])
+        )
+
+    def to_read(self) -> pa.Table:
+        """Table of `transforms.read.shards.TO_READ`."""
+        positions = np.flatnonzero(self.is_read.to_numpy())
+        table = self.changed.table.append_column("position", pa.array(positions, pa.int64()))
+        return table.select(TO_READ.names).cast(TO_READ)
 
     def listing(self) -> pa.Table:
         """Table of `transforms.diff.findings.LISTING_SCHEMA`."""
-        return pa.table(
-            {
-                "uri": [entry.source.shown if entry.source else "" for entry in self.entries],
-                "path": [entry.path for entry in self.entries],
-                "kept": [entry.kept for entry in self.entries],
-            },
-            schema=LISTING_SCHEMA,
-        )
+        table = self.files.select(["name", "kept"]).append_column("position", pa.array(range(self.files.num_rows)))
+        return table.select(LISTING_SCHEMA.names).cast(LISTING_SCHEMA).sort_by("name")
+
+
+def rows_of(names: pa.ChunkedArray, known: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The row of each name among the known ones, null where it is not there."""
+    known = known.cast(names.type)
+    if len(names) == len(known) and pc.all(pc.equal(names, known)).as_py() in (True, None):
+        return pa.chunked_array([pa.array(np.arange(len(names), dtype=np.int64))])  # nothing came or went
+    return pc.index_in(names, value_set=known)
+
+
+def _corpus_digest(settings_digest: str, files: pa.Table) -> str:
+    """What `schemas.identity.digest` makes of the settings' digest and the list of files, a piece at a time.
+
+    Args:
+        files: columns name, size, modified and anew.
+    """
+
+    def described() -> Iterator[bytes]:
+        yield f"[{json.dumps(settings_digest)},[".encode()
+        for start in range(0, files.num_rows, ROWS):
+            columns = [column.to_pylist() for column in files.slice(start, ROWS).columns]
+            rows = [(*row, rules.RULES) if anew else row for *row, anew in zip(*columns, strict=True)]
+            text = json.dumps(rows, separators=(",", ":"), ensure_ascii=True)
+            yield f"{',' if start else ''}{text[1:-1]}".encode()
+        yield b"]]"
+
+    return digest_bytes(described(), 32)
 
 
 def read_by_first_rules(base: Snapshot) -> bool:
     """Whether a snapshot is of version 0.1.0, or of a corpus that it read as this version does."""
-    columns = (base.files.column(name).to_pylist() for name in ("path", "size", "modified"))
-    listing = [list(row) for row in zip(*columns, strict=True)]
-    return base.corpus_digest == digest([base.settings_digest, listing], 32)
+    files = base.files.select(["path", "size", "modified"])
+    files = files.append_column("anew", pa.array(np.zeros(files.num_rows, bool)))
+    return base.corpus_digest == _corpus_digest(base.settings_digest, files)
 
 
 def prepare(config: Config, *, writing: bool = True) -> Source:
@@ -142,17 +201,13 @@ def prepare(config: Config, *, writing: bool = True) -> Source:
     """
     beam_runner.prepare_filesystems(config)
     notes: list[str] = []
-    files = list_corpus(config.corpus, _own(config), notes)
+    files = list_files(config.corpus, _own(config), notes)
     checkpoint, model = open_checkpoint(config)
     Chunker(config, model)
     if writing:
         filesystem.check_writable(checkpoint.root)
-    entries = _entries(files)
-    anew = frozenset(
-        entry.path for entry in entries if entry.source is not None and rules.is_read_anew(entry.source, config.corpus)
-    )
     settings = settings_digest(config, model)
-    return Source(entries, model, checkpoint, settings, notes=tuple(notes), anew=anew)
+    return Source(_named(files, config.corpus), model, checkpoint, settings, notes=tuple(notes))
 
 
 def open_checkpoint(config: Config) -> tuple[Checkpoint, TextModel]:
@@ -204,33 +259,38 @@ def _plain(value: Any) -> Any:
     return value.model_dump() if isinstance(value, BaseModel) else value
 
 
-def _entries(files: list[SourceFile]) -> list[Entry]:
-    # Two globs may each have a file of the same path; then only their whole uris tell them apart.
-    counts = Counter(file.path for file in files)
-    return [
-        Entry(
-            file.name if counts[file.path] == 1 else file.shown,
-            file.size,
-            file.modified,
-            file,
-        )
-        for file in files
-    ]
-
-
 def _own(config: Config) -> Own:
     lite = config.collection.uri if config.collection.is_lite else ""
     return Own(filesystem.join(config.checkpoint, config.name), lite)
 
 
-def settled(source: Source, config: Config) -> list[bool]:
-    """Whether each file is still as it was listed, by a second listing."""
-    now = (
-        {file.uri: (file.size, file.modified) for file in list_corpus(config.corpus, _own(config))}
-        if source.changed
-        else {}
-    )
-    return [
-        entry.kept or entry.source is None or now.get(entry.source.uri) == (entry.size, entry.modified)
-        for entry in source.entries
-    ]
+def _named(listed: FileRows, corpus: Corpus) -> pa.Table:
+    """Files as a table of `SOURCE_SCHEMA`."""
+    files = listed.table
+    names = shown_column(files.column("path"))
+    # Two globs may each have a file of the same path; then only their whole uris tell them apart.
+    if pc.count_distinct(files.column("path")).as_py() < files.num_rows:
+        counts = pc.value_counts(files.column("path"))
+        twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
+        same = pc.is_in(files.column("path"), value_set=twice)
+        names = pc.if_else(same, shown_column(files.column("uri")), names)
+    yes, no = (pa.array(np.full(files.num_rows, value)) for value in (True, False))
+    anew = np.fromiter((rules.is_read_anew(file, corpus) for file in listed), bool, len(listed))
+    columns = {"name": names, **{name: files.column(name) for name in FILE_ROWS.names}, "there": yes, "kept": no}
+    columns["anew"] = pa.array(anew)
+    return pa.table(columns, schema=SOURCE_SCHEMA)
+
+
+def settled(source: Source, config: Config) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Whether each file is still as it was listed, bool[n], by a second listing."""
+    read = source.is_read
+    if not len(source.changed):
+        return np.ones(len(read), bool)
+    now, before = list_files(config.corpus, _own(config)).table, source.files
+    at = rows_of(before.column("uri"), now.column("uri"))
+    same = pc.invert(read)
+    equal = pc.is_valid(at)
+    for name in ("size", "modified"):
+        equal = pc.and_(equal, pc.fill_null(pc.equal(now.column(name).take(at), before.column(name)), False))
+    found: np.ndarray[Any, np.dtype[np.bool_]] = pc.or_(same, equal).to_numpy()
+    return found

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines import beam_runner
 from pipelines.changes import Changes, drops_by_shard, find_changes, is_unchanged
 from pipelines.columns import explained, null_columns, unfilterable
-from pipelines.corpus import Entry, Source, settled
+from pipelines.corpus import Source, rows_of, settled
 from pipelines.estimating import expect, first_rejects, foreseen_rejects
 from pipelines.limits import Standing, check_deletions, check_draft, check_fields
 from pipelines.naming import named_rejects
@@ -21,7 +22,9 @@ from schemas.errors import RejectsError
 from schemas.records import FILE_SCHEMA, PART_SCHEMA
 from transforms import filesystem
 from transforms.checkpoint import Checkpoint, Snapshot, read_table
+from transforms.checkpoint.snapshots import with_any
 from transforms.read import CONTAINER_ERRORS
+from transforms.read.files import shown_column
 from transforms.recording import FILE_RECORDS, PART_RECORDS
 
 
@@ -85,8 +88,10 @@ def _embedded(session: Session, changes: Changes, standing: Standing, *, allow_d
         checkpoint.delete_parts([base.part_names[at] for at in changes.lost])
     parts, files = _embed(session, changes, salt)
     unsettled = settled(changes.source, session.config)
-    if not all(unsettled):
-        session.progress.note(f"{unsettled.count(False)} files changed since they were listed: run the command again")
+    if not unsettled.all():
+        session.progress.note(
+            f"{np.count_nonzero(~unsettled)} files changed since they were listed: run the command again"
+        )
     draft, written = checkpoint.draft_snapshot(
         _parts_of(changes, parts),
         _files_of(changes, files, unsettled),
@@ -116,7 +121,7 @@ def _embed(session: Session, changes: Changes, salt: str) -> tuple[pa.Table, pa.
     embedding = Embedding(
         session.config,
         source.checkpoint,
-        findings.listing_uri,
+        findings.files_uri,
         changes.side(),
         salt,
         prepare_sample(session, changes),
@@ -184,32 +189,51 @@ def _less(parts: pa.Table, dead: pa.Table, lost: set[int]) -> pa.Table:
     return pa.Table.from_pylist(live, schema=PART_SCHEMA)
 
 
-def _files_of(changes: Changes, records: pa.Table, unsettled: list[bool]) -> pa.Table:
+def _files_of(changes: Changes, records: pa.Table, unsettled: np.ndarray[Any, np.dtype[np.bool_]]) -> pa.Table:
     """The files of the new snapshot, in corpus order."""
-    read = {row["uri"]: row for row in records.to_pylist()}
-    before = {row["path"]: row for row in changes.base.files.to_pylist()} if changes.base is not None else {}
-    spared = changes.findings.spared()
-    rows = []
-    for position, entry in enumerate(changes.source.entries):
-        if entry.kept or entry.source is None:
-            rows.append(before[entry.path])
-            continue
-        rows.append(_file_row(entry, read.get(entry.source.shown), spared.get(position, 0), unsettled[position]))
-    return pa.Table.from_pylist(rows, schema=FILE_SCHEMA)
+    source = changes.source
+    is_read = source.is_read.to_numpy()
+    read = _files_read(source, records, unsettled[is_read], changes.findings.spared(), np.flatnonzero(is_read))
+    if is_read.all() or changes.base is None:
+        return read
+    before = changes.base.files
+    names = source.files.column("name").filter(pa.array(~is_read))
+    kept = before.take(rows_of(names, before.column("path"))).select(FILE_SCHEMA.names).cast(FILE_SCHEMA)
+    order = np.argsort(np.concatenate([np.flatnonzero(is_read), np.flatnonzero(~is_read)]))
+    return pa.concat_tables([read, kept]).take(pa.array(order))
 
 
-def _file_row(entry: Entry, read: dict[str, Any] | None, spared: int, is_settled: bool) -> dict[str, Any]:
-    read = read or {"items_read": 0, "errors": [], "rejects": []}
-    broken = any(error["error"] in CONTAINER_ERRORS for error in read["errors"])
-    return {
-        "path": entry.path,
-        "size": entry.size,
-        "modified": entry.modified,
-        "items_read": read["items_read"] + spared,
-        "errors": read["errors"],
-        "rejects": read["rejects"],
-        "complete": is_settled and not broken,
-    }
+def _files_read(
+    source: Source,
+    records: pa.Table,
+    unsettled: np.ndarray[Any, np.dtype[np.bool_]],
+    spared: dict[int, int],
+    positions: np.ndarray[Any, np.dtype[np.int64]],
+) -> pa.Table:
+    files = source.changed.table
+    nothing = pa.Table.from_pylist([{"uri": "", "items_read": 0, "errors": [], "rejects": []}], schema=FILE_RECORDS)
+    uris = shown_column(files.column("uri"))
+    found = pa.concat_tables([records.select(FILE_RECORDS.names).cast(FILE_RECORDS), nothing]).take(
+        pc.fill_null(rows_of(uris, records.column("uri")), records.num_rows)
+    )
+    read = found.column("items_read").to_numpy().copy()
+    if spared:
+        read += np.array([spared.get(int(position), 0) for position in positions], np.int64)
+    rejected = with_any(records, "errors").select(["uri", "errors"]).to_pylist()
+    broken = [row["uri"] for row in rejected if any(error["error"] in CONTAINER_ERRORS for error in row["errors"])]
+    whole = pc.invert(pc.is_in(uris, value_set=pa.array(broken, uris.type)))
+    return pa.table(
+        {
+            "path": files.column("name").cast(pa.string()),
+            "size": files.column("size"),
+            "modified": files.column("modified"),
+            "items_read": read,
+            "errors": found.column("errors"),
+            "rejects": found.column("rejects"),
+            "complete": pc.and_(whole, pa.array(unsettled)),
+        },
+        schema=FILE_SCHEMA,
+    )
 
 
 def report_unchanged(session: Session, snapshot: Snapshot) -> None:
@@ -246,8 +270,8 @@ def _report(session: Session, changes: Changes, snapshot: Snapshot, parts: pa.Ta
     if embedded.num_rows:
         report.runtime = changes.source.checkpoint.runtime(embedded.column("part")[0].as_py())
     columns = null_columns(changes.source.checkpoint, snapshot, list(session.config.corpus.metadata))
-    files = [entry.source for entry in changes.source.entries if entry.source is not None]
-    for warning in [*unfilterable(session.config), *explained(columns, session.config.corpus, files)]:
+    said = explained(columns, session.config.corpus, changes.source.listed)
+    for warning in [*unfilterable(session.config), *said]:
         session.progress.note(warning)
         report.warnings.append(warning)
 

@@ -14,6 +14,7 @@ from schemas.config import Config
 from schemas.plan import PlannedItems
 from schemas.records import Kind
 from schemas.report import Expected, Rejected
+from transforms.checkpoint.snapshots import with_any
 from transforms.diff.finding import ID_TOO_LONG
 
 LOOKED_AT = 200
@@ -50,12 +51,11 @@ def foreseen_rejects(changes: Changes) -> dict[str, int]:
     if changes.findings.duplicates.num_rows:
         found["DuplicateId"] += changes.findings.duplicates.num_rows
     if changes.base is not None:
-        files = changes.base.files.select(["path", "errors"])
-        files = files.filter(pc.greater(pc.list_value_length(files.column("errors")), 0))
-        kept = {entry.path for entry in changes.source.entries if entry.kept} if files.num_rows else set()
-        for row in files.to_pylist():
-            if row["path"] in kept:
-                found.update({entry["error"]: entry["count"] for entry in row["errors"]})
+        files = with_any(changes.base.files.select(["path", "errors"]), "errors")
+        kept = changes.source.files.filter(changes.source.files.column("kept")).column("name")
+        files = files.filter(pc.is_in(files.column("path").cast(kept.type), value_set=kept))
+        for errors in files.column("errors").to_pylist():
+            found.update({entry["error"]: entry["count"] for entry in errors})
     return dict(sorted(found.items()))
 
 

@@ -7,6 +7,7 @@ it embedded stay too, so that a later run finds them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 
 from pipelines.changes import Changes
 from pipelines.serving import open_for_search
@@ -116,10 +117,10 @@ def check_fields(changes: Changes, config: Config) -> None:
     """
     errors = changes.findings.errors
     rejected = sum(errors.values())
-    kept = any(entry.kept for entry in changes.source.entries)
+    kept = changes.source.any_kept
     if kept or not rejected or rejected < changes.surveyed or not set(errors) <= FIELD_ERRORS:
         return
-    files = [file for file in changes.source.changed if file.format in RECORD_FORMATS][:FILES_LOOKED_AT]
+    files = islice((file for file in changes.source.changed if file.format in RECORD_FORMATS), FILES_LOOKED_AT)
     records = [record for file in files for record in first_records(file, RECORDS_LOOKED_AT)]
     names = list(dict.fromkeys(name for record in records for name in record))
     wanted, corpus = [("corpus.content", field) for field in config.corpus.content], config.corpus

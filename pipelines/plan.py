@@ -105,7 +105,7 @@ def _plan_rows(
     found.outcome = foresee(changes, session.config, stands, found, allow_deletes=allow_deletes)
     changes.findings.remove()
     found.warnings += unfilterable(session.config)
-    found.warnings += foreseen(session.config.corpus, [e.source for e in source.entries if e.source is not None])
+    found.warnings += foreseen(session.config.corpus, source.listed)
     before = base.total("rows") if base is not None else 0
     return max(found.chunks.value, before + found.chunks.value * found.items.new // max(1, _to_embed(found.items)))
 

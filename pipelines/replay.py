@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from pipelines.changes import find_changes
-from pipelines.corpus import Entry, Source, prepare, read_by_first_rules
+from pipelines.corpus import SOURCE_SCHEMA, Source, prepare, read_by_first_rules, rows_of
 from pipelines.embedding import embed_changes, report_unchanged
 from pipelines.progress import Progress
 from pipelines.session import Phase, running
@@ -17,6 +20,7 @@ from schemas.config import Config
 from schemas.errors import CheckpointError
 from schemas.report import Report
 from transforms.checkpoint import Snapshot
+from transforms.checkpoint.snapshots import with_any
 
 
 def replay(config: Config, progress: Progress | None = None) -> Report:
@@ -34,7 +38,7 @@ def replay(config: Config, progress: Progress | None = None) -> Report:
         with session.exclusive():
             base = _base(source)
             scoped = files_with_rejects(source, base)
-            if scoped.changed:
+            if len(scoped.changed):
                 changes = find_changes(session, scoped, base, session.uri("diff"))
                 snapshot = embed_changes(session, changes, stands)
             else:
@@ -59,15 +63,19 @@ def _base(source: Source) -> Snapshot:
 
 def files_with_rejects(source: Source, base: Snapshot) -> Source:
     """The files of a snapshot, of which only those with rejects are to be read."""
-    listed = {entry.path: entry for entry in source.entries}
-    entries = []
-    for row in base.files.select(["path", "size", "modified", "errors"]).to_pylist():
-        entry = listed.get(row["path"])
-        wanted = entry is not None and any(error["error"] != "DuplicateId" for error in row["errors"])
-        if entry is not None and wanted:
-            entries.append(replace(entry, kept=False))
-        else:
-            entries.append(Entry(row["path"], row["size"], row["modified"], entry.source if entry else None, kept=True))
+    files = source.files
+    at = rows_of(base.files.column("path").cast(files.schema.field("name").type), files.column("name"))
+    there = pc.is_valid(at)
+    rejected = with_any(base.files.select(["path", "errors"]), "errors").to_pylist()
+    again = [row["path"] for row in rejected if any(error["error"] != "DuplicateId" for error in row["errors"])]
+    wanted = pc.and_(there, pc.is_in(base.files.column("path"), value_set=pa.array(again, pa.string())))
+    now = files.take(pc.fill_null(at, 0)) if files.num_rows else files
+    columns = {name: now.column(name) for name in SOURCE_SCHEMA.names}
+    columns["name"] = base.files.column("path").cast(columns["name"].type)
+    for name in ("size", "modified"):
+        columns[name] = pc.if_else(wanted, now.column(name), base.files.column(name))
+    columns["there"], columns["kept"] = there, pc.invert(wanted)
     # The files that are not read now keep the rules that they were read by.
-    anew = frozenset[str]() if read_by_first_rules(base) else source.anew
-    return replace(source, entries=entries, scoped=True, anew=anew)
+    no = pa.array([False] * base.files.num_rows)
+    columns["anew"] = no if read_by_first_rules(base) else pc.and_(there, now.column("anew"))
+    return replace(source, files=pa.table(columns, schema=SOURCE_SCHEMA), scoped=True)

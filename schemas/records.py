@@ -91,12 +91,14 @@ SOURCE_ROW = "@source_row"
 def item_facts() -> pa.Schema:
     """What a chunk carries of its item beside its row: where it stands, its digests, and where its vectors may lie.
 
-    `@source` is the index of a part of the snapshot before, `@source_item` the position of an item there; -1 is none.
+    `@path` is the name of its file in the corpus. `@source` is the index of a part of the snapshot before,
+    `@source_item` the position of an item there; -1 is none.
     """
     return pa.schema(
         [
             pa.field("@uri", pa.string(), nullable=False),
             pa.field("@place", pa.string(), nullable=False),
+            pa.field("@path", pa.string(), nullable=False),
             pa.field("@digest", pa.binary(16), nullable=False),
             pa.field("@content_digest", pa.binary(16), nullable=False),
             pa.field("@kind", pa.int8(), nullable=False),

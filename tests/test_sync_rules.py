@@ -227,14 +227,14 @@ def test_a_file_that_vanishes_after_it_was_listed(
     sync(config)
     items[25]["text"] = "edited"
     write(tmp_path, items)
-    plan_shards = changes.plan_shards
+    plan_ranges = changes.plan_ranges
 
     def vanishing(*given: Any) -> Any:
         (tmp_path / "corpus" / "b.jsonl").unlink(missing_ok=True)
-        return plan_shards(*given)
+        return plan_ranges(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(changes, "plan_shards", vanishing)
+        patch.setattr(changes, "plan_ranges", vanishing)
         with pytest.raises(RejectsError, match="UnreadableFile") as refused:
             sync(config)
     assert refused.value.report.items.deleted == 0

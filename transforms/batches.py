@@ -30,7 +30,7 @@ from transforms.encoders import resolve_on_worker
 from transforms.inference import KeyedModelHandler, RunInference, TableModelHandler
 from transforms.once import Once
 from transforms.planning import Gathered, Plan, with_facts
-from transforms.read import Shard, read_shard
+from transforms.read import Shard, ShardFiles, ShardRange, read_shard
 from transforms.recording import record_tables
 from transforms.rejects import Reject, rejects_table
 from transforms.reuse import assemble, items_beside, with_source_rows
@@ -45,7 +45,7 @@ class ShardWork(NamedTuple):
         plan: a table of `transforms.diff.comparing.WORK_SCHEMA` that says what to do with each item; "" is embed all.
     """
 
-    shard: Shard
+    shard: Shard | ShardRange
     duplicates: dict[tuple[int, int], str]
     plan: str = ""
 
@@ -59,7 +59,7 @@ class Embedding:
     Attributes:
         config: the configuration.
         checkpoint: where parts and rejects go; its space is what each worker's model must define.
-        listing: the table of `transforms.diff.findings.LISTING_SCHEMA` with the path of each uri.
+        listing: the table of `transforms.read.shards.TO_READ` that the shards are ranges of.
         base: the snapshot that plans point into.
         salt: tells parts apart that are embedded anew on purpose.
         sample: table of texts that int8 takes its ranges from; "" for none.
@@ -85,7 +85,9 @@ class EmbedShards(beam.PTransform):  # type: ignore[misc]
     def expand(self, work: beam.PCollection) -> beam.PCollection:
         given = self.embedding
         checkpoint = given.checkpoint
-        read = work | "Read" >> beam.ParDo(_Read(given.config)).with_outputs("records", "rejects", main="batches")
+        read = work | "Read" >> beam.ParDo(_Read(given.config, given.listing)).with_outputs(
+            "records", "rejects", main="batches"
+        )
         chunk = _Chunk(given.config, checkpoint.space_id)
         chunked = read.batches | "Chunk" >> beam.ParDo(chunk).with_outputs("rejects", main="batches")
         sought = chunked.batches | "FindPart" >> beam.ParDo(_FindPart(given)).with_outputs("found", main="batches")
@@ -120,14 +122,17 @@ def _with_one_key(record: Any) -> tuple[int, Any]:
 
 
 class _Read(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, listing: str) -> None:
         self._config = config
+        self._files = ShardFiles(listing)
         self._chunking = chunking_of(config)
 
     def process(self, work: ShardWork) -> Iterator[Any]:
+        shard = self._files.open(work.shard)
+        paths = {file.shown: name for file, name in zip(shard.files, shard.names, strict=True)} if shard.names else None
         gathered = Gathered(work.shard.name, self._config.batch_rows) if work.plan else None
         plan = Plan(read_table(work.plan), work.shard.name) if work.plan else None
-        batches = read_shard(work.shard, self._config.corpus, batch_rows=self._config.batch_rows)
+        batches = read_shard(shard, self._config.corpus, batch_rows=self._config.batch_rows)
         while True:
             stopping.check()
             with metrics.timed("read"):
@@ -142,7 +147,7 @@ class _Read(beam.DoFn):  # type: ignore[misc]
             if rejects.num_rows:
                 yield TaggedOutput("rejects", (batch.key, rejects))
             with metrics.timed("read"):
-                items = with_facts(items, self._chunking)
+                items = with_facts(items, self._chunking, paths)
             if plan is None or gathered is None:
                 yield batch.key, items
             else:
@@ -235,22 +240,13 @@ def _kinds(chunks: pa.Table, items: pa.Table) -> tuple[int, int, int, int]:
     return counts[Kind.NEW], counts[Kind.CHANGED], counts[Kind.MOVED], counts[Kind.RELOCATED]
 
 
-def _paths(listing: str) -> dict[str, str]:
-    table = read_table(listing)
-    return dict(zip(table.column("uri").to_pylist(), table.column("path").to_pylist(), strict=True))
-
-
 class _WritePart(_WithParts):
-    def __init__(self, embedding: Embedding) -> None:
-        super().__init__(embedding)
-        self._paths = Once(partial(_paths, embedding.listing))
-
     def process(self, batch: tuple[Key, EmbeddedTable]) -> Iterator[PartRecord | RejectRecord]:
         key, embedded = batch
         with metrics.timed("checkpoint"):
             name = embedded.chunks.schema.metadata[b"part"].decode()
             whole = assemble(embedded, self._checkpoint, self._part_names.get())
-            items = items_beside(whole.rows, embedded.chunks, self._paths.get())
+            items = items_beside(whole.rows, embedded.chunks)
             part = self._checkpoint.write_part(key, name, whole, items)
         part = part._replace(
             rows_embedded=embedded.batch.rows.num_rows,

@@ -178,10 +178,14 @@ def glob(pattern: str, seen: Seen | None = None) -> list[FileInfo]:
         OSError: where the listing fails; a listing never ends short without it.
         ValueError: where Beam has no filesystem for the URI.
     """
+    return sorted(iterate(pattern, seen))
+
+
+def iterate(pattern: str, seen: Seen | None = None) -> Iterator[FileInfo]:
+    """The files of `glob` one by one, in no order: there may be millions."""
     parsed = Glob(pattern)
     noted = Seen() if seen is None else seen
-    found = walk(parsed, noted) if is_local(pattern) else _glob_remote(parsed, noted)
-    return sorted(found)
+    return walk(parsed, noted) if is_local(pattern) else _glob_remote(parsed, noted)
 
 
 def some_files(folder: str, pattern: str, limit: int) -> list[str]:

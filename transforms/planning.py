@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -16,10 +16,17 @@ BATCH_BYTES = 8 << 20
 """Most bytes of content that are gathered for a batch."""
 
 
-def with_facts(items: pa.Table, chunking: bytes) -> pa.Table:
-    """Items as read, with the columns of `schemas.records.item_facts`: all new, without a source."""
+def with_facts(items: pa.Table, chunking: bytes, paths: Mapping[str, str] | None = None) -> pa.Table:
+    """Items as read, with the columns of `schemas.records.item_facts`: all new, without a source.
+
+    Args:
+        paths: name in the corpus of each uri; without it the uri is the name.
+    """
     _, digests, contents = item_digests(items, chunking)
+    uris = items.column("@uri").combine_chunks().dictionary_encode()
+    names = [paths[uri] if paths is not None else uri for uri in uris.dictionary.to_pylist()]
     values = {
+        "@path": pa.array(names, pa.string()).take(uris.indices),
         "@digest": digests,
         "@content_digest": contents,
         "@kind": np.full(items.num_rows, Kind.NEW, np.int8),
@@ -29,7 +36,7 @@ def with_facts(items: pa.Table, chunking: bytes) -> pa.Table:
     facts = item_facts()
     for name, column in values.items():
         field = facts.field(name)
-        items = items.append_column(field, pa.array(column, field.type))
+        items = items.append_column(field, column if isinstance(column, pa.Array) else pa.array(column, field.type))
     return items
 
 

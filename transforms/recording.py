@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.records import ERROR_COUNT, Kind, PartRecord, ReadRecord, RejectRecord
+from transforms.read.files import in_chunks
 
 _KINDS = tuple(kind.name.lower() for kind in Kind if kind is not Kind.UNCHANGED)
 
@@ -35,6 +37,8 @@ FILE_RECORDS = pa.schema(
     ]
 )
 
+_COUNTS = pa.schema([FILE_RECORDS.field("uri"), FILE_RECORDS.field("items_read")])
+
 
 def record_tables(records: Iterable[ReadRecord | RejectRecord | PartRecord]) -> tuple[pa.Table, pa.Table]:
     """Records of all steps, merged.
@@ -43,31 +47,45 @@ def record_tables(records: Iterable[ReadRecord | RejectRecord | PartRecord]) -> 
         Tables of `PART_RECORDS`, by shard and ordinal, and of `FILE_RECORDS`, by uri.
     """
     parts: list[dict[str, Any]] = []
-    read: dict[str, int] = {}
     errors: dict[str, dict[str, int]] = {}
     rejects: dict[str, set[str]] = {}
-    for record in records:
-        if isinstance(record, ReadRecord):
-            for uri, count in record.files:
-                read[uri] = read.get(uri, 0) + count
-        elif isinstance(record, RejectRecord):
-            for uri, error, count in record.errors:
-                of_file = errors.setdefault(uri, {})
-                of_file[error] = of_file.get(error, 0) + count
-                rejects.setdefault(uri, set()).add(record.name)
-        else:
-            parts.append(_part_row(record))
-    files = [
+
+    def read() -> Iterator[tuple[str, int]]:
+        for record in records:
+            if isinstance(record, ReadRecord):
+                yield from record.files
+            elif isinstance(record, RejectRecord):
+                for uri, error, count in record.errors:
+                    yield uri, 0
+                    of_file = errors.setdefault(uri, {})
+                    of_file[error] = of_file.get(error, 0) + count
+                    rejects.setdefault(uri, set()).add(record.name)
+            else:
+                parts.append(_part_row(record))
+
+    counted = in_chunks(read(), _COUNTS).group_by("uri").aggregate([("items_read", "sum")]).sort_by("uri")
+    parts.sort(key=lambda row: (row["shard"], row["ordinal"]))
+    return pa.Table.from_pylist(parts, schema=PART_RECORDS), _with_errors(counted, errors, rejects)
+
+
+def _with_errors(counted: pa.Table, errors: dict[str, dict[str, int]], rejects: dict[str, set[str]]) -> pa.Table:
+    named = [
         {
             "uri": uri,
-            "items_read": read.get(uri, 0),
-            "errors": [{"error": error, "count": count} for error, count in sorted(errors.get(uri, {}).items())],
-            "rejects": sorted(rejects.get(uri, ())),
+            "items_read": 0,
+            "errors": [{"error": error, "count": count} for error, count in sorted(errors[uri].items())],
+            "rejects": sorted(rejects[uri]),
         }
-        for uri in sorted(read.keys() | errors.keys())
+        for uri in sorted(errors)
     ]
-    parts.sort(key=lambda row: (row["shard"], row["ordinal"]))
-    return pa.Table.from_pylist(parts, schema=PART_RECORDS), pa.Table.from_pylist(files, schema=FILE_RECORDS)
+    nothing = {"uri": "", "items_read": 0, "errors": [], "rejects": []}
+    table = pa.Table.from_pylist([*named, nothing], schema=FILE_RECORDS)
+    at = pc.index_in(counted.column("uri"), value_set=pa.array([row["uri"] for row in named], pa.string()))
+    rows = table.take(pc.fill_null(at, len(named)))
+    return pa.table(
+        [counted.column("uri"), counted.column("items_read_sum"), rows.column("errors"), rows.column("rejects")],
+        schema=FILE_RECORDS,
+    )
 
 
 def _part_row(record: PartRecord) -> dict[str, Any]:

@@ -98,13 +98,12 @@ def _row_columns(rows: pa.Table) -> set[str]:
     return set(rows.column_names)
 
 
-def items_beside(rows: pa.Table, chunks: pa.Table, paths: dict[str, str]) -> pa.Table:
+def items_beside(rows: pa.Table, chunks: pa.Table) -> pa.Table:
     """The items of a part's rows.
 
     Args:
         rows: of a part; those of an item follow each other.
         chunks: what they were made from.
-        paths: path in the corpus of each uri.
 
     Returns:
         Table of `schemas.records.ITEM_SCHEMA`.
@@ -112,7 +111,7 @@ def items_beside(rows: pa.Table, chunks: pa.Table, paths: dict[str, str]) -> pa.
     ids = rows.column("item_id").to_pylist()
     firsts = [at for at, item_id in enumerate(ids) if at == 0 or ids[at - 1] != item_id]
     names = [ids[at] for at in firsts]
-    columns = [chunks.column(name).to_pylist() for name in ("item_id", "@digest", "@content_digest", "@uri")]
+    columns = [chunks.column(name).to_pylist() for name in ("item_id", "@digest", "@content_digest", "@path")]
     facts = {item_id: fact for item_id, *fact in zip(*columns, strict=True)}
     borders = np.array([*firsts, len(ids)], np.int64)
     tokens = _sums(rows.column("tokens"), borders)
@@ -122,7 +121,7 @@ def items_beside(rows: pa.Table, chunks: pa.Table, paths: dict[str, str]) -> pa.
             "key": item_keys(names),
             "digest": [facts[name][0] for name in names],
             "content": [facts[name][1] for name in names],
-            "path": [paths[facts[name][2]] for name in names],
+            "path": [facts[name][2] for name in names],
             "rows": np.diff(borders).astype(np.int32),
             "tokens": tokens,
             "tokens_dropped": dropped,

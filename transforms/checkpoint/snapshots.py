@@ -83,14 +83,15 @@ class Snapshot:
     def errors(self) -> dict[str, int]:
         """Rejects by error."""
         counts: dict[str, int] = {}
-        for entries in self.files.column("errors").to_pylist():
+        for entries in with_any(self.files.select(["errors"]), "errors").column("errors").to_pylist():
             for entry in entries:
                 counts[entry["error"]] = counts.get(entry["error"], 0) + entry["count"]
         return dict(sorted(counts.items()))
 
     def rejects(self) -> list[str]:
         """Names of the files of rejects, in corpus order."""
-        names = (name for names in self.files.column("rejects").to_pylist() for name in names)
+        files = with_any(self.files.select(["rejects"]), "rejects")
+        names = (name for names in files.column("rejects").to_pylist() for name in names)
         return list(dict.fromkeys(names))
 
     @property
@@ -99,9 +100,14 @@ class Snapshot:
         return bool(pc.all(self.files.column("complete")).as_py() in (True, None))
 
 
+def with_any(files: pa.Table, column: str) -> pa.Table:
+    """The rows whose list in a column is not empty: of millions of files mostly few."""
+    return files.filter(pc.greater(pc.list_value_length(files.column(column)), 0))
+
+
 def snapshot_id(space_id: str, parts: pa.Table, files: pa.Table) -> str:
     """Digest of what the rows and rejects of a corpus are."""
-    rejects = [names for names in files.column("rejects").to_pylist() if names]
+    rejects = with_any(files.select(["rejects"]), "rejects").column("rejects").to_pylist()
     dead = parts.column("dead").combine_chunks()
     lengths = pc.list_value_length(dead).to_pylist()
     rows = dead.flatten().to_numpy(zero_copy_only=False).astype("<i4").tobytes()

@@ -22,7 +22,7 @@ _REPEATING = ("uri", "error", "step", "path", "place")
 T = TypeVar("T")
 
 
-def parquet(table: pa.Table, facts: Mapping[str, Any]) -> bytes:
+def parquet(table: pa.Table, facts: Mapping[str, Any], row_group_rows: int = 65536) -> bytes:
     """A table as the bytes of a Parquet file, zstd, with `facts` as JSON in its metadata."""
     metadata = {METADATA_KEY: json.dumps(facts).encode()}
     buffer = io.BytesIO()
@@ -31,7 +31,7 @@ def parquet(table: pa.Table, facts: Mapping[str, Any]) -> bytes:
         buffer,
         compression="zstd",
         use_dictionary=[name for name in table.column_names if name in _REPEATING] or False,
-        row_group_size=65536,
+        row_group_size=row_group_rows,
     )
     return buffer.getvalue()
 
@@ -163,16 +163,27 @@ def _parsed(uri: str, parse: Callable[[Any], T]) -> T:
 
 
 def _parsed_once(uri: str, parse: Callable[[Any], T]) -> T:
-    with opened(uri) as stream:
-        watched = _Watched(stream)
-        try:
-            return parse(watched)
-        except Exception as error:
-            if watched.fault is not None:
-                raise storage_error("read", uri, watched.fault) from error
-            if not isinstance(error, (pa.ArrowException, OSError)):
-                raise
-            raise damaged(uri, error) from error
+    with opened(uri) as stream, parsing(uri, stream) as watched:
+        return parse(watched)
+
+
+@contextlib.contextmanager
+def parsing(uri: str, stream: BinaryIO) -> Iterator[Any]:
+    """A stream of a file while it is parsed.
+
+    Raises:
+        CheckpointError: where the file is damaged.
+        StorageError: where the store fails.
+    """
+    watched = _Watched(stream)
+    try:
+        yield watched
+    except Exception as error:
+        if watched.fault is not None:
+            raise storage_error("read", uri, watched.fault) from error
+        if not isinstance(error, (pa.ArrowException, OSError)):
+            raise
+        raise damaged(uri, error) from error
 
 
 @contextlib.contextmanager

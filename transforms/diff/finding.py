@@ -29,7 +29,8 @@ from schemas.config import Config
 from schemas.identity import row_id
 from schemas.records import Kind
 from transforms import filesystem, metrics, stopping
-from transforms.checkpoint import read_table, write_table
+from transforms.checkpoint import write_table
+from transforms.checkpoint.stored import StoredTable
 from transforms.diff.comparing import (
     DEAD_SCHEMA,
     WORK_SCHEMA,
@@ -52,7 +53,7 @@ from transforms.diff.findings import (
     SnapshotSide,
 )
 from transforms.once import Once
-from transforms.read import CONTAINER_ERRORS, Shard, read_shard
+from transforms.read import CONTAINER_ERRORS, ShardFiles, ShardRange, read_shard
 
 _ORDER = ("shard", "ordinal", "row", "part", "file", "error")
 
@@ -68,7 +69,7 @@ FIRST_REJECTS = 5
 
 @dataclass(eq=False)
 class FindChanges(beam.PTransform):  # type: ignore[misc]
-    """PCollection of `Shard` -> the files of `Findings`, whose names come out.
+    """PCollection of `ShardRange` -> the files of `Findings`, whose names come out.
 
     Attributes:
         config: the configuration.
@@ -87,10 +88,9 @@ class FindChanges(beam.PTransform):  # type: ignore[misc]
     sampling: float = 0.0
 
     def expand(self, shards: beam.PCollection) -> beam.PCollection:
-        listing = self.findings.listing_uri
         whole = self.base is not None
         new = shards | "Digest" >> beam.ParDo(
-            _New(self.config, listing, self.buckets, whole, self.sampling)
+            _New(self.config, self.findings.files_uri, self.buckets, whole, self.sampling)
         ).with_outputs("broken", "tables", main="digests")
         compare = beam.ParDo(_Compare(self.config.corpus.on_duplicate == "last", self.buckets, whole))
         if self.base is None:
@@ -105,7 +105,7 @@ class FindChanges(beam.PTransform):  # type: ignore[misc]
             shards.pipeline
             | "Parts" >> beam.Create(list(_batched(self.parts, PARTS)))
             | "SpreadParts" >> beam.Reshuffle()
-            | "DigestParts" >> beam.ParDo(_Old(self.base, listing, self.buckets))
+            | "DigestParts" >> beam.ParDo(_Old(self.base, self.findings.listing_uri, self.buckets))
         )
         compared = (
             (new.digests, old)
@@ -138,16 +138,6 @@ class FindChanges(beam.PTransform):  # type: ignore[misc]
         )
 
 
-def _positions(listing: str) -> dict[str, int]:
-    return {uri: position for position, uri in enumerate(read_table(listing).column("uri").to_pylist())}
-
-
-def _kept_files(listing: str) -> dict[str, tuple[int, bool]]:
-    table = read_table(listing)
-    rows = zip(table.column("path").to_pylist(), table.column("kept").to_pylist(), strict=True)
-    return {path: (position, kept) for position, (path, kept) in enumerate(rows)}
-
-
 def _batched(parts: list[int], size: int) -> Iterator[tuple[int, ...]]:
     for start in range(0, len(parts), size):
         yield tuple(parts[start : start + size])
@@ -156,14 +146,15 @@ def _batched(parts: list[int], size: int) -> Iterator[tuple[int, ...]]:
 class _New(beam.DoFn):  # type: ignore[misc]
     def __init__(self, config: Config, listing: str, buckets: int, whole: bool, sampling: float) -> None:
         self._config = config
-        self._files = Once(partial(_positions, listing))
+        self._files = ShardFiles(listing)
         self._chunking = chunking_of(config)
         self._buckets = buckets
         self._whole = whole
         self._highest = int(sampling * 2**64)
 
-    def process(self, shard: Shard) -> Iterator[Any]:
-        files, gathered = self._files.get(), _Buckets(self._buckets)
+    def process(self, given: ShardRange) -> Iterator[Any]:
+        shard, gathered = self._files.open(given), _Buckets(self._buckets)
+        files = {file.shown: position for file, position in zip(shard.files, shard.positions, strict=True)}
         errors: Counter[str] = Counter()
         for batch in read_shard(shard, self._config.corpus, batch_rows=self._config.batch_rows):
             stopping.check()
@@ -228,7 +219,7 @@ class _Old(beam.DoFn):  # type: ignore[misc]
     def __init__(self, base: SnapshotSide, listing: str, buckets: int) -> None:
         self._base = base
         self._snapshot = Once(base.open)
-        self._files = Once(partial(_kept_files, listing))
+        self._files = Once(partial(StoredTable, listing))
         self._buckets = buckets
 
     def process(self, parts: tuple[int, ...]) -> Iterator[tuple[int, bytes]]:
@@ -240,7 +231,10 @@ class _Old(beam.DoFn):  # type: ignore[misc]
 
     def _digests(self, part: int) -> pa.Table:
         live = self._snapshot.get().live_part(part)
-        return old_digests(self._base.checkpoint.read_items(live.name), part, live.dead, self._files.get())
+        items = self._base.checkpoint.read_items(live.name)
+        found = self._files.get().find("name", pc.unique(items.column("path")).to_pylist())
+        files = {name: (row["position"], row["kept"]) for name, row in found.items()}
+        return old_digests(items, part, live.dead, files)
 
 
 class _Compare(beam.DoFn):  # type: ignore[misc]

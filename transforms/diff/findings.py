@@ -16,8 +16,9 @@ from transforms.diff.comparing import DUPLICATE_SCHEMA
 
 LISTING_SCHEMA = pa.schema(
     [
-        pa.field("uri", pa.string(), nullable=False),  # as shown in items and rejects
-        pa.field("path", pa.string(), nullable=False),
+        # The files of the corpus by name, to be looked up.
+        pa.field("name", pa.large_string(), nullable=False),
+        pa.field("position", pa.int64(), nullable=False),  # in corpus order
         pa.field("kept", pa.bool_(), nullable=False),  # unchanged since the snapshot
     ]
 )
@@ -85,7 +86,13 @@ class Findings:
 
     @property
     def listing_uri(self) -> str:
+        """Table of `LISTING_SCHEMA`, by name."""
         return self.uri("listing")
+
+    @property
+    def files_uri(self) -> str:
+        """Table of `transforms.read.shards.TO_READ`."""
+        return self.uri("files")
 
     @cached_property
     def duplicates(self) -> pa.Table:

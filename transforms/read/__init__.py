@@ -1,26 +1,32 @@
 """Reading a text corpus: files -> shards -> batches of items, with a reject for whatever is none.
 
-`list_corpus` finds the files, `plan_shards` cuts them into shards, `read_shard` reads one of them. Pure
-functions, which know Beam only as a filesystem.
+`list_files` finds the files, `plan_ranges` cuts them into shards, `ShardFiles` finds the files of one, and `read_shard`
+reads it. Pure functions, which know Beam only as a filesystem.
 """
 
 from transforms.read.batches import Batch
+from transforms.read.files import FileRows, SourceFile
 from transforms.read.formats.sniffing import SniffedCsv, sniff_csv
-from transforms.read.listing import FORMAT_OF_SUFFIX, SourceFile, list_corpus
+from transforms.read.listing import FORMAT_OF_SUFFIX, list_corpus, list_files
 from transforms.read.own_files import Own
 from transforms.read.reader import CONTAINER_ERRORS, first_records, read_shard
-from transforms.read.shards import Shard, plan_shards
+from transforms.read.shards import Shard, ShardFiles, ShardRange, plan_ranges, plan_shards
 
 __all__ = [
     "CONTAINER_ERRORS",
     "FORMAT_OF_SUFFIX",
     "Batch",
+    "FileRows",
     "Own",
     "Shard",
+    "ShardFiles",
+    "ShardRange",
     "SniffedCsv",
     "SourceFile",
     "first_records",
     "list_corpus",
+    "list_files",
+    "plan_ranges",
     "plan_shards",
     "read_shard",
     "sniff_csv",

@@ -12,7 +12,8 @@ from pathlib import Path
 from schemas.errors import ConfigurationError
 from schemas.globs import Glob
 from transforms import filesystem
-from transforms.read.listing import COMPRESSION_OF_SUFFIX, FORMAT_OF_SUFFIX, SourceFile
+from transforms.read.files import COMPRESSION_OF_SUFFIX, SourceFile
+from transforms.read.listing import FORMAT_OF_SUFFIX
 
 MEDIA = {
     **dict.fromkeys((".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".svg"), "image"),

@@ -6,16 +6,31 @@ import os
 import posixpath
 import re
 import stat
-from bisect import bisect_left
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.config import Corpus
 from schemas.errors import ConfigurationError, CorpusError, StorageError
 from schemas.globs import Glob
 from transforms import filesystem
 from transforms.filesystem import FileInfo
+from transforms.read.files import (
+    COMPRESSION_OF_SUFFIX,
+    FILE_ROWS,
+    KIND_OF,
+    ROWS,
+    FileRows,
+    SourceFile,
+    in_chunks,
+    name_bytes,
+    name_of,
+    suffixes,
+)
 from transforms.read.own_files import Own, looks_written
 from transforms.walking import walk
 
@@ -35,45 +50,19 @@ FORMAT_OF_SUFFIX = {
     ".htm": "html",
     ".pdf": "pdf",
 }
-COMPRESSION_OF_SUFFIX = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2"}
 _MARKER = re.compile(r"_(?:SUCCESS|(?:started|committed)_\w+|(?:common_)?metadata)")
 """Files that Spark, Hadoop and their like leave beside the parts that they write."""
 RECORD_FORMATS = frozenset({"jsonl", "csv", "parquet"})
 """Formats whose files hold many items; in the others a file is an item."""
-
-
-@dataclass(frozen=True)
-class SourceFile:
-    """A file of the corpus.
-
-    `path` is relative to its glob's root, with forward slashes, and so the same wherever the corpus is moved; `size` is
-    bytes as they lie in storage; `modified` is seconds since the epoch; `compression` is "", gzip, zstd or bzip2.
-    """
-
-    uri: str
-    path: str
-    size: int
-    modified: float
-    format: str
-    compression: str
-
-    @property
-    def shown(self) -> str:
-        """The uri as valid text; see `transforms.filesystem.as_text`."""
-        return filesystem.as_text(self.uri)
-
-    @property
-    def name(self) -> str:
-        """The path as valid text: the id of a file that is an item."""
-        return filesystem.as_text(self.path)
-
-    @property
-    def delimiter(self) -> str:
-        """The delimiter of a CSV file: a tab where the suffix is .tsv."""
-        return "\t" if _suffixes(self.path)[0] == ".tsv" else ","
+_LISTED = pa.schema([("uri", pa.large_binary()), ("size", pa.int64()), ("modified", pa.float64())])
 
 
 def list_corpus(corpus: Corpus, own: Own | None = None, notes: list[str] | None = None) -> list[SourceFile]:
+    """The files of `list_files` as objects: for a corpus that is known to be small."""
+    return list(list_files(corpus, own, notes))
+
+
+def list_files(corpus: Corpus, own: Own | None = None, notes: list[str] | None = None) -> FileRows:
     """All files of the corpus in corpus order: by glob, then by uri. A file that two globs match counts once.
 
     Args:
@@ -85,13 +74,25 @@ def list_corpus(corpus: Corpus, own: Own | None = None, notes: list[str] | None 
         ConfigurationError: a glob that matches no file, a folder in place of a file, a suffix that tells no format.
         CorpusError: a listing that fails; a part of a corpus is never taken for the whole.
     """
-    found: dict[str, SourceFile] = {}
+    tables: list[pa.Table] = []
     for pattern in corpus.paths:
-        root, files = _Listing(pattern, corpus, own or Own(), [] if notes is None else notes).matches()
-        for file in files:
-            if file.uri not in found:
-                found[file.uri] = _source_file(file, root, corpus)
-    return list(found.values())
+        root, found = _Listing(pattern, corpus, own or Own(), [] if notes is None else notes).matches()
+        if tables:
+            known = pa.chunked_array([chunk for table in tables for chunk in table.column("uri").chunks])
+            found = found.filter(pc.invert(pc.is_in(found.column("uri"), value_set=known)))
+        tables.append(in_chunks((_row(file, root, corpus) for file in _infos(found)), FILE_ROWS))
+    return FileRows(pa.concat_tables(tables))
+
+
+def _gathered(files: Iterable[FileInfo]) -> pa.Table:
+    """Table of `_LISTED`, by uri."""
+    return in_chunks(((name_bytes(file.uri), file.size, file.modified) for file in files), _LISTED).sort_by("uri")
+
+
+def _infos(listed: pa.Table) -> Iterator[FileInfo]:
+    for start in range(0, listed.num_rows, ROWS):
+        columns = (column.to_pylist() for column in listed.slice(start, ROWS).columns)
+        yield from (FileInfo(name_of(uri), size, modified) for uri, size, modified in zip(*columns, strict=True))
 
 
 class _Listing:
@@ -107,21 +108,25 @@ class _Listing:
         # The paths that the glob is if none of its letters is a wildcard.
         self._spelled = list(dict.fromkeys([pattern, self._glob.spelled]))
 
-    def matches(self) -> tuple[str, list[FileInfo]]:
-        """Root and files."""
+    def matches(self) -> tuple[str, pa.Table]:
+        """Root and files, a table of `_LISTED`."""
         root, found = self._listed()
         self._refuse_folders(found)
         own, markers = filesystem.Names(), filesystem.Names()
         is_own = self._own.test(root)
-        files = []
-        for file in found:
-            if is_own(file.uri):
-                own.add(file.uri)
-            elif self._glob.has_wildcard and self._is_marker(file.uri):
-                markers.add(file.uri)
-            else:
-                files.append(file)
-        if not files:
+
+        def is_item(uri: str) -> bool:
+            if is_own(uri):
+                own.add(uri)
+                return False
+            if self._glob.has_wildcard and self._is_marker(uri):
+                markers.add(uri)
+                return False
+            return True
+
+        taken = np.fromiter((is_item(file.uri) for file in _infos(found)), bool, found.num_rows)
+        files = found if taken.all() else found.filter(pa.array(taken))
+        if not files.num_rows:
             raise self._nothing(own)
         self._note("files of a checkpoint or of Milvus Lite", own)
         self._note("markers of other programs' jobs", markers)
@@ -140,7 +145,7 @@ class _Listing:
             return self._corpus.format in (None, "parquet") or "metadata" not in name
         return False
 
-    def _listed(self) -> tuple[str, list[FileInfo]]:
+    def _listed(self) -> tuple[str, pa.Table]:
         try:
             return self._find()
         except ValueError as error:
@@ -159,26 +164,27 @@ class _Listing:
                 "make every folder below it readable, or name only those that are; nothing was read",
             ) from error
 
-    def _find(self) -> tuple[str, list[FileInfo]]:
+    def _find(self) -> tuple[str, pa.Table]:
         glob = self._glob
-        files = filesystem.glob(self._pattern, self._seen)
-        if not glob.has_wildcard and files and filesystem.is_local(self._pattern):
+        files = _gathered(filesystem.iterate(self._pattern, self._seen))
+        if not glob.has_wildcard and files.num_rows and filesystem.is_local(self._pattern):
             self._refuse_special(glob.prefix)
-        if not glob.has_wildcard or (files and not filesystem.is_local(self._pattern)):
+        if not glob.has_wildcard or (files.num_rows and not filesystem.is_local(self._pattern)):
             return glob.root, files
         for path in self._spelled:
             beside = filesystem.Seen()
             named = filesystem.glob(filesystem.escape(path), beside)
-            if beside.folders and not files:
+            if beside.folders and not files.num_rows:
                 raise self._is_folder(path)
-            if not named or named[0] in files:
+            if not named or pc.any(pc.equal(files.column("uri"), name_bytes(named[0].uri))).as_py():
                 continue
-            if files:
+            if files.num_rows:
+                first = name_of(files.column("uri")[0].as_py())
                 raise ConfigurationError(
-                    f"corpus.paths {self._pattern!r} is the name of a file, and as a glob it matches {files[0].uri!r}",
+                    f"corpus.paths {self._pattern!r} is the name of a file, and as a glob it matches {first!r}",
                     f"write {filesystem.escape(path)!r} for the file of that name; for the others rename it",
                 )
-            return path.rpartition("/")[0], named
+            return path.rpartition("/")[0], _gathered(named)
         return glob.root, files
 
     def _refuse_special(self, path: str) -> None:
@@ -192,11 +198,11 @@ class _Listing:
                 "write what it gives to a file, and name that",
             )
 
-    def _refuse_folders(self, files: list[FileInfo]) -> None:
+    def _refuse_folders(self, files: pa.Table) -> None:
         """Refuses a folder such as docs.parquet/ of parts in place of a file: it would be left out."""
         empty = filesystem.Names()
         for folder in self._seen.folders:
-            known = _suffixes(folder)[0] in FORMAT_OF_SUFFIX
+            known = suffixes(folder)[0] in FORMAT_OF_SUFFIX
             if not self._glob.has_wildcard or (known and "**" not in self._pattern):
                 raise self._is_folder(folder)
             if known and not _any_below(folder, files):
@@ -216,13 +222,13 @@ class _Listing:
         return ConfigurationError(text, _remedy_for_nothing(self._glob))
 
 
-def _any_below(folder: str, files: list[FileInfo]) -> bool:
-    at = bisect_left(files, folder + "/", key=lambda file: file.uri)
-    return at < len(files) and files[at].uri.startswith(folder + "/")
+def _any_below(folder: str, files: pa.Table) -> bool:
+    return bool(pc.any(pc.starts_with(files.column("uri"), name_bytes(f"{folder}/"))).as_py())
 
 
-def _source_file(file: FileInfo, root: str, corpus: Corpus) -> SourceFile:
-    suffix, compression = _suffixes(file.uri)
+def _row(file: FileInfo, root: str, corpus: Corpus) -> tuple[bytes, bytes, int, float, int]:
+    """A row of `FILE_ROWS`."""
+    suffix, compression = suffixes(file.uri)
     format = corpus.format or FORMAT_OF_SUFFIX.get(suffix)
     if format is None:
         known = ", ".join(FORMAT_OF_SUFFIX)
@@ -233,15 +239,8 @@ def _source_file(file: FileInfo, root: str, corpus: Corpus) -> SourceFile:
     path = file.uri[len(root) :].removeprefix("/")
     if filesystem.is_local(file.uri):
         path = path.replace(os.sep, "/")  # only Windows has another; elsewhere a backslash is a letter of a name
-    return SourceFile(file.uri, path, file.size, file.modified, format, COMPRESSION_OF_SUFFIX.get(compression, ""))
-
-
-def _suffixes(path: str) -> tuple[str, str]:
-    """Suffix of the format and of the compression, lower case: ("docs.jsonl.gz") -> (".jsonl", ".gz")."""
-    stem, suffix = posixpath.splitext(posixpath.basename(path.lower()))
-    if suffix in COMPRESSION_OF_SUFFIX:
-        return posixpath.splitext(stem)[1], suffix
-    return suffix, ""
+    kind = KIND_OF[format, COMPRESSION_OF_SUFFIX.get(compression, "")]
+    return name_bytes(file.uri), name_bytes(path), file.size, file.modified, kind
 
 
 def _glob_for(folder: str) -> str | None:
@@ -249,7 +248,7 @@ def _glob_for(folder: str) -> str | None:
     for depth in ("*", "**/*"):
         counts: Counter[str] = Counter()
         for path in _some_files(folder, depth):
-            suffix, compression = _suffixes(path)
+            suffix, compression = suffixes(path)
             if suffix in FORMAT_OF_SUFFIX:
                 counts[suffix + compression] += 1
         if counts:

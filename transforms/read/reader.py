@@ -12,8 +12,9 @@ import orjson
 from schemas.config import Corpus
 from transforms.read import streams
 from transforms.read.batches import Batch, BatchBuilder
+from transforms.read.files import SourceFile
 from transforms.read.formats import delimited, documents, jsonl, parquet
-from transforms.read.listing import RECORD_FORMATS, SourceFile
+from transforms.read.listing import RECORD_FORMATS
 from transforms.read.shards import Shard
 
 CONTAINER_ERRORS = frozenset({"DamagedFile", "WrongSchema", "UnreadableFile", "TooLarge"})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from schemas.config import Corpus
-from transforms.read.listing import RECORD_FORMATS, SourceFile
+from transforms.read.files import SourceFile
+from transforms.read.listing import RECORD_FORMATS
 
 RULES = 2
 """Number of the rules that these files are read by; those of 0.1.0 are 1."""

@@ -14,10 +14,11 @@ import pyarrow as pa
 
 from schemas.errors import CorpusError
 from transforms.read import encodings, streams
+from transforms.read.files import SourceFile
 from transforms.read.formats import front_matter, parquet
 from transforms.read.formats.sniffing import sniff_csv
 from transforms.read.items import RejectedItemError
-from transforms.read.listing import RECORD_FORMATS, SourceFile
+from transforms.read.listing import RECORD_FORMATS
 
 HEAD_BYTES = 1 << 20
 DEPTH = 4

@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
 
 from schemas.config import Corpus
+from transforms.checkpoint.stored import StoredTable
 from transforms.read import encodings, streams
+from transforms.read.files import FILE_ROWS, FileRows, SourceFile
 from transforms.read.formats import parquet, splitting
-from transforms.read.listing import SourceFile
 
 MAX_FILES = 1000
 """Most small files of one shard."""
@@ -24,7 +28,8 @@ class Shard:
 
     `index` is the position in corpus order. `start` and `end` are bytes [start, end) of one uncompressed JSONL or CSV
     file, or row groups of a Parquet file; 0 and 0 stand for all of each file. `quoted` says whether quotes make fields
-    in the CSV file that is split; None where whoever reads it finds out.
+    in the CSV file that is split; None where whoever reads it finds out. `names` and `positions` are, of each file, its
+    name in the corpus and its row in the listing, where these are known.
     """
 
     name: str
@@ -33,9 +38,66 @@ class Shard:
     start: int
     end: int
     quoted: bool | None = None
+    names: tuple[str, ...] = ()
+    positions: tuple[int, ...] = ()
 
 
-def plan_shards(files: Sequence[SourceFile], corpus: Corpus, *, block_bytes: int = streams.BLOCK_BYTES) -> list[Shard]:
+@dataclass(frozen=True)
+class ShardRange:
+    """A shard as it travels: its files are `count` rows of the listing, from `first` on; see `Shard`."""
+
+    name: str
+    index: int
+    first: int
+    count: int
+    start: int
+    end: int
+    quoted: bool | None = None
+
+
+TO_READ = pa.schema(
+    [
+        # The files that a run reads, in corpus order, as they lie in the store.
+        *FILE_ROWS,
+        pa.field("name", pa.large_string(), nullable=False),  # in the corpus, unique
+        pa.field("position", pa.int64(), nullable=False),  # in the listing
+    ]
+)
+
+
+class ShardFiles:
+    """Finds the files of a shard in the store; each worker has its own, and holds some rows at a time.
+
+    Args:
+        uri: table of `TO_READ`, written by `transforms.checkpoint.write_rows`.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._table: StoredTable | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_uri": self._uri, "_table": None}
+
+    def open(self, shard: ShardRange | Shard) -> Shard:
+        """The shard with its files.
+
+        Raises:
+            CheckpointError: where the table is missing or damaged.
+        """
+        if isinstance(shard, Shard):
+            return shard
+        if self._table is None:
+            self._table = StoredTable(self._uri)
+        rows = self._table.rows(shard.first, shard.count)
+        names, positions = (tuple(rows.column(name).to_pylist()) for name in ("name", "position"))
+        files = tuple(FileRows(rows))
+        return Shard(shard.name, shard.index, files, shard.start, shard.end, shard.quoted, names, positions)
+
+
+def plan_ranges(
+    files: Iterable[SourceFile], corpus: Corpus, *, block_bytes: int = streams.BLOCK_BYTES
+) -> Iterator[ShardRange]:
     """Splits large files and groups small ones, in corpus order; names are unique within the plan.
 
     JSONL is split without being read, CSV is read once, of Parquet the footer is read. A file that can't be read now
@@ -47,17 +109,26 @@ def plan_shards(files: Sequence[SourceFile], corpus: Corpus, *, block_bytes: int
     Raises:
         CorpusError: where the storage fails.
     """
-    shards: list[Shard] = []
     names: set[str] = set()
+    index = first = 0
     for group, ranges, quoted in _groups(files, corpus, block_bytes):
         for ordinal, (start, end) in enumerate(ranges):
             name = _name(group[0].path, ordinal, start, names)
-            shards.append(Shard(name, len(shards), tuple(group), start, end, quoted))
-    return shards
+            yield ShardRange(name, index, first, len(group), start, end, quoted)
+            index += 1
+        first += len(group)
+
+
+def plan_shards(files: Sequence[SourceFile], corpus: Corpus, *, block_bytes: int = streams.BLOCK_BYTES) -> list[Shard]:
+    """The shards of `plan_ranges` with their files: for a corpus that is known to be small."""
+    return [
+        Shard(one.name, one.index, tuple(files[one.first : one.first + one.count]), one.start, one.end, one.quoted)
+        for one in plan_ranges(files, corpus, block_bytes=block_bytes)
+    ]
 
 
 def _groups(
-    files: Sequence[SourceFile], corpus: Corpus, block_bytes: int
+    files: Iterable[SourceFile], corpus: Corpus, block_bytes: int
 ) -> Iterator[tuple[list[SourceFile], list[Range], bool | None]]:
     group: list[SourceFile] = []
     size = 0

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from schemas.errors import ConfigurationError, CorpusError
 from transforms import filesystem
-from transforms.read.listing import SourceFile
+from transforms.read.files import SourceFile
 
 BLOCK_BYTES = 1 << 20
 """What is read and decompressed at once."""

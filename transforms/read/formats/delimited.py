@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from schemas.config import Corpus
 from transforms.read import encodings, streams
 from transforms.read.batches import Batch, BatchBuilder
+from transforms.read.files import SourceFile
 from transforms.read.formats.jsonl import too_large
 from transforms.read.items import ItemChecker, RejectedItemError
-from transforms.read.listing import SourceFile
 
 Record = tuple[int, int, list[str] | RejectedItemError]
 """(byte offset, line number from 1 on, fields or why there are none)"""

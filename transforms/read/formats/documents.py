@@ -8,9 +8,9 @@ from typing import Any
 from schemas.config import Corpus
 from transforms.read import encodings, streams
 from transforms.read.batches import Batch, BatchBuilder
+from transforms.read.files import SourceFile
 from transforms.read.formats import front_matter, html, pdf
 from transforms.read.items import ItemChecker, RejectedItemError, check_text
-from transforms.read.listing import SourceFile
 
 
 def read(

@@ -12,8 +12,8 @@ import orjson
 from schemas.config import Corpus
 from transforms.read import encodings, streams
 from transforms.read.batches import Batch, BatchBuilder
+from transforms.read.files import SourceFile
 from transforms.read.items import ItemChecker, RejectedItemError
-from transforms.read.listing import SourceFile
 
 BLANK = b" \t\r\n"
 KnownId = Callable[[dict[str, Any]], str | None]

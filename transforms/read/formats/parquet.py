@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from schemas.config import Corpus
 from transforms.read import streams
 from transforms.read.batches import Batch, BatchBuilder
+from transforms.read.files import SourceFile
 from transforms.read.items import BadUtf8, ItemChecker, RejectedItemError
-from transforms.read.listing import SourceFile
 
 ROWS_AT_ONCE = 1024
 

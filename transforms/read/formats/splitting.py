@@ -6,9 +6,9 @@ import numpy as np
 
 from schemas.config import Corpus
 from transforms.read import encodings, streams
+from transforms.read.files import SourceFile
 from transforms.read.formats import delimited
 from transforms.read.formats.delimited import Dialect
-from transforms.read.listing import SourceFile
 
 
 def split_points(raw: streams.RawStream, file: SourceFile, corpus: Corpus) -> tuple[list[int], bool]:
