@@ -78,6 +78,7 @@ LONG = " ".join(f"Sentence number {n} says something about the harvest of olives
         f"<!-- {'x' * 300} --><html><body>{SENTENCE}</body></html>",
         f'<?xml version="1.0" encoding="UTF-8" standalone="yes"?><!DOCTYPE html><html><body>{SENTENCE}</body></html>',
         f'<html xmlns="http://www.w3.org/1999/xhtml"><body><div>{SENTENCE}</div></body></html>',
+        f"<?xml version='1.0'?><html xmlns='http://www.w3.org/1999/xhtml'><body><p><![CDATA[{SENTENCE}]]></p></body></html>",
         f"<title>T</title><td>{SENTENCE}",
         f"<body><nav>{SENTENCE}</nav></body>",
         f"<b>{SENTENCE}</b>",

@@ -6,6 +6,7 @@ import codecs
 import re
 import unicodedata
 from collections import Counter
+from html import escape
 from html.parser import HTMLParser
 from typing import Any
 
@@ -21,6 +22,8 @@ _COMMENT = re.compile(rb"<!--.*?-->", re.DOTALL)
 _META = re.compile(rb"<meta\b[^>]*?\bcharset\s*=\s*[\"']?\s*([A-Za-z0-9_.:\-]+)", re.IGNORECASE)
 _XML = re.compile(rb"^\s*<\?xml\b[^>]*?\bencoding\s*=\s*[\"']([A-Za-z0-9_.:\-]+)", re.IGNORECASE)
 _XML_DECLARATION = re.compile(r"^\s*<\?xml\b.*?\?>", re.IGNORECASE | re.DOTALL)
+_XHTML = re.compile(r"^\s*<\?xml\b|\bxmlns\s*=\s*[\"']http://www\.w3\.org/1999/xhtml", re.IGNORECASE)
+_CDATA = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.DOTALL)
 _STANDARD = {
     **dict.fromkeys(("ascii", "iso8859-1", "cp1252"), "cp1252"),
     **dict.fromkeys(("gb2312", "gbk", "gb18030"), "gb18030"),
@@ -116,6 +119,8 @@ def html_text(data: bytes, configured: str | None = None) -> str:
     if "\x00" in page:
         hint = "; is it UTF-16? set corpus.encoding" if page.count("\x00") * 4 > len(page) else ""
         raise RejectedItemError("NulByte", f"The file has a NUL character at offset {page.index(chr(0))}{hint}")
+    if _XHTML.search(page):
+        page = _CDATA.sub(lambda section: escape(section.group(1), quote=False), page)
     page = _XML_DECLARATION.sub("", page, count=1).lstrip()
     trafilatura = streams.import_for_documents("trafilatura")
     try:
