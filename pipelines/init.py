@@ -40,6 +40,7 @@ WORDS_OF_TEXT = 5
 """A field with more words on average is text, not a label."""
 _BESIDE = re.compile(r"(?:readme|license|licence|changelog|changes|contributing|notice|authors)\b", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]+")
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")
 
 
 @dataclass
@@ -392,7 +393,8 @@ def _patterns(entries: Sequence[Entry], arguments: Sequence[str], given: Sequenc
         if best is wide and wide != narrow:
             also += [path for path in out if "".join(suffixes(path)) in {"".join(suffixes(one)) for one in taken}]
         patterns += best
-    return list(dict.fromkeys(patterns)), also
+    # YAML holds no bytes that are not UTF-8: a ? matches any one of them.
+    return list(dict.fromkeys(_NOT_UTF8.sub("?", pattern) for pattern in patterns)), also
 
 
 def _is_glob(argument: str, entries: Sequence[Entry]) -> bool:

@@ -12,6 +12,7 @@ from corpora import configure, text, write_jsonl
 
 from pipelines.backfill import backfill
 from pipelines.gc import gc
+from pipelines.init import write_configuration
 from pipelines.report import read_report, reports
 from pipelines.sync import sync
 from pipelines.verify import verify
@@ -19,7 +20,7 @@ from schemas.config import Corpus
 from schemas.errors import ConfigurationError, CorpusError, GateError
 from schemas.globs import Glob
 from schemas.records import Key
-from schemas.settings import parse_config
+from schemas.settings import load_config, parse_config
 from transforms import collection as milvus
 from transforms import filesystem
 from transforms.checkpoint.folder import part_name
@@ -80,7 +81,8 @@ def test_a_relative_glob_in_a_configuration_folder_of_any_name(tmp_path: Path, n
     folder = tmp_path / name
     folder.mkdir()
     write_jsonl(folder / "corpus" / "a.jsonl", [{"id": 1, "text": "x"}])
-    config = configure(folder, corpus={"paths": ["corpus/*.jsonl", "corpus/a.jsonl"]})
+    paths = {"paths": ["corpus/*.jsonl", "corpus/a.jsonl"]}
+    config = configure(folder, corpus=paths, collection={"uri": str(tmp_path / "milvus.db")})
     (file,) = list_corpus(config.corpus)
     assert (file.uri, file.path) == (f"{folder}/corpus/a.jsonl", "a.jsonl")
 
@@ -362,3 +364,24 @@ def test_a_glob_that_is_no_utf8_is_refused_with_a_way_out(tmp_path: Path) -> Non
     (tmp_path / NOT_UTF8).mkdir()
     (tmp_path / NOT_UTF8 / "a.txt").touch()
     assert paths_of(tmp_path / "caf?" / "*.txt") == [f"{NOT_UTF8}/a.txt"]
+
+
+def test_a_line_break_in_a_key_is_named() -> None:
+    for name in ("a\nb", "a\n"):  # of the second Beam would read the key without its last letter
+        with pytest.raises(FileNotFoundError, match="line break"):
+            filesystem.open_binary(f"s3://bucket/{name}")
+        with pytest.raises(FileNotFoundError, match="line break"):
+            filesystem.exists(f"gs://bucket/{name}")
+
+
+def test_init_writes_a_configuration_for_odd_names(tmp_path: Path) -> None:
+    folder = tmp_path / "d [v1]*"
+    folder.mkdir()
+    for name in ("a.txt", f"{NOT_UTF8}.txt", "b[1].txt"):
+        (folder / name).write_text(f"text of {filesystem.as_text(name)}")
+    os.mkfifo(folder / "pipe.txt")
+    (folder / "loop.txt").symlink_to("loop.txt")
+    found = write_configuration([str(folder)], tmp_path / "vecbeam.yaml", None)
+    assert "pipe.txt: not a regular file" in str(found)
+    files = list_corpus(load_config(tmp_path / "vecbeam.yaml").corpus)
+    assert sorted(file.path for file in files) == sorted(["a.txt", f"{NOT_UTF8}.txt", "b[1].txt"])

@@ -152,7 +152,7 @@ def _walk_level(at: _Folder, level: _Level, seen: Seen, folders: list[_Folder]) 
             if not match(name):
                 if name[0] == "." and level.glob.regex_with_hidden.fullmatch(name):
                     seen.hidden.add(prefix + name)
-            elif _is_folder(entry):
+            elif is_folder(entry):
                 path = prefix + name
                 if level.last:
                     seen.folders.append(path)
@@ -179,7 +179,7 @@ def _walk_deep(start: _Folder, glob: Glob, seen: Seen) -> Iterator[FileInfo]:
         with os.scandir(at.path) as entries:
             for entry in entries:
                 name = entry.name
-                if _is_folder(entry):
+                if is_folder(entry):
                     path = prefix + name
                     if name[0] == "." and not hidden_named:
                         seen.hidden.add(path + "/")
@@ -193,7 +193,8 @@ def _walk_deep(start: _Folder, glob: Glob, seen: Seen) -> Iterator[FileInfo]:
                     seen.hidden.add(prefix + name)
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or leads to one; a link that leads to itself does not."""
     try:
         return entry.is_dir()
     except OSError:  # a link that leads to itself

@@ -14,6 +14,7 @@ from schemas.globs import Glob
 from transforms import filesystem
 from transforms.read.files import COMPRESSION_OF_SUFFIX, SourceFile
 from transforms.read.listing import FORMAT_OF_SUFFIX
+from transforms.walking import is_folder
 
 MEDIA = {
     **dict.fromkeys((".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".svg"), "image"),
@@ -88,7 +89,7 @@ def _entries(path: str, argument: int) -> Iterator[Entry]:
         yield _classified(path, argument, os.stat(path))
     else:
         for file in filesystem.glob(path):
-            yield _classified(file.uri, argument, os.stat(file.uri))
+            yield _looked_at(file.uri, argument)
 
 
 def _remote(path: str, argument: int) -> Iterator[Entry]:
@@ -122,15 +123,19 @@ def _folder(folder: str, argument: int, above: tuple[tuple[int, int], ...]) -> I
         return
     for entry in entries:
         path = f"{folder.rstrip('/')}/{entry.name}"
-        if not entry.is_dir():
-            try:
-                yield _classified(path, argument, os.stat(path))
-            except OSError as error:
-                yield Entry(path, argument, why=f"can't be read: {error.strerror}")
+        if not is_folder(entry):
+            yield _looked_at(path, argument)
         elif why := _why_no_corpus(path):
             yield Entry(f"{path}/", argument, why=why)
         else:
             yield from _folder(path, argument, (*above, here))
+
+
+def _looked_at(path: str, argument: int) -> Entry:
+    try:
+        return _classified(path, argument, os.stat(path))
+    except OSError as error:  # a link that leads nowhere, for example
+        return Entry(path, argument, why=f"can't be read: {error.strerror}")
 
 
 def _why_no_corpus(folder: str) -> str:
