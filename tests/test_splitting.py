@@ -28,7 +28,7 @@ from schemas.config import Corpus
 from schemas.settings import parse_config
 from transforms.read import list_corpus, plan_shards, read_shard, streams
 
-FILES = int(os.environ.get("VECBEAM_SPLIT_FILES", "300"))
+FILES = int(os.environ.get("VECBEAM_SPLIT_FILES", "200"))
 WHOLE = 1 << 40
 
 
