@@ -54,12 +54,14 @@ class _Opened:
         self._users = 0
         self._retired = False
 
-    def __enter__(self) -> _Opened:
+    def enter(self) -> _Opened:
+        """Begins a search."""
         with self._changing:
             self._users += 1
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def leave(self) -> None:
+        """Ends a search."""
         with self._changing:
             self._users -= 1
         self._close_unused()
@@ -114,20 +116,23 @@ class Searcher:
             SpaceMismatchError: where the collection holds vectors of another space than the configuration's encoder.
         """
         _check(queries, k)
-        config, opened = self._open()
-        with opened:
+        config, opened = self._enter()
+        try:
             vectors = opened.encoder.encode(list(queries), query=True).vectors
             try:
                 return _search(config, opened, vectors, k, filter_expression)
             except CollectionError as error:
-                if milvus.connection_gone(error):
-                    again = self._open_again(opened)
-                elif milvus.collection_gone(error):
-                    again = opened  # the alias has just moved away from it
-                else:
+                gone = milvus.connection_gone(error)
+                if not gone and not milvus.collection_gone(error):
                     raise
-            with again:
+            # The connection is lost, or the alias has just moved away from a collection that was dropped.
+            again = self._enter_again(opened) if gone else opened.enter()
+            try:
                 return _search(config, again, vectors, k, filter_expression)
+            finally:
+                again.leave()
+        finally:
+            opened.leave()
 
     def close(self) -> None:
         """Frees model and client, as soon as searches of other threads have ended."""
@@ -140,21 +145,25 @@ class Searcher:
         """The model of the queries."""
         return query_model(self._config)
 
-    def _open(self) -> tuple[Config, _Opened]:
+    def _enter(self) -> tuple[Config, _Opened]:
         with self._changing:
             if self._opened is None:
                 self._opened = _open(self._config, release=self._release)
-            return self._config, self._opened
+            return self._config, self._opened.enter()
 
-    def _open_again(self, gone: _Opened) -> _Opened:
+    def _enter_again(self, gone: _Opened) -> _Opened:
         """Another client in place of one whose connection has gone; one that another thread has opened will do."""
         with self._changing:
-            if self._opened is None or self._opened is gone:
-                self._opened = None
-                gone.retire()
-                client = milvus.connect(gone.collection, create=False)
-                self._opened = _Opened(gone.collection, client, gone.space, gone.encoder, release=self._release)
-            return self._opened
+            if self._opened is not None and self._opened is not gone:
+                return self._opened.enter()
+            gone.retire()
+            client = milvus.connect(gone.collection, create=False)
+            opened = _Opened(gone.collection, client, gone.space, gone.encoder, release=self._release).enter()
+            if self._opened is gone:
+                self._opened = opened
+            else:
+                opened.retire()  # `close` was called meanwhile: it is for this search alone
+            return opened
 
 
 def _search(config: Config, opened: _Opened, vectors: Any, k: int, filter_expression: str) -> Found:
