@@ -193,22 +193,29 @@ def _search(config: Config, opened: _Opened, vectors: Any, k: int, filter_expres
 
 
 def _open(config: Config, *, release: bool) -> _Opened:
-    """Loads the model while pymilvus and Milvus Lite start: each takes a good part of a second."""
+    """Finds and loads the model while pymilvus and Milvus Lite start: each takes a good part of a second."""
     milvus.check_exists(config.collection)
-    model = query_model(config)
-    loading = _in_thread(model.load)
+    loading = _in_thread(lambda: _loaded(config))
     # Lite answers at once or not at all: there is nothing to wait for but a server that this process can start.
     collection = config.collection.model_copy(update={"retry_s": 0.0} if config.collection.is_lite else {})
     try:
         client = milvus.connect(collection, create=False)
     except BaseException:
-        loading.exception()  # waits: a process must not end in the middle of a native library's start
+        # It waits: a process must not end in the middle of a native library's start. A wrong configuration goes first.
+        if isinstance(wrong := loading.exception(), ConfigurationError):
+            raise wrong from None
         raise
     try:
-        return _Opened(collection, client, model.space, loading.result(), release=release)
+        space, encoder = loading.result()
+        return _Opened(collection, client, space, encoder, release=release)
     except BaseException:
         client.close()
         raise
+
+
+def _loaded(config: Config) -> tuple[Space, Encoder]:
+    model = query_model(config)
+    return model.space, model.load()
 
 
 def _in_thread(function: Callable[[], T]) -> Future[T]:

@@ -208,7 +208,6 @@ with pipelines.index.Index({str(corpus / "vecbeam.yaml")!r}) as index:
     print(index.search({text(3)!r}, 1)[0]["item_id"])
 from typer.testing import CliRunner
 from pipelines.cli import app
-from pipelines.gc import gc
 answer = CliRunner().invoke(app, ["search", {str(corpus / "vecbeam.yaml")!r}, {text(4)!r}, "-k", "1", "--json"])
 print(answer.exit_code, '"item_id": "4"' in answer.stdout)
 print(sorted({{"apache_beam", "torch", "sentence_transformers", "transformers"}} & set(sys.modules)))
