@@ -151,7 +151,7 @@ class Source:
 
     def listing(self) -> pa.Table:
         """Table of `transforms.diff.findings.LISTING_SCHEMA`."""
-        table = self.files.select(["name", "kept"]).append_column("position", pa.array(range(self.files.num_rows)))
+        table = self.files.select(["name", "kept"]).append_column("position", pa.array(np.arange(self.files.num_rows)))
         return table.select(LISTING_SCHEMA.names).cast(LISTING_SCHEMA).sort_by("name")
 
 
