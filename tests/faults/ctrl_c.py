@@ -177,7 +177,7 @@ def main() -> int:
     parser.add_argument("--terminal", choices=("tmux", "pty"), default="tmux" if shutil.which("tmux") else "pty")
     given = parser.parse_args()
     opened = {"tmux": Tmux, "pty": Pty}[given.terminal]
-    bad = 0
+    bad = early = 0
     with tempfile.TemporaryDirectory() as name:
         whole = Path(name) / "whole"
         write(whole)
@@ -210,6 +210,7 @@ def main() -> int:
             missed = ended.seconds == 0
             fine = missed or (ended.code == 130 and ended.seconds <= LONGEST_S)
             bad += not fine
+            early += missed
             shown = "done before" if missed else f"{ended.seconds:.2f} s"
             print(
                 f"{command:<27} {after:>11.1f} s  {shown:>11}  {ended.code:>9}  {'yes' if ended.code >= 0 else 'NO'}"
@@ -225,7 +226,7 @@ def main() -> int:
                 right = (found, missing, error) == (TEXTS, 0, "None")
                 bad += not right
                 print(f"  completed: {found} of {TEXTS} rows, {missing} missing{'' if right else ' <-- BAD ' + error}")
-    print(f"{given.points} points, {bad} not as they should be")
+    print(f"{given.points - early} runs stopped, {early} done before Ctrl-C; {bad} not as they should be")
     return int(bad > 0)
 
 
