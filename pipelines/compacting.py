@@ -41,9 +41,10 @@ def compact(session: Session, checkpoint: Checkpoint, snapshot: Snapshot) -> Sna
     records = read_table(uris[0])
     filesystem.delete(uris)
     filesystem.remove_empty_folders(folder, session.root)
-    return checkpoint.write_snapshot(
+    draft, written = checkpoint.draft_snapshot(
         _replaced(snapshot.parts, merges, records), snapshot.files, snapshot.corpus_digest, snapshot.settings_digest
     )
+    return draft if written else checkpoint.write_snapshot(draft)
 
 
 def _replaced(parts: pa.Table, merges: list[Merge], records: pa.Table) -> pa.Table:

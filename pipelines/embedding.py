@@ -102,7 +102,7 @@ def _embedded(session: Session, changes: Changes, standing: Standing, *, allow_d
     if written:
         return draft
     check_draft(session, changes, draft, standing, allow_deletes=allow_deletes)
-    return checkpoint.make_current(draft)
+    return checkpoint.write_snapshot(draft)
 
 
 def _embed(session: Session, changes: Changes, salt: str) -> tuple[pa.Table, pa.Table]:

@@ -6,14 +6,16 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import beam_classes
 import pytest
 from milvus_server import NamespaceError, Server, start_server
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Converted models of the tests, and of processes that they start, are kept for this session alone."""
+    """What this session keeps: converted models, of its processes too, and what Beam found out about classes."""
     os.environ["VECBEAM_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    beam_classes.remember()
 
 
 @pytest.fixture(scope="session")

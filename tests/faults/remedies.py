@@ -28,12 +28,16 @@ from typing import Any
 import yaml
 from typer.testing import CliRunner
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import beam_classes
+
 from pipelines.cli import app
 from schemas.settings import load_config
 from transforms import collection as milvus
 
 WORDS = "ask bee cat dog elk fox gnu hen ibis jay kite lynx mole newt owl pig quail ram seal toad".split()  # noqa: SIM905
 ITEMS = 24
+SEQUENCES_OF_A_WORLD = 25
 FOLLOWED = 5
 """Most commands of a sequence after the first."""
 COMMANDS = ("plan", "sync", "backfill", "reindex", "verify", "load", "replay")
@@ -340,24 +344,26 @@ def walk(world: World, counts: Counter[str]) -> list[Step]:
 
 
 def walks(sequences: int, seed: int, *, progress: bool = False) -> Counter[str]:
-    """Runs some sequences, each from a state that the one before left in order.
+    """Runs some sequences, each from a state that the one before left in order; a new world comes now and then.
 
     Returns:
         Sequences, commands, rows lost, and each kind of trouble, counted.
     """
+    beam_classes.remember()
     counts: Counter[str] = Counter(sequences=0, commands=0, lost=0)
-    folder = Path(tempfile.mkdtemp(prefix="remedies-"))
-    world = World(folder / "w", random.Random(seed))
-    try:
-        assert world.run(["backfill"]).exit_code == 0
-        for number in range(sequences):
-            walk(world, counts)
-            counts["sequences"] += 1
-            if progress and number % 50 == 49:
-                print(f"{number + 1} sequences, {counts['commands']} commands", file=sys.stderr, flush=True)
-    finally:
-        milvus.release(load_config(world.folder / "vecbeam.yaml").collection)
-        shutil.rmtree(folder)
+    for start in range(0, sequences, SEQUENCES_OF_A_WORLD):
+        folder = Path(tempfile.mkdtemp(prefix="remedies-"))
+        world = World(folder / "w", random.Random(seed * 1_000_003 + start))
+        try:
+            assert world.run(["backfill"]).exit_code == 0
+            for _ in range(min(SEQUENCES_OF_A_WORLD, sequences - start)):
+                walk(world, counts)
+                counts["sequences"] += 1
+        finally:
+            milvus.release(load_config(world.folder / "vecbeam.yaml").collection)
+            shutil.rmtree(folder)
+        if progress:
+            print(f"{counts['sequences']} sequences, {counts['commands']} commands", file=sys.stderr, flush=True)
     return counts
 
 

@@ -274,13 +274,8 @@ class Checkpoint:
             files.cast(FILE_SCHEMA),
         )
 
-    def write_snapshot(self, parts: pa.Table, files: pa.Table, corpus_digest: str, settings_digest: str) -> Snapshot:
-        """Makes parts and files the current snapshot, unless they are already; see `draft_snapshot`."""
-        draft, written = self.draft_snapshot(parts, files, corpus_digest, settings_digest)
-        return draft if written else self.make_current(draft)
-
-    def make_current(self, draft: Snapshot) -> Snapshot:
-        """Writes a draft as the newest snapshot; what was refused before it is forgotten."""
+    def write_snapshot(self, draft: Snapshot) -> Snapshot:
+        """Makes a draft the current snapshot; what was refused before it is forgotten."""
         self._write(self.root, draft)
         self._forget_refused()
         return draft

@@ -134,9 +134,11 @@ def _openvino(model: SentenceTransformersModel, sample: TokenTable | None) -> En
     if model.config.precision == "int8":
         if sample is None or len(sample.lengths) == 0:
             raise EncoderError("int8 has no texts to take its ranges from", "take encoder.precision: bfloat16")
+        from transforms.encoders.engines import processor
         from transforms.encoders.engines.openvino.quantizing import quantize
 
+        kind = "int8" if processor.has_wide_int8_sums() else "int8 without overflow"
         seen = digest([sample.flat.tolist(), sample.lengths.tolist()], 32)
         whole = path
-        path = converted(fingerprint(model, PACKAGES, "int8", seen), lambda: quantize(whole, sample))
+        path = converted(fingerprint(model, PACKAGES, kind, seen), lambda: quantize(whole, sample))
     return OpenVINOEngine(model, path)

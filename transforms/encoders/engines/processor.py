@@ -8,6 +8,7 @@ from pathlib import Path
 
 _FLAGS = Path("/proc/cpuinfo")
 _BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}  # x86 twice, and Arm
+_INT8 = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}  # x86 three times, and Arm
 
 
 @lru_cache(maxsize=1)
@@ -25,6 +26,15 @@ def flags() -> frozenset[str]:
 def has_bfloat16() -> bool:
     """Whether matrices are multiplied in bfloat16 by the processor itself, and not by a slow detour."""
     return bool(_BFLOAT16 & flags())
+
+
+def has_wide_int8_sums() -> bool:
+    """Whether products of int8 are summed in 32 bits by the processor itself.
+
+    Older x86 processors sum pairs of them in 16 bits first, which overflows (OpenVINO, "saturation issue"):
+    https://docs.openvino.ai/2025/openvino-workflow/model-optimization-guide/quantizing-models-post-training.html
+    """
+    return bool(_INT8 & flags())
 
 
 def name() -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from transforms.encoders.engines import processor
 from transforms.encoders.engines.openvino.libraries import import_nncf, import_openvino
 from transforms.encoders.engines.tokens import TokenTable
 
@@ -32,6 +33,8 @@ def quantize(path: Path, sample: TokenTable) -> Any:
     logging.getLogger("nncf").setLevel(logging.ERROR)
     batches = [sample.padded(np.array([row])) for row in range(len(sample.lengths))]
     data = nncf.Dataset(batches, lambda pair: {"input_ids": pair[0], "attention_mask": pair[1]})
+    # Without it, half of what older processors compute is cut off. It costs weights one of their eight bits.
+    overflow = nncf.OverflowFix.DISABLE if processor.has_wide_int8_sums() else nncf.OverflowFix.ENABLE
     try:
         # Its progress bars go to standard output, which is for results.
         with contextlib.redirect_stdout(sys.stderr):
@@ -40,6 +43,7 @@ def quantize(path: Path, sample: TokenTable) -> Any:
                 data,
                 model_type=nncf.ModelType.TRANSFORMER,
                 preset=nncf.QuantizationPreset.MIXED,
+                advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=overflow),
                 subset_size=len(batches),
             )
     finally:
