@@ -128,6 +128,10 @@ class World:
     def paths(self) -> list[Path]:
         return [self.folder / "corpus" / name for name in self.records]
 
+    def plain_file(self) -> Path | None:
+        paths = [path for path in self.paths() if path.suffix == ".jsonl"]
+        return self.random.choice(paths) if paths else None
+
     # What is served
 
     def rows(self) -> Rows:
@@ -180,18 +184,22 @@ def damaged_file(world: World) -> list[str]:
 
 
 def bad_records(world: World) -> list[str]:
-    path = world.random.choice([path for path in world.paths() if path.suffix == ".jsonl"])
-    lines = path.read_bytes().splitlines(keepends=True)
-    for at in world.random.sample(range(len(lines)), world.random.choice([1, 3, len(lines)])):
+    path = world.plain_file()
+    if path is None:
+        return []
+    lines = path.read_bytes().split(b"\n")
+    whole = [at for at, line in enumerate(lines) if line.startswith(b"{") and line.endswith(b"}")]
+    for at in world.random.sample(whole, min(len(whole), world.random.choice([1, 3, len(whole)]))):
         record = json.loads(lines[at])
         record["text"] = world.random.choice([7, None, "", ["list"]])
-        lines[at] = json.dumps(record).encode() + b"\n"
-    World.put(path, b"".join(lines))
+        lines[at] = json.dumps(record).encode()
+    World.put(path, b"\n".join(lines))
     return []
 
 
 def new_bad_records(world: World) -> list[str]:
-    path = world.random.choice([path for path in world.paths() if path.suffix == ".jsonl"])
+    if (path := world.plain_file()) is None:
+        return []
     World.put(path, path.read_bytes() + b'{"id": "bad", "text": 7}\nno json at all\n')
     return []
 
