@@ -264,6 +264,24 @@ def remedy(over: str, *, lossless: bool = True) -> str:
     return f"{fix}, or raise verify.max_rejected to go on without the rejected items"
 
 
+def check_known(snapshot: Snapshot, standing: Standing) -> None:
+    """Refuses a snapshot with fewer rows than are served, where the checkpoint lost the one that is served.
+
+    Without that one, and without a look at the corpus, nobody knows whether the rows are to go.
+
+    Raises:
+        GateError: with both numbers.
+    """
+    rows = snapshot.total("rows")
+    if standing.items is None and rows < standing.rows:
+        raise GateError(
+            f"{standing.collection} serves {standing.rows} rows of a snapshot that the checkpoint does not have, the "
+            f"current snapshot {snapshot.name} has {rows}; {standing}",
+            "run vecbeam sync: it reads the corpus; --allow-deletes publishes the current snapshot, without the "
+            f"other {standing.rows - rows} rows",
+        )
+
+
 def check_unexpected(rows: int, before: int, collection: str, most: float, *, allowed: bool) -> None:
     """Refuses to delete more rows that the checkpoint does not have than `corpus.max_deleted` allows.
 

@@ -38,7 +38,16 @@ def load(
             stands = standing(config, look(config), checkpoint)
         with session.exclusive():
             report_unchanged(session, snapshot)
-            publish(session, checkpoint, snapshot, space, stands, allow_deletes=allow_deletes, rebuild=rebuild)
+            publish(
+                session,
+                checkpoint,
+                snapshot,
+                space,
+                stands,
+                allow_deletes=allow_deletes,
+                rebuild=rebuild,
+                corpus_was_read=False,
+            )
     return session.report
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from pipelines import beam_runner
 from pipelines.alias import link
-from pipelines.limits import Standing, check_rows_at_all, check_shrinking, check_unexpected, excess, remedy
+from pipelines.limits import Standing, check_known, check_rows_at_all, check_shrinking, check_unexpected, excess, remedy
 from pipelines.sampling import sample_rows
 from pipelines.serving import collection_spec, find_served, misfits, open_for_search
 from pipelines.session import Phase, Session
@@ -40,6 +40,7 @@ def publish(
     *,
     allow_deletes: bool = False,
     rebuild: bool = False,
+    corpus_was_read: bool = True,
 ) -> None:
     """Makes the collection of a snapshot and moves the alias to it. Does nothing where it is served already.
 
@@ -47,6 +48,7 @@ def publish(
         stands: what is served.
         allow_deletes: lifts `corpus.max_deleted`.
         rebuild: makes another collection, whatever is served. One that an earlier rebuild began is taken up.
+        corpus_was_read: whether the snapshot is the corpus as it is now, and not just what the checkpoint holds.
 
     Raises:
         GateError: where rows or recall are not right, or many fewer items than are served; the alias stays where it
@@ -56,6 +58,8 @@ def publish(
     """
     check_rows_at_all(snapshot, stands)
     if not allow_deletes:
+        if not corpus_was_read:
+            check_known(snapshot, stands)
         check_shrinking(snapshot.total("items"), stands, session.config.corpus.max_deleted, rows=snapshot.total("rows"))
     with milvus.connected(session.config.collection) as client:
         spec = collection_spec(session.config, snapshot, space)

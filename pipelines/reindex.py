@@ -57,7 +57,15 @@ def reindex(
             session.progress.note(f"what changed is {said}")
             session.report.reason = said
             snapshot = _snapshot(session, current, reason, stands, allow_deletes=allow_deletes)
-            publish(session, checkpoint, snapshot, model.space, stands, allow_deletes=allow_deletes)
+            publish(
+                session,
+                checkpoint,
+                snapshot,
+                model.space,
+                stands,
+                allow_deletes=allow_deletes,
+                corpus_was_read=reason not in (INDEX, NOTHING),
+            )
     return session.report
 
 

@@ -221,6 +221,22 @@ def test_a_corpus_that_shrank_is_noticed_by_another_model_too(tmp_path: Path, it
     assert reindex(other, allow_deletes=True).verify.found == 10
 
 
+def test_a_checkpoint_that_lost_the_newest_snapshot_takes_no_row_away(tmp_path: Path, items: list[Record]) -> None:
+    config = configure(tmp_path)
+    sync(config)
+    items.append({"id": "late", "text": "came later"})
+    write_jsonl(tmp_path / "corpus" / "a.jsonl", items)
+    sync(config)
+    (tmp_path / "checkpoint" / "tested" / "snapshots" / current(config).name).unlink()
+    flat = configure(tmp_path, collection={"uri": "./milvus.db", "index": {"type": "FLAT"}})
+    for command, given in ((load, config), (partial(load, rebuild=True), config), (reindex, flat)):
+        with pytest.raises(GateError, match=r"serves 41 rows of a snapshot that the checkpoint does not have.*has 40"):
+            command(given)
+        assert len(rows(config)) == 41
+    report = sync(configure(tmp_path))
+    assert (report.chunks.embedded, len(rows(config))) == (0, 41)
+
+
 def test_an_update_that_was_stopped_is_repaired_forwards(
     tmp_path: Path, items: list[Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,7 +110,7 @@ def test_an_import_that_broke_off_is_begun_anew(tmp_path: Path, uri: str, monkey
 
     with monkeypatch.context() as patch:
         patch.setattr(milvus, "import_files", killed)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(InterruptedRunError):
             backfill(config)
     report = backfill(config)
     assert (report.chunks.embedded, report.verify.found, report.verify.published) == (0, ITEMS, True)
