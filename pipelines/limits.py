@@ -36,11 +36,13 @@ class Standing:
         collection: its name; "" where nothing is served.
         items: of the snapshot that it holds; None where the checkpoint does not have that snapshot.
         rows: of the collection, where `items` is None.
+        snapshot: id of the snapshot that it holds; "" where the checkpoint does not have it.
     """
 
     collection: str = ""
     items: int | None = None
     rows: int = 0
+    snapshot: str = ""
 
     def __str__(self) -> str:
         return f"the collection {self.collection} stays as it is" if self.collection else "nothing is served yet"
@@ -55,7 +57,7 @@ def standing(config: Config, served: milvus.CollectionState | None, checkpoint: 
     except CheckpointError:  # damaged
         snapshot = None
     if snapshot is not None:
-        return Standing(served.name, snapshot.total("items"))
+        return Standing(served.name, snapshot.total("items"), snapshot=snapshot.id)
     try:
         with milvus.connected(config.collection) as client:
             open_for_search(client, config, served.name)
@@ -239,13 +241,17 @@ def _check_draft(
         )
     over = excess(draft, config)
     if over and (standing.collection or (changes.base is not None and not excess(changes.base, config))):
-        # Without the snapshot before nobody knows whether the rejected records are items that are served.
-        lossless = not standing.collection or (changes.base is not None and not changes.deleted)
-        raise RejectsError(f"{over}; {standing}", remedy(over, lossless=lossless))
+        raise RejectsError(f"{over}; {standing}", remedy(over, lossless=costs_nothing(changes, standing)))
     if not allow_deletes:
         check_shrinking(
             draft.total("items"), standing, config.corpus.max_deleted, rows=draft.total("rows"), errors=errors
         )
+
+
+def costs_nothing(changes: Changes, standing: Standing) -> bool:
+    """Whether no rejected record can be an item that is served: that is known only against the snapshot served."""
+    base = changes.base
+    return not standing.collection or (base is not None and base.id == standing.snapshot and not changes.deleted)
 
 
 def remedy(over: str, *, lossless: bool = True) -> str:

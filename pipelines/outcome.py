@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow.compute as pc
 
 from pipelines.changes import Changes
-from pipelines.limits import Standing, check_deletions, excess, named, over_limits, remedy
+from pipelines.limits import Standing, check_deletions, costs_nothing, excess, named, over_limits, remedy
 from schemas.config import Config
 from schemas.errors import RejectsError, VecbeamError
 from schemas.plan import Outcome, Plan
@@ -13,10 +13,11 @@ from schemas.report import Failure
 from transforms.checkpoint import Snapshot
 
 
-def foresee_unchanged(base: Snapshot, config: Config) -> Outcome:
+def foresee_unchanged(base: Snapshot, config: Config, standing: Standing) -> Outcome:
     """The outcome over a corpus that is as the snapshot has it."""
     over = excess(base, config)
-    return _outcome(RejectsError(over, remedy(over)), served=True) if over else Outcome()
+    lossless = not standing.collection or standing.snapshot == base.id
+    return _outcome(RejectsError(over, remedy(over, lossless=lossless)), served=True) if over else Outcome()
 
 
 def foresee(changes: Changes, config: Config, standing: Standing, found: Plan, *, allow_deletes: bool) -> Outcome:
@@ -49,7 +50,9 @@ def foresee(changes: Changes, config: Config, standing: Standing, found: Plan, *
     # As the run decides: a first corpus with rejects is a beginning, and a served one is not replaced by it.
     first = not standing.collection and (changes.base is None or bool(excess(changes.base, config)))
     says = "the good rows would be published all the same" if first else str(standing)
-    return _outcome(RejectsError(f"{over}; {says}", remedy(over, lossless=not changes.deleted)), served=first)
+    return _outcome(
+        RejectsError(f"{over}; {says}", remedy(over, lossless=costs_nothing(changes, standing))), served=first
+    )
 
 
 def _outcome(error: VecbeamError, *, served: bool) -> Outcome:

@@ -59,15 +59,15 @@ def plan(
         found = Plan(name=config.name, space=source.model.space.id)
         found.warnings += source.notes
         startup = session.seconds_so_far()
+        stands = standing(config, served, source.checkpoint)
         if base is not None and is_unchanged(source, base):
             found.items.unchanged = base.total("items")
             found.rejects = base.errors()
             found.items.rejected = sum(found.rejects.values())
-            found.outcome = foresee_unchanged(base, config)
+            found.outcome = foresee_unchanged(base, config, stands)
             rows = base.total("rows")
         else:
             where = folder if config.runner.is_local else session.uri("diff")
-            stands = standing(config, served, source.checkpoint)
             rows = _plan_rows(session, found, source, base, stands, where, startup, allow_deletes=allow_deletes)
         _plan_milvus(config, found, source.model.space, base, rows, served)
         if found.action in ("backfill", "reindex") and not found.seconds.total:
