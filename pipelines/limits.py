@@ -180,7 +180,7 @@ def check_shrinking(
     if before is None and rows is not None:
         before, after, kind = standing.rows, rows, "rows"
     if before is not None and before - after > most * before:
-        served = f" that {standing.collection} serves"
+        served = f" of {standing.collection}"
         raise _too_many(before - after, before, served, errors or {}, most, standing, kind=kind)
 
 
@@ -194,7 +194,8 @@ def _too_many(
     *,
     kind: str = "items",
 ) -> GateError:
-    what = f"{deleted} of {before} {kind}{where} are no longer in the corpus, corpus.max_deleted allows {most:.0%}"
+    gone = "would be served no longer" if where else "are no longer in the corpus"
+    what = f"{deleted} of {before} {kind}{where} {gone}, corpus.max_deleted allows {most:.0%}"
     if errors:
         # To delete them on request would delete items that are there, and only can't be read.
         return GateError(

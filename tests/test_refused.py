@@ -214,7 +214,7 @@ def test_a_corpus_that_shrank_is_noticed_by_another_model_too(tmp_path: Path, it
     write_jsonl(tmp_path / "corpus" / "a.jsonl", items[:10])
     other = configure(tmp_path, encoder={"model": "fake", "dimensions": 16})
     for command in (backfill, reindex):
-        with pytest.raises(GateError, match=r"30 of 40 items that tested_\w+ serves are no longer in the corpus"):
+        with pytest.raises(GateError, match=r"30 of 40 items of tested_\w+ would be served no longer"):
             command(other)
     assert checkpoint_of(other).current_snapshot() is None
     assert len(rows(config)) == 40
