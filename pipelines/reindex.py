@@ -25,7 +25,10 @@ INDEX = "the index or the collection alone: built from the checkpoint, the corpu
 ROWS = "chunking or fields: the corpus is read, chunks with the same text keep their vectors"
 MODEL = "the model: this space is new, all is embedded"
 ANEW = "nothing that is known of: --full-refresh embeds everything again"
-NOTHING = "nothing: what is served has the checkpoint's rows, and the fields and the index that are configured"
+NOTHING = (
+    "nothing, so there is nothing to do: what is served has the checkpoint's rows, and the fields and the index that "
+    "are configured"
+)
 LOST = "parts of the checkpoint are gone: the corpus is read, what is lost is embedded again"
 
 
@@ -54,7 +57,7 @@ def reindex(
             if reason == INDEX and current is not None and _is_served(config, current, model.space):
                 reason = NOTHING
                 said = f"{NOTHING}; {_for_precision(config, checkpoint, current)}"
-            session.progress.note(f"what changed is {said}")
+            session.progress.note(f"changed: {said}")
             session.report.reason = said
             snapshot = _snapshot(session, current, reason, stands, allow_deletes=allow_deletes)
             publish(

@@ -8,6 +8,8 @@ import gzip
 import io
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,16 @@ from pydantic import ValidationError
 from schemas.config import Corpus
 from schemas.errors import ConfigurationError
 from schemas.records import REJECT_SCHEMA, item_schema
-from transforms.read import first_records, list_corpus, plan_shards, read_shard, sniff_csv
+from transforms import memory
+from transforms.read import (
+    CONTAINER_ERRORS,
+    first_records,
+    list_corpus,
+    plan_shards,
+    read_shard,
+    sniff_csv,
+    streams,
+)
 
 RECORDS = [{"id": f"r{n}", "text": f'text {n}\nof two lines, with "quotes"', "year": n} for n in range(40)]
 COMPRESS = {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".zst": zstandard.ZstdCompressor().compress}
@@ -287,6 +298,12 @@ def test_streams_of_several_parts_and_long_windows(tmp_path: Path, name: str, da
         ("a.jsonl.zst", b"\x28\xb5\x2f\xfd\x00\xff\x01\x00\x00", "TooLarge", "window of 3932160 MiB.*--long=31"),
         (
             "a.jsonl.zst",
+            b"\x28\xb5\x2f\xfd\xe0" + (5 << 30).to_bytes(8, "little") + b"\x01\x00\x00",
+            "TooLarge",
+            "window of 5120 MiB",
+        ),
+        (
+            "a.jsonl.zst",
             zstandard.ZstdCompressor(dict_data=zstandard.ZstdCompressionDict(b"text" * 99)).compress(as_jsonl(LINES)),
             "DamagedFile",
             "corrupt|dictionary",
@@ -298,6 +315,82 @@ def test_damaged_streams_say_what_is_wrong(tmp_path: Path, name: str, data: byte
     _, (reject,) = read(tmp_path / name)
     assert reject["error"] == error
     assert re.search(says, reject["reason"])
+
+
+def bomb(mib: int, window_log: int) -> bytes:
+    """A frame of some hundred bytes a MiB: a line of so many MiB, and a record after it."""
+    settings_ = zstandard.ZstdCompressionParameters(window_log=window_log)
+    compressor = zstandard.ZstdCompressor(compression_params=settings_).compressobj()
+    parts = [compressor.compress(b"a" * (1 << 20)) for _ in range(mib)]
+    return b"".join([*parts, compressor.compress(b'\n{"id": "after", "text": "x"}\n'), compressor.flush()])
+
+
+BOMB_MIB = 1024
+PEAK = """
+import resource, sys
+from schemas.config import Corpus
+from transforms.read import list_corpus, plan_shards, read_shard
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+corpus = Corpus(paths=[sys.argv[1]])
+[shard] = plan_shards(list_corpus(corpus), corpus)
+before, found = peak(), []
+for batch in read_shard(shard, corpus, batch_rows=10):
+    found += batch.items.column("item_id").to_pylist() + batch.rejects.column("error").to_pylist()
+print(peak() - before, *found)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems count the peak otherwise")
+def test_a_zstd_bomb_is_read_in_flat_memory(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.zst"
+    path.write_bytes(bomb(BOMB_MIB, 21))
+    assert path.stat().st_size < 1 << 20
+    run = subprocess.run([sys.executable, "-c", PEAK, str(path)], capture_output=True, text=True, check=True)
+    grown, *found = run.stdout.split()
+    assert found == ["after", "RecordTooLarge"]
+    # What a line may hold, the decompressor's window and a block: 64 + 2 + 32 MiB, and libraries that load here.
+    assert int(grown) < BOMB_MIB // 4
+
+
+def test_a_zstd_window_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available", lambda: streams.LEAST_MEMORY_BYTES - 1)
+    (tmp_path / "a.jsonl.zst").write_bytes(bomb(192, 31))
+    items, (*_, reject) = read(tmp_path / "a.jsonl.zst")
+    assert (items, reject["error"]) == ([], "TooLarge")
+    assert "memory of this worker is not enough for the zstd window of 2048 MiB" in reject["reason"]
+
+
+@pytest.mark.parametrize(("mib", "window_log"), [(192, 21), (16, 31)])
+def test_little_memory_refuses_no_zstd_that_needs_little(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mib: int, window_log: int
+) -> None:
+    monkeypatch.setattr(memory, "available", lambda: 0)
+    (tmp_path / "a.jsonl.zst").write_bytes(bomb(mib, window_log))
+    items, _ = read(tmp_path / "a.jsonl.zst", metadata={})
+    assert [item["item_id"] for item in items] == ["after"]
+
+
+@pytest.mark.parametrize("separator", [b"", b"id,text\n"])
+def test_a_record_that_is_too_long_costs_itself_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, separator: bytes
+) -> None:
+    monkeypatch.setattr(streams, "MAX_RECORD_BYTES", 60)
+    if separator:
+        data, name = separator + b"a,one\nb," + b"x" * 90 + b"\nc,two\n", "a.csv"
+    else:
+        data, name = (
+            b"".join(json.dumps({"id": i, "text": t}).encode() + b"\n" for i, t in LONG_IN_THE_MIDDLE),
+            "a.jsonl",
+        )
+    (tmp_path / name).write_bytes(data)
+    items, (reject,) = read(tmp_path / name, metadata={})
+    assert [item["item_id"] for item in items] == ["a", "c"]
+    assert reject["error"] == "RecordTooLarge"
+    assert reject["error"] not in CONTAINER_ERRORS  # nothing else of the file is hidden
+
+
+LONG_IN_THE_MIDDLE = [("a", "one"), ("b", "x" * 90), ("c", "two")]
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.tsv", "a.jsonl.gz"])

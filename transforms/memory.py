@@ -5,11 +5,18 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import sys
+from pathlib import Path
 
 import pyarrow as pa
 
 LARGE_BYTES = 256 << 10
 _M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
+# Of version 2 and version 1: limit, what is used, and which part of it are files that can be dropped.
+_CONTAINERS = (
+    (Path("/sys/fs/cgroup"), "memory.max", "memory.current", "inactive_file"),
+    (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
 
 
 def give_back() -> None:
@@ -33,6 +40,31 @@ def give_back_at_once() -> None:
     give_back()
     pa.set_memory_pool(pa.system_memory_pool())
     _glibc("mallopt", _M_MMAP_THRESHOLD, LARGE_BYTES)
+
+
+def available() -> int:
+    """Bytes that this process could still take, by the system's account and that of its container.
+
+    Where neither tells, as outside Linux, very many.
+    """
+    return min(_of_machine(), _of_container())
+
+
+def _of_machine() -> int:
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) << 10
+    return sys.maxsize
+
+
+def _of_container() -> int:
+    for folder, most, used, cached in _CONTAINERS:
+        with contextlib.suppress(OSError, ValueError):
+            limit = int((folder / most).read_text())  # "max" is none
+            statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            return max(0, limit - int((folder / used).read_text()) + int(statistics.get(cached, 0)))
+    return sys.maxsize
 
 
 def _glibc(function: str, *arguments: int) -> None:

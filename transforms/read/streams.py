@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any, BinaryIO
 
 from schemas.errors import ConfigurationError, CorpusError
-from transforms import filesystem
+from transforms import filesystem, memory
 from transforms.read.files import SourceFile
 
 BLOCK_BYTES = 1 << 20
@@ -248,16 +248,27 @@ def _start_zstd(block_bytes: int) -> Start:
     zstandard = import_for_documents("zstandard")
     state: dict[str, Any] = {"frame": None, "header": b""}
 
+    held = 0  # bytes of the frame since the last look at the memory: its window fills with them
+
     def pieces(data: bytes) -> Iterator[bytes]:
+        nonlocal held
         for begin in range(0, len(data), _ZSTD_INPUT_BYTES):
             piece = data[begin : begin + _ZSTD_INPUT_BYTES]
             while piece:
                 if state["frame"] is None:
                     decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
                     state.update(frame=decompressor.decompressobj(), header=b"")
+                    held = 0
                 frame = state["frame"]
                 if len(state["header"]) < _ZSTD_HEADER_BYTES:
                     state["header"] += piece[:_ZSTD_HEADER_BYTES]
+                if held >= _ZSTD_CHECK_BYTES:
+                    held = 0
+                    if (
+                        _zstd_window(state["header"]) > 2 * _ZSTD_CHECK_BYTES
+                        and memory.available() < LEAST_MEMORY_BYTES
+                    ):
+                        raise FileRejectedError(*_zstd_needs_memory(state["header"]))
                 try:
                     output = frame.decompress(piece)
                 except (zstandard.ZstdError, MemoryError) as error:
@@ -265,6 +276,7 @@ def _start_zstd(block_bytes: int) -> Start:
                         raise FileRejectedError(*_zstd_needs_memory(state["header"])) from error
                     raise
                 if output:
+                    held += len(output)
                     yield output
                 piece = b""
                 if frame.eof:
@@ -293,14 +305,29 @@ def _start_zstd(block_bytes: int) -> Start:
 
 
 _ZSTD_HEADER_BYTES = 18
+_ZSTD_CHECK_BYTES = 32 << 20
+"""So many bytes of content are read between two looks at the memory."""
+LEAST_MEMORY_BYTES = 256 << 20
+"""Of the machine, or of the container, which are left to others while a window fills."""
+
+
+def _zstd_window(header: bytes) -> int:
+    """Bytes of a frame's window; 0 where its header is not complete or not a frame's."""
+    if len(header) < 6 or not header.startswith(_MAGIC["zstd"]):
+        return 0
+    # RFC 8878, 3.1.1.1: a descriptor follows the magic number, and then the window, or in frames of a single segment
+    # the size of the content, which is their window, behind the id of a dictionary.
+    descriptor = header[4]
+    if not descriptor & 0x20:
+        base = 1 << (10 + (header[5] >> 3))
+        return base + base // 8 * (header[5] & 7)
+    begin, length = 5 + (0, 1, 2, 4)[descriptor & 3], (1, 2, 4, 8)[descriptor >> 6]
+    size = header[begin : begin + length]
+    return int.from_bytes(size, "little") + (256 if length == 2 else 0) if len(size) == length else 0
 
 
 def _zstd_needs_memory(header: bytes) -> tuple[str, str]:
-    # RFC 8878, 3.1.1.1: descriptor and window follow the magic number, but in frames of a single segment.
-    window = 0
-    if len(header) > 5 and not header[4] & 0x20:
-        base = 1 << (10 + (header[5] >> 3))
-        window = base + base // 8 * (header[5] & 7)
+    window = _zstd_window(header)
     if window > MAX_WINDOW_BYTES:
         return (
             "TooLarge",

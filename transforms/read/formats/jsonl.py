@@ -113,7 +113,7 @@ def _encoding_at_begin(raw: streams.RawStream, configured: str | None) -> str:
 
 def too_large(what: str) -> RejectedItemError:
     """The reject of a line or record that is too long to be held in memory."""
-    return RejectedItemError("TooLarge", f"The {what} is longer than {streams.MAX_RECORD_BYTES >> 20} MiB")
+    return RejectedItemError("RecordTooLarge", f"The {what} is longer than {streams.MAX_RECORD_BYTES >> 20} MiB")
 
 
 def parse(line: bytes, known_id: KnownId, encoding: str = encodings.UTF_8) -> dict[str, Any]:
