@@ -95,7 +95,7 @@ def plan(
     """What a run would do: items, tokens, time, cost, and what changes in Milvus. It writes nothing."""
 
     def run() -> bool:
-        from pipelines.plan import plan, text
+        from pipelines.plan import line, plan, text
         from pipelines.progress import Progress
 
         words = [str(config), *(word for value in set_ or () for word in ("--set", value))]
@@ -103,7 +103,7 @@ def plan(
         if as_json:
             output.result_as_json(found.as_json(), exit_code=10 if exit_code and found.has_work else 0)
         else:
-            output.result(text(found))
+            output.result(line(found) if quiet else text(found))
         return found.has_work
 
     if guarded(run, as_json=as_json, quiet=quiet, debug=debug) and exit_code:

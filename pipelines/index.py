@@ -57,7 +57,7 @@ class Index:
     """
 
     def __init__(self, where: str | Path = "vecbeam_index", *, progress: bool = False) -> None:
-        path = Path(where)
+        path = _checked_place(where)
         self._path = path if path.suffix in (".yaml", ".yml") else path / CONFIGURATION
         self._owns = self._path is not path
         self._progress = progress
@@ -93,6 +93,10 @@ class Index:
         Raises:
             ConfigurationError: where there is none yet.
         """
+        if self._owns and not self._path.exists():
+            raise ConfigurationError(
+                f"the index in {self._path.parent} holds nothing yet", "add texts with add(), or files with index()"
+            )
         return load_config(self._path)
 
     @overload
@@ -156,10 +160,11 @@ class Index:
         An id that is not there is no error, so that a delete may be repeated.
 
         Raises:
-            ConfigurationError: an index with a configuration file of its own, an id of an item that comes from a file
-                of the corpus, or the ids of everything that the index holds; then nothing is deleted.
+            ConfigurationError: an index with a configuration file of its own, what is not an id, an id of an item that
+                comes from a file of the corpus, or the ids of everything that the index holds; then nothing is
+                deleted.
         """
-        wanted = {str(name) for name in ([ids] if isinstance(ids, (str, int)) else ids)}
+        wanted = _checked_ids(ids)
         with self._exclusive("nothing can be deleted from it here"):
             from pipelines.sync import sync
             from pipelines.texts import Texts, undone_if_refused
@@ -412,6 +417,28 @@ def _as_lists(texts: Any, ids: Any) -> tuple[list[Any], list[Any] | None]:
     if len(names) != len(given):
         raise ConfigurationError(f"there are {len(given)} texts and {len(names)} ids", "give each text an id, or none")
     return given, names
+
+
+def _checked_place(where: Any) -> Path:
+    """Where an index is, as a path; an empty name would be the working directory."""
+    remedy = "name a folder for the index, or a configuration file that ends in .yaml or .yml"
+    text = str(where)
+    if not isinstance(where, (str, Path)) or not text.strip() or "\x00" in text:
+        raise ConfigurationError(f"{where!r} is not a path", remedy)
+    path = Path(where)
+    if path.suffix not in (".yaml", ".yml") and path.is_file():
+        raise ConfigurationError(f"{text} is a file, and an index is a folder", remedy)
+    return path
+
+
+def _checked_ids(ids: Any) -> set[str]:
+    """What `delete` was given, as ids."""
+    several = isinstance(ids, Iterable) and not isinstance(ids, (str, bytes, bytearray, Mapping))
+    given = list(ids) if several else [ids]
+    for name in given:
+        if not isinstance(name, (str, int)) or isinstance(name, bool):
+            raise ConfigurationError(f"{name!r} is not an id", "name the ids of texts: strings or whole numbers")
+    return {str(name) for name in given}
 
 
 def _version(path: Path) -> tuple[int, int, int]:

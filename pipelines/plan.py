@@ -238,6 +238,30 @@ def text(found: Plan) -> str:
     return "\n".join([*lines, *_end(found)])
 
 
+def line(found: Plan) -> str:
+    """The plan in one line, which `--quiet` prints."""
+    items, error = found.items, found.outcome.error
+    counted = (
+        ("new", items.new),
+        ("changed", items.changed),
+        ("moved", items.moved),
+        ("unchanged", items.unchanged),
+        ("to delete", items.deleted),
+        ("rejected", items.rejected),
+    )
+    parts = ["items " + (", ".join(f"{count:,} {what}" for what, count in counted if count) or "none")]
+    if found.chunks.value:
+        most = "at most " if found.at_most else ""
+        parts.append(
+            f"to embed {most}{found.chunks.value:,} chunks, {found.tokens.value:,} tokens, "
+            f"{_duration(found.seconds.total)}"
+        )
+    parts += [f"warning {warning}" for warning in found.warnings]
+    if error is not None:
+        parts.append(f"exit code {found.outcome.exit_code}, {error.kind}: {error.message}")
+    return f"plan: {'; '.join([*parts, *_next(found)])}"
+
+
 def _rejects(found: Plan) -> Iterator[str]:
     if found.rejects:
         yield "rejects     " + ", ".join(f"{count:,} {error}" for error, count in found.rejects.items())
@@ -275,6 +299,10 @@ def _end(found: Plan) -> Iterator[str]:
         yield f"outcome     exit code {found.outcome.exit_code}, {error.kind}: {error.message}"
         if error.remedy:
             yield f"remedy      {error.remedy}"
+    yield from _next(found)
+
+
+def _next(found: Plan) -> Iterator[str]:
     if not found.has_work:
         yield "nothing to do"
     elif found.outcome.served:

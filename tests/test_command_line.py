@@ -68,6 +68,13 @@ def test_a_run_from_beginning_to_end(folder: Path) -> None:
     assert (code, hits["error"], len(hits["hits"])) == (0, None, 3)
     assert hits["hits"][0]["id"].startswith(ESCAPE)
     assert answer("plan", "--exit-code")[0] == 0
+    assert run("plan", "--quiet").stdout == "plan: items 3 unchanged; nothing to do\n"
+    (folder / "more.jsonl").write_text('{"id": "d4", "text": "another text"}\n')
+    corpus = ["--set", 'corpus.paths=["corpus/*", "*.jsonl"]']
+    [line] = run("plan", "--quiet", *corpus).stdout.splitlines()
+    assert line.startswith("plan: items 1 new, 3 unchanged; to embed 1 chunks, ")
+    assert "; run: vecbeam sync vecbeam.yaml --set " in line
+    (folder / "more.jsonl").unlink()
     assert answer("report")[1]["error"] is None
     assert answer("gc")[0] == 0
     with locking.held(str(folder / "checkpoint" / "tested"), "the-first"):

@@ -72,9 +72,39 @@ def test_a_configuration_says_what_the_corpus_is(tmp_path: Path) -> None:
 def test_an_index_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"there is no configuration file"):
         Index(tmp_path / "none.yaml")
-    with pytest.raises(ConfigurationError, match=r"there is no configuration file"):
+    with pytest.raises(ConfigurationError, match=r"holds nothing yet"):
         Index(tmp_path / "none").search("x")
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("where", ["", "  ", "a\0b", None, 5, b"folder"])
+def test_what_is_no_path_is_no_index(where: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # an empty name was an index of the working directory
+    with pytest.raises(ConfigurationError, match="is not a path"):
+        Index(where)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_no_index(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("some words")
+    with pytest.raises(ConfigurationError, match=r"notes\.txt is a file, and an index is a folder"):
+        Index(tmp_path / "notes.txt")
+
+
+def test_an_index_that_holds_nothing_yet_says_so(tmp_path: Path) -> None:
+    with Index(tmp_path / "new") as index:
+        for command in (lambda: index.search("a text"), lambda: index.delete("a"), index.verify, index.plan):
+            with pytest.raises(ConfigurationError, match=r"holds nothing yet.*add\(\)"):
+                command()
+
+
+@pytest.mark.parametrize("ids", [None, 1.5, True, b"a", ["a", None], {"id": "a"}])
+def test_what_is_no_id_deletes_nothing(tmp_path: Path, ids: Any) -> None:
+    index = quick(tmp_path)
+    (tmp_path / "texts.jsonl").write_text('{"id": "a", "text": "one"}\n{"id": "None", "text": "two"}\n')
+    with pytest.raises(ConfigurationError, match="is not an id"):
+        index.delete(ids)
+    assert set(texts_in(tmp_path)) == {"a", "None"}
 
 
 def test_bad_texts_cost_themselves_alone(tmp_path: Path) -> None:
