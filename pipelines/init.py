@@ -7,7 +7,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -207,7 +207,7 @@ def look(paths: list[str], output: Path, name: str | None) -> Proposal:
             "index": {"type": "HNSW", "M": 16, "efConstruction": 200},
         },
     }
-    _show_texts(found, taken)
+    _show_texts(found, taken, patterns)
     return found
 
 
@@ -257,7 +257,10 @@ def _less_labels(entries: list[Entry]) -> list[Entry]:
 
 def _named(file: SourceFile, others: dict[str, Entry]) -> list[Entry]:
     """The files that a field of most of a file's first records names, with their suffix or without."""
-    known = others | {posixpath.splitext(name)[0]: entry for name, entry in others.items()}
+    # A stem may be an id that a picture elsewhere has by chance: it is a name of the files beside, or in folders below.
+    below = posixpath.dirname(file.uri) + "/"
+    stems = {posixpath.splitext(name)[0]: entry for name, entry in others.items() if entry.path.startswith(below)}
+    known = others | stems
     records = sample(file, 200).records
     found: list[Entry] = []
     for name in {name for record in records for name in record}:
@@ -506,8 +509,21 @@ def _name(path: str) -> str:
 # What it comes to
 
 
-def _show_texts(found: Proposal, taken: Sequence[Entry]) -> None:
-    """Reads some items as a run would, shows their texts, and says what of them a run would reject."""
+def _as_listed(entry: Entry, source: SourceFile, patterns: Sequence[str]) -> SourceFile:
+    """A file as a run will list it: where it is an item, its path below the root of its glob is the id."""
+    for pattern in patterns:
+        glob = Glob(str(Path(pattern).absolute()) if is_local(pattern) else pattern)
+        if glob.matches(entry.path):
+            return replace(source, path=entry.path[len(glob.root) :].lstrip("/"))
+    return source
+
+
+def _show_texts(found: Proposal, taken: Sequence[Entry], patterns: Sequence[str]) -> None:
+    """Reads some items as a run would, shows their texts, and says what of them a run would reject.
+
+    Args:
+        patterns: globs of the corpus; local ones as they are from the working directory.
+    """
     values = {key: value for key, value in found.corpus.items() if key != "paths"}
     corpus = Corpus.model_validate({"paths": ["."], **values})
     step = max(1, len(taken) // SHOWN_TEXTS)
@@ -518,7 +534,8 @@ def _show_texts(found: Proposal, taken: Sequence[Entry]) -> None:
             continue
         wanted = SHOWN_TEXTS if len(taken) < SHOWN_TEXTS else 1
         try:
-            batch = next(read_shard(Shard("sample", 0, (entry.source,), 0, 0), corpus, batch_rows=20), None)
+            source = _as_listed(entry, entry.source, patterns)
+            batch = next(read_shard(Shard("sample", 0, (source,), 0, 0), corpus, batch_rows=20), None)
         except VecbeamError as error:
             found.notes.append(f"{entry.path}: {error.message}")
             continue

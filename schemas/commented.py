@@ -77,4 +77,11 @@ def _model_of(field: FieldInfo) -> type[BaseModel] | None:
 
 
 def _dump(values: dict[str, Any]) -> str:
-    return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=_WIDTH))
+    return str(yaml.dump(values, Dumper=_Plain, sort_keys=False, allow_unicode=True, width=_WIDTH))
+
+
+class _Plain(yaml.SafeDumper):
+    """Writes a list that stands in two places twice: people change one of them."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+        return True

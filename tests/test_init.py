@@ -205,6 +205,36 @@ def test_what_is_there_is_named_by_kind_and_what_is_left_out_with_why(tmp_path: 
     assert lines[-2:] == ["wrote vecbeam.yaml (alias corpus)", "next: vecbeam backfill vecbeam.yaml"]
 
 
+def test_records_whose_ids_are_stems_of_pictures_elsewhere_are_no_labels(tmp_path: Path) -> None:
+    for number in range(9):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        (tmp_path / "images" / f"p{number}.jpg").write_bytes(b"x")
+    rows = [{"id": f"p{n}", "text": f"words of {n}"} for n in range(9)]
+    write_jsonl(tmp_path / "texts" / "a.jsonl", rows)
+    assert init(".").files == {"a.jsonl"}
+    (tmp_path / "vecbeam.yaml").unlink()
+    write_jsonl(tmp_path / "images" / "a.jsonl", rows)
+    with pytest.raises(ConfigurationError, match=r"a.jsonl\): it names 9 of the .jpg files"):
+        init("images")
+
+
+def test_samples_have_the_ids_that_a_run_gives(tmp_path: Path) -> None:
+    for name in ("a", "deep/b"):
+        (tmp_path / "pages" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "pages" / f"{name}.md").write_text(f"# Page {name}\n\nwords of it\n")
+    made = init("pages")
+    listed = list_corpus(load_config(tmp_path / "vecbeam.yaml", FAKE).corpus)
+    assert [item_id for item_id, _ in made.found.samples] == [file.name for file in listed] == ["a.md", "deep/b.md"]
+
+
+def test_the_fields_of_an_id_are_written_out(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", [{"question": f"what is {n} like", "answer": "it is a number"} for n in range(5)])
+    init("a.jsonl")
+    assert "&" not in (tmp_path / "vecbeam.yaml").read_text().split("encoder:")[0]  # no YAML anchor
+    corpus = load_config(tmp_path / "vecbeam.yaml").corpus
+    assert corpus.id_fields == corpus.content == ["question", "answer"]
+
+
 def test_labels_beside_pictures_are_no_corpus(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     for number in range(9):

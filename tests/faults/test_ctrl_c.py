@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from ctrl_c import COMMAND, Pty, Tmux, run_in, write
 
@@ -124,6 +128,45 @@ def test_ctrl_c_in_a_terminal_loses_nothing(tmp_path: Path) -> None:
         terminal.close()
     [report] = [json.loads(path.read_text()) for path in tmp_path.glob("checkpoint/stopped/runs/*/report.json")]
     assert (report["exit_code"], report["error"]["class"]) == (130, "InterruptedRunError")
+    done = subprocess.run(f"{COMMAND} backfill --json", shell=True, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["verify"]["found"] == 64
+
+
+def worker_processes(run: subprocess.Popen[str]) -> list[psutil.Process]:
+    found = []
+    with contextlib.suppress(psutil.Error):
+        for child in psutil.Process(run.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if any("sdk_worker_main" in word for word in child.cmdline()):
+                    found.append(child)
+    return found
+
+
+@pytest.mark.parametrize("whole_group", [True, False])
+def test_ctrl_c_ends_local_worker_processes_too(tmp_path: Path, whole_group: bool) -> None:
+    """A terminal signals the workers as well; `kill -INT` and a scheduler the command alone."""
+    write(tmp_path, model="fake", texts=64)
+    workers = ["--set", "runner={name: local, direct_running_mode: multi_processing, direct_num_workers: 2}"]
+    process = subprocess.Popen(
+        [*COMMAND.split(), "backfill", "--json", *workers],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while len(started := worker_processes(process)) < 2:
+        assert process.poll() is None
+        time.sleep(0.02)
+    (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
+    out, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert json.loads(out)["error"]["class"] == "InterruptedRunError"
+    assert "run the same command to continue" in errors
+    assert "Traceback" not in errors
+    _, alive = psutil.wait_procs(started, timeout=30)
+    assert alive == []
     done = subprocess.run(f"{COMMAND} backfill --json", shell=True, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["verify"]["found"] == 64
