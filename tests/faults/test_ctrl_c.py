@@ -167,9 +167,6 @@ def test_ctrl_c_ends_local_worker_processes_too(tmp_path: Path, whole_group: boo
     assert "Traceback" not in errors
     _, alive = psutil.wait_procs(started, timeout=30)
     assert alive == []
-    done = subprocess.run(f"{COMMAND} backfill --json", shell=True, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["verify"]["found"] == 64
 
 
 @pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
