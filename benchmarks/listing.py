@@ -3,9 +3,10 @@
     python benchmarks/listing.py --files 100000 1000000 [--folder /dev/shm/listing] [--json FILE]
 
 The files are real, of a few bytes each, a thousand a folder. Each measurement is a process of its own; MB are its
-largest resident size less what it had after its imports. The launcher lists the corpus, holds it against a snapshot
-that has all but one file of a thousand, writes what workers need, plans the shards, and lists the corpus again as at
-the end of a run. The worker opens every shard of a full run and looks every file of the snapshot up.
+largest resident size less what it had after its imports; pages of temporary files that are mapped count. The launcher
+lists the corpus, holds it against a snapshot that has all but one file of a thousand, writes what workers need, plans
+the shards, and lists the corpus again as at the end of a run. The worker opens every shard of a full run and looks up
+every file of the snapshot. The gathering worker makes the table of what was read of each file, from a record a shard.
 """
 
 from __future__ import annotations
@@ -31,8 +32,11 @@ def main() -> None:
     parser.add_argument("--files", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--folder", type=Path, help="where the files are made; a temporary folder without it")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
-    parser.add_argument("--measure", choices=list(MEASURES), help=argparse.SUPPRESS)
+    parser.add_argument("--measure", choices=[SNAPSHOT, *MEASURES], help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.measure == SNAPSHOT:
+        write_snapshot(given.folder)
+        return
     if given.measure:
         MEASURES[given.measure](given.folder)
         return
@@ -40,6 +44,7 @@ def main() -> None:
     for files in sorted(given.files):
         with tempfile.TemporaryDirectory(dir=given.folder) as name:
             make(Path(name), files)
+            subprocess.run([sys.executable, __file__, "--measure", SNAPSHOT, "--folder", name], check=True)
             for measure in MEASURES:
                 line = [sys.executable, __file__, "--measure", measure, "--folder", name]
                 done = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=True)
@@ -78,18 +83,34 @@ def peak_mb() -> float:
 
 
 def measure_launcher(folder: Path) -> None:
-    import pyarrow as pa
-
     from pipelines.corpus import prepare, settled
-    from schemas.records import FILE_SCHEMA
-    from transforms.checkpoint import Snapshot
     from transforms.checkpoint.stored import write_rows
     from transforms.read import plan_ranges
 
     config = configured(folder)
     before, start = peak_mb(), time.perf_counter()
     source = prepare(config)
-    digest = source.corpus_digest
+    assert source.corpus_digest
+    base = source.checkpoint.current_snapshot()
+    assert base is not None
+    write_rows(str(folder / "all.parquet"), source.to_read())
+    shards = list(plan_ranges(source.changed, config.corpus))
+    (folder / "shards.jsonl").write_text("".join(json.dumps(list(asdict(shard).values())) + "\n" for shard in shards))
+    source = source.against(base)
+    write_rows(str(folder / "listing.parquet"), source.listing(), by="name")
+    write_rows(str(folder / "files.parquet"), source.to_read())
+    list(plan_ranges(source.changed, config.corpus))
+    assert settled(source, config).all()
+    print(json.dumps({"shards": len(shards), **spent(before, start)}))
+
+
+def write_snapshot(folder: Path) -> None:
+    import pyarrow as pa
+
+    from pipelines.corpus import prepare
+    from schemas.records import FILE_SCHEMA, PART_SCHEMA
+
+    source = prepare(configured(folder))
     known = source.files.slice(0, source.files.num_rows - source.files.num_rows // NOT_IN_THE_SNAPSHOT)
     count = known.num_rows
     errors, rejects = (pa.array([[]] * count, FILE_SCHEMA.field(name).type) for name in ("errors", "rejects"))
@@ -103,16 +124,8 @@ def measure_launcher(folder: Path) -> None:
         "complete": pa.array([True] * count),
     }
     files = pa.table(columns, schema=FILE_SCHEMA)
-    base = Snapshot("", "", "", digest, source.settings_digest, pa.table({}), files)
-    write_rows(str(folder / "all.parquet"), source.to_read())
-    shards = list(plan_ranges(source.changed, config.corpus))
-    (folder / "shards.jsonl").write_text("".join(json.dumps(list(asdict(shard).values())) + "\n" for shard in shards))
-    source = source.against(base)
-    write_rows(str(folder / "listing.parquet"), source.listing(), by="name")
-    write_rows(str(folder / "files.parquet"), source.to_read())
-    list(plan_ranges(source.changed, config.corpus))
-    assert settled(source, config).all()
-    print(json.dumps({"shards": len(shards), **spent(before, start)}))
+    checkpoint, parts = source.checkpoint, PART_SCHEMA.empty_table()
+    checkpoint.write_snapshot(checkpoint.draft_snapshot(parts, files, "0" * 64, source.settings_digest)[0])
 
 
 def measure_worker(folder: Path) -> None:
@@ -132,11 +145,28 @@ def measure_worker(folder: Path) -> None:
     print(json.dumps({"shards": count, **spent(before, start)}))
 
 
+def measure_gathering_worker(folder: Path) -> None:
+    from schemas.records import Key, ReadRecord
+    from transforms.checkpoint.tables import write_table
+    from transforms.read import ShardFiles, ShardRange
+    from transforms.recording import record_tables
+
+    stored = ShardFiles(str(folder / "all.parquet"))
+    before, start = peak_mb(), time.perf_counter()
+    shards = (ShardRange(*json.loads(line)) for line in (folder / "shards.jsonl").open())
+    opened = map(stored.open, shards)
+    records = (ReadRecord(Key(one.name, 0), tuple((file.shown, 1) for file in one.files)) for one in opened)
+    _, files = record_tables(records)
+    write_table(str(folder / "records.parquet"), files)
+    print(json.dumps({"shards": "", **spent(before, start)}))
+
+
 def spent(before: float, start: float) -> dict[str, Any]:
     return {"MB": round(peak_mb() - before), "seconds": round(time.perf_counter() - start, 1)}
 
 
-MEASURES = {"launcher": measure_launcher, "worker": measure_worker}
+SNAPSHOT = "snapshot"
+MEASURES = {"launcher": measure_launcher, "worker": measure_worker, "gathering worker": measure_gathering_worker}
 
 if __name__ == "__main__":
     main()

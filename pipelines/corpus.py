@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -18,13 +18,13 @@ from schemas.config import Chunk, Config, Corpus
 from schemas.globs import Glob
 from schemas.identity import digest, digest_bytes
 from schemas.records import SCHEMA_VERSION
-from transforms import filesystem
+from transforms import filesystem, spill
 from transforms.checkpoint import Checkpoint, Snapshot
 from transforms.chunk import Chunker
 from transforms.diff.findings import LISTING_SCHEMA
 from transforms.encoders import TextModel, resolve
 from transforms.read import FileRows, Own, list_files, rules
-from transforms.read.files import FILE_ROWS, ROWS, name_of, shown_column
+from transforms.read.files import FILE_ROWS, name_of, shown_column
 from transforms.read.items import partitions_of
 from transforms.read.listing import RECORD_FORMATS
 from transforms.read.shards import TO_READ
@@ -80,27 +80,27 @@ class Source:
         """
         if base.settings_digest != self.settings_digest:
             return self
-        known = base.files.filter(base.files.column("complete"))
-        at = rows_of(self.files.column("name"), known.column("path"))
-        kept = pc.is_valid(at)
-        for name in ("size", "modified"):
-            kept = pc.and_(kept, pc.fill_null(pc.equal(known.column(name).take(at), self.files.column(name)), False))
-        again = pa.array(sorted(set(reread)), pa.large_string())
-        if len(again):
-            kept = pc.and_not(kept, pc.is_in(self.files.column("name"), value_set=again))
+        known = base.files.rename_columns({"path": "name"}).select(["name", "size", "modified", "complete"])
+        kept = _as_before(self.files, known, "name")
+        if again := pa.array(sorted(set(reread)), pa.large_string()):
+            kept &= ~self._each(lambda files: pc.is_in(files.column("name"), value_set=again))
         if self.any_anew and read_by_first_rules(base):
-            kept = pc.and_not(kept, self.files.column("anew"))
+            kept &= ~self.files.column("anew").to_numpy()
         return self._keeping(kept)
+
+    def _each(self, test: Callable[[pa.Table], pa.ChunkedArray]) -> spill.Mask:
+        """A test of each file, a piece at a time."""
+        return np.concatenate([test(piece).to_numpy() for piece in spill.pieces(self.files)])
 
     def rereading(self, positions: Iterable[int]) -> Source:
         """The corpus with some kept files to be read all the same."""
         kept = self.files.column("kept").to_numpy().copy()
         kept[list(positions)] = False
-        return self._keeping(pa.array(kept))
+        return self._keeping(kept)
 
-    def _keeping(self, kept: pa.Array | pa.ChunkedArray) -> Source:
+    def _keeping(self, kept: spill.Mask) -> Source:
         at = SOURCE_SCHEMA.get_field_index("kept")
-        return replace(self, files=self.files.set_column(at, SOURCE_SCHEMA.field("kept"), kept))
+        return replace(self, files=self.files.set_column(at, SOURCE_SCHEMA.field("kept"), pa.array(kept)))
 
     @property
     def is_read(self) -> pa.ChunkedArray:
@@ -110,12 +110,12 @@ class Source:
     @cached_property
     def changed(self) -> FileRows:
         """The files to read, in corpus order."""
-        return FileRows(self.files.filter(self.is_read))
+        return FileRows(spill.filtered(self.files, self.is_read.to_numpy()))
 
     @property
     def listed(self) -> FileRows:
         """All files that are there."""
-        return FileRows(self.files.filter(self.files.column("there")))
+        return FileRows(spill.filtered(self.files, self.files.column("there").to_numpy()))
 
     @property
     def any_anew(self) -> bool:
@@ -127,12 +127,19 @@ class Source:
         """Whether some files need not be read."""
         return bool(pc.any(self.files.column("kept")).as_py())
 
+    def kept(self, names: pa.ChunkedArray) -> pa.ChunkedArray:
+        """Those of some names whose files are kept."""
+        wanted = names.cast(pa.large_string())
+        found = self._each(lambda files: pc.is_in(files.column("name"), value_set=wanted))
+        found &= self.files.column("kept").to_numpy()
+        return spill.filtered(self.files.select(["name"]), found).column("name").cast(names.type)
+
     @property
     def ids_are_paths(self) -> bool:
         """Whether each file to read is an item, and no two of them have one path."""
         formats = {format for format, _ in self.changed.kinds()}
-        paths = self.changed.table.column("path")
-        return not formats & RECORD_FORMATS and pc.count_distinct(paths).as_py() == len(paths)
+        repeats = (len(rows) for rows, _ in spill.repeats(self.changed.table, "path"))
+        return not formats & RECORD_FORMATS and not any(repeats)
 
     def shown(self, position: int) -> str:
         """A file for people: its uri, or its name where it is not there."""
@@ -143,24 +150,33 @@ class Source:
             else str(row["name"][0])
         )
 
-    def to_read(self) -> pa.Table:
-        """Table of `transforms.read.shards.TO_READ`."""
-        positions = np.flatnonzero(self.is_read.to_numpy())
-        table = self.changed.table.append_column("position", pa.array(positions, pa.int64()))
-        return table.select(TO_READ.names).cast(TO_READ)
+    def to_read(self) -> Iterator[pa.Table]:
+        """Tables of `transforms.read.shards.TO_READ`."""
+        for piece in spill.numbered(self.files, "position"):
+            is_read = pc.and_not(piece.column("there"), piece.column("kept"))
+            yield piece.select(TO_READ.names).filter(is_read).cast(TO_READ)
 
-    def listing(self) -> pa.Table:
-        """Table of `transforms.diff.findings.LISTING_SCHEMA`."""
-        table = self.files.select(["name", "kept"]).append_column("position", pa.array(np.arange(self.files.num_rows)))
-        return table.select(LISTING_SCHEMA.names).cast(LISTING_SCHEMA).sort_by("name")
+    def listing(self) -> Iterator[pa.Table]:
+        """Tables of `transforms.diff.findings.LISTING_SCHEMA`, by name."""
+        files = spill.numbered(self.files.select(["name", "kept"]), "position")
+        tables = (piece.select(LISTING_SCHEMA.names).cast(LISTING_SCHEMA) for piece in files)
+        return spill.sorted_pieces(tables, ["name"])
 
 
-def rows_of(names: pa.ChunkedArray, known: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The row of each name among the known ones, null where it is not there."""
-    known = known.cast(names.type)
-    if len(names) == len(known) and pc.all(pc.equal(names, known)).as_py() in (True, None):
-        return pa.chunked_array([pa.array(np.arange(len(names), dtype=np.int64))])  # nothing came or went
-    return pc.index_in(names, value_set=known)
+def _as_before(files: pa.Table, before: pa.Table, by: str) -> spill.Mask:
+    """Whether each file has the size and the time that it had before, bool[n].
+
+    Args:
+        before: columns size, modified and `by`; where it has the column complete, that has to be true as well.
+    """
+
+    def masks() -> Iterator[pa.ChunkedArray]:
+        columns = files.select([by, "size", "modified"])
+        for now, then in zip(spill.pieces(columns), spill.beside(columns, before, by), strict=True):
+            equal = pc.and_(*(pc.equal(now.column(name), then.column(name)) for name in ("size", "modified")))
+            yield pc.and_(equal, then.column("complete")) if "complete" in then.column_names else equal
+
+    return np.concatenate([pc.fill_null(mask, False).to_numpy() for mask in masks()])
 
 
 def _corpus_digest(settings_digest: str, files: pa.Table) -> str:
@@ -172,11 +188,11 @@ def _corpus_digest(settings_digest: str, files: pa.Table) -> str:
 
     def described() -> Iterator[bytes]:
         yield f"[{json.dumps(settings_digest)},[".encode()
-        for start in range(0, files.num_rows, ROWS):
-            columns = [column.to_pylist() for column in files.slice(start, ROWS).columns]
+        for number, piece in enumerate(spill.pieces(files)):
+            columns = [column.to_pylist() for column in piece.columns]
             rows = [(*row, rules.RULES) if anew else row for *row, anew in zip(*columns, strict=True)]
             text = json.dumps(rows, separators=(",", ":"), ensure_ascii=True)
-            yield f"{',' if start else ''}{text[1:-1]}".encode()
+            yield f"{',' if number else ''}{text[1:-1]}".encode()
         yield b"]]"
 
     return digest_bytes(described(), 32)
@@ -266,31 +282,29 @@ def _own(config: Config) -> Own:
 
 def _named(listed: FileRows, corpus: Corpus) -> pa.Table:
     """Files as a table of `SOURCE_SCHEMA`."""
-    files = listed.table
-    names = shown_column(files.column("path"))
     # Two globs may each have a file of the same path; then only their whole uris tell them apart.
-    if pc.count_distinct(files.column("path")).as_py() < files.num_rows:
-        counts = pc.value_counts(files.column("path"))
-        twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
-        same = pc.is_in(files.column("path"), value_set=twice)
-        names = pc.if_else(same, shown_column(files.column("uri")), names)
-    yes, no = (pa.array(np.full(files.num_rows, value)) for value in (True, False))
-    anew = np.fromiter((rules.is_read_anew(file, corpus) for file in listed), bool, len(listed))
-    columns = {"name": names, **{name: files.column(name) for name in FILE_ROWS.names}, "there": yes, "kept": no}
-    columns["anew"] = pa.array(anew)
-    return pa.table(columns, schema=SOURCE_SCHEMA)
+    twice = np.zeros(len(listed), bool)
+    for rows in spill.repeats(listed.table, "path"):
+        twice[np.concatenate(rows)] = True
+
+    def named() -> Iterator[pa.Table]:
+        for files in spill.numbered(listed.table):
+            same = pa.array(twice[files.column("row").to_numpy()])
+            names = shown_column(files.column("path"))
+            if same.true_count:
+                names = pc.if_else(same, shown_column(files.column("uri")), names)
+            yes, no = (pa.array(np.full(files.num_rows, value)) for value in (True, False))
+            anew = np.fromiter((rules.is_read_anew(file, corpus) for file in FileRows(files)), bool, files.num_rows)
+            columns = {"name": names, **{name: files.column(name) for name in FILE_ROWS.names}}
+            yield pa.table({**columns, "there": yes, "kept": no, "anew": pa.array(anew)}, schema=SOURCE_SCHEMA)
+
+    return spill.spilled(named(), SOURCE_SCHEMA)
 
 
-def settled(source: Source, config: Config) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def settled(source: Source, config: Config) -> spill.Mask:
     """Whether each file is still as it was listed, bool[n], by a second listing."""
-    read = source.is_read
-    if not len(source.changed):
-        return np.ones(len(read), bool)
-    now, before = list_files(config.corpus, _own(config)).table, source.files
-    at = rows_of(before.column("uri"), now.column("uri"))
-    same = pc.invert(read)
-    equal = pc.is_valid(at)
-    for name in ("size", "modified"):
-        equal = pc.and_(equal, pc.fill_null(pc.equal(now.column(name).take(at), before.column(name)), False))
-    found: np.ndarray[Any, np.dtype[np.bool_]] = pc.or_(same, equal).to_numpy()
+    found: spill.Mask = ~source.is_read.to_numpy()
+    if not found.all():
+        now = list_files(config.corpus, _own(config)).table.select(["uri", "size", "modified"])
+        found |= _as_before(source.files, now, "uri")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 from pipelines import beam_runner
 from pipelines.changes import Changes, drops_by_shard, find_changes, is_unchanged
 from pipelines.columns import explained, null_columns, unfilterable
-from pipelines.corpus import Source, rows_of, settled
+from pipelines.corpus import Source, settled
 from pipelines.estimating import expect, first_rejects, foreseen_rejects
 from pipelines.limits import Standing, check_deletions, check_draft, check_fields
 from pipelines.naming import named_rejects
@@ -20,12 +21,14 @@ from pipelines.quantizing import prepare_sample
 from pipelines.session import Session
 from schemas.errors import RejectsError
 from schemas.records import FILE_SCHEMA, PART_SCHEMA
-from transforms import filesystem
+from transforms import filesystem, spill
 from transforms.checkpoint import Checkpoint, Snapshot, read_table
 from transforms.checkpoint.snapshots import with_any
 from transforms.read import CONTAINER_ERRORS
 from transforms.read.files import shown_column
 from transforms.recording import FILE_RECORDS, PART_RECORDS
+
+_URI = pa.schema([pa.field("uri", pa.large_string())])
 
 
 def bring_up_to_date(
@@ -196,11 +199,9 @@ def _files_of(changes: Changes, records: pa.Table, unsettled: np.ndarray[Any, np
     read = _files_read(source, records, unsettled[is_read], changes.findings.spared(), np.flatnonzero(is_read))
     if is_read.all() or changes.base is None:
         return read
-    before = changes.base.files
-    names = source.files.column("name").filter(pa.array(~is_read))
-    kept = before.take(rows_of(names, before.column("path"))).select(FILE_SCHEMA.names).cast(FILE_SCHEMA)
-    order = np.argsort(np.concatenate([np.flatnonzero(is_read), np.flatnonzero(~is_read)]))
-    return pa.concat_tables([read, kept]).take(pa.array(order))
+    names = spill.filtered(source.files.select(["name"]), ~is_read).rename_columns(["path"])
+    kept = (table.cast(FILE_SCHEMA) for table in spill.beside(names, changes.base.files, "path"))
+    return spill.interleaved(read, spill.spilled(kept, FILE_SCHEMA), is_read)
 
 
 def _files_read(
@@ -211,29 +212,38 @@ def _files_read(
     positions: np.ndarray[Any, np.dtype[np.int64]],
 ) -> pa.Table:
     files = source.changed.table
-    nothing = pa.Table.from_pylist([{"uri": "", "items_read": 0, "errors": [], "rejects": []}], schema=FILE_RECORDS)
-    uris = shown_column(files.column("uri"))
-    found = pa.concat_tables([records.select(FILE_RECORDS.names).cast(FILE_RECORDS), nothing]).take(
-        pc.fill_null(rows_of(uris, records.column("uri")), records.num_rows)
-    )
-    read = found.column("items_read").to_numpy().copy()
-    if spared:
-        read += np.array([spared.get(int(position), 0) for position in positions], np.int64)
+    shown = (pa.table([shown_column(piece.column("uri"))], _URI) for piece in spill.pieces(files.select(["uri"])))
+    uris = spill.spilled(shown, _URI)
     rejected = with_any(records, "errors").select(["uri", "errors"]).to_pylist()
-    broken = [row["uri"] for row in rejected if any(error["error"] in CONTAINER_ERRORS for error in row["errors"])]
-    whole = pc.invert(pc.is_in(uris, value_set=pa.array(broken, uris.type)))
-    return pa.table(
-        {
-            "path": files.column("name").cast(pa.string()),
-            "size": files.column("size"),
-            "modified": files.column("modified"),
-            "items_read": read,
-            "errors": found.column("errors"),
-            "rejects": found.column("rejects"),
-            "complete": pc.and_(whole, pa.array(unsettled)),
-        },
-        schema=FILE_SCHEMA,
-    )
+    names = [row["uri"] for row in rejected if any(error["error"] in CONTAINER_ERRORS for error in row["errors"])]
+    broken = pa.array(names, _URI.field("uri").type)
+
+    def tables() -> Iterator[pa.Table]:
+        found = spill.beside(uris, records.select(FILE_RECORDS.names), "uri")
+        start = 0
+        for piece, uri, record in zip(spill.pieces(files), spill.pieces(uris), found, strict=True):
+            here = slice(start, start + piece.num_rows)
+            read = pc.fill_null(record.column("items_read"), 0).to_numpy().copy()
+            if spared:
+                read += np.array([spared.get(int(position), 0) for position in positions[here]], np.int64)
+            whole = pc.invert(pc.is_in(uri.column("uri"), value_set=broken))
+            columns = {
+                "path": piece.column("name").cast(pa.string()),
+                "size": piece.column("size"),
+                "modified": piece.column("modified"),
+                "items_read": read,
+                **{name: _or_empty(record.column(name)) for name in ("errors", "rejects")},
+                "complete": pc.and_(whole, pa.array(unsettled[here])),
+            }
+            yield pa.table(columns, schema=FILE_SCHEMA)
+            start = here.stop
+
+    return spill.spilled(tables(), FILE_SCHEMA)
+
+
+def _or_empty(lists: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Lists, and an empty one in place of each null."""
+    return pc.if_else(pc.is_valid(lists), lists, pa.scalar([], lists.type)) if lists.null_count else lists
 
 
 def report_unchanged(session: Session, snapshot: Snapshot) -> None:

@@ -52,8 +52,8 @@ def foreseen_rejects(changes: Changes) -> dict[str, int]:
         found["DuplicateId"] += changes.findings.duplicates.num_rows
     if changes.base is not None:
         files = with_any(changes.base.files.select(["path", "errors"]), "errors")
-        kept = changes.source.files.filter(changes.source.files.column("kept")).column("name")
-        files = files.filter(pc.is_in(files.column("path").cast(kept.type), value_set=kept))
+        kept = changes.source.kept(files.column("path"))
+        files = files.filter(pc.is_in(files.column("path"), value_set=kept))
         for errors in files.column("errors").to_pylist():
             found.update({entry["error"]: entry["count"] for entry in errors})
     return dict(sorted(found.items()))

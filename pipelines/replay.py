@@ -5,13 +5,14 @@ Only files with rejects are read again. Items that were fine stay as they are; w
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.changes import find_changes
-from pipelines.corpus import SOURCE_SCHEMA, Source, prepare, read_by_first_rules, rows_of
+from pipelines.corpus import SOURCE_SCHEMA, Source, prepare, read_by_first_rules
 from pipelines.embedding import embed_changes, report_unchanged
 from pipelines.progress import Progress
 from pipelines.session import Phase, running
@@ -19,8 +20,12 @@ from pipelines.sync import bring_collection, check_served
 from schemas.config import Config
 from schemas.errors import CheckpointError
 from schemas.report import Report
+from transforms import spill
 from transforms.checkpoint import Snapshot
 from transforms.checkpoint.snapshots import with_any
+
+_NOTHING = {"uri": b"", "path": b"", "kind": 0}
+"""What stands in the columns of a file that is not there."""
 
 
 def replay(config: Config, progress: Progress | None = None) -> Report:
@@ -63,19 +68,22 @@ def _base(source: Source) -> Snapshot:
 
 def files_with_rejects(source: Source, base: Snapshot) -> Source:
     """The files of a snapshot, of which only those with rejects are to be read."""
-    files = source.files
-    at = rows_of(base.files.column("path").cast(files.schema.field("name").type), files.column("name"))
-    there = pc.is_valid(at)
     rejected = with_any(base.files.select(["path", "errors"]), "errors").to_pylist()
     again = [row["path"] for row in rejected if any(error["error"] != "DuplicateId" for error in row["errors"])]
-    wanted = pc.and_(there, pc.is_in(base.files.column("path"), value_set=pa.array(again, pa.string())))
-    now = files.take(pc.fill_null(at, 0)) if files.num_rows else files
-    columns = {name: now.column(name) for name in SOURCE_SCHEMA.names}
-    columns["name"] = base.files.column("path").cast(columns["name"].type)
-    for name in ("size", "modified"):
-        columns[name] = pc.if_else(wanted, now.column(name), base.files.column(name))
-    columns["there"], columns["kept"] = there, pc.invert(wanted)
-    # The files that are not read now keep the rules that they were read by.
-    no = pa.array([False] * base.files.num_rows)
-    columns["anew"] = no if read_by_first_rules(base) else pc.and_(there, now.column("anew"))
-    return replace(source, files=pa.table(columns, schema=SOURCE_SCHEMA), scoped=True)
+    first_rules = read_by_first_rules(base)
+
+    def scoped() -> Iterator[pa.Table]:
+        known = base.files.select(["path", "size", "modified"]).rename_columns({"path": "name"})
+        for before, now in zip(spill.pieces(known), spill.beside(known, source.files, "name"), strict=True):
+            there = pc.is_valid(now.column("uri"))
+            wanted = pc.and_(there, pc.is_in(before.column("name"), value_set=pa.array(again, pa.string())))
+            columns = {name: pc.fill_null(now.column(name), _NOTHING[name]) for name in _NOTHING}
+            columns["name"] = before.column("name").cast(pa.large_string())
+            for name in ("size", "modified"):
+                columns[name] = pc.if_else(wanted, now.column(name), before.column(name))
+            columns["there"], columns["kept"] = there, pc.invert(wanted)
+            # The files that are not read now keep the rules that they were read by.
+            columns["anew"] = pc.and_(pc.fill_null(now.column("anew"), False), not first_rules)
+            yield pa.table({name: columns[name] for name in SOURCE_SCHEMA.names}, schema=SOURCE_SCHEMA)
+
+    return replace(source, files=spill.spilled(scoped(), SOURCE_SCHEMA), scoped=True)

@@ -67,7 +67,7 @@ def test_rows_are_found_in_a_table_of_which_a_few_groups_are_in_memory(
     monkeypatch.setattr("transforms.checkpoint.stored.GROUP_ROWS", 4)
     names = sorted(f"{number:03d}-é\U0001f6a2" for number in range(100))
     uri = str(tmp_path / "table.parquet")
-    write_rows(uri, pa.table({"name": pa.array(names, pa.large_string()), "at": list(range(100))}), by="name")
+    write_rows(uri, [pa.table({"name": pa.array(names, pa.large_string()), "at": list(range(100))})], by="name")
     table = StoredTable(uri)
     found = table.find("name", [names[0], names[99], names[41], "", "zzz", "041"])
     assert {name: row["at"] for name, row in found.items()} == {names[0]: 0, names[41]: 41, names[99]: 99}

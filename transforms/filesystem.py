@@ -7,18 +7,22 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 import socket
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import psutil
+import pyarrow as pa
 
 from schemas.errors import CheckpointError, ConfigurationError, StorageError
 from schemas.globs import Glob
 from schemas.globs import escape as escape
+from transforms import spill
 from transforms.retry import retrying
 from transforms.storage_errors import is_missing, storage_error
 from transforms.walking import FileInfo as FileInfo
@@ -26,6 +30,7 @@ from transforms.walking import Names as Names
 from transforms.walking import Seen as Seen
 from transforms.walking import walk
 
+UPLOAD_BYTES = 1 << 23
 NAME_BYTES = 255
 """The longest name that usual filesystems take."""
 _KINDS = {
@@ -35,6 +40,7 @@ _KINDS = {
     stat.S_IFBLK: "a block device",
 }
 _LOOKS_ESCAPED = re.compile(r"\\udc[89a-f][0-9a-f]")
+_OBJECTS = pa.schema([("uri", pa.large_binary()), ("size", pa.int64()), ("modified", pa.float64())])
 _UNCOMPRESSED = "uncompressed"
 """Beam's `CompressionTypes.UNCOMPRESSED`."""
 
@@ -194,7 +200,7 @@ def some_files(folder: str, pattern: str, limit: int) -> list[str]:
     if is_local(folder):
         return [file.uri for file in islice(walk(parsed, Seen()), limit)]
     found = _remote("list", folder, _begin_with, join(folder, ""), limit)
-    return [file.path for file in found if parsed.matches(file.path)]
+    return [file.uri for file in _infos(found) if parsed.matches(file.uri)]
 
 
 def find(uri: str) -> FileInfo | None:
@@ -213,26 +219,34 @@ def _glob_remote(parsed: Glob, seen: Seen) -> Iterator[FileInfo]:
         uri = parsed.prefix
         is_key = "/" in uri.partition("://")[2] and not uri.endswith("/") and "\n" not in uri
         found = list(_named_remote(uri)) if is_key else []
-        if not found and _remote("list", uri, _begin_with, uri.rstrip("/") + "/", 1):
+        if not found and _remote("list", uri, _begin_with, uri.rstrip("/") + "/", 1).num_rows:
             seen.folders.append(uri)
         yield from found
         return
     # All names that begin so: Beam's own matching has no way to write a bracket that is a letter.
-    for metadata in _remote("list", parsed.pattern, _begin_with, parsed.prefix):
-        if metadata.path.endswith("/"):
-            seen.note_marker(parsed, metadata.path)
-        elif parsed.matches(metadata.path):
-            yield _remote_file(metadata)
+    for file in _infos(_remote("list", parsed.pattern, _begin_with, parsed.prefix)):
+        if file.uri.endswith("/"):
+            seen.note_marker(parsed, file.uri)
+        elif parsed.matches(file.uri):
+            yield file
         else:
-            seen.note_key(parsed, metadata.path)
+            seen.note_key(parsed, file.uri)
+
+
+def _infos(objects: pa.Table) -> Iterator[FileInfo]:
+    for piece in spill.pieces(objects):
+        for uri, size, modified in zip(*(column.to_pylist() for column in piece.columns), strict=True):
+            yield FileInfo(uri.decode("utf-8", "surrogatepass"), size, modified)
 
 
 def _metadata(uri: str) -> Any:
     return _beam().get_filesystem(uri).metadata(uri)
 
 
-def _begin_with(prefix: str, limit: int | None = None) -> list[Any]:
-    """Metadata of the objects whose names begin so; on a filesystem with folders, of those in one folder.
+def _begin_with(prefix: str, limit: int | None = None) -> pa.Table:
+    """The objects whose names begin so, a table of `_OBJECTS`; on a filesystem with folders, those in one folder.
+
+    It is whole before anybody sees it, so that a listing which fails on its way can be tried again.
 
     Raises:
         OSError: where the listing fails, or there is no such bucket.
@@ -242,12 +256,14 @@ def _begin_with(prefix: str, limit: int | None = None) -> list[Any]:
         prefix = prefix.rpartition("/")[0]
     prefix = prefix.partition("\n")[0]  # Beam takes no line break; what it lists is held against the glob
     try:
-        found = list(islice(filesystem._list(prefix), limit))
+        files = map(_remote_file, islice(filesystem._list(prefix), limit))
+        rows = ((file.uri.encode("utf-8", "surrogatepass"), file.size, file.modified) for file in files)
+        found = spill.spilled(spill.in_chunks(rows, _OBJECTS), _OBJECTS)
     except Exception as error:
         if filesystem.scheme() == "gs" and re.search(r"\b404\b|does not exist|not ?found", str(error), re.IGNORECASE):
             raise _no_bucket(prefix) from error
         raise
-    if not found and filesystem.scheme() == "s3":
+    if not found.num_rows and filesystem.scheme() == "s3":
         _check_s3_bucket(filesystem, prefix)
     return found
 
@@ -280,12 +296,40 @@ def write_atomic(uri: str, data: bytes) -> None:
     Raises:
         CheckpointError: where it can't be written (disk full, no permission, no bucket).
     """
-    try:
+    with _as_checkpoint_errors(uri):
         if is_local(uri):
-            _write_local(Path(uri), data)
+            _write_local(Path(uri), lambda stream: stream.write(data))
         else:
             _check_name(uri)
             _remote("write", uri, _write_remote, uri, data)
+
+
+def write_stream(uri: str, write: Callable[[BinaryIO], None]) -> None:
+    """Writes a file as `write_atomic` does, of any size: it is written to the stream that `write` is given.
+
+    What goes to an object store lies in a temporary file first, so that an upload can be tried again.
+    """
+    with _as_checkpoint_errors(uri):
+        if is_local(uri):
+            _write_local(Path(uri), write)
+            return
+        _check_name(uri)
+        with tempfile.TemporaryFile(prefix="vecbeam-") as file:
+            write(file)
+            _remote("write", uri, _upload, uri, file)
+
+
+def _upload(uri: str, file: BinaryIO) -> None:
+    file.seek(0)
+    stream = _created(uri)
+    shutil.copyfileobj(file, stream, UPLOAD_BYTES)
+    stream.close()
+
+
+@contextlib.contextmanager
+def _as_checkpoint_errors(uri: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         remedy = "check that the folder exists and may be written"
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -295,7 +339,7 @@ def write_atomic(uri: str, data: bytes) -> None:
         raise CheckpointError(f"can't write {uri}: {error.strerror or error}", remedy) from error
 
 
-def _write_local(path: Path, data: bytes) -> None:
+def _write_local(path: Path, write: Callable[[BinaryIO], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # The process is named so that a later run can tell a dead writer's leftover from a live one's.
     end = f".{socket.gethostname()}.{os.getpid()}.tmp"
@@ -305,7 +349,7 @@ def _write_local(path: Path, data: bytes) -> None:
     temporary = path.parent / f".{name}{end}"
     try:
         with open(temporary, "wb") as stream:
-            stream.write(data)
+            write(stream)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
@@ -322,9 +366,13 @@ def _write_local(path: Path, data: bytes) -> None:
 
 def _write_remote(uri: str, data: bytes) -> None:
     # Closing publishes the object, so it happens only after every byte was taken.
-    stream = _beam().create(uri, mime_type="application/octet-stream", compression_type=_UNCOMPRESSED)
+    stream = _created(uri)
     stream.write(data)
     stream.close()
+
+
+def _created(uri: str) -> Any:
+    return _beam().create(uri, mime_type="application/octet-stream", compression_type=_UNCOMPRESSED)
 
 
 def check_writable(folder: str) -> None:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.records import ERROR_COUNT, Kind, PartRecord, ReadRecord, RejectRecord
-from transforms.read.files import in_chunks
+from transforms import spill
 
 _KINDS = tuple(kind.name.lower() for kind in Kind if kind is not Kind.UNCHANGED)
 
@@ -63,12 +63,22 @@ def record_tables(records: Iterable[ReadRecord | RejectRecord | PartRecord]) -> 
             else:
                 parts.append(_part_row(record))
 
-    counted = in_chunks(read(), _COUNTS).group_by("uri").aggregate([("items_read", "sum")]).sort_by("uri")
+    by_uri = spill.sorted_pieces(spill.in_chunks(read(), _COUNTS), ["uri"])
+    counted = spill.spilled(map(_summed, by_uri), _COUNTS)
+    rejected = _rejected(errors, rejects)
+    files = spill.spilled((_with_rejects(piece, rejected) for piece in spill.pieces(counted)), FILE_RECORDS)
     parts.sort(key=lambda row: (row["shard"], row["ordinal"]))
-    return pa.Table.from_pylist(parts, schema=PART_RECORDS), _with_errors(counted, errors, rejects)
+    return pa.Table.from_pylist(parts, schema=PART_RECORDS), files
 
 
-def _with_errors(counted: pa.Table, errors: dict[str, dict[str, int]], rejects: dict[str, set[str]]) -> pa.Table:
+def _summed(counts: pa.Table) -> pa.Table:
+    """A table of `_COUNTS` with each uri once."""
+    summed = counts.group_by("uri").aggregate([("items_read", "sum")]).sort_by("uri")
+    return pa.table([summed.column("uri"), summed.column("items_read_sum")], schema=_COUNTS)
+
+
+def _rejected(errors: dict[str, dict[str, int]], rejects: dict[str, set[str]]) -> pa.Table:
+    """Table of `FILE_RECORDS` of the files with rejects, and a last row of nothing."""
     named = [
         {
             "uri": uri,
@@ -79,13 +89,14 @@ def _with_errors(counted: pa.Table, errors: dict[str, dict[str, int]], rejects: 
         for uri in sorted(errors)
     ]
     nothing = {"uri": "", "items_read": 0, "errors": [], "rejects": []}
-    table = pa.Table.from_pylist([*named, nothing], schema=FILE_RECORDS)
-    at = pc.index_in(counted.column("uri"), value_set=pa.array([row["uri"] for row in named], pa.string()))
-    rows = table.take(pc.fill_null(at, len(named)))
-    return pa.table(
-        [counted.column("uri"), counted.column("items_read_sum"), rows.column("errors"), rows.column("rejects")],
-        schema=FILE_RECORDS,
-    )
+    return pa.Table.from_pylist([*named, nothing], schema=FILE_RECORDS)
+
+
+def _with_rejects(counted: pa.Table, rejected: pa.Table) -> pa.Table:
+    nothing = rejected.num_rows - 1
+    at = pc.index_in(counted.column("uri"), value_set=rejected.column("uri").slice(0, nothing))
+    rows = rejected.take(pc.fill_null(at, nothing))
+    return pa.table([*counted.columns, rows.column("errors"), rows.column("rejects")], schema=FILE_RECORDS)
 
 
 def _part_row(record: PartRecord) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from schemas.errors import SpaceMismatchError
 from schemas.identity import Space, digest
 from schemas.records import FILE_SCHEMA, ITEM_SCHEMA, PART_SCHEMA, SCHEMA_VERSION, Key, PartRecord, RejectRecord
-from transforms import filesystem
+from transforms import filesystem, spill
 from transforms.checkpoint.snapshots import (
     SNAPSHOT_DIGITS,
     SPACE_DIGITS,
@@ -30,7 +30,9 @@ from transforms.checkpoint.tables import (
     parquet,
     read_footer,
     read_schema,
+    read_spilled,
     read_table,
+    write_pieces,
 )
 from transforms.embedded import EmbeddedBatch
 
@@ -263,7 +265,7 @@ class Checkpoint:
         uri = filesystem.join(folder, "snapshots", name)
         parts = read_table(uri)
         facts = facts_of(parts.schema.metadata, uri)
-        files = read_table(filesystem.join(folder, "files", name))
+        files = read_spilled(filesystem.join(folder, "files", name), FILE_SCHEMA)
         return Snapshot(
             name,
             str(facts["snapshot_id"]),
@@ -271,7 +273,7 @@ class Checkpoint:
             str(facts["corpus_digest"]),
             str(facts["settings_digest"]),
             parts.cast(PART_SCHEMA),
-            files.cast(FILE_SCHEMA),
+            files,
         )
 
     def write_snapshot(self, draft: Snapshot) -> Snapshot:
@@ -319,7 +321,7 @@ class Checkpoint:
         }
         # The listing first: a snapshot that is there has all that belongs to it.
         for name, table in (("files", snapshot.files), ("snapshots", snapshot.parts)):
-            filesystem.write_atomic(filesystem.join(folder, name, snapshot.name), parquet(table, facts))
+            write_pieces(filesystem.join(folder, name, snapshot.name), spill.pieces(table), facts)
 
 
 def _space_in(name: str) -> str:

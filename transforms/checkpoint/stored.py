@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -12,23 +12,33 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from schemas.records import SCHEMA_VERSION
-from transforms import filesystem
-from transforms.checkpoint.tables import facts_of, opened, parquet, parsing
+from transforms.checkpoint.tables import facts_of, opened, parsing, write_pieces
 
 GROUP_ROWS = 8_192
 """Rows of a row group: what a worker reads at least."""
 HELD_GROUPS = 4
 
 
-def write_rows(uri: str, table: pa.Table, by: str = "") -> None:
+def write_rows(uri: str, tables: Iterable[pa.Table], by: str = "") -> None:
     """Writes a table for `StoredTable`.
 
     Args:
-        by: a column of text by which the table is sorted, and rows can be found.
+        tables: its rows, in one table at least.
+        by: a column of text by which they are sorted, and rows can be found.
     """
-    firsts = [table.column(by)[at].as_py() for at in range(0, table.num_rows, GROUP_ROWS)] if by else []
-    facts = {"schema_version": SCHEMA_VERSION, "firsts": firsts}
-    filesystem.write_atomic(uri, parquet(table, facts, GROUP_ROWS))
+    firsts: list[str] = []
+    rows = 0
+
+    def noted() -> Iterator[pa.Table]:
+        nonlocal rows
+        for table in tables:
+            if by:
+                starts = range(-rows % GROUP_ROWS, table.num_rows, GROUP_ROWS)
+                firsts.extend(table.column(by)[at].as_py() for at in starts)
+            rows += table.num_rows
+            yield table
+
+    write_pieces(uri, noted(), {}, GROUP_ROWS, lambda: {"schema_version": SCHEMA_VERSION, "firsts": firsts})
 
 
 class StoredTable:

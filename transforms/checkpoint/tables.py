@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, BinaryIO, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.errors import CheckpointError, SpaceMismatchError
+from schemas.errors import CheckpointError, SpaceMismatchError, StorageError
 from schemas.records import SCHEMA_VERSION
-from transforms import filesystem
+from transforms import filesystem, spill
 from transforms.storage_errors import is_missing, storage_error
 
 METADATA_KEY = b"vecbeam"
@@ -37,8 +38,37 @@ def parquet(table: pa.Table, facts: Mapping[str, Any], row_group_rows: int = 655
 
 
 def write_table(uri: str, table: pa.Table) -> None:
-    """Writes a small table of the run's own bookkeeping as a Parquet file."""
-    filesystem.write_atomic(uri, parquet(table, {"schema_version": SCHEMA_VERSION}))
+    """Writes a table of the run's own bookkeeping as a Parquet file."""
+    write_pieces(uri, spill.pieces(table), {"schema_version": SCHEMA_VERSION})
+
+
+def write_pieces(
+    uri: str,
+    tables: Iterable[pa.Table],
+    facts: Mapping[str, Any],
+    row_group_rows: int = 65536,
+    facts_at_end: Callable[[], Mapping[str, Any]] | None = None,
+) -> None:
+    """Writes a Parquet file as `parquet` makes it, of which one row group is in memory at a time.
+
+    Args:
+        tables: at least one, of one schema.
+        facts_at_end: gives the facts once all rows were taken, in place of `facts`.
+    """
+    waiting = iter(tables)
+    first = next(waiting)
+    schema = first.schema.remove_metadata()
+
+    def write(stream: BinaryIO) -> None:
+        columns: Any = [name for name in schema.names if name in _REPEATING] or False
+        known = schema.with_metadata({METADATA_KEY: json.dumps(facts).encode()}) if facts_at_end is None else schema
+        with pq.ParquetWriter(stream, known, compression="zstd", use_dictionary=columns) as writer:
+            for group in spill.regrouped(chain([first], waiting), row_group_rows):
+                writer.write_table(group.replace_schema_metadata(known.metadata), row_group_rows)
+            if facts_at_end is not None:
+                writer.add_key_value_metadata({METADATA_KEY.decode(): json.dumps(facts_at_end())})
+
+    filesystem.write_stream(uri, write)
 
 
 def read_table(uri: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -49,6 +79,22 @@ def read_table(uri: str, columns: Sequence[str] | None = None) -> pa.Table:
         StorageError: where the store fails; the file may well be sound.
     """
     return _parsed(uri, lambda stream: pq.ParquetFile(stream).read(columns=columns))
+
+
+def read_spilled(uri: str, schema: pa.Schema) -> pa.Table:
+    """A table of any number of rows, which lies in a temporary file then; see `transforms.spill`.
+
+    Raises:
+        CheckpointError: where the file is missing or damaged.
+        StorageError: where the store fails; the file may well be sound.
+    """
+
+    def read(stream: Any) -> pa.Table:
+        batches = pq.ParquetFile(stream).iter_batches(spill.ROWS)
+        tables = (pa.Table.from_batches([batch]).select(schema.names).cast(schema) for batch in batches)
+        return spill.spilled(tables, schema)
+
+    return _parsed(uri, read)
 
 
 def read_schema(uri: str) -> pa.Schema:
@@ -181,7 +227,7 @@ def parsing(uri: str, stream: BinaryIO) -> Iterator[Any]:
     except Exception as error:
         if watched.fault is not None:
             raise storage_error("read", uri, watched.fault) from error
-        if not isinstance(error, (pa.ArrowException, OSError)):
+        if isinstance(error, StorageError) or not isinstance(error, (pa.ArrowException, OSError)):
             raise
         raise damaged(uri, error) from error
 

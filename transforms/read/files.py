@@ -1,4 +1,4 @@
-"""The files of a corpus as an Arrow table: ten million of them are no Python objects.
+"""The files of a corpus as an Arrow table: ten million of them are no Python objects, and lie on disk.
 
 Names are bytes: UTF-8 in which each byte of a name that is no UTF-8 is a lone surrogate, as Python has it. So they sort
 as the text does.
@@ -7,19 +7,16 @@ as the text does.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import overload
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.config import FORMATS
-from transforms import filesystem
+from transforms import filesystem, spill
 
-ROWS = 65_536
-"""Rows that are Python objects at one time."""
 COMPRESSION_OF_SUFFIX = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2"}
 _KINDS = tuple((format, compression) for format in FORMATS for compression in ("", *COMPRESSION_OF_SUFFIX.values()))
 KIND_OF = {kind: code for code, kind in enumerate(_KINDS)}
@@ -84,8 +81,8 @@ class FileRows(Sequence[SourceFile]):
         return int(self.table.num_rows)
 
     def __iter__(self) -> Iterator[SourceFile]:
-        for start in range(0, self.table.num_rows, ROWS):
-            yield from _objects(self.table.slice(start, ROWS))
+        for piece in spill.pieces(self.table):
+            yield from _objects(piece)
 
     def kinds(self) -> list[tuple[str, str]]:
         """Format and compression of the files, each pair once."""
@@ -110,16 +107,6 @@ def _objects(table: pa.Table) -> list[SourceFile]:
         SourceFile(name_of(uri), name_of(path), size, modified, *_KINDS[kind])
         for uri, path, size, modified, kind in zip(*columns, strict=True)
     ]
-
-
-def in_chunks(rows: Iterable[tuple[object, ...]], schema: pa.Schema) -> pa.Table:
-    """A table of rows that are made a chunk at a time."""
-    batches = []
-    waiting = iter(rows)
-    while some := list(islice(waiting, ROWS)):
-        arrays = [pa.array(column, field.type) for column, field in zip(zip(*some, strict=True), schema, strict=True)]
-        batches.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
-    return pa.Table.from_batches(batches, schema)
 
 
 def name_bytes(text: str) -> bytes:

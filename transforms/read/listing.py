@@ -12,21 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from schemas.config import Corpus
 from schemas.errors import ConfigurationError, CorpusError, StorageError
 from schemas.globs import Glob
-from transforms import filesystem
+from transforms import filesystem, spill
 from transforms.filesystem import FileInfo
 from transforms.read.files import (
     COMPRESSION_OF_SUFFIX,
     FILE_ROWS,
     KIND_OF,
-    ROWS,
     FileRows,
     SourceFile,
-    in_chunks,
     name_bytes,
     name_of,
     suffixes,
@@ -77,21 +74,28 @@ def list_files(corpus: Corpus, own: Own | None = None, notes: list[str] | None =
     tables: list[pa.Table] = []
     for pattern in corpus.paths:
         root, found = _Listing(pattern, corpus, own or Own(), [] if notes is None else notes).matches()
-        if tables:
-            known = pa.chunked_array([chunk for table in tables for chunk in table.column("uri").chunks])
-            found = found.filter(pc.invert(pc.is_in(found.column("uri"), value_set=known)))
-        tables.append(in_chunks((_row(file, root, corpus) for file in _infos(found)), FILE_ROWS))
-    return FileRows(pa.concat_tables(tables))
+        rows = (_row(file, root, corpus) for file in _infos(found))
+        tables.append(spill.spilled(spill.in_chunks(rows, FILE_ROWS), FILE_ROWS))
+    return FileRows(tables[0] if len(tables) == 1 else _once(pa.concat_tables(tables)))
+
+
+def _once(files: pa.Table) -> pa.Table:
+    """The files without those that stand in an earlier row already."""
+    first = np.ones(files.num_rows, bool)
+    for _, later in spill.repeats(files, "uri"):
+        first[later] = False
+    return spill.filtered(files, first)
 
 
 def _gathered(files: Iterable[FileInfo]) -> pa.Table:
     """Table of `_LISTED`, by uri."""
-    return in_chunks(((name_bytes(file.uri), file.size, file.modified) for file in files), _LISTED).sort_by("uri")
+    rows = ((name_bytes(file.uri), file.size, file.modified) for file in files)
+    return spill.spilled(spill.sorted_pieces(spill.in_chunks(rows, _LISTED), ["uri"]), _LISTED)
 
 
 def _infos(listed: pa.Table) -> Iterator[FileInfo]:
-    for start in range(0, listed.num_rows, ROWS):
-        columns = (column.to_pylist() for column in listed.slice(start, ROWS).columns)
+    for piece in spill.pieces(listed):
+        columns = (column.to_pylist() for column in piece.columns)
         yield from (FileInfo(name_of(uri), size, modified) for uri, size, modified in zip(*columns, strict=True))
 
 
@@ -125,7 +129,7 @@ class _Listing:
             return True
 
         taken = np.fromiter((is_item(file.uri) for file in _infos(found)), bool, found.num_rows)
-        files = found if taken.all() else found.filter(pa.array(taken))
+        files = spill.filtered(found, taken)
         if not files.num_rows:
             raise self._nothing(own)
         self._note("files of a checkpoint or of Milvus Lite", own)
@@ -176,10 +180,10 @@ class _Listing:
             named = filesystem.glob(filesystem.escape(path), beside)
             if beside.folders and not files.num_rows:
                 raise self._is_folder(path)
-            if not named or pc.any(pc.equal(files.column("uri"), name_bytes(named[0].uri))).as_py():
+            if not named or _first_from(named[0].uri, files) == named[0].uri:
                 continue
             if files.num_rows:
-                first = name_of(files.column("uri")[0].as_py())
+                first = _first_from("", files)
                 raise ConfigurationError(
                     f"corpus.paths {self._pattern!r} is the name of a file, and as a glob it matches {first!r}",
                     f"write {filesystem.escape(path)!r} for the file of that name; for the others rename it",
@@ -223,7 +227,13 @@ class _Listing:
 
 
 def _any_below(folder: str, files: pa.Table) -> bool:
-    return bool(pc.any(pc.starts_with(files.column("uri"), name_bytes(f"{folder}/"))).as_py())
+    return (_first_from(f"{folder}/", files) or "").startswith(f"{folder}/")
+
+
+def _first_from(uri: str, files: pa.Table) -> str | None:
+    """The first uri of a table of `_LISTED` that is not less than this one."""
+    at = spill.find(files.column("uri"), name_bytes(uri))
+    return name_of(files.column("uri")[at].as_py()) if at < files.num_rows else None
 
 
 def _row(file: FileInfo, root: str, corpus: Corpus) -> tuple[bytes, bytes, int, float, int]:
