@@ -18,10 +18,11 @@ import numpy as np
 
 from pipelines.backfill import backfill
 from pipelines.search import query_encoder
-from pipelines.serving import open_for_search, served_state
+from pipelines.steps.collection.served import open_for_search, served_state
 from schemas.config import Config
-from schemas.settings import parse_config
-from transforms import collection as milvus
+from schemas.config.loader import parse_config
+from transforms import milvus
+from transforms.encoders import text_inputs
 
 K = 10
 CHUNKS_PER_DOCUMENT = 5
@@ -50,7 +51,7 @@ def configuration(
 
 def rankings(config: Config, queries: dict[str, str]) -> dict[str, list[str]]:
     """For each query the ten best items."""
-    vectors = query_encoder(config).encode(list(queries.values()), query=True).vectors
+    vectors = query_encoder(config).encode(text_inputs(list(queries.values())), query=True).matrix
     found: dict[str, list[str]] = {}
     with milvus.connected(config.collection) as client:
         state = served_state(client, config)

@@ -21,14 +21,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipelines.changes import find_changes
-from pipelines.corpus import prepare
-from pipelines.embedding import bring_up_to_date
-from pipelines.progress import Progress
-from pipelines.session import Session
+from pipelines.run.progress import Progress
+from pipelines.run.session import Session
+from pipelines.steps.corpus.changes import find_changes
+from pipelines.steps.corpus.embedding import bring_up_to_date
+from pipelines.steps.corpus.source import prepare
 from schemas.config import Config
+from schemas.config.loader import parse_config
 from schemas.records import Kind
-from schemas.settings import parse_config
 
 FILES = 16
 WORDS = [f"word{number}" for number in range(1000)]

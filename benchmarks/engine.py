@@ -12,15 +12,17 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import common
 import numpy as np
+from matrix_rate import measure
+from operations import Operations
 
-from schemas.config import Encoder
-from transforms.encoders import resolve
+from schemas.config import EncoderConfig
+from transforms.encoders import resolve, text_inputs
 from transforms.encoders.engines.amx import library as library_of_amx
-from transforms.encoders.engines.matrix_rate import measure
 
 SETTINGS = (
     ("torch", "float32"),
@@ -44,20 +46,20 @@ def main() -> None:
     parser.add_argument("--model", default="all-MiniLM-L6-v2")
     given = parser.parse_args()
     texts = [record["text"] for record in common.records(given.corpus, given.rows)]
-    model = resolve(Encoder(model=given.model))
-    runs = {("sentence-transformers", "float32"): library(model.folder)}  # type: ignore[attr-defined]
+    model = resolve(EncoderConfig(model=given.model))
+    runs = {("sentence-transformers", "float32"): library(model.files.folder)}  # type: ignore[attr-defined]
     peaks = {precision: measure("cpu", precision) for precision in ("float32", "bfloat16")}
     rates = {("sentence-transformers", "float32"): peaks["float32"]}
     for engine, precision in SETTINGS:
         if engine == "amx" and library_of_amx.lacking():
             print(f"without amx: {library_of_amx.lacking()}")
             continue
-        encoder = resolve(Encoder(model=given.model, engine=engine, precision=precision)).load(texts[:SAMPLE])
-        runs[engine, precision] = lambda texts, encoder=encoder: encoder.encode(texts).vectors
+        encoder = resolve(EncoderConfig(model=given.model, engine=engine, precision=precision)).load(texts[:SAMPLE])
+        runs[engine, precision] = lambda texts, encoder=encoder: encoder.encode(text_inputs(texts)).matrix
         rates[engine, precision] = peaks["float32" if encoder.runtime()["precision"] == "float32" else "bfloat16"]
     vectors, seconds = in_turn(runs, texts, given.rounds)
-    encoded = encoder.encode(texts)
-    tokens, flops = int(encoded.tokens.sum()), encoded.operations
+    encoded = encoder.encode(text_inputs(texts))
+    tokens, flops = int(encoded.amount.sum()), Operations.of(Path(model.files.transformer_folder)).total(encoded.amount)
     exact = vectors["sentence-transformers", "float32"]
     rows = [
         row(*name, statistics.median(seconds[name]), texts, tokens, flops / rates[name], vectors[name], exact)

@@ -62,7 +62,7 @@ def make(folder: Path, files: int) -> None:
 
 
 def configured(folder: Path) -> Any:
-    from schemas.settings import parse_config
+    from schemas.config.loader import parse_config
 
     return parse_config(
         {
@@ -83,9 +83,9 @@ def peak_mb() -> float:
 
 
 def measure_launcher(folder: Path) -> None:
-    from pipelines.corpus import prepare, settled
-    from transforms.checkpoint.stored import write_rows
+    from pipelines.steps.corpus.source import prepare, settled
     from transforms.read import plan_ranges
+    from transforms.support.storage.stored_table import write_rows
 
     config = configured(folder)
     before, start = peak_mb(), time.perf_counter()
@@ -107,7 +107,7 @@ def measure_launcher(folder: Path) -> None:
 def write_snapshot(folder: Path) -> None:
     import pyarrow as pa
 
-    from pipelines.corpus import prepare
+    from pipelines.steps.corpus.source import prepare
     from schemas.records import FILE_SCHEMA, PART_SCHEMA
 
     source = prepare(configured(folder))
@@ -129,8 +129,8 @@ def write_snapshot(folder: Path) -> None:
 
 
 def measure_worker(folder: Path) -> None:
-    from transforms.checkpoint.stored import StoredTable
     from transforms.read import ShardFiles, ShardRange
+    from transforms.support.storage.stored_table import StoredTable
 
     # Shards as Beam hands them to a worker, one after the other.
     shards = (ShardRange(*json.loads(line)) for line in (folder / "shards.jsonl").open())
@@ -147,9 +147,9 @@ def measure_worker(folder: Path) -> None:
 
 def measure_gathering_worker(folder: Path) -> None:
     from schemas.records import Key, ReadRecord
-    from transforms.checkpoint.tables import write_table
+    from transforms.embed.record import record_tables
     from transforms.read import ShardFiles, ShardRange
-    from transforms.recording import record_tables
+    from transforms.support.storage.parquet_file import write_table
 
     stored = ShardFiles(str(folder / "all.parquet"))
     before, start = peak_mb(), time.perf_counter()

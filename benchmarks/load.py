@@ -21,9 +21,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.collection import CollectionSpec
 from schemas.config import Collection
-from transforms import collection as milvus
+from schemas.milvus import CollectionSpec
+from transforms import milvus
 
 WORDS = "a line of text that stands for the description of a package, with as many words as most of them have " * 3
 

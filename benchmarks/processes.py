@@ -18,8 +18,8 @@ from pathlib import Path
 
 import common
 
-from schemas.config import Encoder
-from transforms.encoders import resolve
+from schemas.config import EncoderConfig
+from transforms.encoders import resolve, text_inputs
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--share", type=int, nargs=2, help="this process' number and how many there are: for itself")
     given = parser.parse_args()
     if given.share:
-        serve(given.corpus, Encoder(precision=given.precision, engine=given.engine), *given.share)
+        serve(given.corpus, EncoderConfig(precision=given.precision, engine=given.engine), *given.share)
         return
     cores = len(os.sched_getaffinity(0))
     command = [sys.executable, __file__, str(given.corpus), "--precision", given.precision, "--engine", given.engine]
@@ -66,16 +66,16 @@ def rate(processes: list[subprocess.Popen[str]]) -> float:
     return tokens / (time.perf_counter() - begin)
 
 
-def serve(corpus: Path, config: Encoder, share: int, shares: int) -> None:
+def serve(corpus: Path, config: EncoderConfig, share: int, shares: int) -> None:
     """Embeds each share-th text whenever a line comes in, and answers with its tokens."""
     if shares > 1:
         os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[share]})
     texts = [record["text"] for record in common.records(corpus)][share::shares]
     encoder = resolve(config).load()
-    encoder.encode(texts)
+    encoder.encode(text_inputs(texts))
     print("ready", flush=True)
     for _ in sys.stdin:
-        print(int(encoder.encode(texts).tokens.sum()), flush=True)
+        print(int(encoder.encode(text_inputs(texts)).amount.sum()), flush=True)
 
 
 if __name__ == "__main__":

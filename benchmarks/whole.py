@@ -22,8 +22,8 @@ from typing import Any
 
 import common
 
-from schemas.config import Encoder
-from transforms.encoders import resolve
+from schemas.config import EncoderConfig
+from transforms.encoders import resolve, text_inputs
 
 ALONE = 2000
 """Texts on which the engine alone is timed."""
@@ -98,7 +98,7 @@ def run(corpus: Path, precision: str) -> tuple[float, float]:
 
 def theirs(script: Path, python: Path, corpus: Path) -> float:
     """A peer's script on the same job."""
-    folder = resolve(Encoder()).folder  # type: ignore[attr-defined]
+    folder = resolve(EncoderConfig()).folder  # type: ignore[attr-defined]
     with tempfile.TemporaryDirectory() as work:
         start = time.perf_counter()
         subprocess.run(
@@ -132,11 +132,11 @@ def compile_packages(python: Path) -> None:
 def engine_alone(corpus: Path, precision: str) -> float:
     """Tokens a second of the encoder over the first texts at once."""
     texts = [record["text"] for record in common.records(corpus, ALONE)]
-    encoder = resolve(Encoder(precision=precision)).load()
-    encoder.encode(texts[:64])
+    encoder = resolve(EncoderConfig(precision=precision)).load()
+    encoder.encode(text_inputs(texts[:64]))
     start = time.perf_counter()
-    found = encoder.encode(texts)
-    return float(found.tokens.sum() / (time.perf_counter() - start))
+    found = encoder.encode(text_inputs(texts))
+    return float(found.amount.sum() / (time.perf_counter() - start))
 
 
 if __name__ == "__main__":

@@ -6,15 +6,15 @@ nothing and writes nothing.
 
 from __future__ import annotations
 
-from pipelines.corpus import prepare
-from pipelines.embedding import bring_up_to_date
-from pipelines.limits import standing
-from pipelines.progress import Progress
-from pipelines.publishing import publish
-from pipelines.serving import look
-from pipelines.session import Phase, running
+from pipelines.run.progress import Progress
+from pipelines.run.session import Phase, running
+from pipelines.steps.collection.publication import publish
+from pipelines.steps.collection.served import look
+from pipelines.steps.corpus.embedding import bring_up_to_date
+from pipelines.steps.corpus.source import prepare
+from pipelines.steps.judgement.limits import standing
 from schemas.config import Config
-from schemas.report import Report
+from schemas.run_report import Report
 
 
 def backfill(config: Config, progress: Progress | None = None, *, allow_deletes: bool = False) -> Report:
@@ -31,8 +31,8 @@ def backfill(config: Config, progress: Progress | None = None, *, allow_deletes:
             session.progress.step("prepare")
             source = prepare(config)
             stands = standing(config, look(config), source.checkpoint)
-        session.report.space = source.model.space.id
+        session.report.space = source.models.space.id
         with session.exclusive():
             snapshot = bring_up_to_date(session, source, stands, allow_deletes=allow_deletes)
-            publish(session, source.checkpoint, snapshot, source.model.space, stands, allow_deletes=allow_deletes)
+            publish(session, source.checkpoint, snapshot, source.models.layout, stands, allow_deletes=allow_deletes)
     return session.report

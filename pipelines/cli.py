@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines import environment, output
-from pipelines.entry import main
-from pipelines.guarding import Commands, configuration, guarded, reporting
+from pipelines.run.terminal import environment, output
+from pipelines.run.terminal.guard import Commands, configuration, guarded, reporting
 
 if TYPE_CHECKING:
     from schemas.config import Config
-    from schemas.report import Report
+    from schemas.run_report import Report
 
 app = typer.Typer(
     name="vecbeam",
@@ -96,7 +95,7 @@ def plan(
 
     def run() -> bool:
         from pipelines.plan import line, plan, text
-        from pipelines.progress import Progress
+        from pipelines.run.progress import Progress
 
         words = [str(config), *(word for value in set_ or () for word in ("--set", value))]
         found = plan(configuration(config, set_), Progress(quiet=quiet), allow_deletes=allow_deletes, words=words)
@@ -123,7 +122,7 @@ def backfill(
 
     def run(settings: Config) -> Report:
         from pipelines.backfill import backfill
-        from pipelines.progress import Progress
+        from pipelines.run.progress import Progress
 
         return backfill(settings, Progress(quiet=quiet), allow_deletes=allow_deletes)
 
@@ -142,7 +141,7 @@ def sync(
     """Only what changed since the last run, deletions included, in the served collection."""
 
     def run(settings: Config) -> Report:
-        from pipelines.progress import Progress
+        from pipelines.run.progress import Progress
         from pipelines.sync import sync
 
         return sync(settings, Progress(quiet=quiet), allow_deletes=allow_deletes)
@@ -166,8 +165,8 @@ def reindex(
     """Another collection beside the served one, for another model, index, chunking or fields; then the alias."""
 
     def run(settings: Config) -> Report:
-        from pipelines.progress import Progress
         from pipelines.reindex import reindex
+        from pipelines.run.progress import Progress
 
         return reindex(settings, Progress(quiet=quiet), allow_deletes=allow_deletes, anew=anew or full_refresh)
 
@@ -185,8 +184,8 @@ def replay(
     """Rejects again, after their cause was fixed."""
 
     def run(settings: Config) -> Report:
-        from pipelines.progress import Progress
         from pipelines.replay import replay
+        from pipelines.run.progress import Progress
 
         return replay(settings, Progress(quiet=quiet))
 
@@ -205,8 +204,8 @@ def rollback(
     """The alias back to the collection before."""
 
     def run(settings: Config) -> Report:
-        from pipelines.progress import Progress
         from pipelines.rollback import rollback
+        from pipelines.run.progress import Progress
 
         return rollback(settings, Progress(quiet=quiet), to=to)
 
@@ -226,7 +225,7 @@ def gc(
 
     def run() -> None:
         from pipelines.gc import gc, text
-        from pipelines.progress import Progress
+        from pipelines.run.progress import Progress
 
         found = gc(configuration(config, set_), Progress(quiet=True), keep=keep, yes=yes)
         _show(found.as_json(), text(found), as_json)
@@ -250,7 +249,7 @@ def load(
 
     def run(settings: Config) -> Report:
         from pipelines.load import load
-        from pipelines.progress import Progress
+        from pipelines.run.progress import Progress
 
         return load(settings, Progress(quiet=quiet), allow_deletes=allow_deletes, rebuild=rebuild)
 
@@ -271,7 +270,7 @@ def verify(
     """Compares the served collection with the checkpoint, all columns of all rows, and measures recall."""
 
     def run(settings: Config) -> Report:
-        from pipelines.progress import Progress
+        from pipelines.run.progress import Progress
         from pipelines.verify import verify
 
         return verify(settings, Progress(quiet=quiet), repair=repair, allow_deletes=allow_deletes, quick=quick)
@@ -366,17 +365,18 @@ def report(
         config, run_id = _config_and_run(words or [])
 
         from pipelines import report as page
+        from pipelines.run import report_store, report_text
 
         settings = configuration(config, set_)
         if list_:
-            runs = page.latest(settings)
+            runs = report_store.latest(settings)
             _show(page.list_json(*runs), page.list_text(*runs), as_json)
             return
-        found = page.read_report(settings, run_id)
+        found = report_store.read_report(settings, run_id)
         if rejects:
             _show(page.rejects_json(found), page.rejects_text(found), as_json)
         else:
-            _show(found.as_json(), page.text(found), as_json)
+            _show(found.as_json(), report_text.text(found), as_json)
 
     guarded(run, as_json=as_json, debug=debug)
 
@@ -414,7 +414,3 @@ def demo(
         demo(folder)
 
     guarded(run, debug=debug)
-
-
-if __name__ == "__main__":
-    main()

@@ -12,14 +12,14 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipelines import output
 from pipelines.backfill import backfill
 from pipelines.init import write_configuration
-from pipelines.progress import Progress
-from pipelines.report import text
+from pipelines.run.progress import Progress
+from pipelines.run.report_text import text
+from pipelines.run.terminal import output
 from pipelines.search import find, show
-from schemas.settings import load_config
-from transforms import filesystem
+from schemas.config.loader import load_config
+from transforms.support.storage import filesystem
 
 QUESTIONS = ("parse command line arguments", "run a program and capture its output", "keep only the n largest")
 _LEFT_OUT = ("test", "tests", "idlelib", "site-packages", "lib2to3", "turtledemo", "__pycache__", "ensurepip")

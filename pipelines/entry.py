@@ -6,8 +6,8 @@ import contextlib
 import gc as garbage
 import sys
 
-from pipelines import environment, interrupts, output
-from transforms import stopping
+from pipelines.run.terminal import environment, interrupts, output
+from transforms.support import stop
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
         code = 1
     finally:
         garbage.freeze()
-    if stopping.requested():
+    if stop.requested():
         interrupts.finish(code)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):

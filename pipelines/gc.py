@@ -8,15 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines import beam_runner
-from pipelines.corpus import open_checkpoint
-from pipelines.progress import Progress
-from pipelines.session import running
-from schemas.collection import STATE_READY
+from pipelines.run import beam_job
+from pipelines.run.progress import Progress
+from pipelines.run.session import running
+from pipelines.steps.corpus.source import open_checkpoint
 from schemas.config import Config
-from transforms import collection as milvus
-from transforms import filesystem
+from schemas.milvus import STATE_READY
+from transforms import milvus
 from transforms.checkpoint import Checkpoint, Snapshot
+from transforms.support.storage import filesystem
 
 FOLDERS = ("parts", "items", "rejects")
 
@@ -56,7 +56,7 @@ def gc(config: Config, progress: Progress | None = None, *, keep: int = 1, yes: 
         keep: how many collections before the served one stay.
         yes: removes; without it nothing is touched.
     """
-    beam_runner.prepare_filesystems(config)
+    beam_job.prepare_filesystems(config)
     checkpoint, _ = open_checkpoint(config)
     if not yes:
         with milvus.connected(config.collection, create=False) as client:

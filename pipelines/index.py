@@ -16,15 +16,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from schemas.config.loader import load_config, parse_config
 from schemas.errors import ConfigurationError
-from schemas.settings import load_config, parse_config
 
 if TYPE_CHECKING:
-    from pipelines.progress import Progress
+    from pipelines.run.progress import Progress
     from pipelines.search import Searcher
     from schemas.config import Config
-    from schemas.plan import Plan
-    from schemas.report import Report
+    from schemas.run_plan import Plan
+    from schemas.run_report import Report
 
 # Commands are imported when they are called: a process that only searches loads no Beam.
 
@@ -82,7 +82,7 @@ class Index:
             searcher.close()
         with suppress(ConfigurationError):
             collection = self.config.collection
-            from transforms.collection import release
+            from transforms.milvus import release
 
             release(collection, unused=True)  # a run may have started it
 
@@ -166,8 +166,8 @@ class Index:
         """
         wanted = _checked_ids(ids)
         with self._exclusive("nothing can be deleted from it here"):
+            from pipelines.steps.corpus.added_texts import Texts, undone_if_refused
             from pipelines.sync import sync
-            from pipelines.texts import Texts, undone_if_refused
 
             config = self.config
             texts = Texts(self._texts, config.corpus)
@@ -232,7 +232,7 @@ class Index:
             return command(self.config, self._shown())
 
     def _shown(self) -> Progress:
-        from pipelines.progress import Progress
+        from pipelines.run.progress import Progress
 
         return Progress(quiet=not self._progress)
 
@@ -271,15 +271,15 @@ class Index:
 
     def _add(self, given: list[Any], ids: list[Any] | None) -> Report:
         from pipelines.init import write_values
+        from pipelines.steps.corpus.added_texts import RefusedTextsError, Texts, check, undone_if_refused
         from pipelines.sync import sync
-        from pipelines.texts import RefusedTextsError, Texts, check, undone_if_refused
-        from transforms.encoders import resolve
+        from transforms.encoders.models import Models
 
         values = None if self._path.exists() else _configuration(self._path, given)
         folder = self._path.absolute().parent
         config = self.config if values is None else parse_config(values, source="add", folder=folder)
         self._check_takes_texts(config, ids)
-        checked = check(given, ids, config, resolve(config.encoder))
+        checked = check(given, ids, config, Models.of(config))
         refusal = RefusedTextsError.of(checked.refused, len(given)) if checked.refused else None
         if refusal is not None and not checked.lines:
             raise refusal
@@ -320,7 +320,7 @@ class Index:
 
     def _is_of_texts(self, pattern: str) -> bool:
         """Whether a glob of the corpus matches the file of texts."""
-        from schemas.globs import Glob
+        from schemas.glob import Glob
 
         return Glob(pattern).matches(str(self._texts.absolute()))
 
@@ -336,8 +336,8 @@ class Index:
 
     def _add_path(self, source: str | Path) -> Report:
         from pipelines.init import propose, write_values
+        from pipelines.steps.corpus.added_texts import undone_if_refused
         from pipelines.sync import sync
-        from pipelines.texts import undone_if_refused
 
         where = self._checked_path(source)
         self._refuse_itself(where)
@@ -378,7 +378,7 @@ class Index:
 
     def _refuse_itself(self, pattern: str) -> None:
         """Its own folder, or a glob that crosses folders from above it, would take its checkpoint into its corpus."""
-        from schemas.globs import Glob
+        from schemas.glob import Glob
 
         mine = self._path.parent.absolute()
         if "://" in pattern:
@@ -392,7 +392,7 @@ class Index:
 
     def _items_served(self, config: Config, ids: set[str]) -> list[str]:
         """Those of some ids that items of the collection have."""
-        from transforms import collection as milvus
+        from transforms import milvus
 
         if not ids or (config.collection.is_lite and not Path(config.collection.uri).exists()):
             return []
@@ -459,7 +459,7 @@ def _exists(path: Path) -> bool:
 
 def _allowing(config: Config, deleted: int) -> Config:
     """A configuration whose corpus.max_deleted allows so many items to be deleted, if it does not anyway."""
-    from pipelines.corpus import open_checkpoint
+    from pipelines.steps.corpus.source import open_checkpoint
 
     snapshot = open_checkpoint(config)[0].current_snapshot()
     items = snapshot.total("items") if snapshot is not None else 0
@@ -523,7 +523,7 @@ def is_text(source: str) -> bool:
     >>> is_text("a sentence of some words"), is_text("notes"), is_text("docs/my notes"), is_text("my notes.txt")
     (True, False, False, False)
     """
-    from transforms.read.listing import FORMAT_OF_SUFFIX
+    from transforms.read.listing.listing import FORMAT_OF_SUFFIX
 
     stripped = source.strip()
     if "\n" in stripped:

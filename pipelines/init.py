@@ -14,18 +14,17 @@ from typing import Any
 
 import yaml
 
-from pipelines.proposing import Fields, add_column, partition_columns, propose_fields, shown_kinds
-from schemas import commented
-from schemas.config import Config, Corpus
+from pipelines.steps.proposal.fields import Fields, add_column, partition_columns, propose_fields, shown_kinds
+from schemas.config import Config, Corpus, template
+from schemas.config.loader import parse_config
 from schemas.errors import ConfigurationError, VecbeamError
-from schemas.globs import Glob, escape
-from schemas.settings import parse_config
-from transforms import filesystem
-from transforms.filesystem import is_local
+from schemas.glob import Glob, escape
 from transforms.read import FORMAT_OF_SUFFIX, Shard, SourceFile, list_corpus, read_shard
-from transforms.read.inventory import Entry, inventory, suffixes
-from transforms.read.listing import RECORD_FORMATS
-from transforms.read.sampling import Sample, sample
+from transforms.read.head import FileSample, sample
+from transforms.read.listing.inventory import Entry, inventory, suffixes
+from transforms.read.listing.listing import RECORD_FORMATS
+from transforms.support.storage import filesystem
+from transforms.support.storage.filesystem import is_local
 
 SAMPLED_FILES = 500
 SAMPLED_RECORDS = 5000
@@ -149,7 +148,7 @@ def write_configuration(paths: list[str], output: Path, name: str | None) -> Pro
     config = parse_config(found.values, source="vecbeam init", folder=output.resolve().parent)
     _check(found, config)
     output.parent.mkdir(parents=True, exist_ok=True)
-    filesystem.write_atomic(str(output.absolute()), commented.commented(found.values).encode())
+    filesystem.write_atomic(str(output.absolute()), template.commented(found.values).encode())
     found.path = str(output)
     return found
 
@@ -166,7 +165,7 @@ def propose(paths: list[str], output: Path, name: str | None) -> tuple[dict[str,
 
 def write_values(output: Path, values: dict[str, Any]) -> None:
     """Writes a configuration, with the line that lets editors complete and check it."""
-    filesystem.write_atomic(str(output.absolute()), commented.plain(values).encode())
+    filesystem.write_atomic(str(output.absolute()), template.plain(values).encode())
 
 
 def look(paths: list[str], output: Path, name: str | None) -> Proposal:
@@ -217,7 +216,7 @@ def look(paths: list[str], output: Path, name: str | None) -> Proposal:
 def _prepare_stores(paths: list[str]) -> None:
     """Gives Beam's filesystems their options, as a run does."""
     if paths:
-        from pipelines.beam_runner import prepare_filesystems
+        from pipelines.run.beam_job import prepare_filesystems
 
         values = {"name": "init", "corpus": {"paths": paths}, "checkpoint": ".", "collection": {"uri": "./milvus.db"}}
         prepare_filesystems(parse_config(values, source="vecbeam init"))
@@ -312,7 +311,7 @@ def _has_documents(entries: Sequence[Entry]) -> bool:
     return any(entry.source is not None and entry.source.format not in RECORD_FORMATS for entry in entries)
 
 
-def _csv_keys(samples: Sequence[Sample]) -> dict[str, Any]:
+def _csv_keys(samples: Sequence[FileSample]) -> dict[str, Any]:
     """How the CSV files are written, where that is not as usual."""
     keys = {}
     if delimiter := next((one.delimiter for one in samples if one.delimiter not in ("", one.file.delimiter)), ""):
@@ -322,7 +321,7 @@ def _csv_keys(samples: Sequence[Sample]) -> dict[str, Any]:
     return keys
 
 
-def _add_front_matter(fields: Fields, samples: Sequence[Sample]) -> None:
+def _add_front_matter(fields: Fields, samples: Sequence[FileSample]) -> None:
     values: dict[str, list[Any]] = {}
     for record in (record for one in samples for record in one.records):
         for name, value in record.items():

@@ -10,22 +10,22 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pipelines.changes import Changes, find_changes, is_unchanged
-from pipelines.columns import foreseen, unfilterable
-from pipelines.corpus import Source, prepare
-from pipelines.estimating import LOOKED_AT, earlier_rate, first_rejects, foreseen_rejects, planned_items
-from pipelines.limits import Standing, check_fields, standing
-from pipelines.outcome import foresee, foresee_unchanged
-from pipelines.progress import Progress
-from pipelines.quantizing import sample_texts
-from pipelines.report import reports
-from pipelines.serving import collection_spec, find_served, misfits
-from pipelines.session import Session
-from schemas.collection import STATE_READY, index_bytes, index_words
+from pipelines.run.progress import Progress
+from pipelines.run.report_store import reports
+from pipelines.run.session import Session
+from pipelines.steps.collection.served import collection_spec, find_served, misfits
+from pipelines.steps.corpus.changes import Changes, find_changes, is_unchanged
+from pipelines.steps.corpus.int8_sample import sample_texts
+from pipelines.steps.corpus.source import Source, prepare
+from pipelines.steps.judgement.forecast import LOOKED_AT, earlier_rate, first_rejects, foreseen_rejects, planned_items
+from pipelines.steps.judgement.limits import Standing, check_fields, standing
+from pipelines.steps.judgement.null_columns import foreseen, unfilterable
+from pipelines.steps.judgement.outcome import foresee, foresee_unchanged
 from schemas.config import Config
-from schemas.identity import Space
-from schemas.plan import Estimate, Plan, PlannedCollection, PlannedItems, PlannedPool, PlannedSeconds
-from transforms import collection as milvus
+from schemas.layout import Layout, Space
+from schemas.milvus import STATE_READY, index_bytes, index_words
+from schemas.run_plan import Estimate, Plan, PlannedCollection, PlannedItems, PlannedPool, PlannedSeconds
+from transforms import milvus
 from transforms.checkpoint import Snapshot
 
 CALIBRATED_S = 6.0
@@ -56,7 +56,7 @@ def plan(
         source = prepare(config, writing=False)
         base = source.checkpoint.current_snapshot()
         served = _served(config)
-        found = Plan(name=config.name, space=source.model.space.id)
+        found = Plan(name=config.name, space=source.models.space.id)
         found.warnings += source.notes
         startup = session.seconds_so_far()
         stands = standing(config, served, source.checkpoint)
@@ -69,7 +69,7 @@ def plan(
         else:
             where = folder if config.runner.is_local else session.uri("diff")
             rows = _plan_rows(session, found, source, base, stands, where, startup, allow_deletes=allow_deletes)
-        _plan_milvus(config, found, source.model.space, base, rows, served)
+        _plan_milvus(config, found, source.models.layout, base, rows, served)
         if found.action in ("backfill", "reindex") and not found.seconds.total:
             # From the checkpoint alone.
             other = round(startup + rows * _earlier_row(config), 1)
@@ -115,21 +115,21 @@ def _to_embed(items: PlannedItems) -> int:
 
 
 def _estimate(session: Session, found: Plan, changes: Changes, fixed: float) -> None:
-    from transforms.estimating import calibrate, chunk_sample
+    from transforms.embed.estimate import calibrate, chunk_sample
 
-    config, model = session.config, changes.source.model
+    config, models = session.config, changes.source.models
     sample = changes.findings.sample
     if _to_embed(found.items) == 0 or sample.num_rows == 0:
         found.seconds = PlannedSeconds(total=round(fixed, 1), other=round(fixed, 1), measured=NOTHING_TO_EMBED)
         return
     session.progress.step("calibrate")
-    chunked = chunk_sample(sample, changes.surveyed, config, model)
+    chunked = chunk_sample(sample, changes.surveyed, config, models)
     size = changes.bytes_to_embed
     found.sampled = chunked.items
     found.chunks = _estimated(chunked.chunks_per_byte, size)
     found.tokens = _estimated(chunked.tokens_per_byte, size)
     found.dropped = _estimated(chunked.dropped_per_byte, size)
-    measured = calibrate(chunked.chunks, model, CALIBRATED_S, sample_texts(session, changes))
+    measured = calibrate(chunked.chunks, models, CALIBRATED_S, sample_texts(session, changes))
     rate, where = earlier_rate(config) or (measured.tokens_per_second, f"a calibration of {CALIBRATED_S:.0f} s")
     found.checkpoint_bytes = round(measured.bytes_per_chunk * found.chunks.value)
     embed = found.tokens.value / rate
@@ -172,7 +172,7 @@ def _served(config: Config) -> milvus.CollectionState | None:
 def _plan_milvus(
     config: Config,
     found: Plan,
-    space: Space,
+    layout: Layout,
     base: Snapshot | None,
     rows: int,
     served: milvus.CollectionState | None,
@@ -181,7 +181,7 @@ def _plan_milvus(
     kind, parameters = settings.index.type, settings.index.parameters
     shown = index_words(kind, settings.metric, parameters)
     planned = PlannedCollection(
-        index=shown, rows=rows, index_bytes=index_bytes(kind, parameters, rows, space.dimensions)
+        index=shown, rows=rows, index_bytes=index_bytes(kind, parameters, rows, layout.vectors[0].dimensions)
     )
     found.milvus = planned
     if served is None:
@@ -189,10 +189,10 @@ def _plan_milvus(
         found.action = "backfill"
         return
     planned.served = planned.collection = served.name
-    if served.space_id != space.id:
-        planned.reasons.append(f"another space: {', '.join(_differences(served, space))}")
+    if served.space_id != layout.space.id:
+        planned.reasons.append(f"another space: {', '.join(_differences(served, layout.space))}")
     elif base is not None:
-        planned.reasons += misfits(served, collection_spec(config, base, space))
+        planned.reasons += misfits(served, collection_spec(config, base, layout))
     if found.at_most and not planned.reasons:
         planned.reasons.append("chunking or fields")
     if planned.reasons:

@@ -5,21 +5,22 @@ What has changed decides what is done; the collection that is served stays whole
 
 from __future__ import annotations
 
-from pipelines.changes import lost_parts
-from pipelines.corpus import open_checkpoint, prepare, settings_digest
-from pipelines.embedding import bring_up_to_date, report_unchanged
-from pipelines.limits import Standing, standing
-from pipelines.progress import Progress
-from pipelines.publishing import publish
-from pipelines.serving import collection_spec, find_served, look, misfits
-from pipelines.session import Phase, Session, running
-from schemas.collection import STATE_READY
+from pipelines.run.progress import Progress
+from pipelines.run.session import Phase, Session, running
+from pipelines.steps.collection.publication import publish
+from pipelines.steps.collection.served import collection_spec, find_served, look, misfits
+from pipelines.steps.corpus.changes import lost_parts
+from pipelines.steps.corpus.embedding import bring_up_to_date, report_unchanged
+from pipelines.steps.corpus.source import open_checkpoint, prepare, settings_digest
+from pipelines.steps.judgement.limits import Standing, standing
 from schemas.config import Config
-from schemas.identity import Space
-from schemas.report import Report
-from transforms import collection as milvus
+from schemas.layout import Layout
+from schemas.milvus import STATE_READY
+from schemas.run_report import Report
+from transforms import milvus
 from transforms.checkpoint import Checkpoint, Snapshot
-from transforms.encoders import TextModel
+from transforms.checkpoint.embedded import precisions
+from transforms.encoders.models import Models
 
 INDEX = "the index or the collection alone: built from the checkpoint, the corpus is not looked at"
 ROWS = "chunking or fields: the corpus is read, chunks with the same text keep their vectors"
@@ -47,14 +48,14 @@ def reindex(
     with running("reindex", config, progress) as session:
         with Phase(session, "startup"):
             session.progress.step("prepare")
-            checkpoint, model = open_checkpoint(config)
+            checkpoint, models = open_checkpoint(config)
             stands = standing(config, look(config), checkpoint)
-        session.report.space = model.space.id
+        session.report.space = models.space.id
         with session.exclusive():
             current = checkpoint.current_snapshot()
-            reason = ANEW if anew else decide(config, checkpoint, model, current)
+            reason = ANEW if anew else decide(config, checkpoint, models, current)
             said = reason
-            if reason == INDEX and current is not None and _is_served(config, current, model.space):
+            if reason == INDEX and current is not None and _is_served(config, current, models.layout):
                 reason = NOTHING
                 said = f"{NOTHING}; {_for_precision(config, checkpoint, current)}"
             session.progress.note(f"changed: {said}")
@@ -64,7 +65,7 @@ def reindex(
                 session,
                 checkpoint,
                 snapshot,
-                model.space,
+                models.layout,
                 stands,
                 allow_deletes=allow_deletes,
                 corpus_was_read=reason not in (INDEX, NOTHING),
@@ -72,7 +73,7 @@ def reindex(
     return session.report
 
 
-def decide(config: Config, checkpoint: Checkpoint, model: TextModel, current: Snapshot | None) -> str:
+def decide(config: Config, checkpoint: Checkpoint, models: Models, current: Snapshot | None) -> str:
     """What has changed since the checkpoint's current snapshot, in words.
 
     Args:
@@ -80,25 +81,25 @@ def decide(config: Config, checkpoint: Checkpoint, model: TextModel, current: Sn
     """
     if current is None:
         return MODEL
-    if current.settings_digest != settings_digest(config, model):
+    if current.settings_digest != settings_digest(config, models):
         return ROWS
     return LOST if lost_parts(checkpoint, current) else INDEX
 
 
-def _is_served(config: Config, current: Snapshot, space: Space) -> bool:
+def _is_served(config: Config, current: Snapshot, layout: Layout) -> bool:
     """Whether the served collection is just what would be built."""
     with milvus.connected(config.collection) as client:
         served = find_served(client, config)
     if served is None or served.state != STATE_READY or served.target_id:
         return False
-    same = (served.space_id, served.snapshot_id) == (space.id, current.id)
-    return same and not misfits(served, collection_spec(config, current, space))
+    same = (served.space_id, served.snapshot_id) == (layout.space.id, current.id)
+    return same and not misfits(served, collection_spec(config, current, layout))
 
 
 def _for_precision(config: Config, checkpoint: Checkpoint, current: Snapshot) -> str:
     """What another precision needs, as a change of it alone changes nothing."""
-    made = checkpoint.runtime(current.part_names[0]).get("precision") if current.part_names else None
-    wanted = config.encoder.precision
+    made = precisions(checkpoint.runtime(current.part_names[0])) if current.part_names else ""
+    wanted = config.precisions
     if made and made != wanted:
         return f"the vectors were made in {made}, configured is {wanted}: --full-refresh embeds everything again in it"
     return "another precision of the encoder needs --full-refresh"

@@ -11,18 +11,18 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.changes import find_changes
-from pipelines.corpus import SOURCE_SCHEMA, Source, prepare, read_by_first_rules
-from pipelines.embedding import embed_changes, report_unchanged
-from pipelines.progress import Progress
-from pipelines.session import Phase, running
-from pipelines.sync import bring_collection, check_served
+from pipelines.run.progress import Progress
+from pipelines.run.session import Phase, running
+from pipelines.steps.collection.in_step import bring_collection, check_served
+from pipelines.steps.corpus.changes import find_changes
+from pipelines.steps.corpus.embedding import embed_changes, report_unchanged
+from pipelines.steps.corpus.source import SOURCE_SCHEMA, Source, prepare, read_by_first_rules
 from schemas.config import Config
 from schemas.errors import CheckpointError
-from schemas.report import Report
-from transforms import spill
+from schemas.run_report import Report
 from transforms.checkpoint import Snapshot
-from transforms.checkpoint.snapshots import with_any
+from transforms.checkpoint.snapshot import with_any
+from transforms.support.storage import spill
 
 _NOTHING = {"uri": b"", "path": b"", "kind": 0}
 """What stands in the columns of a file that is not there."""
@@ -39,7 +39,7 @@ def replay(config: Config, progress: Progress | None = None) -> Report:
             session.progress.step("prepare")
             source = prepare(config)
             stands = check_served(config, source)
-        session.report.space = source.model.space.id
+        session.report.space = source.models.space.id
         with session.exclusive():
             base = _base(source)
             scoped = files_with_rejects(source, base)

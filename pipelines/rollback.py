@@ -8,18 +8,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from pipelines.alias import link
-from pipelines.load import find_snapshot
-from pipelines.progress import Progress
-from pipelines.serving import collection_spec, find_served, open_for_search
-from pipelines.session import Phase, Session, running
-from schemas.collection import STATE_READY
+from pipelines.run.progress import Progress
+from pipelines.run.session import Phase, Session, running
+from pipelines.steps.collection.held import find_snapshot
+from pipelines.steps.collection.served import collection_spec, find_served, open_for_search, served_layout
 from schemas.config import Config
 from schemas.errors import CollectionError, GateError
-from schemas.records import row_schema
-from schemas.report import Report
-from transforms import collection as milvus
-from transforms.collection.rows.checking import SAMPLED
+from schemas.milvus import STATE_READY
+from schemas.run_report import Report
+from transforms import milvus
+from transforms.milvus.alias import link
+from transforms.milvus.rows.row_check import SAMPLED
 
 LOOKED_AT_PARTS = 2
 
@@ -93,8 +92,9 @@ def _look(session: Session, client: Any, state: milvus.CollectionState) -> None:
         open_for_search(client, config, state.name)
         parts = snapshot.live_parts
         some = [parts[0], *parts[-1:]][:LOOKED_AT_PARTS] if len(parts) > 1 else parts
-        rows = (checkpoint.read_live(part, row_schema({}).names) for part in some)
-        spec = replace(collection_spec(config, snapshot, checkpoint.read_space()), metadata=())
+        layout = served_layout(state)
+        rows = (checkpoint.read_live(part, layout.rows.names) for part in some)
+        spec = replace(collection_spec(config, snapshot, layout), metadata=())
         check = milvus.verify_rows(client, config.collection, state.name, rows, listed=0, spec=spec)
     expected = snapshot.total("rows")
     verify = session.report.verify

@@ -7,13 +7,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from pipelines.serving import check_space, nothing_served, open_for_search
-from schemas.config import Collection, Config
-from schemas.config import Encoder as EncoderConfig
+from pipelines.steps.collection.served import check_space, nothing_served, open_for_search
+from schemas.config import Collection, Config, EncoderConfig
 from schemas.errors import CollectionError, ConfigurationError
-from schemas.identity import Space
-from transforms import collection as milvus
-from transforms.encoders import Encoder, TextModel, resolve
+from schemas.layout import Space
+from transforms import milvus
+from transforms.encoders import Encoder, Model, resolve, text_inputs
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -118,7 +117,7 @@ class Searcher:
         _check(queries, k)
         config, opened = self._enter()
         try:
-            vectors = opened.encoder.encode(list(queries), query=True).vectors
+            vectors = opened.encoder.encode(text_inputs(queries), query=True).matrix
             try:
                 return _search(config, opened, vectors, k, filter_expression)
             except CollectionError as error:
@@ -141,7 +140,7 @@ class Searcher:
         if opened is not None:
             opened.retire()
 
-    def model(self) -> TextModel:
+    def model(self) -> Model:
         """The model of the queries."""
         return query_model(self._config)
 
@@ -294,7 +293,7 @@ def query_encoder(config: Config) -> Encoder:
     return query_model(config).load()
 
 
-def query_model(config: Config) -> TextModel:
+def query_model(config: Config) -> Model:
     """The model for queries; see `query_settings`."""
     return resolve(query_settings(config))
 
@@ -304,7 +303,7 @@ def show(found: Found) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from pipelines import output
+    from pipelines.run.terminal import output
 
     hits = found.hits[0]
     table = Table(box=None, pad_edge=False)

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipelines.corpus import open_checkpoint
-from pipelines.embedding import report_unchanged
-from pipelines.limits import Standing, check_rows_at_all, excess, remedy
-from pipelines.load import held_snapshot
-from pipelines.progress import Progress
-from pipelines.publishing import Publication
-from pipelines.report import reports
-from pipelines.serving import check_space, collection_spec, served_state
-from pipelines.session import Phase, running
-from pipelines.updating import Update
+from pipelines.run.progress import Progress
+from pipelines.run.report_store import reports
+from pipelines.run.session import Phase, running
+from pipelines.steps.collection.held import held_snapshot
+from pipelines.steps.collection.publication import Publication
+from pipelines.steps.collection.served import check_space, collection_spec, served_state
+from pipelines.steps.collection.update import Update
+from pipelines.steps.corpus.embedding import report_unchanged
+from pipelines.steps.corpus.source import open_checkpoint
+from pipelines.steps.judgement.limits import Standing, check_rows_at_all, excess, remedy
 from schemas.config import Config
 from schemas.errors import RejectsError
-from schemas.report import Report
-from transforms import collection as milvus
+from schemas.run_report import Report
+from transforms import milvus
 from transforms.checkpoint import Checkpoint, Snapshot
-from transforms.collection.rows.checking import ALL_COLUMNS, IDS_AND_HASHES
+from transforms.milvus.rows.row_check import ALL_COLUMNS, IDS_AND_HASHES
 
 
 def verify(
@@ -50,21 +50,21 @@ def verify(
     with running("verify", config, progress) as session:
         session.report.could_change = repair
         with Phase(session, "startup"):
-            checkpoint, model = open_checkpoint(config)
+            checkpoint, models = open_checkpoint(config)
         with milvus.connected(config.collection, create=False) as client:
             served = served_state(client, config)
-            check_space(served, config, model.space)
+            check_space(served, config, models.space)
             snapshot = held_snapshot(checkpoint, served)
             report_unchanged(session, snapshot)
             session.report.verify.published = True
             session.report.warnings += unpublished(config, checkpoint, snapshot)
             check_rows_at_all(snapshot, Standing(served.name))
-            spec = replace(collection_spec(config, snapshot, model.space), name=served.name)
+            spec = replace(collection_spec(config, snapshot, models.layout), name=served.name)
             publication = Publication(session, checkpoint, snapshot, spec, client)
             if repair:
                 with session.exclusive():
                     update = Update(
-                        session, checkpoint, snapshot, model.space, served, client, allow_deletes=allow_deletes
+                        session, checkpoint, snapshot, models.layout, served, client, allow_deletes=allow_deletes
                     )
                     check = update.repair(compared=compared)
             else:

@@ -1,25 +1,17 @@
-"""Arrow schemas of everything that travels or is stored, written down once.
+"""Arrow schemas of everything that is stored beside rows, and the records of what was done.
 
-The way of a batch: items -> chunks -> rows. A part is rows as one Parquet file.
+The way of a batch: items -> chunks -> rows (`schemas.layout`). A part is rows as one Parquet file.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import pyarrow as pa
 
 SCHEMA_VERSION = 1
 """Version of the checkpoint's format; a newer one than this is refused."""
-
-ARROW_TYPES: dict[str, pa.DataType] = {
-    "string": pa.string(),
-    "int": pa.int64(),
-    "float": pa.float64(),
-    "bool": pa.bool_(),
-}
 
 
 class Key(NamedTuple):
@@ -32,84 +24,6 @@ class Key(NamedTuple):
     shard: str
     ordinal: int
 
-
-def metadata_fields(metadata: Mapping[str, str]) -> list[pa.Field]:
-    """Arrow fields of metadata columns, from name -> string, int, float or bool."""
-    return [pa.field(name, ARROW_TYPES[kind]) for name, kind in metadata.items()]
-
-
-def item_schema(metadata: Mapping[str, str]) -> pa.Schema:
-    """An item as read: `@content` is its whole text, `@place` where in the file it stands ("line 12").
-
-    Columns that are no column of the collection begin with @, as no metadata field can.
-    """
-    return pa.schema(
-        [
-            pa.field("item_id", pa.string(), nullable=False),
-            pa.field("@uri", pa.string(), nullable=False),
-            pa.field("@place", pa.string(), nullable=False),
-            pa.field("@content", pa.string(), nullable=False),
-            *metadata_fields(metadata),
-        ]
-    )
-
-
-def row_schema(metadata: Mapping[str, str]) -> pa.Schema:
-    """A row of a part, and of a collection: the same columns in both."""
-    return pa.schema(
-        [
-            pa.field("id", pa.string(), nullable=False),
-            pa.field("item_id", pa.string(), nullable=False),
-            pa.field("chunk", pa.int64(), nullable=False),
-            pa.field("text", pa.string(), nullable=False),
-            pa.field("start", pa.int64(), nullable=False),
-            pa.field("end", pa.int64(), nullable=False),
-            pa.field("content_hash", pa.string(), nullable=False),
-            pa.field("vector", pa.list_(pa.field("element", pa.float32(), nullable=False)), nullable=False),
-            pa.field("tokens", pa.int64(), nullable=False),
-            pa.field("tokens_dropped", pa.int64(), nullable=False),
-            *metadata_fields(metadata),
-        ]
-    )
-
-
-def chunk_schema(metadata: Mapping[str, str]) -> pa.Schema:
-    """A chunk on its way to the encoder: a row without its vector, with its token ids and the facts of its item."""
-    rows = row_schema(metadata)
-    fields = [rows.field(i) for i in range(len(rows)) if rows.field(i).name != "vector"]
-    ids = pa.field(TOKEN_IDS, pa.list_(pa.field("element", pa.int32(), nullable=False)))
-    return pa.schema([*fields, ids, *(item_facts().field(i) for i in range(len(item_facts())))])
-
-
-TOKEN_IDS = "@token_ids"
-"""Column of a chunk on its way to the encoder: its tokens as the chunker counted them, null where it kept none."""
-
-SOURCE_ROW = "@source_row"
-"""Column of a chunk on its way to the encoder: row of its source that has its vector, -1 where it is to be embedded."""
-
-
-def item_facts() -> pa.Schema:
-    """What a chunk carries of its item beside its row: where it stands, its digests, and where its vectors may lie.
-
-    `@path` is the name of its file in the corpus. `@source` is the index of a part of the snapshot before,
-    `@source_item` the position of an item there; -1 is none.
-    """
-    return pa.schema(
-        [
-            pa.field("@uri", pa.string(), nullable=False),
-            pa.field("@place", pa.string(), nullable=False),
-            pa.field("@path", pa.string(), nullable=False),
-            pa.field("@digest", pa.binary(16), nullable=False),
-            pa.field("@content_digest", pa.binary(16), nullable=False),
-            pa.field("@kind", pa.int8(), nullable=False),
-            pa.field("@source", pa.int32(), nullable=False),
-            pa.field("@source_item", pa.int32(), nullable=False),
-        ]
-    )
-
-
-ON_THE_WAY = frozenset([*item_facts().names, TOKEN_IDS, SOURCE_ROW])
-"""Columns that a chunk has on its way to the encoder alone, and that are no part of its row."""
 
 REJECT_SCHEMA = pa.schema(
     [

@@ -86,9 +86,9 @@ def release() -> None:
 
 def rows(config: str = "vecbeam.yaml") -> list[dict[str, Any]]:
     """What is served, by id."""
-    from pipelines.serving import find_served, open_for_search
-    from schemas.settings import load_config
-    from transforms import collection as milvus
+    from pipelines.steps.collection.served import find_served, open_for_search
+    from schemas.config.loader import load_config
+    from transforms import milvus
 
     settings = load_config(Path(config))
     with milvus.connected(settings.collection) as client:

@@ -1,4 +1,4 @@
-"""Rows and configurations for the tests of transforms.collection."""
+"""Rows and configurations for the tests of transforms.milvus."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from schemas.collection import CollectionSpec, MetadataColumn
 from schemas.config import Collection
-from schemas.records import row_schema
+from schemas.layout import row_schema
+from schemas.milvus import CollectionSpec, MetadataColumn
 
 METADATA = {"author": "string", "year": "int", "weight": "float", "kept": "bool"}
 SPEC = CollectionSpec(

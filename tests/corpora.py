@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from schemas.config import Config
-from schemas.settings import load_config
+from schemas.config.loader import load_config
 
 WORDS = "ask bee cat dog elk fox gnu hen ibis jay kite lynx mole newt owl pig quail ram seal toad".split()  # noqa: SIM905
 

@@ -23,7 +23,7 @@ from pipelines.cli import app
 from pipelines.search import search
 from pipelines.verify import verify
 from schemas.errors import CollectionError, CorpusError, GateError, RejectsError, SpaceMismatchError
-from transforms import collection as milvus
+from transforms import milvus
 
 WRITES = ("insert", "upsert", "delete", "create_collection", "drop_collection", "create_index", "drop_index", "flush")
 ALIASES = ("create_alias", "alter_alias", "drop_alias", "alter_collection_properties", "rename_collection")
@@ -122,8 +122,8 @@ def test_a_large_load_of_lite_is_flushed_on_the_way(
     assert backfill(config).verify.found == 100
     assert len(flushes) == 1
 
-    monkeypatch.setattr("transforms.collection.indexing.LITE_AT_ONCE_BYTES", 0)
-    monkeypatch.setattr("transforms.collection.indexing.LITE_FLUSH_BYTES", 10_000)
+    monkeypatch.setattr("transforms.milvus.index_build.LITE_AT_ONCE_BYTES", 0)
+    monkeypatch.setattr("transforms.milvus.index_build.LITE_FLUSH_BYTES", 10_000)
     (tmp_path / "milvus.db").rename(tmp_path / "away.db")
     milvus.release(config.collection)
     flushes.clear()

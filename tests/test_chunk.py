@@ -11,27 +11,27 @@ from corpora import configure
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.config import Chunk, Config, Encoder
+from schemas.config import Chunk, Config, EncoderConfig
 from schemas.errors import ConfigurationError
-from schemas.identity import batch_digest
-from schemas.records import TOKEN_IDS, item_schema
-from transforms.chunk import Chunker
+from schemas.layout import TOKEN_IDS, item_schema
+from transforms.checkpoint.part_digest import batch_digest
+from transforms.chunk.text import TextChunker
+from transforms.embed.work import with_facts
 from transforms.encoders import resolve
-from transforms.planning import with_facts
 
 BASE = Config(name="c", corpus={"paths": ["x"]}, checkpoint="c", collection={"uri": "m.db"})
 
 
-def chunker(chunk: Chunk | bool = Chunk(), **encoder: object) -> Chunker:  # noqa: B008
-    config = BASE.model_copy(update={"chunk": chunk, "encoder": Encoder(**encoder)})
-    return Chunker(config, resolve(config.encoder))
+def chunker(chunk: Chunk | bool = Chunk(), **encoder: object) -> TextChunker:  # noqa: B008
+    config = BASE.model_copy(update={"chunk": chunk, "encoder": EncoderConfig(**encoder)})
+    return TextChunker(config, resolve(config.encoder))
 
 
 MINILM = chunker()
-TOKENIZER = resolve(Encoder()).tokenizer()
+TOKENIZER = resolve(EncoderConfig()).tokenizer()
 
 
-def chunks_of(text: str, by: Chunker = MINILM, uri: str = "a.txt") -> list[dict[str, object]]:
+def chunks_of(text: str, by: TextChunker = MINILM, uri: str = "a.txt") -> list[dict[str, object]]:
     items = pa.table({"item_id": ["i"], "@uri": [uri], "@place": [""], "@content": [text]}, schema=item_schema({}))
     chunks, rejects = by.chunk(with_facts(items, b""))
     assert chunks.num_rows > 0 or rejects.num_rows == 1
@@ -119,7 +119,7 @@ def test_a_text_without_tokens_is_rejected(text: str) -> None:
 def test_limits_over_the_model_s_are_refused(tmp_path: Path) -> None:
     config = configure(tmp_path, chunk={"max_tokens": 300})
     with pytest.raises(ConfigurationError, match=r"chunk.max_tokens: 300 is more than the 256 tokens"):
-        Chunker(config, resolve(config.encoder))
+        TextChunker(config, resolve(config.encoder))
 
 
 def test_a_line_of_megabytes_is_split_like_any_text() -> None:

@@ -16,10 +16,10 @@ from collection_data import SPEC, configuration
 from pymilvus.exceptions import MilvusException
 
 from schemas.errors import CollectionError
-from transforms import collection as milvus
-from transforms.collection import connection
-from transforms.collection.calling import OneAttempt, call, passes, words
-from transforms.metrics import TALLY
+from transforms import milvus
+from transforms.milvus import connection
+from transforms.milvus.call import OneAttempt, call, passes, words
+from transforms.support.metrics import TALLY
 
 CONFIG = configuration("http://127.0.0.1:1", retry_s=5.0, timeout_s=7.0)
 
@@ -227,9 +227,7 @@ def test_lite_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_pymilvus_loads_when_it_is_first_used() -> None:
-    code = (
-        "import sys, transforms.collection; print([m for m in ('pymilvus', 'milvus_lite', 'grpc') if m in sys.modules])"
-    )
+    code = "import sys, transforms.milvus; print([m for m in ('pymilvus', 'milvus_lite', 'grpc') if m in sys.modules])"
     environment = {**os.environ, "PYTHONPATH": str(Path(milvus.__file__).parent.parent.parent)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     loaded = done.stdout.strip()

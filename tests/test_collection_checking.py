@@ -12,12 +12,12 @@ import pyarrow as pa
 import pytest
 from collection_data import configuration, numbered, sliced, spec_of, table_of, unit_vectors, vector_column
 
-from schemas.collection import CollectionSpec
 from schemas.config import Collection
 from schemas.errors import CollectionError, ConfigurationError
-from transforms import collection as milvus
-from transforms.collection.rows import checking, contents
-from transforms.collection.searching import effective_parameters
+from schemas.milvus import CollectionSpec
+from transforms import milvus
+from transforms.milvus.nearest import effective_parameters
+from transforms.milvus.rows import contents, row_check
 
 FLAT = spec_of(index_type="FLAT")
 ODD_IDS = [
@@ -82,14 +82,16 @@ def test_odd_ids_are_found_again(client: Any, config: Collection) -> None:
     vectors = unit_vectors(len(ODD_IDS))
     for position, row_id in enumerate(ODD_IDS):
         assert milvus.search(client, config, FLAT.name, vectors[position], 1, index_type="FLAT")[0].id == row_id
-    assert sorted(row_id for page in checking.every_id(client, config, FLAT.name) for row_id in page) == sorted(ODD_IDS)
+    assert sorted(row_id for page in row_check.every_id(client, config, FLAT.name) for row_id in page) == sorted(
+        ODD_IDS
+    )
 
 
 def test_missing_stale_and_unexpected_rows_are_told_apart(
     client: Any, config: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(contents, "ANSWER_ROWS", 7)
-    monkeypatch.setattr(checking, "PAGE_ROWS", 11)
+    monkeypatch.setattr(row_check, "PAGE_ROWS", 11)
     held = numbered(100)
     milvus.upsert(client, config, FLAT, held)
     milvus.finish(client, config, FLAT)
@@ -284,7 +286,7 @@ def test_a_key_that_stands_twice_is_found_and_an_upsert_makes_it_one(client: Any
 
 
 def test_lists_are_cut_and_counts_are_not(client: Any, config: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checking, "LISTED", 4)
+    monkeypatch.setattr(row_check, "LISTED", 4)
     milvus.upsert(client, config, FLAT, numbered(20))
     milvus.finish(client, config, FLAT)
     check = verify(client, config, numbered(10, start=100))

@@ -18,7 +18,7 @@ from collection_data import all_rows, configuration, numbered, spec_of, unit_vec
 
 from schemas.config import Collection
 from schemas.errors import CollectionError
-from transforms import collection as milvus
+from transforms import milvus
 
 ROWS = 1200
 """A server builds no index on fewer than 1,024."""
@@ -149,7 +149,7 @@ def test_build_parameters_stand_in_the_index_file_of_lite(
 KILLED = """
 import sys
 from collection_data import configuration, spec_of
-from transforms import collection as milvus
+from transforms import milvus
 
 config = configuration(sys.argv[1])
 client = milvus.connect(config)

@@ -11,12 +11,12 @@ import pytest
 from collection_data import all_rows, configuration, numbered, spec_of, table_of, unit_vectors
 from pymilvus import MilvusException
 
-from schemas.collection import MetadataColumn
 from schemas.config import Collection
 from schemas.errors import CollectionError
-from transforms import collection as milvus
-from transforms.collection.rows import messages as messages_module
-from transforms.collection.rows.loading import messages
+from schemas.milvus import MetadataColumn
+from transforms import milvus
+from transforms.milvus.rows import message as messages_module
+from transforms.milvus.rows.upsert import messages
 
 FLAT = spec_of(index_type="FLAT")
 

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pytest
 from collection_data import SPEC, configuration, numbered, sliced, spec_of, unit_vectors
 
-from schemas.collection import CollectionSpec
 from schemas.config import Collection
-from transforms import collection as milvus
-from transforms.collection import recall as recall_module
-from transforms.collection.recall import measure_recall
-from transforms.collection.searching import Hit
+from schemas.milvus import CollectionSpec
+from transforms import milvus
+from transforms.milvus import recall as recall_module
+from transforms.milvus.nearest import Hit
+from transforms.milvus.recall import measure_recall
 
 ROWS = 3000
 DIMENSIONS = 48

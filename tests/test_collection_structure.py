@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from collection_data import SPEC, configuration, spec_of
 
-from schemas.collection import MetadataColumn
 from schemas.errors import CollectionError, SpaceMismatchError
-from transforms import collection as milvus
+from schemas.milvus import MetadataColumn
+from transforms import milvus
 
 
 @pytest.fixture

@@ -11,13 +11,14 @@ import pytest
 from corpora import configure, write_jsonl
 from typer.testing import CliRunner, Result
 
-from pipelines import environment
 from pipelines.cli import app
-from schemas.config import Collection, Encoder
+from pipelines.run.terminal import environment
+from schemas.config import Collection, EncoderConfig
 from schemas.errors import CollectionError, CorpusError, EncoderError, InterruptedRunError
-from transforms import collection as milvus
-from transforms import locking, stopping
+from transforms import milvus
+from transforms.checkpoint import lock
 from transforms.encoders import catalogue, resolve
+from transforms.support import stop
 
 ESCAPE = "\x1b[31m"
 
@@ -77,7 +78,7 @@ def test_a_run_from_beginning_to_end(folder: Path) -> None:
     (folder / "more.jsonl").unlink()
     assert answer("report")[1]["error"] is None
     assert answer("gc")[0] == 0
-    with locking.held(str(folder / "checkpoint" / "tested"), "the-first"):
+    with lock.held(str(folder / "checkpoint" / "tested"), "the-first"):
         code, refused = answer("sync")
     assert (code, refused["error"]["class"]) == (1, "LockedError")
 
@@ -174,7 +175,7 @@ def test_a_hub_that_does_not_answer_is_one_line(tmp_path: Path, monkeypatch: pyt
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         monkeypatch.setattr(catalogue, "HUB_S", 0.5)
         with pytest.raises(EncoderError) as failed:
-            resolve(Encoder(model="some/model-that-is-not-kept", revision="abc"))
+            resolve(EncoderConfig(model="some/model-that-is-not-kept", revision="abc"))
     assert failed.value.message == "can't fetch some/model-that-is-not-kept at revision abc from the hub: timed out"
 
 
@@ -187,17 +188,17 @@ def test_the_version_and_short_help() -> None:
 
 
 def test_waiting_ends_when_a_stop_is_asked_for() -> None:
-    stopping.request_stop(143)
+    stop.request_stop(143)
     try:
         with pytest.raises(InterruptedRunError) as stopped:
-            stopping.sleep(600)
+            stop.sleep(600)
         assert stopped.value.exit_code == 143
     finally:
-        stopping.reset()
+        stop.reset()
 
 
 def test_milvus_on_this_machine_is_reached_past_a_proxy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from schemas.settings import load_config
+    from schemas.config.loader import load_config
 
     for name in ("http_proxy", "https_proxy", "grpc_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")

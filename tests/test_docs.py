@@ -13,16 +13,17 @@ import pytest
 import typer
 import yaml
 
-from pipelines import beam_runner
 from pipelines.backfill import backfill
 from pipelines.cli import app
-from schemas import errors, reference
-from schemas.config import Config
-from schemas.report import Report
-from schemas.settings import load_config, parse_config
-from transforms.batches import Embedding, EmbedShards, ShardWork
+from pipelines.run import beam_job
+from schemas import errors
+from schemas.config import Config, reference
+from schemas.config.loader import load_config, parse_config
+from schemas.run_report import Report
 from transforms.checkpoint import Checkpoint
-from transforms.encoders import CATALOGUE, resolve
+from transforms.embed.stage import Embedding, EmbedShards, ShardWork
+from transforms.encoders import CATALOGUE
+from transforms.encoders.models import Models
 from transforms.read import Shard, SourceFile
 
 ROOT = Path(__file__).parent.parent
@@ -50,7 +51,7 @@ def reject_errors() -> set[str]:
     """CamelCase names in the sources that make rejects, but for labels of Beam's steps."""
     sources = [
         *(ROOT / "transforms" / "read").rglob("[!_]*.py"),
-        *(ROOT / "transforms" / name for name in ("chunk.py", "embed.py", "batches.py")),
+        *(ROOT / "transforms" / name for name in ("chunk/text.py", "embed/rows.py", "embed/stage.py")),
     ]
     name = re.compile(r'"((?:[A-Z][a-z]+)(?:[A-Z][a-z0-9]+)+)"(?! >>)')
     return {found for source in sources for found in name.findall(source.read_text(encoding="utf-8"))}
@@ -77,7 +78,7 @@ def test_no_command_is_described_that_is_not_there() -> None:
 
 
 def test_the_configuration_page_is_what_the_models_say() -> None:
-    assert reference.PAGE.read_text(encoding="utf-8") == reference.page(), "run: python -m schemas.reference"
+    assert reference.PAGE.read_text(encoding="utf-8") == reference.page(), "run: python -m schemas.config.reference"
 
 
 def test_each_key_has_a_description() -> None:
@@ -212,14 +213,15 @@ def test_the_dataflow_example_gives_a_job_with_image_and_accelerator() -> None:
     fake = config.encoder.model_copy(update={"model": "fake"})
     runner = config.runner.model_copy(update={"dry_run": "true"})
     config = config.model_copy(update={"encoder": fake, "runner": runner})
-    model = resolve(config.encoder)
+    models = Models.of(config)
+    checkpoint = Checkpoint(config.checkpoint, config.name, models.space.id)
     file = SourceFile("gs://my-bucket/docs/a.jsonl", "a.jsonl", 1, 0.0, "jsonl", "")
-    pipeline = beam.Pipeline(runner="DataflowRunner", options=beam_runner.pipeline_options(config))
+    pipeline = beam.Pipeline(runner="DataflowRunner", options=beam_job.pipeline_options(config))
     _ = (
         pipeline
         | beam.Create([ShardWork(Shard("a", 0, (file,), 0, 0), {})])
         | beam.Reshuffle()
-        | EmbedShards(Embedding(config, Checkpoint(config.checkpoint, config.name, model.space.id), "listing"))
+        | EmbedShards(Embedding(config, models.layout, models.cutting, checkpoint, "listing"))
     )
     pipeline.run()
     environments = pipeline.runner.proto_pipeline.components.environments.values()

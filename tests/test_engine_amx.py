@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from models import TEXTS, save_model
 
-from schemas.config import Encoder
+from schemas.config import EncoderConfig
 from schemas.errors import ConfigurationError, EncoderError
-from transforms.encoders import resolve
+from transforms.encoders import resolve, text_inputs
 from transforms.encoders.engines import processor
 from transforms.encoders.engines.amx import engine as amx_engine
 from transforms.encoders.engines.amx import library
@@ -68,7 +68,7 @@ def cosine(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> np.ndarray[Any, 
 
 
 def load(folder: Path, **settings: Any) -> Any:
-    return resolve(Encoder(model=str(folder), **settings)).load()
+    return resolve(EncoderConfig(model=str(folder), **settings)).load()
 
 
 @needs_amx
@@ -86,31 +86,31 @@ def test_float32_is_the_library_s_at_each_length(each_model: Path) -> None:
         "precision": "float32",
         "products": "three of int8",
     }.items() <= encoder.runtime().items()
-    found = encoder.encode(ROWS)
+    found = encoder.encode(text_inputs(ROWS))
     expected = library_vectors(each_model, ROWS)
-    assert cosine(found.vectors, expected).min() >= 0.99999
-    assert np.abs(found.vectors - expected).max() <= 5e-3 * np.abs(expected).max()
-    assert found.tokens.min() == 2
+    assert cosine(found.matrix, expected).min() >= 0.99999
+    assert np.abs(found.matrix - expected).max() <= 5e-3 * np.abs(expected).max()
+    assert found.amount.min() == 2
     assert found.busy_seconds > 0
-    assert 0 < found.tokens_padded < 0.5 * found.tokens.sum()
+    assert 0 < found.work.padded < 0.5 * found.amount.sum()
 
 
 @needs_amx
 def test_bfloat16_is_near_the_library_s_at_each_length(each_model: Path) -> None:
     encoder = load(each_model, precision="bfloat16")
     assert {"engine": "amx", "precision": "bfloat16", "products": "bfloat16"}.items() <= encoder.runtime().items()
-    similar = cosine(encoder.encode(ROWS).vectors, library_vectors(each_model, ROWS))
+    similar = cosine(encoder.encode(text_inputs(ROWS)).matrix, library_vectors(each_model, ROWS))
     assert similar.mean() >= 0.9999
     assert similar.min() >= 0.999
 
 
 @needs_amx
 def test_the_packaged_model_in_both_precisions() -> None:
-    exact = resolve(Encoder(engine="torch")).load().encode(ROWS).vectors
+    exact = resolve(EncoderConfig(engine="torch")).load().encode(text_inputs(ROWS)).matrix
     for precision, least in (("float32", 0.999995), ("bfloat16", 0.9999)):
-        encoder = resolve(Encoder(precision=precision)).load()
+        encoder = resolve(EncoderConfig(precision=precision)).load()
         assert encoder.runtime()["engine"] == "amx"
-        assert cosine(encoder.encode(ROWS).vectors, exact).min() >= least
+        assert cosine(encoder.encode(text_inputs(ROWS)).matrix, exact).min() >= least
 
 
 @needs_amx
@@ -130,7 +130,7 @@ def test_numbers_that_are_spread_too_wide_for_integers(bert: Path, tmp_path: Pat
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     encoder = load(folder)
     assert {"engine": "amx", "products": "three of bfloat16"}.items() <= encoder.runtime().items()
-    assert cosine(encoder.encode(ROWS).vectors, library_vectors(folder, ROWS)).min() >= 0.99999
+    assert cosine(encoder.encode(text_inputs(ROWS)).matrix, library_vectors(folder, ROWS)).min() >= 0.99999
 
 
 @needs_amx
@@ -139,10 +139,10 @@ def test_numbers_that_are_spread_too_wide_for_integers(bert: Path, tmp_path: Pat
 def test_a_number_that_is_not_finite_stays_in_its_text(bert: Path, precision: str, number: float) -> None:
     encoder = load(bert, precision=precision)
     texts = ["word", "ships", "two short words", "one"]
-    before = encoder.encode(texts).vectors
+    before = encoder.encode(text_inputs(texts)).matrix
     (token,) = encoder._tokenizer.encode("ships", add_special_tokens=False).ids
     encoder._engine._embeddings[0][token, 7] = number  # the kernels read the embeddings where they lie
-    after = encoder.encode(texts).vectors
+    after = encoder.encode(text_inputs(texts)).matrix
     assert np.isnan(after[1]).all()
     assert np.array_equal(after[[0, 2, 3]], before[[0, 2, 3]])
 
@@ -150,19 +150,21 @@ def test_a_number_that_is_not_finite_stays_in_its_text(bert: Path, precision: st
 @needs_amx
 @pytest.mark.parametrize("texts", [[], ["alone"], ["same words"] * 40, ["word " * 1_000_000, "short"], [""]])
 def test_odd_tables(bert: Path, texts: list[str]) -> None:
-    found = load(bert, engine="amx").encode(texts)
-    assert found.vectors.shape == (len(texts), 96)
-    assert not texts or cosine(found.vectors, library_vectors(bert, [text[:10_000] for text in texts])).min() >= 0.99999
-    assert found.tokens_dropped.sum() == (1_000_002 - 512 if texts and len(texts[0]) > 10_000 else 0)
+    found = load(bert, engine="amx").encode(text_inputs(texts))
+    assert found.matrix.shape == ((len(texts), 96) if texts else (0, 0))
+    assert not texts or cosine(found.matrix, library_vectors(bert, [text[:10_000] for text in texts])).min() >= 0.99999
+    assert found.dropped.sum() == (1_000_002 - 512 if texts and len(texts[0]) > 10_000 else 0)
 
 
 @needs_amx
 @pytest.mark.parametrize("batch_tokens", [64, 100_000])
 def test_threads_share_one_encoder_and_vectors_do_not_follow_from_batches(bert: Path, batch_tokens: int) -> None:
-    expected = load(bert).encode(ROWS).vectors
+    expected = load(bert).encode(text_inputs(ROWS)).matrix
     encoder = load(bert, batch_tokens=batch_tokens)
     found: list[np.ndarray[Any, Any]] = []
-    threads = [threading.Thread(target=lambda: found.append(encoder.encode(ROWS).vectors)) for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda: found.append(encoder.encode(text_inputs(ROWS)).matrix)) for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -174,7 +176,7 @@ def test_threads_share_one_encoder_and_vectors_do_not_follow_from_batches(bert: 
 @needs_amx
 def test_a_model_is_let_go_of(bert: Path) -> None:
     encoder = load(bert)
-    encoder.encode(ROWS[:3])
+    encoder.encode(text_inputs(ROWS[:3]))
     engine = weakref.ref(encoder._engine)
     del encoder
     gc.collect()
@@ -196,10 +198,10 @@ def test_a_model_that_the_kernels_don_t_know(tmp_path: Path, changes: dict[str, 
     others = {"others": ("Normalize",)}
     folder = save_model(tmp_path, **(others | changes)) if "kind" in changes else save(tmp_path, **changes)
     with pytest.raises(ConfigurationError, match=reason):
-        resolve(Encoder(model=str(folder), engine="amx"))
+        resolve(EncoderConfig(model=str(folder), engine="amx"))
     encoder = load(folder)
     assert encoder.runtime()["engine"] != "amx"
-    assert cosine(encoder.encode(TEXTS).vectors, library_vectors(folder, TEXTS)).min() >= 0.99999
+    assert cosine(encoder.encode(text_inputs(TEXTS)).matrix, library_vectors(folder, TEXTS)).min() >= 0.99999
 
 
 def test_a_processor_without_amx(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,7 +278,7 @@ def test_a_tokenizer_of_another_model(bert: Path, tmp_path: Path) -> None:
     settings["model"]["vocab"]["word"] = 4000
     (folder / "tokenizer.json").write_text(json.dumps(settings))
     with pytest.raises(EncoderError, match="token ids up to 4000"):
-        load(folder, engine="amx").encode(["a word"])
+        load(folder, engine="amx").encode(text_inputs(["a word"]))
 
 
 @needs_amx
@@ -302,7 +304,7 @@ def test_weights_of_half_precision(bert: Path, tmp_path: Path, dtype: str) -> No
     weights = load_file(file)
     save_file({name: tensor.to(getattr(torch, dtype)) for name, tensor in weights.items()}, file, {"format": "pt"})
     encoder = load(folder)
-    assert cosine(encoder.encode(TEXTS).vectors, library_vectors(bert, TEXTS)).min() >= 0.999
+    assert cosine(encoder.encode(text_inputs(TEXTS)).matrix, library_vectors(bert, TEXTS)).min() >= 0.999
 
 
 @needs_amx

@@ -17,12 +17,12 @@ from corpora import WORDS
 from models import KINDS, TEXTS, save_model
 from pydantic import ValidationError
 
-from schemas.config import Encoder
+from schemas.config import EncoderConfig
 from schemas.errors import ConfigurationError, EncoderError, InterruptedRunError
-from transforms.encoders import resolve
-from transforms.encoders.engines import TokenTable, choosing, processor
+from transforms.encoders import resolve, text_inputs
+from transforms.encoders.engines import TokenTable, choice, processor
 from transforms.encoders.engines.openvino import conversion
-from transforms.encoders.engines.openvino.quantizing import loss
+from transforms.encoders.engines.openvino.int8 import loss
 from transforms.encoders.engines.torch import engine as torch_engine
 from transforms.encoders.engines.torch.engine import TorchEngine
 
@@ -52,31 +52,31 @@ def library(folder: Path, texts: list[str]) -> np.ndarray[Any, Any]:
 
 
 def vectors_of(folder: Path, texts: list[str], **settings: Any) -> np.ndarray[Any, Any]:
-    return resolve(Encoder(model=str(folder), **settings)).load().encode(texts).vectors
+    return resolve(EncoderConfig(model=str(folder), **settings)).load().encode(text_inputs(texts)).matrix
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_float32_is_the_library_s(each_kind: Path, engine: str) -> None:
-    model = resolve(Encoder(model=str(each_kind), engine=engine))
+    model = resolve(EncoderConfig(model=str(each_kind), engine=engine))
     if engine == "openvino" and each_kind.parent.name.startswith("modernbert"):
         # With padding beyond its window OpenVINO's attention gives NaN.
         with pytest.raises(EncoderError, match="differ from torch's"):
             model.load()
-        model = resolve(Encoder(model=str(each_kind)))
+        model = resolve(EncoderConfig(model=str(each_kind)))
         engine = "torch"
     encoder = model.load()
-    found = encoder.encode(TEXTS + ROWS)
+    found = encoder.encode(text_inputs(TEXTS + ROWS))
     assert encoder.runtime()["engine"] == engine
     assert encoder.runtime()["precision"] == "float32"
-    assert cosine(found.vectors, library(each_kind, TEXTS + ROWS)).min() >= 0.99999
+    assert cosine(found.matrix, library(each_kind, TEXTS + ROWS)).min() >= 0.99999
     assert found.busy_seconds > 0
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_bfloat16_of_the_packaged_model(engine: str) -> None:
-    exact = resolve(Encoder()).load().encode(ROWS).vectors
-    encoder = resolve(Encoder(precision="bfloat16", engine=engine)).load()
-    assert cosine(exact, encoder.encode(ROWS).vectors).mean() >= 0.9999
+    exact = resolve(EncoderConfig()).load().encode(text_inputs(ROWS)).matrix
+    encoder = resolve(EncoderConfig(precision="bfloat16", engine=engine)).load()
+    assert cosine(exact, encoder.encode(text_inputs(ROWS)).matrix).mean() >= 0.9999
     assert encoder.runtime()["precision"] == ("bfloat16" if processor.has_bfloat16() else "float32")
 
 
@@ -84,17 +84,17 @@ def test_torch_has_a_batch_on_each_core_and_leaves_torch_s_threads_alone(bert: P
     import torch
 
     threads = torch.get_num_threads()
-    encoder = resolve(Encoder(model=str(bert), engine="torch", batch_tokens=64)).load()
+    encoder = resolve(EncoderConfig(model=str(bert), engine="torch", batch_tokens=64)).load()
     for texts in (ROWS, ROWS[:1], []):
-        found = encoder.encode(texts)
-        assert found.vectors.shape == (len(texts), 24)
-        assert not texts or cosine(found.vectors, library(bert, texts)).min() >= 0.99999
+        found = encoder.encode(text_inputs(texts))
+        assert found.matrix.shape == ((len(texts), 24) if texts else (0, 0))
+        assert not texts or cosine(found.matrix, library(bert, texts)).min() >= 0.99999
         assert torch.get_num_threads() == threads
     assert encoder.runtime()["streams"] == str(threads)
 
 
 def test_without_padding_vectors_are_the_same(each_kind: Path) -> None:
-    model = resolve(Encoder(model=str(each_kind), batch_tokens=200))
+    model = resolve(EncoderConfig(model=str(each_kind), batch_tokens=200))
     padded, packed = TorchEngine(model, ["cpu"], packed=False), TorchEngine(model, ["cpu"], packed=True)
     tokenizer = model.tokenizer()
     tokenizer.enable_truncation(48)
@@ -117,7 +117,7 @@ def test_a_model_whose_attention_can_t_be_exchanged_runs_with_padding(
     import transformers
 
     monkeypatch.setattr(transformers.BertModel, "_supports_attention_backend", False)
-    engine = TorchEngine(resolve(Encoder(model=str(bert))), ["cpu"], packed=True)
+    engine = TorchEngine(resolve(EncoderConfig(model=str(bert))), ["cpu"], packed=True)
     assert engine.runtime()["attention"] == "padded"
     assert "runs with padding" in caplog.text
 
@@ -125,18 +125,20 @@ def test_a_model_whose_attention_can_t_be_exchanged_runs_with_padding(
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("texts", [["alone"], ["same words"] * 40, ["word " * 1_000_000, "short"], [""]])
 def test_odd_tables(bert: Path, engine: str, texts: list[str]) -> None:
-    found = resolve(Encoder(model=str(bert), engine=engine)).load().encode(texts)
+    found = resolve(EncoderConfig(model=str(bert), engine=engine)).load().encode(text_inputs(texts))
     reference = library(bert, [text[:1000] for text in texts])
-    assert cosine(found.vectors, reference).min() >= 0.99999
-    assert found.tokens_dropped.sum() == (1_000_002 - 48 if len(texts[0]) > 1000 else 0)
+    assert cosine(found.matrix, reference).min() >= 0.99999
+    assert found.dropped.sum() == (1_000_002 - 48 if len(texts[0]) > 1000 else 0)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_threads_share_one_encoder(bert: Path, engine: str) -> None:
-    encoder = resolve(Encoder(model=str(bert), engine=engine, batch_tokens=128)).load()
+    encoder = resolve(EncoderConfig(model=str(bert), engine=engine, batch_tokens=128)).load()
     expected = library(bert, ROWS)
     found: list[np.ndarray[Any, Any]] = []
-    threads = [threading.Thread(target=lambda: found.append(encoder.encode(ROWS).vectors)) for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda: found.append(encoder.encode(text_inputs(ROWS)).matrix)) for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -147,7 +149,7 @@ def test_threads_share_one_encoder(bert: Path, engine: str) -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_an_error_on_the_way_ends_the_table_and_not_the_process(bert: Path, engine: str) -> None:
-    encoder = resolve(Encoder(model=str(bert), engine=engine, batch_tokens=64)).load()
+    encoder = resolve(EncoderConfig(model=str(bert), engine=engine, batch_tokens=64)).load()
     told: list[int] = []
 
     def stop(tokens: int) -> None:
@@ -155,9 +157,9 @@ def test_an_error_on_the_way_ends_the_table_and_not_the_process(bert: Path, engi
         raise InterruptedRunError("stopped")
 
     with pytest.raises(InterruptedRunError):
-        encoder.encode(ROWS, advance=stop)
+        encoder.encode(text_inputs(ROWS), advance=stop)
     assert len(told) == 1
-    assert cosine(encoder.encode(ROWS).vectors, library(bert, ROWS)).min() >= 0.99999
+    assert cosine(encoder.encode(text_inputs(ROWS)).matrix, library(bert, ROWS)).min() >= 0.99999
 
 
 def test_what_does_not_fit_the_device_is_halved_and_remembered(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,17 +175,18 @@ def test_what_does_not_fit_the_device_is_halved_and_remembered(bert: Path, monke
         return padded(self, tokens, rows)
 
     monkeypatch.setattr(torch_engine._Replica, "_padded", small_device)
-    encoder = resolve(Encoder(model=str(bert), engine="torch")).load()
-    assert cosine(encoder.encode(ROWS).vectors, library(bert, ROWS)).min() >= 0.99999
+    encoder = resolve(EncoderConfig(model=str(bert), engine="torch")).load()
+    assert cosine(encoder.encode(text_inputs(ROWS)).matrix, library(bert, ROWS)).min() >= 0.99999
     sizes.clear()
-    encoder.encode(ROWS)
+    encoder.encode(text_inputs(ROWS))
     assert max(sizes) <= 100
 
 
 def test_a_text_that_does_not_fit_alone_is_rejected_alone(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from transforms.embed import _attempts
+    from transforms.embed.rows import Filler, _attempts
+    from transforms.encoders import vector_field
 
     padded = torch_engine._Replica._padded
 
@@ -193,11 +196,11 @@ def test_a_text_that_does_not_fit_alone_is_rejected_alone(bert: Path, monkeypatc
         return padded(self, tokens, rows)
 
     monkeypatch.setattr(torch_engine._Replica, "_padded", small_device)
-    encoder = resolve(Encoder(model=str(bert), engine="torch")).load()
-    texts = ["short", "word " * 100, "also short"]
-    found = dict(_attempts(texts, [None] * 3, 0, encoder, None))
+    model = resolve(EncoderConfig(model=str(bert), engine="torch"))
+    filler = Filler(vector_field("vector", model), model.load(), model.probe)
+    found = dict(_attempts(text_inputs(["short", "word " * 100, "also short"]), 0, filler, lambda _: None))
     assert isinstance(found[1], torch.OutOfMemoryError)
-    assert sum(len(outcome.vectors) for outcome in found.values() if not isinstance(outcome, Exception)) == 2
+    assert sum(len(outcome.matrix) for outcome in found.values() if not isinstance(outcome, Exception)) == 2
 
 
 def test_a_conversion_is_kept_shared_and_whole(
@@ -251,22 +254,22 @@ def test_auto_takes_torch_for_what_openvino_does_not_know(
 
     monkeypatch.setenv("VECBEAM_CACHE", str(tmp_path))
     monkeypatch.setattr(conversion, "convert", unknown)
-    encoder = resolve(Encoder(model=str(bert))).load()
+    encoder = resolve(EncoderConfig(model=str(bert))).load()
     assert encoder.runtime()["engine"] == "torch"
     assert "aten::whatever" in caplog.text
     assert not list(tmp_path.glob("*/model.*"))
     with pytest.raises(EncoderError, match="aten::whatever"):
-        resolve(Encoder(model=str(bert), engine="openvino")).load()
+        resolve(EncoderConfig(model=str(bert), engine="openvino")).load()
 
 
 def test_auto_takes_torch_where_openvino_is_not_installed(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    find_spec = choosing.find_spec
-    monkeypatch.setattr(choosing, "find_spec", lambda name: None if name in ("openvino", "nncf") else find_spec(name))
-    assert resolve(Encoder(model=str(bert))).load().runtime()["engine"] == "torch"
+    find_spec = choice.find_spec
+    monkeypatch.setattr(choice, "find_spec", lambda name: None if name in ("openvino", "nncf") else find_spec(name))
+    assert resolve(EncoderConfig(model=str(bert))).load().runtime()["engine"] == "torch"
     with pytest.raises(ConfigurationError, match=r"pip install 'vecbeam\[openvino\]'"):
-        resolve(Encoder(model=str(bert), engine="openvino"))
+        resolve(EncoderConfig(model=str(bert), engine="openvino"))
     with pytest.raises(ConfigurationError, match="nncf"):
-        resolve(Encoder(model=str(bert), precision="int8"))
+        resolve(EncoderConfig(model=str(bert), precision="int8"))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -274,19 +277,19 @@ def test_a_processor_without_bfloat16_computes_in_float32_and_says_so(
     bert: Path, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
     monkeypatch.setattr(processor, "has_bfloat16", lambda: False)
-    encoder = resolve(Encoder(model=str(bert), engine=engine, precision="bfloat16")).load()
+    encoder = resolve(EncoderConfig(model=str(bert), engine=engine, precision="bfloat16")).load()
     assert encoder.runtime()["precision"] == "float32"
-    assert cosine(encoder.encode(ROWS).vectors, library(bert, ROWS)).min() >= 0.99999
+    assert cosine(encoder.encode(text_inputs(ROWS)).matrix, library(bert, ROWS)).min() >= 0.99999
 
 
 def test_int8_takes_its_ranges_from_the_sample(bert: Path) -> None:
-    model = resolve(Encoder(model=str(bert), precision="int8"))
+    model = resolve(EncoderConfig(model=str(bert), precision="int8"))
     encoder = model.load(ROWS[:20])
-    found = encoder.encode(ROWS).vectors
+    found = encoder.encode(text_inputs(ROWS)).matrix
     exact = library(bert, ROWS)
     assert encoder.runtime()["precision"] == "int8"
     assert 0.98 < cosine(found, exact).mean() < 0.999999
-    assert np.array_equal(found, model.load(ROWS[:20]).encode(ROWS).vectors)
+    assert np.array_equal(found, model.load(ROWS[:20]).encode(text_inputs(ROWS)).matrix)
     measured = loss(exact, found)
     assert 0.5 < measured["neighbours_kept"] <= 1
     assert measured["cosine_min"] <= measured["cosine_mean"] < 1
@@ -297,9 +300,9 @@ def test_int8_takes_its_ranges_from_the_sample(bert: Path) -> None:
 def test_int8_of_the_packaged_model_at_each_length() -> None:
     places = [(size, start) for size in range(2, 60) for start in (0, 5)]
     texts = [" ".join(WORDS[(start + at) % len(WORDS)] for at in range(size)) for size, start in places]
-    exact = resolve(Encoder(engine="openvino")).load().encode(texts)
-    found = resolve(Encoder(precision="int8")).load(texts[::4]).encode(texts)
-    assert cosine(exact.vectors, found.vectors).min() >= 0.95
+    exact = resolve(EncoderConfig(engine="openvino")).load().encode(text_inputs(texts))
+    found = resolve(EncoderConfig(precision="int8")).load(texts[::4]).encode(text_inputs(texts))
+    assert cosine(exact.matrix, found.matrix).min() >= 0.95
 
 
 @pytest.mark.parametrize(
@@ -313,7 +316,7 @@ def test_int8_of_the_packaged_model_at_each_length() -> None:
 )
 def test_settings_that_don_t_go_together(settings: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        Encoder(**settings)
+        EncoderConfig(**settings)
 
 
 def test_a_gpu_that_is_not_there(bert: Path) -> None:
@@ -322,30 +325,30 @@ def test_a_gpu_that_is_not_there(bert: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     with pytest.raises(EncoderError, match="no CUDA device"):
-        resolve(Encoder(model=str(bert), device="cuda")).load()
+        resolve(EncoderConfig(model=str(bert), device="cuda")).load()
 
 
 def test_a_model_that_leaves_its_prompt_out_of_pooling_runs_on_torch(tmp_path: Path) -> None:
     folder = save_model(tmp_path, prompts={"document": "text: ", "query": "find: "})
     pooling = next(folder.glob("*Pooling")) / "config.json"
     pooling.write_text(json.dumps(json.loads(pooling.read_text()) | {"include_prompt": False}))
-    encoder = resolve(Encoder(model=str(folder))).load()
+    encoder = resolve(EncoderConfig(model=str(folder))).load()
     from sentence_transformers import SentenceTransformer
 
     reference = SentenceTransformer(str(folder), device="cpu").encode_document(TEXTS)
     assert encoder.runtime()["engine"] == "torch"
-    assert cosine(encoder.encode(TEXTS).vectors, reference).min() >= 0.99999
+    assert cosine(encoder.encode(text_inputs(TEXTS)).matrix, reference).min() >= 0.99999
     with pytest.raises(ConfigurationError, match="prompt"):
-        resolve(Encoder(model=str(folder), engine="openvino"))
+        resolve(EncoderConfig(model=str(folder), engine="openvino"))
 
 
 def test_nothing_is_reported_to_the_makers_of_openvino(bert: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
     code = f"""
 import sys
-from schemas.config import Encoder
+from schemas.config import EncoderConfig
 from transforms.encoders import resolve
-encoder = resolve(Encoder(model={str(bert)!r}, precision="int8")).load(["a few words", "and some more"])
+encoder = resolve(EncoderConfig(model={str(bert)!r}, precision="int8")).load(["a few words", "and some more"])
 assert encoder.runtime()["precision"] == "int8"
 assert not [name for name in sys.modules if name.startswith("openvino_telemetry.")]
 """

@@ -12,16 +12,16 @@ import pytest
 from corpora import configure, write_jsonl
 
 from pipelines.backfill import backfill
-from pipelines.columns import unfilterable
-from pipelines.corpus import settings_digest
 from pipelines.plan import plan
 from pipelines.plan import text as plan_text
-from pipelines.progress import Progress
 from pipelines.reindex import reindex
+from pipelines.run.progress import Progress
 from pipelines.search import search
-from schemas.collection import FILTER_KEYWORDS, LITE, RESULT_NAMES, SERVER, SYSTEM_FIELDS, refusal
+from pipelines.steps.corpus.source import settings_digest
+from pipelines.steps.judgement.null_columns import unfilterable
 from schemas.config import Corpus, suggested_column
 from schemas.errors import ConfigurationError
+from schemas.milvus import FILTER_KEYWORDS, LITE, RESULT_NAMES, SERVER, SYSTEM_FIELDS, refusal
 from transforms.encoders import resolve
 from transforms.read import list_corpus, plan_shards, read_shard
 

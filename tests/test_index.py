@@ -12,7 +12,7 @@ import pytest
 from corpora import configure, text, write_jsonl
 
 from pipelines.index import Index, is_text
-from pipelines.texts import RefusedTextsError, Texts
+from pipelines.steps.corpus.added_texts import RefusedTextsError, Texts
 from schemas.config import Corpus
 from schemas.errors import ConfigurationError, CorpusError
 

@@ -25,8 +25,8 @@ from pipelines.init import Proposal, write_configuration
 from pipelines.search import search
 from pipelines.sync import sync
 from schemas.config import Config
+from schemas.config.loader import load_config
 from schemas.errors import ConfigurationError
-from schemas.settings import load_config
 from transforms.read import list_corpus, plan_shards, read_shard
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

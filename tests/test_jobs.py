@@ -16,14 +16,15 @@ import pytest
 from apache_beam.portability.api import beam_job_api_pb2
 from apache_beam.runners.portability.local_job_service import LocalJobServicer
 
-from pipelines import beam_runner
-from pipelines.progress import Progress
-from pipelines.session import Session
+from pipelines.run import beam_job
+from pipelines.run.progress import Progress
+from pipelines.run.session import Session
 from schemas.config import Config
+from schemas.config.loader import parse_config
 from schemas.errors import CheckpointError, InterruptedRunError, LockedError
-from schemas.settings import parse_config
-from transforms import locking, stopping
-from transforms.jobs import Job
+from transforms.checkpoint import lock
+from transforms.support import stop
+from transforms.support.job import Job
 
 PATIENCE_S = 60.0
 
@@ -103,7 +104,7 @@ def test_ctrl_c_cancels_the_job_and_the_lease_names_it(tmp_path: Path, server: t
         elsewhere.mkdir(parents=True)
         (elsewhere / ".holder.json").write_text(json.dumps(left))
         try:
-            with locking.held(str(elsewhere.parent), "second"):
+            with lock.held(str(elsewhere.parent), "second"):
                 pass
         except LockedError as error:
             refusals.append(str(error))
@@ -112,7 +113,7 @@ def test_ctrl_c_cancels_the_job_and_the_lease_names_it(tmp_path: Path, server: t
     try:
         watching = when((tmp_path / "go.begun").exists, begun)
         with session.exclusive(), pytest.raises(KeyboardInterrupt):
-            beam_runner.run(config, waiting_for(marker), session)
+            beam_job.run(config, waiting_for(marker), session)
         watching.join()
     finally:
         marker.touch()
@@ -125,7 +126,7 @@ def test_ctrl_c_cancels_the_job_and_the_lease_names_it(tmp_path: Path, server: t
     assert job["id"] in refusals[0]
     assert "which is RUNNING" in refusals[0]
     assert not holder.exists()
-    with locking.held(str(tmp_path / "elsewhere" / "tested"), "third"):
+    with lock.held(str(tmp_path / "elsewhere" / "tested"), "third"):
         pass  # the job has ended
 
 
@@ -138,10 +139,10 @@ def test_a_stop_and_an_error_of_the_command_cancel_the_job(
     told: list[Job] = []
     jobs = SimpleNamespace(job_started=told.append, job_ended=told.append, job_left=lambda _: told.clear())
     try:
-        when(begun.exists, stopping.request_stop)
+        when(begun.exists, stop.request_stop)
         with pytest.raises(InterruptedRunError):
-            beam_runner.run(config, waiting_for(marker), jobs)
-        stopping.reset()
+            beam_job.run(config, waiting_for(marker), jobs)
+        stop.reset()
         begun.unlink()
         assert len(told) == 2
         assert told[1].state().name == "CANCELLED"
@@ -152,10 +153,10 @@ def test_a_stop_and_an_error_of_the_command_cancel_the_job(
 
         jobs.job_started = refuse
         with pytest.raises(CheckpointError, match="the lease can't be written"):
-            beam_runner.run(config, waiting_for(marker), jobs)
+            beam_job.run(config, waiting_for(marker), jobs)
         assert told[-1].state().name == "CANCELLED"
     finally:
-        stopping.reset()
+        stop.reset()
         marker.touch()
 
 
@@ -164,7 +165,7 @@ def test_a_job_that_goes_through_leaves_nothing_behind(tmp_path: Path, server: t
     marker.touch()
     session = Session("backfill", config, Notes())
     with session.exclusive():
-        beam_runner.run(config, waiting_for(marker), session)
+        beam_job.run(config, waiting_for(marker), session)
         assert "jobs" not in json.loads((tmp_path / "checkpoint/tested/runs/.holder.json").read_text())
     assert len(session.report.jobs) == 1
     assert Job.from_json(
@@ -193,20 +194,20 @@ def test_a_job_that_takes_its_time_to_end_keeps_the_lease(tmp_path: Path, monkey
     config = configured(tmp_path, "localhost:9")
     result = Stubborn()
     monkeypatch.setattr(beam.Pipeline, "run", lambda _: result)
-    monkeypatch.setattr(beam_runner, "CANCEL_S", 0.2)
+    monkeypatch.setattr(beam_job, "CANCEL_S", 0.2)
     progress = Notes()
     session = Session("backfill", config, progress)
 
     def work() -> None:
         with session.exclusive():
-            when(lambda: session.report.jobs, stopping.request_stop)
-            beam_runner.run(config, lambda _: None, session)
+            when(lambda: session.report.jobs, stop.request_stop)
+            beam_job.run(config, lambda _: None, session)
 
     try:
         with pytest.raises(InterruptedRunError):
             work()
     finally:
-        stopping.reset()
+        stop.reset()
         result.ended.set()
     assert result.cancelled == 1
     assert "other runs are kept off this checkpoint" in progress.notes[-1]
@@ -216,7 +217,7 @@ def test_a_job_that_takes_its_time_to_end_keeps_the_lease(tmp_path: Path, monkey
         with pytest.raises(LockedError, match=rf"2026-11-25_1 .*{refused}"):
             work()
     monkeypatch.setattr(Job, "state", lambda _: SimpleNamespace(name="CANCELLED", ended=True))
-    with locking.held(session.root, "later"):
+    with lock.held(session.root, "later"):
         pass
     assert not (tmp_path / "checkpoint/tested/runs/.holder.json").exists()
 

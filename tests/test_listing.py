@@ -10,12 +10,12 @@ import pytest
 from apache_beam.internal import pickler
 from corpora import configure
 
-from pipelines.corpus import prepare
+from pipelines.steps.corpus.source import prepare
 from pipelines.sync import sync
 from schemas.config import Config, Corpus
 from schemas.identity import digest
-from transforms.checkpoint.stored import HELD_GROUPS, StoredTable, write_rows
 from transforms.read import ShardFiles, list_corpus, list_files, plan_ranges, plan_shards
+from transforms.support.storage.stored_table import HELD_GROUPS, StoredTable, write_rows
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_a_shard_travels_without_its_files_and_a_worker_finds_them(tmp_path: Pat
 def test_rows_are_found_in_a_table_of_which_a_few_groups_are_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("transforms.checkpoint.stored.GROUP_ROWS", 4)
+    monkeypatch.setattr("transforms.support.storage.stored_table.GROUP_ROWS", 4)
     names = sorted(f"{number:03d}-é\U0001f6a2" for number in range(100))
     uri = str(tmp_path / "table.parquet")
     write_rows(uri, [pa.table({"name": pa.array(names, pa.large_string()), "at": list(range(100))})], by="name")

@@ -15,22 +15,24 @@ import pytest
 from corpora import configure, text, write_jsonl
 from typer.testing import CliRunner
 
-from pipelines import beam_runner
 from pipelines.backfill import backfill
 from pipelines.cli import app
+from pipelines.run import beam_job
 from pipelines.sync import sync
 from schemas.config import Config
 from schemas.errors import InterruptedRunError, LockedError
-from transforms import collection as milvus
-from transforms import filesystem, locking, stopping
+from transforms import milvus
+from transforms.checkpoint import lock
+from transforms.support import stop
+from transforms.support.storage import filesystem
 
 PATIENCE_S = 120.0
 HOLDER = """
 import sys, time
 from pathlib import Path
-from pipelines import beam_runner
-from schemas.settings import load_config
-from transforms import locking
+from pipelines.run import beam_job as beam_runner
+from schemas.config.loader import load_config
+from transforms.checkpoint import lock as locking
 config = load_config(Path(sys.argv[1]))
 beam_runner.prepare_filesystems(config)
 with locking.held(f"{config.checkpoint}/{config.name}", "20260101T000000Z-sync-1"):
@@ -67,12 +69,12 @@ def stored(tmp_path: Path, s3: str, config: Config, monkeypatch: pytest.MonkeyPa
 
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
-    monkeypatch.setattr(locking, "SETTLE_S", 0.05)
+    monkeypatch.setattr(lock, "SETTLE_S", 0.05)
     bucket = f"bucket-{abs(hash(tmp_path))}"
     boto3.client("s3", endpoint_url=s3, region_name="us-east-1").create_bucket(Bucket=bucket)
     runner = {"name": "local", "s3_endpoint_url": s3, "s3_region_name": "us-east-1"}
     found = configure(tmp_path, checkpoint=f"s3://{bucket}/checkpoint", runner=runner)
-    beam_runner.prepare_filesystems(found)
+    beam_job.prepare_filesystems(found)
     return found
 
 
@@ -106,7 +108,7 @@ def another_process(folder: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def check_open(config: Config) -> None:
-    with locking.held(root(config), "later"):
+    with lock.held(root(config), "later"):
         pass
 
 
@@ -128,7 +130,7 @@ def wait_until(come: Callable[[], bool]) -> None:
 def test_a_second_run_is_refused_and_writes_nothing(tmp_path: Path, config: Config) -> None:
     backfill(config)
     write_jsonl(tmp_path / "corpus" / "b.jsonl", [{"id": "new", "text": "new"}])
-    with locking.held(root(config), "the-first"):
+    with lock.held(root(config), "the-first"):
         before = files(tmp_path)
         with pytest.raises(LockedError, match=r"held by run the-first \(process \d+ on .+\) since 20\d\d-.* UTC"):
             sync(config)
@@ -151,7 +153,7 @@ def test_two_runs_that_start_at_once(config: Config) -> None:
     def hold(name: str) -> None:
         gate.wait()
         try:
-            with locking.held(root(config), name):
+            with lock.held(root(config), name):
                 refused.wait(PATIENCE_S)
         except LockedError as error:
             ended.append(error)
@@ -177,13 +179,13 @@ def test_another_process_holds_it_until_it_is_killed(tmp_path: Path, config: Con
 
 
 def test_an_error_in_the_block_opens_the_lock(config: Config) -> None:
-    with pytest.raises(ValueError, match="of the block"), locking.held(root(config), "one"):
+    with pytest.raises(ValueError, match="of the block"), lock.held(root(config), "one"):
         raise ValueError("of the block")
     check_open(config)
 
 
 def test_a_lease_is_refused_while_held_and_gone_afterwards(tmp_path: Path, stored: Config) -> None:
-    with locking.held(root(stored), "the-first"):
+    with lock.held(root(stored), "the-first"):
         before = filesystem.glob(f"{stored.checkpoint}/**")
         with pytest.raises(LockedError, match=r"held by run the-first \(process \d+ on .+\) since 20\d\d-.* UTC"):
             sync(stored)
@@ -212,36 +214,36 @@ def test_a_lease_that_is_not_renewed_is_taken_over(stored: Config, monkeypatch: 
     foreign(stored)
     with pytest.raises(LockedError, match=r"run far \(process 1 on far-away\) since yesterday"):
         check_open(stored)
-    monkeypatch.setattr(locking, "STALE_S", 0.5)
+    monkeypatch.setattr(lock, "STALE_S", 0.5)
     wait_until(lambda: is_open(stored))
 
 
 def test_a_holder_renews_its_lease(stored: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locking, "RENEW_S", 0.3)
-    with locking.held(root(stored), "mine"):
+    monkeypatch.setattr(lock, "RENEW_S", 0.3)
+    with lock.held(root(stored), "mine"):
         first = filesystem.glob(lease(stored))[0].modified
         wait_until(lambda: filesystem.glob(lease(stored))[0].modified > first)
 
 
 def test_of_two_that_write_a_lease_at_once_the_last_holds_it(stored: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stopping, "sleep", lambda _: foreign(stored))
+    monkeypatch.setattr(stop, "sleep", lambda _: foreign(stored))
     with pytest.raises(LockedError, match="far-away"):
         check_open(stored)
     assert json.loads(filesystem.read_bytes(lease(stored)))["run_id"] == "far"
 
 
 def test_a_run_whose_lease_was_taken_while_it_slept_stops(stored: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locking, "RENEW_S", 0.3)
+    monkeypatch.setattr(lock, "RENEW_S", 0.3)
 
     def work() -> None:
-        with locking.held(root(stored), "mine"):
+        with lock.held(root(stored), "mine"):
             foreign(stored)
             for _ in range(600):  # until the next renewal has looked
                 time.sleep(0.1)
-                stopping.check()
+                stop.check()
 
     with pytest.raises(LockedError, match="far-away") as refused:
         work()
     assert isinstance(refused.value.__context__, InterruptedRunError)
-    stopping.check()
+    stop.check()
     assert json.loads(filesystem.read_bytes(lease(stored)))["run_id"] == "far"

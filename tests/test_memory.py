@@ -11,7 +11,7 @@ import pytest
 PROGRAM = """
 import sys
 import pyarrow as pa
-from transforms.memory import give_back, give_back_at_once
+from transforms.support.memory import give_back, give_back_at_once
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096 >> 20

@@ -13,18 +13,18 @@ from corpora import configure, text, write_jsonl
 from pipelines.backfill import backfill
 from pipelines.gc import gc
 from pipelines.init import write_configuration
-from pipelines.report import read_report, reports
+from pipelines.run.report_store import read_report, reports
 from pipelines.sync import sync
 from pipelines.verify import verify
 from schemas.config import Corpus
+from schemas.config.loader import load_config, parse_config
 from schemas.errors import ConfigurationError, CorpusError, GateError
-from schemas.globs import Glob
+from schemas.glob import Glob
 from schemas.records import Key
-from schemas.settings import load_config, parse_config
-from transforms import collection as milvus
-from transforms import filesystem
+from transforms import milvus
 from transforms.checkpoint.folder import part_name
 from transforms.read import Own, list_corpus, plan_shards, read_shard
+from transforms.support.storage import filesystem
 
 ODD = [
     "a[1]",

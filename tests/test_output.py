@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from pipelines import environment, output
+from pipelines.run.terminal import environment, output
 
-PREPARED = "import os, sys; from pipelines import output; output.take_streams();"
+PREPARED = "import os, sys; from pipelines.run.terminal import output; output.take_streams();"
 
 
 def run(code: str, redirection: str = "", **environment: str) -> subprocess.CompletedProcess[str]:

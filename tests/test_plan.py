@@ -18,9 +18,9 @@ from pipelines.plan import plan
 from pipelines.plan import text as page
 from pipelines.reindex import reindex
 from pipelines.sync import sync
-from schemas.collection import index_bytes
 from schemas.errors import GateError, RejectsError
-from transforms import collection as milvus
+from schemas.milvus import index_bytes
+from transforms import milvus
 
 
 @pytest.fixture

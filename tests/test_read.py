@@ -23,17 +23,10 @@ from pydantic import ValidationError
 
 from schemas.config import Corpus
 from schemas.errors import ConfigurationError
-from schemas.records import REJECT_SCHEMA, item_schema
-from transforms import memory
-from transforms.read import (
-    CONTAINER_ERRORS,
-    first_records,
-    list_corpus,
-    plan_shards,
-    read_shard,
-    sniff_csv,
-    streams,
-)
+from schemas.layout import item_schema
+from schemas.records import REJECT_SCHEMA
+from transforms.read import CONTAINER_ERRORS, first_records, list_corpus, plan_shards, read_shard, sniff_csv, stream
+from transforms.support import memory
 
 RECORDS = [{"id": f"r{n}", "text": f'text {n}\nof two lines, with "quotes"', "year": n} for n in range(40)]
 COMPRESS = {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".zst": zstandard.ZstdCompressor().compress}
@@ -354,7 +347,7 @@ def test_a_zstd_bomb_is_read_in_flat_memory(tmp_path: Path) -> None:
 
 
 def test_a_zstd_window_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "available", lambda: streams.LEAST_MEMORY_BYTES - 1)
+    monkeypatch.setattr(memory, "available", lambda: stream.LEAST_MEMORY_BYTES - 1)
     (tmp_path / "a.jsonl.zst").write_bytes(bomb(192, 31))
     items, (*_, reject) = read(tmp_path / "a.jsonl.zst")
     assert (items, reject["error"]) == ([], "TooLarge")
@@ -375,7 +368,7 @@ def test_little_memory_refuses_no_zstd_that_needs_little(
 def test_a_record_that_is_too_long_costs_itself_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, separator: bytes
 ) -> None:
-    monkeypatch.setattr(streams, "MAX_RECORD_BYTES", 60)
+    monkeypatch.setattr(stream, "MAX_RECORD_BYTES", 60)
     if separator:
         data, name = separator + b"a,one\nb," + b"x" * 90 + b"\nc,two\n", "a.csv"
     else:

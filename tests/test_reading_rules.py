@@ -11,12 +11,12 @@ import pytest
 from corpora import configure, text, write_jsonl
 
 from pipelines.backfill import backfill
-from pipelines.corpus import prepare, read_by_first_rules
+from pipelines.steps.corpus.source import prepare, read_by_first_rules
 from pipelines.sync import sync
 from schemas.config import Config
-from transforms import collection as milvus
-from transforms.read import rules
-from transforms.read.formats import html
+from transforms import milvus
+from transforms.read.formats.documents import html
+from transforms.read.listing import upgrade
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def texts(config: Config) -> dict[str, str]:
 
 
 def read_as_before(monkeypatch: pytest.MonkeyPatch, **read: Any) -> None:
-    monkeypatch.setattr(rules, "is_read_anew", lambda *_: False)
+    monkeypatch.setattr(upgrade, "is_read_anew", lambda *_: False)
     for name, function in read.items():
         monkeypatch.setattr(html, name, function)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.settings import parse_config
+from schemas.config.loader import parse_config
 
 README = Path(__file__).parent.parent / "README.md"
 MOST_LINES = 149

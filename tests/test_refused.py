@@ -21,10 +21,10 @@ from pipelines.reindex import reindex
 from pipelines.sync import sync
 from pipelines.verify import verify
 from schemas.config import Config
+from schemas.config.loader import load_config
 from schemas.errors import ConfigurationError, GateError, RejectsError, VecbeamError
-from schemas.report import Report
-from schemas.settings import load_config
-from transforms import collection as milvus
+from schemas.run_report import Report
+from transforms import milvus
 from transforms.checkpoint import Checkpoint, Snapshot
 from transforms.encoders import resolve
 
@@ -245,7 +245,7 @@ def test_an_update_that_was_stopped_is_repaired_forwards(
     items[1]["text"] = "edited"
     items.append({"id": "late", "text": "came later"})
     write_jsonl(tmp_path / "corpus" / "a.jsonl", items)
-    from transforms import delta
+    from transforms.load import delta
 
     def stopped(*_: Any, **__: Any) -> None:
         raise RuntimeError("stopped")

@@ -16,13 +16,13 @@ from pipelines.cli import app
 from pipelines.gc import gc
 from pipelines.reindex import INDEX, MODEL, NOTHING, ROWS, reindex
 from pipelines.replay import replay
-from pipelines.report import text as page
 from pipelines.rollback import rollback
+from pipelines.run.report_text import text as page
 from pipelines.search import search
 from pipelines.sync import sync
 from schemas.config import Config
 from schemas.errors import CheckpointError, CollectionError, GateError, RejectsError
-from transforms import collection as milvus
+from transforms import milvus
 from transforms.encoders import fake
 
 FLAT = {"uri": "./milvus.db", "index": {"type": "FLAT"}}
@@ -61,13 +61,13 @@ def collections(config: Config) -> list[str]:
 
 
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The number of texts of each call of the encoder from now on."""
+    """The number of inputs of each call of the encoder from now on."""
     counts: list[int] = []
     encode = fake.FakeEncoder.encode
 
-    def counting(self: Any, texts: Any, **given: Any) -> Any:
-        counts.append(len(texts))
-        return encode(self, texts, **given)
+    def counting(self: Any, inputs: Any, **given: Any) -> Any:
+        counts.append(inputs.num_rows)
+        return encode(self, inputs, **given)
 
     monkeypatch.setattr(fake.FakeEncoder, "encode", counting)
     return counts
@@ -225,10 +225,10 @@ def test_replay_embeds_what_can_be_embedded_now(
     config = configure(tmp_path, verify={"max_rejected": 0.1})
     encode = fake.FakeEncoder.encode
 
-    def failing(self: Any, texts: Any, **given: Any) -> Any:
-        if text(7) in texts:
+    def failing(self: Any, inputs: Any, **given: Any) -> Any:
+        if text(7) in inputs.column("text").to_pylist():
             raise RuntimeError("the device is out of order")
-        return encode(self, texts, **given)
+        return encode(self, inputs, **given)
 
     with monkeypatch.context() as patch:
         patch.setattr(fake.FakeEncoder, "encode", failing)

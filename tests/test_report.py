@@ -13,12 +13,13 @@ from typer.testing import CliRunner
 
 from pipelines.backfill import backfill
 from pipelines.cli import app
-from pipelines.report import NAMED, latest, read_report, reports
-from pipelines.report import text as page
+from pipelines.run.report_store import latest, read_report, reports
+from pipelines.run.report_text import NAMED
+from pipelines.run.report_text import text as page
 from pipelines.sync import sync
 from pipelines.verify import verify
 from schemas.errors import ConfigurationError, EncoderError, GateError, RejectsError
-from schemas.report import FORMAT_VERSION, Report
+from schemas.run_report import FORMAT_VERSION, Report
 from transforms.encoders import fake
 
 

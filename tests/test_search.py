@@ -23,8 +23,8 @@ from pipelines.search import Found, Searcher, find, search, show
 from pipelines.verify import verify
 from schemas.config import Config
 from schemas.errors import CollectionError, ConfigurationError, SpaceMismatchError
-from transforms import collection as milvus
-from transforms.collection.searching import Hit
+from transforms import milvus
+from transforms.milvus.nearest import Hit
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,9 @@ import jsonschema
 import pytest
 import yaml
 
-from schemas import schema
-from schemas.config import Config
+from schemas.config import Config, json_schema
+from schemas.config.loader import load_config, read_yaml
 from schemas.errors import ConfigurationError
-from schemas.settings import load_config, read_yaml
 
 GOOD = """
 name: docs
@@ -152,14 +151,14 @@ def test_the_environment_is_put_in(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_checked_in_schema_is_that_of_the_models() -> None:
-    assert schema.PATH.read_text() == schema.text(), "run: python -m schemas.schema"
+    assert json_schema.PATH.read_text() == json_schema.text(), "run: python -m schemas.config.json_schema"
 
 
 def test_the_schema_takes_what_the_models_take() -> None:
     values = yaml.safe_load(GOOD) | {"collection": {"uri": "./m.db", "index": {"type": "HNSW", "M": 8}}, "chunk": False}
-    jsonschema.validate(values, schema.json_schema())
+    jsonschema.validate(values, json_schema.json_schema())
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(values | {"unknown": 1}, schema.json_schema())
+        jsonschema.validate(values | {"unknown": 1}, json_schema.json_schema())
 
 
 REMOTE = """

@@ -12,13 +12,13 @@ import pyarrow as pa
 import pytest
 from corpora import configure
 
-from pipelines.corpus import prepare
 from pipelines.replay import replay
+from pipelines.steps.corpus.source import prepare
 from pipelines.sync import sync
 from schemas.errors import CorpusError
-from transforms import collection as milvus
-from transforms import spill
+from transforms import milvus
 from transforms.read import list_corpus
+from transforms.support.storage import spill
 
 LEFT = pa.schema([("key", pa.large_string()), ("at", pa.int64())])
 RIGHT = pa.schema([("key", pa.string()), ("found", pa.list_(pa.int64()))])

@@ -23,10 +23,10 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from pipelines.corpus import settings_digest
+from pipelines.steps.corpus.source import settings_digest
 from schemas.config import Corpus
-from schemas.settings import parse_config
-from transforms.read import list_corpus, plan_shards, read_shard, streams
+from schemas.config.loader import parse_config
+from transforms.read import list_corpus, plan_shards, read_shard, stream
 
 FILES = int(os.environ.get("VECBEAM_SPLIT_FILES", "200"))
 WHOLE = 1 << 40
@@ -188,18 +188,18 @@ def parquet_files(draw: st.DrawFn) -> File:
     file=st.one_of(jsonl_files(), csv_files(), broken_files(), broken_files(), parquet_files()),
     shard_bytes=st.integers(1, 400),
     block_bytes=st.integers(1, 100),
-    longest=st.sampled_from([streams.MAX_RECORD_BYTES, streams.MAX_RECORD_BYTES, 30, 200]),
+    longest=st.sampled_from([stream.MAX_RECORD_BYTES, stream.MAX_RECORD_BYTES, 30, 200]),
 )
 def test_a_file_split_anywhere_is_the_whole_one(file: File, shard_bytes: int, block_bytes: int, longest: int) -> None:
     if file.name == "f.parquet":
-        longest = streams.MAX_RECORD_BYTES
-    with mock.patch.object(streams, "MAX_RECORD_BYTES", longest):
+        longest = stream.MAX_RECORD_BYTES
+    with mock.patch.object(stream, "MAX_RECORD_BYTES", longest):
         items, rejects, _ = outcome(file, WHOLE, 1 << 20)
         assert outcome(file, WHOLE, block_bytes)[:2] == (items, rejects)
         *found, shards = outcome(file, shard_bytes, block_bytes)
         assert found == [items, rejects]
         event(f"{file.name} {'split' if shards > 1 else 'whole'}")
-    if file.records is not None and longest == streams.MAX_RECORD_BYTES:
+    if file.records is not None and longest == stream.MAX_RECORD_BYTES:
         assert items == [(item, text, n) for n, (item, text) in enumerate(file.records)]
         assert rejects == []
 
@@ -209,7 +209,7 @@ def test_a_csv_file_larger_than_a_shard_and_than_a_block(tmp_path: Path) -> None
     data = "id,text\n" + "".join(f"r{n},row {n} {text}\n" for n in range(1500))
     for name, whole in (("c.csv", data), ("c.tsv", data.replace(",", "\t"))):
         file = File(name, whole.encode(), {}, None)
-        items, rejects, shards = outcome(file, 1 << 20, streams.BLOCK_BYTES)
+        items, rejects, shards = outcome(file, 1 << 20, stream.BLOCK_BYTES)
         assert shards > 2
         assert [item for item, _, _ in items] == [f"r{n}" for n in range(1500)]
         assert rejects == []

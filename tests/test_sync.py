@@ -14,23 +14,16 @@ import pytest
 from corpora import configure, text, write_jsonl
 from typer.testing import CliRunner
 
-from pipelines import embedding
 from pipelines.backfill import backfill
 from pipelines.cli import app
 from pipelines.search import search
+from pipelines.steps.corpus import embedding
 from pipelines.sync import sync
 from pipelines.verify import verify
 from schemas.config import Config
-from schemas.errors import (
-    CheckpointError,
-    CollectionError,
-    CorpusError,
-    GateError,
-    RejectsError,
-    SpaceMismatchError,
-)
-from transforms import collection as milvus
-from transforms import compacting
+from schemas.errors import CheckpointError, CollectionError, CorpusError, GateError, RejectsError, SpaceMismatchError
+from transforms import milvus
+from transforms.checkpoint import merge
 
 WRITES = ("insert", "upsert", "delete", "create_collection", "drop_collection", "create_index", "drop_index", "flush")
 ALIASES = ("create_alias", "alter_alias", "drop_alias", "alter_collection_properties", "rename_collection")
@@ -385,7 +378,7 @@ def test_a_snapshot_of_a_later_version(tmp_path: Path, items: list[dict[str, Any
 def test_many_small_parts_are_merged(
     tmp_path: Path, items: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compacting, "MANY", 4)
+    monkeypatch.setattr(merge, "MANY", 4)
     config = configure(tmp_path, batch_rows=20)
     sync(config)
     counts = []

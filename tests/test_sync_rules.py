@@ -13,18 +13,18 @@ import pytest
 from corpora import configure, text, write_jsonl
 from typer.testing import CliRunner
 
-from pipelines import changes
 from pipelines.backfill import backfill
 from pipelines.cli import app
 from pipelines.load import load
 from pipelines.reindex import reindex
+from pipelines.steps.corpus import changes
 from pipelines.sync import sync
 from pipelines.verify import verify
 from schemas.config import Config
 from schemas.errors import CheckpointError, CollectionError, CorpusError, GateError, RejectsError, SpaceMismatchError
-from transforms import collection as milvus
-from transforms import filesystem
-from transforms.load import Ledger
+from transforms import milvus
+from transforms.load.upsert_parts import Ledger
+from transforms.support.storage import filesystem
 
 Record = dict[str, Any]
 WRITES = (

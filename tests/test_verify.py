@@ -13,19 +13,20 @@ from corpora import configure, text, write_jsonl
 from faults import damages
 from typer.testing import CliRunner
 
-from pipelines import sampling
 from pipelines.backfill import backfill
 from pipelines.cli import app
-from pipelines.load import load, open_snapshot
-from pipelines.publishing import Publication
+from pipelines.load import load
 from pipelines.rollback import rollback
-from pipelines.sampling import sample_rows
+from pipelines.steps.collection import row_sample
+from pipelines.steps.collection.held import open_snapshot
+from pipelines.steps.collection.publication import Publication
+from pipelines.steps.collection.row_sample import sample_rows
 from pipelines.sync import sync
 from pipelines.verify import verify
 from schemas.config import Config
+from schemas.config.loader import load_config
 from schemas.errors import CollectionError, GateError
-from schemas.settings import load_config
-from transforms import collection as milvus
+from transforms import milvus
 
 METADATA: dict[str, Any] = {"corpus": {"paths": ["corpus/*"], "metadata": {"kind": "string"}}}
 
@@ -204,8 +205,8 @@ def test_a_low_recall_of_different_vectors_names_parameters_that_help(published:
 
 def test_a_sync_looks_at_other_rows_each_time(published: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint, snapshot, _ = open_snapshot(published)
-    monkeypatch.setattr(sampling, "ROWS", 20)
-    monkeypatch.setattr(sampling, "PARTS", 2)
+    monkeypatch.setattr(row_sample, "ROWS", 20)
+    monkeypatch.setattr(row_sample, "PARTS", 2)
 
     def chosen(seed: str) -> list[str]:
         return [row_id for rows in sample_rows(checkpoint, snapshot, seed) for row_id in rows.column("id").to_pylist()]
@@ -215,8 +216,8 @@ def test_a_sync_looks_at_other_rows_each_time(published: Config, monkeypatch: py
     assert len({tuple(chosen(str(seed))) for seed in range(10)}) == 10
     everywhere = {row_id for seed in range(80) for row_id in chosen(str(seed))}
     assert len(everywhere) == 100
-    monkeypatch.setattr(sampling, "ROWS", 1000)
-    monkeypatch.setattr(sampling, "PARTS", 10)
+    monkeypatch.setattr(row_sample, "ROWS", 1000)
+    monkeypatch.setattr(row_sample, "PARTS", 10)
     assert sorted(chosen("a")) == sorted(damages.in_checkpoint(published))
 
 
@@ -224,15 +225,15 @@ def test_a_sync_compares_all_columns_of_what_it_wrote(
     published: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where a server, or a proxy before it, keeps something else than it was sent."""
-    from transforms.collection.rows import loading
+    from transforms.milvus.rows import upsert
 
     items = [{"id": f"item-{number}", "text": text(number), "kind": "plain"} for number in range(100)]
     items[3]["text"] = "edited"
     write_jsonl(tmp_path / "corpus" / "items.jsonl", items)
-    plainly = loading.vectors_of
-    monkeypatch.setattr(sampling, "ROWS", 0)
+    plainly = upsert.vectors_of
+    monkeypatch.setattr(row_sample, "ROWS", 0)
     with monkeypatch.context() as patch:
-        patch.setattr(loading, "vectors_of", lambda table, dimensions: plainly(table, dimensions) * np.float32(2))
+        patch.setattr(upsert, "vectors_of", lambda table, dimensions: plainly(table, dimensions) * np.float32(2))
         with pytest.raises(GateError, match=r"1 rows damaged: they differ in vector \(1\) \(first: item-3#0\)"):
             sync(published)
     verify(published, repair=True)

@@ -23,15 +23,16 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.portability.api import beam_runner_api_pb2
 from botocore.exceptions import EndpointConnectionError
 
-from schemas.config import Config, Encoder
+from schemas.config import Config, EncoderConfig
+from schemas.config.loader import parse_config
 from schemas.errors import CheckpointError, EncoderError, SpaceMismatchError, StorageError
-from schemas.settings import parse_config
 from tests.models import save_model
-from transforms.batches import Embedding, EmbedShards, ShardWork
 from transforms.checkpoint import Checkpoint, read_table
-from transforms.checkpoint.tables import parquet
+from transforms.embed.stage import Embedding, EmbedShards, ShardWork
 from transforms.encoders import CATALOGUE, resolve, resolve_on_worker
+from transforms.encoders.models import Models
 from transforms.read import Shard
+from transforms.support.storage.parquet_file import parquet
 
 PACKAGE = CATALOGUE["all-MiniLM-L6-v2"].package
 
@@ -51,8 +52,9 @@ def a_config(folder: Path, model: str) -> Config:
 
 def graph_of(config: Config) -> list[str]:
     """The functions of the fused stage as a runner sends them to workers."""
-    space = resolve(config.encoder).space.id
-    embedding = Embedding(config, Checkpoint(config.checkpoint, config.name, space), "listing")
+    models = Models.of(config)
+    checkpoint = Checkpoint(config.checkpoint, config.name, models.space.id)
+    embedding = Embedding(config, models.layout, models.cutting, checkpoint, "listing")
     pipeline = beam.Pipeline(runner="FnApiRunner")
     _ = pipeline | beam.Create([ShardWork(Shard("a", 0, (), 0, 0), {})]) | EmbedShards(embedding)
     payloads = []
@@ -78,8 +80,9 @@ import pyarrow as pa
 from apache_beam.internal import pickler
 from apache_beam.io.aws.clients.s3.messages import S3ClientError
 from apache_beam.io.filesystems import FileSystems
-from schemas.records import Key, item_schema
-from transforms.planning import with_facts
+from schemas.layout import item_schema
+from schemas.records import Key
+from transforms.embed.work import with_facts
 
 items = pa.table({"item_id": ["a"], "@uri": ["u"], "@place": ["line 1"], "@content": ["some words"]}, item_schema({}))
 batch = (Key("a", 0), with_facts(items, b""))
@@ -88,7 +91,7 @@ for payload in json.load(sys.stdin):
     if type(do_fn).__name__ == "_Chunk":
         ((key, chunks),) = do_fn.process(batch)
         model = do_fn._chunker.get()._model
-        print(json.dumps([chunks.column("tokens").to_pylist(), model.folder, model.space.id]))
+        print(json.dumps([chunks.column("tokens").to_pylist(), model.files.folder, model.space.id]))
 """
 
 
@@ -97,7 +100,7 @@ def test_a_worker_finds_its_own_files_of_the_model(tmp_path: Path, monkeypatch: 
     monkeypatch.syspath_prepend(str(here))
     importlib.invalidate_caches()
     config = a_config(tmp_path, "all-MiniLM-L6-v2")
-    assert resolve(config.encoder).folder.startswith(str(here))  # type: ignore[attr-defined]
+    assert resolve(config.encoder).files.folder.startswith(str(here))  # type: ignore[attr-defined]
     payloads = graph_of(config)
     shutil.rmtree(here)
 
@@ -113,7 +116,7 @@ def test_a_worker_finds_its_own_files_of_the_model(tmp_path: Path, monkeypatch: 
     assert worker.returncode == 0, worker.stderr
     tokens, folder, space = json.loads(worker.stdout)
     assert tokens == [4]
-    assert (folder, space) == (str(there / PACKAGE / "model"), resolve(Encoder()).space.id)
+    assert (folder, space) == (str(there / PACKAGE / "model"), resolve(EncoderConfig()).space.id)
 
 
 def test_the_graph_names_no_file_of_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +129,7 @@ def test_the_graph_names_no_file_of_the_model(tmp_path: Path, monkeypatch: pytes
 
 def test_a_worker_with_another_model_is_refused_with_both_fingerprints(tmp_path: Path) -> None:
     folder = save_model(tmp_path)
-    config = Encoder(model=str(folder))
+    config = EncoderConfig(model=str(folder))
     run = resolve(config).space.id
     settings = json.loads((folder / "sentence_bert_config.json").read_text())
     (folder / "sentence_bert_config.json").write_text(json.dumps({**settings, "max_seq_length": 20}))
@@ -143,7 +146,7 @@ def test_a_worker_with_another_model_is_refused_with_both_fingerprints(tmp_path:
 
 def test_a_worker_without_the_model_says_so(tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match=r"the worker .* can't find the model of this run: .*nowhere"):
-        resolve_on_worker(Encoder(model=str(tmp_path / "nowhere")), "0123456789abcdef")
+        resolve_on_worker(EncoderConfig(model=str(tmp_path / "nowhere")), "0123456789abcdef")
 
 
 class Failing:
@@ -189,9 +192,10 @@ def test_a_fault_of_the_store_is_not_called_damage(
         return Failing(data, error)
 
     monkeypatch.setattr(FileSystems, "open", opened)
-    monkeypatch.setattr("transforms.retry.passes", lambda _: False)
+    monkeypatch.setattr("transforms.support.retry.passes", lambda _: False)
     monkeypatch.setattr(
-        "transforms.filesystem.retrying", lambda _: lambda function, *args, **given: function(*args, **given)
+        "transforms.support.storage.filesystem.retrying",
+        lambda _: lambda function, *args, **given: function(*args, **given),
     )
     with pytest.raises(StorageError) as raised:
         read_table("s3://bucket/parts/a.parquet")

@@ -28,11 +28,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from corpora import configure, text, write_jsonl
 
 from pipelines.backfill import backfill
-from pipelines.load import load, open_snapshot
+from pipelines.load import load
+from pipelines.steps.collection.held import open_snapshot
 from pipelines.verify import verify
 from schemas.config import Config
 from schemas.errors import GateError
-from transforms import collection as milvus
+from transforms import milvus
 from transforms.checkpoint import iterate_parts
 
 ROWS = 300

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 NAME = "killed"
 HANGS_S = 180.0
 HEAVY = (
-    *("pipelines.cli", "transforms.batches", "pymilvus", "milvus_lite.server_manager", "typer.main"),
+    *("pipelines.cli", "transforms.embed.stage", "pymilvus", "milvus_lite.server_manager", "typer.main"),
     *("apache_beam.runners.portability.fn_api_runner.fn_runner", "milvus_lite.adapter.grpc.server"),
     *("semantic_text_splitter", "pyarrow.dataset", "scipy.sparse", "transforms.encoders.fake"),
 )
@@ -53,36 +53,36 @@ def spread(target: str, calls: tuple[int, ...], *whens: str) -> list[Point]:
 CLIENT = "pymilvus.MilvusClient"
 # Between the end of one of these and the beginning of the next nothing is written, so one side of most is enough.
 POINTS = [
-    *spread("transforms.diff.finding.compare", (1,), "before", "after"),
-    *spread("transforms.chunk.Chunker.chunk", (1, 4, 7), "before"),
+    *spread("transforms.diff.find_changes.compare", (1,), "before", "after"),
+    *spread("transforms.chunk.text.Chunker.chunk", (1, 4, 7), "before"),
     *spread("transforms.encoders.fake.FakeEncoder.encode", (1, 3, 5, 8), "after"),
     *spread("os.replace", (2, 4, 7, 9), "before", "after"),
-    *spread("transforms.filesystem.write_atomic", (1, 3, 6, 10, 12, 14, 16), "after"),
+    *spread("transforms.support.storage.filesystem.write_atomic", (1, 3, 6, 10, 12, 14, 16), "after"),
     *spread("transforms.checkpoint.Checkpoint.write_part", (1, 8), "after"),
     *spread("transforms.checkpoint.Checkpoint.write_snapshot", (1,), "before", "after"),
-    *spread("transforms.collection.create", (1,), "before", "after"),
-    *spread("transforms.collection.upsert", (1, 3, 6), "before"),
+    *spread("transforms.milvus.create", (1,), "before", "after"),
+    *spread("transforms.milvus.upsert", (1, 3, 6), "before"),
     *spread(f"{CLIENT}.upsert", (2, 5), "before", "after"),
-    *spread("transforms.load.Ledger.acknowledge", (1, 4, 8), "before", "after"),
+    *spread("transforms.load.upsert_parts.Ledger.acknowledge", (1, 4, 8), "before", "after"),
     *spread(f"{CLIENT}.flush", (1,), "before", "after"),
     *spread(f"{CLIENT}.create_index", (1,), "before", "during", "after"),
     *spread(f"{CLIENT}.load_collection", (1,), "after"),
-    *spread("transforms.collection.verify_rows", (1,), "after"),
-    *spread("transforms.collection.measure_recall", (1,), "after"),
-    *spread("transforms.collection.set_ready", (1,), "before", "after"),
-    *spread("transforms.collection.publish", (1,), "before", "after"),
-    *spread("transforms.load.Ledger.close", (1,), "after"),
+    *spread("transforms.milvus.verify_rows", (1,), "after"),
+    *spread("transforms.milvus.measure_recall", (1,), "after"),
+    *spread("transforms.milvus.set_ready", (1,), "before", "after"),
+    *spread("transforms.milvus.publish", (1,), "before", "after"),
+    *spread("transforms.load.upsert_parts.Ledger.close", (1,), "after"),
 ]
 
 SERVER_POINTS = [
     *spread("transforms.checkpoint.Checkpoint.write_snapshot", (1,), "after"),
-    *spread("transforms.collection.create", (1,), "after"),
+    *spread("transforms.milvus.create", (1,), "after"),
     *spread(f"{CLIENT}.upsert", (2,), "after"),
-    *spread("transforms.load.Ledger.acknowledge", (4,), "before"),
+    *spread("transforms.load.upsert_parts.Ledger.acknowledge", (4,), "before"),
     *spread(f"{CLIENT}.flush", (1,), "after"),
     *spread(f"{CLIENT}.create_index", (1,), "during", "after"),
-    *spread("transforms.collection.set_ready", (1,), "before"),
-    *spread("transforms.collection.publish", (1,), "before", "after"),
+    *spread("transforms.milvus.set_ready", (1,), "before"),
+    *spread("transforms.milvus.publish", (1,), "before", "after"),
 ]
 
 
@@ -206,8 +206,8 @@ def describe(folder: Path, output: Path) -> Callable[[], int]:
     def work() -> int:
         import pyarrow.parquet as pq
 
-        from schemas.settings import load_config
-        from transforms import collection as milvus
+        from schemas.config.loader import load_config
+        from transforms import milvus
 
         config = load_config(folder / "vecbeam.yaml")
         name = config.name

@@ -48,20 +48,20 @@ SYNC = Command(
     "sync",
     (),
     (
-        *spread("transforms.diff.finding.compare", (1, 3), "before"),
-        *spread("transforms.diff.finding.pair_moves", (1,), "after"),
+        *spread("transforms.diff.find_changes.compare", (1, 3), "before"),
+        *spread("transforms.diff.find_changes.pair_moves", (1,), "after"),
         *spread("transforms.checkpoint.Checkpoint.write_part", (1, 2), "before", "after"),
         *spread("transforms.checkpoint.Checkpoint.write_snapshot", (1,), "before", "after"),
-        *spread("transforms.filesystem.write_atomic", (2, 4, 6, 8, 10, 12), "after"),
-        *spread("transforms.delta.settle", (1, 5), "before"),
-        *spread("transforms.collection.set_properties", (1, 2), "before", "after"),
-        *spread("transforms.collection.delete", (1, 2, 3), "before", "after"),
-        *spread("transforms.collection.upsert", (1, 2), "before", "after"),
+        *spread("transforms.support.storage.filesystem.write_atomic", (2, 4, 6, 8, 10, 12), "after"),
+        *spread("transforms.load.delta.settle", (1, 5), "before"),
+        *spread("transforms.milvus.set_properties", (1, 2), "before", "after"),
+        *spread("transforms.milvus.delete", (1, 2, 3), "before", "after"),
+        *spread("transforms.milvus.upsert", (1, 2), "before", "after"),
         *spread(f"{CLIENT}.upsert", (1,), "before", "after"),
-        *spread("transforms.load.Ledger.acknowledge", (1, 2), "after"),
+        *spread("transforms.load.upsert_parts.Ledger.acknowledge", (1, 2), "after"),
         *spread(f"{CLIENT}.flush", (1,), "after"),
-        *spread("transforms.collection.verify_rows", (1,), "after"),
-        *spread("transforms.load.Ledger.close", (1,), "before", "after"),
+        *spread("transforms.milvus.verify_rows", (1,), "after"),
+        *spread("transforms.load.upsert_parts.Ledger.close", (1,), "before", "after"),
     ),
 )
 REINDEX = Command(
@@ -69,12 +69,12 @@ REINDEX = Command(
     ("--set", "collection.index={type: IVF_FLAT, nlist: 4}", "--set", "chunk.max_tokens=20"),
     (
         *spread("transforms.checkpoint.Checkpoint.write_snapshot", (1,), "before", "after"),
-        *spread("transforms.collection.create", (1,), "before", "after"),
-        *spread("transforms.load.Ledger.acknowledge", (3,), "before", "after"),
+        *spread("transforms.milvus.create", (1,), "before", "after"),
+        *spread("transforms.load.upsert_parts.Ledger.acknowledge", (3,), "before", "after"),
         *spread(f"{CLIENT}.create_index", (1,), "before", "after"),
-        *spread("transforms.collection.measure_recall", (1,), "after"),
-        *spread("transforms.collection.set_ready", (1,), "after"),
-        *spread("transforms.collection.publish", (1,), "before"),
+        *spread("transforms.milvus.measure_recall", (1,), "after"),
+        *spread("transforms.milvus.set_ready", (1,), "after"),
+        *spread("transforms.milvus.publish", (1,), "before"),
         *spread(f"{CLIENT}.alter_alias", (1,), "before", "after"),
     ),
 )
@@ -123,8 +123,8 @@ def describe(folder: Path, output: Path) -> Callable[[], int]:
     """What a user finds: rows of the served collection, live rows of the snapshot, and what lies in the checkpoint."""
 
     def work() -> int:
-        from schemas.settings import load_config
-        from transforms import collection as milvus
+        from schemas.config.loader import load_config
+        from transforms import milvus
         from transforms.checkpoint import Checkpoint
         from transforms.encoders import resolve
 

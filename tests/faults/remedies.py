@@ -33,8 +33,8 @@ import beam_classes
 from corpora import WORDS
 
 from pipelines.cli import app
-from schemas.settings import load_config
-from transforms import collection as milvus
+from schemas.config.loader import load_config
+from transforms import milvus
 
 ITEMS = 24
 SEQUENCES_OF_A_WORLD = 25

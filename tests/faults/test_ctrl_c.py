@@ -21,7 +21,7 @@ STUB = """
 import sys, time, types
 from pathlib import Path
 from pipelines import entry
-from transforms import stopping
+from transforms.support import stop as stopping
 stub = sys.modules["pipelines.cli"] = types.ModuleType("pipelines.cli")
 def ready():
     Path(sys.argv[1]).touch()

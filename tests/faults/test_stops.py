@@ -19,7 +19,8 @@ RECORDS = 64
 HELD = """
 import sys, time
 from pathlib import Path
-from transforms import load, stopping
+from transforms.load import upsert_parts
+from transforms.support import stop as stopping
 from transforms.encoders.fake import FakeEncoder
 calls, gone = 0, Path(sys.argv[1])
 def hold(function, over):
@@ -35,7 +36,7 @@ def hold(function, over):
 if gone.name == "interrupted":
     FakeEncoder.encode = hold(FakeEncoder.encode, stopping._STOP.is_set)
 else:
-    load.milvus.upsert = hold(load.milvus.upsert, gone.exists)
+    upsert_parts.milvus.upsert = hold(upsert_parts.milvus.upsert, gone.exists)
 from pipelines.entry import main
 sys.argv[1:] = sys.argv[2:]
 main()
@@ -54,7 +55,7 @@ def write(folder: Path, checkpoint: str = "checkpoint", uri: str = "./milvus.db"
 
 
 def backfill(path: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pipelines.cli", "backfill", str(path), "--json", "--quiet"]
+    command = [sys.executable, "-m", "pipelines.entry", "backfill", str(path), "--json", "--quiet"]
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 

@@ -30,16 +30,15 @@ from hypothesis.stateful import (
 from pipelines.backfill import backfill
 from pipelines.sync import sync
 from schemas.config import Config
+from schemas.config.loader import load_config
 from schemas.errors import SpaceMismatchError
-from schemas.records import item_schema
-from schemas.settings import load_config
-from transforms import collection as milvus
-from transforms import delta, load
+from schemas.layout import item_schema
+from transforms import milvus
 from transforms.checkpoint import Checkpoint
-from transforms.chunk import Chunker
-from transforms.encoders import resolve
-from transforms.load import Ledger
-from transforms.planning import with_facts
+from transforms.embed.work import with_facts
+from transforms.encoders import resolve, text_inputs
+from transforms.load import delta, upsert_parts
+from transforms.load.upsert_parts import Ledger
 
 STEPS = 10_000
 STEPS_OF_AN_EXAMPLE = 400
@@ -57,7 +56,7 @@ KILLED_AT: list[tuple[Any, str]] = [
     (delta.milvus, "set_properties"),
     (delta.milvus, "finish"),
     (delta.milvus, "verify_rows"),
-    (load.milvus, "publish"),
+    (upsert_parts.milvus, "publish"),
     (delta, "settle"),
 ]
 
@@ -315,10 +314,10 @@ class Machine(RuleBasedStateMachine):
             },
             schema=item_schema({"kind": "string"}),
         )
-        chunks, rejects = Chunker(config, model).chunk(with_facts(items, b""))
+        chunks, rejects = model.chunker(config).chunk(with_facts(items, b""))
         assert rejects.num_rows == 0
         rows = chunks.to_pylist()
-        vectors = model.load().encode([row["text"] for row in rows]).vectors
+        vectors = model.load().encode(text_inputs([row["text"] for row in rows])).matrix
         return {row["id"]: {**row, "vector": vector} for row, vector in zip(rows, vectors, strict=True)}
 
     def teardown(self) -> None:

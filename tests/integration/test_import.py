@@ -19,9 +19,9 @@ from pipelines.reindex import reindex
 from pipelines.sync import sync
 from schemas.config import Collection, Config
 from schemas.errors import CollectionError, InterruptedRunError
-from transforms import collection as milvus
-from transforms import stopping
-from transforms.collection.rows import importing
+from transforms import milvus
+from transforms.milvus.rows import bulk_import
+from transforms.support import stop
 
 pytestmark = pytest.mark.server
 ITEMS = 2500
@@ -147,7 +147,7 @@ def test_ctrl_c_stops_an_import(tmp_path: Path, uri: str, monkeypatch: pytest.Mo
     begin = GrpcHandler.do_bulk_insert
 
     def stopped(self: Any, *given: Any, **keys: Any) -> Any:
-        stopping.request_stop()
+        stop.request_stop()
         return begin(self, *given, **keys)
 
     try:
@@ -156,7 +156,7 @@ def test_ctrl_c_stops_an_import(tmp_path: Path, uri: str, monkeypatch: pytest.Mo
             with pytest.raises(InterruptedRunError):
                 backfill(config)
     finally:
-        stopping.reset()
+        stop.reset()
     report = backfill(config)
     assert (report.verify.found, report.verify.published) == (ITEMS, True)
 
@@ -165,7 +165,7 @@ def test_a_server_that_does_not_see_the_checkpoint(tmp_path: Path, uri: str, mon
     write(tmp_path, [text(number) for number in range(100)])
     config = configured(tmp_path, uri)
     with monkeypatch.context() as patch:
-        patch.setattr(importing, "server_path", lambda uri: "/nowhere" + uri)
+        patch.setattr(bulk_import, "server_path", lambda uri: "/nowhere" + uri)
         with pytest.raises(CollectionError, match=r"can't import .*\.parquet: .*collection.load: upsert"):
             backfill(config)
     # What the message says.

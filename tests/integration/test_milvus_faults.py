@@ -17,9 +17,9 @@ from milvus_server import NamespaceError, Server, start_server
 
 from schemas.config import Collection
 from schemas.errors import CollectionError
-from transforms import collection as milvus
-from transforms.collection import connection
-from transforms.metrics import TALLY
+from transforms import milvus
+from transforms.milvus import connection
+from transforms.support.metrics import TALLY
 
 pytestmark = pytest.mark.server
 TOKEN = "root:Milvus"

@@ -18,8 +18,8 @@ import pytest
 
 from schemas.config import Corpus
 from schemas.errors import ConfigurationError, CorpusError
-from transforms import filesystem
 from transforms.read import list_corpus, plan_shards, read_shard
+from transforms.support.storage import filesystem
 
 ITEMS = 50
 CORPUS = "".join(json.dumps({"id": str(i), "text": f"hello number {i}"}) + "\n" for i in range(ITEMS)).encode()

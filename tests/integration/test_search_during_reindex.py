@@ -25,7 +25,7 @@ from pymilvus import MilvusClient
 from pipelines.backfill import backfill
 from pipelines.reindex import reindex
 from pipelines.rollback import rollback
-from transforms.encoders import resolve
+from transforms.encoders import resolve, text_inputs
 
 PROMPT = "passage to find "
 LIMIT = 10
@@ -114,7 +114,7 @@ def test_each_search_is_answered_by_the_old_or_by_the_new_collection(tmp_path: P
         collection={"uri": uri, "index": {"type": "IVF_FLAT", "nlist": 16}, "search": {"nprobe": 16}},
     )
     words = {item["id"]: len(item["text"].split()) for item in items}
-    vector = resolve(old.encoder).load().encode([text(5)]).vectors[0].tolist()
+    vector = resolve(old.encoder).load().encode(text_inputs([text(5)])).matrix[0].tolist()
 
     with Searcher(uri, old.name, vector) as searcher:
         searcher.wait_for_more()

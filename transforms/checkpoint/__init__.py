@@ -13,8 +13,8 @@ docs/checkpoint.md describes the files for those who read them with other tools.
 """
 
 from transforms.checkpoint.folder import Checkpoint, iterate_parts, part_name
-from transforms.checkpoint.snapshots import LivePart, Snapshot
-from transforms.checkpoint.tables import read_table, write_table
+from transforms.checkpoint.snapshot import LivePart, Snapshot
+from transforms.support.storage.parquet_file import read_table, write_table
 
 __all__ = [
     "Checkpoint",

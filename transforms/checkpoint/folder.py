@@ -5,24 +5,19 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.errors import SpaceMismatchError
-from schemas.identity import Space, digest
+from schemas.identity import digest
+from schemas.layout import Space
 from schemas.records import FILE_SCHEMA, ITEM_SCHEMA, PART_SCHEMA, SCHEMA_VERSION, Key, PartRecord, RejectRecord
-from transforms import filesystem, spill
-from transforms.checkpoint.snapshots import (
-    SNAPSHOT_DIGITS,
-    SPACE_DIGITS,
-    LivePart,
-    Snapshot,
-    snapshot_id,
-    snapshot_name,
-)
-from transforms.checkpoint.tables import (
+from transforms.checkpoint.embedded import EmbeddedBatch
+from transforms.checkpoint.snapshot import SNAPSHOT_DIGITS, SPACE_DIGITS, LivePart, Snapshot, snapshot_id, snapshot_name
+from transforms.support.storage import filesystem, spill
+from transforms.support.storage.parquet_file import (
     damaged,
     facts_of,
     null_columns,
@@ -34,7 +29,6 @@ from transforms.checkpoint.tables import (
     read_table,
     write_pieces,
 )
-from transforms.embedded import EmbeddedBatch
 
 _COUNTS = ("rows", "items", "tokens", "tokens_dropped", "tokens_padded")
 
@@ -83,12 +77,12 @@ class Checkpoint:
         uri = filesystem.join(self.root, self.space_id, "space.json")
         if filesystem.exists(uri):
             found = json.loads(filesystem.read_bytes(uri))
-            if found.get("space") != json.loads(json.dumps(asdict(space))):
+            if found.get("space") != json.loads(space.as_json()):
                 raise SpaceMismatchError(
                     f"{uri} describes another space", "move that folder away; it was changed by hand"
                 )
             return
-        described = {"schema_version": SCHEMA_VERSION, "space_id": self.space_id, "space": asdict(space)}
+        described = {"schema_version": SCHEMA_VERSION, "space_id": self.space_id, "space": dict(space.facts)}
         filesystem.write_atomic(uri, json.dumps(described, indent=2).encode())
 
     def read_space(self) -> Space:
@@ -101,7 +95,7 @@ class Checkpoint:
         with opened(uri) as stream:
             data = stream.read()
         try:
-            return Space(**json.loads(data)["space"])
+            return Space(dict(json.loads(data)["space"]))
         except (ValueError, KeyError, TypeError) as error:
             raise damaged(uri, error) from error
 

@@ -4,9 +4,9 @@ Digests of all items, new and old, are shuffled as Arrow tables by hash bucket a
 process ever holds the corpus.
 """
 
-from transforms.diff.comparing import Comparison, compare, pair_moves
-from transforms.diff.digests import DIGEST_SCHEMA, Side, chunking_of, item_digests, new_digests, old_digests
-from transforms.diff.finding import FindChanges
+from transforms.diff.comparison import Comparison, compare, pair_moves
+from transforms.diff.digest import DIGEST_SCHEMA, Side, chunking_of, item_digests, new_digests, old_digests
+from transforms.diff.find_changes import FindChanges
 from transforms.diff.findings import Findings, SnapshotSide
 
 __all__ = [

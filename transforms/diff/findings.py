@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.records import REJECT_SCHEMA, Kind
-from transforms import filesystem
 from transforms.checkpoint import Checkpoint, Snapshot, read_table
-from transforms.diff.comparing import DUPLICATE_SCHEMA
+from transforms.diff.comparison import DUPLICATE_SCHEMA
+from transforms.support.storage import filesystem
 
 LISTING_SCHEMA = pa.schema(
     [
@@ -91,7 +91,7 @@ class Findings:
 
     @property
     def files_uri(self) -> str:
-        """Table of `transforms.read.shards.TO_READ`."""
+        """Table of `transforms.read.shard.TO_READ`."""
         return self.uri("files")
 
     @cached_property

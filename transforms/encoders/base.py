@@ -2,66 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from schemas.config import Encoder as EncoderConfig
-from schemas.identity import Space
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
+from schemas.config import Config, EncoderConfig
+from schemas.layout import TOKEN_IDS, Modality, Space, VectorField, VectorKind
+from transforms.chunk.base import Chunker
+from transforms.encoders.vectors import matrix_of
 
 TokenIds = NDArray[np.int32]
 """Ids of a text's tokens, special tokens included."""
+_INPUTS = pa.schema([("text", pa.string()), (TOKEN_IDS, pa.list_(pa.field("element", pa.int32(), nullable=False)))])
+
+
+class Work(NamedTuple):
+    """What a table took.
+
+    Attributes:
+        padded: padding that went through the model, in the unit of `Encoded.amount`.
+        busy_seconds: for which the device computed.
+    """
+
+    padded: int = 0
+    busy_seconds: float = 0.0
 
 
 class Encoded(NamedTuple):
-    """Texts as vectors, in the order of the texts.
+    """Inputs as vectors, in the order of the inputs.
 
     Attributes:
-        vectors: float32[n, dimensions]
-        tokens: int64[n], tokens that went through the model for each text, special tokens and prompt included
-        tokens_dropped: int64[n], tokens over the length limit
-        tokens_padded: padding tokens that went through the model for all texts together
-        busy_seconds: for which the device computed
-        operations: floating point operations of the model's matrices for these tokens, padding left out
-        possible_operations: what the device's matrix units do in the time that all of it took; 0 where not known
+        vectors: n of them, of the Arrow type of the model's `VectorKind`.
+        amount: int64[n], what went through the model for each input: of a text its tokens, special tokens and prompt
+            included.
+        dropped: int64[n], what was over the model's limit, in the same unit.
+        work: what all inputs took together.
     """
 
-    vectors: NDArray[np.float32]
-    tokens: NDArray[np.int64]
-    tokens_dropped: NDArray[np.int64]
-    tokens_padded: int
-    busy_seconds: float = 0.0
-    operations: float = 0.0
-    possible_operations: float = 0.0
+    vectors: pa.Array
+    amount: NDArray[np.int64]
+    dropped: NDArray[np.int64]
+    work: Work = Work()
+
+    @property
+    def matrix(self) -> NDArray[np.float32]:
+        """Dense vectors as float32[n, dimensions]."""
+        return matrix_of(self.vectors)
 
 
 class Encoder(Protocol):
     """A model, loaded and ready. One lives in each worker process; several threads may use it at once."""
 
-    def encode(
-        self,
-        texts: Sequence[str],
-        *,
-        query: bool = False,
-        token_ids: Sequence[TokenIds | None] | None = None,
-        advance: Callable[[int], None] | None = None,
-    ) -> Encoded:
-        """Embeds texts.
+    def encode(self, inputs: pa.Table, *, query: bool = False, advance: Callable[[int], None] | None = None) -> Encoded:
+        """Embeds the rows of a table.
 
         Args:
+            inputs: chunks, with the columns of `schemas.layout.chunk_schema` that the modality has, or `text_inputs`.
             query: takes the prompt for queries instead of the one for items.
-            token_ids: of each text as `TextModel.as_seen` has it, none over the length limit; None where it is not
-                known and the text is to be tokenized.
-            advance: is told how many tokens have gone through the model, after each batch of tokens.
+            advance: is told what amount has gone through the model, after each batch.
 
         Raises:
-            Exception: whatever the model raises; the caller tries smaller tables, then item by item.
+            Exception: whatever the model raises; the caller tries smaller tables, then row by row.
         """
         ...
 
@@ -70,7 +74,7 @@ class Encoder(Protocol):
         ...
 
 
-class TextModel(Protocol):
+class Model(Protocol):
     """A model before it is loaded: cheap to make.
 
     It may hold paths of the machine that made it, so it does not travel: each worker finds its own from the
@@ -81,14 +85,36 @@ class TextModel(Protocol):
     def config(self) -> EncoderConfig: ...
 
     @property
-    def space(self) -> Space: ...
-
-    def tokenizer(self) -> Tokenizer:
-        """The model's own tokenizer, with neither truncation nor padding."""
+    def space(self) -> Space:
+        """What its vectors are comparable in."""
         ...
 
-    def as_seen(self, text: str, *, query: bool = False) -> str:
-        """The text as the tokenizer sees it: behind its prompt, lowered where the model wants that."""
+    @property
+    def kind(self) -> VectorKind:
+        """Of its vectors."""
+        ...
+
+    @property
+    def dimensions(self) -> int:
+        """Of its vectors; see `schemas.layout.VectorField`."""
+        ...
+
+    @property
+    def modalities(self) -> frozenset[Modality]:
+        """What it embeds, all into its one space."""
+        ...
+
+    @property
+    def probe(self) -> pa.Table:
+        """Inputs that it is known to embed: where it fails on these too, it is the encoder that fails."""
+        ...
+
+    def chunker(self, config: Config) -> Chunker:
+        """What cuts items into chunks that the model takes.
+
+        Raises:
+            ConfigurationError: where the configuration asks for chunks that it does not take.
+        """
         ...
 
     def load(self, sample: Sequence[str] = ()) -> Encoder:
@@ -101,3 +127,29 @@ class TextModel(Protocol):
             EncoderError: where they can't be loaded.
         """
         ...
+
+
+def vector_field(name: str, model: Model) -> VectorField:
+    """The vector column that a model fills."""
+    return VectorField(name, model.space, model.dimensions, model.kind)
+
+
+def text_inputs(texts: Iterable[str], token_ids: Sequence[TokenIds | None] | None = None) -> pa.Table:
+    """Texts as what `Encoder.encode` takes.
+
+    Args:
+        token_ids: of each text as the model sees it, none over its limit; None where they are not known.
+    """
+    column = pa.array(list(texts), pa.string())
+    ids = pa.nulls(len(column), _INPUTS.field(TOKEN_IDS).type) if token_ids is None else pa.array(token_ids)
+    return pa.table([column, ids.cast(_INPUTS.field(TOKEN_IDS).type)], schema=_INPUTS)
+
+
+def token_ids_of(inputs: pa.Table) -> list[TokenIds | None]:
+    """The token ids that are known of each row."""
+    if TOKEN_IDS not in inputs.column_names:
+        return [None] * inputs.num_rows
+    lists = inputs.column(TOKEN_IDS).combine_chunks()
+    values, offsets = lists.values.to_numpy(), lists.offsets.to_numpy()
+    pairs = zip(offsets[:-1], offsets[1:], lists.is_valid().to_pylist(), strict=True)
+    return [values[start:end] if known else None for start, end, known in pairs]

@@ -13,11 +13,17 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from schemas.config import Encoder as EncoderConfig
-from schemas.identity import Space, digest
-from transforms.encoders.base import Encoded, TokenIds
+from schemas.config import Config, EncoderConfig
+from schemas.identity import digest
+from schemas.layout import Modality, Space, VectorKind
+from transforms.chunk.text import TextChunker
+from transforms.encoders.base import Encoded, text_inputs
+from transforms.encoders.source import ModelSource
+from transforms.encoders.text_facts import TextFacts
+from transforms.encoders.vectors import dense_array
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -32,10 +38,12 @@ class FakeModel:
     """The model named `fake`: `encoder.dimensions` numbers a vector (64 without), words as tokens."""
 
     config: EncoderConfig
+    kind: VectorKind = VectorKind.DENSE
+    modalities: frozenset[Modality] = frozenset({Modality.TEXT})
 
     @property
-    def space(self) -> Space:
-        return Space(
+    def facts(self) -> TextFacts:
+        return TextFacts(
             weights=digest("fake"),
             tokenizer=digest("words"),
             prompt=self.config.prompt or "",
@@ -45,6 +53,26 @@ class FakeModel:
             normalize=self.config.normalize,
         )
 
+    @property
+    def space(self) -> Space:
+        return self.facts.space
+
+    @property
+    def dimensions(self) -> int:
+        return self.facts.dimensions
+
+    @property
+    def max_tokens(self) -> int:
+        return self.facts.max_tokens
+
+    @property
+    def prompt(self) -> str:
+        return self.facts.prompt
+
+    @property
+    def probe(self) -> pa.Table:
+        return text_inputs(["words"])
+
     def tokenizer(self) -> Tokenizer:
         from tokenizers import Tokenizer, models, pre_tokenizers
 
@@ -53,7 +81,10 @@ class FakeModel:
         return tokenizer
 
     def as_seen(self, text: str, *, query: bool = False) -> str:
-        return (self.space.query_prompt if query else self.space.prompt) + text
+        return (self.facts.query_prompt if query else self.facts.prompt) + text
+
+    def chunker(self, config: Config) -> TextChunker:
+        return TextChunker(config, self)
 
     def load(self, sample: Sequence[str] = ()) -> FakeEncoder:  # noqa: ARG002 (the protocol's)
         return FakeEncoder(self)
@@ -70,28 +101,26 @@ class FakeEncoder:
 
     model: FakeModel
 
-    def encode(
-        self,
-        texts: Sequence[str],
-        *,
-        query: bool = False,
-        token_ids: Sequence[TokenIds | None] | None = None,  # noqa: ARG002 (words have no ids)
-        advance: Callable[[int], None] | None = None,
-    ) -> Encoded:
-        space = self.model.space
-        table = _word_vectors(space.dimensions)
+    def encode(self, inputs: pa.Table, *, query: bool = False, advance: Callable[[int], None] | None = None) -> Encoded:
+        facts, texts = self.model.facts, inputs.column("text").to_pylist()
+        table = _word_vectors(facts.dimensions)
         words = [_WORD.findall(self.model.as_seen(text, query=query)) for text in texts]
-        vectors = np.zeros((len(texts), space.dimensions), np.float32)
+        vectors = np.zeros((len(texts), facts.dimensions), np.float32)
         for row, kept in enumerate(words):
-            rows = [zlib.crc32(word.lower().encode()) % _WORDS for word in kept[: space.max_tokens]]
+            rows = [zlib.crc32(word.lower().encode()) % _WORDS for word in kept[: facts.max_tokens]]
             vectors[row] = table[rows].mean(axis=0) if rows else 0
-        if space.normalize:
+        if facts.normalize:
             vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         total = np.array([len(kept) for kept in words], np.int64)
-        tokens = np.minimum(total, space.max_tokens)
+        tokens = np.minimum(total, facts.max_tokens)
         if advance is not None:
             advance(int(tokens.sum()))
-        return Encoded(vectors, tokens, total - tokens, 0)
+        return Encoded(dense_array(vectors), tokens, total - tokens)
 
     def runtime(self) -> dict[str, str]:
         return {"engine": "fake", "device": "cpu", "precision": "float32"}
+
+
+def describe(config: EncoderConfig, source: ModelSource) -> FakeModel:  # noqa: ARG001 (it has no files)
+    """The model; see `transforms.encoders.families`."""
+    return FakeModel(config)

@@ -8,11 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from schemas.config import Encoder as EncoderConfig
+import pyarrow as pa
+
+from schemas.config import Config, EncoderConfig
 from schemas.errors import ConfigurationError, EncoderError
-from schemas.identity import Space, digest, digest_bytes
-from transforms.encoders.engines.choosing import check_engine
-from transforms.encoders.text import TextEncoder
+from schemas.identity import digest, digest_bytes
+from schemas.layout import Modality, Space, VectorKind
+from transforms.chunk.text import TextChunker
+from transforms.encoders.base import text_inputs
+from transforms.encoders.engines.choice import check_engine
+from transforms.encoders.engines.files import TransformerFiles
+from transforms.encoders.source import ModelSource
+from transforms.encoders.text_encoder import TextEncoder
+from transforms.encoders.text_facts import TextFacts
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -38,24 +46,45 @@ class SentenceTransformersModel:
     """A folder that SentenceTransformer can load, and the space that its files define.
 
     Attributes:
-        transformer_folder: of the Transformer module, with the tokenizer.
-        padding_id: token id of padding.
+        files: what engines load.
+        facts: what its vectors are comparable in.
         lower: whether texts are lowered before the tokenizer sees them.
-        modules: kinds in modules.json; none where the folder has no such file.
     """
 
-    config: EncoderConfig
-    folder: str
-    transformer_folder: str
-    space: Space
-    padding_id: int = 0
+    files: TransformerFiles
+    facts: TextFacts
     lower: bool = False
-    modules: tuple[str, ...] = ()
+    kind: VectorKind = VectorKind.DENSE
+    modalities: frozenset[Modality] = frozenset({Modality.TEXT})
+
+    @property
+    def config(self) -> EncoderConfig:
+        return self.files.config
+
+    @property
+    def space(self) -> Space:
+        return self.facts.space
+
+    @property
+    def dimensions(self) -> int:
+        return self.facts.dimensions
+
+    @property
+    def probe(self) -> pa.Table:
+        return text_inputs(["a short sentence that every encoder can embed"])
+
+    @property
+    def max_tokens(self) -> int:
+        return self.facts.max_tokens
+
+    @property
+    def prompt(self) -> str:
+        return self.facts.prompt
 
     def tokenizer(self) -> Tokenizer:
         from tokenizers import Tokenizer
 
-        path = Path(self.transformer_folder) / "tokenizer.json"
+        path = Path(self.files.transformer_folder) / "tokenizer.json"
         try:
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises nothing narrower
@@ -67,23 +96,24 @@ class SentenceTransformersModel:
         return tokenizer
 
     def as_seen(self, text: str, *, query: bool = False) -> str:
-        whole = (self.space.query_prompt if query else self.space.prompt) + text
+        whole = (self.facts.query_prompt if query else self.facts.prompt) + text
         return whole.lower() if self.lower else whole
 
+    def chunker(self, config: Config) -> TextChunker:
+        return TextChunker(config, self)
+
     def load(self, sample: Sequence[str] = ()) -> TextEncoder:
-        return TextEncoder(self, sample)
+        return TextEncoder(self, self.files, sample)
 
 
-def describe(config: EncoderConfig, folder: Path, weights_sha256: str = "") -> SentenceTransformersModel:
+def describe(config: EncoderConfig, source: ModelSource) -> SentenceTransformersModel:
     """Reads a model's files and fingerprints its space.
-
-    Args:
-        weights_sha256: what the SHA-256 of model.safetensors must be; "" where it is not pinned.
 
     Raises:
         ConfigurationError: where the folder lacks what is needed, or the configuration asks for what the model can't.
         EncoderError: where the weights are not the pinned ones.
     """
+    folder = source.folder()
     modules = _modules(folder)
     root = folder / modules["Transformer"][0] if modules.get("Transformer") else folder
     settings = _json(root / "config.json")
@@ -103,8 +133,8 @@ def describe(config: EncoderConfig, folder: Path, weights_sha256: str = "") -> S
             f"encoder.dimensions: {config.dimensions} is more than the model's {own_dimensions}", "lower it"
         )
     prompts = _json(folder / "config_sentence_transformers.json").get("prompts") or {}
-    space = Space(
-        weights=_weights(folder, root, modules, weights_sha256),
+    facts = TextFacts(
+        weights=_weights(folder, root, modules, source.weights_sha256),
         tokenizer=_tokenizer_digest(root),
         architecture={key: settings[key] for key in _ARCHITECTURE_KEYS if settings.get(key) is not None},
         pooling=pooling,
@@ -114,17 +144,20 @@ def describe(config: EncoderConfig, folder: Path, weights_sha256: str = "") -> S
         dimensions=config.dimensions or own_dimensions,
         normalize=config.normalize or "Normalize" in modules,
     )
-    model = SentenceTransformersModel(
+    files = TransformerFiles(
         config,
         str(folder),
         str(root),
-        space,
+        weights=facts.weights,
+        pooling=facts.pooling,
+        max_tokens=facts.max_tokens,
         padding_id=int(settings.get("pad_token_id") or 0),
-        lower=bool(_json(root / "sentence_bert_config.json").get("do_lower_case")),
         modules=tuple(modules),
+        leaves_prompt_out=facts.leaves_prompt_out,
     )
-    check_engine(model)
-    return model
+    check_engine(files)
+    lower = bool(_json(root / "sentence_bert_config.json").get("do_lower_case"))
+    return SentenceTransformersModel(files, facts, lower)
 
 
 def _json(path: Path) -> dict[str, Any]:

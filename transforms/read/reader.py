@@ -10,12 +10,13 @@ from typing import Any, Protocol
 import orjson
 
 from schemas.config import Corpus
-from transforms.read import streams
-from transforms.read.batches import Batch, BatchBuilder
-from transforms.read.files import SourceFile
-from transforms.read.formats import delimited, documents, jsonl, parquet
-from transforms.read.listing import RECORD_FORMATS
-from transforms.read.shards import Shard
+from transforms.read import stream
+from transforms.read.batch import Batch, BatchBuilder
+from transforms.read.formats import delimited, jsonl, parquet
+from transforms.read.formats.documents import document
+from transforms.read.listing.files import SourceFile
+from transforms.read.listing.listing import RECORD_FORMATS
+from transforms.read.shard import Shard
 
 CONTAINER_ERRORS = frozenset({"DamagedFile", "WrongSchema", "UnreadableFile", "TooLarge"})
 """Rejects that hide an unknown number of items: what was in there before must not be taken for deleted."""
@@ -23,7 +24,7 @@ CONTAINER_ERRORS = frozenset({"DamagedFile", "WrongSchema", "UnreadableFile", "T
 
 class _Read(Protocol):
     def __call__(
-        self, raw: streams.RawStream, file: SourceFile, start: int, end: int, corpus: Corpus, builder: BatchBuilder
+        self, raw: stream.RawStream, file: SourceFile, start: int, end: int, corpus: Corpus, builder: BatchBuilder
     ) -> Iterator[Batch]: ...
 
 
@@ -36,7 +37,7 @@ def read_shard(
     *,
     batch_rows: int,
     batch_bytes: int = 8 << 20,
-    block_bytes: int = streams.BLOCK_BYTES,
+    block_bytes: int = stream.BLOCK_BYTES,
 ) -> Iterator[Batch]:
     """Reads a shard as batches, in flat memory; each is yielded as soon as it is full.
 
@@ -57,15 +58,15 @@ def read_shard(
 def _read_file(
     file: SourceFile, shard: Shard, corpus: Corpus, builder: BatchBuilder, block_bytes: int
 ) -> Iterator[Batch]:
-    read = _READ.get(file.format, documents.read)
+    read = _READ.get(file.format, document.read)
     if file.format == "csv":
         read = partial(delimited.read, quoted=shard.quoted)
     builder.open_file(file.shown, lambda: 0)
     try:
-        with streams.RawStream(file, block_bytes) as raw:
+        with stream.RawStream(file, block_bytes) as raw:
             builder.open_file(file.shown, lambda: raw.bytes_read)
             yield from read(raw, file, shard.start, shard.end, corpus, builder)
-    except streams.FileRejectedError as error:
+    except stream.FileRejectedError as error:
         item_id = None if file.format in RECORD_FORMATS else file.name
         if builder.reject(item_id, error.place, error.error, error.reason):
             yield builder.take()
@@ -79,17 +80,17 @@ def first_records(file: SourceFile, limit: int, corpus: Corpus | None = None) ->
     """
     found: list[dict[str, Any]] = []
     try:
-        with streams.RawStream(file) as raw:
+        with stream.RawStream(file) as raw:
             for record in _raw_records(raw, file, corpus or Corpus(paths=[file.uri])):
                 found.append(record)
                 if len(found) >= limit:
                     break
-    except streams.FileRejectedError:
+    except stream.FileRejectedError:
         pass  # what came before is what there is
     return found
 
 
-def _raw_records(raw: streams.RawStream, file: SourceFile, corpus: Corpus) -> Iterator[dict[str, Any]]:
+def _raw_records(raw: stream.RawStream, file: SourceFile, corpus: Corpus) -> Iterator[dict[str, Any]]:
     if file.format == "jsonl":
         for _, line in jsonl.range_lines(raw, file, 0, 0, corpus.encoding)[1]:
             try:
@@ -101,6 +102,6 @@ def _raw_records(raw: streams.RawStream, file: SourceFile, corpus: Corpus) -> It
     elif file.format == "csv":
         yield from delimited.raw_records(raw, file, corpus)
     elif file.format == "parquet":
-        with streams.seekable(raw, file) as source, parquet.damaged(raw):
+        with stream.seekable(raw, file) as source, parquet.damaged(raw):
             for batch in islice(parquet.open_file(source).iter_batches(64), 64):
                 yield from batch.to_pylist()

@@ -12,11 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from schemas.config import Corpus
-from transforms.read import encodings, streams
-from transforms.read.batches import Batch, BatchBuilder
-from transforms.read.files import SourceFile
+from transforms.read import stream
+from transforms.read.batch import Batch, BatchBuilder
+from transforms.read.formats import charset
 from transforms.read.formats.jsonl import too_large
-from transforms.read.items import ItemChecker, RejectedItemError
+from transforms.read.item import ItemChecker, RejectedItemError
+from transforms.read.listing.files import SourceFile
 
 Record = tuple[int, int, list[str] | RejectedItemError]
 """(byte offset, line number from 1 on, fields or why there are none)"""
@@ -39,12 +40,12 @@ class Dialect:
     delimiter: str
     quoted: bool = True
     escape: str | None = None
-    encoding: str = encodings.UTF_8
+    encoding: str = charset.UTF_8
     returns: bool = False
 
 
 def read(
-    raw: streams.RawStream,
+    raw: stream.RawStream,
     file: SourceFile,
     start: int,
     end: int,
@@ -75,7 +76,7 @@ def read(
             return
         try:
             header = _checked_header(fields, corpus)
-        except streams.FileRejectedError:
+        except stream.FileRejectedError:
             if start:
                 return
             raise
@@ -100,11 +101,11 @@ def read(
                 full = builder.add(item_id, place, content, metadata)
             if full:
                 yield builder.take()
-    except streams.FileRejectedError as error:
+    except stream.FileRejectedError as error:
         raise error.after(f"line {line}" if line and not start else "") from error
 
 
-def raw_records(raw: streams.RawStream, file: SourceFile, corpus: Corpus) -> Iterator[dict[str, str]]:
+def raw_records(raw: stream.RawStream, file: SourceFile, corpus: Corpus) -> Iterator[dict[str, str]]:
     """The records of a whole file as they are, without those that can't be parsed."""
     dialect = dialect_of(raw, file, corpus)
     raw.rewind()
@@ -127,11 +128,11 @@ def delimiter_hint(names: Sequence[str]) -> str:
 
 def _checked_header(header: list[str] | RejectedItemError, corpus: Corpus) -> list[str]:
     if isinstance(header, RejectedItemError):
-        raise streams.FileRejectedError("WrongSchema", f"The header line can't be read: {header.reason}")
+        raise stream.FileRejectedError("WrongSchema", f"The header line can't be read: {header.reason}")
     needed = [*corpus.id_fields, *corpus.content]
     missing = [name for name in needed if name not in header]
     if missing:
-        raise streams.FileRejectedError(
+        raise stream.FileRejectedError(
             "WrongSchema",
             f"The header has no {', '.join(missing)}, which the configuration names; it has {header!a}"
             + delimiter_hint(header),
@@ -139,7 +140,7 @@ def _checked_header(header: list[str] | RejectedItemError, corpus: Corpus) -> li
     named = [*needed, *filter(None, map(corpus.source_of, corpus.metadata))]
     twice = [name for name in named if header.count(name) > 1]
     if twice:
-        raise streams.FileRejectedError("WrongSchema", f"The header names {twice[0]!r} more than once: {header!a}")
+        raise stream.FileRejectedError("WrongSchema", f"The header names {twice[0]!r} more than once: {header!a}")
     return header
 
 
@@ -151,7 +152,7 @@ def _uneven(header: list[str], fields: list[str], corpus: Corpus, check: ItemChe
     )
 
 
-def dialect_of(raw: streams.RawStream, file: SourceFile, corpus: Corpus, quoted: bool | None = None) -> Dialect:
+def dialect_of(raw: stream.RawStream, file: SourceFile, corpus: Corpus, quoted: bool | None = None) -> Dialect:
     """How a file is written, from the configuration and the file as a whole: each shard of it finds the same.
 
     Reads the header; and all of a file between tabs, where the configuration does not say whether it has quotes.
@@ -161,18 +162,18 @@ def dialect_of(raw: streams.RawStream, file: SourceFile, corpus: Corpus, quoted:
     """
     settings = corpus.csv
     raw.rewind()
-    content = streams.blocks(raw, file)
-    beginning, content = streams.peeked(content, encodings.MARK_BYTES)
+    content = stream.blocks(raw, file)
+    beginning, content = stream.peeked(content, charset.MARK_BYTES)
     dialect = Dialect(
         delimiter=settings.delimiter or file.delimiter,
         quoted=settings.quoting != "none",
         escape=settings.escape,
-        encoding=encodings.of_file(beginning, settings.encoding or corpus.encoding),
+        encoding=charset.of_file(beginning, settings.encoding or corpus.encoding),
         returns=True,
     )
-    if not encodings.is_splittable(dialect.encoding):
-        content = encodings.recoded(content, dialect.encoding)
-    header = _Terminators(streams.lines_with_ends(content, 0))
+    if not charset.is_splittable(dialect.encoding):
+        content = charset.recoded(content, dialect.encoding)
+    header = _Terminators(stream.lines_with_ends(content, 0))
     next(records(header, dialect), None)
     dialect = replace(dialect, returns=header.last.endswith(b"\r"))
     if settings.quoting == "auto" and dialect.delimiter == "\t" and not dialect.escape:
@@ -196,21 +197,21 @@ class _Terminators:
         return entry
 
 
-def _content(raw: streams.RawStream, file: SourceFile, dialect: Dialect) -> Iterator[bytes]:
+def _content(raw: stream.RawStream, file: SourceFile, dialect: Dialect) -> Iterator[bytes]:
     """Blocks of the whole file; of UTF-8, where a character's bytes could be taken for a delimiter."""
-    content = streams.blocks(raw, file)
-    return content if encodings.is_splittable(dialect.encoding) else encodings.recoded(content, dialect.encoding)
+    content = stream.blocks(raw, file)
+    return content if charset.is_splittable(dialect.encoding) else charset.recoded(content, dialect.encoding)
 
 
 def lines_of(content: Iterator[bytes], offset: int, dialect: Dialect) -> Iterator[Line]:
     """Lines of blocks of which the first stands at `offset`, as UTF-8."""
-    found = streams.lines_with_ends(content, offset) if dialect.returns else streams.lines(content, offset, None)
-    if dialect.encoding == encodings.UTF_8 or not encodings.is_splittable(dialect.encoding):
+    found = stream.lines_with_ends(content, offset) if dialect.returns else stream.lines(content, offset, None)
+    if dialect.encoding == charset.UTF_8 or not charset.is_splittable(dialect.encoding):
         return found
-    return ((at, line if line is None else encodings.to_utf8(line, dialect.encoding)) for at, line in found)
+    return ((at, line if line is None else charset.to_utf8(line, dialect.encoding)) for at, line in found)
 
 
-def _is_quoted(raw: streams.RawStream, file: SourceFile, dialect: Dialect) -> bool:
+def _is_quoted(raw: stream.RawStream, file: SourceFile, dialect: Dialect) -> bool:
     """Whether the quotes of a file between tabs make fields, as spreadsheets write them, or are letters.
 
     They make fields where they pair up within each line, or where reading them as letters would leave more records
@@ -235,7 +236,7 @@ def _is_quoted(raw: streams.RawStream, file: SourceFile, dialect: Dialect) -> bo
         raw.rewind()
         found = records(lines_of(_content(raw, file, dialect), 0, dialect), dialect)
         rejected = sum(isinstance(fields, RejectedItemError) or len(fields) != tabs + 1 for _, _, fields in found)
-    except streams.FileRejectedError:
+    except stream.FileRejectedError:
         return True  # damaged: what comes before is read as RFC 4180 has it
     return broken > rejected
 
@@ -260,7 +261,7 @@ def records(lines: Iterator[Line], dialect: Dialect) -> Iterator[Record]:
     """Parsed records of lines; blank lines between records are left out."""
     source = _RecordLines(lines, dialect)
     # The limit is the csv module's own and holds for the whole process; a record is bounded by _RecordLines.
-    csv.field_size_limit(max(csv.field_size_limit(), streams.MAX_RECORD_BYTES))
+    csv.field_size_limit(max(csv.field_size_limit(), stream.MAX_RECORD_BYTES))
     reader = _reader(source, dialect)
     while True:
         source.begin()
@@ -347,12 +348,12 @@ class _RecordLines:
         self._record.append(entry)
         line = entry[1]
         self._bytes += len(line) if line is not None else 0
-        if line is None or self._bytes > streams.MAX_RECORD_BYTES:
+        if line is None or self._bytes > stream.MAX_RECORD_BYTES:
             raise too_large("record" if len(self._record) == 1 else "record (a quote may be left open)")
         end = "" if self._with_ends and line.endswith((b"\n", b"\r")) else "\n"
         try:
             return line.decode() + end
         except UnicodeDecodeError as error:
             if self._bad_text is None:
-                self._bad_text = encodings.bad_text("The record", line, error, self._encoding, self._bytes - len(line))
+                self._bad_text = charset.bad_text("The record", line, error, self._encoding, self._bytes - len(line))
             return line.decode("utf-8", "replace") + end

@@ -10,17 +10,18 @@ from typing import Any
 import orjson
 
 from schemas.config import Corpus
-from transforms.read import encodings, streams
-from transforms.read.batches import Batch, BatchBuilder
-from transforms.read.files import SourceFile
-from transforms.read.items import ItemChecker, RejectedItemError
+from transforms.read import stream
+from transforms.read.batch import Batch, BatchBuilder
+from transforms.read.formats import charset
+from transforms.read.item import ItemChecker, RejectedItemError
+from transforms.read.listing.files import SourceFile
 
 BLANK = b" \t\r\n"
 KnownId = Callable[[dict[str, Any]], str | None]
 
 
 def read(
-    raw: streams.RawStream, file: SourceFile, start: int, end: int, corpus: Corpus, builder: BatchBuilder
+    raw: stream.RawStream, file: SourceFile, start: int, end: int, corpus: Corpus, builder: BatchBuilder
 ) -> Iterator[Batch]:
     """Reads the lines that start in bytes [start, end) of a file; 0 and 0 for all. Blank lines are no items.
 
@@ -47,44 +48,44 @@ def read(
             except RejectedItemError as error:
                 if not looked:
                     looked = True
-                    if not encodings.is_splittable(_encoding_at_begin(raw, corpus.encoding)):
+                    if not charset.is_splittable(_encoding_at_begin(raw, corpus.encoding)):
                         return  # UTF-16 has no byte that always ends a line: the first range has all
                 full = builder.reject(error.item_id, place, error.error, error.reason)
             else:
                 full = builder.add(item_id, place, content, metadata)
             if full:
                 yield builder.take()
-    except streams.FileRejectedError as error:
+    except stream.FileRejectedError as error:
         raise error.after(f"line {number}" if number and not start else "") from error
 
 
 def range_lines(
-    raw: streams.RawStream, file: SourceFile, start: int, end: int, configured: str | None
+    raw: stream.RawStream, file: SourceFile, start: int, end: int, configured: str | None
 ) -> tuple[str, Iterator[tuple[int, bytes | None]]]:
     """The encoding of a file, and (byte offset, line in UTF-8) of the lines that start in bytes [start, end) of it.
 
     Start and end of 0 are for all. A file that can't be split, as its byte order mark says, is whole in the first one.
     """
     if start:
-        encoding = encodings.of_file(b"", configured)
-        if encoding != encodings.UTF_8:
+        encoding = charset.of_file(b"", configured)
+        if encoding != charset.UTF_8:
             encoding = _encoding_at_begin(raw, configured)
         return encoding, _recoded(_later_lines(raw, start, end), encoding)
-    content = streams.blocks(raw, file) if not end else raw.blocks(end=end)
-    beginning, content = streams.peeked(content, encodings.MARK_BYTES)
-    encoding = encodings.of_file(beginning, configured)
-    if not encodings.is_splittable(encoding):
-        return encoding, streams.lines(encodings.recoded(content, encoding), 0, None)
-    return encoding, _recoded(streams.lines(content, 0, end or None), encoding)
+    content = stream.blocks(raw, file) if not end else raw.blocks(end=end)
+    beginning, content = stream.peeked(content, charset.MARK_BYTES)
+    encoding = charset.of_file(beginning, configured)
+    if not charset.is_splittable(encoding):
+        return encoding, stream.lines(charset.recoded(content, encoding), 0, None)
+    return encoding, _recoded(stream.lines(content, 0, end or None), encoding)
 
 
 def _recoded(lines: Iterator[tuple[int, bytes | None]], encoding: str) -> Iterator[tuple[int, bytes | None]]:
-    if encoding == encodings.UTF_8:
+    if encoding == charset.UTF_8:
         return lines
-    return ((offset, line if line is None else encodings.to_utf8(line, encoding)) for offset, line in lines)
+    return ((offset, line if line is None else charset.to_utf8(line, encoding)) for offset, line in lines)
 
 
-def _later_lines(raw: streams.RawStream, start: int, end: int) -> Iterator[tuple[int, bytes | None]]:
+def _later_lines(raw: stream.RawStream, start: int, end: int) -> Iterator[tuple[int, bytes | None]]:
     # From one byte earlier: if that is a line's end, the line at `start` is ours, else it is the range's before.
     position = start - 1
     raw.seek(position)
@@ -94,29 +95,29 @@ def _later_lines(raw: streams.RawStream, start: int, end: int) -> Iterator[tuple
         if newline >= 0:
             position += newline + 1
             rest = chain([block[newline + 1 :]], content)
-            return streams.lines(rest, position, end) if position < end else iter(())
+            return stream.lines(rest, position, end) if position < end else iter(())
         position += len(block)
         if position >= end:
             break
     return iter(())
 
 
-def _encoding_at_begin(raw: streams.RawStream, configured: str | None) -> str:
+def _encoding_at_begin(raw: stream.RawStream, configured: str | None) -> str:
     position = raw.tell()
     raw.seek(0)
     beginning = b""
-    while len(beginning) < encodings.MARK_BYTES and (data := raw.read(encodings.MARK_BYTES - len(beginning))):
+    while len(beginning) < charset.MARK_BYTES and (data := raw.read(charset.MARK_BYTES - len(beginning))):
         beginning += data
     raw.seek(position)
-    return encodings.of_file(beginning, configured)
+    return charset.of_file(beginning, configured)
 
 
 def too_large(what: str) -> RejectedItemError:
     """The reject of a line or record that is too long to be held in memory."""
-    return RejectedItemError("RecordTooLarge", f"The {what} is longer than {streams.MAX_RECORD_BYTES >> 20} MiB")
+    return RejectedItemError("RecordTooLarge", f"The {what} is longer than {stream.MAX_RECORD_BYTES >> 20} MiB")
 
 
-def parse(line: bytes, known_id: KnownId, encoding: str = encodings.UTF_8) -> dict[str, Any]:
+def parse(line: bytes, known_id: KnownId, encoding: str = charset.UTF_8) -> dict[str, Any]:
     """A line's object.
 
     Args:
@@ -152,7 +153,7 @@ def _explained(line: bytes, message: str, known_id: KnownId, encoding: str) -> R
     try:
         line.decode()
     except UnicodeDecodeError as error:
-        found = encodings.bad_text("The line", line, error, encoding)
+        found = charset.bad_text("The line", line, error, encoding)
         found.item_id = item_id if item_id and "\ufffd" not in item_id else None
         return found
     if surrogate:

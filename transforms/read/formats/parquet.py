@@ -11,16 +11,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from schemas.config import Corpus
-from transforms.read import streams
-from transforms.read.batches import Batch, BatchBuilder
-from transforms.read.files import SourceFile
-from transforms.read.items import BadUtf8, ItemChecker, RejectedItemError
+from transforms.read import stream
+from transforms.read.batch import Batch, BatchBuilder
+from transforms.read.item import BadUtf8, ItemChecker, RejectedItemError
+from transforms.read.listing.files import SourceFile
 
 ROWS_AT_ONCE = 1024
 
 
 def read(
-    raw: streams.RawStream, file: SourceFile, start: int, end: int, corpus: Corpus, builder: BatchBuilder
+    raw: stream.RawStream, file: SourceFile, start: int, end: int, corpus: Corpus, builder: BatchBuilder
 ) -> Iterator[Batch]:
     """Reads row groups [start, end) of a file; 0 and 0 for all. A file without a row holds no item.
 
@@ -31,16 +31,16 @@ def read(
             type (said by the range that begins at 0 alone), or `DamagedFile` where nothing can be read.
     """
     check = ItemChecker(corpus, file.shown)
-    with streams.seekable(raw, file) as source:
+    with stream.seekable(raw, file) as source:
         if not source.seek(0, 2):
-            raise streams.FileRejectedError("DamagedFile", "The file holds 0 bytes, and no Parquet file does")
+            raise stream.FileRejectedError("DamagedFile", "The file holds 0 bytes, and no Parquet file does")
         source.seek(0)
         with damaged(raw):
             parquet = open_file(source)
             sizes = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
             try:
                 columns = _needed_columns(parquet.schema_arrow, corpus)
-            except streams.FileRejectedError:
+            except stream.FileRejectedError:
                 if start:
                     return
                 raise
@@ -58,19 +58,19 @@ def read(
                         full = builder.add(item_id, place, content, metadata)
                     if full:
                         yield builder.take()
-            except streams.FileRejectedError as error:
+            except stream.FileRejectedError as error:
                 if error is raw.failure:
                     raise error.after(f"row {row}" if row else "") from error
                 if builder.reject(None, f"row {row + 1}", error.error, error.reason):
                     yield builder.take()
 
 
-def open_file(source: BinaryIO | streams.RawStream) -> pq.ParquetFile:
+def open_file(source: BinaryIO | stream.RawStream) -> pq.ParquetFile:
     """A Parquet file that is read page by page, not a whole column at once."""
-    return pq.ParquetFile(source, pre_buffer=False, buffer_size=streams.BLOCK_BYTES)
+    return pq.ParquetFile(source, pre_buffer=False, buffer_size=stream.BLOCK_BYTES)
 
 
-def group_ranges(raw: streams.RawStream, step: int) -> list[tuple[int, int]]:
+def group_ranges(raw: stream.RawStream, step: int) -> list[tuple[int, int]]:
     """Ranges of row groups of at least `step` bytes as stored, but for the last. Reads the footer only.
 
     Raises:
@@ -90,18 +90,18 @@ def group_ranges(raw: streams.RawStream, step: int) -> list[tuple[int, int]]:
 
 
 @contextmanager
-def damaged(raw: streams.RawStream) -> Iterator[None]:
+def damaged(raw: stream.RawStream) -> Iterator[None]:
     """Turns pyarrow's complaints about a file's content into `DamagedFile`; trouble of the storage stays what it is."""
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:
         if raw.failure is not None:
             raise raw.failure from error
-        raise streams.FileRejectedError("DamagedFile", f"The file is not a whole Parquet file: {error}") from error
+        raise stream.FileRejectedError("DamagedFile", f"The file is not a whole Parquet file: {error}") from error
 
 
 def _records(
-    raw: streams.RawStream, parquet: pq.ParquetFile, group: int, columns: list[str]
+    raw: stream.RawStream, parquet: pq.ParquetFile, group: int, columns: list[str]
 ) -> Iterator[dict[str, Any]]:
     with damaged(raw):
         batches = parquet.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=columns, use_threads=False)
@@ -202,7 +202,7 @@ def _needed_columns(schema: pa.Schema, corpus: Corpus) -> list[str]:
             shown = "string" if kind == "text" else kind
             has = ", ".join(f"{field.name} {field.type}" for field in schema)
             column = "missing" if not types else "there twice" if len(types) > 1 else "of another type"
-            raise streams.FileRejectedError(
+            raise stream.FileRejectedError(
                 "WrongSchema",
                 f"Column {name!r} ({shown}) is wanted and is {column}; the file has {has}",
             )

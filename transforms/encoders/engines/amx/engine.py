@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,13 +27,11 @@ from transforms.encoders.engines import processor
 from transforms.encoders.engines.amx import library, weights
 from transforms.encoders.engines.amx.library import Numbers
 from transforms.encoders.engines.base import Finished, Ran
-from transforms.encoders.engines.kept import fingerprint, kept
+from transforms.encoders.engines.cache import fingerprint, kept
+from transforms.encoders.engines.files import TransformerFiles
 from transforms.encoders.engines.probe import Probe
 from transforms.encoders.engines.tokens import TokenTable
 from transforms.encoders.engines.torch.modules import load_modules
-
-if TYPE_CHECKING:
-    from transforms.encoders.sentence_transformers import SentenceTransformersModel
 
 BATCH_TOKENS = 4096
 
@@ -67,7 +65,7 @@ class AMXEngine:
         EncoderError: where the cache can't be written, or the weights can't be loaded.
     """
 
-    def __init__(self, model: SentenceTransformersModel) -> None:
+    def __init__(self, model: TransformerFiles) -> None:
         self._kernels = library.load()
         self._precision = model.config.precision
         read = weights.read(model)
@@ -133,11 +131,11 @@ class AMXEngine:
             vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         return _Batch(rows, vectors, padded, time.perf_counter() - start)
 
-    def _cosine(self, model: SentenceTransformersModel, way: _Way) -> float:
+    def _cosine(self, model: TransformerFiles, way: _Way) -> float:
         """Of vectors to torch's, found once a machine and kept like a conversion."""
 
         def compare(folder: Path) -> None:
-            probe = Probe.of(load_modules(model.folder, "cpu"), model.space.max_tokens)
+            probe = Probe.of(load_modules(model.folder, "cpu"), model.max_tokens)
             found = np.empty_like(probe.vectors)
             self.run(probe.tokens, found.__setitem__)
             (folder / "comparison.json").write_text(json.dumps({"cosine": probe.least_cosine(found)}))

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from transforms.encoders.engines.amx.library import Shape
+from transforms.encoders.engines.files import TransformerFiles
 from transforms.encoders.engines.torch.packed import POSITIONS_AFTER_PADDING
-
-if TYPE_CHECKING:
-    from transforms.encoders.sentence_transformers import SentenceTransformersModel
 
 STEP = 32
 """Sizes are multiples of this."""
@@ -46,7 +44,7 @@ class Weights(NamedTuple):
     normalize: bool
 
 
-def unsupported(model: SentenceTransformersModel) -> str:
+def unsupported(model: TransformerFiles) -> str:
     """What of a model the kernels don't know, by its settings; "" where they know all of it."""
     settings = json.loads((Path(model.transformer_folder) / "config.json").read_text(encoding="utf-8"))
     kind = settings.get("model_type")
@@ -61,12 +59,12 @@ def unsupported(model: SentenceTransformersModel) -> str:
     if any(size % STEP for size in sizes):
         return f"its sizes {sizes} (hidden, of a head, intermediate) are no multiples of {STEP}"
     others = [name for name in model.modules if name not in _MODULES]
-    if others or model.space.pooling not in POOLINGS:
-        return f"its modules: {', '.join([model.space.pooling, *others])}"
+    if others or model.pooling not in POOLINGS:
+        return f"its modules: {', '.join([model.pooling, *others])}"
     return ""
 
 
-def read(model: SentenceTransformersModel) -> Weights:
+def read(model: TransformerFiles) -> Weights:
     """Reads a supported model.
 
     Raises:
@@ -83,7 +81,7 @@ def read(model: SentenceTransformersModel) -> Weights:
         between=between,
         first_position=model.padding_id + 1 if after_padding else 0,
         epsilon=float(settings.get("layer_norm_eps", 1e-12)),
-        pooling=POOLINGS[model.space.pooling],
+        pooling=POOLINGS[model.pooling],
     )
     expected: dict[str, tuple[int | None, ...]] = {f"embeddings.{name}.weight": (None, hidden) for name in _FIRST[:3]}
     expected |= {f"embeddings.{_FIRST[3]}.{part}": (hidden,) for part in ("weight", "bias")}
@@ -95,8 +93,8 @@ def read(model: SentenceTransformersModel) -> Weights:
             expected[f"{whole}.weight"] = (hidden,) if name.endswith("LayerNorm") else (rows, columns)
             expected[f"{whole}.bias"] = (rows,)
     tensors = _tensors(folder, expected)
-    if model.space.max_tokens + shape.first_position > len(tensors[1]):
-        raise ValueError(f"it has {len(tensors[1])} positions, too few for {model.space.max_tokens} tokens")
+    if model.max_tokens + shape.first_position > len(tensors[1]):
+        raise ValueError(f"it has {len(tensors[1])} positions, too few for {model.max_tokens} tokens")
     return Weights(shape, tensors, "Normalize" in model.modules)
 
 

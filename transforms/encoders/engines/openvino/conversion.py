@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from transforms.encoders.engines.kept import cant_write, kept
-from transforms.encoders.engines.openvino.libraries import import_openvino
+from transforms.encoders.engines.cache import cant_write, kept
+from transforms.encoders.engines.openvino.runtime import import_openvino
 from transforms.encoders.engines.probe import Probe
 from transforms.encoders.engines.torch.modules import load_modules
 

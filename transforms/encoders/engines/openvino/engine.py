@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 
 from transforms.encoders.engines import processor
 from transforms.encoders.engines.base import Finished, Ran
-from transforms.encoders.engines.openvino.libraries import import_openvino
+from transforms.encoders.engines.files import TransformerFiles
+from transforms.encoders.engines.openvino.runtime import import_openvino
 from transforms.encoders.engines.tokens import TokenTable
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from transforms.encoders.sentence_transformers import SentenceTransformersModel
 
 BATCH_TOKENS = 2048
 CACHED_SHAPES = 512
@@ -32,7 +31,7 @@ class OpenVINOEngine:
         precision: as configured; what is computed in is the processor's choice at most that wide.
     """
 
-    def __init__(self, model: SentenceTransformersModel, path: Path) -> None:
+    def __init__(self, model: TransformerFiles, path: Path) -> None:
         openvino = import_openvino()
 
         asked = model.config.precision

@@ -15,19 +15,17 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from transforms.encoders.engines import processor
 from transforms.encoders.engines.base import Finished, Ran
+from transforms.encoders.engines.files import TransformerFiles
 from transforms.encoders.engines.tokens import TokenTable
 from transforms.encoders.engines.torch.modules import load_modules, prepack
 from transforms.encoders.engines.torch.packed import Packing
-
-if TYPE_CHECKING:
-    from transforms.encoders.sentence_transformers import SentenceTransformersModel
 
 log = logging.getLogger("vecbeam")
 CPU_BATCH_TOKENS = 2048
@@ -71,7 +69,7 @@ class TorchEngine:
         EncoderError: where the weights can't be loaded.
     """
 
-    def __init__(self, model: SentenceTransformersModel, devices: list[str], packed: bool | None = None) -> None:
+    def __init__(self, model: TransformerFiles, devices: list[str], packed: bool | None = None) -> None:
         import torch
 
         self._on_cuda = devices[0] != "cpu"

@@ -1,0 +1,1 @@
+"""What every run has: session, report, progress, Beam, and the terminal."""

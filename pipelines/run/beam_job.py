@@ -1,0 +1,238 @@
+"""Runs a Beam pipeline on the configuration's runner and hands back its counters; workers' errors come out as ours."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+import apache_beam as beam
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics import MetricsFilter
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
+
+from schemas.config import Config
+from schemas.errors import ConfigurationError, VecbeamError, from_traceback, without_label
+from transforms.support import metrics, stop
+from transforms.support.job import ENDED, Job
+
+log = logging.getLogger("vecbeam")
+POLL_S = 0.5
+CANCEL_S = 1.5
+"""Seconds for which the answer to a cancellation is waited for: Ctrl-C ends a command within five."""
+
+# `local` is Beam's in-process runner by its own name: DirectRunner would look for a Prism binary on the network first.
+RUNNERS = {
+    "local": "FnApiRunner",
+    "DirectRunner": "FnApiRunner",
+    "dataflow": "DataflowRunner",
+    "flink": "FlinkRunner",
+    "spark": "SparkRunner",
+    "portable": "PortableRunner",
+}
+
+
+class _Options(PipelineOptions):  # type: ignore[misc]
+    """Beam's options, with each view made once: Beam asks for some hundred a job, and makes a parser for each."""
+
+    def view_as(self, cls: type[Any]) -> Any:
+        views: dict[type[Any], Any] = self.__dict__.setdefault("_views", {})
+        if cls not in views:
+            views[cls] = super().view_as(cls)
+        return views[cls]
+
+
+def pipeline_options(config: Config) -> PipelineOptions:
+    """Beam's options for a configuration.
+
+    Raises:
+        ConfigurationError: where `runner` has a key that Beam does not know.
+    """
+    options = _Options.from_dictionary({"runner": RUNNERS[config.runner.name], **config.runner.options})
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):  # argparse prints its usage and exits
+            known = options.get_all_options()
+    except SystemExit:
+        reason = complaint.getvalue().strip().splitlines()[-1:] or ["Beam does not take it"]
+        raise ConfigurationError(
+            f"runner: {reason[0].rsplit('error: ', 1)[-1]}",
+            "correct that option; keys beside runner.name are Beam's pipeline options",
+        ) from None
+    for key in config.runner.options:
+        if key not in known:
+            raise ConfigurationError(
+                f"runner.{key}: unknown to Beam",
+                "keys beside runner.name are Beam's pipeline options; check the spelling",
+            )
+    return options
+
+
+def prepare_filesystems(config: Config) -> None:
+    """Gives Beam's filesystems the configuration's options in this process.
+
+    Raises:
+        ConfigurationError: where an object store is named whose library or credentials are missing.
+    """
+    FileSystems.set_options(pipeline_options(config))
+    named = [("checkpoint", config.checkpoint), *(("corpus.paths", path) for path in config.corpus.paths)]
+    for key, path in named:
+        if path.startswith("s3://"):
+            _check_s3(key, path)
+        if path.startswith("gs://") and not find_spec("google.cloud.storage"):
+            raise ConfigurationError(f"{key}: {path} needs Google's libraries", "pip install 'vecbeam[gcp]'")
+
+
+def _check_s3(key: str, path: str) -> None:
+    # Beam tries for minutes where credentials are missing, as if that could pass.
+    try:
+        from botocore.session import get_session
+    except ImportError:
+        raise ConfigurationError(f"{key}: {path} needs boto3", "pip install 'vecbeam[s3]'") from None
+    if get_session().get_credentials() is None:
+        raise ConfigurationError(
+            f"{key}: there are no credentials for {path}",
+            "export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile with AWS_PROFILE",
+        )
+
+
+class Jobs(Protocol):
+    """Who wants to know of the jobs that a run starts elsewhere."""
+
+    def job_started(self, job: Job) -> None: ...
+
+    def job_ended(self, job: Job) -> None: ...
+
+    def job_left(self, job: Job) -> None:
+        """A job that was cancelled, and of which it is not known that it has ended."""
+        ...
+
+
+def run(
+    config: Config, build: Callable[[beam.Pipeline], Any], jobs: Jobs | None = None, *, one_writer: bool = False
+) -> Counter[str]:
+    """Builds and runs a pipeline to its end.
+
+    A job of workers elsewhere is cancelled where this process is stopped, or fails, before it has ended.
+
+    Args:
+        jobs: is told of such a job.
+        one_writer: takes one worker in this process, however many the configuration has: for Milvus Lite.
+
+    Returns:
+        The pipeline's counters.
+
+    Raises:
+        VecbeamError: what a worker raised.
+    """
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    options = pipeline_options(config)
+    if one_writer:
+        direct = options.view_as(DirectOptions)
+        direct.direct_num_workers, direct.direct_running_mode = 1, "in_memory"
+    pipeline = beam.Pipeline(runner=RUNNERS[config.runner.name], options=options)
+    build(pipeline)
+    stop.check()
+    try:
+        # The steps of this process look themselves whether to stop, and so does whoever waits for a job elsewhere.
+        with stop.deferred():
+            result = pipeline.run()
+            job = None if config.runner.is_local else job_of(config, result)
+            if job is None:
+                result.wait_until_finish()
+            else:
+                _wait(result, job, jobs)
+    except VecbeamError as error:
+        raise without_label(error) from error
+    except Exception as error:
+        ours = from_traceback(str(error))
+        if ours is not None:
+            raise ours from error
+        raise
+    counters: Counter[str] = Counter()
+    query = MetricsFilter().with_namespace(metrics.NAMESPACE)
+    for metric in result.metrics().query(query)["counters"]:
+        counters[metric.key.metric.name] += metric.result
+    return counters
+
+
+def job_of(config: Config, result: Any) -> Job | None:
+    """The job behind a pipeline's result; None where there is none, as after a dry run."""
+    if not getattr(result, "has_job", True):
+        return None
+    found = getattr(result, "job_id", None) or getattr(result, "_job_id", None)
+    identity = found() if callable(found) else found
+    if not identity:
+        return None
+    options = config.runner.options
+    names = ("project", "region") if config.runner.name == "dataflow" else ("job_endpoint",)
+    place = {name.removeprefix("job_"): str(options[name]) for name in names if options.get(name)}
+    return Job(str(identity), config.runner.name, place)
+
+
+def _wait(result: Any, job: Job, jobs: Jobs | None) -> None:
+    """Waits for a job in a way that Ctrl-C ends, and cancels the job then."""
+    failure: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            result.wait_until_finish()
+        except BaseException as error:
+            failure.append(error)
+
+    waiting = threading.Thread(target=wait, name="job", daemon=True)
+    try:
+        if jobs is not None:
+            jobs.job_started(job)
+        waiting.start()
+        while waiting.is_alive():
+            waiting.join(POLL_S)
+            if waiting.is_alive():
+                stop.check()
+        if failure:
+            raise failure[0]
+    except BaseException:
+        _cancel(result)
+        ended = _has_ended(result)
+        if jobs is not None:
+            with contextlib.suppress(VecbeamError, OSError):  # the error that ended the run counts
+                jobs.job_ended(job) if ended else jobs.job_left(job)
+        raise
+    if jobs is not None:
+        jobs.job_ended(job)
+
+
+def _cancel(result: Any) -> None:
+    """Asks for a job to be cancelled, unless it has ended; the answer is waited for, its end is not."""
+    if _has_ended(result):
+        return
+
+    def cancel() -> None:
+        try:
+            result.cancel()
+        except Exception as error:
+            log.warning("the job could not be cancelled: %s", error)
+
+    asking = threading.Thread(target=cancel, name="cancel", daemon=True)
+    asking.start()
+    asking.join(CANCEL_S)
+
+
+def _has_ended(result: Any) -> bool:
+    """Whether a job is known to have ended, asked for a moment."""
+    found: list[str] = []
+
+    def ask() -> None:
+        with contextlib.suppress(Exception):
+            found.append(str(result.state))
+
+    asking = threading.Thread(target=ask, name="state", daemon=True)
+    asking.start()
+    asking.join(CANCEL_S / 3)
+    return bool(found) and found[0] in ENDED

@@ -1,0 +1,115 @@
+"""Progress on standard error: a line that is redrawn on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from types import TracebackType
+
+from rich.live import Live
+from rich.text import Text
+
+from pipelines.run.terminal import output
+from transforms.support.metrics import TALLY
+
+TERMINAL_EVERY_S = 0.2
+PLAIN_EVERY_S = 10.0
+
+
+class Progress:
+    """Shows the step at hand, items done, tokens/s and time left, until it is closed.
+
+    Args:
+        quiet: shows nothing.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._console = output.console(2)
+        self._quiet = quiet
+        self.steps: list[str] = []
+        """Steps that were begun, in order."""
+        self._step = ""
+        self._total = 0
+        self._counter = "items_done"
+        self._began = time.monotonic()
+        self._at_start: dict[str, int] = {}
+        self._end = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def step(self, name: str, *, total: int = 0, counter: str = "items_done") -> None:
+        """Begins a step; `counter` counts up to `total`, where that is known."""
+        self._step, self._total, self._counter = name, total, counter
+        self.steps.append(name)
+        self._began = time.monotonic()
+        self._at_start = TALLY.snapshot()
+        if not self._quiet and not self._console.is_terminal:
+            self._line()
+
+    def note(self, text: str) -> None:
+        """One line that stays."""
+        if not self._quiet:
+            output.notice(text)
+
+    def __enter__(self) -> Progress:
+        if not self._quiet:
+            self._thread = threading.Thread(target=self._show, name="progress", daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._end.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _show(self) -> None:
+        # A terminal that is gone is no reason to end the run.
+        with contextlib.suppress(OSError, ValueError):
+            if self._console.is_terminal:
+                line = Live(
+                    console=self._console,
+                    refresh_per_second=1 / TERMINAL_EVERY_S,
+                    transient=True,
+                    redirect_stdout=False,
+                    redirect_stderr=False,
+                )
+                with output.drawing(self._console), line as live:
+                    while not self._end.wait(TERMINAL_EVERY_S):
+                        live.update(Text(output.clean_line(self.describe()), overflow="ellipsis", no_wrap=True))
+            else:
+                while not self._end.wait(PLAIN_EVERY_S):
+                    self._line()
+
+    def _line(self) -> None:
+        if self._step:
+            output.notice(self.describe())
+
+    def describe(self) -> str:
+        """The state of the step as one line."""
+        seconds = max(time.monotonic() - self._began, 1e-6)
+        now = TALLY.snapshot()
+        done = now.get(self._counter, 0) - self._at_start.get(self._counter, 0)
+        rejected = 0
+        if self._counter == "items_done":
+            rejected = now.get("items_rejected", 0) - self._at_start.get("items_rejected", 0)
+            done += rejected + now.get("items_ahead", 0)
+        parts = [self._step]
+        if self._total:
+            parts.append(f"{done:,} of {self._total:,}")
+        elif done:
+            parts.append(f"{done:,}")
+        tokens = now.get("tokens_ahead", 0) - self._at_start.get("tokens_ahead", 0)
+        if tokens:
+            padded = now.get("tokens_padded", 0) - self._at_start.get("tokens_padded", 0)
+            parts.append(f"{tokens / seconds:,.0f} tokens/s, {padded / (tokens + padded):.0%} padding")
+        if self._total and rejected < done < self._total:
+            parts.append(f"{_duration((self._total - done) * seconds / (done - rejected))} left")
+        return "  ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,193 @@
+"""A report for people: as a page of text, and in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from schemas.run_report import Report, Verification
+
+_RESULTS = {
+    0: "done",
+    1: "failed",
+    2: "refused",
+    3: "check not passed",
+    4: "over a limit",
+    130: "stopped",
+}
+
+
+def text(report: Report, *, with_error: bool = True) -> str:
+    """The report for people: what the run did, and of what it did not come to, not a word.
+
+    Args:
+        with_error: with error and remedy; without them where the command line shows both already.
+    """
+    head = f"{report.command} {report.run_id}"
+    if report.error is not None or report.exit_code:
+        head += f": {result(report)}"
+    lines = [head]
+    if report.error is not None and with_error:
+        lines.append(f"error     {report.error.kind}: {report.error.message}")
+        if report.error.remedy:
+            lines.append(f"remedy    {report.error.remedy}")
+    if report.reason:
+        lines.append(f"{'removed' if report.command == 'gc' else 'changed':<10}{report.reason}")
+    lines += [*_corpus(report), *_work(report), *_check(report)]
+    if serving := _serving(report):
+        lines.append(f"serving   {serving}")
+    lines.append(f"seconds   {_seconds(report)}")
+    lines += [*_encoder(report), f"memory    {report.peak_rss_mb:,} MB at most"]
+    if report.retries:
+        lines.append(f"retries   {report.retries}")
+    lines += [f"warning   {warning}" for warning in report.warnings]
+    return "\n".join(lines)
+
+
+def result(report: Report) -> str:
+    """How a run ended, in a few words, with its exit code where that is not 0."""
+    if report.exit_code == 0:
+        return "done"
+    shown = _RESULTS.get(report.exit_code, "failed")
+    return f"{shown}, exit code {report.exit_code}"
+
+
+def _corpus(report: Report) -> Iterator[str]:
+    items, rejected = report.items, report.rejected
+    if items.read or items.deleted:
+        yield (
+            f"items     {items.read:,} read = {items.new:,} new + {items.changed:,} changed "
+            f"+ {items.moved:,} moved + {items.unchanged:,} unchanged + {items.rejected:,} rejected"
+            + (f"; {items.deleted:,} {deleted_words(report)}" if items.deleted else "")
+        )
+    if report.rejects:
+        yield "rejects   " + ", ".join(f"{count:,} {error}" for error, count in report.rejects.items())
+        yield from (f"          {reject}" for reject in rejected[:NAMED])
+        if rejected and (more := sum(report.rejects.values()) - len(rejected[:NAMED])) > 0:
+            yield f"          and {more:,} more: vecbeam report --rejects"
+
+
+def deleted_words(report: Report) -> str:
+    """A run that was refused deleted nothing of what it would have."""
+    return "deleted" if report.error is None or report.chunks.deleted or _moved(report) else "to delete, none deleted"
+
+
+def _moved(report: Report) -> bool:
+    return report.served is not None and report.served.moved
+
+
+def _work(report: Report) -> Iterator[str]:
+    chunks, tokens, plan = report.chunks, report.tokens, report.plan
+    if plan is not None and plan.tokens:
+        seconds = plan.embed_seconds
+        expected = "" if seconds is None else f" in {seconds:,.1f} s"
+        yield f"expected  {plan.chunks:,} chunks, {plan.tokens:,} tokens{expected}"
+    done = {"embedded": chunks.embedded, "reused": chunks.reused, "loaded": chunks.loaded, "deleted": chunks.deleted}
+    if any(done.values()):
+        yield "chunks    " + ", ".join(f"{count:,} {what}" for what, count in done.items() if count)
+    if tokens.embedded:
+        yield f"tokens    {tokens.embedded:,} embedded, {tokens.padded:,} padding, {tokens.dropped:,} dropped"
+    elif tokens.dropped:
+        yield f"tokens    {tokens.dropped:,} dropped"
+
+
+def _check(report: Report) -> Iterator[str]:
+    verify = report.verify
+    if not (verify.expected or verify.found):
+        return
+    if not verify.compared and report.format_version > 1 and verify.found == verify.expected:
+        # To say that none is missing would claim what nobody looked at.
+        yield f"verify    {verify.found:,} rows of {verify.expected:,}, by their number"
+        return
+    recall = "" if verify.recall_at_10 is None else f", recall@10 {verify.recall_at_10:.4f}"
+    yield (
+        f"verify    {verify.found:,} rows of {verify.expected:,}, {verify.missing} missing, "
+        f"{verify.unexpected} unexpected, {verify.stale} stale, {verify.damaged} damaged{_compared(verify)}{recall}"
+    )
+
+
+def _serving(report: Report) -> str:
+    """What is served now, and what was not changed; "" where neither is known."""
+    served = report.served
+    if served is None:
+        if report.format_version > 1 or not (report.verify.published and report.collection and not report.error):
+            return ""
+        return f"{report.alias} -> {report.collection}, space {report.space or '-'}"
+    if not served.collection:
+        return f"nothing under {report.alias}" + (", as before" if report.error else "")
+    found = f"{report.alias} -> {served.collection}"
+    if served.moved:
+        found += f", before that {served.before}" if served.before else ""
+    elif report.error is not None:
+        found += ", as before; " + ("its rows were not changed" if _left_alone(report) else _PARTLY)
+    if report.space and served.collection == report.collection:
+        found += f", space {report.space}"
+    return found
+
+
+_PARTLY = "rows of it may have been written"
+
+
+def _left_alone(report: Report) -> bool:
+    """Whether the run wrote nothing into the collection that is served."""
+    if report.served is None or report.collection != report.served.collection:
+        return True
+    return not (report.chunks.loaded or report.chunks.deleted or {"load", "import"} & set(report.steps))
+
+
+def _encoder(report: Report) -> Iterator[str]:
+    if report.rates.tokens_per_second:
+        rates, runtime = report.rates, report.runtime
+        engine = " ".join(runtime[key] for key in ("engine", "precision", "device") if key in runtime)
+        yield (
+            f"encoder   {rates.tokens_per_second:,.0f} tokens/s on {engine or '-'}, {rates.padding_share:.1%} padding, "
+            f"computing {rates.encoder_busy_share:.0%} of its step"
+        )
+    if report.loss is not None:
+        loss = report.loss
+        yield (
+            f"int8      keeps {loss.neighbours_kept:.1%} of the ten nearest among {loss.texts} texts, "
+            f"cosine to float32 {loss.cosine_mean:.4f} on average, {loss.cosine_min:.4f} at worst"
+        )
+
+
+def line(report: Report) -> str:
+    """The report in one line, with what was done and nothing else; "" where that is nothing. `--quiet` prints it."""
+    items, chunks, verify = report.items, report.chunks, report.verify
+    counted = {
+        "items": (("read", items.read), ("new", items.new), ("changed", items.changed), ("moved", items.moved)),
+        "": ((deleted_words(report), items.deleted), ("rejected", items.rejected)),
+        "chunks": (("embedded", chunks.embedded), ("reused", chunks.reused), ("loaded", chunks.loaded)),
+    }
+    said = {name: ", ".join(f"{count:,} {what}" for what, count in of if count) for name, of in counted.items()}
+    parts = [", ".join(part for part in (said["items"], said[""]) if part)]
+    parts = [*([report.reason] if report.reason else []), *(f"items {part}" for part in parts if part)]
+    if report.rejects:
+        parts.append("rejects " + ", ".join(f"{count:,} {error}" for error, count in report.rejects.items()))
+    if said["chunks"]:
+        parts.append(f"chunks {said['chunks']}")
+    if verify.expected or verify.found:
+        recall = "" if verify.recall_at_10 is None else f", recall@10 {verify.recall_at_10:.4f}"
+        parts.append(f"verify {verify.found:,} rows of {verify.expected:,}{recall}")
+    if report.collection and report.exit_code == 0:
+        parts.append(f"serving {report.alias} -> {report.collection}")
+    parts += [f"warning {warning}" for warning in report.warnings]
+    if not parts and report.exit_code:
+        return ""
+    return f"{report.command}: {'; '.join(parts) or 'nothing to do'}"
+
+
+def _compared(verify: Verification) -> str:
+    """What was compared to know it, in brackets."""
+    words = {"sampled": "all columns of a sample compared"}
+    return f" ({words.get(verify.compared, verify.compared + ' compared')})" if verify.compared else ""
+
+
+def _seconds(report: Report) -> str:
+    spent = report.seconds.model_dump()
+    total = spent.pop("total")
+    parts = [f"{step} {value:.1f} ({value / max(total, 1e-9):.0%})" for step, value in spent.items() if value >= 0.05]
+    return f"{total:.1f} in all" + (f": {', '.join(parts)}" if parts else "")
+
+
+NAMED = 5
+"""Rejects that a run names on the terminal."""

@@ -1,0 +1,240 @@
+"""What every run has: an id, a report, progress, and an end that is written down."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import resource
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib import metadata
+
+import psutil
+
+from pipelines.run.progress import Progress
+from schemas.config import Config
+from schemas.errors import CheckpointError, ConfigurationError, InterruptedRunError, LockedError, VecbeamError
+from schemas.rejects import shortened
+from schemas.run_report import CHANGING, FORMAT_VERSION, Failure, Rates, Report, Served
+from transforms.checkpoint import lock
+from transforms.milvus.alias import served_now
+from transforms.support import stop
+from transforms.support.job import Job
+from transforms.support.storage import filesystem
+
+_PACKAGES = (
+    "vecbeam",
+    "apache-beam",
+    "milvus-lite",
+    "numpy",
+    "openvino",
+    "pyarrow",
+    "pymilvus",
+    "semantic-text-splitter",
+    "sentence-transformers",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
+
+LONGEST_MESSAGE = 1000
+"""Characters of the message of an error that is not ours."""
+
+
+class Session:
+    """A run of one command over one configuration.
+
+    Attributes:
+        report: filled in on the way, written at the end.
+        progress: where the step at hand is shown.
+    """
+
+    def __init__(self, command: str, config: Config, progress: Progress) -> None:
+        self.config = config
+        self.progress = progress
+        # With microseconds: runs are listed in the order of their names, and two may begin within a second.
+        self.run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{command}-{os.getpid()}"
+        self.report = Report(
+            format_version=FORMAT_VERSION, run_id=self.run_id, command=command, name=config.name, alias=config.name
+        )
+        self.report.could_change = command in CHANGING
+        self.report.model = config.model_names
+        self.report.versions = {"python": sys.version.split()[0], **_versions()}
+        self._counters: Counter[str] = Counter()
+        self._hold: lock.Hold | None = None
+        # The process began before its imports, and users wait for those too.
+        self._phases: Counter[str] = Counter(startup=time.time() - psutil.Process().create_time())
+
+    @property
+    def root(self) -> str:
+        """The folder of this corpus in the checkpoint."""
+        return filesystem.join(self.config.checkpoint, self.config.name)
+
+    def uri(self, name: str) -> str:
+        """A file of this run."""
+        return filesystem.join(self.root, "runs", self.run_id, name)
+
+    def seconds_so_far(self) -> float:
+        """Since the process began."""
+        return time.time() - psutil.Process().create_time()
+
+    def moved(self, before: str | None, after: str) -> None:
+        """Notes that the run moved the alias, from what it led to before."""
+        self.report.served = Served(collection=after, before=before or "", moved=True)
+
+    def add_counters(self, counters: Counter[str]) -> None:
+        """Takes in the counters of a pipeline."""
+        self._counters.update(counters)
+
+    def add_seconds(self, step: str, seconds: float) -> None:
+        """Takes in wall time that this process spent on a step itself."""
+        self._phases[step] += seconds
+
+    def counter(self, name: str) -> int:
+        return self._counters[name]
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keeps other runs off this checkpoint for the length of a block.
+
+        Raises:
+            LockedError: where another run is at work on it.
+        """
+        with lock.held(self.root, self.run_id) as self._hold:
+            try:
+                yield
+            finally:
+                self._hold = None
+
+    def job_started(self, job: Job) -> None:
+        """Shows a job of workers elsewhere, and writes it into the lease."""
+        self.report.jobs.append(str(job))
+        self.progress.note(f"started {job}")
+        if self._hold is not None:
+            self._hold.add(job)
+
+    def job_ended(self, job: Job) -> None:
+        """Strikes a job out of the lease."""
+        if self._hold is not None:
+            self._hold.remove(job)
+
+    def job_left(self, job: Job) -> None:
+        """Says that a job was asked to end and may still run; it stays in the lease."""
+        self.progress.note(
+            f"asked for {job} to be cancelled; until it has ended, other runs are kept off this checkpoint. To make "
+            f"sure: {job.cancelling}"
+        )
+
+    def check_books(self) -> None:
+        """Raises VecbeamError where the run's own numbers do not add up: then its result can't be trusted."""
+        if problems := self.report.balance():
+            raise VecbeamError(
+                f"the books of this run do not balance: {'; '.join(problems)}",
+                "this is a fault of vecbeam: please report it with the run's report.json; vecbeam verify tells whether "
+                "the collection is right",
+            )
+
+    def finish(self, error: Exception | None = None) -> Report:
+        """Completes the report and writes it; a run that was refused before its start leaves nothing behind."""
+        report = self.report
+        report.seconds.total = round(self.seconds_so_far(), 3)
+        for step in ("survey", "read", "chunk", "embed", "checkpoint", "load", "index", "verify"):
+            spent = self._phases[step] + self._counters[f"{step}_us"] / 1e6
+            setattr(report.seconds, step, round(spent, 3))
+        report.seconds.startup = round(self._phases["startup"] + self._counters["model_load_us"] / 1e6, 3)
+        report.rates = self._rates()
+        report.retries = self._counters["retries"]
+        report.peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        report.steps = list(dict.fromkeys(self.progress.steps))
+        if report.served is None:
+            report.served = served_now(self.config, error)
+        if error is not None:
+            report.error = _failure(error)
+            report.exit_code = error.exit_code if isinstance(error, VecbeamError) else 1
+        if not isinstance(error, (ConfigurationError, LockedError)):
+            data = json.dumps(report.as_json(), indent=2).encode()
+            try:
+                filesystem.write_atomic(self.uri("report.json"), data)
+            except CheckpointError as unwritten:
+                if error is None:
+                    raise
+                report.warnings.append(f"no report was written: {unwritten.message}")
+        return report
+
+    def _rates(self) -> Rates:
+        spent, tokens = self.report.seconds, self.report.tokens
+        shares = spent.model_dump(exclude={"total"})
+        return Rates(
+            tokens_per_second=round(tokens.embedded / spent.embed, 1) if spent.embed else 0.0,
+            padding_share=round(tokens.padded / max(1, tokens.embedded + tokens.padded), 4),
+            encoder_busy_share=round(min(1.0, self._counters["encoder_busy_us"] / 1e6 / max(spent.embed, 1e-6)), 4),
+            step_shares={step: round(value / spent.total, 4) for step, value in shares.items() if value},
+        )
+
+
+@contextlib.contextmanager
+def running(command: str, config: Config, progress: Progress | None) -> Iterator[Session]:
+    """A run of a command: its report is complete after the block, whichever way that ends.
+
+    Raises:
+        VecbeamError: what the block raised, with the report.
+    """
+    with progress or Progress(quiet=True) as shown:
+        session = Session(command, config, shown)
+        stop.last_words = lambda: session.finish(stop.interruption())
+        try:
+            yield session
+            session.check_books()
+        except VecbeamError as error:
+            if isinstance(error, InterruptedRunError):
+                error.exit_code = stop.interruption().exit_code
+            error.report = session.finish(error)
+            raise
+        except KeyboardInterrupt as interruption:
+            stopped = stop.interruption()
+            stopped.report = session.finish(stopped)
+            raise stopped from interruption
+        except Exception as error:
+            session.finish(error)
+            raise
+        finally:
+            stop.last_words = None
+        session.finish()
+
+
+def _failure(error: Exception) -> Failure:
+    if isinstance(error, VecbeamError):
+        return Failure(kind=type(error).__name__, message=error.message, remedy=error.remedy)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return Failure(kind=type(error).__name__, message=shortened(lines[-1] if lines else "", LONGEST_MESSAGE))
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+class Phase:
+    """Times a block of this process: `with Phase(session, "index"): ...`."""
+
+    def __init__(self, session: Session, step: str) -> None:
+        self._session = session
+        self._step = step
+        self._start = 0.0
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._session.add_seconds(self._step, time.perf_counter() - self._start)

@@ -1,0 +1,412 @@
+"""Snapshot to published collection: create, load, index, verify, gate, alias."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+
+from pipelines.run import beam_job
+from pipelines.run.session import Phase, Session
+from pipelines.steps.collection.row_sample import sample_rows
+from pipelines.steps.collection.served import collection_spec, find_served, misfits, open_for_search
+from pipelines.steps.judgement.limits import (
+    Standing,
+    check_known,
+    check_rows_at_all,
+    check_shrinking,
+    check_unexpected,
+    excess,
+    remedy,
+)
+from schemas.errors import CollectionError, GateError, RejectsError
+from schemas.layout import Layout
+from schemas.milvus import STATE_LOADING, STATE_READY, CollectionSpec
+from transforms import milvus
+from transforms.checkpoint import Checkpoint, LivePart, Snapshot, iterate_parts
+from transforms.load.upsert_parts import Ledger, LoadParts
+from transforms.milvus.alias import link
+from transforms.milvus.rows.row_check import ALL_COLUMNS, IDS_AND_HASHES, SAMPLED
+from transforms.support import metrics
+from transforms.support.memory import give_back, give_back_at_once
+
+REPAIRS = 3
+EVERY_ID = 1 << 40
+GRAPHS = ("HNSW", "AUTOINDEX")
+"""Index types whose search walks a graph; AUTOINDEX is one."""
+
+
+def publish(
+    session: Session,
+    checkpoint: Checkpoint,
+    snapshot: Snapshot,
+    layout: Layout,
+    stands: Standing,
+    *,
+    allow_deletes: bool = False,
+    rebuild: bool = False,
+    corpus_was_read: bool = True,
+) -> None:
+    """Makes the collection of a snapshot and moves the alias to it. Does nothing where it is served already.
+
+    Args:
+        stands: what is served.
+        allow_deletes: lifts `corpus.max_deleted`.
+        rebuild: makes another collection, whatever is served. One that an earlier rebuild began is taken up.
+        corpus_was_read: whether the snapshot is the corpus as it is now, and not just what the checkpoint holds.
+
+    Raises:
+        GateError: where rows or recall are not right, or many fewer items than are served; the alias stays where it
+            was.
+        RejectsError: where more was rejected or dropped than allowed. A first collection is published all the same;
+            a served one is not replaced. Where there is not one row, either.
+    """
+    check_rows_at_all(snapshot, stands)
+    if not allow_deletes:
+        if not corpus_was_read:
+            check_known(snapshot, stands)
+        check_shrinking(snapshot.total("items"), stands, session.config.corpus.max_deleted, rows=snapshot.total("rows"))
+    with milvus.connected(session.config.collection) as client:
+        spec = collection_spec(session.config, snapshot, layout)
+        spec = _beside(client, spec) if rebuild else _named(client, session, spec)
+        Publication(session, checkpoint, snapshot, spec, client).run()
+
+
+def _named(client: Any, session: Session, spec: CollectionSpec) -> CollectionSpec:
+    """The collection that is served, where it is what is wanted; else one whose name is free or that was begun."""
+    served = find_served(client, session.config)
+    if served is not None and served.state == STATE_READY and served.target_id is None:
+        same = (served.space_id, served.snapshot_id) == (spec.space_id, spec.snapshot_id)
+        if same and not misfits(served, spec):
+            return replace(spec, name=served.name)
+    for turn in range(1, 1000):
+        name = spec.name if turn == 1 else f"{spec.name}_{turn}"
+        found = milvus.state(client, name)
+        # One of that name may have been brought to another snapshot since.
+        if found is None or found.space_id is None or found.snapshot_id == spec.snapshot_id:
+            return replace(spec, name=name)
+    raise CollectionError(f"Milvus has a thousand collections named {spec.name}", "remove some with vecbeam gc")
+
+
+def _beside(client: Any, spec: CollectionSpec) -> CollectionSpec:
+    """A collection whose name is free, or one of the same rows that was begun and never finished."""
+    for turn in range(1, 1000):
+        name = spec.name if turn == 1 else f"{spec.name}_{turn}"
+        found = milvus.state(client, name)
+        if found is None:
+            return replace(spec, name=name)
+        same = (found.space_id, found.snapshot_id) == (spec.space_id, spec.snapshot_id)
+        if same and found.state == STATE_LOADING and milvus.has_columns(found, spec):
+            return replace(spec, name=name)
+    raise CollectionError(f"Milvus has a thousand collections named {spec.name}", "remove some with vecbeam gc")
+
+
+class Publication:
+    """A collection on its way from a snapshot to the alias.
+
+    Args:
+        spec: the collection, by its name in Milvus.
+        client: of pymilvus, open.
+    """
+
+    def __init__(
+        self, session: Session, checkpoint: Checkpoint, snapshot: Snapshot, spec: CollectionSpec, client: Any
+    ) -> None:
+        self._session = session
+        self._config = session.config
+        self._checkpoint = checkpoint
+        self._snapshot = snapshot
+        self._spec = spec
+        self._client = client
+        report = session.report
+        report.collection, report.space, report.snapshot = spec.name, snapshot.space_id, snapshot.id
+
+    def run(self) -> None:
+        """Creates, loads, indexes, verifies and publishes; what is done already is not done again."""
+        spec, client = self._spec, self._client
+        milvus.check_free(client, spec)
+        state = milvus.state(client, spec.name)
+        if state is None:
+            with Phase(self._session, "load"):
+                milvus.create(client, spec, self._session.run_id)
+            state = milvus.state(client, spec.name)
+        if state is None or state.load_id is None:
+            raise CollectionError(
+                f"the collection {spec.name} vanished while it was made", "run the same command again"
+            )
+        ledger = Ledger(self._checkpoint, spec.name, state.load_id)
+        fresh = state.state != STATE_READY
+        if fresh and ledger.import_broke_off:
+            # Which of its rows are in, nobody knows, and an import of them again would double them.
+            self._session.progress.note(f"an import into {spec.name} broke off: making the collection from scratch")
+            milvus.await_imports(client, self._config.collection, spec.name)
+            milvus.drop(client, spec.name)
+            ledger.close()
+            self.run()
+            return
+        if fresh:
+            if self._config.collection.load == "import":
+                self._import(ledger)
+            self._load(ledger, self._snapshot.live_parts)
+            self.index()
+        # Of what is served already, and was compared when it was made, some rows are enough for a run without news.
+        seen = not fresh and milvus.served(client, spec.alias) == spec.name
+        check = self.check_rows(compared=SAMPLED if seen else ALL_COLUMNS)
+        if check.part_indexes_missing:
+            # Someone deleted or changed rows, or the server lost them: the checkpoint has them.
+            check = self._load_again(ledger, check)
+        self.gate(check, recall=fresh)
+        self._publish(ledger, fresh)
+
+    def repair(
+        self, *, everything: bool = False, allow_deletes: bool = False, compared: str = ALL_COLUMNS
+    ) -> milvus.RowCheck:
+        """Brings a served collection to its snapshot, row by row, from the checkpoint.
+
+        Args:
+            everything: upserts all rows first, whose metadata may differ though their text is the same.
+            allow_deletes: lifts `corpus.max_deleted`.
+            compared: all columns, or ids and hashes.
+
+        Returns:
+            What the last comparison found, after the last write.
+
+        Raises:
+            GateError: where more rows would be deleted than allowed, and nothing was written; or where it is still not
+                right after three rounds.
+        """
+        ledger = Ledger(self._checkpoint, self._spec.name, f"repair-{self._session.run_id}")
+        check = self.check_rows(listed=EVERY_ID, compared=compared)
+        check_unexpected(
+            check.unexpected_count,
+            check.total,
+            self._spec.name,
+            self._config.corpus.max_deleted,
+            allowed=allow_deletes,
+        )
+        if everything:
+            self._load(ledger, self._snapshot.live_parts)
+            self.index()
+            check = self.check_rows(listed=EVERY_ID, compared=compared)
+        for _ in range(REPAIRS):
+            if check.clean:
+                break
+            if check.unexpected:
+                self._session.progress.note(f"deleting {len(check.unexpected)} unexpected rows of {self._spec.name}")
+                milvus.delete(self._client, self._config.collection, self._spec.name, check.unexpected)
+                self._session.report.chunks.deleted += len(check.unexpected)
+            check = self._load_again(ledger, check, listed=EVERY_ID, compared=compared)
+        ledger.close()
+        self.gate(check, recall=False)
+        return check
+
+    def _load_again(
+        self, ledger: Ledger, check: milvus.RowCheck, listed: int | None = None, compared: str = ALL_COLUMNS
+    ) -> milvus.RowCheck:
+        damaged = [self._snapshot.live_part(index) for index in check.part_indexes_missing]
+        if damaged:
+            self._session.progress.note(f"{len(damaged)} parts are not whole in {self._spec.name}: loading them again")
+            ledger.forget([part.name for part in damaged])
+            self._load(ledger, damaged)
+        self.index()
+        return self.check_rows(listed=listed, compared=compared)
+
+    def _load(self, ledger: Ledger, parts: list[LivePart]) -> None:
+        acknowledged = ledger.acknowledged()
+        waiting = [part for part in parts if part.name not in acknowledged]
+        if not waiting:
+            return
+        self._session.progress.step("load", total=self._snapshot.total("rows"), counter="chunks_loaded")
+        flush_bytes = milvus.flush_step(self._client, self._snapshot.total("bytes"))
+        (give_back_at_once if flush_bytes else give_back)()
+
+        def build(pipeline: beam.Pipeline) -> None:
+            _ = (
+                pipeline
+                | "Parts" >> beam.Create(waiting)
+                | "Spread" >> beam.Reshuffle()
+                | "LoadParts" >> LoadParts(self._config.collection, self._spec, ledger, flush_bytes)
+            )
+
+        counters = beam_job.run(self._config, build, self._session, one_writer=milvus.is_lite(self._client))
+        self._session.add_counters(counters)
+        self._session.report.chunks.loaded += counters["chunks_loaded"]
+
+    def _import(self, ledger: Ledger) -> None:
+        """Lets the server read the parts that it can take as they lie; the rest is left to be upserted."""
+        acknowledged = ledger.acknowledged()
+        parts = [part for part in self._snapshot.live_parts if part.name not in acknowledged and self._as_it_lies(part)]
+        if not parts:
+            return
+        self._session.progress.step("import", total=self._snapshot.total("rows"), counter="chunks_loaded")
+        ledger.begin_import()
+
+        def finished(at: int, rows: int) -> None:
+            ledger.acknowledge(parts[at].name, rows)
+            metrics.count("chunks_loaded", rows)
+            self._session.report.chunks.loaded += rows
+
+        with Phase(self._session, "load"):
+            uris = [self._checkpoint.part_uri(part.name) for part in parts]
+            milvus.import_files(self._client, self._config.collection, self._spec.name, uris, finished)
+        ledger.end_import()
+
+    def _as_it_lies(self, part: LivePart) -> bool:
+        """Whether a part's file holds just what the collection is to hold: no dead row, no null, the same columns."""
+        metadata = [column.name for column in self._spec.metadata]
+        columns = {column.name for column in milvus.columns_of(self._spec)}
+        if len(part.dead) or set(self._checkpoint.part_columns(part.name)) != columns:
+            return False
+        table = self._checkpoint.read_part(part.name, metadata) if metadata else None
+        return table is None or not any(table.column(name).null_count for name in metadata)
+
+    def index(self) -> None:
+        """Flushes, builds the index where it lacks, and waits until the collection can be searched by it."""
+        self._session.progress.step("index")
+        give_back()
+        with Phase(self._session, "index"):
+            milvus.finish(self._client, self._config.collection, self._spec)
+        give_back()
+
+    def _parts(self, columns: list[str]) -> Iterator[pa.Table]:
+        return iterate_parts(self._checkpoint, self._snapshot.live_parts, columns)
+
+    def check_rows(self, listed: int | None = None, compared: str = ALL_COLUMNS) -> milvus.RowCheck:
+        """Compares the collection with the snapshot row by row, and puts the counts into the report.
+
+        Args:
+            listed: see `transforms.milvus.verify_rows`.
+            compared: all columns; or ids and hashes; or sampled, which compares those, and all columns of some rows,
+                and all columns of all rows where one of these differs.
+        """
+        self._session.progress.step("verify")
+        with Phase(self._session, "verify"):
+            open_for_search(self._client, self._config, self._spec.name)
+            columns = self._columns() if compared == ALL_COLUMNS else ["id", "content_hash"]
+            check = self._compare(self._parts(columns), listed, every_column=compared == ALL_COLUMNS)
+            if check.unexpected_count > len(check.unexpected) and (listed is None or listed > len(check.unexpected)):
+                config, name = self._config.collection, self._spec.name
+                milvus.find_duplicates(self._client, config, name, self._parts(["id"]), check)
+        if compared == SAMPLED and not self.check_sample().clean:
+            return self.check_rows(listed)
+        self._note(check, compared)
+        return check
+
+    def check_sample(self) -> milvus.RowCheck:
+        """Compares all columns of some rows, which follow from the run's id."""
+        with Phase(self._session, "verify"):
+            open_for_search(self._client, self._config, self._spec.name)
+            columns = self._columns()
+            sampled = sample_rows(self._checkpoint, self._snapshot, self._session.run_id)
+            check = self._compare((rows.select(columns) for rows in sampled), 0, every_column=True)
+        self._session.report.verify.compared = SAMPLED
+        return check
+
+    def check_written(self, parts: Iterator[pa.Table]) -> milvus.RowCheck:
+        """Compares all columns of the rows that a run has written."""
+        with Phase(self._session, "verify"):
+            columns = self._columns()
+            return self._compare((rows.select(columns) for rows in parts), 0, every_column=True)
+
+    def _compare(self, parts: Iterator[pa.Table], listed: int | None, *, every_column: bool) -> milvus.RowCheck:
+        spec = self._spec if every_column else None
+        return milvus.verify_rows(self._client, self._config.collection, self._spec.name, parts, listed, spec)
+
+    def _columns(self) -> list[str]:
+        """The columns that the configuration, the collection and the parts of the snapshot have."""
+        state = milvus.state(self._client, self._spec.name)
+        has = {column.name for column in state.columns} if state else set()
+        if self._snapshot.part_names:
+            has &= set(self._checkpoint.part_columns(self._snapshot.part_names[0]))
+        return [column.name for column in milvus.columns_of(self._spec) if column.name in has]
+
+    def _note(self, check: milvus.RowCheck, compared: str) -> None:
+        verify = self._session.report.verify
+        verify.expected, verify.found = check.expected, check.found
+        verify.missing, verify.unexpected = check.missing_count, check.unexpected_count
+        verify.stale, verify.damaged, verify.columns = check.stale_count, check.damaged_count, dict(check.columns)
+        verify.compared = compared
+
+    def gate(self, check: milvus.RowCheck, *, recall: bool) -> None:
+        """Raises GateError where rows are not those of the snapshot, or recall is too low."""
+        published = self._session.report.verify.published
+        problems = check.problems()
+        advice = "fix the cause and run the same command again"
+        if published:
+            advice = "vecbeam verify --repair restores these rows from the checkpoint, load --rebuild all of them"
+        if recall and not problems:
+            measured, least = self._measure_recall(), self._config.verify.recall_at_10
+            if measured is None:
+                problems = ["it is to hold no row, so there is no recall to measure"]
+            elif measured.at_10 < least:
+                problems = [f"recall@10 is {measured.at_10:.4f}, verify.recall_at_10 is {least}"]
+                cause, advice = self._of_low_recall(measured)
+                problems += [cause] if cause else []
+        if problems:
+            stays = "" if published else f"; the alias {self._spec.alias} was not moved"
+            raise GateError(f"{self._spec.name} did not pass: {'; '.join(problems)}{stays}", advice)
+
+    def _of_low_recall(self, measured: milvus.Recall) -> tuple[str, str]:
+        """What a low recall comes from, as far as that can be told, and what helps."""
+        kind = self._spec.index_type
+        if self._session.report.verify.compared == IDS_AND_HASHES:
+            return "vectors were not compared", "vecbeam verify without --quick tells whether they are damaged"
+        if kind in GRAPHS and measured.many_are_equal:
+            return (
+                f"{measured.equal_share:.0%} of the sampled rows have a vector that more than ten rows have, one of "
+                f"them {measured.most_equal:,} rows: past so many equal vectors the graph of {kind} does not reach all "
+                "others, whatever its parameters",
+                "choose collection.index: {type: FLAT} or {type: IVF_FLAT}, and run vecbeam reindex; or leave "
+                "duplicates out of the corpus",
+            )
+        if kind == "FLAT":
+            return "FLAT searches every row", "vecbeam load --rebuild makes another collection from the checkpoint"
+        wider = {"IVF_FLAT": "nprobe", "IVF_SQ8": "nprobe"}.get(kind, "ef")
+        return (
+            "",
+            f"raise collection.search.{wider} and run the same command again, or the build parameters of "
+            "collection.index and run vecbeam reindex",
+        )
+
+    def _measure_recall(self) -> milvus.Recall | None:
+        with Phase(self._session, "verify"):
+            measured = milvus.measure_recall(
+                self._client,
+                self._config.collection,
+                self._spec,
+                lambda: self._parts(["id", "vector"]),
+                self._snapshot.total("rows"),
+                self._config.verify.sample,
+            )
+        self._session.report.verify.recall_at_10 = round(measured.at_10, 4) if measured else None
+        return measured
+
+    def _publish(self, ledger: Ledger, fresh: bool) -> None:
+        spec, client = self._spec, self._client
+        served = milvus.served(client, spec.alias)
+        over = excess(self._snapshot, self._config)
+        if over and served not in (None, spec.name) and not self._holds_the_same(served):
+            raise RejectsError(
+                f"{over}; {spec.name} is whole and verified, but the alias {spec.alias} stays at {served}",
+                remedy(over, lossless=False),
+            )
+        with Phase(self._session, "index"):
+            if fresh:
+                milvus.set_ready(client, spec.name, served if served and served != spec.name else "")
+            else:
+                link(client, spec.name, served)
+            milvus.publish(client, spec.alias, spec.name)
+            if served != spec.name:
+                self._session.moved(served, spec.name)
+            ledger.close()
+        self._session.report.verify.published = True
+        if over:
+            raise RejectsError(f"{over}; the good rows are published as {spec.alias}", remedy(over))
+
+    def _holds_the_same(self, name: str) -> bool:
+        """Whether a collection is of the same rows, so that searchers lose nothing by another one in its place."""
+        state = milvus.state(self._client, name)
+        return state is not None and (state.space_id, state.snapshot_id) == (self._spec.space_id, self._snapshot.id)

@@ -1,0 +1,235 @@
+"""A served collection brought in step with a newer snapshot, in place: deletes, upserts, index, verify."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+
+from pipelines.run import beam_job
+from pipelines.run.session import Phase, Session
+from pipelines.steps.collection.publication import Publication
+from pipelines.steps.collection.served import check_space, collection_spec, misfits, open_for_search
+from pipelines.steps.judgement.limits import Standing, check_rows_at_all, excess, remedy
+from schemas.config import Config
+from schemas.errors import CheckpointError, CollectionError, RejectsError
+from schemas.layout import Layout
+from schemas.milvus import PROPERTY_SNAPSHOT, PROPERTY_TARGET, CollectionSpec
+from transforms import milvus
+from transforms.checkpoint import Checkpoint, Snapshot, read_table
+from transforms.load.delta import ApplyDelta, FindDelta, delta_uri, part_rows
+from transforms.load.upsert_parts import Ledger
+from transforms.milvus.rows.row_check import ALL_COLUMNS
+from transforms.support.storage import filesystem
+
+
+def check_fits(
+    state: milvus.CollectionState, config: Config, snapshot: Snapshot | None, layout: Layout
+) -> CollectionSpec:
+    """The served collection as a spec to write to.
+
+    Args:
+        snapshot: what it shall hold; None where that is not known yet.
+
+    Raises:
+        SpaceMismatchError: where it holds another space.
+        CollectionError: where it has other fields or another index than the configuration.
+    """
+    check_space(state, config, layout.space)
+    spec = replace(collection_spec(config, snapshot, layout), name=state.name)
+    if different := misfits(state, spec):
+        raise CollectionError(
+            f"{config.name} serves {state.name}, which differs from the configuration: {'; '.join(different)}",
+            "build another collection beside it with vecbeam reindex, or restore the configuration",
+        )
+    return spec
+
+
+class Update:
+    """A served collection on its way to a snapshot.
+
+    Args:
+        state: the collection as Milvus describes it.
+        client: of pymilvus, open.
+        allow_deletes: lifts `corpus.max_deleted` where rows are compared one by one.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        checkpoint: Checkpoint,
+        snapshot: Snapshot,
+        layout: Layout,
+        state: milvus.CollectionState,
+        client: Any,
+        *,
+        allow_deletes: bool = False,
+    ) -> None:
+        self._session = session
+        self._allow_deletes = allow_deletes
+        self._config = session.config.collection
+        self._checkpoint = checkpoint
+        self._snapshot = snapshot
+        self._spec = check_fits(state, session.config, snapshot, layout)
+        self._vectors = frozenset(one.name for one in layout.vectors)
+        self._state = state
+        self._client = client
+        self._publication = Publication(session, checkpoint, snapshot, self._spec, client)
+
+    def run(self) -> None:
+        """Does what is to be done, or nothing.
+
+        Raises:
+            RejectsError: where more was rejected than allowed; then the collection stays as it is.
+            GateError: where the rows are not right afterwards.
+        """
+        session, state = self._session, self._state
+        session.report.verify.published = True
+        check_rows_at_all(self._snapshot, Standing(state.name))
+        over = excess(self._snapshot, session.config)
+        if state.snapshot_id == self._snapshot.id and not state.target_id:
+            self._check_count()
+        elif over:
+            raise RejectsError(f"{over}; the collection {state.name} stays as it is", remedy(over, lossless=False))
+        else:
+            self._bring()
+        if not self._publication.check_sample().clean:
+            self._publication.gate(self._publication.check_rows(), recall=False)
+        if over:
+            raise RejectsError(f"{over}; the good rows are served as {self._spec.alias}", remedy(over))
+
+    def repair(self, *, compared: str = ALL_COLUMNS) -> milvus.RowCheck:
+        """Brings the collection to the snapshot whatever it holds, by looking at every row.
+
+        Args:
+            compared: all columns, or ids and hashes.
+
+        Returns:
+            What the last comparison found, after the last write.
+
+        Raises:
+            GateError: where more rows would be deleted than allowed, or it is not right all the same.
+        """
+        known = self._state.snapshot_id == self._snapshot.id and not self._state.target_id
+        check = self._publication.repair(everything=not known, allow_deletes=self._allow_deletes, compared=compared)
+        if not known:
+            self._settle(self._snapshot)
+        return check
+
+    def _check_count(self) -> None:
+        """The quick look at a collection that should be in step: its number of rows."""
+        with Phase(self._session, "verify"):
+            open_for_search(self._client, self._session.config, self._spec.name)
+            found = milvus.count(self._client, self._config, self._spec.name)
+        expected = self._snapshot.total("rows")
+        self._session.report.verify.expected, self._session.report.verify.found = expected, found
+        # A run that was killed after its last write leaves its notes behind.
+        self._ledger(self._snapshot).close()
+        if found != expected:
+            self._publication.gate(self._publication.check_rows(), recall=False)
+
+    def _bring(self) -> None:
+        state = self._state
+        try:
+            if state.target_id and state.target_id != self._snapshot.id:
+                # An earlier sync was stopped on its way to another snapshot: what it wrote has to be known first.
+                self._step(self._find(state.snapshot_id), self._find(state.target_id))
+                self._step(self._find(state.target_id), self._snapshot)
+            else:
+                self._step(self._find(state.snapshot_id), self._snapshot)
+        except CheckpointError as error:
+            # Without the old rows nobody knows what to delete, so the whole collection is compared with the snapshot.
+            self._session.progress.note(f"{error.message}: comparing {state.name} row by row")
+            self.repair()
+
+    def _find(self, identity: str | None) -> Snapshot:
+        found = self._checkpoint.find_snapshot(identity) if identity else None
+        if found is None:
+            raise CheckpointError(f"the snapshot {identity} that {self._state.name} holds is no longer there")
+        return found
+
+    def _step(self, old: Snapshot, new: Snapshot) -> None:
+        session, name = self._session, self._spec.name
+        differing = part_rows(old, new)
+        for side in differing:
+            self._checkpoint.part_columns(side.part.name)  # before anything is written: are they all there?
+        milvus.set_properties(self._client, name, {PROPERTY_TARGET: new.id})
+        ledger = self._ledger(new)
+        folder = session.uri("delta")
+        if differing:
+            session.progress.step("load", total=self._rows(new, old), counter="chunks_loaded")
+
+            def find(pipeline: beam.Pipeline) -> None:
+                _ = (
+                    pipeline
+                    | "Parts" >> beam.Create(differing)
+                    | "Spread" >> beam.Reshuffle()
+                    | "FindDelta" >> FindDelta(self._checkpoint, self._config, self._spec, folder, self._vectors)
+                )
+
+            self._run(find, one_writer=False)
+            self._apply(ledger, new, folder)
+            self._publication.index()
+            self._check(new, folder)
+        filesystem.delete([file.uri for file in filesystem.list_files(folder, "*.parquet")])
+        filesystem.remove_empty_folders(folder, session.root)
+        self._settle(new)
+        ledger.close()
+
+    def _ledger(self, new: Snapshot) -> Ledger:
+        return Ledger(self._checkpoint, self._spec.name, f"{self._state.load_id}-{new.id}")
+
+    @staticmethod
+    def _rows(new: Snapshot, old: Snapshot) -> int:
+        before = set(old.part_names)
+        rows = zip(new.part_names, new.parts.column("rows").to_pylist(), strict=True)
+        return sum(count for name, count in rows if name not in before)
+
+    def _positions(self, folder: str) -> list[int]:
+        files = filesystem.list_files(folder, "*.parquet")
+        return sorted(int(file.uri.rsplit("/", 1)[-1].removesuffix(".parquet")) for file in files)
+
+    def _apply(self, ledger: Ledger, new: Snapshot, folder: str) -> None:
+        acknowledged = ledger.acknowledged()
+        waiting = [at for at in self._positions(folder) if new.part_names[at] not in acknowledged]
+
+        def apply(pipeline: beam.Pipeline) -> None:
+            _ = (
+                pipeline
+                | "Parts" >> beam.Create(waiting)
+                | "Spread" >> beam.Reshuffle()
+                | "ApplyDelta" >> ApplyDelta(self._config, self._spec, ledger, new.name, folder)
+            )
+
+        if waiting:
+            self._run(apply, one_writer=milvus.is_lite(self._client))
+
+    def _run(self, build: Any, *, one_writer: bool) -> None:
+        counters = beam_job.run(self._session.config, build, self._session, one_writer=one_writer)
+        self._session.add_counters(counters)
+        self._session.report.chunks.loaded += counters["chunks_loaded"]
+        self._session.report.chunks.deleted += counters["chunks_deleted"]
+
+    def _check(self, new: Snapshot, folder: str) -> None:
+        """Verifies what was written, and the number of all rows; where that is not right, every row."""
+
+        def written() -> Iterator[pa.Table]:
+            for at in self._positions(folder):
+                rows = self._checkpoint.read_live(new.live_part(at))
+                yield rows.take(read_table(delta_uri(folder, at), ["row"]).column("row"))
+
+        session = self._session
+        session.progress.step("verify")
+        check = self._publication.check_written(written())
+        expected = new.total("rows")
+        session.report.verify.expected, session.report.verify.found = expected, check.total
+        if check.wrong or check.total != expected:
+            self._publication.gate(self._publication.check_rows(), recall=False)
+
+    def _settle(self, snapshot: Snapshot) -> None:
+        milvus.set_properties(
+            self._client, self._spec.name, {PROPERTY_SNAPSHOT: snapshot.id, PROPERTY_TARGET: snapshot.id}
+        )

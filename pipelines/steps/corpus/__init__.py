@@ -1,0 +1,1 @@
+"""From the corpus to a snapshot: its source, what changed, embedding, compaction."""

@@ -1,0 +1,195 @@
+"""What changed: the corpus compared with the current snapshot, before anything is embedded."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import apache_beam as beam
+import pyarrow.compute as pc
+
+from pipelines.run import beam_job
+from pipelines.run.session import Phase, Session
+from pipelines.steps.corpus.source import Source
+from schemas.errors import CheckpointError, CorpusError
+from schemas.records import Kind
+from transforms.checkpoint import Checkpoint, Snapshot
+from transforms.checkpoint.snapshot import with_any
+from transforms.diff import FindChanges, Findings, SnapshotSide
+from transforms.diff.find_changes import SAMPLED
+from transforms.read import ShardFiles, ShardRange, plan_ranges, read_shard
+from transforms.support.storage.stored_table import write_rows
+
+ROWS_OF_A_BUCKET = 250_000
+BYTES_OF_AN_ITEM = 500
+BUCKETS = 16
+NAMED = 5
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The corpus against a snapshot.
+
+    Attributes:
+        source: the corpus, with the files that are kept.
+        base: the snapshot; None before the first one, or where everything is embedded again.
+        lost: positions of its parts that are missing or damaged.
+        shards: what has to be read.
+        findings: what to do with each item of those.
+        surveyed: items that were read to find out; 0 where that was not needed.
+        bytes_surveyed: bytes of their content.
+    """
+
+    source: Source
+    base: Snapshot | None
+    lost: list[int]
+    shards: list[ShardRange]
+    findings: Findings
+    surveyed: int
+    bytes_surveyed: int
+
+    @property
+    def bytes_to_embed(self) -> int:
+        """Bytes of content of the items that are new or changed, as far as they were surveyed."""
+        return self.findings.bytes if self.base is not None else self.bytes_surveyed
+
+    @property
+    def deleted(self) -> int:
+        return self.findings.deleted
+
+    def count(self, kind: Kind) -> int:
+        """Items of a kind; unchanged ones in files that were not read count as well."""
+        if self.base is None:
+            left_out = self.findings.duplicates.num_rows + sum(self.findings.errors.values())
+            return self.surveyed - left_out if kind is Kind.NEW else 0
+        if kind is not Kind.UNCHANGED:
+            return self.findings.counts[kind]
+        replaced = sum(self.findings.counts[other] for other in (Kind.CHANGED, Kind.MOVED, Kind.RELOCATED))
+        return self.base.total("items") - self.deleted - replaced
+
+    def side(self) -> SnapshotSide | None:
+        return SnapshotSide(self.source.checkpoint, self.base.name) if self.base else None
+
+
+def is_unchanged(source: Source, base: Snapshot | None) -> bool:
+    """Whether a snapshot is of this corpus as it is listed now, with all its parts there."""
+    same = base is not None and base.corpus_digest == source.corpus_digest and base.complete
+    return same and base is not None and not lost_parts(source.checkpoint, base)
+
+
+def lost_parts(checkpoint: Checkpoint, base: Snapshot) -> list[int]:
+    """Positions of the parts of a snapshot that are missing, or have another size than they were written with."""
+    sizes = checkpoint.part_sizes()
+    written = base.parts.column("bytes").to_pylist()
+    return [at for at, name in enumerate(base.part_names) if sizes.get(name) != written[at]]
+
+
+def find_changes(
+    session: Session, source: Source, base: Snapshot | None, folder: str, *, survey: bool = False
+) -> Changes:
+    """Compares the corpus with a snapshot; writes nothing but the findings in `folder`.
+
+    Args:
+        survey: reads the changed files even where their listing says enough to embed them.
+
+    Raises:
+        CorpusError: two items with one id, where the configuration says `on_duplicate: error`.
+    """
+    config = session.config
+    findings = Findings(folder)
+    lost = lost_parts(source.checkpoint, base) if base else []
+    if base is not None and not source.scoped:
+        source = source.against(base, _files_of(source.checkpoint, base, lost) | _files_with_duplicates(base))
+    while True:
+        findings.remove()
+        shards = list(plan_ranges(source.changed, config.corpus))
+        write_rows(findings.files_uri, source.to_read())
+        if base is not None:
+            write_rows(findings.listing_uri, source.listing(), by="name")
+        counters: Counter[str] = Counter()
+        if survey or base is not None or not source.ids_are_paths:
+            counters = _find(session, source, base, lost, shards, findings)
+        if not findings.conflicts:
+            break
+        # An id of a changed file stands in an unchanged one too: which of the two counts, its order in there decides.
+        source = source.rereading(findings.conflicts)
+        findings = Findings(folder)
+    if config.corpus.on_duplicate == "error" and findings.duplicates.num_rows:
+        raise _duplicates_error(session, source, shards, findings)
+    surveyed, size = counters["items_surveyed"], counters["content_bytes"]
+    return Changes(source, base, lost, shards, findings, surveyed, size)
+
+
+def _find(
+    session: Session,
+    source: Source,
+    base: Snapshot | None,
+    lost: list[int],
+    shards: list[ShardRange],
+    findings: Findings,
+) -> Counter[str]:
+    session.progress.step("survey", counter="items_surveyed")
+    side = SnapshotSide(source.checkpoint, base.name) if base else None
+    old_rows = base.total("items") if base else 0
+    new_rows = (pc.sum(source.changed.table.column("size")).as_py() or 0) // BYTES_OF_AN_ITEM
+    buckets = max(BUCKETS, (old_rows + new_rows) // ROWS_OF_A_BUCKET)
+    sampling = min(1.0, SAMPLED / max(1, new_rows))
+    gone = set(lost)
+    parts = [at for at in range(base.parts.num_rows) if at not in gone] if base else []
+
+    def build(pipeline: beam.Pipeline) -> None:
+        _ = (
+            pipeline
+            | "Shards" >> beam.Create(shards)
+            | "Spread" >> beam.Reshuffle()
+            | "FindChanges" >> FindChanges(session.config, findings, side, parts, buckets, sampling)
+        )
+
+    with Phase(session, "survey"):
+        counters = beam_job.run(session.config, build, session)
+    session.add_counters(counters)
+    return counters
+
+
+def _files_of(checkpoint: Checkpoint, base: Snapshot, lost: list[int]) -> set[str]:
+    """Paths of the files whose items were in lost parts; all, where that can't be told any more."""
+    paths: set[str] = set()
+    for position in lost:
+        try:
+            paths.update(checkpoint.read_items(base.part_names[position]).column("path").to_pylist())
+        except CheckpointError:
+            return set(base.files.column("path").to_pylist())
+    return paths
+
+
+def _files_with_duplicates(base: Snapshot) -> set[str]:
+    """Paths of the files with items that were left out for another's sake: those may be gone by now."""
+    files = with_any(base.files.select(["path", "errors"]), "errors")
+    pairs = zip(files.column("path").to_pylist(), files.column("errors").to_pylist(), strict=True)
+    return {path for path, errors in pairs if any(entry["error"] == "DuplicateId" for entry in errors)}
+
+
+def _duplicates_error(session: Session, source: Source, shards: list[ShardRange], findings: Findings) -> CorpusError:
+    config, duplicates = session.config, findings.duplicates
+    files = ShardFiles(findings.files_uri)
+    named = []
+    for row in duplicates.slice(0, NAMED).to_pylist():
+        batches = read_shard(files.open(shards[row["shard"]]), config.corpus, batch_rows=config.batch_rows)
+        items = next(batch.items for batch in batches if batch.key.ordinal == row["ordinal"])
+        item = items.slice(row["row"], 1).to_pylist()[0]
+        kept = f"{source.shown(row['kept_file'])} {row['kept_place']}".strip()
+        named.append(f"{item['item_id']!r} at {kept} and {item['@uri']} {item['@place']}".strip())
+    more = f", and {duplicates.num_rows - NAMED} more" if duplicates.num_rows > NAMED else ""
+    return CorpusError(
+        f"ids that more than one item has: {duplicates.num_rows}; {'; '.join(named)}{more}",
+        "make ids unique, or choose which counts with corpus.on_duplicate: first (or last)",
+    )
+
+
+def drops_by_shard(changes: Changes) -> dict[int, dict[tuple[int, int], str]]:
+    """For each shard (by index) the items to leave out: (ordinal, row) -> where the kept item stands."""
+    drops: dict[int, dict[tuple[int, int], str]] = {}
+    for row in changes.findings.duplicates.to_pylist():
+        kept = f"{changes.source.shown(row['kept_file'])} {row['kept_place']}".strip()
+        drops.setdefault(row["shard"], {})[row["ordinal"], row["row"]] = kept
+    return drops

@@ -1,0 +1,291 @@
+"""Corpus to snapshot: what changed, the fused stage that embeds it, and the snapshot over old parts and new."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.run import beam_job
+from pipelines.run.session import Session
+from pipelines.steps.corpus.changes import Changes, drops_by_shard, find_changes, is_unchanged
+from pipelines.steps.corpus.int8_sample import prepare_sample
+from pipelines.steps.corpus.source import Source, settled
+from pipelines.steps.judgement.forecast import expect, first_rejects, foreseen_rejects
+from pipelines.steps.judgement.limits import Standing, check_deletions, check_draft, check_fields
+from pipelines.steps.judgement.named_rejects import named_rejects
+from pipelines.steps.judgement.null_columns import explained, null_columns, unfilterable
+from schemas.errors import RejectsError
+from schemas.records import FILE_SCHEMA, PART_SCHEMA
+from transforms.checkpoint import Checkpoint, Snapshot, read_table
+from transforms.checkpoint.snapshot import with_any
+from transforms.embed.record import FILE_RECORDS, PART_RECORDS
+from transforms.read import CONTAINER_ERRORS
+from transforms.read.listing.files import shown_column
+from transforms.support.storage import filesystem, spill
+
+_URI = pa.schema([pa.field("uri", pa.large_string())])
+
+
+def bring_up_to_date(
+    session: Session, source: Source, standing: Standing, *, allow_deletes: bool = False, anew: bool = False
+) -> Snapshot:
+    """Embeds what is missing in the checkpoint and returns the snapshot of the corpus as it is now.
+
+    Nothing is read where the corpus and the configuration are those of the current snapshot. A run that is refused
+    leaves the current snapshot as it is.
+
+    Args:
+        standing: what is served.
+        allow_deletes: lifts `corpus.max_deleted`.
+        anew: embeds everything, whatever is there: with another precision, for example.
+
+    Raises:
+        ConfigurationError: where not one record has a field that the configuration names.
+        CorpusError: two items with one id, where the configuration says `on_duplicate: error`.
+        GateError: where more would be deleted than allowed.
+        RejectsError: where not one item could be embedded, or more was rejected or dropped than allowed.
+    """
+    for note in source.notes:
+        session.progress.note(note)
+    session.report.warnings += source.notes
+    checkpoint = source.checkpoint
+    current = None if anew else checkpoint.current_snapshot()
+    if current is not None and is_unchanged(source, current):
+        session.progress.note(f"unchanged since snapshot {current.name}: nothing to read or embed")
+        report_unchanged(session, current)
+        return current
+    filesystem.sweep_temporaries(checkpoint.root)
+    checkpoint.write_space(source.models.space)
+    changes = find_changes(session, source, current, session.uri("diff"))
+    return embed_changes(session, changes, standing, allow_deletes=allow_deletes, salt=_salt(session) if anew else "")
+
+
+def _salt(session: Session) -> str:
+    return "".join(f" {encoder.precision}" for encoder in session.config.vectors.values())
+
+
+def embed_changes(
+    session: Session, changes: Changes, standing: Standing, *, allow_deletes: bool = False, salt: str = ""
+) -> Snapshot:
+    """Embeds what a diff found and writes the snapshot; see `bring_up_to_date`."""
+    try:
+        # A run that is refused before it embeds has found these all the same.
+        session.report.rejects, session.report.rejected = foreseen_rejects(changes), first_rejects(changes)
+        check_fields(changes, session.config)
+        check_deletions(changes, session.config, standing, allowed=allow_deletes)
+        return _embedded(session, changes, standing, allow_deletes=allow_deletes, salt=salt)
+    finally:
+        changes.findings.remove()
+
+
+def _embedded(session: Session, changes: Changes, standing: Standing, *, allow_deletes: bool, salt: str) -> Snapshot:
+    expect(session, changes)
+    checkpoint, base = changes.source.checkpoint, changes.base
+    if base is not None and changes.lost:
+        session.progress.note(f"{len(changes.lost)} parts of {base.name} are missing or damaged: making them again")
+        checkpoint.delete_parts([base.part_names[at] for at in changes.lost])
+    parts, files = _embed(session, changes, salt)
+    unsettled = settled(changes.source, session.config)
+    if not unsettled.all():
+        session.progress.note(
+            f"{np.count_nonzero(~unsettled)} files changed since they were listed: run the command again"
+        )
+    draft, written = checkpoint.draft_snapshot(
+        _parts_of(changes, parts),
+        _files_of(changes, files, unsettled),
+        changes.source.corpus_digest,
+        changes.source.settings_digest,
+    )
+    _report(session, changes, draft, parts)
+    if written:
+        return draft
+    check_draft(session, changes, draft, standing, allow_deletes=allow_deletes)
+    return checkpoint.write_snapshot(draft)
+
+
+def _embed(session: Session, changes: Changes, salt: str) -> tuple[pa.Table, pa.Table]:
+    """Runs the fused stage; returns tables of `PART_RECORDS` and `FILE_RECORDS`."""
+    if not changes.shards:
+        return PART_RECORDS.empty_table(), FILE_RECORDS.empty_table()
+    from transforms.embed.lazy_encoders import release_encoders
+    from transforms.embed.stage import Embedding, EmbedShards, ShardWork, WriteRecords
+
+    session.progress.step("embed", total=changes.surveyed or len(changes.source.changed))
+    source, findings = changes.source, changes.findings
+    drops = drops_by_shard(changes)
+    work = [ShardWork(shard, drops.get(shard.index, {}), _plan_of(changes, shard.index)) for shard in changes.shards]
+    folder = session.uri("records")
+    embedding = Embedding(
+        session.config,
+        source.models.layout,
+        source.models.cutting,
+        source.checkpoint,
+        findings.files_uri,
+        changes.side(),
+        salt,
+        prepare_sample(session, changes),
+    )
+
+    def build(pipeline: beam.Pipeline) -> None:
+        _ = (
+            pipeline
+            | "Shards" >> beam.Create(work)
+            | "Spread" >> beam.Reshuffle()
+            | "EmbedShards" >> EmbedShards(embedding)
+            | "WriteRecords" >> WriteRecords(folder)
+        )
+
+    session.add_counters(beam_job.run(session.config, build, session))
+    release_encoders()
+    uris = [filesystem.join(folder, f"{name}.parquet") for name in ("parts", "files")]
+    if not filesystem.exists(uris[0]):
+        if changes.base is None:
+            raise RejectsError(
+                "the corpus holds no item at all", "check that the files which corpus.paths matches hold records"
+            )
+        return PART_RECORDS.empty_table(), FILE_RECORDS.empty_table()
+    parts, files = read_table(uris[0]), read_table(uris[1])
+    # The snapshot holds the same for good.
+    filesystem.delete(uris)
+    filesystem.remove_empty_folders(folder, session.root)
+    return _in_corpus_order(parts, changes), files
+
+
+def _plan_of(changes: Changes, index: int) -> str:
+    """Where the plan of a shard is; a shard without any item has none, and needs none."""
+    if changes.base is None:
+        return ""
+    uri = changes.findings.plan_uri(str(index))
+    return uri if filesystem.exists(uri) else ""
+
+
+def _in_corpus_order(parts: pa.Table, changes: Changes) -> pa.Table:
+    index = {shard.name: shard.index for shard in changes.shards}
+    positions = pa.array([index[name] for name in parts.column("shard").to_pylist()], pa.int64())
+    order = [("position", "ascending"), ("ordinal", "ascending")]
+    return parts.append_column("position", positions).sort_by(order).drop_columns(["position"])
+
+
+def _parts_of(changes: Changes, parts: pa.Table) -> pa.Table:
+    """The parts of the new snapshot: those of the old one, less what is dead by now, and the new ones."""
+    new = parts.filter(pc.greater(parts.column("rows"), 0))
+    none = pa.array([[]] * new.num_rows, pa.list_(pa.int32()))
+    tables = [new.append_column("dead", none).select(PART_SCHEMA.names).cast(PART_SCHEMA)]
+    if changes.base is not None:
+        tables.insert(0, _less(changes.base.parts, changes.findings.dead, set(changes.lost)))
+    return pa.concat_tables(tables)
+
+
+def _less(parts: pa.Table, dead: pa.Table, lost: set[int]) -> pa.Table:
+    rows = parts.to_pylist()
+    for gone in dead.to_pylist():
+        row = rows[gone["part"]]
+        row["dead"] = sorted({*row["dead"], *gone["dead"]})
+        row["rows"] -= len(gone["dead"])
+        for name in ("items", "tokens", "tokens_dropped"):
+            row[name] -= gone[name]
+    live = [row for at, row in enumerate(rows) if at not in lost and row["rows"] > 0]
+    return pa.Table.from_pylist(live, schema=PART_SCHEMA)
+
+
+def _files_of(changes: Changes, records: pa.Table, unsettled: np.ndarray[Any, np.dtype[np.bool_]]) -> pa.Table:
+    """The files of the new snapshot, in corpus order."""
+    source = changes.source
+    is_read = source.is_read.to_numpy()
+    read = _files_read(source, records, unsettled[is_read], changes.findings.spared(), np.flatnonzero(is_read))
+    if is_read.all() or changes.base is None:
+        return read
+    names = spill.filtered(source.files.select(["name"]), ~is_read).rename_columns(["path"])
+    kept = (table.cast(FILE_SCHEMA) for table in spill.beside(names, changes.base.files, "path"))
+    return spill.interleaved(read, spill.spilled(kept, FILE_SCHEMA), is_read)
+
+
+def _files_read(
+    source: Source,
+    records: pa.Table,
+    unsettled: np.ndarray[Any, np.dtype[np.bool_]],
+    spared: dict[int, int],
+    positions: np.ndarray[Any, np.dtype[np.int64]],
+) -> pa.Table:
+    files = source.changed.table
+    shown = (pa.table([shown_column(piece.column("uri"))], _URI) for piece in spill.pieces(files.select(["uri"])))
+    uris = spill.spilled(shown, _URI)
+    rejected = with_any(records, "errors").select(["uri", "errors"]).to_pylist()
+    names = [row["uri"] for row in rejected if any(error["error"] in CONTAINER_ERRORS for error in row["errors"])]
+    broken = pa.array(names, _URI.field("uri").type)
+
+    def tables() -> Iterator[pa.Table]:
+        found = spill.beside(uris, records.select(FILE_RECORDS.names), "uri")
+        start = 0
+        for piece, uri, record in zip(spill.pieces(files), spill.pieces(uris), found, strict=True):
+            here = slice(start, start + piece.num_rows)
+            read = pc.fill_null(record.column("items_read"), 0).to_numpy().copy()
+            if spared:
+                read += np.array([spared.get(int(position), 0) for position in positions[here]], np.int64)
+            whole = pc.invert(pc.is_in(uri.column("uri"), value_set=broken))
+            columns = {
+                "path": piece.column("name").cast(pa.string()),
+                "size": piece.column("size"),
+                "modified": piece.column("modified"),
+                "items_read": read,
+                **{name: _or_empty(record.column(name)) for name in ("errors", "rejects")},
+                "complete": pc.and_(whole, pa.array(unsettled[here])),
+            }
+            yield pa.table(columns, schema=FILE_SCHEMA)
+            start = here.stop
+
+    return spill.spilled(tables(), FILE_SCHEMA)
+
+
+def _or_empty(lists: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Lists, and an empty one in place of each null."""
+    return pc.if_else(pc.is_valid(lists), lists, pa.scalar([], lists.type)) if lists.null_count else lists
+
+
+def report_unchanged(session: Session, snapshot: Snapshot) -> None:
+    """Puts into the report that all is as the snapshot has it."""
+    report = session.report
+    report.snapshot = snapshot.id
+    report.items.read = snapshot.total("items_read")
+    report.items.unchanged = snapshot.total("items")
+    report.rejects = snapshot.errors()
+    checkpoint = Checkpoint(session.config.checkpoint, session.config.name, snapshot.space_id)
+    report.rejected = named_rejects(checkpoint, snapshot.files) if report.rejects else []
+    report.items.rejected = sum(report.rejects.values())
+    report.chunks.reused = snapshot.total("rows")
+    report.tokens.dropped = snapshot.total("tokens_dropped")
+    report.bytes.checkpoint = snapshot.total("bytes")
+
+
+def _report(session: Session, changes: Changes, snapshot: Snapshot, parts: pa.Table) -> None:
+    report_unchanged(session, snapshot)
+    report = session.report
+    done = parts.filter(parts.column("embedded"))
+    # A first run that goes on after a crash finds parts of its own: to this run they are unchanged.
+    counted = done if changes.base is None else parts
+    report.items.new = _sum(counted, "new")
+    report.items.changed, report.items.moved = _sum(counted, "changed"), _sum(counted, "moved")
+    report.items.unchanged -= report.items.new + report.items.changed + report.items.moved
+    report.items.deleted = changes.deleted
+    report.chunks.embedded = _sum(done, "rows_embedded")
+    report.chunks.reused = snapshot.total("rows") - report.chunks.embedded
+    report.tokens.embedded = _sum(done, "tokens_embedded")
+    report.tokens.padded = _sum(done, "tokens_padded")
+    report.bytes.read = session.counter("bytes_read")
+    embedded = done.filter(pc.greater(done.column("rows_embedded"), 0))
+    if embedded.num_rows:
+        report.runtime = changes.source.checkpoint.runtime(embedded.column("part")[0].as_py())
+    columns = null_columns(changes.source.checkpoint, snapshot, list(session.config.corpus.metadata))
+    said = explained(columns, session.config.corpus, changes.source.listed)
+    for warning in [*unfilterable(session.config), *said]:
+        session.progress.note(warning)
+        report.warnings.append(warning)
+
+
+def _sum(table: pa.Table, column: str) -> int:
+    return int(pc.sum(table.column(column)).as_py() or 0)

@@ -1,0 +1,310 @@
+"""What a run is about, known before the first byte is read: the files of the corpus, the model and the checkpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import BaseModel
+
+from pipelines.run import beam_job
+from schemas.config import Chunk, Config, Corpus
+from schemas.glob import Glob
+from schemas.identity import digest, digest_bytes
+from schemas.records import SCHEMA_VERSION
+from transforms.checkpoint import Checkpoint, Snapshot
+from transforms.diff.findings import LISTING_SCHEMA
+from transforms.encoders.models import Models
+from transforms.read import FileRows, Own, list_files
+from transforms.read.item import partitions_of
+from transforms.read.listing import upgrade
+from transforms.read.listing.files import FILE_ROWS, name_of, shown_column
+from transforms.read.listing.listing import RECORD_FORMATS
+from transforms.read.shard import TO_READ
+from transforms.support.storage import filesystem, spill
+
+_TOUCHES_NO_ROW = {"paths", "shard_bytes", "max_deleted"}
+_ALWAYS_IN_DIGEST = {
+    *("format", "id", "content", "metadata", "on_duplicate"),
+    *("type", "max_bytes"),
+    *("max_tokens", "overlap_tokens"),
+}
+"""Keys of version 0.1.0. Each later key counts only where it is set, so that an upgrade changes no digest."""
+
+
+SOURCE_SCHEMA = pa.schema(
+    [
+        # A row a file, in corpus order.
+        pa.field("name", pa.large_string(), nullable=False),  # in the corpus, unique
+        *FILE_ROWS,
+        pa.field("there", pa.bool_(), nullable=False),  # false: of the snapshot, and not looked at
+        pa.field("kept", pa.bool_(), nullable=False),  # as the snapshot has it: it need not be read
+        pa.field("anew", pa.bool_(), nullable=False),  # read otherwise than version 0.1.0 read it
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The corpus of a run, its models and its checkpoint.
+
+    Where it is `scoped`, its files say already which of them are kept. `notes` say what the listing left out.
+
+    Attributes:
+        files: table of `SOURCE_SCHEMA`.
+    """
+
+    files: pa.Table
+    models: Models
+    checkpoint: Checkpoint
+    settings_digest: str
+    scoped: bool = False
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def corpus_digest(self) -> str:
+        """Of all that the rows follow from; what has the same digest need not be read again."""
+        return _corpus_digest(self.settings_digest, self.files.select(["name", "size", "modified", "anew"]))
+
+    def against(self, base: Snapshot, reread: Iterable[str] = ()) -> Source:
+        """The corpus with its files compared with a snapshot: kept are those that did not change.
+
+        Args:
+            reread: paths to be read whatever the listing says.
+        """
+        if base.settings_digest != self.settings_digest:
+            return self
+        known = base.files.rename_columns({"path": "name"}).select(["name", "size", "modified", "complete"])
+        kept = _as_before(self.files, known, "name")
+        if again := pa.array(sorted(set(reread)), pa.large_string()):
+            kept &= ~self._each(lambda files: pc.is_in(files.column("name"), value_set=again))
+        if self.any_anew and read_by_first_rules(base):
+            kept &= ~self.files.column("anew").to_numpy()
+        return self._keeping(kept)
+
+    def _each(self, test: Callable[[pa.Table], pa.ChunkedArray]) -> spill.Mask:
+        """A test of each file, a piece at a time."""
+        return np.concatenate([test(piece).to_numpy() for piece in spill.pieces(self.files)])
+
+    def rereading(self, positions: Iterable[int]) -> Source:
+        """The corpus with some kept files to be read all the same."""
+        kept = self.files.column("kept").to_numpy().copy()
+        kept[list(positions)] = False
+        return self._keeping(kept)
+
+    def _keeping(self, kept: spill.Mask) -> Source:
+        at = SOURCE_SCHEMA.get_field_index("kept")
+        return replace(self, files=self.files.set_column(at, SOURCE_SCHEMA.field("kept"), pa.array(kept)))
+
+    @property
+    def is_read(self) -> pa.ChunkedArray:
+        """Whether each file is to be read."""
+        return pc.and_not(self.files.column("there"), self.files.column("kept"))
+
+    @cached_property
+    def changed(self) -> FileRows:
+        """The files to read, in corpus order."""
+        return FileRows(spill.filtered(self.files, self.is_read.to_numpy()))
+
+    @property
+    def listed(self) -> FileRows:
+        """All files that are there."""
+        return FileRows(spill.filtered(self.files, self.files.column("there").to_numpy()))
+
+    @property
+    def any_anew(self) -> bool:
+        """Whether some files are read otherwise than version 0.1.0 read them."""
+        return bool(pc.any(self.files.column("anew")).as_py())
+
+    @property
+    def any_kept(self) -> bool:
+        """Whether some files need not be read."""
+        return bool(pc.any(self.files.column("kept")).as_py())
+
+    def kept(self, names: pa.ChunkedArray) -> pa.ChunkedArray:
+        """Those of some names whose files are kept."""
+        wanted = names.cast(pa.large_string())
+        found = self._each(lambda files: pc.is_in(files.column("name"), value_set=wanted))
+        found &= self.files.column("kept").to_numpy()
+        return spill.filtered(self.files.select(["name"]), found).column("name").cast(names.type)
+
+    @property
+    def ids_are_paths(self) -> bool:
+        """Whether each file to read is an item, and no two of them have one path."""
+        formats = {format for format, _ in self.changed.kinds()}
+        repeats = (len(rows) for rows, _ in spill.repeats(self.changed.table, "path"))
+        return not formats & RECORD_FORMATS and not any(repeats)
+
+    def shown(self, position: int) -> str:
+        """A file for people: its uri, or its name where it is not there."""
+        row = self.files.slice(position, 1)
+        return (
+            filesystem.as_text(name_of(row.column("uri")[0].as_py()))
+            if row.column("there")[0].as_py()
+            else str(row["name"][0])
+        )
+
+    def to_read(self) -> Iterator[pa.Table]:
+        """Tables of `transforms.read.shard.TO_READ`."""
+        for piece in spill.numbered(self.files, "position"):
+            is_read = pc.and_not(piece.column("there"), piece.column("kept"))
+            yield piece.select(TO_READ.names).filter(is_read).cast(TO_READ)
+
+    def listing(self) -> Iterator[pa.Table]:
+        """Tables of `transforms.diff.findings.LISTING_SCHEMA`, by name."""
+        files = spill.numbered(self.files.select(["name", "kept"]), "position")
+        tables = (piece.select(LISTING_SCHEMA.names).cast(LISTING_SCHEMA) for piece in files)
+        return spill.sorted_pieces(tables, ["name"])
+
+
+def _as_before(files: pa.Table, before: pa.Table, by: str) -> spill.Mask:
+    """Whether each file has the size and the time that it had before, bool[n].
+
+    Args:
+        before: columns size, modified and `by`; where it has the column complete, that has to be true as well.
+    """
+
+    def masks() -> Iterator[pa.ChunkedArray]:
+        columns = files.select([by, "size", "modified"])
+        for now, then in zip(spill.pieces(columns), spill.beside(columns, before, by), strict=True):
+            equal = pc.and_(*(pc.equal(now.column(name), then.column(name)) for name in ("size", "modified")))
+            yield pc.and_(equal, then.column("complete")) if "complete" in then.column_names else equal
+
+    return np.concatenate([pc.fill_null(mask, False).to_numpy() for mask in masks()])
+
+
+def _corpus_digest(settings_digest: str, files: pa.Table) -> str:
+    """What `schemas.identity.digest` makes of the settings' digest and the list of files, a piece at a time.
+
+    Args:
+        files: columns name, size, modified and anew.
+    """
+
+    def described() -> Iterator[bytes]:
+        yield f"[{json.dumps(settings_digest)},[".encode()
+        for number, piece in enumerate(spill.pieces(files)):
+            columns = [column.to_pylist() for column in piece.columns]
+            rows = [(*row, upgrade.RULES) if anew else row for *row, anew in zip(*columns, strict=True)]
+            text = json.dumps(rows, separators=(",", ":"), ensure_ascii=True)
+            yield f"{',' if number else ''}{text[1:-1]}".encode()
+        yield b"]]"
+
+    return digest_bytes(described(), 32)
+
+
+def read_by_first_rules(base: Snapshot) -> bool:
+    """Whether a snapshot is of version 0.1.0, or of a corpus that it read as this version does."""
+    files = base.files.select(["path", "size", "modified"])
+    files = files.append_column("anew", pa.array(np.zeros(files.num_rows, bool)))
+    return base.corpus_digest == _corpus_digest(base.settings_digest, files)
+
+
+def prepare(config: Config, *, writing: bool = True) -> Source:
+    """Checks all that can be checked without reading the corpus, and lists it.
+
+    Args:
+        writing: false where the checkpoint need not be writable.
+
+    Raises:
+        ConfigurationError: a glob that matches nothing, a model that can't be found, an option unknown to Beam.
+        CheckpointError: a checkpoint that can't be written.
+    """
+    beam_job.prepare_filesystems(config)
+    notes: list[str] = []
+    files = list_files(config.corpus, _own(config), notes)
+    checkpoint, models = open_checkpoint(config)
+    models.chunker(config)
+    if writing:
+        filesystem.check_writable(checkpoint.root)
+    settings = settings_digest(config, models)
+    return Source(_named(files, config.corpus), models, checkpoint, settings, notes=tuple(notes))
+
+
+def open_checkpoint(config: Config) -> tuple[Checkpoint, Models]:
+    """The checkpoint of a configuration's space, and its models.
+
+    Raises:
+        ConfigurationError: a model that can't be found, an option unknown to Beam.
+    """
+    beam_job.prepare_filesystems(config)
+    models = Models.of(config)
+    return Checkpoint(config.checkpoint, config.name, models.space.id), models
+
+
+def settings_digest(config: Config, models: Models) -> str:
+    """Digest of the settings that rows follow from."""
+    exclude = dict.fromkeys(_TOUCHES_NO_ROW, True) | {"metadata": {"__all__": {"default"}}}
+    corpus = config.corpus.model_dump(exclude=exclude)
+    corpus["metadata"] = {
+        name: _set_keys(field, type(config.corpus.metadata[name])) for name, field in corpus["metadata"].items()
+    }
+    settings = [
+        SCHEMA_VERSION,
+        models.space.id,
+        _set_keys(corpus, Corpus),
+        _set_keys(config.chunk.model_dump(), Chunk) if config.chunk else False,
+        config.collection.id_max_bytes,
+    ]
+    if any(field.partition is not None for field in config.corpus.metadata.values()):
+        # Folders above the glob's root are not in the paths of the listing, and may be partitions.
+        settings.append([partitions_of(Glob(path).root) for path in config.corpus.paths])
+    return digest(settings, 32)
+
+
+def _set_keys(values: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+    """The values without later keys that have their default."""
+    defaults = {
+        field.alias or name: field.get_default(call_default_factory=True, validated_data={})
+        for name, field in model.model_fields.items()
+        if not field.is_required()
+    }
+    return {
+        key: value
+        for key, value in values.items()
+        if key in _ALWAYS_IN_DIGEST or key not in defaults or value != _plain(defaults[key])
+    }
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump() if isinstance(value, BaseModel) else value
+
+
+def _own(config: Config) -> Own:
+    lite = config.collection.uri if config.collection.is_lite else ""
+    return Own(filesystem.join(config.checkpoint, config.name), lite)
+
+
+def _named(listed: FileRows, corpus: Corpus) -> pa.Table:
+    """Files as a table of `SOURCE_SCHEMA`."""
+    # Two globs may each have a file of the same path; then only their whole uris tell them apart.
+    twice = np.zeros(len(listed), bool)
+    for rows in spill.repeats(listed.table, "path"):
+        twice[np.concatenate(rows)] = True
+
+    def named() -> Iterator[pa.Table]:
+        for files in spill.numbered(listed.table):
+            same = pa.array(twice[files.column("row").to_numpy()])
+            names = shown_column(files.column("path"))
+            if same.true_count:
+                names = pc.if_else(same, shown_column(files.column("uri")), names)
+            yes, no = (pa.array(np.full(files.num_rows, value)) for value in (True, False))
+            anew = np.fromiter((upgrade.is_read_anew(file, corpus) for file in FileRows(files)), bool, files.num_rows)
+            columns = {"name": names, **{name: files.column(name) for name in FILE_ROWS.names}}
+            yield pa.table({**columns, "there": yes, "kept": no, "anew": pa.array(anew)}, schema=SOURCE_SCHEMA)
+
+    return spill.spilled(named(), SOURCE_SCHEMA)
+
+
+def settled(source: Source, config: Config) -> spill.Mask:
+    """Whether each file is still as it was listed, bool[n], by a second listing."""
+    found: spill.Mask = ~source.is_read.to_numpy()
+    if not found.all():
+        now = list_files(config.corpus, _own(config)).table.select(["uri", "size", "modified"])
+        found |= _as_before(source.files, now, "uri")
+    return found

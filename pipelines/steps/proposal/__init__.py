@@ -1,0 +1,1 @@
+"""From samples of files to a configuration, for `vecbeam init`."""

@@ -1,0 +1,34 @@
+"""The configuration file: pydantic models of the YAML. Every mistake is refused here, before anything is read."""
+
+from schemas.config.collection import Collection, IndexConfig, Verify
+from schemas.config.configuration import Config
+from schemas.config.corpus import (
+    FORMATS,
+    RESERVED_COLUMNS,
+    Chunk,
+    Corpus,
+    Csv,
+    HashedId,
+    MetadataField,
+    suggested_column,
+)
+from schemas.config.encoder import EncoderConfig
+from schemas.config.runner import Cost, Runner
+
+__all__ = [
+    "FORMATS",
+    "RESERVED_COLUMNS",
+    "Chunk",
+    "Collection",
+    "Config",
+    "Corpus",
+    "Cost",
+    "Csv",
+    "EncoderConfig",
+    "HashedId",
+    "IndexConfig",
+    "MetadataField",
+    "Runner",
+    "Verify",
+    "suggested_column",
+]

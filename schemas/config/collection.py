@@ -1,0 +1,84 @@
+"""The sections `collection` and `verify`: where the rows go, their index, and what they have to pass."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from pydantic import ConfigDict, Field, field_validator, model_validator
+
+from schemas import milvus
+from schemas.config.base import Model, Text
+
+
+class IndexConfig(Model):
+    """The vector index. Parameters stand beside the type: {type: HNSW, M: 16, efConstruction: 200}."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+    type: Literal["AUTOINDEX", "FLAT", "HNSW", "IVF_FLAT", "IVF_SQ8"] = Field("HNSW", description="Milvus index type")
+
+    @property
+    def parameters(self) -> dict[str, int]:
+        return dict(self.model_extra or {})
+
+    @model_validator(mode="after")
+    def _parameters_fit(self) -> IndexConfig:
+        milvus.check_index_parameters(self.type, self.parameters)
+        return self
+
+
+class Collection(Model):
+    uri: Text = Field(
+        description="A path ending in .db: Milvus Lite, embedded; or http(s)://host:19530, token from MILVUS_TOKEN"
+    )
+    database: Text | None = Field(None, description="Database of a Milvus server")
+    metric: Literal["COSINE", "IP", "L2"] = Field("COSINE", description="Distance of the vector index")
+    index: IndexConfig = Field(
+        default_factory=lambda: IndexConfig(type="HNSW"), description="Type and build parameters"
+    )
+    search: dict[str, int] = Field(
+        default_factory=dict, description="Search parameters that fit the index, e.g. {ef: 64} or {nprobe: 16}"
+    )
+    id_max_bytes: int = Field(
+        512, ge=16, le=65535, description="Longest row id in UTF-8 bytes; a longer one is rejected"
+    )
+    message_bytes: int = Field(
+        16 << 20, ge=65536, le=64 << 20, description="Most bytes of one upsert message (servers refuse over 64 MiB)"
+    )
+    message_rows: int = Field(2000, ge=1, le=16384, description="Most rows of one upsert message")
+    load: Literal["upsert", "import"] = Field(
+        "upsert",
+        description="How a new collection is filled: upsert sends rows; import lets the server read the parts itself, "
+        "from its own disk or its own bucket. Later changes are upserted",
+    )
+    timeout_s: float = Field(60.0, gt=0, description="Seconds that one call to Milvus may take")
+    retry_s: float = Field(120.0, ge=0, description="Seconds for which calls that fail in passing are tried again")
+
+    @field_validator("uri")
+    @classmethod
+    def _no_secret(cls, value: str) -> str:
+        if re.match(r"^https?://[^/]*@", value):
+            raise ValueError("carries a user or password; put them into the environment: MILVUS_TOKEN=user:password")
+        if not re.match(r"^(https?://[^/]+|[^:]+\.db/?)$", value):
+            raise ValueError(f"{value!r} is neither a path that ends in .db (Milvus Lite) nor http(s)://host:port")
+        return value
+
+    @property
+    def is_lite(self) -> bool:
+        return not self.uri.startswith(("http://", "https://"))
+
+    @model_validator(mode="after")
+    def _search_fits(self) -> Collection:
+        milvus.check_search_parameters(self.index.type, self.search)
+        if self.load == "import" and self.is_lite:
+            raise ValueError("load import needs a Milvus server, Milvus Lite has no bulk import: take load: upsert")
+        return self
+
+
+class Verify(Model):
+    recall_at_10: float = Field(
+        0.95, ge=0, le=1, description="Least recall@10 against exact search for the gate to pass"
+    )
+    sample: int = Field(100, ge=1, le=10000, description="Rows whose neighbours are searched to measure recall")
+    max_rejected: float = Field(0.01, ge=0, le=1, description="Most rejects as a share of the items read")
+    max_dropped_tokens: float = Field(0.05, ge=0, le=1, description="Most tokens dropped as a share of all tokens")

@@ -1,0 +1,95 @@
+"""The whole configuration, and what its sections have to agree on."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from schemas import milvus
+from schemas.config.base import Model, Text
+from schemas.config.collection import Collection, Verify
+from schemas.config.corpus import COLUMN_NAME, RESERVED_COLUMNS, Chunk, Corpus, rename_hint
+from schemas.config.encoder import VECTOR, EncoderConfig
+from schemas.config.runner import Runner
+
+
+class Config(Model):
+    """A vecbeam configuration: one corpus, one encoder, one collection behind an alias."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,199}$")] = Field(
+        description="Alias of the collection and folder of the checkpoint: letters, digits, underscores"
+    )
+    corpus: Corpus
+    chunk: Chunk | Literal[False] = Field(
+        default_factory=lambda: Chunk(),
+        description="false turns chunking off: one vector an item, tokens over the limit dropped and counted",
+    )
+    encoder: EncoderConfig = Field(default_factory=lambda: EncoderConfig())
+    encoders: dict[str, EncoderConfig] = Field(
+        default_factory=dict,
+        description="Several vectors a row, each under a name of its own; `encoder` is short for {vector: ...}",
+    )
+    batch_rows: int = Field(2048, ge=1, le=65536, description="Most items of a batch: the unit of work, retry and part")
+    checkpoint: Text = Field(description="Folder of the Parquet checkpoint, on any filesystem that Beam knows")
+    collection: Collection
+    verify: Verify = Field(default_factory=lambda: Verify())
+    runner: Runner = Field(default_factory=lambda: Runner())
+
+    @property
+    def vectors(self) -> dict[str, EncoderConfig]:
+        """The encoder of each vector of a row, by the vector's name."""
+        return dict(self.encoders) or {VECTOR: self.encoder}
+
+    @property
+    def model_names(self) -> str:
+        """The models in words, for messages and reports."""
+        if not self.encoders:
+            return self.encoder.model
+        return ", ".join(f"{name}: {encoder.model}" for name, encoder in self.encoders.items())
+
+    @property
+    def precisions(self) -> str:
+        """The precision of each model, in words."""
+        return ", ".join(encoder.precision for encoder in self.vectors.values())
+
+    @model_validator(mode="after")
+    def _vectors_are_named(self) -> Config:
+        if self.encoders and "encoder" in self.model_fields_set:
+            raise ValueError("encoder and encoders are both there; encoder is short for encoders: {vector: ...}")
+        server = milvus.LITE if self.collection.is_lite else milvus.SERVER
+        taken = (*RESERVED_COLUMNS, *self.corpus.metadata)
+        for name in self.encoders:
+            why = "it is a column of its own" if name in taken and name != VECTOR else milvus.refusal(name, server)
+            if not COLUMN_NAME.match(name):
+                why = "a name has letters, digits and underscores"
+            if why:
+                raise ValueError(f"encoders: {name!r} can't be the name of a vector: {why}; choose another")
+        return self
+
+    @model_validator(mode="after")
+    def _columns_can_be_named(self) -> Config:
+        server = milvus.LITE if self.collection.is_lite else milvus.SERVER
+        refused = [(name, why) for name in self.corpus.metadata if (why := milvus.refusal(name, server))]
+        if refused:
+            said = "; ".join(f"{name!r} can't be a column: {why}; {rename_hint(name)}" for name, why in refused)
+            raise ValueError(f"corpus.metadata: {said}")
+        return self
+
+    @model_validator(mode="after")
+    def _workers_reach_it(self) -> Config:
+        if self.runner.is_local:
+            return self
+        if self.collection.is_lite:
+            raise ValueError(
+                f"collection.uri {self.collection.uri!r} is Milvus Lite, which lives on one machine; with runner "
+                f"{self.runner.name} name a server: http(s)://host:19530"
+            )
+        paths = [("checkpoint", self.checkpoint), *(("corpus.paths", path) for path in self.corpus.paths)]
+        for encoder in self.vectors.values():
+            if encoder.model.startswith((".", "/", "~")):
+                paths.append(("encoder.model", encoder.model))
+        for key, path in paths:
+            if refusal := self.runner.refusal(key, path):
+                raise ValueError(refusal)
+        return self

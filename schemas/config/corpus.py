@@ -1,0 +1,294 @@
+"""The sections `corpus` and `chunk`: which files, which fields of them, and what becomes a row."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+
+from schemas import milvus
+from schemas.config.base import Model, Text
+
+MetadataType = Literal["string", "int", "float", "bool"]
+FORMATS = ("jsonl", "csv", "parquet", "text", "markdown", "html", "pdf")
+RESERVED_COLUMNS = (
+    "id",
+    "item_id",
+    "chunk",
+    "text",
+    "uri",
+    "start",
+    "end",
+    "content_hash",
+    "vector",
+    "tokens",
+    "tokens_dropped",
+)
+COLUMN_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,254}$")
+
+
+class MetadataField(Model):
+    """One typed, filterable column. `author: string` is short for `author: {type: string}`.
+
+    `source` is the key `from`, which Python keeps for itself.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, validate_by_name=True, serialize_by_alias=True)
+
+    type: MetadataType = Field(description="string, int (64 bit), float (64 bit) or bool")
+    source: Text | None = Field(
+        None,
+        alias="from",
+        description="Field of the record that the values come from; without it the one of the column's own name. "
+        "`a.b` is the field `b` of the object `a`",
+    )
+    partition: Text | None = Field(
+        None,
+        description="Takes the value from the file's path in place of the record: `year` is 2024 for a file below a "
+        "folder `year=2024`, and null where there is no such folder",
+    )
+    default: str | int | float | bool | None = Field(
+        None,
+        description="What the collection holds where an item does not have the field; without it the value is null",
+    )
+    max_bytes: int = Field(
+        4096, ge=1, le=65535, description="Largest value of a string in UTF-8 bytes; a longer one rejects its item"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        return {"type": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> MetadataField:
+        if self.source is not None and self.partition is not None:
+            raise ValueError(
+                f"from {self.source!r} names a field of the record and partition {self.partition!r} a folder of the "
+                "path; a column has one source, leave one of them out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _default_fits(self) -> MetadataField:
+        wanted: dict[str, tuple[type, ...]] = {"string": (str,), "int": (int,), "float": (int, float), "bool": (bool,)}
+        if self.default is not None and (
+            not isinstance(self.default, wanted[self.type]) or (isinstance(self.default, bool) and self.type != "bool")
+        ):
+            raise ValueError(f"default {self.default!r} is not of type {self.type}")
+        return self
+
+
+class HashedId(Model):
+    """An id made from the item's content: the same fields with the same values have the same id."""
+
+    hash: list[Text] = Field(
+        min_length=1,
+        description="Fields whose values the id is made from. Two records in which all of them are equal are one item",
+    )
+
+    @field_validator("hash", mode="before")
+    @classmethod
+    def _one_field(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("hash")
+    @classmethod
+    def _each_once(cls, value: list[str]) -> list[str]:
+        if twice := [name for name in value if value.count(name) > 1]:
+            raise ValueError(f"names {twice[0]!r} more than once; name each field once")
+        return value
+
+
+def _kind_of_id(value: Any) -> str:
+    return "HashedId" if isinstance(value, (dict, HashedId)) else "FieldId"
+
+
+Id = Annotated[Annotated[Text, Tag("FieldId")] | Annotated[HashedId, Tag("HashedId")], Discriminator(_kind_of_id)]
+
+
+class Csv(Model):
+    """How CSV and TSV files are written, where they are not as their suffix says."""
+
+    delimiter: Text | None = Field(
+        None,
+        description='One character between fields, e.g. ; or |; "\\t" or the word tab for a tab. Without it a tab in '
+        "files that end in .tsv, a comma in others",
+    )
+    quoting: Literal["auto", "quoted", "none"] = Field(
+        "auto",
+        description="quoted: a field in double quotes may hold delimiters, doubled quotes and line ends (RFC 4180); "
+        "none: a quote is a letter like any other, and each line is a record. auto is quoted, but none for each file "
+        "between tabs of which fewer records are broken that way",
+    )
+    escape: Text | None = Field(
+        None, description="One character that makes the next one a letter, e.g. a backslash; without it there is none"
+    )
+    encoding: Text | None = Field(None, description="Overrides corpus.encoding for CSV and TSV files")
+
+    @field_validator("delimiter", mode="before")
+    @classmethod
+    def _named_tab(cls, value: Any) -> Any:
+        return "\t" if value in ("tab", "\\t") else value
+
+    @field_validator("delimiter", "escape")
+    @classmethod
+    def _one_character(cls, value: str | None) -> str | None:
+        if value is not None and (len(value) != 1 or value in '"\r\n\0'):
+            raise ValueError(f"{value!r} is not one character other than a double quote, a line end or NUL")
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str | None) -> str | None:
+        return _known_encoding(value)
+
+    @model_validator(mode="after")
+    def _different(self) -> Csv:
+        if self.escape is not None and self.escape == self.delimiter:
+            raise ValueError(f"escape and delimiter are both {self.escape!r}; they have to differ")
+        return self
+
+
+def _known_encoding(value: str | None) -> str | None:
+    if value is not None:
+        try:
+            "".encode(value)
+            if not isinstance(b"".decode(value), str):
+                raise LookupError
+        except (LookupError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{value!r} is not a text encoding that Python knows; write e.g. utf-8, windows-1252, utf-16, shift_jis"
+            ) from error
+    return value
+
+
+class Corpus(Model):
+    paths: list[Text] = Field(
+        min_length=1,
+        description="Globs on any filesystem that Beam knows; local paths are relative to the configuration file",
+    )
+    format: Literal["jsonl", "csv", "parquet", "text", "markdown", "html", "pdf"] | None = Field(
+        None, description="Optional where the suffix tells; compression (.gz, .zst, .bz2) always goes by the suffix"
+    )
+    id: Id = Field(
+        "id",
+        description="Field with the item's id, or `{hash: [question, answer]}`: an id made from those fields' values. "
+        "Where a file is an item, its path under the glob's root is the id",
+    )
+    content: list[Text] = Field(
+        ["text"], min_length=1, description="Fields that are embedded, joined by a blank line; empty ones are left out"
+    )
+    metadata: dict[str, MetadataField] = Field(
+        default_factory=dict, description="Fields that Milvus gets as typed, filterable columns"
+    )
+    on_duplicate: Literal["error", "first", "last"] = Field(
+        "error", description="Two items with one id: stop and say where, or keep the first or last in corpus order"
+    )
+    max_deleted: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="Most items that a run may delete, as a share of those there were; more needs --allow-deletes",
+    )
+    shard_bytes: int = Field(
+        64 << 20,
+        ge=1024,
+        description="Files larger than this are split among workers; smaller ones are grouped up to it",
+    )
+    encoding: Text | None = Field(
+        None,
+        description="Encoding of text files, e.g. windows-1252 or shift_jis; UTF-8 without it, and for HTML what the "
+        "page declares. A byte order mark of UTF-8, UTF-16 or UTF-32 goes before it",
+    )
+    csv: Csv = Field(default_factory=lambda: Csv(), description="How CSV and TSV files are written")
+
+    @field_validator("encoding")
+    @classmethod
+    def _text_encoding(cls, value: str | None) -> str | None:
+        return _known_encoding(value)
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _one_field(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("paths", mode="before")
+    @classmethod
+    def _one_path(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("metadata")
+    @classmethod
+    def _column_names(cls, value: dict[str, MetadataField]) -> dict[str, MetadataField]:
+        for name in value:
+            if name in RESERVED_COLUMNS:
+                raise ValueError(
+                    f"{name!r} is a column that every row has; {rename_hint(name)} "
+                    f"(reserved: {', '.join(RESERVED_COLUMNS)})"
+                )
+            if name in milvus.RESULT_NAMES:
+                raise ValueError(
+                    f"{name!r} can't be a column: {milvus.refusal(name, milvus.SERVER)}; {rename_hint(name)}"
+                )
+            if not COLUMN_NAME.match(name):
+                raise ValueError(
+                    f"{name!r} is not a valid Milvus field name, which has letters, digits and underscores; "
+                    f"{rename_hint(name)}"
+                )
+        return value
+
+    @property
+    def id_fields(self) -> list[str]:
+        """The fields that the id is, or is made from."""
+        return [self.id] if isinstance(self.id, str) else list(self.id.hash)
+
+    @property
+    def column_types(self) -> dict[str, str]:
+        """The type of each metadata column."""
+        return {name: field.type for name, field in self.metadata.items()}
+
+    def source_of(self, column: str) -> str | None:
+        """The field of the record that a metadata column comes from; None where it comes from the path."""
+        field = self.metadata[column]
+        return None if field.partition is not None else field.source or column
+
+
+def rename_hint(name: str) -> str:
+    """How to give a column another name than its field."""
+    column = suggested_column(name)
+    return f"rename it, for example {column}: {{from: {_quoted(name)}, type: string}}, or leave it out"
+
+
+def _quoted(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*", name) and name.lower() not in _YAML_WORDS else repr(name)
+
+
+_YAML_WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
+
+
+def suggested_column(name: str) -> str:
+    """A column name for a field whose own name can't be one.
+
+    >>> suggested_column("score"), suggested_column("doc.lang"), suggested_column("2nd author")
+    ('score_', 'doc_lang', '_2nd_author')
+    """
+    column = re.sub(r"[^A-Za-z0-9_]+", "_", name)[:200] or "field"
+    column = f"_{column}" if column[0].isdigit() else column
+    return column if column != name or COLUMN_NAME.match(name) is None else f"{column}_"
+
+
+class Chunk(Model):
+    max_tokens: int = Field(
+        256, ge=8, description="Most tokens of a chunk, special tokens included; the model's own limit also holds"
+    )
+    overlap_tokens: int = Field(32, ge=0, description="Tokens that a chunk may share with the one before")
+
+    @model_validator(mode="after")
+    def _overlap_fits(self) -> Chunk:
+        if self.overlap_tokens * 2 > self.max_tokens:
+            raise ValueError(
+                f"overlap_tokens {self.overlap_tokens} is more than half of max_tokens {self.max_tokens}; lower it"
+            )
+        return self

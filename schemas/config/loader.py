@@ -1,0 +1,316 @@
+"""From a YAML file, `--set key=value` and the environment to a checked `Config`."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from schemas.config import Config, EncoderConfig
+from schemas.errors import ConfigurationError
+from schemas.glob import escape
+
+SCHEMA_URL = "https://raw.githubusercontent.com/vecbeam/vecbeam/main/schemas/vecbeam.schema.json"
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_SECRETS = ("token", "password", "user", "secret", "api_key")
+
+
+def load_config(
+    path: str | Path, overrides: Sequence[str] = (), *, environment: Mapping[str, str] | None = None
+) -> Config:
+    """Reads, checks and completes a configuration file.
+
+    Args:
+        path: the YAML file; relative local paths in it are relative to its folder.
+        overrides: "key.key=value" in YAML syntax, e.g. "encoder.precision=float32".
+        environment: what ${NAME} stands for; this process's variables without it.
+
+    Raises:
+        ConfigurationError: with file, line and column, the key, the value and the remedy.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"there is no configuration file {path}", "write one with: vecbeam init PATHS"
+        ) from None
+    except IsADirectoryError:
+        raise ConfigurationError(f"{path} is a folder", "name the YAML file in it") from None
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"can't read {path}: {error}", "check the file") from None
+    values, places = read_yaml(text, str(path))
+    if not isinstance(values, dict):
+        raise ConfigurationError(f"{path} holds no keys", "start with: vecbeam init PATHS")
+    for override in overrides:
+        _set(values, override, places)
+    return parse_config(values, source=str(path), folder=path.resolve().parent, environment=environment, places=places)
+
+
+def parse_config(
+    values: Mapping[str, Any],
+    *,
+    source: str = "configuration",
+    folder: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    places: Places | None = None,
+) -> Config:
+    """Checks the values of a configuration and makes its local paths absolute (relative to `folder`).
+
+    Args:
+        places: where the values stand, as `read_yaml` gives it.
+
+    Raises:
+        ConfigurationError: with every mistake found, a line each, with place, key, value and remedy.
+    """
+    known = {(): source, **(places or {})}
+    expanded = _expand(dict(values), (), os.environ if environment is None else environment, known)
+    try:
+        config = Config.model_validate(expanded)
+    except ValidationError as error:
+        raise ConfigurationError.listing(_mistakes(error, known)) from None
+    return _absolute(config, folder or Path.cwd())
+
+
+Places = dict[tuple[str, ...], str]
+"""Where each key of a configuration stands, by its path: "vecbeam.yaml:4:3", or "--set key"."""
+
+_MOST_NODES = 100_000
+
+
+def read_yaml(text: str, source: str) -> tuple[Any, Places]:
+    """The values of a YAML text as `yaml.safe_load` has them, merge keys included, and where each key stands.
+
+    Raises:
+        ConfigurationError: where it is not YAML, or a mapping has a key twice.
+    """
+    places: Places = {}
+    try:
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None, places
+        _visit(loader, node, (), source, places, [0])
+        return loader.construct_document(node), places
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark is not None else source
+        said = ", ".join(part for part in (error.context, error.problem) if part)
+        raise ConfigurationError(f"{place}: not valid YAML: {said}", "correct that line") from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ConfigurationError(f"{source}: not valid YAML: {error}", "correct the file") from None
+
+
+def _visit(
+    loader: yaml.SafeLoader, node: yaml.Node, path: tuple[str, ...], source: str, places: Places, seen: list[int]
+) -> None:
+    """Notes where the keys below a node stand, and refuses a key given twice, of which safe_load keeps the last."""
+    seen[0] += 1
+    if seen[0] > _MOST_NODES:
+        raise yaml.constructor.ConstructorError(None, None, "it refers to itself, or is far too large", node.start_mark)
+    if isinstance(node, yaml.SequenceNode):
+        for index, entry in enumerate(node.value):
+            places.setdefault((*path, str(index)), _place(source, entry))
+            _visit(loader, entry, (*path, str(index)), source, places, seen)
+    if not isinstance(node, yaml.MappingNode):
+        return
+    keys: set[Any] = set()
+    merged: list[yaml.Node] = []
+    for key_node, value in node.value:
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise yaml.constructor.ConstructorError(None, None, "a key is a list or a mapping", key_node.start_mark)
+        is_merge = key_node.tag == _MERGE
+        key = _MERGE if is_merge else loader.construct_object(key_node)
+        if key in keys:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"duplicate key {key_node.value!r}", key_node.start_mark
+            )
+        keys.add(key)
+        if is_merge:
+            merged += value.value if isinstance(value, yaml.SequenceNode) else [value]
+            continue
+        places.setdefault((*path, str(key)), _place(source, key_node))
+        _visit(loader, value, (*path, str(key)), source, places, seen)
+    for other in merged:  # after the mapping's own keys, which win
+        _visit(loader, other, path, source, places, seen)
+
+
+_MERGE = "tag:yaml.org,2002:merge"
+
+
+def _place(source: str, node: yaml.Node) -> str:
+    return f"{source}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
+
+
+def _at(path: Sequence[Any], places: Places) -> str:
+    """Where a path stands, or the nearest one above it; parts that pydantic adds for unions are passed over."""
+    found: tuple[str, ...] = ()
+    for part in path:
+        if (*found, str(part)) in places:
+            found = (*found, str(part))
+    return places[found]
+
+
+def _set(values: dict[str, Any], override: str, places: Places) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigurationError(f"--set {override!r} is not key=value", "write e.g. --set encoder.precision=float32")
+    try:
+        value = yaml.safe_load(text) if text else ""
+    except yaml.YAMLError:
+        value = text
+    *parents, last = path = key.strip().split(".")
+    place: Any = values
+    for parent in parents:
+        if not isinstance(place.get(parent), dict):
+            place[parent] = {}
+        # A copy: with an anchor the same mapping may stand elsewhere too.
+        place[parent] = dict(place[parent])
+        place = place[parent]
+    place[last] = value
+    for known in [known for known in places if known[: len(path)] == tuple(path)]:
+        del places[known]
+    for length in range(1, len(path)):
+        places.setdefault(tuple(path[:length]), f"--set {key.strip()}")
+    places[tuple(path)] = f"--set {key.strip()}"
+
+
+def _expand(value: Any, path: tuple[str, ...], environment: Mapping[str, str], places: Places) -> Any:
+    """Replaces ${NAME} by the environment's value, everywhere in the configuration's strings."""
+    if isinstance(value, dict):
+        return {key: _expand(inner, (*path, str(key)), environment, places) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_expand(inner, (*path, str(index)), environment, places) for index, inner in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def replace(match: re.Match[str]) -> str:
+        if match[1] not in environment:
+            raise ConfigurationError(
+                f"{_at(path, places)}: {'.'.join(path)}: the environment variable {match[1]} of {value!r} is not set",
+                f"export {match[1]}=...",
+            )
+        return environment[match[1]]
+
+    return _VARIABLE.sub(replace, value)
+
+
+def _mistakes(error: ValidationError, places: Places) -> Iterable[str]:
+    for mistake in error.errors(include_url=False):
+        if "literal[False]" in mistake["loc"] and isinstance(mistake.get("input"), dict):
+            continue  # what is wrong with the mapping is told by itself
+        yield f"{_at(mistake['loc'], places)}: {_mistake(mistake)}"
+
+
+def _mistake(mistake: Mapping[str, Any]) -> str:
+    path = [
+        str(p)
+        for p in mistake["loc"]
+        if p not in ("Chunk", "literal[False]", "function-after[_overlap_fits(), Chunk]", "FieldId", "HashedId")
+    ]
+    key = ".".join(path)
+    if mistake["type"] == "extra_forbidden":
+        return f"unknown key {key!r}{_remedy_for_unknown(path)}"
+    if mistake["type"] == "missing":
+        return f"{key} is missing; add it"
+    if mistake["type"] == "value_error":
+        return f"{key or 'configuration'}: {str(mistake['ctx']['error']).rstrip('.')}"
+    if mistake["type"] == "string_unicode":
+        shown = _shortened(mistake.get("input"))
+        return f"{key}: {shown} has bytes that are no UTF-8; in a glob write ? for each of them"
+    said = mistake["msg"][0].lower() + mistake["msg"][1:]
+    return f"{key}: {_shortened(mistake.get('input'))} does not fit; {said}"
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+def _remedy_for_unknown(path: Sequence[str]) -> str:
+    if path[-1] in _SECRETS:
+        return "; secrets stay in the environment: the token is read from MILVUS_TOKEN"
+    known = sorted(_keys_beside(path))
+    close = difflib.get_close_matches(path[-1], known, 1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known here: {', '.join(known)}"
+
+
+def _keys_beside(path: Sequence[str]) -> Iterable[str]:
+    model: type[BaseModel] = Config
+    for name in path[:-1]:
+        field = model.model_fields.get(name)
+        if field is None:
+            break
+        model = next(_models(field.annotation), model)
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models in a type, however deep they stand in it."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models(inner)
+
+
+def absolute_glob(pattern: str, folder: Path) -> str:
+    """A local glob from the root of the disk on; the letters of the folder stand for themselves. URIs stay."""
+    if "://" in pattern:
+        return pattern
+    if pattern.startswith("~"):
+        home, slash, rest = pattern.partition("/")
+        pattern = escape(str(_expanded(home))) + slash + rest
+    return str(Path(escape(str(folder.absolute()))) / pattern)
+
+
+def _expanded(path: str) -> Path:
+    """A path with the home folder in place of a leading ~; one that is nobody's is a letter of a name."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+def _check_text(key: str, path: str) -> None:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError(
+            f"{key} {path!r}: Milvus Lite takes no path with bytes that are no UTF-8",
+            "name a folder elsewhere, or rename the one that the configuration lies in",
+        ) from None
+
+
+def _absolute(config: Config, folder: Path) -> Config:
+    def resolve(path: str) -> str:
+        return path if "://" in path else str((folder / _expanded(path)).absolute())
+
+    paths = [absolute_glob(pattern, folder) for pattern in config.corpus.paths]
+    collection = resolve(config.collection.uri)
+    if config.collection.is_lite and not collection.isascii():
+        _check_text("collection.uri", collection)
+
+    def absolute(encoder: EncoderConfig) -> EncoderConfig:
+        model = encoder.model
+        in_folder = folder / _expanded(model)
+        if not (model.startswith((".", "/", "~")) or in_folder.is_dir()):
+            return encoder
+        if refusal := config.runner.refusal("encoder.model", str(in_folder.absolute())):
+            raise ConfigurationError(refusal)
+        return encoder.model_copy(update={"model": str(in_folder.absolute())})
+
+    return config.model_copy(
+        update={
+            "corpus": config.corpus.model_copy(update={"paths": paths}),
+            "checkpoint": resolve(config.checkpoint),
+            "collection": config.collection.model_copy(update={"uri": collection}),
+            "encoder": absolute(config.encoder),
+            "encoders": {name: absolute(encoder) for name, encoder in config.encoders.items()},
+        }
+    )

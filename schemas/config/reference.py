@@ -1,0 +1,246 @@
+"""docs/configuration.md, generated from the models of `schemas.config`.
+
+    python -m schemas.config.reference
+
+rewrites it; a test fails where the file is not what this module makes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from schemas import milvus
+from schemas.config import (
+    RESERVED_COLUMNS,
+    Chunk,
+    Collection,
+    Config,
+    Corpus,
+    Cost,
+    Csv,
+    EncoderConfig,
+    HashedId,
+    IndexConfig,
+    MetadataField,
+    Runner,
+    Verify,
+)
+
+PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
+
+SECTIONS: dict[str, type[BaseModel]] = {
+    "": Config,
+    "corpus": Corpus,
+    "corpus.id": HashedId,
+    "corpus.metadata.NAME": MetadataField,
+    "corpus.csv": Csv,
+    "chunk": Chunk,
+    "encoder": EncoderConfig,
+    "collection": Collection,
+    "collection.index": IndexConfig,
+    "verify": Verify,
+    "runner": Runner,
+    "runner.cost": Cost,
+}
+"""Path of each section's keys, and its model."""
+
+_INTRODUCTION = """\
+# Configuration
+
+Generated from the models in `schemas/config/` by `python -m schemas.config.reference`. Do not edit it by hand.
+
+A configuration is one YAML file. `vecbeam init PATHS` writes one for a corpus. This is the least that it needs:
+
+```yaml
+name: docs
+corpus: {paths: ["docs/*.jsonl"]}
+checkpoint: checkpoint
+collection: {uri: ./milvus.db}
+```
+
+Rules that hold everywhere:
+
+- Unknown keys and values of another type are errors, found before anything is read. All mistakes are told at once.
+- A local path is relative to the folder of the file. A path with `://` is a URI of a filesystem that Beam knows.
+- `${NAME}` in a string is replaced by the environment variable NAME. One that is not set is an error.
+- `--set key=value` overrides a key for one run, in YAML syntax: `--set encoder.precision=bfloat16`,
+  `--set 'corpus.paths=["a/*.jsonl"]'`, `--set chunk=false`.
+- A key that is there twice is an error.
+- Secrets have no key. The token of a Milvus server is read from the environment variable `MILVUS_TOKEN`.
+"""
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+_NOTES = {
+    "": "The top level of the file.",
+    "corpus": (
+        "What is read. JSONL, CSV, TSV and Parquet files hold many items, with fields. In text, Markdown, HTML and PDF "
+        "files each file is an item: its path is the id, its text the content. Its metadata columns are empty, but for "
+        "partitions of the path and for the front matter of Markdown.\n\n"
+        "Wherever a field is named (`id`, `content`, `from`), `doc.text` is the field `text` of the object `doc` in "
+        "JSON or of the struct `doc` in Parquet. A field whose own name is `doc.text` comes first.\n\n"
+        "Globs: `*`, `?` and `[...]` stay within one name and match no leading dot; `**` crosses folders. The glob's "
+        "root is the folder before its first wildcard. `[*]`, `[?]` and `[[]` are the letters themselves: "
+        "`data [[]v1]/*.txt` are the files in the folder `data [v1]`. Nowhere else is a path a glob: in `checkpoint`, "
+        "`encoder.model`, `collection.uri` and the configuration's own folder these letters stand for themselves. A "
+        "path with such letters that matches nothing as a glob, and is a file's name, is that file; where it is both, "
+        "it is refused.\n\n"
+        "Only regular files are read, and links to them. A pipe, a socket or a device that a glob matches is a reject "
+        "(`UnreadableFile`); one that `paths` names is refused. So is a folder in place of a file, such as a "
+        "`docs.parquet/` of parts. Plans and reports name what was left out: hidden files and folders, `_SUCCESS` and "
+        "other markers of jobs, keys of object stores that end in a slash, and files of the checkpoint or of Milvus "
+        "Lite, which are never read as a corpus.\n\n"
+        "A path that is an id is taken as it is; a backslash is a letter. In a path with bytes that are no UTF-8 each "
+        "such byte is written as `\\udc` and its two hexadecimal digits, and a backslash as two, so that different "
+        "names have different ids. On object stores no name may have a line break, which Beam does not take."
+    ),
+    "corpus.metadata.NAME": (
+        "Each entry of `corpus.metadata` is a column. `author: string` is short for `author: {type: string}`. A column "
+        "may have another name than its field: `score_: {from: score, type: float}`.\n\n"
+        f"These names are taken: {_listed(RESERVED_COLUMNS)} by what each row has, {_listed(milvus.RESULT_NAMES)} by "
+        "what each search result has.\n\n"
+        + "\n\n".join(
+            f"With {server} these too: {_listed(sorted(milvus.SYSTEM_FIELDS[server]))} by its own fields, and by its "
+            f"filter language {_listed(sorted(milvus.FILTER_KEYWORDS[server]))}, "
+            + ("in any case." if server == milvus.LITE else "in lower or upper case.")
+            for server in (milvus.LITE, milvus.SERVER)
+        )
+        + f"\n\nReports and plans warn of {_listed(sorted(milvus.LATER_KEYWORDS))} on a server: some releases from 2.6 "
+        "on can't filter by columns of these names."
+        + "\n\nHive partitions, folders such as `year=2024/`, become a column with `partition`: "
+        "`year: {partition: year, type: int}`. The value is parsed as in CSV. `%20` is a space, and "
+        "`__HIVE_DEFAULT_PARTITION__` is null.\n\n"
+        "The YAML between two lines of `---` at the beginning of a Markdown file is its front matter: its keys are the "
+        "file's fields, and it is not embedded. A column that is null in every row is named at the end of a run."
+    ),
+    "corpus.id": (
+        "`corpus.id: {hash: [question, answer]}` is for a corpus without ids. The id is 32 hex digits of the SHA-256 "
+        "of the fields' values. A record whose fields change is another item: the next sync deletes the old one and "
+        "embeds the new one."
+    ),
+    "corpus.csv": (
+        "How CSV and TSV files are written, where their suffix does not tell. `quoting: auto` looks at each file with "
+        "tabs between fields as a whole before it is read: the decision is the same however it is split."
+    ),
+    "chunk": (
+        "How a long text is split. `chunk: false` turns splitting off. A text within the limit is one chunk, as it is."
+    ),
+    "encoder": "Which model makes the vectors. [Encoders](encoders.md) has the details.",
+    "collection": (
+        "Where the vectors are served. `vecbeam` makes a collection of its own name and moves the alias, which is the "
+        "top-level `name`, to it."
+    ),
+    "collection.index": "Build parameters stand beside the type: `index: {type: HNSW, M: 16, efConstruction: 200}`.",
+    "verify": "The gate that a collection must pass before the alias moves to it.",
+    "runner": (
+        "Keys beside `name` are Beam's own pipeline options, by the names that Beam's Python options have (`project`, "
+        "`temp_location`, `s3_endpoint_url`). A key that Beam does not know is refused. Switches take `true`."
+    ),
+    "runner.cost": "For `vecbeam plan`: it counts each worker as fast as the machine that plans.",
+}
+
+
+def page() -> str:
+    """The whole page as Markdown."""
+    parts = [_INTRODUCTION]
+    for path, model in SECTIONS.items():
+        parts.append(f"## {path or 'Top level'}\n\n{_NOTES[path]}\n\n{_table(_rows(model))}")
+        if model is IndexConfig:
+            parts.append(_index_parameters())
+    return "\n".join(parts)
+
+
+def _rows(model: type[BaseModel]) -> Iterator[tuple[str, ...]]:
+    yield "key", "type", "default", "description"
+    properties = model.model_json_schema()["properties"]
+    for field_name, field in model.model_fields.items():
+        name = field.alias or field_name
+        yield f"`{name}`", _type(properties[name]), _default(field), (field.description or _section(name)).rstrip(".")
+
+
+def _section(name: str) -> str:
+    return f"See [{name}](#{name})"
+
+
+def _type(schema: Mapping[str, Any]) -> str:
+    """A JSON Schema property in words."""
+    if "$ref" in schema:
+        return "section"
+    if either := schema.get("anyOf") or schema.get("oneOf"):
+        kinds = [_type(kind) for kind in either if kind.get("type") != "null"]
+        return " or ".join(dict.fromkeys(kinds))
+    if "const" in schema:
+        return f"`{json.dumps(schema['const'])}`"
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    kinds_in_words = {"integer": "whole number", "boolean": "true or false", "array": "list", "object": "mapping"}
+    kind = kinds_in_words.get(schema["type"], str(schema["type"]))
+    if kind == "list":
+        return f"list of {_type(schema['items'])}s"
+    if pattern := schema.get("pattern"):
+        return f"{kind} that matches `{pattern}`"
+    return kind + _range(schema)
+
+
+def _range(schema: Mapping[str, Any]) -> str:
+    bounds = (("minimum", "at least"), ("exclusiveMinimum", "more than"), ("maximum", "at most"))
+    said = [f"{words} {_number(schema[key])}" for key, words in bounds if key in schema]
+    return f", {' and '.join(said)}" if said else ""
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else str(value)
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True, validated_data={})
+    if value is None:
+        return "none"
+    if isinstance(value, BaseModel):
+        shown = value.model_dump(exclude_none=True)
+        return f"`{json.dumps(shown)}`" if len(shown) <= 2 else "the section's own"
+    return f"`{value}`" if isinstance(value, str) else f"`{json.dumps(value)}`"
+
+
+def _table(rows: Iterator[tuple[str, ...]]) -> str:
+    head, *body = [[cell.replace("|", r"\|") for cell in row] for row in rows]
+    lines = [head, ["---"] * len(head), *body]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _index_parameters() -> str:
+    def rows() -> Iterator[tuple[str, ...]]:
+        yield "type", "build parameters, beside the type", "search parameters, in `collection.search`"
+        for kind, parameters in milvus.INDEX_PARAMETERS.items():
+            yield (
+                f"`{kind}`",
+                _parameters(parameters, milvus.INDEX_DEFAULTS[kind]),
+                _parameters(milvus.SEARCH_PARAMETERS[kind], milvus.SEARCH_DEFAULTS[kind]),
+            )
+
+    return f"Parameters, with their range and default:\n\n{_table(rows())}"
+
+
+def _parameters(ranges: Mapping[str, tuple[int, int]], defaults: Mapping[str, int]) -> str:
+    said = [f"`{name}` {low} to {high} ({defaults[name]})" for name, (low, high) in ranges.items()]
+    return ", ".join(said) or "none"
+
+
+def main() -> None:
+    """Rewrites the page."""
+    PAGE.write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,267 @@
+"""What a row of a corpus holds: its modality, vectors and metadata, and the Arrow schemas that follow from these.
+
+Nothing else in the code lists the columns of an item, a chunk or a row: a second vector, or a vector of another kind,
+is another `VectorField` of a layout.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import pyarrow as pa
+
+from schemas.config.encoder import VECTOR
+from schemas.identity import digest
+
+ARROW_TYPES: dict[str, pa.DataType] = {
+    "string": pa.string(),
+    "int": pa.int64(),
+    "float": pa.float64(),
+    "bool": pa.bool_(),
+}
+
+TOKEN_IDS = "@token_ids"
+"""Column of a chunk on its way to the encoder: its tokens as the chunker counted them, null where it kept none."""
+SOURCE_ROW = "@source_row"
+"""Column of a chunk on its way to the encoder: row of its source that has its vectors, -1 where there is none."""
+
+
+class Modality(StrEnum):
+    """What a chunk is."""
+
+    TEXT = "text"
+    IMAGE = "image"
+    AUDIO = "audio"
+    VIDEO = "video"
+
+
+class VectorKind(StrEnum):
+    """How a vector is stored. All are Arrow arrays that `take`, `filter` and `concat_tables` work on."""
+
+    DENSE = "dense"
+    """float32[dimensions]"""
+    SPARSE = "sparse"
+    """Positions, rising, and a float32 for each; all others are 0."""
+    MULTI = "multi"
+    """float32[n, dimensions], a vector a token or a patch"""
+
+    @property
+    def arrow_type(self) -> pa.DataType:
+        """The Arrow type of a column of these vectors."""
+        return _VECTOR_TYPES[self]
+
+
+_NUMBERS = pa.list_(pa.field("element", pa.float32(), nullable=False))
+_VECTOR_TYPES: dict[VectorKind, pa.DataType] = {
+    VectorKind.DENSE: _NUMBERS,
+    VectorKind.SPARSE: pa.struct(
+        [
+            pa.field("indices", pa.list_(pa.field("element", pa.uint32(), nullable=False)), nullable=False),
+            pa.field("values", _NUMBERS, nullable=False),
+        ]
+    ),
+    VectorKind.MULTI: pa.list_(pa.field("element", _NUMBERS, nullable=False)),
+}
+
+
+@dataclass(frozen=True)
+class Space:
+    """What makes two vectors comparable: the family's own facts, as plain JSON values.
+
+    For a text model these are its weights, tokenizer, architecture, pooling, prompts, length limit, dimensions and
+    normalisation. Precision, engine and library versions are recorded with each part and are no part of it: a
+    collection embedded in bfloat16 may be searched in float32.
+    """
+
+    facts: Mapping[str, Any]
+
+    @property
+    def id(self) -> str:
+        """The fingerprint, 16 hex digits."""
+        return digest(self.facts)
+
+    def as_json(self) -> str:
+        """All facts as canonical JSON; `from_json` reads it."""
+        return json.dumps(self.facts, sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Space:
+        """The space that `as_json` wrote."""
+        return cls(json.loads(text))
+
+    def differences(self, other: Space) -> list[str]:
+        """What differs from another space, a phrase each.
+
+        >>> Space({"weights": "w", "dimensions": 384}).differences(Space({"weights": "w", "dimensions": 768}))
+        ['dimensions: 384 here, 768 there']
+        """
+        return list(_differences(self.facts, other.facts, ""))
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+
+def _differences(mine: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str) -> list[str]:
+    found = []
+    for key in [*mine, *(key for key in theirs if key not in mine)]:
+        here, there = mine.get(key), theirs.get(key)
+        if isinstance(here, Mapping) and isinstance(there, Mapping) and key == VECTORS:
+            for name in [*here, *(name for name in there if name not in here)]:
+                found += _differences(here.get(name) or {}, there.get(name) or {}, f"{prefix}{name}.")
+        elif here != there:
+            shown = ["none" if value is None else value for value in (here, there)]
+            found.append(f"{prefix}{key}: {shown[0]} here, {shown[1]} there")
+    return found
+
+
+VECTORS = "vectors"
+"""The fact of a space of several vectors: the facts of each, by its name."""
+
+
+@dataclass(frozen=True)
+class VectorField:
+    """One vector column of a row.
+
+    Attributes:
+        name: of the column.
+        space: what its vectors are comparable in.
+        dimensions: numbers of a dense vector, or of each vector of a multi one; positions that a sparse one may have.
+    """
+
+    name: str
+    space: Space
+    dimensions: int
+    kind: VectorKind = VectorKind.DENSE
+
+    @property
+    def arrow_field(self) -> pa.Field:
+        """The column."""
+        return pa.field(self.name, self.kind.arrow_type, nullable=False)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a row of one corpus holds.
+
+    Attributes:
+        vectors: at least one; names are unique.
+        metadata: for each column string, int, float or bool.
+    """
+
+    vectors: tuple[VectorField, ...]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    modality: Modality = Modality.TEXT
+
+    @property
+    def space(self) -> Space:
+        """The space of the whole row: that of its only vector, or one of the spaces of all of them, by name."""
+        if len(self.vectors) == 1 and self.vectors[0].name == VECTOR:
+            return self.vectors[0].space
+        return Space({VECTORS: {one.name: dict(one.space.facts) for one in self.vectors}})
+
+    def vector(self, name: str) -> VectorField:
+        """The vector of a name."""
+        return next(one for one in self.vectors if one.name == name)
+
+    @property
+    def items(self) -> pa.Schema:
+        """An item as read; see `item_schema`."""
+        return item_schema(self.metadata)
+
+    @property
+    def chunks(self) -> pa.Schema:
+        """A chunk on its way to the encoders; see `chunk_schema`."""
+        return chunk_schema(self.metadata)
+
+    @property
+    def rows(self) -> pa.Schema:
+        """A row of a part, and of a collection: the same columns in both, in this order."""
+        facts = [pa.field(name, pa.int64(), nullable=False) for name in AMOUNTS]
+        made = [one.arrow_field for one in self.vectors]
+        return pa.schema([*_CHUNK_FIELDS, *made, *facts, *metadata_fields(self.metadata)])
+
+    @property
+    def made(self) -> tuple[str, ...]:
+        """Columns of a row that encoders make, and that a chunk whose content is known takes from its old row."""
+        return (*(one.name for one in self.vectors), *AMOUNTS)
+
+
+AMOUNTS = ("tokens", "tokens_dropped")
+"""What is counted of each row: what went through the encoder, and what was over its limit."""
+
+_CHUNK_FIELDS = (
+    pa.field("id", pa.string(), nullable=False),
+    pa.field("item_id", pa.string(), nullable=False),
+    pa.field("chunk", pa.int64(), nullable=False),
+    pa.field("text", pa.string(), nullable=False),
+    pa.field("start", pa.int64(), nullable=False),
+    pa.field("end", pa.int64(), nullable=False),
+    pa.field("content_hash", pa.string(), nullable=False),
+)
+HASHED = ("text",)
+"""Columns of a row that `content_hash` stands for."""
+
+
+def compared_columns(names: list[str], vectors: frozenset[str]) -> list[str]:
+    """Of the columns of a part those that tell whether two of its rows are the same: vectors follow from the rest.
+
+    Args:
+        vectors: names of the vectors.
+    """
+    return [name for name in names if name not in vectors and name not in HASHED]
+
+
+def metadata_fields(metadata: Mapping[str, str]) -> list[pa.Field]:
+    """Arrow fields of metadata columns, from name -> string, int, float or bool."""
+    return [pa.field(name, ARROW_TYPES[kind]) for name, kind in metadata.items()]
+
+
+def item_schema(metadata: Mapping[str, str]) -> pa.Schema:
+    """An item as read: `@content` is its whole text, `@place` where in the file it stands ("line 12").
+
+    Columns that are no column of the collection begin with @, as no metadata field can.
+    """
+    return pa.schema(
+        [
+            pa.field("item_id", pa.string(), nullable=False),
+            pa.field("@uri", pa.string(), nullable=False),
+            pa.field("@place", pa.string(), nullable=False),
+            pa.field("@content", pa.string(), nullable=False),
+            *metadata_fields(metadata),
+        ]
+    )
+
+
+def chunk_schema(metadata: Mapping[str, str]) -> pa.Schema:
+    """A chunk on its way to the encoder: a row without its vectors, with its token ids and the facts of its item."""
+    facts = [pa.field(name, pa.int64(), nullable=False) for name in AMOUNTS]
+    ids = pa.field(TOKEN_IDS, pa.list_(pa.field("element", pa.int32(), nullable=False)))
+    return pa.schema([*_CHUNK_FIELDS, *facts, *metadata_fields(metadata), ids, *item_facts()])
+
+
+def item_facts() -> pa.Schema:
+    """What a chunk carries of its item beside its row: where it stands, its digests, and where its vectors may lie.
+
+    `@path` is the name of its file in the corpus. `@source` is the index of a part of the snapshot before,
+    `@source_item` the position of an item there; -1 is none.
+    """
+    return pa.schema(
+        [
+            pa.field("@uri", pa.string(), nullable=False),
+            pa.field("@place", pa.string(), nullable=False),
+            pa.field("@path", pa.string(), nullable=False),
+            pa.field("@digest", pa.binary(16), nullable=False),
+            pa.field("@content_digest", pa.binary(16), nullable=False),
+            pa.field("@kind", pa.int8(), nullable=False),
+            pa.field("@source", pa.int32(), nullable=False),
+            pa.field("@source_item", pa.int32(), nullable=False),
+        ]
+    )
+
+
+ON_THE_WAY = frozenset([*item_facts().names, TOKEN_IDS, SOURCE_ROW])
+"""Columns that a chunk has on its way to the encoder alone, and that are no part of its row."""

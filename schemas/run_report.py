@@ -1,0 +1,239 @@
+"""The report that each run leaves in the checkpoint and prints with --json."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+FORMAT_VERSION = 2
+"""Version of the report as JSON. Reports without one are of version 1: there `error` is text."""
+
+CHANGING = frozenset({"backfill", "sync", "reindex", "load", "replay", "rollback", "gc"})
+"""Commands that can change data; of a report without `could_change`, the command tells it."""
+
+
+class Items(BaseModel):
+    """Items of the corpus: read = new + changed + moved + unchanged + rejected.
+
+    `deleted` are items of the snapshot before that are no longer in the corpus; a refused run leaves them in place.
+    A moved item has the content of one whose id is gone. Unchanged ones in files that did not change count as read.
+    """
+
+    read: int = 0
+    new: int = 0
+    changed: int = 0
+    moved: int = 0
+    unchanged: int = 0
+    deleted: int = 0
+    rejected: int = 0
+
+
+class Chunks(BaseModel):
+    """Rows: embedded by this run, reused from the checkpoint, loaded into the collection by this run."""
+
+    embedded: int = 0
+    reused: int = 0
+    loaded: int = 0
+    deleted: int = 0
+
+
+class Tokens(BaseModel):
+    """Tokens that went through the model, padding beside them, and tokens over the limit (of the whole corpus)."""
+
+    embedded: int = 0
+    padded: int = 0
+    dropped: int = 0
+
+
+class Bytes(BaseModel):
+    read: int = 0
+    checkpoint: int = 0
+
+
+class Seconds(BaseModel):
+    """Wall seconds by step. `total` is the whole process; `startup` is imports, preflight and model load."""
+
+    total: float = 0.0
+    startup: float = 0.0
+    survey: float = 0.0
+    read: float = 0.0
+    chunk: float = 0.0
+    embed: float = 0.0
+    checkpoint: float = 0.0
+    load: float = 0.0
+    index: float = 0.0
+    verify: float = 0.0
+
+
+class Rates(BaseModel):
+    """How well the encoder was used; all 0 where nothing was embedded.
+
+    Attributes:
+        tokens_per_second: of the embedding step, padding not counted.
+        padding_share: of all tokens that went through the model.
+        encoder_busy_share: of the time of the embedding step, what the device computed.
+        step_shares: each step's part of the wall time.
+    """
+
+    tokens_per_second: float = 0.0
+    padding_share: float = 0.0
+    encoder_busy_share: float = 0.0
+    step_shares: dict[str, float] = Field(default_factory=dict)
+
+
+class Loss(BaseModel):
+    """What int8 costs on the texts that it takes its ranges from, against float32.
+
+    Attributes:
+        texts: how many.
+        cosine_mean, cosine_min: to the float32 vectors.
+        neighbours_kept: share of each text's ten nearest texts that are still among them.
+    """
+
+    texts: int
+    cosine_mean: float
+    cosine_min: float
+    neighbours_kept: float
+
+
+class Verification(BaseModel):
+    """Collection against snapshot, in rows; `recall_at_10` is null where it was not measured.
+
+    Attributes:
+        stale: rows whose content hash differs.
+        damaged: rows whose hash is right, and which differ in another column.
+        columns: of the damaged rows, how many differ in each column.
+        compared: what was compared: all columns; ids and hashes; sampled, which is all columns of what the run wrote
+            and of some other rows; "" where nothing was.
+    """
+
+    expected: int = 0
+    found: int = 0
+    missing: int = 0
+    unexpected: int = 0
+    stale: int = 0
+    damaged: int = 0
+    columns: dict[str, int] = Field(default_factory=dict)
+    compared: str = ""
+    recall_at_10: float | None = None
+    published: bool = False
+
+
+class Expected(BaseModel):
+    """What the run expected before it embedded, beside the facts in the rest of the report.
+
+    Chunks and tokens come from a sample; seconds from an earlier run, and are null where there was none.
+    """
+
+    items: dict[str, int] = Field(default_factory=dict)
+    chunks: int = 0
+    tokens: int = 0
+    embed_seconds: float | None = None
+
+
+class Failure(BaseModel):
+    """The error that a run ended with."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    kind: str = Field(alias="class", description="Class of schemas/errors.py, or of another exception")
+    message: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.message.rstrip('.')}. {self.remedy}" if self.remedy else self.message
+
+
+class Rejected(BaseModel):
+    """A reject by name: where it stands, its id (null where it could not be read) and the reason."""
+
+    file: str
+    place: str = ""
+    id: str | None = None
+    error: str
+    reason: str
+
+    def __str__(self) -> str:
+        where = f"{self.file}, {self.place}" if self.place else self.file
+        shown = f" ({self.id})" if self.id and self.id not in self.file else ""
+        return f"{where}{shown}: {self.error}: {self.reason}"
+
+
+class Served(BaseModel):
+    """What the alias led to when the run had ended.
+
+    Attributes:
+        collection: "" where it led to nothing.
+        before: what it led to before the run moved it; "" where the run did not move it, or it led to nothing.
+        moved: whether this run moved it.
+    """
+
+    collection: str = ""
+    before: str = ""
+    moved: bool = False
+
+
+class Report(BaseModel):
+    """One run."""
+
+    format_version: int = 1
+    run_id: str
+    command: str
+    name: str
+    model: str = ""
+    space: str = ""
+    snapshot: str = ""
+    collection: str = ""
+    alias: str = ""
+    items: Items = Field(default_factory=Items)
+    reason: str = Field("", description="What a reindex found to have changed, or a gc removed")
+    rejects: dict[str, int] = Field(default_factory=dict, description="Rejects by error")
+    rejected: list[Rejected] = Field(default_factory=list, description="The first rejects by name, 100 at most")
+    chunks: Chunks = Field(default_factory=Chunks)
+    tokens: Tokens = Field(default_factory=Tokens)
+    bytes: Bytes = Field(default_factory=Bytes)
+    seconds: Seconds = Field(default_factory=Seconds)
+    rates: Rates = Field(default_factory=Rates)
+    loss: Loss | None = None
+    peak_rss_mb: int = 0
+    retries: int = 0
+    verify: Verification = Field(default_factory=Verification)
+    plan: Expected | None = None
+    runtime: dict[str, str] = Field(default_factory=dict, description="Engine, device and precision of the encoder")
+    versions: dict[str, str] = Field(default_factory=dict)
+    served: Served | None = Field(None, description="What is served now; null where Milvus did not answer")
+    could_change: bool | None = Field(None, description="Whether the run was one that can change data")
+    steps: list[str] = Field(default_factory=list, description="Steps that the run came to")
+    jobs: list[str] = Field(default_factory=list, description="Jobs that it started where workers are other machines")
+    warnings: list[str] = Field(default_factory=list)
+    exit_code: int = 0
+    error: Failure | None = None
+
+    @field_validator("error", mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        """Version 1 had the error as text, "" where there was none."""
+        if isinstance(value, str):
+            return {"class": "VecbeamError", "message": value} if value else None
+        return value
+
+    @property
+    def changing(self) -> bool:
+        """Whether the run was one that can change data."""
+        return self.command in CHANGING if self.could_change is None else self.could_change
+
+    def balance(self) -> list[str]:
+        """What does not balance in the books, a phrase each; empty where all is well."""
+        items = self.items
+        problems = []
+        if items.read != items.new + items.changed + items.moved + items.unchanged + items.rejected:
+            problems.append(f"items read {items.read} is not new + changed + moved + unchanged + rejected")
+        if min(items.model_dump().values()) < 0:
+            problems.append(f"a number of items is below 0: {items.model_dump()}")
+        if self.verify.published and self.verify.found != self.verify.expected:
+            problems.append(f"the collection holds {self.verify.found} rows, the snapshot {self.verify.expected}")
+        return problems
+
+    def as_json(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", by_alias=True)

@@ -1,0 +1,41 @@
+"""What comes out of the encoder, apart from what runs it: Beam's inference alone takes a second to import."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import pyarrow as pa
+
+
+class EmbeddedBatch(NamedTuple):
+    """A batch with its vectors.
+
+    Attributes:
+        rows: table of `schemas.layout.row_schema`.
+        rejects: table of `schemas.records.REJECT_SCHEMA`.
+        tokens_padded: padding tokens that went through the model.
+        runtime: engine, device, precision and versions.
+    """
+
+    rows: pa.Table
+    rejects: pa.Table
+    tokens_padded: int
+    runtime: Mapping[str, str]
+
+
+class EmbeddedTable(NamedTuple):
+    """What a table became.
+
+    Attributes:
+        chunks: the table as it came, with `@source_row`.
+        batch: what was embedded of it: the rows without a source.
+    """
+
+    chunks: pa.Table
+    batch: EmbeddedBatch
+
+
+def precisions(runtime: Mapping[str, str]) -> str:
+    """The precision of each vector that a runtime tells, in words."""
+    return ", ".join(value for key, value in runtime.items() if key.rpartition(".")[2] == "precision")

@@ -1,0 +1,87 @@
+"""Many small parts to few full ones, without the encoder: rows, vectors and items stay what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+
+from schemas.identity import digest
+from schemas.records import Key, PartRecord
+from schemas.rejects import rejects_table
+from transforms.checkpoint import Checkpoint, LivePart, Snapshot, part_name
+from transforms.checkpoint.embedded import EmbeddedBatch
+from transforms.checkpoint.items import live_items
+from transforms.support import metrics, stop
+
+MANY = 16
+"""Small parts up to which nothing is done."""
+
+SMALL_BYTES = 4 << 20
+MERGED_BYTES = 16 << 20
+SHARD = "compact"
+
+
+class Merge(NamedTuple):
+    """Parts of a snapshot that become one; `positions` are theirs in the snapshot."""
+
+    positions: tuple[int, ...]
+    parts: tuple[LivePart, ...]
+
+
+def find_merges(snapshot: Snapshot, batch_rows: int) -> list[Merge]:
+    """What to merge: parts that are small, or mostly dead, where there are many of them.
+
+    Args:
+        batch_rows: rows of a full part.
+    """
+    rows = snapshot.parts.column("rows").to_pylist()
+    sizes = snapshot.parts.column("bytes").to_pylist()
+    parts = snapshot.live_parts
+    waiting = [
+        at
+        for at, part in enumerate(parts)
+        if len(part.dead) > rows[at] or (rows[at] < batch_rows / 2 and sizes[at] < SMALL_BYTES)
+    ]
+    if len(waiting) <= MANY:
+        return []
+    merges: list[Merge] = []
+    group: list[int] = []
+    for at in waiting:
+        full = sum(rows[i] for i in group) + rows[at] > batch_rows or sum(sizes[i] for i in group) > MERGED_BYTES
+        if group and full:
+            merges.append(Merge(tuple(group), tuple(parts[i] for i in group)))
+            group = []
+        group.append(at)
+    merges.append(Merge(tuple(group), tuple(parts[i] for i in group)))
+    return [merge for merge in merges if len(merge.parts) > 1 or len(merge.parts[0].dead)]
+
+
+class MergeParts(beam.DoFn):  # type: ignore[misc]
+    """`Merge` -> `PartRecord` of the part that holds its rows, written unless it is there."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+
+    def process(self, merge: Merge) -> Iterator[PartRecord]:
+        stop.check()
+        with metrics.timed("checkpoint"):
+            yield self._merge(merge)
+
+    def _merge(self, merge: Merge) -> PartRecord:
+        key = Key(SHARD, len(merge.parts))
+        name = part_name(key, digest([(part.name, part.dead.tolist()) for part in merge.parts]))
+        found = self._checkpoint.find_part(key, name)
+        if found is not None:
+            return found
+        rows, items = [], []
+        for part in merge.parts:
+            rows.append(self._checkpoint.read_live(part).replace_schema_metadata())
+            beside = self._checkpoint.read_items(part.name)
+            items.append(beside.filter(pa.array(np.asarray(live_items(beside, part.dead)))))
+        runtime = self._checkpoint.runtime(merge.parts[0].name)
+        batch = EmbeddedBatch(pa.concat_tables(rows), rejects_table([]), 0, runtime)
+        return self._checkpoint.write_part(key, name, batch, pa.concat_tables(items))

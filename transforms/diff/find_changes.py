@@ -1,0 +1,322 @@
+"""The diff as Beam transforms: read the files that changed, compare their items with the snapshot, write a plan.
+
+What comes out lies in a folder of the run:
+
+    plan/<shard>.parquet    what to do with each item of a shard that is read again (`WORK_SCHEMA`)
+    counts.parquet          items by kind, a row a shard
+    dead.parquet            items of the snapshot that are no longer the corpus, a row a part
+    duplicates.parquet      items whose id another item has too (`DUPLICATE_SCHEMA`)
+    errors.parquet          rejects of the files that were read, by error (`ERRORS_SCHEMA`)
+    rejects.parquet         the first rejects of each shard (`FIRST_REJECTS_SCHEMA`)
+    conflicts.parquet       unchanged files with ids that changed files have too: these have to be read as well
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from apache_beam.pvalue import AsIter, TaggedOutput
+
+from schemas.config import Config
+from schemas.identity import row_id
+from schemas.records import Kind
+from transforms.checkpoint import write_table
+from transforms.checkpoint.items import first_rows
+from transforms.diff.comparison import DEAD_SCHEMA, WORK_SCHEMA, buckets_of, compare, pack, pair_moves, split, unpack
+from transforms.diff.digest import chunking_of, halves, new_digests, old_digests
+from transforms.diff.findings import (
+    CONFLICT_SCHEMA,
+    COUNTS_SCHEMA,
+    DEAD_PARTS_SCHEMA,
+    ERRORS_SCHEMA,
+    FIRST_REJECTS_SCHEMA,
+    SAMPLE_SCHEMA,
+    Findings,
+    SnapshotSide,
+)
+from transforms.read import CONTAINER_ERRORS, ShardFiles, ShardRange, read_shard
+from transforms.support import metrics, stop
+from transforms.support.once import Once
+from transforms.support.storage import filesystem
+from transforms.support.storage.stored_table import StoredTable
+
+_ORDER = ("shard", "ordinal", "row", "part", "file", "error")
+
+GATHERED_ROWS = 50_000
+PARTS = 32
+"""Parts whose items are read together."""
+SAMPLED = 16_000
+"""About how many items are sampled."""
+ID_TOO_LONG = "IdTooLong"
+FIRST_REJECTS = 5
+"""Most rejects of a shard that are named."""
+
+
+@dataclass(eq=False)
+class FindChanges(beam.PTransform):  # type: ignore[misc]
+    """PCollection of `ShardRange` -> the files of `Findings`, whose names come out.
+
+    Attributes:
+        config: the configuration.
+        findings: where the files go; its listing is there already.
+        base: the snapshot to compare with; None looks for duplicates alone.
+        parts: positions of the parts of `base` that can be read.
+        buckets: into how many the items are shuffled.
+        sampling: share of the items that go into the sample.
+    """
+
+    config: Config
+    findings: Findings
+    base: SnapshotSide | None
+    parts: list[int]
+    buckets: int
+    sampling: float = 0.0
+
+    def expand(self, shards: beam.PCollection) -> beam.PCollection:
+        whole = self.base is not None
+        new = shards | "Digest" >> beam.ParDo(
+            _New(self.config, self.findings.files_uri, self.buckets, whole, self.sampling)
+        ).with_outputs("broken", "tables", main="digests")
+        compare = beam.ParDo(_Compare(self.config.corpus.on_duplicate == "last", self.buckets, whole))
+        if self.base is None:
+            found = new.digests | "ByKey" >> beam.GroupByKey() | "Compare" >> compare
+            return (
+                (found, new.tables)
+                | "Tables" >> beam.Flatten()
+                | "Gather" >> beam.GroupByKey()
+                | "Write" >> beam.ParDo(_Write(self.findings.folder))
+            )
+        old = (
+            shards.pipeline
+            | "Parts" >> beam.Create(list(_batched(self.parts, PARTS)))
+            | "SpreadParts" >> beam.Reshuffle()
+            | "DigestParts" >> beam.ParDo(_Old(self.base, self.findings.listing_uri, self.buckets))
+        )
+        compared = (
+            (new.digests, old)
+            | "Sides" >> beam.Flatten()
+            | "ByKey" >> beam.GroupByKey()
+            | "Compare" >> compare.with_outputs("contents", "work", "dead")
+        )
+        paired = (
+            compared.contents
+            | "ByContent" >> beam.GroupByKey()
+            | "Pair" >> beam.ParDo(_Pair()).with_outputs("work", "dead")
+        )
+        counts = (
+            (compared.work, paired.work)
+            | "Work" >> beam.Flatten()
+            | "ByShard" >> beam.GroupByKey()
+            | "Plan" >> beam.ParDo(_WritePlan(self.findings))
+        )
+        dead = (
+            (compared.dead, paired.dead)
+            | "Dead" >> beam.Flatten()
+            | "ByPart" >> beam.GroupByKey()
+            | "Spare" >> beam.ParDo(_Dead(self.base), AsIter(new.broken))
+        )
+        return (
+            (compared[None], counts, dead, new.tables)
+            | "Tables" >> beam.Flatten()
+            | "Gather" >> beam.GroupByKey()
+            | "Write" >> beam.ParDo(_Write(self.findings.folder))
+        )
+
+
+def _batched(parts: list[int], size: int) -> Iterator[tuple[int, ...]]:
+    for start in range(0, len(parts), size):
+        yield tuple(parts[start : start + size])
+
+
+class _New(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, config: Config, listing: str, buckets: int, whole: bool, sampling: float) -> None:
+        self._config = config
+        self._files = ShardFiles(listing)
+        self._chunking = chunking_of(config)
+        self._buckets = buckets
+        self._whole = whole
+        self._highest = int(sampling * 2**64)
+
+    def process(self, given: ShardRange) -> Iterator[Any]:
+        shard, gathered = self._files.open(given), _Buckets(self._buckets)
+        files = {file.shown: position for file, position in zip(shard.files, shard.positions, strict=True)}
+        errors: Counter[str] = Counter()
+        for batch in read_shard(shard, self._config.corpus, batch_rows=self._config.batch_rows):
+            stop.check()
+            metrics.count("items_surveyed", batch.items_read)
+            place = (shard.index, batch.key.ordinal)
+            digests = new_digests(batch.items, place, files, self._chunking, whole=self._whole)
+            metrics.count("content_bytes", pc.sum(digests.column("size")).as_py() or 0)
+            yield from gathered.add(digests)
+            yield from self._sample(batch.items, digests)
+            for reject in batch.rejects.select(["uri", "error"]).to_pylist():
+                if reject["error"] in CONTAINER_ERRORS:
+                    yield TaggedOutput("broken", files[reject["uri"]])
+            if (named := batch.rejects.slice(0, max(0, FIRST_REJECTS - errors.total()))).num_rows:
+                indexes = pa.array([shard.index] * named.num_rows, pa.int32())
+                named = named.append_column(FIRST_REJECTS_SCHEMA.field("shard"), indexes)
+                yield TaggedOutput("tables", ("rejects", named.cast(FIRST_REJECTS_SCHEMA)))
+            errors.update(batch.rejects.column("error").to_pylist())
+            if long := self._too_long(batch.items):
+                errors[ID_TOO_LONG] += long
+        if errors:
+            counted = [{"error": error, "count": number} for error, number in errors.items()]
+            yield TaggedOutput("tables", ("errors", pa.Table.from_pylist(counted, schema=ERRORS_SCHEMA)))
+        yield from gathered.rest()
+
+    def _too_long(self, items: pa.Table) -> int:
+        """Items whose first row id is longer than Milvus would take, which the chunker rejects."""
+        lengths = pc.binary_length(items.column("item_id"))
+        most = self._config.collection.id_max_bytes - len(row_id("", 0))
+        return int(pc.sum(pc.greater(lengths, most)).as_py() or 0)
+
+    def _sample(self, items: pa.Table, digests: pa.Table) -> Iterator[TaggedOutput]:
+        # By a digest, not by chance: the same items in each run.
+        chosen = np.flatnonzero(halves(digests.column("key"))[:, 1] < np.uint64(min(self._highest, 2**64 - 1)))
+        if len(chosen):
+            taken = items.select(["@content", "@uri"]).take(pa.array(chosen))
+            yield TaggedOutput("tables", ("sample", taken.rename_columns(SAMPLE_SCHEMA.names).cast(SAMPLE_SCHEMA)))
+
+
+class _Buckets:
+    """Gathers digests before it splits them: a table of a few rows would travel with more schema than data."""
+
+    def __init__(self, buckets: int) -> None:
+        self._buckets = buckets
+        self._tables: list[pa.Table] = []
+        self._rows = 0
+
+    def add(self, digests: pa.Table) -> Iterator[tuple[int, bytes]]:
+        self._tables.append(digests)
+        self._rows += digests.num_rows
+        if self._rows >= GATHERED_ROWS:
+            yield from self.rest()
+
+    def rest(self) -> Iterator[tuple[int, bytes]]:
+        if self._rows:
+            table = pa.concat_tables(self._tables)
+            self._tables, self._rows = [], 0
+            for bucket, piece in split(table, buckets_of(table.column("key"), self._buckets)):
+                yield bucket, pack(piece)
+
+
+class _Old(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, base: SnapshotSide, listing: str, buckets: int) -> None:
+        self._base = base
+        self._snapshot = Once(base.open)
+        self._files = Once(partial(StoredTable, listing))
+        self._buckets = buckets
+
+    def process(self, parts: tuple[int, ...]) -> Iterator[tuple[int, bytes]]:
+        gathered = _Buckets(self._buckets)
+        for part in parts:
+            stop.check()
+            yield from gathered.add(self._digests(part))
+        yield from gathered.rest()
+
+    def _digests(self, part: int) -> pa.Table:
+        live = self._snapshot.get().live_part(part)
+        items = self._base.checkpoint.read_items(live.name)
+        found = self._files.get().find("name", pc.unique(items.column("path")).to_pylist())
+        files = {name: (row["position"], row["kept"]) for name, row in found.items()}
+        return old_digests(items, part, live.dead, files)
+
+
+class _Compare(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, keep_last: bool, buckets: int, whole: bool) -> None:
+        self._keep_last = keep_last
+        self._buckets = buckets
+        self._whole = whole
+
+    def process(self, group: tuple[int, Iterable[bytes]]) -> Iterator[Any]:
+        found = compare(unpack(group[1]), keep_last=self._keep_last)
+        if found.duplicates.num_rows:
+            yield "duplicates", found.duplicates
+        if not self._whole:
+            return
+        if found.conflicts:
+            yield "conflicts", pa.table({"file": pa.array(found.conflicts, pa.int32())}, schema=CONFLICT_SCHEMA)
+        yield from _by_shard(found.work)
+        yield from _by_part(found.dead)
+        for table in (found.new, found.old):
+            for bucket, piece in split(table, buckets_of(table.column("content"), self._buckets)):
+                yield TaggedOutput("contents", (bucket, pack(piece)))
+
+
+class _Pair(beam.DoFn):  # type: ignore[misc]
+    def process(self, group: tuple[int, Iterable[bytes]]) -> Iterator[Any]:
+        work, dead = pair_moves(unpack(group[1]))
+        yield from _by_shard(work)
+        yield from _by_part(dead)
+
+
+def _by_shard(work: pa.Table) -> Iterator[TaggedOutput]:
+    for shard, piece in split(work, work.column("shard").to_numpy()):
+        yield TaggedOutput("work", (shard, pack(piece)))
+
+
+def _by_part(dead: pa.Table) -> Iterator[TaggedOutput]:
+    for part, piece in split(dead, dead.column("part").to_numpy()):
+        yield TaggedOutput("dead", (part, pack(piece)))
+
+
+class _WritePlan(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, findings: Findings) -> None:
+        self._findings = findings
+
+    def process(self, group: tuple[int, Iterable[bytes]]) -> Iterator[tuple[str, pa.Table]]:
+        shard, tables = group
+        work = unpack(tables).sort_by([("ordinal", "ascending"), ("row", "ascending")])
+        write_table(self._findings.plan_uri(str(shard)), work.cast(WORK_SCHEMA))
+        kinds = work.column("kind").to_numpy()
+        counts = np.bincount(kinds, minlength=len(Kind))
+        size = int(work.column("size").to_numpy()[kinds <= Kind.CHANGED].sum(dtype=np.int64))
+        yield "counts", pa.table([pa.array([int(count)]) for count in (*counts, size)], schema=COUNTS_SCHEMA)
+
+
+class _Dead(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, base: SnapshotSide) -> None:
+        self._base = base
+        self._snapshot = Once(base.open)
+
+    def process(self, group: tuple[int, Iterable[bytes]], broken: Iterable[int]) -> Iterator[tuple[str, pa.Table]]:
+        part, tables = group
+        dead = unpack(tables).cast(DEAD_SCHEMA).sort_by("item")
+        files = dead.column("file").to_numpy()
+        # What is not there in a file that could not be read to its end may well be in the rest.
+        spared = dead.column("deleted").to_numpy() & np.isin(files, np.array(sorted(set(broken)), np.int32))
+        gone = dead.filter(pa.array(~spared))
+        items = self._base.checkpoint.read_items(self._snapshot.get().part_names[part])
+        places = gone.column("item").to_numpy()
+        starts, counts = first_rows(items)[places], items.column("rows").to_numpy()[places]
+        taken = items.take(pa.array(places))
+        row = {
+            "part": part,
+            "dead": [row for s, n in zip(starts.tolist(), counts.tolist(), strict=True) for row in range(s, s + n)],
+            "items": len(places),
+            "tokens": pc.sum(taken.column("tokens")).as_py() or 0,
+            "tokens_dropped": pc.sum(taken.column("tokens_dropped")).as_py() or 0,
+            "deleted": int((gone.column("deleted").to_numpy() & ~gone.column("moved").to_numpy()).sum()),
+            "spared": files[spared].tolist(),
+        }
+        yield "dead", pa.Table.from_pylist([row], schema=DEAD_PARTS_SCHEMA)
+
+
+class _Write(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def process(self, group: tuple[str, Iterable[pa.Table]]) -> Iterator[str]:
+        name, tables = group
+        table = pa.concat_tables(tables)
+        order = [(column, "ascending") for column in _ORDER if column in table.column_names]
+        write_table(filesystem.join(self._folder, f"{name}.parquet"), table.sort_by(order) if order else table)
+        yield name

@@ -1,0 +1,136 @@
+"""How much there is to embed and how long it takes: from a sample, and from a few seconds of the encoder."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.config import Config
+from schemas.layout import item_schema
+from transforms.embed.lazy_encoders import load_fillers
+from transforms.embed.rows import embed_table
+from transforms.embed.work import with_facts
+from transforms.encoders.models import Models
+from transforms.support.storage.parquet_file import parquet
+
+CONFIDENCE = 1.96
+"""Standard errors of a 95 % confidence interval."""
+
+WARM_UP_CHUNKS = 32
+MOST_CHARACTERS = 100_000
+"""Of an item in a sample."""
+
+
+class Ratio(NamedTuple):
+    """A number per byte of content, with half of its 95 % confidence interval as a share of it."""
+
+    value: float
+    error: float
+
+
+class ChunkSample(NamedTuple):
+    """What a sample of items becomes.
+
+    Attributes:
+        items: how many.
+        chunks: table of `schemas.layout.chunk_schema`.
+        chunks_per_byte, tokens_per_byte: of content.
+        dropped_per_byte: tokens over the limit.
+        seconds_per_byte: of chunking.
+    """
+
+    items: int
+    chunks: pa.Table
+    chunks_per_byte: Ratio
+    tokens_per_byte: Ratio
+    dropped_per_byte: Ratio
+    seconds_per_byte: float
+
+
+def chunk_sample(sample: pa.Table, population: int, config: Config, models: Models) -> ChunkSample:
+    """Chunks some items.
+
+    Args:
+        sample: table of `transforms.diff.findings.SAMPLE_SCHEMA`.
+        population: how many items it was drawn from.
+    """
+    bare = config.model_copy(update={"corpus": config.corpus.model_copy(update={"metadata": {}})})
+    rows = sample.num_rows
+    # The beginning of a long text tells as much of its tokens a byte.
+    contents = pc.utf8_slice_codeunits(sample.column("content"), 0, MOST_CHARACTERS)
+    items = pa.table(
+        {
+            "item_id": [str(number) for number in range(rows)],
+            "@uri": sample.column("uri"),
+            "@place": [""] * rows,
+            "@content": contents,
+        },
+        schema=item_schema({}),
+    )
+    sizes = pc.binary_length(contents).to_numpy().astype(np.float64)
+    chunker = models.chunker(bare)
+    start = time.perf_counter()
+    chunks, _ = chunker.chunk(with_facts(items, b""))
+    seconds = time.perf_counter() - start
+    numbers = np.array(chunks.column("item_id").to_pylist(), dtype=np.int64)
+    tokens = np.bincount(numbers, weights=chunks.column("tokens").to_numpy(), minlength=rows)
+    dropped = np.bincount(numbers, weights=chunks.column("tokens_dropped").to_numpy(), minlength=rows)
+    counts = np.bincount(numbers, minlength=rows).astype(np.float64)
+    # What was drawn from is finite, and where all of it was drawn there is no error at all.
+    unseen = math.sqrt(max(0.0, 1 - rows / max(1, population)))
+    per_byte = [_ratio(values, sizes) for values in (counts, tokens, dropped)]
+    of_chunks, of_tokens, of_dropped = (Ratio(ratio.value, ratio.error * unseen) for ratio in per_byte)
+    return ChunkSample(rows, chunks, of_chunks, of_tokens, of_dropped, seconds / max(1.0, float(sizes.sum())))
+
+
+def _ratio(values: np.ndarray[Any, Any], sizes: np.ndarray[Any, Any]) -> Ratio:
+    """Ratio estimator and its standard error: Cochran, Sampling Techniques, 3rd edition, section 6.4."""
+    count, total = len(values), float(sizes.sum())
+    if count == 0 or total == 0:
+        return Ratio(0.0, 0.0)
+    ratio = float(values.sum()) / total
+    if count == 1 or ratio == 0:
+        return Ratio(ratio, 1.0)
+    residuals = values - ratio * sizes
+    error = math.sqrt(float((residuals**2).sum()) / (count - 1) / count) / (total / count)
+    return Ratio(ratio, CONFIDENCE * error / ratio)
+
+
+class Calibration(NamedTuple):
+    """What some seconds of the encoder showed; `bytes_per_chunk` is of a part on disk."""
+
+    tokens_per_second: float
+    load_seconds: float
+    bytes_per_chunk: float
+
+
+def calibrate(chunks: pa.Table, models: Models, seconds: float, sample: Sequence[str] = ()) -> Calibration:
+    """Embeds for about so many seconds, as a run would.
+
+    Args:
+        chunks: of a sample; table of `schemas.layout.chunk_schema`.
+        sample: texts that int8 takes its ranges from.
+    """
+    start = time.perf_counter()
+    layout = replace(models.layout, metadata={})
+    fillers = load_fillers(dict(models.by_name), layout, models.cutting, sample)
+    loaded = time.perf_counter() - start
+    # The first pass pays for memory and caches.
+    embed_table(chunks.slice(0, WARM_UP_CHUNKS), fillers, layout)
+    start = time.perf_counter()
+    embed_table(chunks.slice(0, WARM_UP_CHUNKS), fillers, layout)
+    rate = min(WARM_UP_CHUNKS, chunks.num_rows) / (time.perf_counter() - start)
+    size = int(min(chunks.num_rows, max(WARM_UP_CHUNKS, rate * seconds)))
+    start = time.perf_counter()
+    batch = embed_table(chunks.slice(0, size), fillers, layout)
+    spent = time.perf_counter() - start
+    tokens = pc.sum(batch.rows.column("tokens")).as_py() or 0
+    size_on_disk = len(parquet(batch.rows, {"schema_version": 1}))
+    return Calibration(tokens / spent, loaded, size_on_disk / max(1, batch.rows.num_rows))

@@ -1,0 +1,83 @@
+"""The encoders of a run on a worker: loaded when the first table wants them, freed when the run is over."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from weakref import WeakSet
+
+from schemas.config import Config
+from schemas.layout import Layout
+from transforms.checkpoint import read_table
+from transforms.embed.rows import Filler
+from transforms.encoders import Model, resolve_on_worker
+from transforms.support import metrics
+
+
+class LazyEncoders:
+    """The encoder of each vector, loaded at the first table: a run which finds all parts done loads nothing.
+
+    Args:
+        config: names the models.
+        layout: whose spaces this worker's models must be of.
+        cutting: see `transforms.encoders.models.Models.cutting`.
+        sample_uri: table whose column `text` int8 takes its ranges from; "" for none.
+    """
+
+    def __init__(self, config: Config, layout: Layout, cutting: str, sample_uri: str = "") -> None:
+        self._config = config
+        self._layout = layout
+        self._cutting = cutting
+        self._sample_uri = sample_uri
+        self._fillers: list[Filler] | None = None
+        self._loading = threading.Lock()
+        _ENCODERS.add(self)
+
+    def get(self) -> Sequence[Filler]:
+        """The encoders, loaded.
+
+        Raises:
+            SpaceMismatchError: where a model of this worker is of another space than the run's.
+        """
+        with self._loading:
+            if self._fillers is None:
+                with metrics.timed("model_load"):
+                    self._fillers = self._load()
+            return self._fillers
+
+    def release(self) -> None:
+        """Lets go of the weights; `get` loads them again."""
+        with self._loading:
+            self._fillers = None
+
+    def _load(self) -> list[Filler]:
+        sample = read_table(self._sample_uri).column("text").to_pylist() if self._sample_uri else ()
+        models = {
+            one.name: resolve_on_worker(self._config.vectors[one.name], one.space.id) for one in self._layout.vectors
+        }
+        return load_fillers(models, self._layout, self._cutting, sample)
+
+
+def load_fillers(models: dict[str, Model], layout: Layout, cutting: str, sample: Sequence[str] = ()) -> list[Filler]:
+    """Loads the encoder of each vector of a layout.
+
+    Args:
+        models: by the name of the vector.
+        sample: texts that int8 takes its ranges from.
+    """
+    return [
+        Filler(one, models[one.name].load(sample), models[one.name].probe, one.name == cutting)
+        for one in layout.vectors
+    ]
+
+
+_ENCODERS: WeakSet[LazyEncoders] = WeakSet()
+
+
+def release_encoders() -> None:
+    """Frees the models that pipelines loaded in this process, which Beam would keep to the end of it.
+
+    On one machine the collection is loaded and indexed next, and wants their hundreds of megabytes.
+    """
+    for encoders in list(_ENCODERS):
+        encoders.release()

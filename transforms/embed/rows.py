@@ -1,0 +1,231 @@
+"""Chunks to rows: through the encoder of each vector, and what one of them fails on apart."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.config.encoder import VECTOR
+from schemas.errors import EncoderError, VecbeamError
+from schemas.layout import AMOUNTS, TOKEN_IDS, Layout, VectorField, VectorKind
+from schemas.rejects import Reject, rejects_table
+from transforms.checkpoint.embedded import EmbeddedBatch
+from transforms.encoders import Encoded, Encoder
+from transforms.encoders.vectors import not_finite, without_length
+from transforms.support import metrics, stop
+
+log = logging.getLogger("vecbeam")
+
+
+class Filler(NamedTuple):
+    """What fills one vector column.
+
+    Attributes:
+        field: the column.
+        encoder: loaded.
+        probe: inputs that the encoder is known to embed.
+        counts_tokens: whether the token ids of chunks are those that this encoder's model sees.
+    """
+
+    field: VectorField
+    encoder: Encoder
+    probe: pa.Table
+    counts_tokens: bool = True
+
+
+def nothing_embedded(chunks: pa.Table, layout: Layout) -> EmbeddedBatch:
+    """The batch of a table whose rows have all their vectors already."""
+    empty = {one.name: pa.nulls(0, one.kind.arrow_type) for one in layout.vectors}
+    return EmbeddedBatch(_rows(chunks.slice(0, 0), layout, empty, _Amounts.none(0)), rejects_table([]), 0, {})
+
+
+def embed_table(
+    chunks: pa.Table, fillers: Sequence[Filler], layout: Layout, advance: Callable[[int], None] | None = None
+) -> EmbeddedBatch:
+    """Embeds a table; what an encoder fails on is tried again in halves, down to single chunks.
+
+    An item of which a chunk fails, or gets a vector that is not finite or of length 0, is rejected whole, so that no
+    searcher sees a part of it.
+
+    Args:
+        chunks: table of `schemas.layout.chunk_schema`.
+        fillers: of each vector of the layout, in its order.
+        advance: is told how many tokens have gone through the first model, on the way.
+
+    Raises:
+        EncoderError: where an encoder fails on what is known to be fine, or gives what are no vectors of its kind:
+            then it is the encoder.
+    """
+    failed: dict[int, tuple[str, str]] = {}
+    made: dict[str, pa.Array] = {}
+    amounts = _Amounts.none(chunks.num_rows)
+    runtime: dict[str, str] = {}
+    padded = 0
+    for filler in fillers:
+        is_first = not made
+        found = _fill(chunks, filler, _stopping(advance if is_first else None))
+        for row, reason in found.failed.items():
+            failed.setdefault(row, reason)
+        made[filler.field.name] = found.vectors
+        amounts = found.amounts if is_first else amounts.with_dropped(found.amounts)
+        padded += found.padded
+        prefix = "" if filler.field.name == VECTOR else f"{filler.field.name}."
+        runtime |= {f"{prefix}{key}": value for key, value in filler.encoder.runtime().items()}
+    rows = _rows(chunks, layout, made, amounts)
+    rejects = _rejects(chunks, failed)
+    if failed:
+        # The whole item goes: half a document in the collection would be a silent truncation.
+        gone = pa.array(sorted(set(rejects.column("id").to_pylist())), pa.string())
+        rows = rows.filter(pc.invert(pc.is_in(rows.column("item_id"), gone)))
+    return EmbeddedBatch(rows, rejects, padded, runtime)
+
+
+class _Amounts(NamedTuple):
+    """int64[n] each: what went through the encoder of each chunk, and what was over its limit."""
+
+    taken: np.ndarray[tuple[int], np.dtype[np.int64]]
+    dropped: np.ndarray[tuple[int], np.dtype[np.int64]]
+
+    @classmethod
+    def none(cls, rows: int) -> _Amounts:
+        return cls(np.zeros(rows, np.int64), np.zeros(rows, np.int64))
+
+    def with_dropped(self, other: _Amounts) -> _Amounts:
+        """These, and the most that any encoder dropped."""
+        return _Amounts(self.taken, np.maximum(self.dropped, other.dropped))
+
+
+class _Filled(NamedTuple):
+    vectors: pa.Array  # of failed chunks an empty one
+    amounts: _Amounts
+    failed: dict[int, tuple[str, str]]
+    padded: int
+
+
+def _fill(chunks: pa.Table, filler: Filler, advance: Callable[[int], None]) -> _Filled:
+    inputs = chunks if filler.counts_tokens else chunks.drop_columns([TOKEN_IDS])
+    failed: dict[int, tuple[str, str]] = {}
+    pieces: list[pa.Array] = []
+    amounts = _Amounts.none(chunks.num_rows)
+    padded = 0
+    for start, outcome in _attempts(inputs, 0, filler, advance):
+        if isinstance(outcome, Exception):
+            failed[start] = ("EncoderFailed", f"{type(outcome).__name__}: {outcome}")
+            pieces.append(pa.array([_EMPTY[filler.field.kind]], filler.field.kind.arrow_type))
+            continue
+        _check_vectors(outcome, filler.field)
+        failed |= {start + row: reason for row, reason in _bad_vectors(outcome.vectors).items()}
+        pieces.append(outcome.vectors)
+        rows = slice(start, start + len(outcome.vectors))
+        amounts.taken[rows], amounts.dropped[rows] = outcome.amount, outcome.dropped
+        padded += outcome.work.padded
+    vectors = pa.concat_arrays(pieces) if pieces else pa.nulls(0, filler.field.kind.arrow_type)
+    return _Filled(vectors, amounts, failed, padded)
+
+
+_EMPTY: Mapping[VectorKind, object] = {
+    VectorKind.DENSE: [],
+    VectorKind.SPARSE: {"indices": [], "values": []},
+    VectorKind.MULTI: [],
+}
+
+
+def _stopping(advance: Callable[[int], None] | None) -> Callable[[int], None]:
+    """The same, and a safe point between groups of tokens: a table of long texts takes minutes."""
+
+    def told(tokens: int) -> None:
+        stop.check()
+        if advance is not None:
+            advance(tokens)
+
+    return told
+
+
+def _attempts(
+    inputs: pa.Table, start: int, filler: Filler, advance: Callable[[int], None]
+) -> Iterator[tuple[int, Encoded | Exception]]:
+    """Yields (first row, vectors) for runs that succeed and (row, error) for single chunks that fail, in order."""
+    if not inputs.num_rows:
+        return
+    try:
+        encoded = filler.encoder.encode(inputs, advance=advance)
+        metrics.count("encoder_busy_us", round(encoded.work.busy_seconds * 1e6))
+        yield start, encoded
+        return
+    except VecbeamError:
+        raise
+    except Exception as error:
+        failure = error
+    if inputs.num_rows == 1:
+        _check_alive(filler, failure)
+        yield start, failure
+        return
+    metrics.count("embed_retries", 1)
+    log.warning("a table of %d chunks failed (%s); trying it in halves", inputs.num_rows, failure)
+    middle = inputs.num_rows // 2
+    yield from _attempts(inputs.slice(0, middle), start, filler, advance)
+    yield from _attempts(inputs.slice(middle), start + middle, filler, advance)
+
+
+def _check_alive(filler: Filler, failure: Exception) -> None:
+    try:
+        filler.encoder.encode(filler.probe)
+    except Exception as error:
+        raise EncoderError(
+            f"the encoder{_of(filler.field)} fails on every text: {type(failure).__name__}: {failure}",
+            "check the model and the device, and run the same command again; no item was rejected for it",
+        ) from error
+
+
+def _of(field: VectorField) -> str:
+    return "" if field.name == VECTOR else f" of {field.name}"
+
+
+def _check_vectors(encoded: Encoded, field: VectorField) -> None:
+    """Refuses what is no vector of the field: that is a fault of the encoder's code, not of a chunk."""
+    wanted = field.kind.arrow_type
+    if not encoded.vectors.type.equals(wanted):
+        raise EncoderError(
+            f"the encoder of {field.name} gives vectors of type {encoded.vectors.type}; "
+            f"its model promises {field.kind} ones, {wanted}",
+            "correct the encoder, or the kind that its model states",
+        )
+    if field.kind is not VectorKind.DENSE or not len(encoded.vectors):
+        return
+    lengths = encoded.vectors.value_lengths().to_numpy()
+    if (lengths != field.dimensions).any():
+        raise EncoderError(
+            f"the encoder of {field.name} gives vectors of {lengths[lengths != field.dimensions][0]} dimensions; its "
+            f"model promises {field.dimensions}",
+            "correct the encoder, or the dimensions that its model states",
+        )
+
+
+def _bad_vectors(vectors: pa.Array) -> dict[int, tuple[str, str]]:
+    infinite = not_finite(vectors)
+    bad = {
+        int(row): ("VectorNotFinite", "the encoder made NaN or infinity of this text")
+        for row in np.flatnonzero(infinite)
+    }
+    empty = np.flatnonzero(without_length(vectors) & ~infinite)
+    return bad | {int(row): ("VectorZero", "the encoder made a vector of length 0 of this text") for row in empty}
+
+
+def _rejects(chunks: pa.Table, failed: Mapping[int, tuple[str, str]]) -> pa.Table:
+    taken = chunks.take(pa.array(sorted(failed), pa.int64())).select(["item_id", "chunk", "@uri", "@place"]).to_pylist()
+    first: dict[str, Reject] = {}
+    for row, (error, reason) in zip(taken, (failed[index] for index in sorted(failed)), strict=True):
+        reason = f"chunk {row['chunk']}: {reason}"
+        first.setdefault(row["item_id"], Reject(row["item_id"], row["@uri"], row["@place"], "embed", error, reason))
+    return rejects_table(first.values())
+
+
+def _rows(chunks: pa.Table, layout: Layout, vectors: Mapping[str, pa.Array], amounts: _Amounts) -> pa.Table:
+    made = {**vectors, **dict(zip(AMOUNTS, amounts, strict=True))}
+    schema = layout.rows
+    return pa.table({name: made[name] if name in made else chunks.column(name) for name in schema.names}, schema=schema)

@@ -1,0 +1,119 @@
+"""What is made of a model once a machine and kept on disk by fingerprint: conversions, and comparisons with torch.
+
+Each is a folder `<cache>/<fingerprint>` with manifest.json, which names its files with their SHA-256. It is made beside
+and renamed into place, so that it is whole or not there; a damaged one is made again. The cache is the folder
+`VECBEAM_CACHE` names, or `vecbeam` in the user's cache folder; it may be deleted at any time, and is shared by the
+workers of a machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from schemas.errors import EncoderError
+from schemas.identity import digest
+from transforms.encoders.engines.files import TransformerFiles
+
+log = logging.getLogger("vecbeam")
+FORMAT = 1
+_MANIFEST = "manifest.json"
+_SETTINGS = ("modules.json", "config.json", "sentence_bert_config.json")
+
+
+def cache_folder() -> Path:
+    """Where all of it is kept."""
+    named = os.environ.get("VECBEAM_CACHE")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vecbeam"
+
+
+def fingerprint(model: TransformerFiles, packages: Sequence[str], *more: str) -> str:
+    """Of all that something follows from: the model's files, the versions of what makes it, and what else there is."""
+    settings = [
+        path.read_text(encoding="utf-8")
+        for path in sorted(Path(model.folder).rglob("*.json"))
+        if path.name in _SETTINGS
+    ]
+    graph = [model.weights, settings]
+    return digest([FORMAT, graph, [version(name) for name in packages], *more], 32)
+
+
+def kept(name: str, make: Callable[[Path], None]) -> Path:
+    """The folder of a fingerprint, made where it is not there or damaged.
+
+    Args:
+        make: writes files into the folder that it is given.
+
+    Raises:
+        EncoderError: where the cache can't be written.
+    """
+    folder = cache_folder() / name
+    if folder.exists():
+        if _is_whole(folder):
+            return folder
+        log.warning("what is kept of the model in %s is damaged; making it again", folder)
+        _remove(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
+    except OSError as error:
+        raise EncoderError(
+            f"can't write what is kept of models to {folder.parent}: {error.strerror}",
+            "name a folder that can be written with VECBEAM_CACHE, or take encoder.engine: torch",
+        ) from error
+    try:
+        make(beside)
+        _seal(beside)
+        # Another worker may have been faster; its folder is as good.
+        with contextlib.suppress(OSError):
+            beside.rename(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return folder
+
+
+def _remove(folder: Path) -> None:
+    # Out of the way in one step, so that no other worker meets half of it.
+    away = Path(tempfile.mkdtemp(prefix=".damaged-", dir=folder.parent))
+    with contextlib.suppress(FileNotFoundError):
+        folder.rename(away / folder.name)
+    shutil.rmtree(away, ignore_errors=True)
+
+
+def _seal(folder: Path) -> None:
+    try:
+        files = {file.name: _sha256(file) for file in sorted(folder.iterdir())}
+        (folder / _MANIFEST).write_text(json.dumps(files))
+    except OSError as error:
+        raise cant_write(folder, error) from error
+
+
+def cant_write(folder: Path, error: Exception) -> EncoderError:
+    """For what fails while a folder is being made."""
+    return EncoderError(
+        f"can't write what is kept of models to {folder.parent}: {error}",
+        "free some space, or name another folder with VECBEAM_CACHE",
+    )
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        files = json.loads((folder / _MANIFEST).read_text())
+        return bool(files) and all(_sha256(folder / name) == found for name, found in files.items())
+    except (OSError, ValueError):
+        return False
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,137 @@
+"""Which engine a model runs on: what the configuration asks for, or what is fastest here."""
+
+from __future__ import annotations
+
+import logging
+from importlib.util import find_spec
+from pathlib import Path
+
+from schemas.errors import ConfigurationError, EncoderError
+from schemas.identity import digest
+from transforms.encoders.engines.base import Engine
+from transforms.encoders.engines.files import TransformerFiles
+from transforms.encoders.engines.tokens import TokenTable
+
+log = logging.getLogger("vecbeam")
+_GPU_FILES = ("/dev/nvidiactl", "/dev/dxg")
+
+
+def check_engine(model: TransformerFiles) -> None:
+    """Refuses what can't run, as far as that is known before a worker is asked.
+
+    Raises:
+        ConfigurationError: OpenVINO or int8 without the package, or for a model that it can't hold.
+    """
+    config = model.config
+    if config.engine == "amx":
+        from transforms.encoders.engines.amx.weights import unsupported
+
+        reason = unsupported(model)
+        if reason:
+            raise ConfigurationError(f"encoder.engine: amx does not know {config.model}: {reason}", "take engine: auto")
+    wants = "encoder.engine: openvino" if config.engine == "openvino" else ""
+    wants = wants or ("encoder.precision: int8" if config.precision == "int8" else "")
+    if not wants:
+        return
+    packages = ["openvino", "nncf"] if config.precision == "int8" else ["openvino"]
+    lacking = [package for package in packages if not find_spec(package)]
+    if lacking:
+        raise ConfigurationError(f"{wants} needs {' and '.join(lacking)}", "pip install 'vecbeam[openvino]'")
+    if model.leaves_prompt_out:
+        raise ConfigurationError(
+            f"{wants}: {config.model} leaves its prompt out of pooling, which converted models can't",
+            "take encoder.engine: torch",
+        )
+
+
+def load_engine(model: TransformerFiles, sample: TokenTable | None = None) -> Engine:
+    """Loads a model on the engine of its configuration.
+
+    Args:
+        sample: tokens of the texts that int8 takes its ranges from.
+
+    Raises:
+        EncoderError: where a GPU is asked for and there is none, or the model can't be loaded or converted.
+    """
+    config = model.config
+    # These run on the CPU, also of a worker that has a GPU.
+    on_cpu = config.engine in ("openvino", "amx") or config.precision == "int8"
+    gpus = [] if on_cpu else _gpus(config.device)
+    if gpus or config.engine == "torch":
+        return _torch(model, gpus or ["cpu"])
+    may_choose = config.engine == "auto" and config.precision != "int8"
+    if config.engine == "amx" or may_choose:
+        engine = _amx(model, may_choose)
+        if engine:
+            return engine
+    if may_choose and (find_spec("openvino") is None or model.leaves_prompt_out):
+        return _torch(model, ["cpu"])
+    try:
+        return _openvino(model, sample)
+    except EncoderError:
+        raise
+    except Exception as error:  # OpenVINO raises errors of many kinds for models that it does not know
+        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error).strip() else ''}"
+        if not may_choose:
+            raise EncoderError(
+                f"OpenVINO can't convert {config.model}: {reason}", "take encoder.engine: torch"
+            ) from error
+        log.warning("OpenVINO can't convert %s (%s); it runs on torch", config.model, reason)
+        return _torch(model, ["cpu"])
+
+
+def _amx(model: TransformerFiles, may_choose: bool) -> Engine | None:
+    """The engine of our own kernels; None where it may be another's turn and this one can't."""
+    from transforms.encoders.engines.amx import library, weights
+
+    lacking = library.lacking()
+    if may_choose and (lacking or weights.unsupported(model)):
+        return None
+    if lacking:
+        raise EncoderError(f"encoder.engine is amx, but {lacking}", "take encoder.engine: auto")
+    from transforms.encoders.engines.amx.engine import AMXEngine
+
+    try:
+        return AMXEngine(model)
+    except ValueError as error:
+        if not may_choose:
+            raise EncoderError(f"engine amx can't run {model.config.model}: {error}", "take engine: auto") from error
+        log.warning("engine amx can't run %s (%s); another does", model.config.model, error)
+        return None
+
+
+def _gpus(device: str) -> list[str]:
+    """CUDA devices to run on. Does not load torch where the machine has no NVIDIA driver at all."""
+    if device == "cpu" or (device == "auto" and not any(Path(name).exists() for name in _GPU_FILES)):
+        return []
+    import torch
+
+    found = [f"cuda:{number}" for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0)]
+    if device == "cuda" and not found:
+        raise EncoderError("encoder.device is cuda, but this worker has no CUDA device", "set it to auto or cpu")
+    return found
+
+
+def _torch(model: TransformerFiles, devices: list[str]) -> Engine:
+    from transforms.encoders.engines.torch.engine import TorchEngine
+
+    return TorchEngine(model, devices)
+
+
+def _openvino(model: TransformerFiles, sample: TokenTable | None) -> Engine:
+    from transforms.encoders.engines.cache import fingerprint
+    from transforms.encoders.engines.openvino.conversion import PACKAGES, convert, converted
+    from transforms.encoders.engines.openvino.engine import OpenVINOEngine
+
+    path = converted(fingerprint(model, PACKAGES), lambda: convert(model.folder, model.max_tokens))
+    if model.config.precision == "int8":
+        if sample is None or len(sample.lengths) == 0:
+            raise EncoderError("int8 has no texts to take its ranges from", "take encoder.precision: bfloat16")
+        from transforms.encoders.engines import processor
+        from transforms.encoders.engines.openvino.int8 import quantize
+
+        kind = "int8" if processor.has_wide_int8_sums() else "int8 without overflow"
+        seen = digest([sample.flat.tolist(), sample.lengths.tolist()], 32)
+        whole = path
+        path = converted(fingerprint(model, PACKAGES, kind, seen), lambda: quantize(whole, sample))
+    return OpenVINOEngine(model, path)

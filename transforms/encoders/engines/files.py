@@ -1,0 +1,34 @@
+"""What an engine is told of a model: its files, and how to run them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from schemas.config import EncoderConfig
+
+
+@dataclass(frozen=True)
+class TransformerFiles:
+    """A folder that sentence-transformers can load, and what engines have to know of it.
+
+    Attributes:
+        config: model name, engine, precision, device and token budget.
+        folder: of the whole model.
+        transformer_folder: of the Transformer module, with the tokenizer.
+        weights: SHA-256 of the weights, hex.
+        pooling: how token vectors become one.
+        max_tokens: length limit, special tokens included.
+        padding_id: token id of padding.
+        modules: kinds in modules.json; none where the folder has no such file.
+        leaves_prompt_out: whether pooling leaves out tokens of a prompt.
+    """
+
+    config: EncoderConfig
+    folder: str
+    transformer_folder: str
+    weights: str
+    pooling: str
+    max_tokens: int
+    padding_id: int = 0
+    modules: tuple[str, ...] = ()
+    leaves_prompt_out: bool = False

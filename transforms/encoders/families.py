@@ -1,0 +1,132 @@
+"""Families of encoders: which one reads a configuration's model, and its description.
+
+A family is a function `describe(EncoderConfig, ModelSource) -> Model`. Other packages bring theirs as an entry point of
+the group `vecbeam.encoders`, whose name is the family's; it is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import socket
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+
+from schemas.config import EncoderConfig
+from schemas.errors import ConfigurationError, EncoderError, SpaceMismatchError
+from transforms.encoders.base import Model
+from transforms.encoders.source import ModelSource
+
+FAMILIES = {
+    "sentence_transformers": "transforms.encoders.sentence_transformers:describe",
+    "fake": "transforms.encoders.fake:describe",
+}
+"""Our own families: module and function of each."""
+DEFAULT = "sentence_transformers"
+GROUP = "vecbeam.encoders"
+Describe = Callable[[EncoderConfig, ModelSource], Model]
+
+_FOUND: dict[tuple[str, str], Model] = {}
+"""Models that this process has found, by configuration and space id: their weights need not be hashed again."""
+
+
+def resolve(config: EncoderConfig) -> Model:
+    """Finds the model of a configuration and reads what defines its space, without loading weights into memory.
+
+    Raises:
+        ConfigurationError: where the name or the family means nothing, or the folder holds no model.
+        EncoderError: where files can't be fetched, or are not those that the catalogue pins.
+    """
+    source = ModelSource(config)
+    model = _describe(_family_of(source))(config, source)
+    _FOUND[config.model_dump_json(), model.space.id] = model
+    return model
+
+
+def resolve_on_worker(config: EncoderConfig, space_id: str) -> Model:
+    """Finds this machine's own files of a run's model and checks that they define the run's space.
+
+    What travels to a worker is the configuration and the space id, never the model: files of a model lie elsewhere on
+    another machine, and may differ there.
+
+    Args:
+        space_id: of the run.
+
+    Raises:
+        EncoderError: where this machine has no such model.
+        SpaceMismatchError: where its files define another space.
+    """
+    found = _FOUND.get((config.model_dump_json(), space_id))
+    if found is not None:
+        return found
+    try:
+        model = resolve(config)
+    except ConfigurationError as error:
+        raise EncoderError(
+            f"the worker {socket.gethostname()} can't find the model of this run: {error.message}",
+            "give each worker the model files of the machine that starts the run: the same packages, or access to the "
+            "hub",
+        ) from error
+    if model.space.id != space_id:
+        raise SpaceMismatchError(
+            f"encoder.model {config.model} on the worker {socket.gethostname()} is of space {model.space.id}, "
+            f"the run is of space {space_id}",
+            "give each worker the model files of the machine that starts the run",
+        )
+    return model
+
+
+def _family_of(source: ModelSource) -> str:
+    config = source.config
+    if config.family is not None:
+        return config.family
+    if source.entry is not None:
+        return source.entry.family
+    # A model without files is named by its family.
+    if config.model in FAMILIES or ("/" not in config.model and config.model in _brought()):
+        return config.model
+    return DEFAULT
+
+
+def _brought() -> dict[str, list[EntryPoint]]:
+    """The families of other packages, by name."""
+    found: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group=GROUP):
+        found.setdefault(point.name, []).append(point)
+    return found
+
+
+def _describe(family: str) -> Describe:
+    """The function of a family.
+
+    Raises:
+        ConfigurationError: where there is none of that name, or two, or its package can't be imported.
+    """
+    if family in FAMILIES:
+        module, _, name = FAMILIES[family].partition(":")
+        own: Describe = getattr(importlib.import_module(module), name)
+        return own
+    brought = _brought()
+    points = brought.get(family, [])
+    if not points:
+        known = ", ".join([*FAMILIES, *sorted(brought)])
+        raise ConfigurationError(
+            f"encoder.family: {family!r} is not a family of encoders that is installed", f"take one of: {known}"
+        )
+    if len(points) > 1:
+        raise ConfigurationError(
+            f"encoder.family: {family!r} is brought by two packages: {', '.join(map(_package, points))}",
+            "uninstall one of them",
+        )
+    try:
+        found: Describe = points[0].load()
+    except Exception as error:  # of code that is not ours
+        raise ConfigurationError(
+            f"encoder.family: {family!r} of the package {_package(points[0])} can't be imported: "
+            f"{type(error).__name__}: {error}",
+            "install that package with all it needs, or take another family",
+        ) from error
+    return found
+
+
+def _package(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist is not None else point.value

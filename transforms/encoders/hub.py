@@ -1,0 +1,49 @@
+"""The hub: files of a model at one revision, fetched once a machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from schemas.errors import EncoderError
+
+_LONGEST_CAUSE = 200
+HUB_S = 10.0
+"""Seconds in which the hub must answer."""
+
+
+def fetch(hub_id: str, revision: str) -> Path:
+    """The folder of a model's files.
+
+    Weights are safetensors only.
+
+    Raises:
+        EncoderError: where they are not here and can't be fetched.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    files = ["*.json", "*.safetensors", "*.txt", "*.model", "*/config.json"]
+    away: Exception | None = None
+    try:
+        try:
+            # The library asks this first too, and waits for its answer for ever.
+            HfApi().model_info(hub_id, revision=revision, timeout=HUB_S)
+        except RepositoryNotFoundError:
+            raise
+        except Exception as error:  # of the network, of several libraries; a copy kept here needs none
+            away = error
+        folder = snapshot_download(hub_id, revision=revision, allow_patterns=files, local_files_only=away is not None)
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise EncoderError(
+            f"can't fetch {hub_id} at revision {revision} from the hub: {_first_cause(away or error)}",
+            "check name, revision, network and HF_TOKEN, or name a folder that holds the model",
+        ) from error
+    return Path(folder)
+
+
+def _first_cause(error: BaseException) -> str:
+    """What went wrong at first, in a line: the hub wraps it in advice of its own, a sentence for each attempt."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:_LONGEST_CAUSE]

@@ -1,0 +1,65 @@
+"""The models of a configuration: one for each vector of a row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from schemas.config import Config
+from schemas.layout import Layout, Space
+from transforms.chunk.base import Chunker
+from transforms.encoders.base import Model, vector_field
+from transforms.encoders.families import resolve, resolve_on_worker
+
+
+@dataclass(frozen=True)
+class Models:
+    """Models by the name of the vector that each fills, in the order of the configuration.
+
+    They hold paths of this machine, so they do not travel; `layout` does.
+    """
+
+    by_name: Mapping[str, Model]
+    metadata: Mapping[str, str]
+
+    @classmethod
+    def of(cls, config: Config) -> Models:
+        """Finds the models of a configuration.
+
+        Raises:
+            ConfigurationError: where a name means nothing, or a folder holds no model.
+            EncoderError: where files can't be fetched, or are not those that the catalogue pins.
+        """
+        return cls({name: resolve(encoder) for name, encoder in config.vectors.items()}, config.corpus.column_types)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """What a row holds."""
+        return Layout(tuple(vector_field(name, model) for name, model in self.by_name.items()), self.metadata)
+
+    @property
+    def space(self) -> Space:
+        """What rows are comparable in."""
+        return self.layout.space
+
+    @property
+    def cutting(self) -> str:
+        """The name of the vector whose model cuts items into chunks: the one that takes the shortest."""
+        return min(self.by_name, key=lambda name: getattr(self.by_name[name], "max_tokens", 1 << 62))
+
+    def chunker(self, config: Config) -> Chunker:
+        """What cuts items into chunks that all models take."""
+        return self.by_name[self.cutting].chunker(config)
+
+
+def chunker_on_worker(config: Config, layout: Layout, cutting: str) -> Chunker:
+    """The chunker of a run on this worker, which finds its own files of the model.
+
+    Args:
+        cutting: see `Models.cutting`.
+
+    Raises:
+        SpaceMismatchError: where this worker's model is of another space than the run's.
+    """
+    return resolve_on_worker(config.vectors[cutting], layout.vector(cutting).space.id).chunker(config)

@@ -1,0 +1,94 @@
+"""Texts to vectors: tokenized once, sorted by tokens, put through an engine under a token budget.
+
+Vectors are those of `SentenceTransformer.encode`; tokens over the model's limit are counted instead of cut without a
+word. Tokenizing takes all cores, and happens outside the engine's lock: where several threads embed tables, one
+tokenizes ahead while another one's batches compute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from transforms.chunk.text import Tokenizing
+from transforms.encoders.base import Encoded, TokenIds, Work, token_ids_of
+from transforms.encoders.engines import TokenTable, load_engine
+from transforms.encoders.engines.files import TransformerFiles
+from transforms.encoders.text_facts import TextFacts
+from transforms.encoders.vectors import dense_array
+
+
+class TextModel(Tokenizing, Protocol):
+    """A text model before it is loaded."""
+
+    @property
+    def facts(self) -> TextFacts: ...
+
+
+class TextEncoder:
+    """A text model, loaded on an engine. Several threads may use it at once.
+
+    Args:
+        sample: texts that int8 takes its ranges from; nothing else needs them.
+
+    Raises:
+        EncoderError: where the model can't be loaded, or a GPU is asked for and there is none.
+    """
+
+    def __init__(self, model: TextModel, files: TransformerFiles, sample: Sequence[str] = ()) -> None:
+        self._model = model
+        self._facts = model.facts
+        self._padding_id = files.padding_id
+        self._tokenizer = model.tokenizer()
+        self._cutting = model.tokenizer()
+        self._cutting.enable_truncation(self._facts.max_tokens)
+        tokens = self._tokenize(sample)[0] if sample else None
+        self._engine = load_engine(files, tokens)
+
+    def encode(self, inputs: pa.Table, *, query: bool = False, advance: Callable[[int], None] | None = None) -> Encoded:
+        """See `Encoder.encode`."""
+        texts = inputs.column("text").to_pylist()
+        tokens, dropped = self._tokenize(texts, query, token_ids_of(inputs))
+        vectors = np.empty((len(texts), self._facts.dimensions), np.float32)
+
+        def finished(rows: NDArray[np.int64], found: NDArray[np.float32]) -> None:
+            vectors[rows] = found[:, : self._facts.dimensions]
+            if advance is not None:
+                advance(int(tokens.lengths[rows].sum()))
+
+        ran = self._engine.run(tokens, finished)
+        if self._facts.normalize:
+            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return Encoded(dense_array(vectors), tokens.lengths, dropped, Work(ran.padded, ran.busy_seconds))
+
+    def runtime(self) -> dict[str, str]:
+        """See `Encoder.runtime`."""
+        return self._engine.runtime()
+
+    def _tokenize(
+        self, texts: Sequence[str], query: bool = False, known: Sequence[TokenIds | None] | None = None
+    ) -> tuple[TokenTable, NDArray[np.int64]]:
+        facts = self._facts
+        ids: list[TokenIds | None] = [None] * len(texts) if known is None else list(known)
+        dropped = np.zeros(len(texts), np.int64)
+        unknown = [row for row, tokens in enumerate(ids) if tokens is None]
+        seen = [self._model.as_seen(texts[row], query=query) for row in unknown]
+        for row, text, encoding in zip(unknown, seen, self._tokenizer.encode_batch_fast(seen), strict=True):
+            tokens = encoding.ids
+            if len(tokens) > facts.max_tokens:
+                tokens = self._cutting.encode(text).ids
+                dropped[row] = len(encoding) - len(tokens)
+            ids[row] = np.array(tokens, np.int32)
+        rows = [tokens for tokens in ids if tokens is not None]
+        prompt = facts.query_prompt if query else facts.prompt
+        left_out = self._prompt_tokens(prompt) if prompt and "without prompt" in facts.pooling else 0
+        return TokenTable.of(rows, facts.max_tokens, self._padding_id, left_out), dropped
+
+    def _prompt_tokens(self, prompt: str) -> int:
+        # As the library counts it: the closing special token does not belong to the prompt.
+        encoding = self._tokenizer.encode(prompt)
+        return len(encoding.ids) - (1 if encoding.special_tokens_mask[-1] else 0)

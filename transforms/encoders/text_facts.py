@@ -1,0 +1,45 @@
+"""What makes two vectors of text models comparable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from schemas.layout import Space
+
+
+@dataclass(frozen=True)
+class TextFacts:
+    """The facts of a text model's space. Their names and order of keys make the ids of spaces: nothing here is renamed.
+
+    Attributes:
+        weights: SHA-256 over the weight files' bytes, hex.
+        tokenizer: SHA-256 over the tokenizer's canonical JSON (without truncation and padding), hex.
+        architecture: the settings of the model that change vectors though the weights be the same.
+        pooling: how token vectors become one: mean, cls, max, ...
+        prompt, query_prompt: texts put before items and before queries.
+        max_tokens: length limit, special tokens included.
+        dimensions: numbers of a vector, after truncation.
+        normalize: whether vectors have length 1.
+    """
+
+    weights: str
+    tokenizer: str
+    architecture: Mapping[str, Any] = field(default_factory=dict)
+    pooling: str = "mean"
+    prompt: str = ""
+    query_prompt: str = ""
+    max_tokens: int = 512
+    dimensions: int = 384
+    normalize: bool = True
+
+    @property
+    def space(self) -> Space:
+        """The space that they define."""
+        return Space(asdict(self))
+
+    @property
+    def leaves_prompt_out(self) -> bool:
+        """Whether pooling leaves out tokens of a prompt that there is."""
+        return "without prompt" in self.pooling and bool(self.prompt or self.query_prompt)

@@ -1,0 +1,272 @@
+"""From the snapshot that a collection holds to another one: which rows to delete, which to upsert, in which order.
+
+Only rows of parts that the two snapshots do not share are looked at. They are shuffled by item, so that what vanishes
+of an item is deleted right before its new rows are written, and no searcher sees a document twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from schemas.config import Collection
+from schemas.layout import compared_columns
+from schemas.milvus import CollectionSpec
+from transforms import milvus
+from transforms.checkpoint import Checkpoint, LivePart, Snapshot, read_table, write_table
+from transforms.diff.comparison import split
+from transforms.load.upsert_parts import Ledger
+from transforms.support import metrics, stop
+from transforms.support.once import Once
+from transforms.support.storage import filesystem
+
+BUCKETS = 16
+NEW, OLD = 0, 1
+
+_ROW_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("digest", pa.binary(16), nullable=False),  # of all columns but the vector and the text
+        pa.field("side", pa.int8(), nullable=False),
+        pa.field("part", pa.int32(), nullable=False),
+        pa.field("row", pa.int32(), nullable=False),  # among the live rows of its part
+    ]
+)
+DELTA_SCHEMA = pa.schema(
+    [
+        # One row a row of a part that the collection lacks or has otherwise.
+        pa.field("row", pa.int32(), nullable=False),
+        pa.field("delete", pa.list_(pa.string()), nullable=False),  # ids that vanish with it
+    ]
+)
+
+
+class PartRows(NamedTuple):
+    """Some rows of a part: of the snapshot to reach (`NEW`), or of the one that the collection holds (`OLD`)."""
+
+    side: int
+    position: int
+    part: LivePart
+
+
+def part_rows(old: Snapshot, new: Snapshot) -> list[PartRows]:
+    """The rows in which two snapshots differ, as parts of either.
+
+    Of a part that both have, only the rows that died in between count.
+    """
+    before = {part.name: part for part in old.live_parts}
+    found = []
+    for position, part in enumerate(new.live_parts):
+        if part.name not in before:
+            found.append(PartRows(NEW, position, part))
+            continue
+        was = before.pop(part.name)
+        if len(was.dead) != len(part.dead):
+            rows = new.parts.column("rows")[position].as_py() + len(part.dead)
+            died = np.setdiff1d(part.dead, was.dead)
+            others = np.setdiff1d(np.arange(rows, dtype=np.int32), died)
+            found.append(PartRows(OLD, -1, LivePart(part.name, others)))
+    return found + [PartRows(OLD, -1, part) for part in before.values()]
+
+
+@dataclass(eq=False)
+class FindDelta(beam.PTransform):  # type: ignore[misc]
+    """PCollection of `Side` -> PCollection of positions of parts with something to upsert; deletes what is gone whole.
+
+    Writes `<folder>/<position>.parquet` of `DELTA_SCHEMA` for each of these parts.
+
+    Attributes:
+        checkpoint: where the parts are.
+        config: the collection's section of the configuration.
+        spec: the collection.
+        folder: of the run.
+        vectors: names of the vector columns.
+    """
+
+    checkpoint: Checkpoint
+    config: Collection
+    spec: CollectionSpec
+    folder: str
+    vectors: frozenset[str]
+
+    def expand(self, parts: beam.PCollection) -> beam.PCollection:
+        return (
+            parts
+            | "Rows" >> beam.ParDo(_Rows(self.checkpoint, self.vectors))
+            | "ByItem" >> beam.GroupByKey()
+            | "Settle" >> beam.ParDo(_Settle(self.config, self.spec))
+            | "ByPart" >> beam.GroupByKey()
+            | "Delta" >> beam.ParDo(_WriteDelta(self.folder))
+        )
+
+
+class _Rows(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, checkpoint: Checkpoint, vectors: frozenset[str]) -> None:
+        self._checkpoint = checkpoint
+        self._vectors = vectors
+
+    def process(self, side: PartRows) -> Iterator[tuple[int, pa.Table]]:
+        stop.check()
+        names = compared_columns(self._checkpoint.part_columns(side.part.name), self._vectors)
+        rows = row_digests(self._checkpoint.read_live(side.part, names), side.side, side.position)
+        buckets = [blake2b(item.encode(), digest_size=1).digest()[0] % BUCKETS for item in rows["item_id"].to_pylist()]
+        yield from split(rows, np.array(buckets, np.int64))
+
+
+def row_digests(rows: pa.Table, side: int, position: int) -> pa.Table:
+    """Rows of a part without vector and text, as digests of all that is left."""
+    columns = [rows.column(name).to_pylist() for name in sorted(rows.column_names)]
+    digests = [blake2b(orjson.dumps(row), digest_size=16).digest() for row in zip(*columns, strict=True)]
+    return pa.table(
+        {
+            "id": rows.column("id"),
+            "item_id": rows.column("item_id"),
+            "digest": pa.array(digests, pa.binary(16)),
+            "side": np.full(len(digests), side, np.int8),
+            "part": np.full(len(digests), position, np.int32),
+            "row": np.arange(len(digests), dtype=np.int32),
+        },
+        schema=_ROW_SCHEMA,
+    )
+
+
+class Settled(NamedTuple):
+    """What to do with the rows of some items.
+
+    Attributes:
+        upserts: for (part, row) the ids that vanish with it.
+        gone: ids of items of which nothing is upserted.
+    """
+
+    upserts: dict[tuple[int, int], list[str]]
+    gone: list[str]
+
+
+def settle(rows: pa.Table) -> Settled:
+    """Decides about all rows of some items.
+
+    Args:
+        rows: all rows of these items in which the snapshots differ.
+    """
+    old: dict[str, tuple[bytes, str]] = {}
+    new: dict[str, tuple[bytes, str, tuple[int, int]]] = {}
+    columns: Any = (rows.column(name).to_pylist() for name in _ROW_SCHEMA.names)
+    for row_id, item, digest, side, part, row in zip(*columns, strict=True):
+        if side == OLD:
+            old[row_id] = (digest, item)
+        else:
+            new[row_id] = (digest, item, (part, row))
+    upserts: dict[tuple[int, int], list[str]] = {}
+    first_of_item: dict[str, tuple[int, int]] = {}
+    for row_id, (digest, item, place) in new.items():
+        if row_id in old and old[row_id][0] == digest:
+            continue
+        upserts[place] = []
+        first_of_item[item] = min(place, first_of_item.get(item, place))
+    gone: list[str] = []
+    for row_id, (_, item) in sorted(old.items()):
+        if row_id not in new:
+            (upserts[first_of_item[item]] if item in first_of_item else gone).append(row_id)
+    return Settled(upserts, gone)
+
+
+class _Connected(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, config: Collection, spec: CollectionSpec) -> None:
+        self._config = config
+        self._spec = spec
+        self._client: Any = None
+
+    def setup(self) -> None:
+        self._client = milvus.connect(self._config)
+
+    def teardown(self) -> None:
+        if self._client is not None:
+            self._client.close()
+
+    def delete(self, ids: Sequence[str]) -> None:
+        milvus.delete(self._client, self._config, self._spec.name, ids)
+        metrics.count("chunks_deleted", len(ids))
+
+
+class _Settle(_Connected):
+    def process(self, group: tuple[int, Iterable[pa.Table]]) -> Iterator[tuple[int, pa.Table]]:
+        stop.check()
+        settled = settle(pa.concat_tables(group[1]))
+        # Items that are gone, or have another id by now, go before any new row comes.
+        with metrics.timed("load"):
+            self.delete(settled.gone)
+        by_part: dict[int, list[dict[str, Any]]] = {}
+        for (part, row), ids in settled.upserts.items():
+            by_part.setdefault(part, []).append({"row": row, "delete": ids})
+        for part, found in by_part.items():
+            yield part, pa.Table.from_pylist(found, schema=DELTA_SCHEMA)
+
+
+class _WriteDelta(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def process(self, group: tuple[int, Iterable[pa.Table]]) -> Iterator[int]:
+        part, tables = group
+        write_table(delta_uri(self._folder, part), pa.concat_tables(tables).sort_by("row"))
+        yield part
+
+
+def delta_uri(folder: str, part: int) -> str:
+    return filesystem.join(folder, f"{part}.parquet")
+
+
+@dataclass(eq=False)
+class ApplyDelta(beam.PTransform):  # type: ignore[misc]
+    """PCollection of positions of parts -> PCollection of (part name, rows), each after its acknowledgement.
+
+    Attributes:
+        config: the collection's section of the configuration.
+        spec: the collection.
+        ledger: where acknowledgements are noted.
+        snapshot: name of the snapshot to reach.
+        folder: what `FindDelta` wrote.
+    """
+
+    config: Collection
+    spec: CollectionSpec
+    ledger: Ledger
+    snapshot: str
+    folder: str
+
+    def expand(self, parts: beam.PCollection) -> beam.PCollection:
+        return parts | "Upsert" >> beam.ParDo(_Apply(self))
+
+
+class _Apply(_Connected):
+    def __init__(self, given: ApplyDelta) -> None:
+        super().__init__(given.config, given.spec)
+        self._ledger = given.ledger
+        self._snapshot = Once(partial(given.ledger.checkpoint.read_snapshot, given.snapshot))
+        self._folder = given.folder
+
+    def process(self, position: int) -> Iterator[tuple[str, int]]:
+        stop.check()
+        part = self._snapshot.get().live_part(position)
+        delta = read_table(delta_uri(self._folder, position))
+        rows = self._ledger.checkpoint.read_live(part).take(delta.column("row"))
+        vanishing = delta.column("delete").to_pylist()
+
+        def before(start: int, end: int) -> None:
+            if ids := [row_id for some in vanishing[start:end] for row_id in some]:
+                self.delete(ids)
+
+        with metrics.timed("load"):
+            loaded = milvus.upsert(self._client, self._config, self._spec, rows, before)
+        self._ledger.acknowledge(part.name, loaded)
+        metrics.count("chunks_loaded", loaded)
+        yield part.name, loaded

@@ -1,0 +1,124 @@
+"""Parts to a collection: upserted part by part, each acknowledged in a ledger, so that a killed load goes on.
+
+The ledger is `<checkpoint>/<name>/loads/<collection>-<load id>/<part>.json`, a small file a part, written after Milvus
+has answered for all its rows. The load id stands in the collection's properties too: a collection that was dropped and
+made again has another one, and starts with an empty ledger.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+
+from schemas.config import Collection
+from schemas.milvus import CollectionSpec
+from transforms import milvus
+from transforms.checkpoint import Checkpoint, LivePart
+from transforms.support import metrics, stop
+from transforms.support.memory import give_back
+from transforms.support.storage import filesystem
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Which parts a collection has acknowledged."""
+
+    checkpoint: Checkpoint
+    collection: str
+    load_id: str
+
+    @property
+    def folder(self) -> str:
+        return filesystem.join(self.checkpoint.root, "loads", f"{self.collection}-{self.load_id}")
+
+    def acknowledged(self) -> set[str]:
+        """Names of the parts that are in the collection."""
+        files = filesystem.list_files(self.folder, "*.json")
+        return {file.uri.rsplit("/", 1)[-1].removesuffix(".json") for file in files}
+
+    def acknowledge(self, part: str, rows: int) -> None:
+        """Notes that all rows of a part are in the collection."""
+        filesystem.write_atomic(filesystem.join(self.folder, f"{part}.json"), json.dumps({"rows": rows}).encode())
+
+    def forget(self, parts: Sequence[str]) -> None:
+        """Takes parts out, so that they are loaded again."""
+        filesystem.delete([filesystem.join(self.folder, f"{part}.json") for part in parts])
+
+    def begin_import(self) -> None:
+        """Notes that the server may hold rows that nobody acknowledged: of an import nobody knows how far it came."""
+        filesystem.write_atomic(self._import_mark, b"")
+
+    def end_import(self) -> None:
+        """Notes that all that was imported is acknowledged."""
+        filesystem.delete([self._import_mark])
+
+    @property
+    def import_broke_off(self) -> bool:
+        """Whether an import began and did not come to its end."""
+        return filesystem.exists(self._import_mark)
+
+    @property
+    def _import_mark(self) -> str:
+        return filesystem.join(self.folder, "import.begun")
+
+    def close(self) -> None:
+        """Removes the ledger of a collection that is complete, or gone."""
+        filesystem.delete([file.uri for file in filesystem.list_files(self.folder, "*.json")])
+        filesystem.delete([self._import_mark] if self.import_broke_off else [])
+        filesystem.remove_empty_folders(self.folder, self.checkpoint.root)
+
+
+@dataclass(eq=False)
+class LoadParts(beam.PTransform):  # type: ignore[misc]
+    """PCollection of `LivePart` -> PCollection of (part name, rows), each after its acknowledgement.
+
+    Attributes:
+        config: the collection's section of the configuration.
+        spec: the collection.
+        ledger: where acknowledgements are noted.
+        flush_bytes: see `transforms.milvus.flush_step`.
+    """
+
+    config: Collection
+    spec: CollectionSpec
+    ledger: Ledger
+    flush_bytes: int = 0
+
+    def expand(self, parts: beam.PCollection) -> beam.PCollection:
+        return parts | "Upsert" >> beam.ParDo(_Upsert(self))
+
+
+class _Upsert(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, given: LoadParts) -> None:
+        self._config, self._spec, self._ledger = given.config, given.spec, given.ledger
+        self._flush_bytes = given.flush_bytes
+        self._unflushed = 0
+        self._client: Any = None
+
+    def setup(self) -> None:
+        self._client = milvus.connect(self._config)
+
+    def process(self, part: LivePart) -> Iterator[tuple[str, int]]:
+        stop.check()
+        rows = self._ledger.checkpoint.read_live(part)
+        with metrics.timed("load"):
+            loaded = milvus.upsert(self._client, self._config, self._spec, rows)
+            self._flush(rows.nbytes)
+        self._ledger.acknowledge(part.name, loaded)
+        metrics.count("chunks_loaded", loaded)
+        yield part.name, loaded
+
+    def _flush(self, wrote: int) -> None:
+        self._unflushed += wrote
+        if self._flush_bytes and self._unflushed >= self._flush_bytes:
+            milvus.flush(self._client, self._config, self._spec.name)
+            self._unflushed = 0
+            give_back()
+
+    def teardown(self) -> None:
+        if self._client is not None:
+            self._client.close()

@@ -1,0 +1,74 @@
+"""A Milvus collection: connecting, building, checking, publishing and searching it.
+
+Pure functions around pymilvus' MilvusClient, on Milvus Lite and on servers alike; what they refuse, and what Milvus
+refuses, is a `schemas.errors.CollectionError` with the place and the remedy. pymilvus is loaded when first used.
+"""
+
+from transforms.milvus.call import call, collection_gone, connection_gone
+from transforms.milvus.connection import check_exists, connect, connected, release
+from transforms.milvus.description import (
+    CollectionState,
+    aliases,
+    columns_of,
+    described,
+    exists,
+    names,
+    served,
+    space_of,
+    state,
+)
+from transforms.milvus.index_build import finish, flush, flush_step, is_lite, same_index
+from transforms.milvus.nearest import Hit, search, search_each
+from transforms.milvus.recall import Recall, measure_recall
+from transforms.milvus.rows.bulk_import import await_imports, import_files
+from transforms.milvus.rows.deletion import delete
+from transforms.milvus.rows.read import query
+from transforms.milvus.rows.row_check import RowCheck, count, find_duplicates, verify_rows
+from transforms.milvus.rows.upsert import quoted, upsert
+from transforms.milvus.structure import check_free, create, drop, has_columns, publish, set_properties, set_ready
+
+__all__ = [
+    "CollectionState",
+    "Hit",
+    "Recall",
+    "RowCheck",
+    "aliases",
+    "await_imports",
+    "call",
+    "check_exists",
+    "check_free",
+    "collection_gone",
+    "columns_of",
+    "connect",
+    "connected",
+    "connection_gone",
+    "count",
+    "create",
+    "delete",
+    "described",
+    "drop",
+    "exists",
+    "find_duplicates",
+    "finish",
+    "flush",
+    "flush_step",
+    "has_columns",
+    "import_files",
+    "is_lite",
+    "measure_recall",
+    "names",
+    "publish",
+    "query",
+    "quoted",
+    "release",
+    "same_index",
+    "search",
+    "search_each",
+    "served",
+    "set_properties",
+    "set_ready",
+    "space_of",
+    "state",
+    "upsert",
+    "verify_rows",
+]

@@ -1,0 +1,70 @@
+"""The alias: what it leads to, for reports, and the chain of collections that it led to before."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from schemas.config import Config
+from schemas.errors import CollectionError, ConfigurationError, InterruptedRunError, LockedError
+from schemas.milvus import PROPERTY_PREVIOUS
+from schemas.run_report import Served
+from transforms import milvus
+
+log = logging.getLogger("vecbeam")
+
+LIMIT_S = 2.0
+"""Seconds for each call: a report must not keep a failed run waiting."""
+
+
+def served_now(config: Config, error: BaseException | None = None) -> Served | None:
+    """What is served now, or None where that can't be known.
+
+    Args:
+        error: what ended the run; where it says that Milvus is not there, no second call is made.
+    """
+    settings = config.collection
+    # Errors of Milvus itself have a cause, refusals of our own have none.
+    not_there = isinstance(error, CollectionError) and error.__cause__ is not None
+    # A run that was told to stop has no time to ask.
+    if not_there or isinstance(error, (ConfigurationError, LockedError, InterruptedRunError)):
+        return None
+    # To open a Lite file that is not there would make it.
+    if settings.is_lite and not Path(settings.uri).exists():
+        return Served()
+    try:
+        with milvus.connected(settings.model_copy(update={"timeout_s": LIMIT_S, "retry_s": 0.0})) as client:
+            return Served(collection=milvus.served(client, config.name) or "")
+    except Exception as unknown:
+        log.info("can't tell what %s serves: %s", config.name, unknown)
+        return None
+
+
+def link(client: Any, name: str, served: str | None) -> None:
+    """Makes what is served the collection before another one, to which the alias is about to move.
+
+    The chain of collections stays whole: where `name` stood further down in it, the one above it gets what was below.
+
+    Args:
+        client: of pymilvus, open.
+        name: where the alias moves.
+        served: what it leads to now.
+    """
+    found = milvus.state(client, name)
+    if found is None or not served or served == name:
+        return
+    above = next((state.name for state in chain(client, served) if state.previous == name), None)
+    milvus.set_properties(client, name, {PROPERTY_PREVIOUS: served})
+    if above is not None:
+        milvus.set_properties(client, above, {PROPERTY_PREVIOUS: found.previous or ""})
+
+
+def chain(client: Any, name: str | None) -> Iterator[milvus.CollectionState]:
+    """A collection and those before it, the newest first."""
+    seen: set[str] = set()
+    while name and name not in seen and (found := milvus.state(client, name)) is not None:
+        seen.add(name)
+        yield found
+        name = found.previous

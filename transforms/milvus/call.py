@@ -1,0 +1,209 @@
+"""Calls to Milvus: each attempt bounded in time, what may pass tried again and counted, the rest put in our words."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from schemas.config import Collection
+from schemas.errors import CollectionError, VecbeamError
+from transforms.support.retry import retrying
+
+log = logging.getLogger("vecbeam")
+
+LONG_S = 86400.0
+"""Seconds that flushing, building and loading may take in one call; a dead connection shows earlier by its pings."""
+
+_CONFIGURATIONS: weakref.WeakKeyDictionary[Any, Collection] = weakref.WeakKeyDictionary()
+
+_PASSING_CODES = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED")
+_PASSING = re.compile(
+    r"rate limit|too many requests|being flushed|quota exceeded|quota exhausted|memory quota|disk quota|force ?deny"
+    r"|deny to write|service not ready|service unavailable|not healthy|is initializing|standby|recovering"
+    r"|no available|channel not available|channel not found|shard leaders?|node not (found|match|available)"
+    r"|node offline|connection (reset|refused)|broken pipe|socket closed|stream removed|rst_stream|goaway"
+    r"|fail connecting to server|context deadline exceeded|wait for (flush|loading collection) timeout"
+    # Lite says so of writers at the same time, although it kept the rows.
+    r"|current_seq is monotonic",
+    re.IGNORECASE,
+)
+_FOR_GOOD = re.compile(
+    r"message larger than max|larger than max \(|unauthenticated|auth check failure|missing authorization"
+    r"|permission denied|permissiondenied|unimplemented",
+    re.IGNORECASE,
+)
+_REFUSED = re.compile(r"unauthenticated|auth check failure|missing authorization", re.IGNORECASE)
+_GONE = re.compile(
+    r"fail connecting to server|unavailable|connection (reset|refused)|socket closed|broken pipe|deadline",
+    re.IGNORECASE,
+)
+_CLOSED = re.compile(r"closed channel|channel (is )?closed|create connection first|NoneType", re.IGNORECASE)
+"""What pymilvus and gRPC say of a client that was closed."""
+_PREFIX = re.compile(r"^(\[\w+\] Retry (timeout: [^,]*|run out of \d+ retry times), (message=)?)+")
+
+
+class MessageTooLargeError(CollectionError):
+    """A message is over the server's limit."""
+
+
+class OneAttempt(float):
+    """A time-out in seconds after which pymilvus gives up at its first error instead of trying on by itself.
+
+    Given a time-out, pymilvus repeats a failed call, uncounted, until `elapsed >= timeout`. Compared so, this one has
+    always elapsed; as a number it is an ordinary deadline for gRPC.
+    """
+
+    def __le__(self, other: object) -> bool:
+        return True
+
+
+def remember(client: Any, config: Collection) -> None:
+    """Notes a client's configuration, so that what takes the client alone knows its limits."""
+    _CONFIGURATIONS[client] = config
+
+
+def settings_of(client: Any) -> Collection:
+    """The configuration that a client was connected with."""
+    return _CONFIGURATIONS[client]
+
+
+def limit_of(client: Any) -> OneAttempt:
+    """What one call of a client may take."""
+    return OneAttempt(settings_of(client).timeout_s)
+
+
+def call(config: Collection, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Calls a method of a MilvusClient.
+
+    One attempt takes at most `timeout_s` of the configuration (or the `timeout` given here, in seconds). Errors that
+    may pass (no connection, a deadline, rate limits and quotas, a server that recovers) are tried again with backoff
+    for `retry_s`; each further attempt adds one to the counter `retries`.
+
+    Raises:
+        CollectionError: for everything that didn't pass, with the uri and a remedy.
+    """
+    limit = OneAttempt(kwargs.pop("timeout", config.timeout_s))
+    what = getattr(function, "__name__", "call")
+    if args and isinstance(args[0], str):
+        what = f"{what} {args[0]}"
+    return again(config, what, lambda: function(*args, timeout=limit, **kwargs))
+
+
+def again(config: Collection, what: str, function: Callable[[], Any], seconds: float | None = None) -> Any:
+    """Runs a function of several calls until it succeeds, as `call` does; it has to be repeatable as a whole."""
+    try:
+        return retrying(f"Milvus {what}", config.retry_s if seconds is None else seconds, passes)(function)
+    except VecbeamError:
+        raise
+    except Exception as error:
+        raise translate(error, config, what) from error
+
+
+def passes(error: BaseException) -> bool:
+    """Whether an error of pymilvus or gRPC may be gone at the next attempt."""
+    if isinstance(error, VecbeamError):
+        return False
+    if isinstance(error, (ConnectionError, TimeoutError)):
+        return True
+    text = words(error)
+    if _FOR_GOOD.search(text):
+        return False
+    return _status(error) in _PASSING_CODES or bool(_PASSING.search(text))
+
+
+def connection_gone(error: CollectionError) -> bool:
+    """Whether a call failed because its client has lost Milvus, so that another client may reach it."""
+    cause = error.__cause__
+    return cause is not None and (passes(cause) or bool(_CLOSED.search(words(cause))))
+
+
+def collection_gone(error: CollectionError) -> bool:
+    """Whether a call failed because there is no collection of that name."""
+    return error.__cause__ is not None and not_found(error.__cause__)
+
+
+def not_found(error: BaseException) -> bool:
+    """Whether an error of pymilvus says that there is no such collection or alias."""
+    text = words(error).lower()
+    return code_of(error) == 100 or "can't find collection" in text or "not exist" in text or "not found" in text
+
+
+def code_of(error: BaseException) -> int | str:
+    """The number of a MilvusException (0 where it has none), or the name of a gRPC status."""
+    code = getattr(error, "code", None)
+    return _status(error) or (int(code) if isinstance(code, int) else 0)
+
+
+def words(error: BaseException) -> str:
+    """What an error and its causes say, without tracebacks, pymilvus' own retry prefix or the token."""
+    said: list[str] = []
+    for link in _chain(error):
+        status, details = _status(link), getattr(link, "details", None)
+        message = getattr(link, "message", None)
+        if message:
+            said.append(_PREFIX.sub("", str(message)))
+        elif callable(details):
+            said.append(f"{status} {details()}")
+        else:
+            said.append(str(link))
+    text = " ".join("; ".join(dict.fromkeys(part for part in said if part)).split())
+    token = os.environ.get("MILVUS_TOKEN")
+    return text.replace(token, "***") if token else text
+
+
+def translate(error: BaseException, config: Collection, what: str) -> CollectionError:
+    """An error of pymilvus or gRPC as one that names the place and the remedy."""
+    text = words(error)
+    where = f"Milvus at {config.uri}"
+    if _REFUSED.search(text):
+        return CollectionError(
+            f"{where} refuses the token ({text})",
+            "put a valid one into the environment: MILVUS_TOKEN=user:password, or an API key",
+        )
+    if re.search(r"permission ?denied", text, re.IGNORECASE):
+        return CollectionError(
+            f"{where} does not permit {what}: {text}", "grant that privilege to the user of MILVUS_TOKEN"
+        )
+    if re.search(r"database not (found|exist)", text, re.IGNORECASE):
+        return CollectionError(
+            f"{where} has no database {config.database!r} ({text})",
+            "create it, or correct collection.database in the configuration",
+        )
+    if re.search(r"larger than max", text, re.IGNORECASE):
+        return MessageTooLargeError(
+            f"{where} refuses a message as too large ({text})",
+            f"lower collection.message_bytes (now {config.message_bytes})",
+        )
+    if _status(error) in _PASSING_CODES or _GONE.search(text):
+        return CollectionError(
+            f"{where} does not answer: {what} failed ({text})",
+            f"check that the server runs and can be reached from here{_past_proxy()}, then run the same command again; "
+            "what was loaded so far is kept",
+        )
+    return CollectionError(f"{where}: {what} failed: {text}")
+
+
+def _past_proxy() -> str:
+    """A hint at a proxy that gRPC takes: the commonest reason that a server is there for others and not for us."""
+    taken = next((name for name in ("grpc_proxy", "https_proxy", "http_proxy") if os.environ.get(name)), "")
+    return f" (gRPC takes the proxy of {taken}; a host that is not behind it belongs into no_proxy)" if taken else ""
+
+
+def _status(error: BaseException) -> str:
+    code = getattr(error, "code", None)
+    if callable(code) and not isinstance(code, type):
+        code = code()
+    return str(getattr(code, "name", "")) if not isinstance(code, int) else ""
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    link: BaseException | None = error
+    seen: set[int] = set()
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        link = link.__cause__

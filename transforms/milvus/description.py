@@ -1,0 +1,274 @@
+"""What a collection is made of, and what Milvus says of it and of the alias in front of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from schemas.milvus import (
+    PROPERTY_ALIAS,
+    PROPERTY_LOAD,
+    PROPERTY_PREVIOUS,
+    PROPERTY_SNAPSHOT,
+    PROPERTY_SPACE,
+    PROPERTY_SPACE_JSON,
+    PROPERTY_STATE,
+    PROPERTY_TARGET,
+    VARCHAR_MAX_BYTES,
+    CollectionSpec,
+)
+from transforms.milvus.call import again, call, limit_of, not_found, settings_of
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+VECTOR = "vector"
+"""The vector's field, and the name of its index."""
+
+HASH_MAX_BYTES = 128
+_METADATA_TYPES = {"string": "VARCHAR", "int": "INT64", "float": "DOUBLE", "bool": "BOOL"}
+
+
+@dataclass(frozen=True)
+class CollectionField:
+    """A field of a collection; `size` is the most bytes of a VARCHAR, or the dimensions of a vector, or 0."""
+
+    name: str
+    type: str
+    size: int = 0
+    nullable: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.type}({self.size})" if self.size else f"{self.name} {self.type}"
+
+
+@dataclass(frozen=True)
+class IndexState:
+    """An index on the vector; `parameters` are the build parameters that Milvus reports."""
+
+    type: str
+    metric: str
+    parameters: dict[str, int]
+    rows: int
+    pending_rows: int
+    state: str
+    reason: str = ""
+
+    @property
+    def built(self) -> bool:
+        return self.state == "Finished" and self.pending_rows == 0
+
+
+@dataclass(frozen=True)
+class CollectionState:
+    """A collection as Milvus describes it. Ids and state are None where vecbeam did not make it."""
+
+    name: str
+    columns: tuple[CollectionField, ...]
+    properties: dict[str, str] = field(default_factory=dict)
+    index: IndexState | None = None
+    loaded: bool = False
+
+    @property
+    def dimensions(self) -> int:
+        return next((column.size for column in self.columns if column.name == VECTOR), 0)
+
+    @property
+    def space_id(self) -> str | None:
+        return self.properties.get(PROPERTY_SPACE)
+
+    @property
+    def snapshot_id(self) -> str | None:
+        return self.properties.get(PROPERTY_SNAPSHOT)
+
+    @property
+    def space_json(self) -> str:
+        return self.properties.get(PROPERTY_SPACE_JSON, "")
+
+    @property
+    def target_id(self) -> str | None:
+        """The snapshot that it is being brought to, where that was begun and has not ended."""
+        target = self.properties.get(PROPERTY_TARGET)
+        return target if target and target != self.snapshot_id else None
+
+    @property
+    def previous(self) -> str | None:
+        return self.properties.get(PROPERTY_PREVIOUS) or None
+
+    @property
+    def alias(self) -> str | None:
+        return self.properties.get(PROPERTY_ALIAS)
+
+    @property
+    def load_id(self) -> str | None:
+        return self.properties.get(PROPERTY_LOAD)
+
+    @property
+    def state(self) -> str | None:
+        return self.properties.get(PROPERTY_STATE)
+
+    @property
+    def index_built(self) -> bool:
+        return self.index is not None and self.index.built
+
+
+def columns_of(spec: CollectionSpec) -> tuple[CollectionField, ...]:
+    """The fields of a collection, in order: the columns of a part."""
+    return (
+        CollectionField("id", "VARCHAR", spec.id_max_bytes),
+        CollectionField("item_id", "VARCHAR", spec.id_max_bytes),
+        CollectionField("chunk", "INT64"),
+        CollectionField("text", "VARCHAR", VARCHAR_MAX_BYTES),
+        CollectionField("start", "INT64"),
+        CollectionField("end", "INT64"),
+        CollectionField("content_hash", "VARCHAR", HASH_MAX_BYTES),
+        CollectionField(VECTOR, "FLOAT_VECTOR", spec.dimensions),
+        CollectionField("tokens", "INT64"),
+        CollectionField("tokens_dropped", "INT64"),
+        # Where there is a default, it fills the gaps while loading, on any server.
+        *(
+            CollectionField(
+                m.name, _METADATA_TYPES[m.type], m.max_bytes if m.type == "string" else 0, nullable=m.default is None
+            )
+            for m in spec.metadata
+        ),
+    )
+
+
+def exists(client: MilvusClient, name: str) -> bool:
+    """Whether there is a collection of that name; an alias is none."""
+    # has_collection says yes to an alias, and no to everything where the database is missing.
+    return name in call(settings_of(client), client.list_collections)
+
+
+def names(client: MilvusClient) -> list[str]:
+    """Names of all collections."""
+    return sorted(str(name) for name in call(settings_of(client), client.list_collections))
+
+
+def aliases(client: MilvusClient, name: str) -> list[str]:
+    """The aliases that lead to a collection."""
+    return sorted(str(alias) for alias in call(settings_of(client), client.list_aliases, name)["aliases"])
+
+
+def served(client: MilvusClient, alias: str) -> str | None:
+    """The collection behind an alias, or None where there is no such alias."""
+    config = settings_of(client)
+    name: str | None = again(config, "describe_alias", lambda: resolve(client, alias))
+    return name
+
+
+def resolve(client: MilvusClient, alias: str) -> str | None:
+    """`served` in a single attempt, for functions that are tried again as a whole."""
+    from pymilvus.exceptions import MilvusException
+
+    limit = limit_of(client)
+    names = client.list_collections(timeout=limit)
+    if alias in names:
+        return None
+    try:
+        # Resolves an alias on every server; describe_alias is younger, and its errors differ between versions.
+        name = str(client.describe_collection(alias, timeout=limit)["collection_name"])
+    except MilvusException as error:
+        if not_found(error):
+            return None
+        raise
+    if name != alias:
+        return name
+    # A server may answer with the name that it was asked for: look from the other side.
+    return next((n for n in names if alias in client.list_aliases(n, timeout=limit)["aliases"]), None)
+
+
+def described(client: MilvusClient, alias: str) -> CollectionState | None:
+    """The collection behind an alias with its columns and properties, in one call; None where there is no alias.
+
+    Index and load state are left out (`state` has them): this is for those who ask before each search.
+    """
+    config = settings_of(client)
+    found: CollectionState | None = again(config, "describe_collection", lambda: _described(client, alias))
+    return found
+
+
+def _described(client: MilvusClient, alias: str) -> CollectionState | None:
+    from pymilvus.exceptions import MilvusException
+
+    try:
+        answer = client.describe_collection(alias, timeout=limit_of(client))
+    except MilvusException as error:
+        if not_found(error):
+            return None
+        raise
+    if answer["collection_name"] == alias:  # a collection of that name, or a server that does not resolve aliases
+        name = resolve(client, alias)
+        return describe(client, name) if name else None
+    return CollectionState(str(answer["collection_name"]), _columns(answer), _properties(answer))
+
+
+def space_of(client: MilvusClient, alias_or_name: str) -> str | None:
+    """The space id of a collection, or of the one behind an alias; None where there is neither, or it has none."""
+    found = state(client, served(client, alias_or_name) or alias_or_name)
+    return found.space_id if found else None
+
+
+def state(client: MilvusClient, name: str) -> CollectionState | None:
+    """What Milvus says of a collection, or None where there is none of that name."""
+    config = settings_of(client)
+    found: CollectionState | None = again(config, "describe_collection", lambda: describe(client, name))
+    return found
+
+
+def describe(client: MilvusClient, name: str) -> CollectionState | None:
+    """`state` in a single attempt, for functions that are tried again as a whole."""
+    from pymilvus.client.types import LoadState
+
+    limit = limit_of(client)
+    if name not in client.list_collections(timeout=limit):
+        return None
+    answer = client.describe_collection(name, timeout=limit)
+    load = client.get_load_state(name, timeout=limit)
+    return CollectionState(
+        name=name,
+        columns=_columns(answer),
+        properties=_properties(answer),
+        index=_index(client, name),
+        loaded=load.get("state") == LoadState.Loaded,
+    )
+
+
+def _columns(answer: dict[str, Any]) -> tuple[CollectionField, ...]:
+    return tuple(_column(field) for field in answer["fields"])
+
+
+def _properties(answer: dict[str, Any]) -> dict[str, str]:
+    return {str(key): str(value) for key, value in answer.get("properties", {}).items()}
+
+
+def _column(field: dict[str, Any]) -> CollectionField:
+    parameters = field.get("params", {})
+    size = int(parameters.get("max_length") or parameters.get("dim") or 0)
+    return CollectionField(field["name"], field["type"].name, size, bool(field.get("nullable", False)))
+
+
+def _index(client: MilvusClient, name: str) -> IndexState | None:
+    limit = limit_of(client)
+    for index_name in client.list_indexes(name, field_name=VECTOR, timeout=limit):
+        described = client.describe_index(name, index_name, timeout=limit)
+        if described:
+            return IndexState(
+                type=str(described["index_type"]),
+                metric=str(described["metric_type"]),
+                parameters=_numbers(described),
+                rows=int(described.get("total_rows", 0)),
+                pending_rows=int(described.get("pending_index_rows", 0)),
+                state=str(described.get("state", "")),
+                reason=str(described.get("index_state_fail_reason", "") or ""),
+            )
+    return None
+
+
+def _numbers(described: dict[str, Any]) -> dict[str, int]:
+    """Build parameters from a description: Lite nests them under `params`, a server lists them flat and as text."""
+    nested = described.get("params")
+    flat = {**described, **(nested if isinstance(nested, dict) else {})}
+    known = ("M", "efConstruction", "nlist")
+    return {key: int(flat[key]) for key in known if key in flat}

@@ -1,0 +1,164 @@
+"""Searching a collection or an alias."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from schemas.config import Collection
+from schemas.errors import CollectionError, ConfigurationError
+from schemas.milvus import SEARCH_DEFAULTS
+from transforms.milvus.description import VECTOR
+from transforms.milvus.rows.read import read
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+QUERIES = 100
+"""Most queries of one search call."""
+
+_FILTER = re.compile(
+    r"pars|expression|expr|query plan|filter|unexpected|unknown|field .* not (exist|found)|fieldname|operator|literal"
+    r"|comparison|type mismatch|unterminated",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A row found. `score` is Milvus' distance: larger is nearer for COSINE and IP, smaller for L2."""
+
+    id: str
+    score: float
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+def search(
+    client: MilvusClient,
+    config: Collection,
+    name: str,
+    vector: np.ndarray[Any, np.dtype[np.float32]],
+    k: int,
+    filter: str = "",
+    output_fields: Sequence[str] = (),
+    search_parameters: Mapping[str, int] | None = None,
+    index_type: str = "AUTOINDEX",
+) -> list[Hit]:
+    """The `k` rows of a collection (or of the one behind an alias) nearest to `vector` float32[dim], best first.
+
+    See `search_each`.
+    """
+    vectors = np.asarray(vector, dtype=np.float32).reshape(1, -1)
+    return search_each(client, config, name, vectors, k, filter, output_fields, search_parameters, index_type)[0]
+
+
+def search_each(
+    client: MilvusClient,
+    config: Collection,
+    name: str,
+    vectors: np.ndarray[Any, np.dtype[np.float32]],
+    k: int,
+    filter: str = "",
+    output_fields: Sequence[str] = (),
+    search_parameters: Mapping[str, int] | None = None,
+    index_type: str = "AUTOINDEX",
+) -> list[list[Hit]]:
+    """The `k` rows of a collection (or of the one behind an alias) nearest to each of `vectors` float32[n, dim].
+
+    Args:
+        filter: an expression over the collection's fields, e.g. `year > 1990 and author == "ting-yili"`.
+        search_parameters: over the index type's defaults.
+
+    Returns:
+        The hits of each vector, best first.
+
+    Raises:
+        ConfigurationError: where Milvus doesn't understand the filter.
+        CollectionError: where the search fails otherwise.
+    """
+    parameters = effective_parameters(index_type, search_parameters or {}, k)
+    found = search_many(client, config, name, vectors, k, parameters, filter, output_fields)
+    short = [at for at, hits in enumerate(found) if len(hits) < k]
+    if not short:
+        return found
+    # An index that walks a graph or some lists may miss rows that a narrow filter leaves: look wider until all
+    # that match, or k of them, are there.
+    wanted = min(k, _matching(client, config, name, filter))
+    for wider in _wider(parameters):
+        short = [at for at in short if len(found[at]) < wanted]
+        if not short:
+            break
+        again = search_many(client, config, name, vectors[short], k, wider, filter, output_fields)
+        for at, hits in zip(short, again, strict=True):
+            found[at] = hits
+    return found
+
+
+def _matching(client: MilvusClient, config: Collection, name: str, filter: str) -> int:
+    answer = read(client, config, client.query, name, filter=filter, output_fields=["count(*)"])
+    return int(answer[0]["count(*)"])
+
+
+def _wider(parameters: Mapping[str, int]) -> Iterator[dict[str, int]]:
+    """Search parameters, eight times as large each time, up to Milvus' own limits."""
+    limits = {"ef": 32768, "nprobe": 65536}
+    current = dict(parameters)
+    while any(current[name] < limits[name] for name in current):
+        current = {name: min(value * 8, limits[name]) for name, value in current.items()}
+        yield current
+
+
+def search_many(
+    client: MilvusClient,
+    config: Collection,
+    name: str,
+    vectors: np.ndarray[Any, np.dtype[np.float32]],
+    k: int,
+    parameters: Mapping[str, int],
+    filter: str = "",
+    output_fields: Sequence[str] = (),
+) -> list[list[Hit]]:
+    """Searches with several vectors float32[n, dim]; the hits of each, best first."""
+    found: list[list[Hit]] = []
+    # The metric is the index's: naming another one would give nonsense on Lite, without an error.
+    for start in range(0, len(vectors), QUERIES):
+        try:
+            answer = read(
+                client,
+                config,
+                client.search,
+                name,
+                data=list(vectors[start : start + QUERIES]),
+                anns_field=VECTOR,
+                limit=k,
+                filter=filter,
+                output_fields=list(output_fields),
+                search_params={"params": dict(parameters)},
+            )
+        except CollectionError as error:
+            if filter and _FILTER.search(error.message.split(" failed: ", 1)[-1]):
+                raise ConfigurationError(
+                    f"Milvus does not understand the filter {filter}: {error.message.split(' failed: ', 1)[-1]}",
+                    "a filter compares fields of the collection, e.g. --filter 'author == \"ting-yili\"'",
+                ) from error
+            raise
+        found.extend(
+            [Hit(str(hit["id"]), float(hit["distance"]), dict(hit["entity"])) for hit in hits] for hits in answer
+        )
+    return found
+
+
+def effective_parameters(index_type: str, parameters: Mapping[str, int], k: int) -> dict[str, int]:
+    """Search parameters over the type's defaults; HNSW's ef is raised to k where it is less, as Milvus demands.
+
+    >>> effective_parameters("HNSW", {"ef": 5}, k=10)
+    {'ef': 10}
+    """
+    merged = {**SEARCH_DEFAULTS[index_type], **parameters}
+    if "ef" in merged:
+        merged["ef"] = max(merged["ef"], k)
+    return merged

@@ -1,0 +1,157 @@
+"""What rows of a collection hold, read back by their ids, and in which columns they differ from the checkpoint's.
+
+Milvus Lite and servers give a float32 vector back bit for bit, whatever its metric and index, so it is compared bit for
+bit: a tolerance would let a changed vector pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.config import Collection
+from schemas.errors import CollectionError
+from schemas.layout import ARROW_TYPES
+from schemas.milvus import CollectionSpec
+from transforms.milvus.call import MessageTooLargeError
+from transforms.milvus.description import VECTOR
+from transforms.milvus.rows.read import read
+from transforms.milvus.rows.upsert import quoted, row_bytes
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+ID_BYTES = 4 << 20
+"""Most bytes of ids in one query's filter."""
+
+ANSWER_BYTES = 4 << 20
+"""Most bytes of rows, as the checkpoint has them, that one query asks for. Texts that somebody made longer may exceed
+it: what Milvus refuses as too large is asked for in halves."""
+
+ANSWER_ROWS = 8192
+"""Most rows of one query; Milvus answers at most 16,384. A server needs 0.2 s for its consistency alone."""
+
+Bits = np.ndarray[Any, np.dtype[np.bool_]]
+Floats = np.ndarray[Any, np.dtype[np.float32]]
+
+
+def slices(part: pa.Table, dimensions: int) -> Iterator[pa.Table]:
+    """A table in slices that one query may ask for; `dimensions` count where it has the column vector."""
+    ids = pc.binary_length(part.column("id")).to_numpy().astype(np.int64) + 3
+    answers = row_bytes(part, dimensions if VECTOR in part.column_names else 0)
+    start = 0
+    while start < part.num_rows:
+        end = start + ANSWER_ROWS
+        for sizes, most in ((ids, ID_BYTES), (answers, ANSWER_BYTES)):
+            fits = int(np.searchsorted(np.cumsum(sizes[start:end]), most, side="right"))
+            end = min(end, start + max(1, fits))
+        yield part.slice(start, end - start)
+        start = end
+
+
+def by_ids(ids: Sequence[str]) -> str:
+    """The filter that asks for rows by their ids."""
+    return f"id in [{','.join(map(quoted, ids))}]"
+
+
+def read_back(client: MilvusClient, config: Collection, name: str, ids: Sequence[str], columns: pa.Schema) -> pa.Table:
+    """Columns of the rows that a collection has of some ids, in any order.
+
+    Args:
+        columns: the columns wanted, id among them, with their types.
+
+    Raises:
+        CollectionError: where Milvus doesn't answer.
+    """
+    try:
+        answer = read(client, config, client.query, name, filter=by_ids(ids), output_fields=columns.names)
+    except CollectionError as error:
+        if len(ids) == 1 or not _too_large(error):
+            raise
+        middle = len(ids) // 2
+        halves = (read_back(client, config, name, some, columns) for some in (ids[:middle], ids[middle:]))
+        return pa.concat_tables(halves)
+    # `list.__iter__` leaves the vectors packed, where pymilvus would make an object of each number.
+    rows: list[dict[str, Any]] = list(list.__iter__(answer))
+    arrays = [
+        _vectors(answer, len(rows), field.type)
+        if field.name == VECTOR
+        else pa.array([row[field.name] for row in rows], field.type)
+        for field in columns
+    ]
+    return pa.table(arrays, schema=pa.schema([field.with_nullable(True) for field in columns]))
+
+
+def _too_large(error: CollectionError) -> bool:
+    # Servers bound an answer by `quotaAndLimits.limits.maxOutputSize` as well, in words of their own.
+    return isinstance(error, MessageTooLargeError) or "maxoutputsize" in error.message.lower()
+
+
+def _vectors(answer: Any, rows: int, kind: pa.DataType) -> pa.Array:
+    """The vectors of an answer of pymilvus, as the column of a part."""
+    for field in getattr(answer, "_lazy_field_data", ()):
+        size = 4 * field.vectors.dim * rows
+        packed = field.vectors.float_vector.SerializeToString() if field.field_name == VECTOR else b""
+        # A repeated field of floats is their little-endian memory, behind a tag and its length.
+        if size and len(field.valid_data) == 0 and len(packed) > size and len(packed) - size <= 11:
+            flat = pa.array(np.frombuffer(packed, dtype="<f4", offset=len(packed) - size))
+            offsets = np.arange(rows + 1, dtype=np.int32) * int(field.vectors.dim)
+            return pa.ListArray.from_arrays(pa.array(offsets), flat).cast(kind)
+    vectors = [answer[at][VECTOR] for at in range(rows)]
+    made = [None if vector is None else np.asarray(vector, dtype=np.float32) for vector in vectors]
+    return pa.array(made, pa.list_(pa.float32())).cast(kind)
+
+
+def should_hold(spec: CollectionSpec, rows: pa.Table) -> pa.Table:
+    """Rows of a part as a collection is to hold them: defaults stand where metadata is null."""
+    for column in spec.metadata:
+        at = rows.schema.get_field_index(column.name)
+        if at >= 0 and column.default is not None and rows.column(at).null_count:
+            default = pa.scalar(column.default, ARROW_TYPES[column.type])
+            rows = rows.set_column(at, rows.schema.field(at), pc.fill_null(rows.column(at), default))
+    return rows
+
+
+def differences(expected: pa.Table, found: pa.Table) -> dict[str, Bits]:
+    """Which rows of two tables differ, by column; both have the same columns, and the same rows in the same order."""
+    compared: dict[str, Bits] = {}
+    for name in expected.column_names:
+        if name != "id":
+            mine, theirs = expected.column(name).combine_chunks(), found.column(name).combine_chunks()
+            compared[name] = _vectors_differ(mine, theirs) if name == VECTOR else _values_differ(mine, theirs)
+    return compared
+
+
+def _values_differ(mine: pa.Array, theirs: pa.Array) -> Bits:
+    same = pc.equal(mine, theirs)
+    if pa.types.is_floating(mine.type):
+        same = pc.or_(same, pc.and_(pc.is_nan(mine), pc.is_nan(theirs)))
+    # Null where either is null: then both have to be.
+    same = pc.coalesce(same, pc.and_(pc.is_null(mine), pc.is_null(theirs)))
+    differ: Bits = ~same.to_numpy(zero_copy_only=False)
+    return differ
+
+
+def _vectors_differ(mine: pa.Array, theirs: pa.Array) -> Bits:
+    lengths = [pc.fill_null(pc.list_value_length(array), -1).to_numpy(zero_copy_only=False) for array in (mine, theirs)]
+    differ: Bits = lengths[0] != lengths[1]
+    if differ.any() or len(set(lengths[0].tolist())) > 1:
+        # Rare, and not worth being quick about: vectors of several lengths, or none.
+        pairs = zip(_bits(mine), _bits(theirs), strict=True)
+        return np.fromiter((a != b for a, b in pairs), dtype=bool, count=len(mine))
+    if len(mine) == 0 or lengths[0][0] <= 0:
+        return differ
+    return np.asarray((_words(mine) != _words(theirs)).reshape(len(mine), -1).any(axis=1))
+
+
+def _words(vectors: pa.Array) -> np.ndarray[Any, np.dtype[np.uint32]]:
+    flat: Floats = np.ascontiguousarray(vectors.flatten().to_numpy(zero_copy_only=False), dtype=np.float32)
+    return flat.view(np.uint32)
+
+
+def _bits(vectors: pa.Array) -> list[bytes | None]:
+    return [None if vector is None else np.asarray(vector, np.float32).tobytes() for vector in vectors.to_pylist()]

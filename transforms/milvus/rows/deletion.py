@@ -1,0 +1,42 @@
+"""Deleting rows by id, in calls of bounded size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from schemas.config import Collection
+from transforms.milvus.call import call
+from transforms.milvus.rows.upsert import quoted
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+IDS = 2000
+"""Most ids of a call."""
+
+ID_BYTES = 1 << 20
+"""Most bytes of ids in a call's filter."""
+
+
+def delete(client: MilvusClient, config: Collection, name: str, ids: Sequence[str]) -> None:
+    """Deletes rows of a collection by id; ids that are not there are no error, so it may be repeated.
+
+    Raises:
+        CollectionError: where Milvus doesn't take it; what was deleted before stays deleted.
+    """
+    for some in _slices(ids):
+        call(config, client.delete, name, filter=f"id in [{','.join(map(quoted, some))}]")
+
+
+def _slices(ids: Sequence[str]) -> Iterator[list[str]]:
+    some: list[str] = []
+    size = 0
+    for row_id in ids:
+        some.append(row_id)
+        size += len(row_id.encode())
+        if len(some) == IDS or size >= ID_BYTES:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some

@@ -1,0 +1,258 @@
+"""Upserting rows: in messages of bounded size, checked before they are sent, acknowledged row for row."""
+
+from __future__ import annotations
+
+import re
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.config import Collection
+from schemas.errors import CollectionError
+from schemas.layout import ARROW_TYPES
+from schemas.milvus import CollectionSpec
+from transforms.milvus.call import MessageTooLargeError, call
+from transforms.milvus.description import VECTOR, CollectionField, columns_of
+from transforms.milvus.index_build import is_lite
+from transforms.milvus.rows.message import Rows, as_data
+from transforms.support import metrics, stop
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+IN_FLIGHT = 4
+"""Messages under way at a time to a server."""
+
+_TAKEN: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+"""Bytes of a message that a client's server took, after it had refused larger ones."""
+
+ROW_OVERHEAD_BYTES = 16
+"""What protobuf adds to a row beyond its values, generously: tags and lengths of a dozen fields."""
+
+
+def upsert(
+    client: MilvusClient,
+    config: Collection,
+    spec: CollectionSpec,
+    rows: pa.Table,
+    before: Callable[[int, int], None] | None = None,
+) -> int:
+    """Sends the rows of a table (the columns of a part) and returns how many rows Milvus acknowledged.
+
+    Of several rows with one id only the last is sent, since a server keeps them all. A message holds at most
+    `message_rows` rows and about `message_bytes` bytes; a row that is larger alone travels alone. One that the server
+    refuses as too large is sent in halves, and the size that it takes is remembered for its client. A message whose
+    answer was lost is sent again: it writes the same rows once more. On a server some messages are under way at a time;
+    on Lite one is, which writers at the same time would only hold up.
+
+    Args:
+        before: is called before each message with the positions [start, end) of its rows; needs unique ids. Messages
+            then go out one after the other.
+
+    Raises:
+        CollectionError: where a vector has NaN, infinity or another length, a value doesn't fit its column, a null has
+            no place, or Milvus doesn't take a message; what was acknowledged before is kept.
+    """
+    columns = columns_of(spec)
+    table = _last_of_each(rows.select([column.name for column in columns]))
+    if table.num_rows == 0:
+        return 0
+    table = _fill(client, config, spec, table)
+    vectors = vectors_of(table, spec.dimensions)
+    _check(spec, columns, table, vectors)
+    sender = _Sender(client, config, spec, table, vectors)
+    most_bytes = min(config.message_bytes, _TAKEN.get(client, config.message_bytes))
+    spans = list(messages(row_bytes(table, spec.dimensions), most_bytes, config.message_rows))
+    if before is not None or len(spans) == 1 or is_lite(client):
+        for start, end in spans:
+            if before is not None:
+                before(start, end)
+            sender.send(start, end)
+    else:
+        with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="upsert") as pool:
+            for sent in [pool.submit(sender.send_aside, start, end) for start, end in spans]:
+                for name, value in sent.result().items():
+                    metrics.count(name, value)
+    return int(table.num_rows)
+
+
+class _Sender:
+    """Sends spans of a table's rows as messages; several threads may."""
+
+    def __init__(
+        self,
+        client: MilvusClient,
+        config: Collection,
+        spec: CollectionSpec,
+        table: pa.Table,
+        vectors: np.ndarray[Any, np.dtype[np.float32]],
+    ) -> None:
+        self._client, self._config, self._spec = client, config, spec
+        self._table = table.drop_columns([VECTOR])
+        self._vectors = vectors
+        self._types = {column.name: column.type for column in columns_of(spec)}
+        # Asked of the collection itself: servers before 2.5 take `nullable` without a word and forget it.
+        self._nullable = frozenset(_nullable(client, config, spec.name)) if spec.metadata else frozenset()
+
+    def send_aside(self, start: int, end: int) -> Counter[str]:
+        """As `send`, in a thread of its own; returns what it counted."""
+        with metrics.set_aside() as counts:
+            self.send(start, end)
+        return counts
+
+    def send(self, start: int, end: int) -> None:
+        """Sends the rows from `start` to `end`."""
+        stop.check()
+        rows = Rows(self._table.slice(start, end - start), self._vectors[start:end], self._types, self._nullable)
+        try:
+            answer = call(self._config, self._client.upsert, self._spec.name, as_data(self._client, rows))
+        except MessageTooLargeError:
+            if end - start == 1:
+                raise
+            middle = (start + end) // 2
+            size = int(row_bytes(self._table.slice(start, middle - start), self._spec.dimensions).sum())
+            _TAKEN[self._client] = min(size, _TAKEN.get(self._client, size))
+            self.send(start, middle)
+            self.send(middle, end)
+            return
+        if answer["upsert_count"] != end - start:
+            raise CollectionError(
+                f"Milvus at {self._config.uri} acknowledged {answer['upsert_count']} of {end - start} rows "
+                f"for {self._spec.name!r}",
+                "run the same command again",
+            )
+
+
+def vectors_of(table: pa.Table, dimensions: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """The vectors of a table as float32[n, dimensions].
+
+    Raises:
+        CollectionError: where one is null or has another length.
+    """
+    column = table.column(VECTOR).combine_chunks()
+    lengths = pc.fill_null(pc.list_value_length(column), -1).to_numpy(zero_copy_only=False)
+    wrong = np.flatnonzero(lengths != dimensions)
+    if len(wrong):
+        name = table.column("id")[int(wrong[0])].as_py() if "id" in table.column_names else int(wrong[0])
+        raise CollectionError(
+            f"the vector of row {name!r} has {max(int(lengths[wrong[0]]), 0)} dimensions, its space has {dimensions}",
+            "the part is damaged: vecbeam reindex --full-refresh embeds everything again",
+        )
+    flat = column.flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(flat, dtype=np.float32).reshape(-1, dimensions)
+
+
+def row_bytes(table: pa.Table, dimensions: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """About how many bytes each row takes in a message, int64[n]."""
+    total = np.full(table.num_rows, 4 * dimensions + ROW_OVERHEAD_BYTES, dtype=np.int64)
+    for field in table.schema:
+        if pa.types.is_string(field.type):
+            lengths = pc.fill_null(pc.binary_length(table.column(field.name)), 0)
+            total += lengths.to_numpy().astype(np.int64) + 3
+        elif field.name != VECTOR:
+            total += 10
+    return total
+
+
+def messages(sizes: np.ndarray[Any, np.dtype[np.int64]], most_bytes: int, most_rows: int) -> Iterator[tuple[int, int]]:
+    """Splits rows of the given sizes into messages: yields (start, end) of each.
+
+    >>> list(messages(np.array([5, 5, 5, 90, 5]), most_bytes=10, most_rows=100))
+    [(0, 2), (2, 3), (3, 4), (4, 5)]
+    """
+    sums = np.concatenate([[0], np.cumsum(sizes)])
+    start = 0
+    while start < len(sizes):
+        fits = int(np.searchsorted(sums, sums[start] + most_bytes, side="right")) - 1
+        end = max(start + 1, min(fits, start + most_rows, len(sizes)))
+        yield start, end
+        start = end
+
+
+def _last_of_each(table: pa.Table) -> pa.Table:
+    ids = table.column("id").to_pylist()
+    last = {row_id: position for position, row_id in enumerate(ids)}
+    return table if len(last) == len(ids) else table.take(pa.array(sorted(last.values()), pa.int64()))
+
+
+def _fill(client: MilvusClient, config: Collection, spec: CollectionSpec, table: pa.Table) -> pa.Table:
+    """Puts defaults in place of nulls, and refuses nulls that the collection can't hold."""
+    for m in spec.metadata:
+        at = table.schema.get_field_index(m.name)
+        column = table.column(at)
+        if column.null_count and m.default is not None:
+            default = pa.scalar(m.default, ARROW_TYPES[m.type])
+            table = table.set_column(at, table.schema.field(at), pc.fill_null(column, default))
+    open_ends = [m.name for m in spec.metadata if table.column(m.name).null_count]
+    if open_ends and (refused := [name for name in open_ends if name not in _nullable(client, config, spec.name)]):
+        name = refused[0]
+        row = table.filter(pc.is_null(table.column(name))).column("id")[0].as_py()
+        version = call(config, client.get_server_version)
+        raise CollectionError(
+            f"row {row!r} has no {name}, and {version} at {config.uri} can't hold nulls",
+            f"give corpus.metadata.{name}.default, or use Milvus 2.5 or newer",
+        )
+    return table
+
+
+def _nullable(client: MilvusClient, config: Collection, name: str) -> set[str]:
+    described = call(config, client.describe_collection, name)
+    return {field["name"] for field in described["fields"] if field.get("nullable")}
+
+
+def _check(
+    spec: CollectionSpec,
+    columns: tuple[CollectionField, ...],
+    table: pa.Table,
+    vectors: np.ndarray[Any, np.dtype[np.float32]],
+) -> None:
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(bad):
+        names = [table.column("id")[int(i)].as_py() for i in bad[:3]]
+        raise CollectionError(
+            f"{len(bad)} vectors hold NaN or infinity, the first of row {', '.join(map(repr, names))}",
+            "Milvus would serve them as nonsense; vecbeam reindex --full-refresh embeds everything again",
+        )
+    optional = {m.name for m in spec.metadata}
+    for column in columns:
+        values = table.column(column.name)
+        if values.null_count and column.name not in optional:
+            raise CollectionError(
+                f"{values.null_count} rows have no {column.name}",
+                "the part is damaged: vecbeam reindex --full-refresh embeds everything again",
+            )
+        # Lite counts characters and a server bytes: hold both to bytes, so that a checkpoint fits either.
+        if column.type == "VARCHAR":
+            lengths = pc.fill_null(pc.binary_length(values), 0)
+            longest = pc.max(lengths).as_py()
+            if longest > column.size:
+                row = table.column("id")[pc.index(lengths, longest).as_py()].as_py()
+                raise CollectionError(
+                    f"{column.name} of row {_short(row)} has {longest} bytes; the collection takes {column.size}",
+                    "shorten it, or raise max_bytes of that column and run vecbeam reindex",
+                )
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 80 else text[:77] + "...")
+
+
+_CONTROL = re.compile(r'[\\"\n\r\t]')
+_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def quoted(value: str) -> str:
+    r"""A string as a literal of a filter, for Lite's parser and the server's alike.
+
+    Only these five characters may be escaped: Lite knows no other escapes, and both take all others as they are.
+
+    >>> print(quoted('say "hi"\n'))
+    "say \"hi\"\n"
+    """
+    return '"' + _CONTROL.sub(lambda match: _ESCAPES[match[0]], value) + '"'

@@ -1,0 +1,179 @@
+"""Making, naming, publishing and dropping collections. Each step may be repeated after its answer was lost."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from schemas.errors import CollectionError, SpaceMismatchError
+from schemas.milvus import (
+    PROPERTY_ALIAS,
+    PROPERTY_LOAD,
+    PROPERTY_PREVIOUS,
+    PROPERTY_SNAPSHOT,
+    PROPERTY_SPACE,
+    PROPERTY_SPACE_JSON,
+    PROPERTY_STATE,
+    STATE_LOADING,
+    STATE_READY,
+    CollectionSpec,
+)
+from transforms.milvus.call import again, call, limit_of, passes, settings_of, words
+from transforms.milvus.description import CollectionState, columns_of, describe, exists, resolve, served, state
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+
+def check_free(client: MilvusClient, spec: CollectionSpec) -> None:
+    """Refuses names that are taken by something else.
+
+    Raises:
+        SpaceMismatchError: where the collection exists and holds another space.
+        CollectionError: where a collection stands under the alias' name, an alias under the collection's, or the
+            collection exists with other fields or dimensions.
+    """
+    where = f"Milvus at {settings_of(client).uri}"
+    if exists(client, spec.alias):
+        raise CollectionError(
+            f"{where} has a collection named {spec.alias!r}, and the alias of this configuration has the same name",
+            "choose another name in the configuration, or rename that collection",
+        )
+    found = state(client, spec.name)
+    if found is None:
+        if (other := served(client, spec.name)) is not None:
+            raise CollectionError(
+                f"{where} has an alias {spec.name!r} (of {other!r}) where the new collection should stand",
+                "choose another name in the configuration, or remove that alias: its users then find nothing",
+            )
+        return
+    if found.space_id is None:
+        raise CollectionError(
+            f"{where} has a collection {spec.name!r} that vecbeam did not make",
+            "rename it, or choose another name in the configuration",
+        )
+    if found.space_id != spec.space_id:
+        raise SpaceMismatchError(
+            f"collection {spec.name!r} of {where} holds space {found.space_id}, the configuration's is {spec.space_id}",
+            "vectors of two spaces can't be compared: build another collection with vecbeam reindex",
+        )
+    _check_columns(found, spec, where)
+
+
+def has_columns(found: CollectionState, spec: CollectionSpec) -> bool:
+    """Whether a collection has the fields of a configuration."""
+    # Whether a field may be null depends on the server as well, so it is left out.
+    return {str(column) for column in found.columns} == {str(column) for column in columns_of(spec)}
+
+
+def _check_columns(found: CollectionState, spec: CollectionSpec, where: str) -> None:
+    if not has_columns(found, spec):
+        has = {str(column) for column in found.columns}
+        wants = {str(column) for column in columns_of(spec)}
+        raise CollectionError(
+            f"collection {spec.name!r} of {where} has other fields than the configuration: it has "
+            f"{', '.join(sorted(has - wants)) or 'no others'}, and should have "
+            f"{', '.join(sorted(wants - has)) or 'no others'}",
+            "build another collection with vecbeam reindex, or restore the configuration",
+        )
+
+
+def create(client: MilvusClient, spec: CollectionSpec, load_id: str) -> None:
+    """Makes the empty collection, without an index, in state "loading".
+
+    Where it is there already from an attempt whose answer was lost (same load id), it stays as it is.
+
+    Raises:
+        CollectionError: where a collection of that name is there.
+    """
+    again(settings_of(client), "create_collection", lambda: _create(client, spec, load_id))
+
+
+def _create(client: MilvusClient, spec: CollectionSpec, load_id: str) -> None:
+    from pymilvus import DataType
+
+    if (found := describe(client, spec.name)) is not None:
+        if found.load_id == load_id and found.space_id == spec.space_id:
+            return
+        raise CollectionError(
+            f"Milvus at {settings_of(client).uri} has a collection {spec.name!r} already",
+            "run the command again that began to load it",
+        )
+    schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
+    for column in columns_of(spec):
+        options: dict[str, Any] = {"is_primary": True} if column.name == "id" else {}
+        if column.nullable:
+            options["nullable"] = True  # servers before 2.5 ignore it without a word; `state` tells
+        if column.type == "VARCHAR":
+            options["max_length"] = column.size
+        if column.type == "FLOAT_VECTOR":
+            options["dim"] = column.size
+        schema.add_field(column.name, DataType[column.type], **options)
+    client.create_collection(
+        spec.name,
+        schema=schema,
+        consistency_level="Strong",
+        properties={
+            PROPERTY_ALIAS: spec.alias,
+            PROPERTY_SPACE: spec.space_id,
+            PROPERTY_SPACE_JSON: spec.space,
+            PROPERTY_SNAPSHOT: spec.snapshot_id,
+            PROPERTY_LOAD: load_id,
+            PROPERTY_STATE: STATE_LOADING,
+        },
+        timeout=limit_of(client),
+    )
+
+
+def set_properties(client: MilvusClient, name: str, properties: dict[str, str]) -> None:
+    """Changes properties of a collection; the others stay."""
+    call(settings_of(client), client.alter_collection_properties, name, properties)
+
+
+def set_ready(client: MilvusClient, name: str, previous: str = "") -> None:
+    """Notes in the collection that it is whole, and which one was served before it."""
+    set_properties(client, name, {PROPERTY_STATE: STATE_READY, PROPERTY_PREVIOUS: previous})
+
+
+def publish(client: MilvusClient, alias: str, name: str) -> bool:
+    """Points the alias to a collection, in one step; returns whether that changed anything."""
+    moved: bool = again(settings_of(client), "alter_alias", lambda: _publish(client, alias, name))
+    return moved
+
+
+def _publish(client: MilvusClient, alias: str, name: str) -> bool:
+    from pymilvus.exceptions import MilvusException
+
+    current, limit = resolve(client, alias), limit_of(client)
+    if name not in client.list_collections(timeout=limit):
+        raise CollectionError(f"Milvus at {settings_of(client).uri} has no collection {name!r} to publish as {alias!r}")
+    if current == name:
+        return False
+    if current is None:
+        try:
+            client.create_alias(name, alias, timeout=limit)
+        except MilvusException as error:
+            # The alias of a dropped collection hangs in the air: it leads nowhere, and stands in the way.
+            if not re.search(r"exist|already", words(error)) or passes(error):
+                raise
+            client.alter_alias(name, alias, timeout=limit)
+    else:
+        client.alter_alias(name, alias, timeout=limit)
+    return True
+
+
+def drop(client: MilvusClient, name: str) -> None:
+    """Drops a collection; one that is gone already is no error.
+
+    Raises:
+        CollectionError: where an alias leads to it.
+    """
+    config = settings_of(client)
+    if not exists(client, name):
+        return
+    if aliases := call(config, client.list_aliases, name)["aliases"]:
+        raise CollectionError(
+            f"collection {name!r} is what alias {', '.join(aliases)!r} serves",
+            "move the alias to another collection first",
+        )
+    call(config, client.drop_collection, name)

@@ -1,0 +1,101 @@
+"""Items and rejects gathered into batches, whose borders follow from the corpus and the configuration alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from schemas.config import Corpus
+from schemas.layout import item_schema
+from schemas.records import REJECT_SCHEMA, Key
+from transforms.read.item import MAX_REASON_CHARS
+
+STEP = "read"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What was read of a shard between two borders.
+
+    `items` has `schemas.layout.item_schema`, `rejects` REJECT_SCHEMA: those met since the batch before. `items_read`
+    is the number of rows of both; `bytes_read` counts bytes as they lie in storage.
+    """
+
+    key: Key
+    items: pa.Table
+    rejects: pa.Table
+    items_read: int
+    bytes_read: int
+
+
+class BatchBuilder:
+    """Gathers items and rejects; full at `batch_rows` items or rejects, or `batch_bytes` of content in UTF-8."""
+
+    def __init__(self, shard: str, corpus: Corpus, batch_rows: int, batch_bytes: int) -> None:
+        self._shard = shard
+        self._schema = item_schema({name: field.type for name, field in corpus.metadata.items()})
+        self._no_metadata = (None,) * len(corpus.metadata)
+        self._batch_rows = batch_rows
+        self._batch_bytes = batch_bytes
+        self._ordinal = 0
+        self._bytes_of_closed_files = 0
+        self._bytes_told = 0
+        self._position: Callable[[], int] = lambda: 0
+        self.uri = ""
+        self._start()
+
+    def _start(self) -> None:
+        self._items: list[tuple[Any, ...]] = []
+        self._rejects: list[tuple[str | None, str, str, str, str, str]] = []
+        self._content_bytes = 0
+
+    def open_file(self, uri: str, position: Callable[[], int]) -> None:
+        """Says which file the following items are from, and how many of its bytes were read so far."""
+        self._bytes_of_closed_files += self._position()
+        self.uri = uri
+        self._position = position
+
+    def add(self, item_id: str, place: str, content: str, metadata: tuple[Any, ...] | None = None) -> bool:
+        """Adds an item; True where the batch is full."""
+        self._items.append((item_id, self.uri, place, content, *(self._no_metadata if metadata is None else metadata)))
+        self._content_bytes += len(content) if content.isascii() else len(content.encode())
+        return len(self._items) >= self._batch_rows or self._content_bytes >= self._batch_bytes
+
+    def reject(self, item_id: str | None, place: str, error: str, reason: str) -> bool:
+        """Adds a reject; True where the batch is full."""
+        reason = reason.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
+        if len(reason) > MAX_REASON_CHARS:
+            reason = reason[: MAX_REASON_CHARS - 3] + "..."
+        self._rejects.append((item_id, self.uri, place, STEP, error, reason))
+        return len(self._rejects) >= self._batch_rows
+
+    def take(self) -> Batch:
+        """The batch at hand; the next one starts empty."""
+        items = _table(self._items, self._schema)
+        rejects = _table(self._rejects, REJECT_SCHEMA)
+        total = self._bytes_of_closed_files + self._position()
+        batch = Batch(
+            key=Key(self._shard, self._ordinal),
+            items=items,
+            rejects=rejects,
+            items_read=items.num_rows + rejects.num_rows,
+            bytes_read=total - self._bytes_told,
+        )
+        self._bytes_told = total
+        self._ordinal += 1
+        self._start()
+        return batch
+
+    def rest(self) -> Iterator[Batch]:
+        """The last batch of the shard, where there is anything in it."""
+        if self._items or self._rejects:
+            yield self.take()
+
+
+def _table(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
+    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema)

@@ -1,0 +1,1 @@
+"""Formats in which a file is an item."""

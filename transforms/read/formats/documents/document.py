@@ -1,0 +1,70 @@
+"""Files that are one item each: text, Markdown, HTML, PDF. The item's id is the file's path under its glob's root."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from schemas.config import Corpus
+from transforms.read import stream
+from transforms.read.batch import Batch, BatchBuilder
+from transforms.read.formats import charset
+from transforms.read.formats.documents import front_matter, html, pdf
+from transforms.read.item import ItemChecker, RejectedItemError, check_text
+from transforms.read.listing.files import SourceFile
+
+
+def read(
+    raw: stream.RawStream,
+    file: SourceFile,
+    start: int,  # noqa: ARG001  documents are never split
+    end: int,  # noqa: ARG001
+    corpus: Corpus,
+    builder: BatchBuilder,
+) -> Iterator[Batch]:
+    """Reads a file as one item, or one reject.
+
+    Raises:
+        streams.FileRejectedError: `DamagedFile` or `TooLarge`.
+        schemas.errors.ConfigurationError: a library of the extra `documents` is not installed.
+    """
+    data = stream.whole(raw, file, pdf.MAX_PDF_BYTES if file.format == "pdf" else stream.MAX_RECORD_BYTES)
+    item_id = file.name
+    try:
+        text = _text(data, file, corpus)
+        fields: dict[str, Any] = {}
+        if file.format == "markdown":
+            fields, text = front_matter.split(text)
+        if not text or text.isspace():
+            raise RejectedItemError("EmptyText", "The file holds no text")
+        check_text(text, "The text", item_id)
+        metadata = ItemChecker(corpus, file.shown).metadata(fields, item_id)
+    except RejectedItemError as error:
+        full = builder.reject(item_id, "", error.error, error.reason)
+    else:
+        full = builder.add(item_id, "", text, metadata)
+    if full:
+        yield builder.take()
+
+
+def _text(data: bytes, file: SourceFile, corpus: Corpus) -> str:
+    if file.format == "pdf":
+        return pdf.pdf_text(data)
+    if file.format == "html":
+        return html.html_text(data, corpus.encoding)
+    return plain_text(data, corpus.encoding)
+
+
+def plain_text(data: bytes, configured: str | None = None) -> str:
+    """The text of a file, without a byte order mark: in the encoding that the mark tells, the configured one, or UTF-8.
+
+    Raises:
+        RejectedItemError: `InvalidUtf8` or `InvalidEncoding`.
+    """
+    encoding = charset.of_file(data[: charset.MARK_BYTES], configured)
+    length = charset.marked(data)[1]
+    utf8 = charset.to_utf8(data[length:], encoding)
+    try:
+        return utf8.decode()
+    except UnicodeDecodeError as error:
+        raise charset.bad_text("The file", utf8, error, encoding, length) from error

@@ -1,0 +1,134 @@
+"""The files of a corpus as an Arrow table: ten million of them are no Python objects, and lie on disk.
+
+Names are bytes: UTF-8 in which each byte of a name that is no UTF-8 is a lone surrogate, as Python has it. So they sort
+as the text does.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.config import FORMATS
+from transforms.support.storage import filesystem, spill
+
+COMPRESSION_OF_SUFFIX = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2"}
+_KINDS = tuple((format, compression) for format in FORMATS for compression in ("", *COMPRESSION_OF_SUFFIX.values()))
+KIND_OF = {kind: code for code, kind in enumerate(_KINDS)}
+
+FILE_ROWS = pa.schema(
+    [
+        pa.field("uri", pa.large_binary(), nullable=False),
+        pa.field("path", pa.large_binary(), nullable=False),  # under its glob's root
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("modified", pa.float64(), nullable=False),
+        pa.field("kind", pa.int8(), nullable=False),  # format and compression: a value of `KIND_OF`
+    ]
+)
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file of the corpus.
+
+    `path` is relative to its glob's root, with forward slashes, and so the same wherever the corpus is moved; `size` is
+    bytes as they lie in storage; `modified` is seconds since the epoch; `compression` is "", gzip, zstd or bzip2.
+    """
+
+    uri: str
+    path: str
+    size: int
+    modified: float
+    format: str
+    compression: str
+
+    @property
+    def shown(self) -> str:
+        """The uri as valid text; see `transforms.support.storage.filesystem.as_text`."""
+        return filesystem.as_text(self.uri)
+
+    @property
+    def name(self) -> str:
+        """The path as valid text: the id of a file that is an item."""
+        return filesystem.as_text(self.path)
+
+    @property
+    def delimiter(self) -> str:
+        """The delimiter of a CSV file: a tab where the suffix is .tsv."""
+        return "\t" if suffixes(self.path)[0] == ".tsv" else ","
+
+
+def suffixes(path: str) -> tuple[str, str]:
+    """Suffix of the format and of the compression, lower case: ("docs.jsonl.gz") -> (".jsonl", ".gz")."""
+    stem, suffix = posixpath.splitext(posixpath.basename(path.lower()))
+    if suffix in COMPRESSION_OF_SUFFIX:
+        return posixpath.splitext(stem)[1], suffix
+    return suffix, ""
+
+
+class FileRows(Sequence[SourceFile]):
+    """Rows of a table with the columns of `FILE_ROWS`, each made an object when it is looked at."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def __iter__(self) -> Iterator[SourceFile]:
+        for piece in spill.pieces(self.table):
+            yield from _objects(piece)
+
+    def kinds(self) -> list[tuple[str, str]]:
+        """Format and compression of the files, each pair once."""
+        return [_KINDS[code] for code in self.table.column("kind").unique().to_pylist()]
+
+    @overload
+    def __getitem__(self, at: int) -> SourceFile: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[SourceFile]: ...
+
+    def __getitem__(self, at: int | slice) -> SourceFile | list[SourceFile]:
+        if isinstance(at, slice):
+            start, stop, step = at.indices(len(self))
+            return _objects(self.table.slice(start, max(0, stop - start)))[::step]
+        return _objects(self.table.slice(range(len(self))[at], 1))[0]
+
+
+def _objects(table: pa.Table) -> list[SourceFile]:
+    columns = (table.column(name).to_pylist() for name in FILE_ROWS.names)
+    return [
+        SourceFile(name_of(uri), name_of(path), size, modified, *_KINDS[kind])
+        for uri, path, size, modified, kind in zip(*columns, strict=True)
+    ]
+
+
+def name_bytes(text: str) -> bytes:
+    """A name as it stands in a table."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def name_of(name: bytes) -> str:
+    """The name that `name_bytes` made bytes of."""
+    return name.decode("utf-8", "surrogatepass")
+
+
+def shown_column(names: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column of names as valid text."""
+    return pa.chunked_array([_shown(chunk) for chunk in names.chunks], pa.large_string())
+
+
+def _shown(names: pa.Array) -> pa.Array:
+    try:
+        texts = names.cast(pa.large_string())
+        if not pc.any(pc.match_substring(texts, "\\udc", ignore_case=True)).as_py():
+            return texts
+    except pa.ArrowInvalid:  # a name that is no UTF-8
+        pass
+    return pa.array([filesystem.as_text(name_of(name)) for name in names.to_pylist()], pa.large_string())

@@ -1,0 +1,25 @@
+"""Which files are read otherwise than version 0.1.0 read them, and so have to be read again after an upgrade."""
+
+from __future__ import annotations
+
+from schemas.config import Corpus
+from transforms.read.listing.files import SourceFile
+from transforms.read.listing.listing import RECORD_FORMATS
+
+RULES = 2
+"""Number of the rules that these files are read by; those of 0.1.0 are 1."""
+
+
+def is_read_anew(file: SourceFile, corpus: Corpus) -> bool:
+    """Whether a file may give other items or rejects than in version 0.1.0.
+
+    Pages (encodings, fragments, words that were left out) and PDF files (values of forms); CSV files that were split
+    or whose quotes may be letters; files of records without any, which were rejects.
+    """
+    if file.format in ("html", "pdf"):
+        return True
+    if file.format in RECORD_FORMATS and file.size == 0:
+        return True
+    if file.format != "csv":
+        return False
+    return (corpus.csv.delimiter or file.delimiter) == "\t" or (not file.compression and file.size > corpus.shard_bytes)

@@ -1,0 +1,1 @@
+"""What the transforms stand on: storage, metrics, retries, stopping. Knows nothing of corpora or collections."""

@@ -1,0 +1,56 @@
+"""Trying again what may pass (network, rate limits), with backoff, counted. What will not pass is raised at once."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from typing import Any
+
+import tenacity
+
+from transforms.support import metrics, stop
+
+log = logging.getLogger("vecbeam")
+
+# Beam's object stores report some of these as a server's error.
+_FOR_GOOD = re.compile(
+    r"credential|NoSuchBucket|AccessDenied|access denied|InvalidAccessKeyId|SignatureDoesNotMatch|forbidden",
+    re.IGNORECASE,
+)
+FOR_GOOD = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)
+
+
+def passes(error: BaseException) -> bool:
+    """Whether a filesystem's error may pass: connection trouble, time-outs, 408, 429 and 5xx answers."""
+    if isinstance(error, FOR_GOOD):
+        return False
+    if _FOR_GOOD.search(str(error)):
+        return False
+    if isinstance(error, (ConnectionError, TimeoutError)):
+        return True
+    code = getattr(error, "code", None) or getattr(error, "status_code", None)
+    if isinstance(code, int):
+        return code in (408, 429) or 500 <= code < 600
+    return False
+
+
+def retrying(what: str, seconds: float = 60.0, passing: Callable[[BaseException], bool] = passes) -> Callable[..., Any]:
+    """A caller that tries `function(*args)` again while its errors pass, for at most `seconds`.
+
+    Each further attempt adds one to the counter `retries` and a line to the log.
+    """
+
+    def again(state: tenacity.RetryCallState) -> None:
+        metrics.count("retries", 1)
+        outcome = state.outcome.exception() if state.outcome else None
+        log.warning("%s failed (%s), attempt %d follows", what, outcome, state.attempt_number + 1)
+
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception(passing),
+        wait=tenacity.wait_exponential_jitter(initial=0.2, max=10.0),
+        stop=tenacity.stop_after_delay(seconds),
+        before_sleep=again,
+        sleep=stop.sleep,
+        reraise=True,
+    )

@@ -1,0 +1,260 @@
+"""Parquet files with facts of ours in their metadata: written whole, read with a clear error where they are damaged."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, BinaryIO, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.errors import CheckpointError, SpaceMismatchError, StorageError
+from schemas.records import SCHEMA_VERSION
+from transforms.support.storage import filesystem, spill
+from transforms.support.storage.storage_errors import is_missing, storage_error
+
+METADATA_KEY = b"vecbeam"
+_REPEATING = ("uri", "error", "step", "path", "place")
+
+T = TypeVar("T")
+
+
+def parquet(table: pa.Table, facts: Mapping[str, Any], row_group_rows: int = 65536) -> bytes:
+    """A table as the bytes of a Parquet file, zstd, with `facts` as JSON in its metadata."""
+    metadata = {METADATA_KEY: json.dumps(facts).encode()}
+    buffer = io.BytesIO()
+    pq.write_table(
+        table.replace_schema_metadata(metadata),
+        buffer,
+        compression="zstd",
+        use_dictionary=[name for name in table.column_names if name in _REPEATING] or False,
+        row_group_size=row_group_rows,
+    )
+    return buffer.getvalue()
+
+
+def write_table(uri: str, table: pa.Table) -> None:
+    """Writes a table of the run's own bookkeeping as a Parquet file."""
+    write_pieces(uri, spill.pieces(table), {"schema_version": SCHEMA_VERSION})
+
+
+def write_pieces(
+    uri: str,
+    tables: Iterable[pa.Table],
+    facts: Mapping[str, Any],
+    row_group_rows: int = 65536,
+    facts_at_end: Callable[[], Mapping[str, Any]] | None = None,
+) -> None:
+    """Writes a Parquet file as `parquet` makes it, of which one row group is in memory at a time.
+
+    Args:
+        tables: at least one, of one schema.
+        facts_at_end: gives the facts once all rows were taken, in place of `facts`.
+    """
+    waiting = iter(tables)
+    first = next(waiting)
+    schema = first.schema.remove_metadata()
+
+    def write(stream: BinaryIO) -> None:
+        columns: Any = [name for name in schema.names if name in _REPEATING] or False
+        known = schema.with_metadata({METADATA_KEY: json.dumps(facts).encode()}) if facts_at_end is None else schema
+        with pq.ParquetWriter(stream, known, compression="zstd", use_dictionary=columns) as writer:
+            for group in spill.regrouped(chain([first], waiting), row_group_rows):
+                writer.write_table(group.replace_schema_metadata(known.metadata), row_group_rows)
+            if facts_at_end is not None:
+                writer.add_key_value_metadata({METADATA_KEY.decode(): json.dumps(facts_at_end())})
+
+    filesystem.write_stream(uri, write)
+
+
+def read_table(uri: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """A table, or some of its columns.
+
+    Raises:
+        CheckpointError: where the file is missing or damaged.
+        StorageError: where the store fails; the file may well be sound.
+    """
+    return _parsed(uri, lambda stream: pq.ParquetFile(stream).read(columns=columns))
+
+
+def read_spilled(uri: str, schema: pa.Schema) -> pa.Table:
+    """A table of any number of rows, which lies in a temporary file then; see `transforms.support.storage.spill`.
+
+    Raises:
+        CheckpointError: where the file is missing or damaged.
+        StorageError: where the store fails; the file may well be sound.
+    """
+
+    def read(stream: Any) -> pa.Table:
+        batches = pq.ParquetFile(stream).iter_batches(spill.ROWS)
+        tables = (pa.Table.from_batches([batch]).select(schema.names).cast(schema) for batch in batches)
+        return spill.spilled(tables, schema)
+
+    return _parsed(uri, read)
+
+
+def read_schema(uri: str) -> pa.Schema:
+    """The schema of a file.
+
+    Raises:
+        CheckpointError: where it is missing or damaged.
+    """
+    return _open_schema(uri)[0]
+
+
+def null_columns(uri: str) -> set[str]:
+    """Names of the columns that are null in each row of a file, by the statistics in its footer.
+
+    Raises:
+        CheckpointError: where it is missing or damaged.
+        StorageError: where the store fails; the file may well be sound.
+    """
+    metadata = _parsed(uri, pq.read_metadata)
+    found: set[str] | None = None
+    for at in range(metadata.num_row_groups):
+        group = metadata.row_group(at)
+        columns = [group.column(column) for column in range(group.num_columns)]
+        nulls = {
+            column.path_in_schema
+            for column in columns
+            if column.statistics is not None and column.statistics.null_count == group.num_rows
+        }
+        found = nulls if found is None else found & nulls
+    return found or set()
+
+
+def _open_schema(uri: str) -> tuple[pa.Schema, int]:
+    return _parsed(uri, lambda stream: (pq.read_schema(stream), stream.seek(0, io.SEEK_END)))
+
+
+def read_footer(uri: str, space_id: str) -> tuple[dict[str, Any], int]:
+    """The facts of a file of a space, and its size in bytes.
+
+    Raises:
+        SpaceMismatchError: where it is of another space.
+    """
+    schema, size = _open_schema(uri)
+    found = facts_of(schema.metadata, uri)
+    if found["space_id"] != space_id:
+        raise SpaceMismatchError(
+            f"{uri} is of space {found['space_id']}, its folder of space {space_id}", "move the file back where it was"
+        )
+    return found, size
+
+
+def facts_of(metadata: Mapping[bytes, bytes] | None, uri: str) -> dict[str, Any]:
+    """The facts in a file's metadata.
+
+    Raises:
+        CheckpointError: where it has none, or is of a newer schema version.
+    """
+    if not metadata or METADATA_KEY not in metadata:
+        raise CheckpointError(f"{uri} is not a file of vecbeam", "move it out of the checkpoint")
+    facts: dict[str, Any] = json.loads(metadata[METADATA_KEY])
+    if facts["schema_version"] > SCHEMA_VERSION:
+        raise CheckpointError(
+            f"{uri} is of schema version {facts['schema_version']}, this vecbeam reads up to {SCHEMA_VERSION}",
+            "install the vecbeam that wrote it, or a newer one",
+        )
+    return facts
+
+
+class _Watched(io.RawIOBase):
+    """A stream that remembers what failed below it, and so tells a fault of the store from one of the file."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self.fault: Exception | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1) -> bytes:
+        with self._watching():
+            return self._stream.read(-1 if size is None else size)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        with self._watching():
+            return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        with self._watching():
+            return self._stream.tell()
+
+    @contextlib.contextmanager
+    def _watching(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.fault = error
+            raise
+
+
+def _parsed(uri: str, parse: Callable[[Any], T]) -> T:
+    try:
+        return _parsed_once(uri, parse)
+    except CheckpointError:
+        # A store that answers short looks like a damaged file, and the remedy for those is to delete them.
+        if filesystem.is_local(uri):
+            raise
+        return _parsed_once(uri, parse)
+
+
+def _parsed_once(uri: str, parse: Callable[[Any], T]) -> T:
+    with opened(uri) as stream, parsing(uri, stream) as watched:
+        return parse(watched)
+
+
+@contextlib.contextmanager
+def parsing(uri: str, stream: BinaryIO) -> Iterator[Any]:
+    """A stream of a file while it is parsed.
+
+    Raises:
+        CheckpointError: where the file is damaged.
+        StorageError: where the store fails.
+    """
+    watched = _Watched(stream)
+    try:
+        yield watched
+    except Exception as error:
+        if watched.fault is not None:
+            raise storage_error("read", uri, watched.fault) from error
+        if isinstance(error, StorageError) or not isinstance(error, (pa.ArrowException, OSError)):
+            raise
+        raise damaged(uri, error) from error
+
+
+@contextlib.contextmanager
+def opened(uri: str) -> Iterator[BinaryIO]:
+    """A file of the checkpoint, open for reading.
+
+    Raises:
+        CheckpointError: where it is missing.
+        StorageError: where the store fails, or refuses.
+    """
+    try:
+        stream = filesystem.open_binary(uri)
+    except OSError as error:
+        if is_missing(error):
+            raise CheckpointError(
+                f"{uri} is missing", "run vecbeam sync: what it held is embedded again, from the corpus"
+            ) from error
+        raise storage_error("read", uri, error) from error
+    with stream:
+        yield stream
+
+
+def damaged(uri: str, error: Exception) -> CheckpointError:
+    """The error of a file whose content can't be read, though the store gave all of it."""
+    return CheckpointError(
+        f"can't read {uri}: the file is damaged: {type(error).__name__}: {error}",
+        "delete that file and run the same command again: what it held is made again, from the corpus",
+    )
