@@ -53,13 +53,12 @@ def rankings(config: Config, queries: dict[str, str]) -> dict[str, list[str]]:
     """For each query the ten best items."""
     vectors = query_encoder(config).encode(text_inputs(list(queries.values())), query=True).matrix
     found: dict[str, list[str]] = {}
-    with milvus.connected(config.collection) as client:
-        state = served_state(client, config)
-        open_for_search(client, config, state.name)
+    with milvus.connected(config.collection) as connection:
+        state = served_state(connection, config)
+        open_for_search(connection, state.name)
         for query_id, vector in zip(queries, vectors, strict=True):
             hits = milvus.search(
-                client,
-                config.collection,
+                connection,
                 state.name,
                 vector,
                 K * CHUNKS_PER_DOCUMENT,

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.config import Collection
-from schemas.milvus import CollectionSpec
+from schemas.milvus import CollectionSpec, VectorColumn
 from transforms import milvus
 
 WORDS = "a line of text that stands for the description of a package, with as many words as most of them have " * 3
@@ -39,65 +39,63 @@ def main() -> None:
     figures = []
     with tempfile.TemporaryDirectory() as name:
         config = Collection(uri=given.uri or f"{name}/milvus.db")
-        with milvus.connected(config) as client:
+        with milvus.connected(config) as connection:
             for index in given.indexes:
                 for dimensions in given.dimensions:
-                    figures.append(compare(client, config, Path(name), given.rows, dimensions, index))
+                    figures.append(compare(connection, Path(name), given.rows, dimensions, index))
     common.show(figures, given.json)
 
 
-def compare(client: Any, config: Collection, folder: Path, rows: int, dimensions: int, index: str) -> dict[str, Any]:
+def compare(connection: milvus.Milvus, folder: Path, rows: int, dimensions: int, index: str) -> dict[str, Any]:
     table = rows_table(rows, dimensions)
     spec = CollectionSpec(
         name="bench_load",
         alias="bench",
         space_id="s",
         snapshot_id="s",
-        dimensions=dimensions,
-        metric="COSINE",
-        index_type=index,
+        vectors=(VectorColumn("vector", dimensions, "COSINE", index),),
     )
     dicts = table.drop_columns(["vector"]).to_pylist()
     vectors = np.stack(table.column("vector").to_numpy(zero_copy_only=False))
     bare = {}
     for way in ("insert", "upsert"):
         for size in (1000, 2000, 5000):
-            milvus.drop(client, spec.name)
-            milvus.create(client, spec, "bench")
+            milvus.drop(connection, spec.name)
+            milvus.create(connection, spec, "bench")
             start = time.perf_counter()
             for at in range(0, rows, size):
                 batch = [
                     {**row, "vector": vector}
                     for row, vector in zip(dicts[at : at + size], vectors[at : at + size], strict=True)
                 ]
-                getattr(client, way)(spec.name, batch)
+                getattr(connection.client, way)(spec.name, batch)
             bare[f"{way} {size}"] = rows / (time.perf_counter() - start)
     best = max(bare, key=bare.__getitem__)
-    milvus.drop(client, spec.name)
-    milvus.create(client, spec, "bench")
+    milvus.drop(connection, spec.name)
+    milvus.create(connection, spec, "bench")
     start = time.perf_counter()
     for at in range(0, rows, 2000):
-        milvus.upsert(client, config, spec, table.slice(at, 2000))
+        milvus.upsert(connection, spec, table.slice(at, 2000))
     ours = rows / (time.perf_counter() - start)
     figures = {"index": index, "dimensions": dimensions, "bare client": round(bare[best]), "its best": best}
     figures |= {"upsert": round(ours), "ratio": round(ours / bare[best], 2)}
-    if not config.is_lite:
-        client.flush(spec.name)
+    if not connection.settings.is_lite:
+        connection.client.flush(spec.name)
         flushed = rows / (time.perf_counter() - start)
-        imported = rows / import_seconds(client, config, spec, table, folder)
+        imported = rows / import_seconds(connection, spec, table, folder)
         figures |= {"upsert, flushed": round(flushed), "import": round(imported)}
         figures |= {"import to upsert": round(imported / flushed, 2)}
-    milvus.drop(client, spec.name)
+    milvus.drop(connection, spec.name)
     return figures
 
 
-def import_seconds(client: Any, config: Collection, spec: CollectionSpec, table: pa.Table, folder: Path) -> float:
-    milvus.drop(client, spec.name)
-    milvus.create(client, spec, "bench")
-    uri = folder / f"rows-{spec.dimensions}-{spec.index_type}.parquet"
+def import_seconds(connection: milvus.Milvus, spec: CollectionSpec, table: pa.Table, folder: Path) -> float:
+    milvus.drop(connection, spec.name)
+    milvus.create(connection, spec, "bench")
+    uri = folder / f"rows-{spec.vectors[0].dimensions}-{spec.vectors[0].index_type}.parquet"
     pq.write_table(table, uri, compression="zstd")
     start = time.perf_counter()
-    milvus.import_files(client, config, spec.name, [str(uri)], lambda _at, _rows: None)
+    milvus.import_files(connection, spec.name, [str(uri)], lambda _at, _rows: None)
     return time.perf_counter() - start
 
 

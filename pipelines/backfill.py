@@ -10,6 +10,7 @@ from pipelines.run.progress import Progress
 from pipelines.run.session import Phase, running
 from pipelines.steps.collection.publication import publish
 from pipelines.steps.collection.served import look
+from pipelines.steps.collection.server import check_server, check_vectors
 from pipelines.steps.corpus.embedding import bring_up_to_date
 from pipelines.steps.corpus.source import prepare
 from pipelines.steps.judgement.limits import standing
@@ -29,7 +30,9 @@ def backfill(config: Config, progress: Progress | None = None, *, allow_deletes:
     with running("backfill", config, progress) as session:
         with Phase(session, "startup"):
             session.progress.step("prepare")
+            check_server(config.collection)
             source = prepare(config)
+            check_vectors(config, source.models.layout)
             stands = standing(config, look(config), source.checkpoint)
         session.report.space = source.models.space.id
         with session.exclusive():

@@ -288,6 +288,7 @@ def search(
     ],
     k: Annotated[int, typer.Option("-k", min=1, max=16384, help="How many rows.")] = 10,
     filter_: Annotated[str, typer.Option("--filter", help="Milvus expression over the columns.")] = "",
+    vector: Annotated[str, typer.Option("--vector", help="Which vector of the rows; the first one without it.")] = "",
     set_: Overrides = None,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -299,7 +300,7 @@ def search(
 
         from pipelines.search import find, show
 
-        found = find(configuration(config, set_), query, k=k, filter_expression=filter_)
+        found = find(configuration(config, set_), query, k=k, filter_expression=filter_, vector=vector)
         if as_json:
             output.result_as_json({"query": query, "metric": found.metric, "hits": found.hits[0]})
         else:

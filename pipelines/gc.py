@@ -59,14 +59,14 @@ def gc(config: Config, progress: Progress | None = None, *, keep: int = 1, yes: 
     beam_job.prepare_filesystems(config)
     checkpoint, _ = open_checkpoint(config)
     if not yes:
-        with milvus.connected(config.collection, create=False) as client:
-            return _find(client, config, checkpoint, keep)
+        with milvus.connected(config.collection, create=False) as connection:
+            return _find(connection, config, checkpoint, keep)
     with running("gc", config, progress) as session, session.exclusive():
-        with milvus.connected(config.collection, create=False) as client:
-            garbage = _find(client, config, checkpoint, keep)
+        with milvus.connected(config.collection, create=False) as connection:
+            garbage = _find(connection, config, checkpoint, keep)
             # From what refers to what is referred to: wherever it stops, nothing that is left misses a part.
             for name in garbage.collections:
-                milvus.drop(client, name)
+                milvus.drop(connection, name)
         for folder in ("snapshots", "files"):
             filesystem.delete([filesystem.join(checkpoint.root, folder, name) for name in garbage.snapshots])
         filesystem.delete(list(garbage.files))
@@ -80,18 +80,18 @@ def gc(config: Config, progress: Progress | None = None, *, keep: int = 1, yes: 
     return garbage
 
 
-def _find(client: Any, config: Config, checkpoint: Checkpoint, keep: int) -> Garbage:
+def _find(connection: milvus.Milvus, config: Config, checkpoint: Checkpoint, keep: int) -> Garbage:
     garbage = Garbage()
-    states = [state for name in milvus.names(client) if (state := milvus.state(client, name)) is not None]
+    states = [state for name in milvus.names(connection) if (state := milvus.state(connection, name)) is not None]
     ours = {state.name: state for state in states if state.alias == config.name and state.space_id}
-    name = milvus.served(client, config.name)
+    name = milvus.served(connection, config.name)
     while name in ours and name not in garbage.kept and len(garbage.kept) <= keep:
         garbage.kept.append(name)
         name = ours[name].previous
     for other, state in sorted(ours.items()):
         if other in garbage.kept:
             continue
-        aliases = milvus.aliases(client, other)
+        aliases = milvus.aliases(connection, other)
         if aliases:  # someone serves it under a name of their own
             garbage.kept.append(other)
             continue

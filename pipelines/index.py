@@ -75,7 +75,7 @@ class Index:
         self.close()
 
     def close(self) -> None:
-        """Frees model and client, and stops an embedded Milvus Lite that nothing else in this process uses."""
+        """Frees model and connection, and stops an embedded Milvus Lite that nothing else in this process uses."""
         with self._changing:
             searcher, self._searcher, self._seen = self._searcher, None, None
         if searcher is not None:
@@ -397,12 +397,12 @@ class Index:
         if not ids or (config.collection.is_lite and not Path(config.collection.uri).exists()):
             return []
         found: set[str] = set()
-        with milvus.connected(config.collection, create=False) as client:
-            state = milvus.described(client, config.name)
+        with milvus.connected(config.collection, create=False) as connection:
+            state = milvus.described(connection, config.name)
             names = sorted(ids) if state is not None else []
             for start in range(0, len(names), IDS_AT_ONCE):
                 some = ",".join(map(milvus.quoted, names[start : start + IDS_AT_ONCE]))
-                rows = milvus.query(client, config.collection, config.name, f"item_id in [{some}]", ["item_id"])
+                rows = milvus.query(connection, config.name, f"item_id in [{some}]", ["item_id"])
                 found.update(row["item_id"] for row in rows)
         return sorted(found)
 

@@ -7,6 +7,7 @@ from pipelines.run.session import Phase, running
 from pipelines.steps.collection.held import open_snapshot
 from pipelines.steps.collection.publication import publish
 from pipelines.steps.collection.served import look
+from pipelines.steps.collection.server import check_server, check_vectors
 from pipelines.steps.corpus.embedding import report_unchanged
 from pipelines.steps.judgement.limits import standing
 from schemas.config import Config
@@ -29,7 +30,9 @@ def load(
     """
     with running("load", config, progress) as session:
         with Phase(session, "startup"):
+            check_server(config.collection)
             checkpoint, snapshot, layout = open_snapshot(config)
+            check_vectors(config, layout)
             stands = standing(config, look(config), checkpoint)
         with session.exclusive():
             report_unchanged(session, snapshot)

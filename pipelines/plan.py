@@ -13,7 +13,8 @@ from typing import Any
 from pipelines.run.progress import Progress
 from pipelines.run.report_store import reports
 from pipelines.run.session import Session
-from pipelines.steps.collection.served import collection_spec, find_served, misfits
+from pipelines.steps.collection.served import collection_spec, find_served, misfits, vector_column
+from pipelines.steps.collection.server import check_server, check_vectors
 from pipelines.steps.corpus.changes import Changes, find_changes, is_unchanged
 from pipelines.steps.corpus.int8_sample import sample_texts
 from pipelines.steps.corpus.source import Source, prepare
@@ -53,7 +54,9 @@ def plan(
     with progress or Progress(quiet=True) as shown, tempfile.TemporaryDirectory(prefix="vecbeam-plan-") as folder:
         session = Session("plan", config, shown)
         shown.step("prepare")
+        check_server(config.collection)
         source = prepare(config, writing=False)
+        check_vectors(config, source.models.layout)
         base = source.checkpoint.current_snapshot()
         served = _served(config)
         found = Plan(name=config.name, space=source.models.space.id)
@@ -165,8 +168,8 @@ def _served(config: Config) -> milvus.CollectionState | None:
     # To open a Lite file that is not there would make it.
     if settings.is_lite and not Path(settings.uri).exists():
         return None
-    with milvus.connected(settings) as client:
-        return find_served(client, config)
+    with milvus.connected(settings) as connection:
+        return find_served(connection, config)
 
 
 def _plan_milvus(
@@ -177,12 +180,10 @@ def _plan_milvus(
     rows: int,
     served: milvus.CollectionState | None,
 ) -> None:
-    settings = config.collection
-    kind, parameters = settings.index.type, settings.index.parameters
-    shown = index_words(kind, settings.metric, parameters)
-    planned = PlannedCollection(
-        index=shown, rows=rows, index_bytes=index_bytes(kind, parameters, rows, layout.vectors[0].dimensions)
-    )
+    columns = [vector_column(config, one) for one in layout.vectors]
+    shown = "; ".join(index_words(one.index_type, one.metric, one.index_parameters) for one in columns)
+    size = sum(index_bytes(one.index_type, one.index_parameters, rows, one.dimensions) for one in columns)
+    planned = PlannedCollection(index=shown, rows=rows, index_bytes=size)
     found.milvus = planned
     if served is None:
         planned.reasons.append("nothing is served yet")

@@ -9,6 +9,7 @@ from pipelines.run.progress import Progress
 from pipelines.run.session import Phase, Session, running
 from pipelines.steps.collection.publication import publish
 from pipelines.steps.collection.served import collection_spec, find_served, look, misfits
+from pipelines.steps.collection.server import check_server, check_vectors
 from pipelines.steps.corpus.changes import lost_parts
 from pipelines.steps.corpus.embedding import bring_up_to_date, report_unchanged
 from pipelines.steps.corpus.source import open_checkpoint, prepare, settings_digest
@@ -48,7 +49,9 @@ def reindex(
     with running("reindex", config, progress) as session:
         with Phase(session, "startup"):
             session.progress.step("prepare")
+            check_server(config.collection)
             checkpoint, models = open_checkpoint(config)
+            check_vectors(config, models.layout)
             stands = standing(config, look(config), checkpoint)
         session.report.space = models.space.id
         with session.exclusive():
@@ -88,8 +91,8 @@ def decide(config: Config, checkpoint: Checkpoint, models: Models, current: Snap
 
 def _is_served(config: Config, current: Snapshot, layout: Layout) -> bool:
     """Whether the served collection is just what would be built."""
-    with milvus.connected(config.collection) as client:
-        served = find_served(client, config)
+    with milvus.connected(config.collection) as connection:
+        served = find_served(connection, config)
     if served is None or served.state != STATE_READY or served.target_id:
         return False
     same = (served.space_id, served.snapshot_id) == (layout.space.id, current.id)

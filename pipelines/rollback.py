@@ -6,7 +6,6 @@ A second rollback undoes the first: the collection that the alias left becomes t
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from pipelines.run.progress import Progress
 from pipelines.run.session import Phase, Session, running
@@ -33,27 +32,27 @@ def rollback(config: Config, progress: Progress | None = None, *, to: str | None
     with (
         running("rollback", config, progress) as session,
         session.exclusive(),
-        milvus.connected(config.collection, create=False) as client,
+        milvus.connected(config.collection, create=False) as connection,
     ):
         with Phase(session, "startup"):
-            served = milvus.served(client, config.name)
-            state = _target(client, config, to)
+            served = milvus.served(connection, config.name)
+            state = _target(connection, config, to)
         report = session.report
         if served == state.name:
             session.progress.note(f"{config.name} leads to {state.name} already: nothing to do")
         report.collection, report.space, report.snapshot = state.name, state.space_id or "", state.snapshot_id or ""
-        _look(session, client, state)
+        _look(session, connection, state)
         # Before the alias moves: a rollback that is stopped in between goes to the same collection again.
-        link(client, state.name, served)
-        if milvus.publish(client, config.name, state.name):
+        link(connection, state.name, served)
+        if milvus.publish(connection, config.name, state.name):
             session.moved(served, state.name)
             session.progress.note(f"the alias {config.name} moved from {served or 'nothing'} to {state.name}")
         report.verify.published = True
     return session.report
 
 
-def _target(client: Any, config: Config, to: str | None) -> milvus.CollectionState:
-    served = find_served(client, config)
+def _target(connection: milvus.Milvus, config: Config, to: str | None) -> milvus.CollectionState:
+    served = find_served(connection, config)
     where = f"Milvus at {config.collection.uri}"
     name = to or (served.previous if served else None)
     if name is None:
@@ -62,7 +61,7 @@ def _target(client: Any, config: Config, to: str | None) -> milvus.CollectionSta
             f"{where}: {shown} under the alias {config.name!r}, there is none before it",
             "name a collection with --to; vecbeam gc, without --yes, lists those that are there",
         )
-    state = milvus.state(client, name)
+    state = milvus.state(connection, name)
     if state is None:
         raise CollectionError(
             f"{where} has no collection {name!r} any more",
@@ -81,7 +80,7 @@ def _target(client: Any, config: Config, to: str | None) -> milvus.CollectionSta
     return state
 
 
-def _look(session: Session, client: Any, state: milvus.CollectionState) -> None:
+def _look(session: Session, connection: milvus.Milvus, state: milvus.CollectionState) -> None:
     """The quick look: the number of rows, and the rows of the first and the last part.
 
     Metadata is left out: the collection may be of another configuration, whose defaults nobody knows here.
@@ -89,13 +88,13 @@ def _look(session: Session, client: Any, state: milvus.CollectionState) -> None:
     config = session.config
     with Phase(session, "verify"):
         checkpoint, snapshot = find_snapshot(config, state.space_id or "", state.snapshot_id or "")
-        open_for_search(client, config, state.name)
+        open_for_search(connection, state.name)
         parts = snapshot.live_parts
         some = [parts[0], *parts[-1:]][:LOOKED_AT_PARTS] if len(parts) > 1 else parts
         layout = served_layout(state)
         rows = (checkpoint.read_live(part, layout.rows.names) for part in some)
         spec = replace(collection_spec(config, snapshot, layout), metadata=())
-        check = milvus.verify_rows(client, config.collection, state.name, rows, listed=0, spec=spec)
+        check = milvus.verify_rows(connection, state.name, rows, listed=0, spec=spec)
     expected = snapshot.total("rows")
     verify = session.report.verify
     verify.expected, verify.found = expected, check.total

@@ -7,15 +7,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from pipelines.steps.collection.served import check_space, nothing_served, open_for_search
+from pipelines.steps.collection.served import check_space, nothing_served, open_for_search, vector_column
 from schemas.config import Collection, Config, EncoderConfig
 from schemas.errors import CollectionError, ConfigurationError
-from schemas.layout import Space
+from schemas.layout import Layout, VectorField, VectorKind
 from transforms import milvus
 from transforms.encoders import Encoder, Model, resolve, text_inputs
+from transforms.encoders.models import Models
 
 if TYPE_CHECKING:
-    from pymilvus import MilvusClient
+    pass
 
 SHOWN_CHARACTERS = 160
 MOST_ROWS = 16384
@@ -38,15 +39,12 @@ class Found(NamedTuple):
 
 
 class _Opened:
-    """What searches need: model, and a client. It closes when it is retired and its last search has ended."""
+    """What searches need: model, and a connection. It closes when it is retired and its last search has ended."""
 
-    def __init__(
-        self, collection: Collection, client: MilvusClient, space: Space, encoder: Encoder, *, release: bool
-    ) -> None:
+    def __init__(self, collection: Collection, connection: milvus.Milvus, models: _Loaded, *, release: bool) -> None:
         self.collection = collection
-        self.client = client
-        self.space = space
-        self.encoder = encoder
+        self.connection = connection
+        self.models = models
         self.metrics: dict[str, str] = {}
         self._release = release
         self._changing = threading.Lock()
@@ -66,7 +64,7 @@ class _Opened:
         self._close_unused()
 
     def retire(self) -> None:
-        """Closes the client, now or when its last search has ended."""
+        """Closes the connection, now or when its last search has ended."""
         with self._changing:
             self._retired = True
         self._close_unused()
@@ -76,13 +74,13 @@ class _Opened:
             if not self._retired or self._users:
                 return
             self._retired = False
-        self.client.close()
+        self.connection.close()
         if self._release:
             milvus.release(self.collection, unused=True)
 
 
 class Searcher:
-    """A search that stays open: it keeps model and client, so that only the first search pays for the start-up.
+    """A search that stays open: it keeps model and connection, so that only the first search pays for the start-up.
 
     Several threads may use it at once. It looks up the alias before each search, with one call to Milvus, so that it
     follows the alias to another collection; and it connects again where the connection has gone (a server that
@@ -103,11 +101,14 @@ class Searcher:
         """Searches with another configuration from now on; what is open stays open where it still fits."""
         with self._changing:
             before, self._config = self._config, config
-            if (before.encoder, before.collection) != (config.encoder, config.collection):
+            if (before.vectors, before.collection) != (config.vectors, config.collection):
                 self.close()
 
-    def search(self, queries: Sequence[str], k: int = 10, *, filter_expression: str = "") -> Found:
+    def search(self, queries: Sequence[str], k: int = 10, *, filter_expression: str = "", vector: str = "") -> Found:
         """The `k` rows nearest to each of some texts. They are embedded together and searched in one call to Milvus.
+
+        Args:
+            vector: which vector of the rows is searched, where they have several; the first one for "".
 
         Raises:
             ConfigurationError: where a query is blank or no text, `k` is out of range, or the filter is not understood.
@@ -115,9 +116,9 @@ class Searcher:
             SpaceMismatchError: where the collection holds vectors of another space than the configuration's encoder.
         """
         _check(queries, k)
-        config, opened = self._enter()
+        config, opened = self._enter(vector)
         try:
-            vectors = opened.encoder.encode(text_inputs(queries), query=True).matrix
+            vectors = opened.models.embed(queries)
             try:
                 return _search(config, opened, vectors, k, filter_expression)
             except CollectionError as error:
@@ -134,7 +135,7 @@ class Searcher:
             opened.leave()
 
     def close(self) -> None:
-        """Frees model and client, as soon as searches of other threads have ended."""
+        """Frees model and connection, as soon as searches of other threads have ended."""
         with self._changing:
             opened, self._opened = self._opened, None
         if opened is not None:
@@ -144,20 +145,23 @@ class Searcher:
         """The model of the queries."""
         return query_model(self._config)
 
-    def _enter(self) -> tuple[Config, _Opened]:
+    def _enter(self, vector: str) -> tuple[Config, _Opened]:
         with self._changing:
+            name = _vector(self._config, vector)
+            if self._opened is not None and self._opened.models.field.name != name:
+                self.close()
             if self._opened is None:
-                self._opened = _open(self._config, release=self._release)
+                self._opened = _open(self._config, name, release=self._release)
             return self._config, self._opened.enter()
 
     def _enter_again(self, gone: _Opened) -> _Opened:
-        """Another client in place of one whose connection has gone; one that another thread has opened will do."""
+        """Another connection in place of one that has gone; one that another thread has opened will do."""
         with self._changing:
             if self._opened is not None and self._opened is not gone:
                 return self._opened.enter()
             gone.retire()
-            client = milvus.connect(gone.collection, create=False)
-            opened = _Opened(gone.collection, client, gone.space, gone.encoder, release=self._release).enter()
+            connection = milvus.connect(gone.collection, create=False)
+            opened = _Opened(gone.collection, connection, gone.models, release=self._release).enter()
             if self._opened is gone:
                 self._opened = opened
             else:
@@ -166,55 +170,88 @@ class Searcher:
 
 
 def _search(config: Config, opened: _Opened, vectors: Any, k: int, filter_expression: str) -> Found:
-    client = opened.client
-    state = milvus.described(client, config.name)
+    column = vector_column(config, opened.models.field)
+    connection = opened.connection
+    state = milvus.described(connection, config.name)
     if state is None:
         raise nothing_served(config)
-    check_space(state, config, opened.space)
+    check_space(state, config, opened.models.layout.space)
     if state.name not in opened.metrics:
-        loaded = open_for_search(client, config, state.name)
-        index = loaded.index if loaded is not None else None
-        opened.metrics[state.name] = index.metric if index is not None else config.collection.metric
+        loaded = open_for_search(connection, state.name)
+        index = loaded.indexes.get(opened.models.field.name) if loaded is not None else None
+        opened.metrics[state.name] = index.metric if index is not None else column.metric
     wanted = [*COLUMNS, *config.corpus.metadata]
     there = {column.name for column in state.columns}
     found = milvus.search_each(
-        client,
-        opened.collection,
+        connection,
         state.name,
         vectors,
         k,
         filter_expression,
         [name for name in wanted if name in there],
-        config.collection.search,
-        config.collection.index.type,
+        column.search_parameters,
+        column.index_type,
+        column.name,
     )
     return Found(opened.metrics[state.name], [[_row(hit, wanted) for hit in hits] for hits in found])
 
 
-def _open(config: Config, *, release: bool) -> _Opened:
+def _open(config: Config, vector: str, *, release: bool) -> _Opened:
     """Finds and loads the model while pymilvus and Milvus Lite start: each takes a good part of a second."""
     milvus.check_exists(config.collection)
-    loading = _in_thread(lambda: _loaded(config))
+    loading = _in_thread(lambda: _load(config, vector))
     # Lite answers at once or not at all: there is nothing to wait for but a server that this process can start.
     collection = config.collection.model_copy(update={"retry_s": 0.0} if config.collection.is_lite else {})
     try:
-        client = milvus.connect(collection, create=False)
+        connection = milvus.connect(collection, create=False)
     except BaseException:
         # It waits: a process must not end in the middle of a native library's start. A wrong configuration goes first.
         if isinstance(wrong := loading.exception(), ConfigurationError):
             raise wrong from None
         raise
     try:
-        space, encoder = loading.result()
-        return _Opened(collection, client, space, encoder, release=release)
+        return _Opened(collection, connection, loading.result(), release=release)
     except BaseException:
-        client.close()
+        connection.close()
         raise
 
 
-def _loaded(config: Config) -> tuple[Space, Encoder]:
-    model = query_model(config)
-    return model.space, model.load()
+class _Loaded(NamedTuple):
+    """What embeds queries.
+
+    Attributes:
+        layout: of the rows that are searched.
+        field: the vector that is searched.
+    """
+
+    layout: Layout
+    field: VectorField
+    encoder: Encoder
+
+    def embed(self, queries: Sequence[str]) -> Any:
+        """The vectors of some texts: float32[n, dimensions], or an Arrow array of sparse ones."""
+        encoded = self.encoder.encode(text_inputs(queries), query=True)
+        return encoded.matrix if self.field.kind is VectorKind.DENSE else encoded.vectors
+
+
+def _load(config: Config, vector: str) -> _Loaded:
+    # The others count too: their spaces are part of what the collection is made of.
+    layout = Models.of(config).layout
+    return _Loaded(layout, layout.vector(vector), query_model(config, vector).load())
+
+
+def _vector(config: Config, name: str) -> str:
+    """The vector to search: the one of a name, or the first.
+
+    Raises:
+        ConfigurationError: where rows have no vector of that name.
+    """
+    if name and name not in config.vectors:
+        raise ConfigurationError(
+            f"rows have no vector {name!r}",
+            f"name one of: {', '.join(config.vectors)}; without --vector it is the first",
+        )
+    return name or next(iter(config.vectors))
 
 
 def _in_thread(function: Callable[[], T]) -> Future[T]:
@@ -254,12 +291,15 @@ def _check(queries: Sequence[str], k: int) -> None:
             ) from None
 
 
-def search(config: Config, query: str, *, k: int = 10, filter_expression: str = "") -> list[dict[str, Any]]:
+def search(
+    config: Config, query: str, *, k: int = 10, filter_expression: str = "", vector: str = ""
+) -> list[dict[str, Any]]:
     """The `k` rows nearest to a text, best first.
 
     Args:
         config: whose encoder embeds the query and whose alias is searched.
         filter_expression: Milvus expression over the columns, e.g. 'author == "ting-yili"'.
+        vector: which vector of the rows is searched, where they have several; the first one for "".
 
     Returns:
         A dict a row: score, id, item_id, chunk, text, start, end, and the metadata columns. With COSINE and IP a larger
@@ -270,21 +310,25 @@ def search(config: Config, query: str, *, k: int = 10, filter_expression: str = 
         CollectionError: where nothing is published, or Milvus is not there.
         SpaceMismatchError: where the collection holds vectors of another space than the configuration's encoder.
     """
-    return find(config, query, k=k, filter_expression=filter_expression).hits[0]
+    return find(config, query, k=k, filter_expression=filter_expression, vector=vector).hits[0]
 
 
-def find(config: Config, query: str, *, k: int = 10, filter_expression: str = "") -> Found:
+def find(config: Config, query: str, *, k: int = 10, filter_expression: str = "", vector: str = "") -> Found:
     """`search`, with the metric of its scores."""
     searcher = Searcher(config)
     try:
-        return searcher.search([query], k, filter_expression=filter_expression)
+        return searcher.search([query], k, filter_expression=filter_expression, vector=vector)
     finally:
         searcher.close()
 
 
-def query_settings(config: Config) -> EncoderConfig:
-    """How queries are embedded: in float32 where the corpus is in int8, which would need its sample of texts."""
-    encoder = config.encoder
+def query_settings(config: Config, vector: str = "") -> EncoderConfig:
+    """How queries are embedded: in float32 where the corpus is in int8, which would need its sample of texts.
+
+    Args:
+        vector: for which vector; the first one for "".
+    """
+    encoder = config.vectors[_vector(config, vector)]
     return encoder.model_copy(update={"precision": "float32"}) if encoder.precision == "int8" else encoder
 
 
@@ -293,9 +337,9 @@ def query_encoder(config: Config) -> Encoder:
     return query_model(config).load()
 
 
-def query_model(config: Config) -> Model:
+def query_model(config: Config, vector: str = "") -> Model:
     """The model for queries; see `query_settings`."""
-    return resolve(query_settings(config))
+    return resolve(query_settings(config, vector))
 
 
 def show(found: Found) -> None:

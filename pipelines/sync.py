@@ -8,6 +8,7 @@ from __future__ import annotations
 from pipelines.run.progress import Progress
 from pipelines.run.session import Phase, running
 from pipelines.steps.collection.in_step import bring_collection, check_served
+from pipelines.steps.collection.server import check_server, check_vectors
 from pipelines.steps.corpus.compaction import compact
 from pipelines.steps.corpus.embedding import bring_up_to_date
 from pipelines.steps.corpus.source import prepare
@@ -30,7 +31,9 @@ def sync(config: Config, progress: Progress | None = None, *, allow_deletes: boo
     with running("sync", config, progress) as session:
         with Phase(session, "startup"):
             session.progress.step("prepare")
+            check_server(config.collection)
             source = prepare(config)
+            check_vectors(config, source.models.layout)
             stands = check_served(config, source)
         session.report.space = source.models.space.id
         with session.exclusive():

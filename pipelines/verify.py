@@ -51,8 +51,8 @@ def verify(
         session.report.could_change = repair
         with Phase(session, "startup"):
             checkpoint, models = open_checkpoint(config)
-        with milvus.connected(config.collection, create=False) as client:
-            served = served_state(client, config)
+        with milvus.connected(config.collection, create=False) as connection:
+            served = served_state(connection, config)
             check_space(served, config, models.space)
             snapshot = held_snapshot(checkpoint, served)
             report_unchanged(session, snapshot)
@@ -60,11 +60,11 @@ def verify(
             session.report.warnings += unpublished(config, checkpoint, snapshot)
             check_rows_at_all(snapshot, Standing(served.name))
             spec = replace(collection_spec(config, snapshot, models.layout), name=served.name)
-            publication = Publication(session, checkpoint, snapshot, spec, client)
+            publication = Publication(session, checkpoint, snapshot, spec, connection)
             if repair:
                 with session.exclusive():
                     update = Update(
-                        session, checkpoint, snapshot, models.layout, served, client, allow_deletes=allow_deletes
+                        session, checkpoint, snapshot, models.layout, served, connection, allow_deletes=allow_deletes
                     )
                     check = update.repair(compared=compared)
             else:

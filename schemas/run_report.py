@@ -106,6 +106,7 @@ class Verification(BaseModel):
         columns: of the damaged rows, how many differ in each column.
         compared: what was compared: all columns; ids and hashes; sampled, which is all columns of what the run wrote
             and of some other rows; "" where nothing was.
+        recalls: of each vector, by its name, where rows have several; `recall_at_10` is the least of them.
     """
 
     expected: int = 0
@@ -117,6 +118,7 @@ class Verification(BaseModel):
     columns: dict[str, int] = Field(default_factory=dict)
     compared: str = ""
     recall_at_10: float | None = None
+    recalls: dict[str, float] = Field(default_factory=dict)
     published: bool = False
 
 

@@ -91,12 +91,12 @@ def rows(config: str = "vecbeam.yaml") -> list[dict[str, Any]]:
     from transforms import milvus
 
     settings = load_config(Path(config))
-    with milvus.connected(settings.collection) as client:
-        served = find_served(client, settings)
+    with milvus.connected(settings.collection) as connection:
+        served = find_served(connection, settings)
         if served is None:
             return []
-        open_for_search(client, settings, served.name)
-        found = client.query(served.name, filter="", limit=16384, output_fields=["*"])
+        open_for_search(connection, served.name)
+        found = connection.client.query(served.name, filter="", limit=16384, output_fields=["*"])
     return sorted(found, key=lambda row: str(row["id"]))
 
 

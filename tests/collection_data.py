@@ -10,19 +10,18 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.config import Collection
-from schemas.layout import row_schema
-from schemas.milvus import CollectionSpec, MetadataColumn
+from schemas.layout import Layout, Space, VectorField, VectorKind
+from schemas.milvus import CollectionSpec, MetadataColumn, VectorColumn
+from transforms.milvus import Milvus
 
 METADATA = {"author": "string", "year": "int", "weight": "float", "kept": "bool"}
+ROWS = Layout((VectorField("vector", Space({}), 8),), METADATA).rows
 SPEC = CollectionSpec(
     name="docs_1",
     alias="docs",
     space_id="space-one",
     snapshot_id="snapshot-one",
-    dimensions=8,
-    metric="COSINE",
-    index_type="HNSW",
-    index_parameters={"M": 8, "efConstruction": 40},
+    vectors=(VectorColumn("vector", 8, "COSINE", "HNSW", {"M": 8, "efConstruction": 40}),),
     metadata=(
         MetadataColumn("author", "string", "nobody"),
         MetadataColumn("year", "int", 0),
@@ -31,6 +30,8 @@ SPEC = CollectionSpec(
     ),
 )
 
+OF_VECTOR = ("dimensions", "metric", "index_type", "index_parameters", "search_parameters")
+
 
 def configuration(uri: str, **keys: Any) -> Collection:
     """A collection's section that gives up early."""
@@ -38,10 +39,11 @@ def configuration(uri: str, **keys: Any) -> Collection:
 
 
 def spec_of(**keys: Any) -> CollectionSpec:
-    """SPEC with some keys changed; index parameters go with the type."""
+    """SPEC with some keys changed, of its vector too; index parameters go with the type."""
     if "index_type" in keys:
         keys.setdefault("index_parameters", {})
-    return replace(SPEC, **keys)
+    of_vector = {key: keys.pop(key) for key in OF_VECTOR if key in keys}
+    return replace(SPEC, vectors=(replace(SPEC.vectors[0], **of_vector),), **keys)
 
 
 def unit_vectors(rows: int, dimensions: int = 8, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -52,7 +54,7 @@ def unit_vectors(rows: int, dimensions: int = 8, seed: int = 0) -> np.ndarray[An
 
 def vector_column(vectors: Sequence[Any]) -> pa.Array:
     """Vectors, also of different lengths, as a part's column."""
-    kind = row_schema({}).field("vector").type
+    kind = VectorKind.DENSE.arrow_type
     return pa.array([np.asarray(v, dtype=np.float32) for v in vectors], pa.list_(pa.float32())).cast(kind)
 
 
@@ -76,7 +78,7 @@ def table_of(ids: Sequence[str], vectors: Any = None, **columns: Sequence[Any]) 
         "weight": [i / 2 for i in range(rows)],
         "kept": [i % 2 == 0 for i in range(rows)],
     }
-    return pa.table({**data, **columns}, schema=row_schema(METADATA))
+    return pa.table({**data, **columns}, schema=ROWS)
 
 
 def numbered(rows: int, start: int = 0, **keys: Any) -> pa.Table:
@@ -89,7 +91,9 @@ def sliced(table: pa.Table, rows: int) -> Iterator[pa.Table]:
     return (table.slice(at, rows) for at in range(0, table.num_rows, rows))
 
 
-def all_rows(client: Any, name: str) -> dict[str, dict[str, Any]]:
+def all_rows(connection: Milvus, name: str) -> dict[str, dict[str, Any]]:
     """Every row of a small collection, by id."""
-    rows = client.query(name, filter='id != ""', output_fields=["*"], limit=16384, consistency_level="Strong")
+    rows = connection.client.query(
+        name, filter='id != ""', output_fields=["*"], limit=16384, consistency_level="Strong"
+    )
     return {row["id"]: dict(row) for row in rows}

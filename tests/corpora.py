@@ -34,6 +34,8 @@ def configure(folder: Path, **changes: Any) -> Config:
         "checkpoint": "checkpoint",
         "collection": {"uri": "./milvus.db", "index": {"type": "HNSW", "M": 8, "efConstruction": 64}},
     }
+    if "encoders" in changes:
+        del values["encoder"]
     path = folder / "vecbeam.yaml"
     path.write_text(yaml.safe_dump(values | changes))
     return load_config(path)

@@ -46,9 +46,9 @@ def _release(tmp_path: Path) -> Iterator[None]:
 
 
 def rows_of(config: Any, name: str = "tested") -> list[dict[str, Any]]:
-    with milvus.connected(config.collection) as client:
-        client.load_collection(milvus.served(client, name))
-        return list(client.query(name, filter="", limit=16384, output_fields=["*"]))
+    with milvus.connected(config.collection) as connection:
+        connection.client.load_collection(milvus.served(connection, name))
+        return list(connection.client.query(name, filter="", limit=16384, output_fields=["*"]))
 
 
 def parts_of(folder: Path) -> list[dict[str, Any]]:
@@ -167,9 +167,9 @@ def test_an_edited_corpus_gets_a_collection_beside(tmp_path: Path, items: list[d
     assert second.collection != first.collection
     assert second.chunks.embedded == 1
     assert "something else altogether" in {row["text"] for row in rows_of(config)}
-    with milvus.connected(config.collection) as client:
-        assert set(client.list_collections()) == {first.collection, second.collection}
-        assert milvus.served(client, "tested") == second.collection
+    with milvus.connected(config.collection) as connection:
+        assert set(connection.client.list_collections()) == {first.collection, second.collection}
+        assert milvus.served(connection, "tested") == second.collection
 
 
 @pytest.mark.parametrize("damage", ["deleted", "emptied"])
@@ -210,10 +210,10 @@ def test_a_thousand_bad_records_among_ten_thousand_good_ones(tmp_path: Path) -> 
     with pytest.raises(RejectsError, match=r"1000 of 11000 items were rejected, verify.max_rejected allows 1.00%"):
         backfill(config)
 
-    with milvus.connected(config.collection) as client:
-        name = milvus.served(client, "tested")
-        client.load_collection(name)
-        assert milvus.count(client, config.collection, name) == 10_000
+    with milvus.connected(config.collection) as connection:
+        name = milvus.served(connection, "tested")
+        connection.client.load_collection(name)
+        assert milvus.count(connection, name) == 10_000
     found = rejects_of(tmp_path)
     assert {kind: sum(r["error"] == kind for r in found) for kind in kinds} == dict.fromkeys(kinds, 125)
     assert len(found) == 1000
@@ -292,15 +292,15 @@ def test_a_failed_gate_publishes_nothing(tmp_path: Path) -> None:
     good = backfill(configure(tmp_path))
     with pytest.raises(GateError):
         backfill(configure(tmp_path, collection=bad))
-    with milvus.connected(configure(tmp_path).collection) as client:
-        assert milvus.served(client, "tested") == good.collection
+    with milvus.connected(configure(tmp_path).collection) as connection:
+        assert milvus.served(connection, "tested") == good.collection
 
 
 def test_rows_that_somebody_deleted_are_found_and_brought_back(tmp_path: Path, items: list[dict[str, Any]]) -> None:
     config = configure(tmp_path)
     report = backfill(config)
-    with milvus.connected(config.collection) as client:
-        client.delete(report.collection, ids=["item-7#0", "item-9#0"])
+    with milvus.connected(config.collection) as connection:
+        connection.client.delete(report.collection, ids=["item-7#0", "item-9#0"])
     with pytest.raises(GateError, match="2 rows missing"):
         verify(config)
     assert backfill(config).verify.missing == 0
@@ -318,8 +318,8 @@ def test_another_space_is_refused_with_both_fingerprints(tmp_path: Path, items: 
 
 def test_a_collection_under_the_alias_name_is_refused(tmp_path: Path, items: list[dict[str, Any]]) -> None:
     config = configure(tmp_path)
-    with milvus.connected(config.collection) as client:
-        client.create_collection("tested", dimension=4)
+    with milvus.connected(config.collection) as connection:
+        connection.client.create_collection("tested", dimension=4)
     with pytest.raises(CollectionError, match="a collection named 'tested'"):
         backfill(config)
     assert parts_of(tmp_path) == []

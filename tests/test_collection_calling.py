@@ -17,7 +17,6 @@ from pymilvus.exceptions import MilvusException
 
 from schemas.errors import CollectionError
 from transforms import milvus
-from transforms.milvus import connection
 from transforms.milvus.call import OneAttempt, call, passes, words
 from transforms.support.metrics import TALLY
 
@@ -133,7 +132,7 @@ def test_a_time_out_of_one_attempt_has_always_elapsed_and_is_a_number() -> None:
 
 
 def test_a_server_that_is_not_there_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "CONNECT_S", 0.5)
+    monkeypatch.setattr("transforms.milvus.connection.CONNECT_S", 0.5)
     with pytest.raises(CollectionError, match=r"http://127.0.0.1:1 does not answer.*check that the server runs"):
         milvus.connect(CONFIG)
 
@@ -175,8 +174,8 @@ def test_lite_held_by_another_process(
 
 def test_lite_released_can_be_opened_by_another_process(tmp_path: Path, hold: Callable[[Path], None]) -> None:
     config = configuration(str(tmp_path / "milvus.db"))
-    with milvus.connected(config) as client:
-        milvus.create(client, SPEC, "load-one")
+    with milvus.connected(config) as connection:
+        milvus.create(connection, SPEC, "load-one")
     milvus.release(config)
     hold(tmp_path / "milvus.db")
 
@@ -197,23 +196,23 @@ def test_lite_folder_that_can_not_be_made(tmp_path: Path) -> None:
 
 def test_lite_folder_that_is_made(tmp_path: Path) -> None:
     config = configuration(str(tmp_path / "new" / "deeper" / "milvus.db"))
-    with milvus.connected(config) as client:
-        assert client.list_collections() == []
+    with milvus.connected(config) as connection:
+        assert connection.client.list_collections() == []
     milvus.release(config)
 
 
 def test_lite_data_that_is_damaged(tmp_path: Path) -> None:
     config = configuration(str(tmp_path / "milvus.db"))
-    with milvus.connected(config) as client:
-        milvus.create(client, SPEC, "load-one")
+    with milvus.connected(config) as connection:
+        milvus.create(connection, SPEC, "load-one")
     milvus.release(config)
     for path in (tmp_path / "milvus.db").rglob("*"):
         if path.is_file():
             path.write_bytes(b"garbage")
 
     def use() -> None:
-        with milvus.connected(config) as client:
-            milvus.check_free(client, SPEC)
+        with milvus.connected(config) as connection:
+            milvus.check_free(connection, SPEC)
 
     with pytest.raises(CollectionError, match=r"milvus\.db"):
         use()

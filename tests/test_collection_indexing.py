@@ -38,75 +38,75 @@ def config(milvus_uri: str) -> Collection:
 
 
 @pytest.fixture
-def client(config: Collection) -> Iterator[Any]:
+def connection(config: Collection) -> Iterator[milvus.Milvus]:
     with milvus.connected(config) as opened:
         yield opened
 
 
-def loaded(client: Any, config: Collection, rows: int = ROWS, **keys: Any) -> Any:
+def loaded(connection: milvus.Milvus, rows: int = ROWS, **keys: Any) -> Any:
     spec = spec_of(**keys)
-    milvus.create(client, spec, "load-one")
-    milvus.upsert(client, config, spec, numbered(rows, vectors=unit_vectors(rows)))
+    milvus.create(connection, spec, "load-one")
+    milvus.upsert(connection, spec, numbered(rows, vectors=unit_vectors(rows)))
     return spec
 
 
-def index_writes(client: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def index_writes(connection: milvus.Milvus, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     calls: list[str] = []
     for name in ("create_index", "drop_index"):
-        method = getattr(client, name)
+        method = getattr(connection.client, name)
 
         def noting(*args: Any, _name: str = name, _method: Any = method, **keys: Any) -> Any:
             calls.append(_name)
             return _method(*args, **keys)
 
-        monkeypatch.setattr(client, name, noting)
+        monkeypatch.setattr(connection.client, name, noting)
     return calls
 
 
 def test_each_kind_of_index_is_built_as_configured_and_replaces_the_one_before(
-    client: Any, config: Collection, monkeypatch: pytest.MonkeyPatch
+    connection: milvus.Milvus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loaded(client, config)
-    calls = index_writes(client, monkeypatch)
+    loaded(connection)
+    calls = index_writes(connection, monkeypatch)
     for kind, parameters in KINDS:
         spec = spec_of(index_type=kind, index_parameters=parameters)
-        milvus.finish(client, config, spec)
-        state = milvus.state(client, spec.name)
+        milvus.finish(connection, spec)
+        state = milvus.state(connection, spec.name)
         assert state is not None
-        assert state.index is not None
+        assert list(state.indexes) == ["vector"]
         assert state.index_built
         assert state.loaded
-        assert (state.index.type, state.index.metric) == (kind, "COSINE")
-        assert {key: state.index.parameters[key] for key in parameters} == parameters
-        hits = milvus.search(client, config, spec.name, unit_vectors(ROWS)[5], 3, index_type=kind)
+        assert (state.indexes["vector"].type, state.indexes["vector"].metric) == (kind, "COSINE")
+        assert {key: state.indexes["vector"].parameters[key] for key in parameters} == parameters
+        hits = milvus.search(connection, spec.name, unit_vectors(ROWS)[5], 3, index_type=kind)
         assert hits[0].id == "doc-5#0"
         assert hits[0].score == pytest.approx(1, abs=0.02)
     assert calls == ["create_index", *["drop_index", "create_index"] * 4]
     calls.clear()
-    milvus.finish(client, config, spec)
+    milvus.finish(connection, spec)
     assert calls == []
 
 
-def test_another_metric_is_another_index(client: Any, config: Collection) -> None:
-    loaded(client, config, rows=20)
+def test_another_metric_is_another_index(connection: milvus.Milvus) -> None:
+    loaded(connection, rows=20)
     # Twice a vector of length 1 has product 2 with it, and squared distance 1.
     for metric, score in (("IP", 2), ("L2", 1)):
         spec = spec_of(index_type="FLAT", metric=metric)
-        milvus.finish(client, config, spec)
-        hit = milvus.search(client, config, spec.name, 2 * unit_vectors(20)[5], 1, index_type="FLAT")[0]
+        milvus.finish(connection, spec)
+        hit = milvus.search(connection, spec.name, 2 * unit_vectors(20)[5], 1, index_type="FLAT")[0]
         assert (hit.id, hit.score) == ("doc-5#0", pytest.approx(score, abs=1e-4))
 
 
-def test_an_index_of_an_empty_collection(client: Any, config: Collection) -> None:
-    spec = loaded(client, config, rows=0)
-    milvus.finish(client, config, spec)
-    assert milvus.count(client, config, spec.name) == 0
-    assert milvus.search(client, config, spec.name, unit_vectors(1)[0], 3, index_type="HNSW") == []
+def test_an_index_of_an_empty_collection(connection: milvus.Milvus) -> None:
+    spec = loaded(connection, rows=0)
+    milvus.finish(connection, spec)
+    assert milvus.count(connection, spec.name) == 0
+    assert milvus.search(connection, spec.name, unit_vectors(1)[0], 3, index_type="HNSW") == []
 
 
-def test_finishing_what_is_gone_says_so(client: Any, config: Collection) -> None:
+def test_finishing_what_is_gone_says_so(connection: milvus.Milvus) -> None:
     with pytest.raises(CollectionError, match="docs_1"):
-        milvus.finish(client, config, spec_of())
+        milvus.finish(connection, spec_of())
 
 
 def faiss_indexes(folder: Path) -> list[Any]:
@@ -131,9 +131,9 @@ def test_build_parameters_stand_in_the_index_file_of_lite(
     tmp_path: Path, kind: str, parameters: dict[str, int]
 ) -> None:
     config = configuration(str(tmp_path / "milvus.db"))
-    with milvus.connected(config) as client:
-        spec = loaded(client, config, index_type=kind, index_parameters=parameters)
-        milvus.finish(client, config, spec)
+    with milvus.connected(config) as connection:
+        spec = loaded(connection, index_type=kind, index_parameters=parameters)
+        milvus.finish(connection, spec)
     milvus.release(config)
     (whole,) = faiss_indexes(tmp_path)
     index = innermost(whole)
@@ -152,9 +152,9 @@ from collection_data import configuration, spec_of
 from transforms import milvus
 
 config = configuration(sys.argv[1])
-client = milvus.connect(config)
+connection = milvus.connect(config)
 print("go", flush=True)
-milvus.finish(client, config, spec_of(dimensions=256))
+milvus.finish(connection, spec_of(dimensions=256))
 """
 
 
@@ -163,9 +163,9 @@ def test_a_build_killed_on_lite_is_completed_by_the_next(tmp_path: Path) -> None
     rows = 3000
     vectors = unit_vectors(rows, 256)
     spec = spec_of(dimensions=256)
-    with milvus.connected(config) as client:
-        milvus.create(client, spec, "load-one")
-        milvus.upsert(client, config, spec, numbered(rows, vectors=vectors))
+    with milvus.connected(config) as connection:
+        milvus.create(connection, spec, "load-one")
+        milvus.upsert(connection, spec, numbered(rows, vectors=vectors))
     milvus.release(config)
     tests = str(Path(__file__).parent)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([tests, str(Path(tests).parent)])}
@@ -178,16 +178,14 @@ def test_a_build_killed_on_lite_is_completed_by_the_next(tmp_path: Path) -> None
         time.sleep(wait_s)
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    with milvus.connected(config) as client:
-        milvus.finish(client, config, spec)
-        state = milvus.state(client, spec.name)
+    with milvus.connected(config) as connection:
+        milvus.finish(connection, spec)
+        state = milvus.state(connection, spec.name)
         assert state is not None
         assert state.index_built
-        assert state.index is not None
-        assert state.index.rows == rows
-        assert len(all_rows(client, spec.name)) == rows
-        hits = milvus.search(
-            client, config, spec.name, vectors[77], 1, index_type="HNSW", search_parameters={"ef": 200}
-        )
+        assert list(state.indexes) == ["vector"]
+        assert state.indexes["vector"].rows == rows
+        assert len(all_rows(connection, spec.name)) == rows
+        hits = milvus.search(connection, spec.name, vectors[77], 1, index_type="HNSW", search_parameters={"ef": 200})
         assert hits[0].id == "doc-77#0"
     milvus.release(config)

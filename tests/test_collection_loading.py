@@ -27,27 +27,27 @@ def config(milvus_uri: str) -> Collection:
 
 
 @pytest.fixture
-def client(config: Collection) -> Iterator[Any]:
+def connection(config: Collection) -> Iterator[milvus.Milvus]:
     with milvus.connected(config) as opened:
         milvus.create(opened, FLAT, "load-one")
         yield opened
 
 
 @pytest.fixture
-def sent(client: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def sent(connection: milvus.Milvus, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Rows of each message that goes out."""
     rows: list[int] = []
-    upsert = client.upsert
+    upsert = connection.client.upsert
 
     def counting(name: str, data: list[Any], **keys: Any) -> Any:
         rows.append(len(data))
         return upsert(name, data, **keys)
 
-    monkeypatch.setattr(client, "upsert", counting)
+    monkeypatch.setattr(connection.client, "upsert", counting)
     return rows
 
 
-def test_every_value_arrives(client: Any, config: Collection) -> None:
+def test_every_value_arrives(connection: milvus.Milvus) -> None:
     rows = table_of(
         ["a#0", "ü/ø 漢字 😀#1"],
         text=["first\nline", "zweite Zeile: \x00 \\ \" ' 🎈"],
@@ -56,33 +56,32 @@ def test_every_value_arrives(client: Any, config: Collection) -> None:
         weight=[0.1, 1e300],
         kept=[True, False],
     )
-    assert milvus.upsert(client, config, FLAT, rows) == 2
-    milvus.finish(client, config, FLAT)
-    arrived = all_rows(client, FLAT.name)
-    assert milvus.count(client, config, FLAT.name) == len(arrived) == 2
+    assert milvus.upsert(connection, FLAT, rows) == 2
+    milvus.finish(connection, FLAT)
+    arrived = all_rows(connection, FLAT.name)
+    assert milvus.count(connection, FLAT.name) == len(arrived) == 2
     for wanted in rows.to_pylist():
         got = arrived[wanted["id"]]
         np.testing.assert_array_equal(np.float32(got.pop("vector")), np.float32(wanted.pop("vector")))
         assert got == wanted
 
 
-def test_messages_are_bounded_by_rows(client: Any, config: Collection, sent: list[int]) -> None:
-    small = config.model_copy(update={"message_rows": 40})
-    assert milvus.upsert(client, small, FLAT, numbered(100)) == 100
+def test_messages_are_bounded_by_rows(connection: milvus.Milvus, sent: list[int]) -> None:
+    connection.settings = connection.settings.model_copy(update={"message_rows": 40})
+    assert milvus.upsert(connection, FLAT, numbered(100)) == 100
     assert sent == [40, 40, 20]
 
 
-def test_messages_are_bounded_by_bytes_and_a_large_row_goes_alone(
-    client: Any, config: Collection, sent: list[int]
-) -> None:
+def test_messages_are_bounded_by_bytes_and_a_large_row_goes_alone(connection: milvus.Milvus, sent: list[int]) -> None:
     texts = ["x" * 30_000] * 4 + ["y" * 65_535] + ["z"] * 3
-    small = config.model_copy(update={"message_bytes": 65_536})
-    assert milvus.upsert(client, small, FLAT, numbered(8, text=texts)) == 8
+    connection.settings = connection.settings.model_copy(update={"message_bytes": 65_536})
+    connection.message_bytes = connection.settings.message_bytes
+    assert milvus.upsert(connection, FLAT, numbered(8, text=texts)) == 8
     assert sent == [2, 2, 1, 3]
 
 
-def test_an_empty_table_sends_nothing(client: Any, config: Collection, sent: list[int]) -> None:
-    assert milvus.upsert(client, config, FLAT, numbered(0)) == 0
+def test_an_empty_table_sends_nothing(connection: milvus.Milvus, sent: list[int]) -> None:
+    assert milvus.upsert(connection, FLAT, numbered(0)) == 0
     assert sent == []
 
 
@@ -95,53 +94,53 @@ def test_message_borders_cover_every_row_once() -> None:
     assert all(1 <= end - start <= 7 for start, end in borders)
 
 
-def test_of_one_key_the_last_row_stays(client: Any, config: Collection) -> None:
+def test_of_one_key_the_last_row_stays(connection: milvus.Milvus) -> None:
     """A server that got a key twice in one message would keep both rows."""
     rows = table_of(["a#0", "b#0", "a#0"], text=["old", "other", "new"])
-    assert milvus.upsert(client, config, FLAT, rows) == 2
-    milvus.finish(client, config, FLAT)
-    assert milvus.count(client, config, FLAT.name) == 2
-    assert {row_id: row["text"] for row_id, row in all_rows(client, FLAT.name).items()} == {
+    assert milvus.upsert(connection, FLAT, rows) == 2
+    milvus.finish(connection, FLAT)
+    assert milvus.count(connection, FLAT.name) == 2
+    assert {row_id: row["text"] for row_id, row in all_rows(connection, FLAT.name).items()} == {
         "a#0": "new",
         "b#0": "other",
     }
 
 
-def test_sending_again_changes_nothing(client: Any, config: Collection) -> None:
-    milvus.upsert(client, config, FLAT, numbered(50))
-    milvus.upsert(client, config, FLAT, numbered(50, start=25))
-    milvus.upsert(client, config, FLAT, numbered(50))
-    milvus.finish(client, config, FLAT)
-    assert milvus.count(client, config, FLAT.name) == 75
-    assert len(all_rows(client, FLAT.name)) == 75
+def test_sending_again_changes_nothing(connection: milvus.Milvus) -> None:
+    milvus.upsert(connection, FLAT, numbered(50))
+    milvus.upsert(connection, FLAT, numbered(50, start=25))
+    milvus.upsert(connection, FLAT, numbered(50))
+    milvus.finish(connection, FLAT)
+    assert milvus.count(connection, FLAT.name) == 75
+    assert len(all_rows(connection, FLAT.name)) == 75
 
 
-def test_defaults_stand_for_what_is_missing(client: Any, config: Collection) -> None:
+def test_defaults_stand_for_what_is_missing(connection: milvus.Milvus) -> None:
     gaps = {"author": [None, "x"], "year": [None, 1], "weight": [None, 2.0], "kept": [None, True]}
-    milvus.upsert(client, config, FLAT, table_of(["a#0", "b#0"], **gaps))
-    milvus.finish(client, config, FLAT)
-    row = all_rows(client, FLAT.name)["a#0"]
+    milvus.upsert(connection, FLAT, table_of(["a#0", "b#0"], **gaps))
+    milvus.finish(connection, FLAT)
+    row = all_rows(connection, FLAT.name)["a#0"]
     assert (row["author"], row["year"], row["weight"], row["kept"]) == ("nobody", 0, 1.0, False)
 
 
-def test_a_null_without_a_default_is_kept_or_refused_by_name(client: Any, config: Collection) -> None:
+def test_a_null_without_a_default_is_kept_or_refused_by_name(connection: milvus.Milvus) -> None:
     spec = replace(FLAT, name="docs_2", metadata=(MetadataColumn("author", "string"), *FLAT.metadata[1:]))
-    milvus.create(client, spec, "load-two")
+    milvus.create(connection, spec, "load-two")
     rows = table_of(["a#0", "b#0"], author=["somebody", None])
-    state = milvus.state(client, spec.name)
+    state = milvus.state(connection, spec.name)
     assert state is not None
     if next(column for column in state.columns if column.name == "author").nullable:
-        assert milvus.upsert(client, config, spec, rows) == 2
-        milvus.finish(client, config, spec)
-        assert all_rows(client, spec.name)["b#0"]["author"] is None
-        assert [
-            hit.id for hit in milvus.search(client, config, spec.name, unit_vectors(2)[1], 2, "author is null")
-        ] == ["b#0"]
+        assert milvus.upsert(connection, spec, rows) == 2
+        milvus.finish(connection, spec)
+        assert all_rows(connection, spec.name)["b#0"]["author"] is None
+        assert [hit.id for hit in milvus.search(connection, spec.name, unit_vectors(2)[1], 2, "author is null")] == [
+            "b#0"
+        ]
     else:
         with pytest.raises(
             CollectionError, match=r"row 'b#0' has no author, and v2\.3\.\d.* corpus.metadata.author.default"
         ):
-            milvus.upsert(client, config, spec, rows)
+            milvus.upsert(connection, spec, rows)
 
 
 @pytest.mark.parametrize(
@@ -156,17 +155,17 @@ def test_a_null_without_a_default_is_kept_or_refused_by_name(client: Any, config
     ],
 )
 def test_what_the_collection_can_not_hold_is_refused_before_it_is_sent(
-    client: Any, config: Collection, sent: list[int], rows: Any, words: str
+    connection: milvus.Milvus, sent: list[int], rows: Any, words: str
 ) -> None:
     with pytest.raises(CollectionError, match=words):
-        milvus.upsert(client, config, FLAT, rows)
+        milvus.upsert(connection, FLAT, rows)
     assert sent == []
 
 
 def test_a_refused_message_is_halved_and_its_size_remembered(
-    client: Any, config: Collection, monkeypatch: pytest.MonkeyPatch
+    connection: milvus.Milvus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    upsert, sizes = client.upsert, []
+    upsert, sizes = connection.client.upsert, []
 
     def narrow(name: str, data: list[Any], **keys: Any) -> Any:
         sizes.append(len(data))
@@ -174,32 +173,30 @@ def test_a_refused_message_is_halved_and_its_size_remembered(
             raise MilvusException(message="grpc: received message larger than max (99 vs. 64)")
         return upsert(name, data, **keys)
 
-    monkeypatch.setattr(client, "upsert", narrow)
-    assert milvus.upsert(client, config, FLAT, numbered(100)) == 100
+    monkeypatch.setattr(connection.client, "upsert", narrow)
+    assert milvus.upsert(connection, FLAT, numbered(100)) == 100
     assert max(sizes) == 100
     sizes.clear()
-    assert milvus.upsert(client, config, FLAT, numbered(100)) == 100
+    assert milvus.upsert(connection, FLAT, numbered(100)) == 100
     assert max(sizes) <= 40
-    milvus.finish(client, config, FLAT)
-    assert milvus.count(client, config, FLAT.name) == 100
+    milvus.finish(connection, FLAT)
+    assert milvus.count(connection, FLAT.name) == 100
 
 
-def test_a_row_that_is_too_large_alone_is_an_error(
-    client: Any, config: Collection, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_row_that_is_too_large_alone_is_an_error(connection: milvus.Milvus, monkeypatch: pytest.MonkeyPatch) -> None:
     def refusing(*_: Any, **__: Any) -> Any:
         raise MilvusException(message="grpc: received message larger than max (99 vs. 64)")
 
-    monkeypatch.setattr(client, "upsert", refusing)
+    monkeypatch.setattr(connection.client, "upsert", refusing)
     with pytest.raises(CollectionError, match=r"refuses a message as too large.*lower collection.message_bytes"):
-        milvus.upsert(client, config, FLAT, numbered(3))
+        milvus.upsert(connection, FLAT, numbered(3))
 
 
 def in_order(rows: dict[str, dict[str, Any]]) -> list[list[tuple[str, str]]]:
     return [sorted((name, str(value)) for name, value in rows[row].items()) for row in sorted(rows)]
 
 
-def test_columns_arrive_as_rows_do(client: Any, config: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_columns_arrive_as_rows_do(connection: milvus.Milvus, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = table_of(
         ["a#0", "b#0"],
         unit_vectors(2),
@@ -209,28 +206,28 @@ def test_columns_arrive_as_rows_do(client: Any, config: Collection, monkeypatch:
         weight=[0.1, -1e300],
         kept=[True, False],
     )
-    milvus.upsert(client, config, FLAT, rows)
-    milvus.finish(client, config, FLAT)
-    columns = in_order(all_rows(client, FLAT.name))
+    milvus.upsert(connection, FLAT, rows)
+    milvus.finish(connection, FLAT)
+    columns = in_order(all_rows(connection, FLAT.name))
     # A version of pymilvus without what is wrapped gets dicts.
     monkeypatch.setattr(messages_module, "_PREPARE", "no_such_method")
-    milvus.upsert(client, config, FLAT, rows)
-    milvus.finish(client, config, FLAT)
-    assert in_order(all_rows(client, FLAT.name)) == columns
+    milvus.upsert(connection, FLAT, rows)
+    milvus.finish(connection, FLAT)
+    assert in_order(all_rows(connection, FLAT.name)) == columns
 
 
-def test_this_pymilvus_takes_columns(client: Any) -> None:
+def test_this_pymilvus_takes_columns(connection: milvus.Milvus) -> None:
     rows = messages_module.Rows(table_of(["a#0"]).drop_columns(["vector"]), unit_vectors(1), {}, frozenset())
-    assert messages_module.as_data(client, rows) is rows
+    assert messages_module.as_data(connection.client, rows) is rows
 
 
-def test_an_answer_for_fewer_rows_is_an_error(client: Any, config: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "upsert", lambda *_, **__: {"upsert_count": 3})
+def test_an_answer_for_fewer_rows_is_an_error(connection: milvus.Milvus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection.client, "upsert", lambda *_, **__: {"upsert_count": 3})
     with pytest.raises(CollectionError, match="acknowledged 3 of 5 rows for 'docs_1'"):
-        milvus.upsert(client, config, FLAT, numbered(5))
+        milvus.upsert(connection, FLAT, numbered(5))
 
 
-def test_a_collection_that_is_gone_is_an_error_that_names_it(client: Any, config: Collection) -> None:
-    client.drop_collection(FLAT.name)
+def test_a_collection_that_is_gone_is_an_error_that_names_it(connection: milvus.Milvus) -> None:
+    connection.client.drop_collection(FLAT.name)
     with pytest.raises(CollectionError, match="docs_1"):
-        milvus.upsert(client, config, FLAT, numbered(5))
+        milvus.upsert(connection, FLAT, numbered(5))

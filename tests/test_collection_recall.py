@@ -29,7 +29,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], list[s
 
     def install(answer: Callable[[int], list[str]]) -> None:
         def search_many(*args: Any, **_: Any) -> list[list[Hit]]:
-            return [[Hit(row_id, 0.0) for row_id in answer(query)] for query in range(len(args[3]))]
+            return [[Hit(row_id, 0.0) for row_id in answer(query)] for query in range(len(args[2]))]
 
         monkeypatch.setattr(recall_module, "search_many", search_many)
 
@@ -38,13 +38,13 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], list[s
 
 def measured(table: pa.Table, spec: CollectionSpec, part_rows: int = 100, sample: int = 10**6) -> float:
     columns = table.select(["id", "vector"])
-    found = measure_recall(None, CONFIG, spec, lambda: sliced(columns, part_rows), table.num_rows, sample)
+    found = measure_recall(None, spec, lambda: sliced(columns, part_rows), table.num_rows, sample)
     assert found is not None
     return found.at_10
 
 
 def test_recall_of_no_row_is_none() -> None:
-    assert measure_recall(None, CONFIG, SPEC, lambda: sliced(numbered(0), 10), 0, 10) is None
+    assert measure_recall(None, SPEC, lambda: sliced(numbered(0), 10), 0, 10) is None
 
 
 @pytest.mark.parametrize("metric", ["COSINE", "IP", "L2"])
@@ -56,7 +56,7 @@ def test_equal_vectors_are_counted(answers: Any, metric: str) -> None:
     answers(lambda query: exact(vectors, query, metric, 10))
     columns = numbered(100, vectors=vectors).select(["id", "vector"])
     spec = spec_of(index_type="FLAT", metric=metric)
-    found = measure_recall(None, CONFIG, spec, lambda: sliced(columns, 7), 100, 100)
+    found = measure_recall(None, spec, lambda: sliced(columns, 7), 100, 100)
     assert found is not None
     assert (found.equal_share, found.most_equal) == (0.4, 40)
 
@@ -114,8 +114,8 @@ def test_the_size_of_parts_and_of_steps_changes_nothing(monkeypatch: pytest.Monk
     asked: list[np.ndarray[Any, Any]] = []
 
     def search_many(*args: Any, **_: Any) -> list[list[Hit]]:
-        asked.append(args[3])
-        return [[Hit(f"doc-{i}#0", 0.0) for i in range(10)] for _ in args[3]]
+        asked.append(args[2])
+        return [[Hit(f"doc-{i}#0", 0.0) for i in range(10)] for _ in args[2]]
 
     monkeypatch.setattr(recall_module, "search_many", search_many)
     first = measured(table, spec_of(index_type="FLAT"), sample=50)
@@ -132,23 +132,23 @@ def config(milvus_uri: str) -> Collection:
 
 
 @pytest.fixture
-def client(config: Collection) -> Iterator[Any]:
+def connection(config: Collection) -> Iterator[milvus.Milvus]:
     with milvus.connected(config) as opened:
         yield opened
 
 
-def test_recall_moves_with_the_parameters_of_the_index(client: Any, config: Collection) -> None:
+def test_recall_moves_with_the_parameters_of_the_index(connection: milvus.Milvus) -> None:
     """So they reach it, when it is built and when it is searched."""
     table = numbered(ROWS, vectors=unit_vectors(ROWS, DIMENSIONS))
 
     def recall(kind: str, build: dict[str, int], search: dict[str, int]) -> float:
         spec = spec_of(dimensions=DIMENSIONS, index_type=kind, index_parameters=build, search_parameters=search)
-        if not milvus.exists(client, spec.name):
-            milvus.create(client, spec, "load-one")
-            milvus.upsert(client, config, spec, table)
-        milvus.finish(client, config, spec)
+        if not milvus.exists(connection, spec.name):
+            milvus.create(connection, spec, "load-one")
+            milvus.upsert(connection, spec, table)
+        milvus.finish(connection, spec)
         columns = table.select(["id", "vector"])
-        found = milvus.measure_recall(client, config, spec, lambda: sliced(columns, 1000), ROWS, sample=100)
+        found = milvus.measure_recall(connection, spec, lambda: sliced(columns, 1000), ROWS, sample=100)
         assert found is not None
         return found.at_10
 

@@ -15,24 +15,24 @@ from transforms import milvus
 
 
 @pytest.fixture
-def client(milvus_uri: str) -> Iterator[Any]:
+def connection(milvus_uri: str) -> Iterator[milvus.Milvus]:
     with milvus.connected(configuration(milvus_uri)) as opened:
         yield opened
 
 
-def test_a_new_collection_says_what_it_is(client: Any) -> None:
-    assert milvus.state(client, SPEC.name) is None
-    milvus.create(client, SPEC, "load-one")
-    state = milvus.state(client, SPEC.name)
+def test_a_new_collection_says_what_it_is(connection: milvus.Milvus) -> None:
+    assert milvus.state(connection, SPEC.name) is None
+    milvus.create(connection, SPEC, "load-one")
+    state = milvus.state(connection, SPEC.name)
     assert state is not None
-    assert (state.space_id, state.snapshot_id, state.load_id, state.state, state.dimensions) == (
+    assert (state.space_id, state.snapshot_id, state.load_id, state.state, state.vectors[0].size) == (
         "space-one",
         "snapshot-one",
         "load-one",
         "loading",
         8,
     )
-    assert state.index is None
+    assert state.indexes == {}
     assert not state.index_built
     assert [str(column) for column in state.columns] == [
         "id VARCHAR(512)",
@@ -52,10 +52,10 @@ def test_a_new_collection_says_what_it_is(client: Any) -> None:
     ]
 
 
-def test_ready_changes_the_state_alone(client: Any) -> None:
-    milvus.create(client, SPEC, "load-one")
-    milvus.set_ready(client, SPEC.name)
-    state = milvus.state(client, SPEC.name)
+def test_ready_changes_the_state_alone(connection: milvus.Milvus) -> None:
+    milvus.create(connection, SPEC, "load-one")
+    milvus.set_ready(connection, SPEC.name)
+    state = milvus.state(connection, SPEC.name)
     assert state is not None
     assert (state.state, state.space_id, state.snapshot_id, state.load_id) == (
         "ready",
@@ -65,38 +65,38 @@ def test_ready_changes_the_state_alone(client: Any) -> None:
     )
 
 
-def test_creating_again_after_a_lost_answer_keeps_the_collection(client: Any) -> None:
-    milvus.create(client, SPEC, "load-one")
-    milvus.create(client, SPEC, "load-one")
+def test_creating_again_after_a_lost_answer_keeps_the_collection(connection: milvus.Milvus) -> None:
+    milvus.create(connection, SPEC, "load-one")
+    milvus.create(connection, SPEC, "load-one")
     with pytest.raises(CollectionError, match="has a collection 'docs_1' already"):
-        milvus.create(client, SPEC, "load-two")
+        milvus.create(connection, SPEC, "load-two")
 
 
-def test_check_free_takes_what_is_absent_or_the_same(client: Any) -> None:
-    milvus.check_free(client, SPEC)
-    milvus.create(client, SPEC, "load-one")
-    milvus.check_free(client, SPEC)
-    milvus.publish(client, SPEC.alias, SPEC.name)
-    milvus.check_free(client, SPEC)
+def test_check_free_takes_what_is_absent_or_the_same(connection: milvus.Milvus) -> None:
+    milvus.check_free(connection, SPEC)
+    milvus.create(connection, SPEC, "load-one")
+    milvus.check_free(connection, SPEC)
+    milvus.publish(connection, SPEC.alias, SPEC.name)
+    milvus.check_free(connection, SPEC)
 
 
-def test_check_free_refuses_a_collection_under_the_alias_name(client: Any) -> None:
-    milvus.create(client, replace(SPEC, name="docs"), "load-one")
+def test_check_free_refuses_a_collection_under_the_alias_name(connection: milvus.Milvus) -> None:
+    milvus.create(connection, replace(SPEC, name="docs"), "load-one")
     with pytest.raises(CollectionError, match=r"has a collection named 'docs'.*choose another name"):
-        milvus.check_free(client, SPEC)
+        milvus.check_free(connection, SPEC)
 
 
-def test_check_free_refuses_an_alias_under_the_collection_name(client: Any) -> None:
-    milvus.create(client, replace(SPEC, name="other"), "load-one")
-    client.create_alias("other", "docs_1")
+def test_check_free_refuses_an_alias_under_the_collection_name(connection: milvus.Milvus) -> None:
+    milvus.create(connection, replace(SPEC, name="other"), "load-one")
+    connection.client.create_alias("other", "docs_1")
     with pytest.raises(CollectionError, match="an alias 'docs_1' \\(of 'other'\\)"):
-        milvus.check_free(client, SPEC)
+        milvus.check_free(connection, SPEC)
 
 
-def test_check_free_refuses_another_space_and_shows_both(client: Any) -> None:
-    milvus.create(client, SPEC, "load-one")
+def test_check_free_refuses_another_space_and_shows_both(connection: milvus.Milvus) -> None:
+    milvus.create(connection, SPEC, "load-one")
     with pytest.raises(SpaceMismatchError, match="holds space space-one, the configuration's is space-two"):
-        milvus.check_free(client, replace(SPEC, space_id="space-two"))
+        milvus.check_free(connection, replace(SPEC, space_id="space-two"))
 
 
 @pytest.mark.parametrize(
@@ -109,73 +109,77 @@ def test_check_free_refuses_another_space_and_shows_both(client: Any) -> None:
         ({"id_max_bytes": 100}, r"id VARCHAR\(512\).*id VARCHAR\(100\)"),
     ],
 )
-def test_check_free_refuses_other_fields_and_shows_both(client: Any, change: dict[str, Any], words: str) -> None:
-    milvus.create(client, SPEC, "load-one")
+def test_check_free_refuses_other_fields_and_shows_both(
+    connection: milvus.Milvus, change: dict[str, Any], words: str
+) -> None:
+    milvus.create(connection, SPEC, "load-one")
     with pytest.raises(CollectionError, match=words):
-        milvus.check_free(client, replace(SPEC, **change))
+        milvus.check_free(connection, spec_of(**change))
 
 
-def test_check_free_refuses_a_collection_of_someone_else(client: Any) -> None:
-    client.create_collection("docs_1", dimension=8)
+def test_check_free_refuses_a_collection_of_someone_else(connection: milvus.Milvus) -> None:
+    connection.client.create_collection("docs_1", dimension=8)
     with pytest.raises(CollectionError, match="vecbeam did not make"):
-        milvus.check_free(client, SPEC)
+        milvus.check_free(connection, SPEC)
 
 
-def test_the_alias_moves_in_one_step_and_only_when_it_has_to(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    milvus.create(client, SPEC, "load-one")
-    milvus.create(client, spec_of(name="docs_2", space_id="space-two"), "load-two")
-    assert milvus.served(client, "docs") is None
-    assert milvus.space_of(client, "docs") is None
+def test_the_alias_moves_in_one_step_and_only_when_it_has_to(
+    connection: milvus.Milvus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    milvus.create(connection, SPEC, "load-one")
+    milvus.create(connection, spec_of(name="docs_2", space_id="space-two"), "load-two")
+    assert milvus.served(connection, "docs") is None
+    assert milvus.space_of(connection, "docs") is None
 
-    assert milvus.publish(client, "docs", "docs_1")
-    assert (milvus.served(client, "docs"), milvus.space_of(client, "docs")) == ("docs_1", "space-one")
-    assert milvus.served(client, "docs_1") is None
-    assert milvus.space_of(client, "docs_2") == "space-two"
-    assert not milvus.exists(client, "docs")
+    assert milvus.publish(connection, "docs", "docs_1")
+    assert (milvus.served(connection, "docs"), milvus.space_of(connection, "docs")) == ("docs_1", "space-one")
+    assert milvus.served(connection, "docs_1") is None
+    assert milvus.space_of(connection, "docs_2") == "space-two"
+    assert not milvus.exists(connection, "docs")
 
-    monkeypatch.setattr(client, "drop_alias", lambda *_, **__: pytest.fail("searchers would see no alias"))
-    assert milvus.publish(client, "docs", "docs_2")
-    assert milvus.served(client, "docs") == "docs_2"
-    monkeypatch.setattr(client, "alter_alias", lambda *_, **__: pytest.fail("nothing to change"))
-    assert not milvus.publish(client, "docs", "docs_2")
+    monkeypatch.setattr(connection.client, "drop_alias", lambda *_, **__: pytest.fail("searchers would see no alias"))
+    assert milvus.publish(connection, "docs", "docs_2")
+    assert milvus.served(connection, "docs") == "docs_2"
+    monkeypatch.setattr(connection.client, "alter_alias", lambda *_, **__: pytest.fail("nothing to change"))
+    assert not milvus.publish(connection, "docs", "docs_2")
 
 
-def test_one_call_describes_what_an_alias_leads_to(client: Any) -> None:
-    assert milvus.described(client, "docs") is None
+def test_one_call_describes_what_an_alias_leads_to(connection: milvus.Milvus) -> None:
+    assert milvus.described(connection, "docs") is None
     for name, space in ((SPEC.name, "space-one"), ("docs_2", "space-two")):
-        milvus.create(client, spec_of(name=name, space_id=space), "load-one")
-        milvus.publish(client, "docs", name)
-        found = milvus.described(client, "docs")
-        whole = milvus.state(client, name)
+        milvus.create(connection, spec_of(name=name, space_id=space), "load-one")
+        milvus.publish(connection, "docs", name)
+        found = milvus.described(connection, "docs")
+        whole = milvus.state(connection, name)
         assert found is not None
         assert whole is not None
         assert (found.name, found.space_id) == (name, space)
         assert (found.columns, found.properties) == (whole.columns, whole.properties)
     # A collection is no alias.
-    assert milvus.described(client, "docs_2") is None
+    assert milvus.described(connection, "docs_2") is None
 
 
-def test_an_alias_left_by_a_dropped_collection_is_taken_over(client: Any) -> None:
-    milvus.create(client, SPEC, "load-one")
-    milvus.publish(client, "docs", "docs_1")
-    client.drop_collection("docs_1")
-    assert milvus.served(client, "docs") is None
-    milvus.create(client, spec_of(name="docs_2"), "load-two")
-    milvus.publish(client, "docs", "docs_2")
-    assert milvus.served(client, "docs") == "docs_2"
+def test_an_alias_left_by_a_dropped_collection_is_taken_over(connection: milvus.Milvus) -> None:
+    milvus.create(connection, SPEC, "load-one")
+    milvus.publish(connection, "docs", "docs_1")
+    connection.client.drop_collection("docs_1")
+    assert milvus.served(connection, "docs") is None
+    milvus.create(connection, spec_of(name="docs_2"), "load-two")
+    milvus.publish(connection, "docs", "docs_2")
+    assert milvus.served(connection, "docs") == "docs_2"
 
 
-def test_a_served_collection_is_not_dropped(client: Any) -> None:
-    milvus.create(client, SPEC, "load-one")
-    milvus.publish(client, "docs", "docs_1")
+def test_a_served_collection_is_not_dropped(connection: milvus.Milvus) -> None:
+    milvus.create(connection, SPEC, "load-one")
+    milvus.publish(connection, "docs", "docs_1")
     with pytest.raises(CollectionError, match="alias 'docs' serves"):
-        milvus.drop(client, "docs_1")
-    client.drop_alias("docs")
-    milvus.drop(client, "docs_1")
-    milvus.drop(client, "docs_1")
-    assert not milvus.exists(client, "docs_1")
+        milvus.drop(connection, "docs_1")
+    connection.client.drop_alias("docs")
+    milvus.drop(connection, "docs_1")
+    milvus.drop(connection, "docs_1")
+    assert not milvus.exists(connection, "docs_1")
 
 
-def test_publishing_what_is_not_there_names_it(client: Any) -> None:
+def test_publishing_what_is_not_there_names_it(connection: milvus.Milvus) -> None:
     with pytest.raises(CollectionError, match="docs_1"):
-        milvus.publish(client, "docs", "docs_1")
+        milvus.publish(connection, "docs", "docs_1")

@@ -17,7 +17,7 @@ from schemas.config import Collection, EncoderConfig
 from schemas.errors import CollectionError, CorpusError, EncoderError, InterruptedRunError
 from transforms import milvus
 from transforms.checkpoint import lock
-from transforms.encoders import catalogue, resolve
+from transforms.encoders import hub, resolve
 from transforms.support import stop
 
 ESCAPE = "\x1b[31m"
@@ -173,7 +173,7 @@ def test_a_hub_that_does_not_answer_is_one_line(tmp_path: Path, monkeypatch: pyt
         silent.listen()
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        monkeypatch.setattr(catalogue, "HUB_S", 0.5)
+        monkeypatch.setattr(hub, "HUB_S", 0.5)
         with pytest.raises(EncoderError) as failed:
             resolve(EncoderConfig(model="some/model-that-is-not-kept", revision="abc"))
     assert failed.value.message == "can't fetch some/model-that-is-not-kept at revision abc from the hub: timed out"
@@ -203,6 +203,6 @@ def test_milvus_on_this_machine_is_reached_past_a_proxy(folder: Path, monkeypatc
     for name in ("http_proxy", "https_proxy", "grpc_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     config = load_config(folder / "vecbeam.yaml").collection
-    with milvus.connected(config) as client:
-        assert client.list_collections() == []
+    with milvus.connected(config) as connection:
+        assert connection.client.list_collections() == []
     milvus.release(config)

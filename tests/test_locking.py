@@ -140,9 +140,9 @@ def test_a_second_run_is_refused_and_writes_nothing(tmp_path: Path, config: Conf
         assert refused.exit_code == 1
         assert "the-first" in refused.stderr
         assert files(tmp_path) == before
-        with milvus.connected(config.collection) as client:
-            client.load_collection("tested")
-            assert milvus.count(client, config.collection, "tested") == 10
+        with milvus.connected(config.collection) as connection:
+            connection.client.load_collection("tested")
+            assert milvus.count(connection, "tested") == 10
     assert sync(config).items.new == 1
 
 

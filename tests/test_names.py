@@ -350,9 +350,9 @@ def test_items_with_odd_names_are_served_changed_and_deleted(tmp_path: Path) -> 
         report = sync(config, allow_deletes=True)
         assert (report.items.deleted, report.items.changed) == (len(names[::2]), 1)
         assert verify(config).verify.unexpected == 0
-        with milvus.connected(config.collection) as client:
-            client.load_collection(milvus.served(client, "tested"))
-            rows = client.query("tested", filter="", limit=100, output_fields=["item_id"])
+        with milvus.connected(config.collection) as connection:
+            connection.client.load_collection(milvus.served(connection, "tested"))
+            rows = connection.client.query("tested", filter="", limit=100, output_fields=["item_id"])
         assert {row["item_id"] for row in rows} == {filesystem.as_text(name) for name in names[1::2]}
     finally:
         milvus.release(config.collection)

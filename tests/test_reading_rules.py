@@ -28,9 +28,9 @@ def _release(tmp_path: Path) -> Iterator[None]:
 
 
 def texts(config: Config) -> dict[str, str]:
-    with milvus.connected(config.collection) as client:
-        client.load_collection(milvus.served(client, config.name))
-        rows = client.query(config.name, filter='id != ""', limit=16384, output_fields=["id", "text"])
+    with milvus.connected(config.collection) as connection:
+        connection.client.load_collection(milvus.served(connection, config.name))
+        rows = connection.client.query(config.name, filter='id != ""', limit=16384, output_fields=["id", "text"])
     return {row["id"]: row["text"] for row in rows}
 
 

@@ -48,9 +48,9 @@ def _release(tmp_path: Path) -> Iterator[None]:
 
 def rows(config: Config) -> dict[str, str]:
     """Row id to text of all that is served."""
-    with milvus.connected(config.collection) as client:
-        client.load_collection(milvus.served(client, config.name))
-        found = client.query(config.name, filter='id != ""', limit=16384, output_fields=["id", "text"])
+    with milvus.connected(config.collection) as connection:
+        connection.client.load_collection(milvus.served(connection, config.name))
+        found = connection.client.query(config.name, filter='id != ""', limit=16384, output_fields=["id", "text"])
     return {row["id"]: row["text"] for row in found}
 
 
@@ -180,8 +180,8 @@ def test_a_first_run_over_the_limits_is_served_and_says_so(tmp_path: Path, items
     with pytest.raises(RejectsError, match="the good rows are published as tested"):
         backfill(config)
     assert len(rows(config)) == 40
-    with milvus.connected(config.collection) as client:
-        client.delete(config.name, filter='id == "item-3#0"')
+    with milvus.connected(config.collection) as connection:
+        connection.client.delete(config.name, filter='id == "item-3#0"')
     with pytest.raises(GateError, match="1 rows missing"):
         verify(config)
     with pytest.raises(RejectsError, match=r"1 of 41 items were rejected.*the good rows are served"):
@@ -264,11 +264,11 @@ def test_an_update_that_was_stopped_is_repaired_forwards(
 def test_a_repair_obeys_max_deleted(tmp_path: Path, items: list[Record]) -> None:
     config = configure(tmp_path)
     name = sync(config).collection
-    with milvus.connected(config.collection) as client:
-        client.load_collection(name)
-        found = client.query(name, filter='id != ""', limit=100, output_fields=["*"])
-        client.upsert(name, [{**row, "id": f"foreign-{row['id']}"} for row in found])
-        client.delete(name, filter='id == "item-3#0"')
+    with milvus.connected(config.collection) as connection:
+        connection.client.load_collection(name)
+        found = connection.client.query(name, filter='id != ""', limit=100, output_fields=["*"])
+        connection.client.upsert(name, [{**row, "id": f"foreign-{row['id']}"} for row in found])
+        connection.client.delete(name, filter='id == "item-3#0"')
     with pytest.raises(GateError, match=r"40 of 79 rows of \w+ are not in its snapshot.*stays as it is"):
         verify(config, repair=True)
     assert len(rows(config)) == 79  # nothing was written

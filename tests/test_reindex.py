@@ -45,19 +45,19 @@ def _release(tmp_path: Path) -> Iterator[None]:
 
 
 def rows_of(config: Config) -> list[dict[str, Any]]:
-    with milvus.connected(config.collection) as client:
-        client.load_collection(milvus.served(client, config.name))
-        return list(client.query(config.name, filter='id != ""', limit=16384, output_fields=["*"]))
+    with milvus.connected(config.collection) as connection:
+        connection.client.load_collection(milvus.served(connection, config.name))
+        return list(connection.client.query(config.name, filter='id != ""', limit=16384, output_fields=["*"]))
 
 
 def served(config: Config) -> str | None:
-    with milvus.connected(config.collection) as client:
-        return milvus.served(client, config.name)
+    with milvus.connected(config.collection) as connection:
+        return milvus.served(connection, config.name)
 
 
 def collections(config: Config) -> list[str]:
-    with milvus.connected(config.collection) as client:
-        return milvus.names(client)
+    with milvus.connected(config.collection) as connection:
+        return milvus.names(connection)
 
 
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -167,14 +167,14 @@ def test_a_rollback_to_a_collection_that_lacks_rows_is_refused(tmp_path: Path, i
     first = backfill(configure(tmp_path))
     config = configure(tmp_path, collection=FLAT)
     second = reindex(config)
-    with milvus.connected(config.collection) as client:
-        client.delete(first.collection, filter='id == "item-30#0"')
-        client.flush(first.collection)
+    with milvus.connected(config.collection) as connection:
+        connection.client.delete(first.collection, filter='id == "item-30#0"')
+        connection.client.flush(first.collection)
     with pytest.raises(GateError, match=r"holds 59 rows, its snapshot 60.*was not moved"):
         rollback(config)
     assert served(config) == second.collection
-    with milvus.connected(config.collection) as client:
-        client.drop_collection(first.collection)
+    with milvus.connected(config.collection) as connection:
+        connection.client.drop_collection(first.collection)
     with pytest.raises(CollectionError, match=r"has no collection .* any more"):
         rollback(config)
 

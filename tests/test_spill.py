@@ -116,9 +116,9 @@ def test_a_corpus_of_many_pieces_is_kept_in_sync(tmp_path: Path) -> None:
     (tmp_path / "two/11/04.txt").write_text(texts["two/11/04.txt"])
     replay(config)
     assert sync(config).items.rejected == 0
-    with milvus.connected(config.collection) as client:
-        client.load_collection(milvus.served(client, config.name))
-        rows = client.query(config.name, filter='id != ""', limit=16384, output_fields=["text"])
+    with milvus.connected(config.collection) as connection:
+        connection.client.load_collection(milvus.served(connection, config.name))
+        rows = connection.client.query(config.name, filter='id != ""', limit=16384, output_fields=["text"])
     assert sorted(row["text"] for row in rows) == sorted(texts.values())
 
 

@@ -50,9 +50,9 @@ def write_files(folder: Path, items: list[dict[str, Any]]) -> None:
 
 
 def texts_of(config: Config) -> dict[str, str]:
-    with milvus.connected(config.collection) as client:
-        client.load_collection(milvus.served(client, config.name))
-        rows = client.query(config.name, filter='id != ""', limit=16384, output_fields=["id", "text"])
+    with milvus.connected(config.collection) as connection:
+        connection.client.load_collection(milvus.served(connection, config.name))
+        rows = connection.client.query(config.name, filter='id != ""', limit=16384, output_fields=["id", "text"])
     assert len(rows) == len({row["id"] for row in rows})
     return {row["id"]: row["text"] for row in rows}
 
@@ -295,12 +295,12 @@ def test_a_file_that_changes_after_it_was_read_is_read_again(
 def test_rows_that_somebody_changed_are_found_and_mended(tmp_path: Path, items: list[dict[str, Any]]) -> None:
     config = configure(tmp_path, batch_rows=16)
     name = sync(config).collection
-    with milvus.connected(config.collection) as client:
-        client.load_collection(name)
-        [row] = client.query(name, filter='id == "item-7#0"', output_fields=["*"])
-        client.upsert(name, [{**row, "id": "stranger#0"}, {**row, "id": "item-8#0", "content_hash": "x"}])
-        client.delete(name, filter='id in ["item-7#0", "item-9#0"]')
-        client.flush(name)
+    with milvus.connected(config.collection) as connection:
+        connection.client.load_collection(name)
+        [row] = connection.client.query(name, filter='id == "item-7#0"', output_fields=["*"])
+        connection.client.upsert(name, [{**row, "id": "stranger#0"}, {**row, "id": "item-8#0", "content_hash": "x"}])
+        connection.client.delete(name, filter='id in ["item-7#0", "item-9#0"]')
+        connection.client.flush(name)
     with pytest.raises(GateError, match=r"2 rows missing.*1 rows unexpected.*1 rows stale.*verify --repair"):
         sync(config)
     milvus.release(config.collection)
@@ -326,9 +326,9 @@ def test_rows_that_somebody_changed_are_found_and_mended(tmp_path: Path, items: 
 def test_an_alias_that_somebody_moved_to_a_collection_of_his_own(tmp_path: Path, items: list[dict[str, Any]]) -> None:
     config = configure(tmp_path)
     sync(config)
-    with milvus.connected(config.collection) as client:
-        client.create_collection("foreign", dimension=8)
-        client.alter_alias("foreign", "tested")
+    with milvus.connected(config.collection) as connection:
+        connection.client.create_collection("foreign", dimension=8)
+        connection.client.alter_alias("foreign", "tested")
     with pytest.raises(CollectionError, match=r"leads to foreign, which vecbeam did not make"):
         sync(config)
 

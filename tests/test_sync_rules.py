@@ -59,9 +59,11 @@ def compressed(items: list[Record]) -> bytes:
 
 def served(config: Config) -> dict[str, str]:
     """Item id to text of all rows behind the alias; each item of these tests is one chunk."""
-    with milvus.connected(config.collection) as client:
-        client.load_collection(milvus.served(client, config.name))
-        rows = client.query(config.name, filter='id != ""', limit=16384, output_fields=["id", "item_id", "text"])
+    with milvus.connected(config.collection) as connection:
+        connection.client.load_collection(milvus.served(connection, config.name))
+        rows = connection.client.query(
+            config.name, filter='id != ""', limit=16384, output_fields=["id", "item_id", "text"]
+        )
     assert len(rows) == len({row["id"] for row in rows})
     return {row["item_id"]: row["text"] for row in rows}
 
@@ -268,8 +270,8 @@ def test_a_corpus_of_which_nothing_can_be_embedded(tmp_path: Path) -> None:
             command(config)
         with pytest.raises(CheckpointError, match="holds no snapshot"):
             load(config)
-        with milvus.connected(config.collection) as client:
-            assert client.list_collections() == []
+        with milvus.connected(config.collection) as connection:
+            assert connection.client.list_collections() == []
 
 
 def test_syncs_that_were_refused_pile_up_and_go_in_together(tmp_path: Path, items: list[Record]) -> None:
@@ -348,31 +350,31 @@ def test_an_alias_moved_back_to_an_older_collection(tmp_path: Path, items: list[
     write(tmp_path, items)
     second = backfill(config).collection
     assert second != first
-    with milvus.connected(config.collection) as client:
-        client.alter_alias(first, "tested")
+    with milvus.connected(config.collection) as connection:
+        connection.client.alter_alias(first, "tested")
     items[4]["text"] = "edited as well"
     write(tmp_path, items)
     report = sync(config)
     assert (report.collection, report.chunks.embedded, report.chunks.loaded) == (first, 1, 2)
     assert served(config) == as_texts(items)
-    with milvus.connected(config.collection) as client:
-        client.alter_alias(second, "tested")
+    with milvus.connected(config.collection) as connection:
+        connection.client.alter_alias(second, "tested")
     assert (sync(config).collection, served(config)) == (second, as_texts(items))
 
 
 def test_a_collection_dropped_under_its_alias(tmp_path: Path, items: list[Record]) -> None:
     config = configure(tmp_path)
     name = sync(config).collection
-    with milvus.connected(config.collection) as client:
-        client.drop_alias("tested")
-        client.drop_collection(name)
-        client.create_collection(name, dimension=32)
-        client.create_alias(name, "tested")
+    with milvus.connected(config.collection) as connection:
+        connection.client.drop_alias("tested")
+        connection.client.drop_collection(name)
+        connection.client.create_collection(name, dimension=32)
+        connection.client.create_alias(name, "tested")
     with pytest.raises(CollectionError, match="which vecbeam did not make"):
         sync(config)
-    with milvus.connected(config.collection) as client:
-        client.drop_alias("tested")
-        client.drop_collection(name)
+    with milvus.connected(config.collection) as connection:
+        connection.client.drop_alias("tested")
+        connection.client.drop_collection(name)
     report = sync(config)
     assert (report.chunks.embedded, report.chunks.loaded, report.verify.published) == (0, 40, True)
     assert served(config) == as_texts(items)
@@ -382,13 +384,15 @@ def test_a_collection_dropped_under_its_alias(tmp_path: Path, items: list[Record
 def test_each_kind_of_wrong_row_is_mended(tmp_path: Path, items: list[Record], kind: str) -> None:
     config = configure(tmp_path, batch_rows=10)
     name = sync(config).collection
-    with milvus.connected(config.collection) as client:
-        client.load_collection(name)
-        [row] = client.query(name, filter='id == "item-7#0"', output_fields=["*"])
+    with milvus.connected(config.collection) as connection:
+        connection.client.load_collection(name)
+        [row] = connection.client.query(name, filter='id == "item-7#0"', output_fields=["*"])
         if kind == "stale":
-            client.upsert(name, [{**row, "text": "by hand", "content_hash": "0" * 32}])
+            connection.client.upsert(name, [{**row, "text": "by hand", "content_hash": "0" * 32}])
         else:
-            client.upsert(name, [{**row, "id": f"by hand {number}", "item_id": str(number)} for number in range(3)])
+            connection.client.upsert(
+                name, [{**row, "id": f"by hand {number}", "item_id": str(number)} for number in range(3)]
+            )
     path = str(tmp_path / "vecbeam.yaml")
     runner = CliRunner()
     assert runner.invoke(app, ["verify", path, "--quiet"]).exit_code == 3
@@ -402,8 +406,8 @@ def test_each_kind_of_wrong_row_is_mended(tmp_path: Path, items: list[Record], k
 def test_wrong_rows_and_an_edit_at_once(tmp_path: Path, items: list[Record]) -> None:
     config = configure(tmp_path, batch_rows=10)
     name = sync(config).collection
-    with milvus.connected(config.collection) as client:
-        client.delete(name, filter='item_id in ["item-7", "item-31"]')
+    with milvus.connected(config.collection) as connection:
+        connection.client.delete(name, filter='item_id in ["item-7", "item-31"]')
     items[7]["text"] = "edited, and its row comes with that"
     items[8]["text"] = "edited"
     write(tmp_path, items)

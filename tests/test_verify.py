@@ -60,23 +60,23 @@ def published(made: Path, tmp_path: Path) -> Config:
 
 def overwrite(config: Config, rows: int) -> None:
     """Other vectors, texts and metadata under the same ids and content hashes."""
-    with milvus.connected(config.collection) as client:
-        name = milvus.served(client, config.name)
-        client.load_collection(name)
+    with milvus.connected(config.collection) as connection:
+        name = milvus.served(connection, config.name)
+        connection.client.load_collection(name)
         ids = [f"item-{number}#0" for number in range(rows)]
-        found = client.query(name, filter=f"id in {ids}", output_fields=["*"])
+        found = connection.client.query(name, filter=f"id in {ids}", output_fields=["*"])
         vectors = np.random.default_rng(0).standard_normal((rows, 32)).astype(np.float32)
         changed = [
             {**row, "vector": vector, "text": "overwritten", "kind": "changed"}
             for row, vector in zip(found, vectors, strict=True)
         ]
-        client.upsert(name, changed)
-        client.flush(name)
+        connection.client.upsert(name, changed)
+        connection.client.flush(name)
 
 
 def holds(config: Config) -> dict[str, Any]:
-    with milvus.connected(config.collection) as client:
-        return damages.rows_of(client, str(milvus.served(client, config.name)))
+    with milvus.connected(config.collection) as connection:
+        return damages.rows_of(connection, str(milvus.served(connection, config.name)))
 
 
 def test_rows_overwritten_under_the_same_hash_are_named_and_repaired(published: Config) -> None:
@@ -155,9 +155,9 @@ def test_load_rebuild_where_what_is_served_is_of_another_index_or_not_ours(publi
         verify(other, repair=True)
     assert load(other, rebuild=True).verify.compared == "all columns"
     assert holds(other) == damages.in_checkpoint(other)
-    with milvus.connected(other.collection) as client:
-        client.create_collection("strange", dimension=4)
-        client.alter_alias("strange", "tested")
+    with milvus.connected(other.collection) as connection:
+        connection.client.create_collection("strange", dimension=4)
+        connection.client.alter_alias("strange", "tested")
     assert load(other, rebuild=True).verify.found == 100
     assert holds(other) == damages.in_checkpoint(other)
 
@@ -233,7 +233,7 @@ def test_a_sync_compares_all_columns_of_what_it_wrote(
     plainly = upsert.vectors_of
     monkeypatch.setattr(row_sample, "ROWS", 0)
     with monkeypatch.context() as patch:
-        patch.setattr(upsert, "vectors_of", lambda table, dimensions: plainly(table, dimensions) * np.float32(2))
+        patch.setattr(upsert, "vectors_of", lambda *given: plainly(*given) * np.float32(2))
         with pytest.raises(GateError, match=r"1 rows damaged: they differ in vector \(1\) \(first: item-3#0\)"):
             sync(published)
     verify(published, repair=True)

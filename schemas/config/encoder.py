@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from schemas.config.base import Model, Text
+from schemas.config.collection import IndexConfig
 
 VECTOR = "vector"
 """The name of the vector where there is one."""
@@ -49,6 +50,12 @@ class EncoderConfig(Model):
         None, ge=1, description="Keeps the first n numbers of each vector (Matryoshka models)"
     )
     normalize: bool = Field(True, description="Scales each vector to length 1, after dimensions were cut")
+    metric: Literal["COSINE", "IP", "L2"] | None = Field(
+        None, description="Distance of this vector's index; without it collection.metric, and IP for a sparse vector"
+    )
+    index: IndexConfig | None = Field(
+        None, description="Index of this vector; without it collection.index, and an inverted index for a sparse vector"
+    )
     batch_tokens: int | None = Field(
         None,
         ge=64,

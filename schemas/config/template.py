@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, get_origin
 
 import yaml
 from pydantic import BaseModel
@@ -72,6 +72,8 @@ def _default(field: FieldInfo) -> str:
 
 
 def _model_of(field: FieldInfo) -> type[BaseModel] | None:
+    if get_origin(field.annotation) is dict:
+        return None
     kinds = (field.annotation, *getattr(field.annotation, "__args__", ()))
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 

@@ -129,31 +129,35 @@ KINDS = (*CHANGES, "row too few", "row too many")
 TWICE = "key twice"
 
 
-def damage(client: Any, name: str, rows: dict[str, Row], kinds: list[str], chance: random.Random) -> dict[str, str]:
+def damage(
+    connection: milvus.Milvus, name: str, rows: dict[str, Row], kinds: list[str], chance: random.Random
+) -> dict[str, str]:
     """Damages a row by each kind; returns id -> kind."""
     chosen = chance.sample(sorted(rows), len(kinds))
     done: dict[str, str] = {}
     for row_id, kind in zip(chosen, kinds, strict=True):
         row = {**rows[row_id], "vector": np.array(rows[row_id]["vector"], np.float32)}
         if kind == "row too few":
-            client.delete(name, ids=[row_id])
+            connection.client.delete(name, ids=[row_id])
         elif kind == TWICE:
-            client.insert(name, [row])
+            connection.client.insert(name, [row])
         elif kind == "row too many":
             row_id = f"stranger-{chance.getrandbits(64)}#0"
-            client.upsert(name, [{**row, "id": row_id}])
+            connection.client.upsert(name, [{**row, "id": row_id}])
         else:
             CHANGES[kind](row, chance)
-            client.upsert(name, [row])
+            connection.client.upsert(name, [row])
         done[row_id] = kind
-    client.flush(name)
+    connection.client.flush(name)
     return done
 
 
-def rows_of(client: Any, name: str) -> dict[str, Row]:
+def rows_of(connection: milvus.Milvus, name: str) -> dict[str, Row]:
     """All rows of a small collection."""
-    client.load_collection(name)
-    found = client.query(name, filter='id != ""', limit=16384, output_fields=["*"], consistency_level="Strong")
+    connection.client.load_collection(name)
+    found = connection.client.query(
+        name, filter='id != ""', limit=16384, output_fields=["*"], consistency_level="Strong"
+    )
     return {row["id"]: {**row, "vector": np.asarray(row["vector"], np.float32).tobytes()} for row in found}
 
 
@@ -189,12 +193,14 @@ def found_by_verify(config: Config, done: dict[str, str]) -> set[str]:
 
 def run_round(config: Config, kinds: list[str], chance: random.Random, tally: Tally, *, rebuild: bool) -> None:
     """Damages rows, has them found, and restored."""
-    with milvus.connected(config.collection) as client:
-        name = milvus.served(client, config.name)
+    with milvus.connected(config.collection) as connection:
+        name = milvus.served(connection, config.name)
         assert name is not None
-        client.load_collection(name)
-        plain = client.query(name, filter='id != ""', limit=16384, output_fields=["*"], consistency_level="Strong")
-        done = damage(client, name, {row["id"]: dict(row) for row in plain}, kinds, chance)
+        connection.client.load_collection(name)
+        plain = connection.client.query(
+            name, filter='id != ""', limit=16384, output_fields=["*"], consistency_level="Strong"
+        )
+        done = damage(connection, name, {row["id"]: dict(row) for row in plain}, kinds, chance)
     tally.made.update(done.values())
     tally.found.update(done[row_id] for row_id in found_by_verify(config, done))
     if rebuild:
@@ -202,12 +208,12 @@ def run_round(config: Config, kinds: list[str], chance: random.Random, tally: Ta
     else:
         verify(config, repair=True)
     wanted = in_checkpoint(config)
-    with milvus.connected(config.collection) as client:
-        served = milvus.served(client, config.name)
+    with milvus.connected(config.collection) as connection:
+        served = milvus.served(connection, config.name)
         assert served is not None
-        holds, total = rows_of(client, served), milvus.count(client, config.collection, served)
+        holds, total = rows_of(connection, served), milvus.count(connection, served)
         if rebuild and name != served:
-            milvus.drop(client, name)
+            milvus.drop(connection, name)
     if holds == wanted and total == len(wanted):
         tally.restored.update(done.values())
 

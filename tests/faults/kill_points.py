@@ -212,14 +212,18 @@ def describe(folder: Path, output: Path) -> Callable[[], int]:
         config = load_config(folder / "vecbeam.yaml")
         name = config.name
         root = folder / "checkpoint" / name
-        with milvus.connected(config.collection) as client:
-            collections = sorted(found for found in client.list_collections() if found.startswith(f"{name}_"))
-            client.load_collection(milvus.served(client, name))
-            rows = client.query(name, filter="", limit=16384, output_fields=["id", "content_hash", "vector", "kind"])
+        with milvus.connected(config.collection) as connection:
+            collections = sorted(
+                found for found in connection.client.list_collections() if found.startswith(f"{name}_")
+            )
+            connection.client.load_collection(milvus.served(connection, name))
+            rows = connection.client.query(
+                name, filter="", limit=16384, output_fields=["id", "content_hash", "vector", "kind"]
+            )
             if not config.collection.is_lite:  # other points follow on the same server
-                client.drop_alias(name)
+                connection.client.drop_alias(name)
                 for collection in collections:
-                    client.drop_collection(collection)
+                    connection.client.drop_collection(collection)
         parts = [row for file in sorted(root.glob("*/parts/*")) for row in pq.read_table(file).to_pylist()]
         files = sorted(str(f.relative_to(root)) for f in root.rglob("*") if f.is_file())
         found = {

@@ -130,10 +130,12 @@ def describe(folder: Path, output: Path) -> Callable[[], int]:
 
         config = load_config(folder / "vecbeam.yaml")
         checkpoint = Checkpoint(config.checkpoint, config.name, resolve(config.encoder).space.id)
-        with milvus.connected(config.collection) as client:
-            collections, served = sorted(client.list_collections()), milvus.served(client, NAME)
-            client.load_collection(served)
-            rows = client.query(served, filter="", limit=16384, output_fields=["id", "content_hash", "vector", "kind"])
+        with milvus.connected(config.collection) as connection:
+            collections, served = sorted(connection.client.list_collections()), milvus.served(connection, NAME)
+            connection.client.load_collection(served)
+            rows = connection.client.query(
+                served, filter="", limit=16384, output_fields=["id", "content_hash", "vector", "kind"]
+            )
         snapshot = checkpoint.current_snapshot()
         assert snapshot is not None
         live = [row for part in snapshot.live_parts for row in checkpoint.read_live(part).to_pylist()]

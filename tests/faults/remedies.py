@@ -135,13 +135,13 @@ class World:
 
     def rows(self) -> Rows:
         config = load_config(self.folder / "vecbeam.yaml")
-        with milvus.connected(config.collection) as client:
-            name = milvus.served(client, config.name)
-            if name is None or not milvus.exists(client, name):
+        with milvus.connected(config.collection) as connection:
+            name = milvus.served(connection, config.name)
+            if name is None or not milvus.exists(connection, name):
                 return {}
-            client.load_collection(name)
+            connection.client.load_collection(name)
             columns = ["id", "item_id", "start", "end"]
-            found = client.query(name, filter='id != ""', limit=16384, output_fields=columns)
+            found = connection.client.query(name, filter='id != ""', limit=16384, output_fields=columns)
         return {row["id"]: (row["item_id"], row["start"], row["end"]) for row in found}
 
     def run(self, words: list[str]) -> Step:
@@ -223,23 +223,23 @@ def no_chunks(_: World) -> list[str]:
 
 def foreign_writes(world: World) -> list[str]:
     config = load_config(world.folder / "vecbeam.yaml")
-    with milvus.connected(config.collection) as client:
-        name = milvus.served(client, config.name)
-        client.load_collection(name)
-        rows = client.query(name, filter='id != ""', limit=16384, output_fields=["*"])
+    with milvus.connected(config.collection) as connection:
+        name = milvus.served(connection, config.name)
+        connection.client.load_collection(name)
+        rows = connection.client.query(name, filter='id != ""', limit=16384, output_fields=["*"])
         some = world.random.sample(rows, world.random.choice([1, 3, len(rows) // 2]))
         how = world.random.choice(["delete", "insert", "text", "vector", "drop"])
         if how == "delete":
-            client.delete(name, ids=[row["id"] for row in some])
+            connection.client.delete(name, ids=[row["id"] for row in some])
         elif how == "insert":
-            client.upsert(name, [{**row, "id": f"stranger-{row['id']}"} for row in some])
+            connection.client.upsert(name, [{**row, "id": f"stranger-{row['id']}"} for row in some])
         elif how == "text":
-            client.upsert(name, [{**row, "text": "overwritten", "content_hash": "x"} for row in some])
+            connection.client.upsert(name, [{**row, "text": "overwritten", "content_hash": "x"} for row in some])
         elif how == "vector":
-            client.upsert(name, [{**row, "vector": [-number for number in row["vector"]]} for row in some])
+            connection.client.upsert(name, [{**row, "vector": [-number for number in row["vector"]]} for row in some])
         else:
-            client.drop_alias(config.name)
-            client.drop_collection(name)
+            connection.client.drop_alias(config.name)
+            connection.client.drop_collection(name)
     return []
 
 

@@ -269,11 +269,11 @@ class Machine(RuleBasedStateMachine):
         self.served = self.dimensions
 
     def served_dimensions(self, config: Config) -> int:
-        with milvus.connected(config.collection) as client:
-            name = milvus.served(client, config.name)
+        with milvus.connected(config.collection) as connection:
+            name = milvus.served(connection, config.name)
             if name is None:
                 return 0
-            fields = client.describe_collection(name)["fields"]
+            fields = connection.client.describe_collection(name)["fields"]
         return next(int(field["params"]["dim"]) for field in fields if field["name"] == "vector")
 
     def synchronise(self) -> None:
@@ -288,9 +288,9 @@ class Machine(RuleBasedStateMachine):
     def check(self) -> None:
         config = self.configure()
         expected = self.expected(config)
-        with milvus.connected(config.collection) as client:
-            client.load_collection(milvus.served(client, config.name))
-            rows = client.query(config.name, filter='id != ""', limit=16384, output_fields=["*"])
+        with milvus.connected(config.collection) as connection:
+            connection.client.load_collection(milvus.served(connection, config.name))
+            rows = connection.client.query(config.name, filter='id != ""', limit=16384, output_fields=["*"])
         assert_same(rows, expected)
         checkpoint = Checkpoint(config.checkpoint, config.name, resolve(config.encoder).space.id)
         snapshot = checkpoint.current_snapshot()

@@ -17,7 +17,7 @@ from pymilvus.client.grpc_handler import GrpcHandler
 from pipelines.backfill import backfill
 from pipelines.reindex import reindex
 from pipelines.sync import sync
-from schemas.config import Collection, Config
+from schemas.config import Config
 from schemas.errors import CollectionError, InterruptedRunError
 from transforms import milvus
 from transforms.milvus.rows import bulk_import
@@ -50,9 +50,9 @@ def write(folder: Path, texts: list[str], kinds: int = ITEMS) -> None:
 
 
 def rows_of(config: Config) -> dict[str, dict[str, Any]]:
-    with milvus.connected(config.collection) as client:
-        client.load_collection(milvus.served(client, config.name))
-        rows = client.query(
+    with milvus.connected(config.collection) as connection:
+        connection.client.load_collection(milvus.served(connection, config.name))
+        rows = connection.client.query(
             config.name, filter='id != ""', output_fields=["*"], limit=16384, consistency_level="Strong"
         )
     assert len(rows) == len({row["id"] for row in rows})
@@ -101,12 +101,12 @@ def test_an_import_that_broke_off_is_begun_anew(tmp_path: Path, uri: str, monkey
     config = configured(tmp_path, uri)
     import_files = milvus.import_files
 
-    def killed(client: Any, settings: Collection, name: str, uris: Any, finished: Any) -> None:
+    def killed(connection: milvus.Milvus, name: str, uris: Any, finished: Any) -> None:
         def first(at: int, rows: int) -> None:
             finished(at, rows)
             raise KeyboardInterrupt
 
-        import_files(client, settings, name, uris, first)
+        import_files(connection, name, uris, first)
 
     with monkeypatch.context() as patch:
         patch.setattr(milvus, "import_files", killed)

@@ -18,7 +18,6 @@ from milvus_server import NamespaceError, Server, start_server
 from schemas.config import Collection
 from schemas.errors import CollectionError
 from transforms import milvus
-from transforms.milvus import connection
 from transforms.support.metrics import TALLY
 
 pytestmark = pytest.mark.server
@@ -61,11 +60,11 @@ class Proxy:
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
-                client, _ = self._listener.accept()
+                connection, _ = self._listener.accept()
                 server = socket.create_connection(self._target)
-                self._pairs.append((client, server))
-                threading.Thread(target=self._upstream, args=(client, server), daemon=True).start()
-                threading.Thread(target=self._downstream, args=(client, server), daemon=True).start()
+                self._pairs.append((connection, server))
+                threading.Thread(target=self._upstream, args=(connection, server), daemon=True).start()
+                threading.Thread(target=self._downstream, args=(connection, server), daemon=True).start()
 
     def _upstream(self, client: socket.socket, server: socket.socket) -> None:
         sent = 0
@@ -110,32 +109,32 @@ def proxy(milvus_server: Server) -> Iterator[Proxy]:
 
 
 def emptied(config: Collection) -> Any:
-    client = milvus.connect(config)
-    if milvus.exists(client, FLAT.name):
-        client.drop_collection(FLAT.name)
-    milvus.create(client, FLAT, "load-one")
+    connection = milvus.connect(config)
+    if milvus.exists(connection, FLAT.name):
+        connection.client.drop_collection(FLAT.name)
+    milvus.create(connection, FLAT, "load-one")
     TALLY.reset()
-    return client
+    return connection
 
 
 def test_an_upsert_whose_answer_is_lost_is_sent_again(proxy: Proxy) -> None:
     config = configuration(f"http://127.0.0.1:{proxy.port}", message_rows=500)
-    client = emptied(config)
+    connection = emptied(config)
     rows = numbered(1500, text=["x" * 200] * 1500)
     proxy.lose_answer_after(500 * 250 + 20_000)  # in the second message
-    assert milvus.upsert(client, config, FLAT, rows) == 1500
+    assert milvus.upsert(connection, FLAT, rows) == 1500
     assert proxy.lost == 1
     assert TALLY.snapshot()["retries"] >= 1
-    milvus.finish(client, config, FLAT)
-    assert milvus.count(client, config, FLAT.name) == 1500
-    check = milvus.verify_rows(client, config, FLAT.name, sliced(rows.select(["id", "content_hash"]), 400))
+    milvus.finish(connection, FLAT)
+    assert milvus.count(connection, FLAT.name) == 1500
+    check = milvus.verify_rows(connection, FLAT.name, sliced(rows.select(["id", "content_hash"]), 400))
     assert check == milvus.RowCheck(expected=1500, found=1500, total=1500)
-    assert all_rows(client, FLAT.name)["doc-700#0"]["text"] == "x" * 200
+    assert all_rows(connection, FLAT.name)["doc-700#0"]["text"] == "x" * 200
 
 
 def test_a_connection_cut_again_and_again_loses_nothing(proxy: Proxy) -> None:
     config = configuration(f"http://127.0.0.1:{proxy.port}", message_rows=50)
-    client = emptied(config)
+    connection = emptied(config)
     done = threading.Event()
 
     def cutting() -> None:
@@ -147,62 +146,62 @@ def test_a_connection_cut_again_and_again_loses_nothing(proxy: Proxy) -> None:
     rows = numbered(1500)
     try:
         for part in sliced(rows, 150):
-            assert milvus.upsert(client, config, FLAT, part) == 150
+            assert milvus.upsert(connection, FLAT, part) == 150
     finally:
         done.set()
         thread.join()
-    milvus.finish(client, config, FLAT)
-    check = milvus.verify_rows(client, config, FLAT.name, sliced(rows.select(["id", "content_hash"]), 400))
+    milvus.finish(connection, FLAT)
+    check = milvus.verify_rows(connection, FLAT.name, sliced(rows.select(["id", "content_hash"]), 400))
     assert check == milvus.RowCheck(expected=1500, found=1500, total=1500)
 
 
 def test_a_server_that_is_slow_throughout(proxy: Proxy) -> None:
     config = configuration(f"http://127.0.0.1:{proxy.port}", message_rows=100, timeout_s=10.0)
-    client = emptied(config)
+    connection = emptied(config)
     proxy.answers_after = 0.3
-    assert milvus.upsert(client, config, FLAT, numbered(1500)) == 1500
+    assert milvus.upsert(connection, FLAT, numbered(1500)) == 1500
     assert TALLY.snapshot().get("retries", 0) == 0
     proxy.answers_after = 0.0
-    milvus.finish(client, config, FLAT)
-    assert milvus.count(client, config, FLAT.name) == 1500
+    milvus.finish(connection, FLAT)
+    assert milvus.count(connection, FLAT.name) == 1500
 
 
 def test_answers_later_than_the_time_out(proxy: Proxy) -> None:
     config = configuration(f"http://127.0.0.1:{proxy.port}", message_rows=500, timeout_s=1.0, retry_s=60.0)
-    client = emptied(config)
+    connection = emptied(config)
     proxy.answers_after = 1.5
     threading.Timer(4.0, setattr, (proxy, "answers_after", 0.0)).start()
-    assert milvus.upsert(client, config, FLAT, numbered(1500)) == 1500
+    assert milvus.upsert(connection, FLAT, numbered(1500)) == 1500
     assert TALLY.snapshot()["retries"] >= 1
-    patient = config.model_copy(update={"timeout_s": 60.0})
-    milvus.finish(client, patient, FLAT)
-    assert milvus.count(client, patient, FLAT.name) == 1500
+    connection.settings = config.model_copy(update={"timeout_s": 60.0})
+    milvus.finish(connection, FLAT)
+    assert milvus.count(connection, FLAT.name) == 1500
 
 
 def test_a_message_over_the_servers_limit(milvus_server: Server) -> None:
     """The configuration allows none over 64 MiB; a server may be set to take less."""
-    config = configuration(milvus_server.uri)
+    # Past the checks of the configuration.
+    config = configuration(milvus_server.uri).model_copy(update={"message_bytes": 1 << 30, "message_rows": 16384})
     wide = spec_of(index_type="FLAT", dimensions=4500)
-    client = milvus.connect(config)
-    if milvus.exists(client, wide.name):
-        client.drop_collection(wide.name)
-    milvus.create(client, wide, "load-one")
+    connection = milvus.connect(config)
+    if milvus.exists(connection, wide.name):
+        connection.client.drop_collection(wide.name)
+    milvus.create(connection, wide, "load-one")
     rows = numbered(4000, vectors=np.ones((4000, 4500), np.float32))
-    whole = config.model_copy(update={"message_bytes": 1 << 30, "message_rows": 16384})
-    assert milvus.upsert(client, whole, wide, rows) == 4000
-    milvus.finish(client, config, wide)
-    assert milvus.count(client, config, wide.name) == 4000
-    client.drop_collection(wide.name)
+    assert milvus.upsert(connection, wide, rows) == 4000
+    milvus.finish(connection, wide)
+    assert milvus.count(connection, wide.name) == 4000
+    connection.client.drop_collection(wide.name)
 
 
 def test_a_server_that_throttles(own_server: list[Server]) -> None:
     config = configuration(own_server[0].uri, message_rows=100, retry_s=60.0)
-    client = emptied(config)
+    connection = emptied(config)
     rows = numbered(2000, text=["x" * 1000] * 2000)
-    assert milvus.upsert(client, config, FLAT, rows) == 2000
+    assert milvus.upsert(connection, FLAT, rows) == 2000
     assert TALLY.snapshot()["retries"] >= 1
-    milvus.finish(client, config, FLAT)
-    check = milvus.verify_rows(client, config, FLAT.name, sliced(rows.select(["id", "content_hash"]), 400))
+    milvus.finish(connection, FLAT)
+    check = milvus.verify_rows(connection, FLAT.name, sliced(rows.select(["id", "content_hash"]), 400))
     assert check == milvus.RowCheck(expected=2000, found=2000, total=2000)
 
 
@@ -214,7 +213,7 @@ LIMITS = {"enabled": True, "dml.enabled": True, "dml.insertRate.max": 0.5, "dml.
 def own_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Server]]:
     """A server of the test's own, that wants a token and takes little at a time; the last of the list runs."""
     monkeypatch.setenv("MILVUS_TOKEN", TOKEN)
-    monkeypatch.setattr(connection, "CONNECT_S", 1.0)
+    monkeypatch.setattr("transforms.milvus.connection.CONNECT_S", 1.0)
     limits = {f"quotaAndLimits.{key}": value for key, value in LIMITS.items()}
     try:
         servers = [start_server(tmp_path / "milvus", settings={"authorization_enabled": True} | limits)]
@@ -242,30 +241,30 @@ def test_tokens_databases_and_a_server_that_dies(own_server: list[Server], monke
         milvus.connect(config.model_copy(update={"database": "nowhere"}))
 
     # Killed in the middle of a load; it comes back a little later.
-    client = milvus.connect(config)
-    milvus.create(client, FLAT, "load-one")
+    connection = milvus.connect(config)
+    milvus.create(connection, FLAT, "load-one")
     rows = numbered(1000, vectors=unit_vectors(1000))
     parts = list(sliced(rows, 100))
     for part in parts[:4]:
-        milvus.upsert(client, config, FLAT, part)
+        milvus.upsert(connection, FLAT, part)
     own_server[0].kill()
     restart = threading.Thread(target=lambda: own_server.append(own_server[0].restart()))
     restart.start()
     TALLY.reset()
     for part in parts[4:]:
-        assert milvus.upsert(client, config, FLAT, part) == 100
+        assert milvus.upsert(connection, FLAT, part) == 100
     restart.join()
     assert TALLY.snapshot()["retries"] >= 1
-    milvus.finish(client, config, FLAT)
-    check = milvus.verify_rows(client, config, FLAT.name, sliced(rows.select(["id", "content_hash"]), 300))
+    milvus.finish(connection, FLAT)
+    check = milvus.verify_rows(connection, FLAT.name, sliced(rows.select(["id", "content_hash"]), 300))
     assert check == milvus.RowCheck(expected=1000, found=1000, total=1000)
-    milvus.publish(client, "docs", FLAT.name)
+    milvus.publish(connection, "docs", FLAT.name)
 
     # Killed after that; searching waits until the collection is there again.
     own_server[-1].kill()
     own_server.append(own_server[-1].restart())
-    assert milvus.served(client, "docs") == FLAT.name
-    hits = milvus.search(client, config, "docs", unit_vectors(1000)[3], 1, index_type="FLAT")
+    assert milvus.served(connection, "docs") == FLAT.name
+    hits = milvus.search(connection, "docs", unit_vectors(1000)[3], 1, index_type="FLAT")
     assert [hit.id for hit in hits] == ["doc-3#0"]
 
     # Gone for good.
@@ -274,7 +273,7 @@ def test_tokens_databases_and_a_server_that_dies(own_server: list[Server], monke
     with pytest.raises(
         CollectionError, match=f"{config.uri} does not answer: \\w+ docs_1 failed.*what was loaded"
     ) as gone:
-        milvus.upsert(client, short, FLAT, parts[0])
+        milvus.upsert(connection, short, FLAT, parts[0])
     assert TOKEN not in str(gone.value)
     with pytest.raises(CollectionError, match=f"{config.uri} does not answer: connecting failed"):
         milvus.connect(short)

@@ -12,7 +12,7 @@ class EmbeddedBatch(NamedTuple):
     """A batch with its vectors.
 
     Attributes:
-        rows: table of `schemas.layout.row_schema`.
+        rows: table of the layout's rows, see `schemas.layout.Layout.rows`.
         rejects: table of `schemas.records.REJECT_SCHEMA`.
         tokens_padded: padding tokens that went through the model.
         runtime: engine, device, precision and versions.

@@ -16,8 +16,8 @@ from schemas.layout import AMOUNTS, TOKEN_IDS, Layout, VectorField, VectorKind
 from schemas.rejects import Reject, rejects_table
 from transforms.checkpoint.embedded import EmbeddedBatch
 from transforms.encoders import Encoded, Encoder
-from transforms.encoders.vectors import not_finite, without_length
 from transforms.support import metrics, stop
+from transforms.support.vectors import not_finite, without_length
 
 log = logging.getLogger("vecbeam")
 

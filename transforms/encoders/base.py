@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from schemas.config import Config, EncoderConfig
 from schemas.layout import TOKEN_IDS, Modality, Space, VectorField, VectorKind
 from transforms.chunk.base import Chunker
-from transforms.encoders.vectors import matrix_of
+from transforms.support.vectors import matrix_of
 
 TokenIds = NDArray[np.int32]
 """Ids of a text's tokens, special tokens included."""

@@ -23,7 +23,7 @@ from transforms.chunk.text import TextChunker
 from transforms.encoders.base import Encoded, text_inputs
 from transforms.encoders.source import ModelSource
 from transforms.encoders.text_facts import TextFacts
-from transforms.encoders.vectors import dense_array
+from transforms.support.vectors import dense_array
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

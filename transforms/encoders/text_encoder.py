@@ -19,7 +19,7 @@ from transforms.encoders.base import Encoded, TokenIds, Work, token_ids_of
 from transforms.encoders.engines import TokenTable, load_engine
 from transforms.encoders.engines.files import TransformerFiles
 from transforms.encoders.text_facts import TextFacts
-from transforms.encoders.vectors import dense_array
+from transforms.support.vectors import dense_array
 
 
 class TextModel(Tokenizing, Protocol):

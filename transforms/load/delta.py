@@ -89,19 +89,17 @@ class FindDelta(beam.PTransform):  # type: ignore[misc]
         config: the collection's section of the configuration.
         spec: the collection.
         folder: of the run.
-        vectors: names of the vector columns.
     """
 
     checkpoint: Checkpoint
     config: Collection
     spec: CollectionSpec
     folder: str
-    vectors: frozenset[str]
 
     def expand(self, parts: beam.PCollection) -> beam.PCollection:
         return (
             parts
-            | "Rows" >> beam.ParDo(_Rows(self.checkpoint, self.vectors))
+            | "Rows" >> beam.ParDo(_Rows(self.checkpoint, self.spec.vector_names))
             | "ByItem" >> beam.GroupByKey()
             | "Settle" >> beam.ParDo(_Settle(self.config, self.spec))
             | "ByPart" >> beam.GroupByKey()
@@ -183,17 +181,17 @@ class _Connected(beam.DoFn):  # type: ignore[misc]
     def __init__(self, config: Collection, spec: CollectionSpec) -> None:
         self._config = config
         self._spec = spec
-        self._client: Any = None
+        self._connection: Any = None
 
     def setup(self) -> None:
-        self._client = milvus.connect(self._config)
+        self._connection = milvus.connect(self._config)
 
     def teardown(self) -> None:
-        if self._client is not None:
-            self._client.close()
+        if self._connection is not None:
+            self._connection.close()
 
     def delete(self, ids: Sequence[str]) -> None:
-        milvus.delete(self._client, self._config, self._spec.name, ids)
+        milvus.delete(self._connection, self._spec.name, ids)
         metrics.count("chunks_deleted", len(ids))
 
 
@@ -266,7 +264,7 @@ class _Apply(_Connected):
                 self.delete(ids)
 
         with metrics.timed("load"):
-            loaded = milvus.upsert(self._client, self._config, self._spec, rows, before)
+            loaded = milvus.upsert(self._connection, self._spec, rows, before)
         self._ledger.acknowledge(part.name, loaded)
         metrics.count("chunks_loaded", loaded)
         yield part.name, loaded

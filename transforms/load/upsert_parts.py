@@ -97,16 +97,16 @@ class _Upsert(beam.DoFn):  # type: ignore[misc]
         self._config, self._spec, self._ledger = given.config, given.spec, given.ledger
         self._flush_bytes = given.flush_bytes
         self._unflushed = 0
-        self._client: Any = None
+        self._connection: Any = None
 
     def setup(self) -> None:
-        self._client = milvus.connect(self._config)
+        self._connection = milvus.connect(self._config)
 
     def process(self, part: LivePart) -> Iterator[tuple[str, int]]:
         stop.check()
         rows = self._ledger.checkpoint.read_live(part)
         with metrics.timed("load"):
-            loaded = milvus.upsert(self._client, self._config, self._spec, rows)
+            loaded = milvus.upsert(self._connection, self._spec, rows)
             self._flush(rows.nbytes)
         self._ledger.acknowledge(part.name, loaded)
         metrics.count("chunks_loaded", loaded)
@@ -115,10 +115,10 @@ class _Upsert(beam.DoFn):  # type: ignore[misc]
     def _flush(self, wrote: int) -> None:
         self._unflushed += wrote
         if self._flush_bytes and self._unflushed >= self._flush_bytes:
-            milvus.flush(self._client, self._config, self._spec.name)
+            milvus.flush(self._connection, self._spec.name)
             self._unflushed = 0
             give_back()
 
     def teardown(self) -> None:
-        if self._client is not None:
-            self._client.close()
+        if self._connection is not None:
+            self._connection.close()

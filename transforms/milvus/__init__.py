@@ -4,8 +4,8 @@ Pure functions around pymilvus' MilvusClient, on Milvus Lite and on servers alik
 refuses, is a `schemas.errors.CollectionError` with the place and the remedy. pymilvus is loaded when first used.
 """
 
-from transforms.milvus.call import call, collection_gone, connection_gone
-from transforms.milvus.connection import check_exists, connect, connected, release
+from transforms.milvus.call import collection_gone, connection_gone
+from transforms.milvus.connection import Milvus, check_exists, connect, connected, release
 from transforms.milvus.description import (
     CollectionState,
     aliases,
@@ -17,7 +17,7 @@ from transforms.milvus.description import (
     space_of,
     state,
 )
-from transforms.milvus.index_build import finish, flush, flush_step, is_lite, same_index
+from transforms.milvus.index_build import finish, flush, flush_step, same_index
 from transforms.milvus.nearest import Hit, search, search_each
 from transforms.milvus.recall import Recall, measure_recall
 from transforms.milvus.rows.bulk_import import await_imports, import_files
@@ -30,11 +30,11 @@ from transforms.milvus.structure import check_free, create, drop, has_columns, p
 __all__ = [
     "CollectionState",
     "Hit",
+    "Milvus",
     "Recall",
     "RowCheck",
     "aliases",
     "await_imports",
-    "call",
     "check_exists",
     "check_free",
     "collection_gone",
@@ -54,7 +54,6 @@ __all__ = [
     "flush_step",
     "has_columns",
     "import_files",
-    "is_lite",
     "measure_recall",
     "names",
     "publish",

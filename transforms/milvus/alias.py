@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from schemas.config import Config
 from schemas.errors import CollectionError, ConfigurationError, InterruptedRunError, LockedError
@@ -35,36 +34,35 @@ def served_now(config: Config, error: BaseException | None = None) -> Served | N
     if settings.is_lite and not Path(settings.uri).exists():
         return Served()
     try:
-        with milvus.connected(settings.model_copy(update={"timeout_s": LIMIT_S, "retry_s": 0.0})) as client:
-            return Served(collection=milvus.served(client, config.name) or "")
+        with milvus.connected(settings.model_copy(update={"timeout_s": LIMIT_S, "retry_s": 0.0})) as connection:
+            return Served(collection=milvus.served(connection, config.name) or "")
     except Exception as unknown:
         log.info("can't tell what %s serves: %s", config.name, unknown)
         return None
 
 
-def link(client: Any, name: str, served: str | None) -> None:
+def link(connection: milvus.Milvus, name: str, served: str | None) -> None:
     """Makes what is served the collection before another one, to which the alias is about to move.
 
     The chain of collections stays whole: where `name` stood further down in it, the one above it gets what was below.
 
     Args:
-        client: of pymilvus, open.
         name: where the alias moves.
         served: what it leads to now.
     """
-    found = milvus.state(client, name)
+    found = milvus.state(connection, name)
     if found is None or not served or served == name:
         return
-    above = next((state.name for state in chain(client, served) if state.previous == name), None)
-    milvus.set_properties(client, name, {PROPERTY_PREVIOUS: served})
+    above = next((state.name for state in chain(connection, served) if state.previous == name), None)
+    milvus.set_properties(connection, name, {PROPERTY_PREVIOUS: served})
     if above is not None:
-        milvus.set_properties(client, above, {PROPERTY_PREVIOUS: found.previous or ""})
+        milvus.set_properties(connection, above, {PROPERTY_PREVIOUS: found.previous or ""})
 
 
-def chain(client: Any, name: str | None) -> Iterator[milvus.CollectionState]:
+def chain(connection: milvus.Milvus, name: str | None) -> Iterator[milvus.CollectionState]:
     """A collection and those before it, the newest first."""
     seen: set[str] = set()
-    while name and name not in seen and (found := milvus.state(client, name)) is not None:
+    while name and name not in seen and (found := milvus.state(connection, name)) is not None:
         seen.add(name)
         yield found
         name = found.previous

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,8 +16,6 @@ log = logging.getLogger("vecbeam")
 
 LONG_S = 86400.0
 """Seconds that flushing, building and loading may take in one call; a dead connection shows earlier by its pings."""
-
-_CONFIGURATIONS: weakref.WeakKeyDictionary[Any, Collection] = weakref.WeakKeyDictionary()
 
 _PASSING_CODES = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED")
 _PASSING = re.compile(
@@ -61,22 +58,7 @@ class OneAttempt(float):
         return True
 
 
-def remember(client: Any, config: Collection) -> None:
-    """Notes a client's configuration, so that what takes the client alone knows its limits."""
-    _CONFIGURATIONS[client] = config
-
-
-def settings_of(client: Any) -> Collection:
-    """The configuration that a client was connected with."""
-    return _CONFIGURATIONS[client]
-
-
-def limit_of(client: Any) -> OneAttempt:
-    """What one call of a client may take."""
-    return OneAttempt(settings_of(client).timeout_s)
-
-
-def call(config: Collection, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def call(settings: Collection, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Calls a method of a MilvusClient.
 
     One attempt takes at most `timeout_s` of the configuration (or the `timeout` given here, in seconds). Errors that
@@ -86,21 +68,21 @@ def call(config: Collection, function: Callable[..., Any], *args: Any, **kwargs:
     Raises:
         CollectionError: for everything that didn't pass, with the uri and a remedy.
     """
-    limit = OneAttempt(kwargs.pop("timeout", config.timeout_s))
+    limit = OneAttempt(kwargs.pop("timeout", settings.timeout_s))
     what = getattr(function, "__name__", "call")
     if args and isinstance(args[0], str):
         what = f"{what} {args[0]}"
-    return again(config, what, lambda: function(*args, timeout=limit, **kwargs))
+    return again(settings, what, lambda: function(*args, timeout=limit, **kwargs))
 
 
-def again(config: Collection, what: str, function: Callable[[], Any], seconds: float | None = None) -> Any:
+def again(settings: Collection, what: str, function: Callable[[], Any], seconds: float | None = None) -> Any:
     """Runs a function of several calls until it succeeds, as `call` does; it has to be repeatable as a whole."""
     try:
-        return retrying(f"Milvus {what}", config.retry_s if seconds is None else seconds, passes)(function)
+        return retrying(f"Milvus {what}", settings.retry_s if seconds is None else seconds, passes)(function)
     except VecbeamError:
         raise
     except Exception as error:
-        raise translate(error, config, what) from error
+        raise translate(error, settings, what) from error
 
 
 def passes(error: BaseException) -> bool:
@@ -155,10 +137,10 @@ def words(error: BaseException) -> str:
     return text.replace(token, "***") if token else text
 
 
-def translate(error: BaseException, config: Collection, what: str) -> CollectionError:
+def translate(error: BaseException, settings: Collection, what: str) -> CollectionError:
     """An error of pymilvus or gRPC as one that names the place and the remedy."""
     text = words(error)
-    where = f"Milvus at {config.uri}"
+    where = f"Milvus at {settings.uri}"
     if _REFUSED.search(text):
         return CollectionError(
             f"{where} refuses the token ({text})",
@@ -170,13 +152,13 @@ def translate(error: BaseException, config: Collection, what: str) -> Collection
         )
     if re.search(r"database not (found|exist)", text, re.IGNORECASE):
         return CollectionError(
-            f"{where} has no database {config.database!r} ({text})",
+            f"{where} has no database {settings.database!r} ({text})",
             "create it, or correct collection.database in the configuration",
         )
     if re.search(r"larger than max", text, re.IGNORECASE):
         return MessageTooLargeError(
             f"{where} refuses a message as too large ({text})",
-            f"lower collection.message_bytes (now {config.message_bytes})",
+            f"lower collection.message_bytes (now {settings.message_bytes})",
         )
     if _status(error) in _PASSING_CODES or _GONE.search(text):
         return CollectionError(

@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,9 @@ from urllib.parse import urlsplit
 
 from schemas.config import Collection
 from schemas.errors import CollectionError
-from transforms.milvus.call import OneAttempt, again, remember
+from schemas.milvus.capabilities import Capabilities, Server, capabilities_of
+from transforms.milvus.call import OneAttempt, again, call
+from transforms.milvus.lite import GARBAGE, LITE_LOG, listening, lite_error
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -25,17 +27,68 @@ TOKEN = "MILVUS_TOKEN"
 CONNECT_S = 5.0
 """Seconds in which a server must answer at first; later calls have `timeout_s` and `retry_s`."""
 
-_LITE_LOG = "milvus_lite.server_manager"
-
-_LITE_CLIENTS: dict[str, weakref.WeakSet[Any]] = {}
+_LITE_OPEN: dict[str, weakref.WeakSet[Milvus]] = {}
 _LITE_LOCK = threading.RLock()
-"""Guards _LITE_CLIENTS: the open clients of each Milvus Lite folder that this process serves."""
+"""Guards _LITE_OPEN: the open connections to each Milvus Lite folder that this process serves."""
 
 
-def connect(config: Collection, *, create: bool = True) -> MilvusClient:
-    """Opens a client and checks with one call that it is let in.
+class Milvus:
+    """An open connection to Milvus. Threads may share it; it is not pickled: each worker opens its own.
 
-    The token comes from the environment variable MILVUS_TOKEN. Close the client, or use `connected`.
+    Attributes:
+        settings: the section `collection` of the configuration.
+        client: of pymilvus; call it through `call` or `again`.
+        server: kind and version of what answers.
+        message_bytes: most bytes of an upsert message; less than configured once the server has refused larger ones.
+    """
+
+    def __init__(self, settings: Collection, client: MilvusClient, server: Server) -> None:
+        self.settings = settings
+        self.client = client
+        self.server = server
+        self.message_bytes = settings.message_bytes
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the server can do, by its kind and version."""
+        return capabilities_of(self.server)
+
+    @property
+    def is_lite(self) -> bool:
+        """Whether Milvus Lite answers, embedded or served by `milvus-lite server`."""
+        return self.server.is_lite
+
+    @property
+    def limit(self) -> OneAttempt:
+        """What one call may take, in seconds."""
+        return OneAttempt(self.settings.timeout_s)
+
+    def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Calls a method of the client; see `transforms.milvus.call.call`."""
+        return call(self.settings, function, *args, **kwargs)
+
+    def again(self, what: str, function: Callable[[], Any], seconds: float | None = None) -> Any:
+        """Runs a function of several calls until it succeeds; see `transforms.milvus.call.again`."""
+        return again(self.settings, what, function, seconds)
+
+    def close(self) -> None:
+        """Closes the client; twice is no error."""
+        if self.settings.is_lite:
+            with _LITE_LOCK:
+                _LITE_OPEN.get(_lite_path(self.settings), weakref.WeakSet()).discard(self)
+        self.client.close()
+
+    def __enter__(self) -> Milvus:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def connect(config: Collection, *, create: bool = True) -> Milvus:
+    """Opens a connection, checks with one call that it is let in, and asks for the server's version.
+
+    The token comes from the environment variable MILVUS_TOKEN. Close the connection, or use `connected`.
 
     Args:
         create: whether a Milvus Lite folder that does not exist is made. What only reads passes False.
@@ -46,16 +99,14 @@ def connect(config: Collection, *, create: bool = True) -> MilvusClient:
     """
     if not create:
         check_exists(config)
-    client = _connect_lite(config) if config.is_lite else _connect_server(config)
-    remember(client, config)
-    return client
+    return _connect_lite(config) if config.is_lite else _connect_server(config)
 
 
 @contextlib.contextmanager
-def connected(config: Collection, *, create: bool = True) -> Iterator[MilvusClient]:
-    """A client for the length of a block; see `connect`."""
-    with contextlib.closing(connect(config, create=create)) as client:
-        yield client
+def connected(config: Collection, *, create: bool = True) -> Iterator[Milvus]:
+    """A connection for the length of a block; see `connect`."""
+    with connect(config, create=create) as connection:
+        yield connection
 
 
 def check_exists(config: Collection) -> None:
@@ -72,27 +123,28 @@ def release(config: Collection, *, unused: bool = False) -> None:
     """Stops this process' embedded Lite server, so that another process can open the file. No effect on servers.
 
     Args:
-        unused: leaves the server alone while a client of this process is still open.
+        unused: leaves the server alone while a connection of this process is still open.
     """
     if not config.is_lite:
         return
     path = _lite_path(config)
     with _LITE_LOCK:
-        if unused and (path not in _LITE_CLIENTS or len(_LITE_CLIENTS[path])):
+        if unused and (path not in _LITE_OPEN or len(_LITE_OPEN[path])):
             return
         importlib.import_module("milvus_lite.server_manager").server_manager_instance.release_server(path)
 
 
-def _connect_server(config: Collection) -> MilvusClient:
+def _connect_server(config: Collection) -> Milvus:
     seconds = min(CONNECT_S, config.timeout_s)
 
-    def attempt() -> Any:
+    def attempt() -> Milvus:
         return _open(config, config.uri, seconds)
 
-    return again(config, "connecting", attempt, seconds=min(CONNECT_S, config.retry_s))
+    opened: Milvus = again(config, "connecting", attempt, seconds=min(CONNECT_S, config.retry_s))
+    return opened
 
 
-def _open(config: Collection, uri: str, seconds: float) -> Any:
+def _open(config: Collection, uri: str, seconds: float) -> Milvus:
     from pymilvus import MilvusClient
 
     # pymilvus logs each error with its traceback before it raises it; ours say the same in a line. (Its import sets
@@ -110,10 +162,11 @@ def _open(config: Collection, uri: str, seconds: float) -> Any:
     try:
         # The handshake checks neither the database nor what the user may do.
         client.list_collections(timeout=OneAttempt(seconds))
+        server = Server.of(client.get_server_version(timeout=OneAttempt(seconds)))
     except BaseException:
         client.close()
         raise
-    return client
+    return Milvus(config, client, server)
 
 
 def _is_here(uri: str) -> bool:
@@ -127,7 +180,7 @@ def _is_here(uri: str) -> bool:
         return False
 
 
-def _connect_lite(config: Collection) -> MilvusClient:
+def _connect_lite(config: Collection) -> Milvus:
     path = _lite_path(config)
     try:
         importlib.import_module("milvus_lite")
@@ -146,81 +199,21 @@ def _connect_lite(config: Collection) -> MilvusClient:
             f"{path} is a file; Milvus Lite keeps a folder there (before version 3 it kept a file)",
             "move the file away, or name another path in collection.uri",
         )
-    with _listening(_LITE_LOG) as heard:
+    with listening(LITE_LOG) as heard:
         from pymilvus.exceptions import ConnectionConfigException
 
         try:
             # The embedded server comes up with the first client; a minute is ample for reading its log again.
             with _LITE_LOCK:
-                return _counted(path, _open(config, path, 60.0))
+                opened = _open(config, path, 60.0)
+                _LITE_OPEN.setdefault(path, weakref.WeakSet()).add(opened)
+                return opened
         except ConnectionConfigException as error:
-            raise _lite_error(path, heard, error) from error
+            raise lite_error(path, heard, error) from error
         except Exception as error:
-            raise CollectionError(f"can't open {path}: {error}", _GARBAGE) from error
-
-
-def _counted(path: str, client: Any) -> Any:
-    """Counts a client of a Lite folder as open until it is closed."""
-    clients = _LITE_CLIENTS.setdefault(path, weakref.WeakSet())
-    clients.add(client)
-    close = client.close
-
-    def close_and_count() -> None:
-        clients.discard(client)
-        close()
-
-    client.close = close_and_count
-    return client
-
-
-_GARBAGE = (
-    "restore the folder, or move it away, with all collections in it, and run vecbeam load, which builds this one "
-    "again from its checkpoint"
-)
-
-
-def _lite_error(path: str, heard: list[BaseException], error: BaseException) -> CollectionError:
-    cause = heard[-1] if heard else error
-    if type(cause).__name__ == "DataDirLockedError":
-        return CollectionError(
-            f"another process holds {path}",
-            "wait until it ends, or serve the file to several processes: milvus-lite server --data-dir "
-            f"{path} --host 127.0.0.1, with its address in collection.uri",
-        )
-    if isinstance(cause, OSError):
-        return CollectionError(
-            f"can't open {path}: {cause.strerror or cause}", "correct collection.uri, or make the folder writable"
-        )
-    return CollectionError(f"can't open {path}: {type(cause).__name__}: {cause}", _GARBAGE)
+            raise CollectionError(f"can't open {path}: {error}", GARBAGE) from error
 
 
 def _lite_path(config: Collection) -> str:
     # pymilvus takes a path for Lite's by its last letters, so a slash after them has to go.
     return str(Path(config.uri).absolute())
-
-
-@contextlib.contextmanager
-def _listening(name: str) -> Iterator[list[BaseException]]:
-    """Catches the exceptions that a logger is given, in place of printing them: Lite tells its reason only there.
-
-    It hears them also where the program around us has turned the logger down or off, as `logging.config` does with
-    those that it doesn't know.
-    """
-    heard: list[BaseException] = []
-
-    class Ear(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if record.exc_info and record.exc_info[1]:
-                heard.append(record.exc_info[1])
-
-    logger, ear = logging.getLogger(name), Ear()
-    before = logger.propagate, logger.disabled, logger.level, logger.manager.disable
-    logger.propagate, logger.disabled, logger.manager.disable = False, False, logging.NOTSET
-    logger.setLevel(logging.ERROR)
-    logger.addHandler(ear)
-    try:
-        yield heard
-    finally:
-        logger.removeHandler(ear)
-        logger.propagate, logger.disabled, level, logger.manager.disable = before
-        logger.setLevel(level)

@@ -15,15 +15,13 @@ from schemas.milvus import (
     PROPERTY_STATE,
     PROPERTY_TARGET,
     VARCHAR_MAX_BYTES,
+    VECTOR_TYPES,
     CollectionSpec,
 )
-from transforms.milvus.call import again, call, limit_of, not_found, settings_of
+from transforms.milvus.call import not_found
 
 if TYPE_CHECKING:
-    from pymilvus import MilvusClient
-
-VECTOR = "vector"
-"""The vector's field, and the name of its index."""
+    from transforms.milvus.connection import Milvus
 
 HASH_MAX_BYTES = 128
 _METADATA_TYPES = {"string": "VARCHAR", "int": "INT64", "float": "DOUBLE", "bool": "BOOL"}
@@ -66,12 +64,14 @@ class CollectionState:
     name: str
     columns: tuple[CollectionField, ...]
     properties: dict[str, str] = field(default_factory=dict)
-    index: IndexState | None = None
+    indexes: dict[str, IndexState] = field(default_factory=dict)
+    """By the vector's name."""
     loaded: bool = False
 
     @property
-    def dimensions(self) -> int:
-        return next((column.size for column in self.columns if column.name == VECTOR), 0)
+    def vectors(self) -> tuple[CollectionField, ...]:
+        """The vector fields, in order."""
+        return tuple(column for column in self.columns if column.type in VECTOR_TYPES.values())
 
     @property
     def space_id(self) -> str | None:
@@ -109,7 +109,8 @@ class CollectionState:
 
     @property
     def index_built(self) -> bool:
-        return self.index is not None and self.index.built
+        """Whether each vector has an index over all rows."""
+        return all(one.name in self.indexes and self.indexes[one.name].built for one in self.vectors)
 
 
 def columns_of(spec: CollectionSpec) -> tuple[CollectionField, ...]:
@@ -122,7 +123,7 @@ def columns_of(spec: CollectionSpec) -> tuple[CollectionField, ...]:
         CollectionField("start", "INT64"),
         CollectionField("end", "INT64"),
         CollectionField("content_hash", "VARCHAR", HASH_MAX_BYTES),
-        CollectionField(VECTOR, "FLOAT_VECTOR", spec.dimensions),
+        *(CollectionField(one.name, one.type, one.dimensions if one.kind == "dense" else 0) for one in spec.vectors),
         CollectionField("tokens", "INT64"),
         CollectionField("tokens_dropped", "INT64"),
         # Where there is a default, it fills the gaps while loading, on any server.
@@ -135,40 +136,39 @@ def columns_of(spec: CollectionSpec) -> tuple[CollectionField, ...]:
     )
 
 
-def exists(client: MilvusClient, name: str) -> bool:
+def exists(connection: Milvus, name: str) -> bool:
     """Whether there is a collection of that name; an alias is none."""
     # has_collection says yes to an alias, and no to everything where the database is missing.
-    return name in call(settings_of(client), client.list_collections)
+    return name in connection.call(connection.client.list_collections)
 
 
-def names(client: MilvusClient) -> list[str]:
+def names(connection: Milvus) -> list[str]:
     """Names of all collections."""
-    return sorted(str(name) for name in call(settings_of(client), client.list_collections))
+    return sorted(str(name) for name in connection.call(connection.client.list_collections))
 
 
-def aliases(client: MilvusClient, name: str) -> list[str]:
+def aliases(connection: Milvus, name: str) -> list[str]:
     """The aliases that lead to a collection."""
-    return sorted(str(alias) for alias in call(settings_of(client), client.list_aliases, name)["aliases"])
+    return sorted(str(alias) for alias in connection.call(connection.client.list_aliases, name)["aliases"])
 
 
-def served(client: MilvusClient, alias: str) -> str | None:
+def served(connection: Milvus, alias: str) -> str | None:
     """The collection behind an alias, or None where there is no such alias."""
-    config = settings_of(client)
-    name: str | None = again(config, "describe_alias", lambda: resolve(client, alias))
+    name: str | None = connection.again("describe_alias", lambda: resolve(connection, alias))
     return name
 
 
-def resolve(client: MilvusClient, alias: str) -> str | None:
+def resolve(connection: Milvus, alias: str) -> str | None:
     """`served` in a single attempt, for functions that are tried again as a whole."""
     from pymilvus.exceptions import MilvusException
 
-    limit = limit_of(client)
-    names = client.list_collections(timeout=limit)
+    limit = connection.limit
+    names = connection.client.list_collections(timeout=limit)
     if alias in names:
         return None
     try:
         # Resolves an alias on every server; describe_alias is younger, and its errors differ between versions.
-        name = str(client.describe_collection(alias, timeout=limit)["collection_name"])
+        name = str(connection.client.describe_collection(alias, timeout=limit)["collection_name"])
     except MilvusException as error:
         if not_found(error):
             return None
@@ -176,61 +176,59 @@ def resolve(client: MilvusClient, alias: str) -> str | None:
     if name != alias:
         return name
     # A server may answer with the name that it was asked for: look from the other side.
-    return next((n for n in names if alias in client.list_aliases(n, timeout=limit)["aliases"]), None)
+    return next((n for n in names if alias in connection.client.list_aliases(n, timeout=limit)["aliases"]), None)
 
 
-def described(client: MilvusClient, alias: str) -> CollectionState | None:
+def described(connection: Milvus, alias: str) -> CollectionState | None:
     """The collection behind an alias with its columns and properties, in one call; None where there is no alias.
 
     Index and load state are left out (`state` has them): this is for those who ask before each search.
     """
-    config = settings_of(client)
-    found: CollectionState | None = again(config, "describe_collection", lambda: _described(client, alias))
+    found: CollectionState | None = connection.again("describe_collection", lambda: _described(connection, alias))
     return found
 
 
-def _described(client: MilvusClient, alias: str) -> CollectionState | None:
+def _described(connection: Milvus, alias: str) -> CollectionState | None:
     from pymilvus.exceptions import MilvusException
 
     try:
-        answer = client.describe_collection(alias, timeout=limit_of(client))
+        answer = connection.client.describe_collection(alias, timeout=connection.limit)
     except MilvusException as error:
         if not_found(error):
             return None
         raise
     if answer["collection_name"] == alias:  # a collection of that name, or a server that does not resolve aliases
-        name = resolve(client, alias)
-        return describe(client, name) if name else None
+        name = resolve(connection, alias)
+        return describe(connection, name) if name else None
     return CollectionState(str(answer["collection_name"]), _columns(answer), _properties(answer))
 
 
-def space_of(client: MilvusClient, alias_or_name: str) -> str | None:
+def space_of(connection: Milvus, alias_or_name: str) -> str | None:
     """The space id of a collection, or of the one behind an alias; None where there is neither, or it has none."""
-    found = state(client, served(client, alias_or_name) or alias_or_name)
+    found = state(connection, served(connection, alias_or_name) or alias_or_name)
     return found.space_id if found else None
 
 
-def state(client: MilvusClient, name: str) -> CollectionState | None:
+def state(connection: Milvus, name: str) -> CollectionState | None:
     """What Milvus says of a collection, or None where there is none of that name."""
-    config = settings_of(client)
-    found: CollectionState | None = again(config, "describe_collection", lambda: describe(client, name))
+    found: CollectionState | None = connection.again("describe_collection", lambda: describe(connection, name))
     return found
 
 
-def describe(client: MilvusClient, name: str) -> CollectionState | None:
+def describe(connection: Milvus, name: str) -> CollectionState | None:
     """`state` in a single attempt, for functions that are tried again as a whole."""
     from pymilvus.client.types import LoadState
 
-    limit = limit_of(client)
-    if name not in client.list_collections(timeout=limit):
+    limit = connection.limit
+    if name not in connection.client.list_collections(timeout=limit):
         return None
-    answer = client.describe_collection(name, timeout=limit)
-    load = client.get_load_state(name, timeout=limit)
+    answer = connection.client.describe_collection(name, timeout=limit)
+    load = connection.client.get_load_state(name, timeout=limit)
     return CollectionState(
         name=name,
         columns=_columns(answer),
         properties=_properties(answer),
-        index=_index(client, name),
+        indexes=_indexes(connection, name, answer),
         loaded=load.get("state") == LoadState.Loaded,
     )
 
@@ -249,10 +247,16 @@ def _column(field: dict[str, Any]) -> CollectionField:
     return CollectionField(field["name"], field["type"].name, size, bool(field.get("nullable", False)))
 
 
-def _index(client: MilvusClient, name: str) -> IndexState | None:
-    limit = limit_of(client)
-    for index_name in client.list_indexes(name, field_name=VECTOR, timeout=limit):
-        described = client.describe_index(name, index_name, timeout=limit)
+def _indexes(connection: Milvus, name: str, answer: dict[str, Any]) -> dict[str, IndexState]:
+    vectors = [column.name for column in _columns(answer) if column.type in VECTOR_TYPES.values()]
+    found = ((vector, _index(connection, name, vector)) for vector in vectors)
+    return {vector: index for vector, index in found if index is not None}
+
+
+def _index(connection: Milvus, name: str, vector: str) -> IndexState | None:
+    limit = connection.limit
+    for index_name in connection.client.list_indexes(name, field_name=vector, timeout=limit):
+        described = connection.client.describe_index(name, index_name, timeout=limit)
         if described:
             return IndexState(
                 type=str(described["index_type"]),

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from schemas.config import Collection
 from schemas.errors import CollectionError
-from schemas.milvus import CollectionSpec
-from transforms.milvus.call import LONG_S, again, call, settings_of
-from transforms.milvus.description import VECTOR, IndexState, state
+from schemas.milvus import CollectionSpec, VectorColumn
+from transforms.milvus.call import LONG_S
+from transforms.milvus.description import IndexState, state
 from transforms.milvus.rows.read import load
 from transforms.support import stop
 
 if TYPE_CHECKING:
-    from pymilvus import MilvusClient
+    from transforms.milvus.connection import Milvus
 
 log = logging.getLogger("vecbeam")
 
@@ -32,20 +32,20 @@ STALLED_S = 1800.0
 """Seconds without any row indexed after which waiting ends with an error."""
 
 
-def flush_step(client: MilvusClient, total_bytes: int) -> int:
+def flush_step(connection: Milvus, total_bytes: int) -> int:
     """Bytes of rows after which a load of so many bytes is to flush; 0: once, at its end.
 
     Servers flush by themselves, and limit how often one may ask.
     """
-    return LITE_FLUSH_BYTES if total_bytes > LITE_AT_ONCE_BYTES and is_lite(client) else 0
+    return LITE_FLUSH_BYTES if total_bytes > LITE_AT_ONCE_BYTES and connection.is_lite else 0
 
 
-def flush(client: MilvusClient, config: Collection, name: str) -> None:
+def flush(connection: Milvus, name: str) -> None:
     """Has all rows of a collection written down, where an index can be built on them."""
-    call(config, client.flush, name, timeout=LONG_S)
+    connection.call(connection.client.flush, name, timeout=LONG_S)
 
 
-def finish(client: MilvusClient, config: Collection, spec: CollectionSpec) -> None:
+def finish(connection: Milvus, spec: CollectionSpec) -> None:
     """Makes a loaded collection searchable by its index.
 
     An index with the same type, metric and parameters stays; another one is dropped and built anew.
@@ -54,85 +54,89 @@ def finish(client: MilvusClient, config: Collection, spec: CollectionSpec) -> No
         CollectionError: where the collection is gone, or the index can't be built.
     """
     # Rows that aren't flushed yet have no index and would be searched exactly: recall would look better than it is.
-    flush(client, config, spec.name)
-    current = _index(client, spec)
-    if current is not None and not (same_index(current, spec) and current.state != "Failed"):
-        _drop_index(client, config, spec.name)
-        current = None
-    if current is None:
-        again(config, "create_index", lambda: _create_index(client, spec))
-    _wait_built(client, config, spec)
-    load(client, config, spec.name)
+    flush(connection, spec.name)
+    current = _indexes(connection, spec)
+    others = [one for one in spec.vectors if one.name in current and not _is_good(current[one.name], one)]
+    if others:
+        # An index goes only from a collection that is not in memory.
+        connection.call(connection.client.release_collection, spec.name)
+    for one in others:
+        _drop_index(connection, spec.name, one.name)
+    for one in spec.vectors:
+        if one.name not in current or one in others:
+            connection.again("create_index", partial(_create_index, connection, spec, one))
+    for one in spec.vectors:
+        _wait_built(connection, spec, one)
+    load(connection, spec.name)
 
 
-def same_index(index: IndexState, spec: CollectionSpec) -> bool:
+def _is_good(index: IndexState, column: VectorColumn) -> bool:
+    return same_index(index, column) and index.state != "Failed"
+
+
+def same_index(index: IndexState, column: VectorColumn) -> bool:
     """Whether an index was built as the configuration says.
 
     FLAT and AUTOINDEX have no parameters of ours; what a server reports for them is its own.
     """
-    return (index.type, index.metric) == (spec.index_type, spec.metric) and all(
-        index.parameters.get(key) == value for key, value in spec.build_parameters.items()
+    return (index.type, index.metric) == (column.index_type, column.metric) and all(
+        index.parameters.get(key) == value for key, value in column.build_parameters.items()
     )
 
 
-def is_lite(client: MilvusClient) -> bool:
-    """Whether Milvus Lite answers, embedded or served by `milvus-lite server`."""
-    return str(call(settings_of(client), client.get_server_version)).startswith("milvus_lite")
-
-
-def build_parameters(client: MilvusClient, spec: CollectionSpec) -> dict[str, Any]:
+def build_parameters(connection: Milvus, column: VectorColumn) -> dict[str, Any]:
     """Build parameters in the shape in which this Milvus reads them.
 
     pymilvus sends each key on its own, as a server wants it; Lite reads nothing but a key named "params", and builds
     with its defaults, silently, where that is missing.
     """
-    parameters = dict(spec.build_parameters)
-    return {"params": parameters} if parameters and is_lite(client) else parameters
+    parameters = dict(column.build_parameters)
+    return {"params": parameters} if parameters and connection.is_lite else parameters
 
 
-def _index(client: MilvusClient, spec: CollectionSpec) -> IndexState | None:
-    found = state(client, spec.name)
+def _indexes(connection: Milvus, spec: CollectionSpec) -> dict[str, IndexState]:
+    found = state(connection, spec.name)
     if found is None:
         raise CollectionError(
-            f"Milvus at {settings_of(client).uri} has no collection {spec.name!r} any more",
+            f"Milvus at {connection.settings.uri} has no collection {spec.name!r} any more",
             "run the same command again: it builds the collection from the checkpoint",
         )
-    return found.index
+    return found.indexes
 
 
-def _create_index(client: MilvusClient, spec: CollectionSpec) -> None:
+def _create_index(connection: Milvus, spec: CollectionSpec, column: VectorColumn) -> None:
     # An earlier attempt may have come through, and only its answer was lost.
-    if _index(client, spec) is not None:
+    if column.name in _indexes(connection, spec):
         return
-    parameters = client.prepare_index_params()
+    parameters = connection.client.prepare_index_params()
     parameters.add_index(
-        VECTOR,
-        index_type=spec.index_type,
-        index_name=VECTOR,
-        metric_type=spec.metric,
-        params=build_parameters(client, spec),
+        column.name,
+        index_type=column.index_type,
+        index_name=column.name,
+        metric_type=column.metric,
+        params=build_parameters(connection, column),
     )
     # Lite builds within the call; a server answers at once and builds in the background.
-    call(settings_of(client), client.create_index, spec.name, parameters, timeout=LONG_S, sync=False)
+    connection.call(connection.client.create_index, spec.name, parameters, timeout=LONG_S, sync=False)
 
 
-def _drop_index(client: MilvusClient, config: Collection, name: str) -> None:
-    call(config, client.release_collection, name)
-    for index_name in call(config, client.list_indexes, name, field_name=VECTOR):
-        call(config, client.drop_index, name, index_name)
+def _drop_index(connection: Milvus, name: str, vector: str) -> None:
+    for index_name in connection.call(connection.client.list_indexes, name, field_name=vector):
+        connection.call(connection.client.drop_index, name, index_name)
 
 
-def _wait_built(client: MilvusClient, config: Collection, spec: CollectionSpec) -> None:
+def _wait_built(connection: Milvus, spec: CollectionSpec, column: VectorColumn) -> None:
+    uri = connection.settings.uri
     pending, since = None, time.monotonic()
     while True:
-        index = _index(client, spec)
+        index = _indexes(connection, spec).get(column.name)
         if index is None:
-            raise CollectionError(f"the index of {spec.name!r} at {config.uri} vanished", "run the same command again")
+            raise CollectionError(f"the index of {spec.name!r} at {uri} vanished", "run the same command again")
         if index.built:
             return
         if index.state == "Failed":
             raise CollectionError(
-                f"Milvus at {config.uri} can't build the {spec.index_type} index of {spec.name!r}: {index.reason}",
+                f"Milvus at {uri} can't build the {column.index_type} index of {spec.name!r}: {index.reason}",
                 "choose another collection.index",
             )
         if index.pending_rows != pending:
@@ -140,8 +144,7 @@ def _wait_built(client: MilvusClient, config: Collection, spec: CollectionSpec) 
             log.info("building the index of %s: %d rows to go", spec.name, pending)
         elif time.monotonic() - since > STALLED_S:
             raise CollectionError(
-                f"Milvus at {config.uri} indexed none of the {pending} rows left in {spec.name!r} for "
-                f"{STALLED_S:.0f} s",
+                f"Milvus at {uri} indexed none of the {pending} rows left in {spec.name!r} for {STALLED_S:.0f} s",
                 "look at its logs, then run the same command again",
             )
         stop.sleep(POLL_S)

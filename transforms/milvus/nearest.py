@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
-from schemas.config import Collection
+from schemas.config.encoder import VECTOR
 from schemas.errors import CollectionError, ConfigurationError
 from schemas.milvus import SEARCH_DEFAULTS
-from transforms.milvus.description import VECTOR
+from transforms.milvus.rows.message import Vectors, as_dicts
 from transforms.milvus.rows.read import read
 
 if TYPE_CHECKING:
-    from pymilvus import MilvusClient
+    from transforms.milvus.connection import Milvus
 
 QUERIES = 100
 """Most queries of one search call."""
@@ -38,8 +39,7 @@ class Hit:
 
 
 def search(
-    client: MilvusClient,
-    config: Collection,
+    connection: Milvus,
     name: str,
     vector: np.ndarray[Any, np.dtype[np.float32]],
     k: int,
@@ -47,31 +47,36 @@ def search(
     output_fields: Sequence[str] = (),
     search_parameters: Mapping[str, int] | None = None,
     index_type: str = "AUTOINDEX",
+    field_name: str = VECTOR,
 ) -> list[Hit]:
     """The `k` rows of a collection (or of the one behind an alias) nearest to `vector` float32[dim], best first.
 
     See `search_each`.
     """
     vectors = np.asarray(vector, dtype=np.float32).reshape(1, -1)
-    return search_each(client, config, name, vectors, k, filter, output_fields, search_parameters, index_type)[0]
+    return search_each(connection, name, vectors, k, filter, output_fields, search_parameters, index_type, field_name)[
+        0
+    ]
 
 
 def search_each(
-    client: MilvusClient,
-    config: Collection,
+    connection: Milvus,
     name: str,
-    vectors: np.ndarray[Any, np.dtype[np.float32]],
+    vectors: Vectors,
     k: int,
     filter: str = "",
     output_fields: Sequence[str] = (),
     search_parameters: Mapping[str, int] | None = None,
     index_type: str = "AUTOINDEX",
+    field_name: str = VECTOR,
 ) -> list[list[Hit]]:
-    """The `k` rows of a collection (or of the one behind an alias) nearest to each of `vectors` float32[n, dim].
+    """The `k` rows of a collection (or of the one behind an alias) nearest to each of some vectors.
 
     Args:
+        vectors: float32[n, dimensions], or an Arrow array of sparse ones.
         filter: an expression over the collection's fields, e.g. `year > 1990 and author == "ting-yili"`.
         search_parameters: over the index type's defaults.
+        field_name: the vector field that is searched.
 
     Returns:
         The hits of each vector, best first.
@@ -81,25 +86,25 @@ def search_each(
         CollectionError: where the search fails otherwise.
     """
     parameters = effective_parameters(index_type, search_parameters or {}, k)
-    found = search_many(client, config, name, vectors, k, parameters, filter, output_fields)
+    found = search_many(connection, name, vectors, k, parameters, filter, output_fields, field_name)
     short = [at for at, hits in enumerate(found) if len(hits) < k]
     if not short:
         return found
     # An index that walks a graph or some lists may miss rows that a narrow filter leaves: look wider until all
     # that match, or k of them, are there.
-    wanted = min(k, _matching(client, config, name, filter))
+    wanted = min(k, _matching(connection, name, filter))
     for wider in _wider(parameters):
         short = [at for at in short if len(found[at]) < wanted]
         if not short:
             break
-        again = search_many(client, config, name, vectors[short], k, wider, filter, output_fields)
+        again = search_many(connection, name, _some(vectors, short), k, wider, filter, output_fields, field_name)
         for at, hits in zip(short, again, strict=True):
             found[at] = hits
     return found
 
 
-def _matching(client: MilvusClient, config: Collection, name: str, filter: str) -> int:
-    answer = read(client, config, client.query, name, filter=filter, output_fields=["count(*)"])
+def _matching(connection: Milvus, name: str, filter: str) -> int:
+    answer = read(connection, connection.client.query, name, filter=filter, output_fields=["count(*)"])
     return int(answer[0]["count(*)"])
 
 
@@ -113,27 +118,26 @@ def _wider(parameters: Mapping[str, int]) -> Iterator[dict[str, int]]:
 
 
 def search_many(
-    client: MilvusClient,
-    config: Collection,
+    connection: Milvus,
     name: str,
-    vectors: np.ndarray[Any, np.dtype[np.float32]],
+    vectors: Vectors,
     k: int,
     parameters: Mapping[str, int],
     filter: str = "",
     output_fields: Sequence[str] = (),
+    field_name: str = VECTOR,
 ) -> list[list[Hit]]:
-    """Searches with several vectors float32[n, dim]; the hits of each, best first."""
+    """Searches with several vectors; the hits of each, best first. See `search_each`."""
     found: list[list[Hit]] = []
     # The metric is the index's: naming another one would give nonsense on Lite, without an error.
     for start in range(0, len(vectors), QUERIES):
         try:
             answer = read(
-                client,
-                config,
-                client.search,
+                connection,
+                connection.client.search,
                 name,
-                data=list(vectors[start : start + QUERIES]),
-                anns_field=VECTOR,
+                data=_as_queries(vectors[start : start + QUERIES]),
+                anns_field=field_name,
                 limit=k,
                 filter=filter,
                 output_fields=list(output_fields),
@@ -150,6 +154,14 @@ def search_many(
             [Hit(str(hit["id"]), float(hit["distance"]), dict(hit["entity"])) for hit in hits] for hits in answer
         )
     return found
+
+
+def _as_queries(vectors: Vectors) -> list[Any]:
+    return list(vectors) if isinstance(vectors, np.ndarray) else as_dicts(vectors)
+
+
+def _some(vectors: Vectors, rows: Sequence[int]) -> Vectors:
+    return vectors[list(rows)] if isinstance(vectors, np.ndarray) else vectors.take(pa.array(rows, pa.int64()))
 
 
 def effective_parameters(index_type: str, parameters: Mapping[str, int], k: int) -> dict[str, int]:

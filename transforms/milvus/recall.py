@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from schemas.config import Collection
-from schemas.milvus import CollectionSpec
+from schemas.milvus import CollectionSpec, VectorColumn
 from transforms.milvus.nearest import effective_parameters, search_many
+from transforms.milvus.rows.message import Vectors
 from transforms.milvus.rows.upsert import vectors_of
 
 if TYPE_CHECKING:
-    from pymilvus import MilvusClient
+    from transforms.milvus.connection import Milvus
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 Integers = np.ndarray[Any, np.dtype[np.int64]]
@@ -49,23 +50,24 @@ class Recall:
 
 
 def measure_recall(
-    client: MilvusClient,
-    config: Collection,
+    connection: Milvus,
     spec: CollectionSpec,
     parts: Callable[[], Iterator[pa.Table]],
     total_rows: int,
     sample: int,
     seed: int = 0,
+    column: VectorColumn | None = None,
 ) -> Recall | None:
-    """Recall@10 of the collection's index, with vectors of the corpus as queries; None of a corpus without a row.
+    """Recall@10 of a vector's index, with vectors of the corpus as queries; None of a corpus without a row.
 
     A hit counts where its exact score is as good as the tenth best exact one, so among equal vectors (the same text
     many times) any will do. The query's own row counts like every other.
 
     Args:
-        parts: gives the same tables each time it is called, with the columns id and vector (lists of float32).
+        parts: gives the same tables each time it is called, with the columns id and the vector.
         total_rows: rows in all parts; with fewer than ten, recall is measured at that many.
         sample: how many rows serve as queries (all, where there are fewer), drawn by `seed`.
+        column: the vector; the first one of the collection where None.
 
     Raises:
         CollectionError: where the search fails.
@@ -73,35 +75,39 @@ def measure_recall(
     if total_rows == 0 or sample == 0:
         return None
     k = min(TOP, total_rows)
-    queries = _sample(parts(), spec.dimensions, total_rows, sample, seed)
-    parameters = effective_parameters(spec.index_type, spec.search_parameters, k)
-    hits = search_many(client, config, spec.name, queries, k, parameters)
-    best, of_hits, equal = _exact(parts(), spec, queries, [[hit.id for hit in row] for row in hits], k)
-    good = of_hits >= (best[:, -1] - TOLERANCE * _scales(queries, best[:, -1], spec.metric))[:, None]
+    column = column or spec.vectors[0]
+    queries = _sample(parts(), column, total_rows, sample, seed)
+    parameters = effective_parameters(column.index_type, column.search_parameters, k)
+    hits = search_many(connection, spec.name, queries, k, parameters, field_name=column.name)
+    best, of_hits, equal = _exact(parts(), column, queries, [[hit.id for hit in row] for row in hits], k)
+    good = of_hits >= (best[:, -1] - TOLERANCE * _scales(queries, best[:, -1], column.metric))[:, None]
     return Recall(float(good.sum() / (len(queries) * k)), float((equal > TOP).mean()), int(equal.max()))
 
 
-def _scales(queries: Floats, tenth: Floats, metric: str) -> Floats:
+def _scales(queries: Vectors, tenth: Floats, metric: str) -> Floats:
     """How large scores and what they are made from are; what they may differ by goes with it."""
     scales = np.maximum(1.0, np.abs(tenth))
-    return np.asarray(np.maximum(scales, _squares(queries)) if metric == "L2" else scales, dtype=np.float32)
+    return np.asarray(
+        np.maximum(scales, _squares(queries)) if metric == "L2" and isinstance(queries, np.ndarray) else scales,
+        dtype=np.float32,
+    )
 
 
-def _sample(parts: Iterator[pa.Table], dimensions: int, total_rows: int, sample: int, seed: int) -> Floats:
+def _sample(parts: Iterator[pa.Table], column: VectorColumn, total_rows: int, sample: int, seed: int) -> Vectors:
     chosen = np.sort(np.random.default_rng(seed).choice(total_rows, min(sample, total_rows), replace=False))
-    found: list[Floats] = []
+    found: list[Any] = []
     start = 0
     for part in parts:
         end = start + part.num_rows
         here = chosen[(chosen >= start) & (chosen < end)] - start
         if len(here):
-            found.append(vectors_of(part.take(pa.array(here)), dimensions))
+            found.append(vectors_of(part.take(pa.array(here)), column))
         start = end
-    return np.concatenate(found)
+    return pa.concat_arrays(found) if column.kind == "sparse" else np.concatenate(found)
 
 
 def _exact(
-    parts: Iterator[pa.Table], spec: CollectionSpec, queries: Floats, hits: list[list[str]], k: int
+    parts: Iterator[pa.Table], column: VectorColumn, queries: Vectors, hits: list[list[str]], k: int
 ) -> tuple[Floats, Floats, Integers]:
     """Exact scores, larger being nearer: the k best of all rows, descending, and those of the hits, each [n, k]; and
     how many rows have the vector of each query, [n].
@@ -115,30 +121,67 @@ def _exact(
     for query, row in enumerate(hits):
         for rank, row_id in enumerate(dict.fromkeys(row)):
             places.setdefault(row_id, []).append((query, rank))
-    prepared = _normalised(queries) if spec.metric == "COSINE" else queries
+    products = _Products(queries, column)
     step = max(1, CELLS // len(queries))
     for part in parts:
         for piece in (part.slice(start, step) for start in range(0, part.num_rows, step)):
-            rows = vectors_of(piece, spec.dimensions)
-            rows = _normalised(rows) if spec.metric == "COSINE" else rows
-            scores = _scores(prepared, rows, spec.metric)
-            equal += _equal(prepared, rows, scores, spec.metric)
-            for column, row_id in enumerate(piece.column("id").to_pylist()):
+            scores, alike = products.of(vectors_of(piece, column))
+            equal += alike
+            for at, row_id in enumerate(piece.column("id").to_pylist()):
                 for query, rank in places.get(row_id, ()):
-                    of_hits[query, rank] = scores[query, column]
+                    of_hits[query, rank] = scores[query, at]
             merged = np.concatenate([best, scores], axis=1)
             best = np.partition(merged, merged.shape[1] - k, axis=1)[:, -k:]
     return -np.sort(-best, axis=1), of_hits, equal
 
 
-def _equal(queries: Floats, rows: Floats, scores: Floats, metric: str) -> Integers:
-    """How many rows are each query's vector, or so near that no score tells them apart, [n]."""
+class _Products:
+    """Exact scores of queries with rows, and how many of these rows are each query's vector.
+
+    Sparse queries are spread once over the positions that any of them has; a row's other numbers meet zeros.
+    """
+
+    def __init__(self, queries: Vectors, column: VectorColumn) -> None:
+        self._metric = column.metric
+        self._positions: NDArray[np.uint32] | None = None
+        if isinstance(queries, np.ndarray):
+            self._queries = _normalised(queries) if column.metric == "COSINE" else queries
+            return
+        self._positions = np.unique(queries.field("indices").flatten().to_numpy(zero_copy_only=False))
+        self._queries = self._spread(queries)[0]
+
+    def of(self, vectors: Vectors) -> tuple[Floats, Integers]:
+        """Scores [queries, rows], larger being nearer, and for each query how many rows equal it."""
+        if isinstance(vectors, np.ndarray):
+            rows = _normalised(vectors) if self._metric == "COSINE" else vectors
+            scores = _scores(self._queries, rows, self._metric)
+            return scores, _equal(self._queries, _squares(rows), scores, self._metric)
+        rows, squares = self._spread(vectors)
+        scores = self._queries @ rows.T
+        return scores, _equal(self._queries, squares, scores, self._metric)
+
+    def _spread(self, vectors: pa.StructArray) -> tuple[Floats, Floats]:
+        """Sparse vectors as float32[n, positions], and the squared length of each whole vector."""
+        assert self._positions is not None
+        indices = vectors.field("indices")
+        at = indices.flatten().to_numpy(zero_copy_only=False)
+        numbers = vectors.field("values").flatten().to_numpy(zero_copy_only=False)
+        rows = np.repeat(np.arange(len(vectors)), indices.value_lengths().to_numpy())
+        spread = np.zeros((len(vectors), len(self._positions)), np.float32)
+        places = np.minimum(np.searchsorted(self._positions, at), len(self._positions) - 1)
+        known = self._positions[places] == at
+        spread[rows[known], places[known]] = numbers[known]
+        return spread, np.bincount(rows, weights=numbers * numbers, minlength=len(vectors)).astype(np.float32)
+
+
+def _equal(queries: Floats, lengths: Floats, scores: Floats, metric: str) -> Integers:
+    """How many rows, of these squared lengths, are each query's vector or too near to tell apart by a score, [n]."""
     squares = _squares(queries)
     # The squared distance, from the scores at hand: -s for L2, and q.q + r.r - 2 s for products.
     if metric == "L2":
         near = scores >= -(TOLERANCE * np.maximum(1.0, squares))[:, None]
     else:
-        near = 2.0 * scores >= ((1.0 - TOLERANCE) * squares)[:, None] + _squares(rows)[None, :]
+        near = 2.0 * scores >= ((1.0 - TOLERANCE) * squares)[:, None] + lengths[None, :]
     return np.asarray(near.sum(axis=1), dtype=np.int64)
 
 

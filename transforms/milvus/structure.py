@@ -16,16 +16,17 @@ from schemas.milvus import (
     PROPERTY_STATE,
     STATE_LOADING,
     STATE_READY,
+    VECTOR_TYPES,
     CollectionSpec,
 )
-from transforms.milvus.call import again, call, limit_of, passes, settings_of, words
+from transforms.milvus.call import passes, words
 from transforms.milvus.description import CollectionState, columns_of, describe, exists, resolve, served, state
 
 if TYPE_CHECKING:
-    from pymilvus import MilvusClient
+    from transforms.milvus.connection import Milvus
 
 
-def check_free(client: MilvusClient, spec: CollectionSpec) -> None:
+def check_free(connection: Milvus, spec: CollectionSpec) -> None:
     """Refuses names that are taken by something else.
 
     Raises:
@@ -33,15 +34,15 @@ def check_free(client: MilvusClient, spec: CollectionSpec) -> None:
         CollectionError: where a collection stands under the alias' name, an alias under the collection's, or the
             collection exists with other fields or dimensions.
     """
-    where = f"Milvus at {settings_of(client).uri}"
-    if exists(client, spec.alias):
+    where = f"Milvus at {connection.settings.uri}"
+    if exists(connection, spec.alias):
         raise CollectionError(
             f"{where} has a collection named {spec.alias!r}, and the alias of this configuration has the same name",
             "choose another name in the configuration, or rename that collection",
         )
-    found = state(client, spec.name)
+    found = state(connection, spec.name)
     if found is None:
-        if (other := served(client, spec.name)) is not None:
+        if (other := served(connection, spec.name)) is not None:
             raise CollectionError(
                 f"{where} has an alias {spec.name!r} (of {other!r}) where the new collection should stand",
                 "choose another name in the configuration, or remove that alias: its users then find nothing",
@@ -78,7 +79,7 @@ def _check_columns(found: CollectionState, spec: CollectionSpec, where: str) -> 
         )
 
 
-def create(client: MilvusClient, spec: CollectionSpec, load_id: str) -> None:
+def create(connection: Milvus, spec: CollectionSpec, load_id: str) -> None:
     """Makes the empty collection, without an index, in state "loading".
 
     Where it is there already from an attempt whose answer was lost (same load id), it stays as it is.
@@ -86,30 +87,30 @@ def create(client: MilvusClient, spec: CollectionSpec, load_id: str) -> None:
     Raises:
         CollectionError: where a collection of that name is there.
     """
-    again(settings_of(client), "create_collection", lambda: _create(client, spec, load_id))
+    connection.again("create_collection", lambda: _create(connection, spec, load_id))
 
 
-def _create(client: MilvusClient, spec: CollectionSpec, load_id: str) -> None:
+def _create(connection: Milvus, spec: CollectionSpec, load_id: str) -> None:
     from pymilvus import DataType
 
-    if (found := describe(client, spec.name)) is not None:
+    if (found := describe(connection, spec.name)) is not None:
         if found.load_id == load_id and found.space_id == spec.space_id:
             return
         raise CollectionError(
-            f"Milvus at {settings_of(client).uri} has a collection {spec.name!r} already",
+            f"Milvus at {connection.settings.uri} has a collection {spec.name!r} already",
             "run the command again that began to load it",
         )
-    schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
+    schema = connection.client.create_schema(auto_id=False, enable_dynamic_field=False)
     for column in columns_of(spec):
         options: dict[str, Any] = {"is_primary": True} if column.name == "id" else {}
         if column.nullable:
             options["nullable"] = True  # servers before 2.5 ignore it without a word; `state` tells
         if column.type == "VARCHAR":
             options["max_length"] = column.size
-        if column.type == "FLOAT_VECTOR":
+        if column.type == VECTOR_TYPES["dense"]:
             options["dim"] = column.size
         schema.add_field(column.name, DataType[column.type], **options)
-    client.create_collection(
+    connection.client.create_collection(
         spec.name,
         schema=schema,
         consistency_level="Strong",
@@ -121,59 +122,58 @@ def _create(client: MilvusClient, spec: CollectionSpec, load_id: str) -> None:
             PROPERTY_LOAD: load_id,
             PROPERTY_STATE: STATE_LOADING,
         },
-        timeout=limit_of(client),
+        timeout=connection.limit,
     )
 
 
-def set_properties(client: MilvusClient, name: str, properties: dict[str, str]) -> None:
+def set_properties(connection: Milvus, name: str, properties: dict[str, str]) -> None:
     """Changes properties of a collection; the others stay."""
-    call(settings_of(client), client.alter_collection_properties, name, properties)
+    connection.call(connection.client.alter_collection_properties, name, properties)
 
 
-def set_ready(client: MilvusClient, name: str, previous: str = "") -> None:
+def set_ready(connection: Milvus, name: str, previous: str = "") -> None:
     """Notes in the collection that it is whole, and which one was served before it."""
-    set_properties(client, name, {PROPERTY_STATE: STATE_READY, PROPERTY_PREVIOUS: previous})
+    set_properties(connection, name, {PROPERTY_STATE: STATE_READY, PROPERTY_PREVIOUS: previous})
 
 
-def publish(client: MilvusClient, alias: str, name: str) -> bool:
+def publish(connection: Milvus, alias: str, name: str) -> bool:
     """Points the alias to a collection, in one step; returns whether that changed anything."""
-    moved: bool = again(settings_of(client), "alter_alias", lambda: _publish(client, alias, name))
+    moved: bool = connection.again("alter_alias", lambda: _publish(connection, alias, name))
     return moved
 
 
-def _publish(client: MilvusClient, alias: str, name: str) -> bool:
+def _publish(connection: Milvus, alias: str, name: str) -> bool:
     from pymilvus.exceptions import MilvusException
 
-    current, limit = resolve(client, alias), limit_of(client)
-    if name not in client.list_collections(timeout=limit):
-        raise CollectionError(f"Milvus at {settings_of(client).uri} has no collection {name!r} to publish as {alias!r}")
+    current, limit = resolve(connection, alias), connection.limit
+    if name not in connection.client.list_collections(timeout=limit):
+        raise CollectionError(f"Milvus at {connection.settings.uri} has no collection {name!r} to publish as {alias!r}")
     if current == name:
         return False
     if current is None:
         try:
-            client.create_alias(name, alias, timeout=limit)
+            connection.client.create_alias(name, alias, timeout=limit)
         except MilvusException as error:
             # The alias of a dropped collection hangs in the air: it leads nowhere, and stands in the way.
             if not re.search(r"exist|already", words(error)) or passes(error):
                 raise
-            client.alter_alias(name, alias, timeout=limit)
+            connection.client.alter_alias(name, alias, timeout=limit)
     else:
-        client.alter_alias(name, alias, timeout=limit)
+        connection.client.alter_alias(name, alias, timeout=limit)
     return True
 
 
-def drop(client: MilvusClient, name: str) -> None:
+def drop(connection: Milvus, name: str) -> None:
     """Drops a collection; one that is gone already is no error.
 
     Raises:
         CollectionError: where an alias leads to it.
     """
-    config = settings_of(client)
-    if not exists(client, name):
+    if not exists(connection, name):
         return
-    if aliases := call(config, client.list_aliases, name)["aliases"]:
+    if aliases := connection.call(connection.client.list_aliases, name)["aliases"]:
         raise CollectionError(
             f"collection {name!r} is what alias {', '.join(aliases)!r} serves",
             "move the alias to another collection first",
         )
-    call(config, client.drop_collection, name)
+    connection.call(connection.client.drop_collection, name)

@@ -31,13 +31,13 @@ def bring_collection(
 ) -> None:
     """Brings what is served to a snapshot, in place; publishes it where nothing is served."""
     layout, checkpoint = source.models.layout, source.checkpoint
-    with milvus.connected(session.config.collection) as client:
-        served = find_served(client, session.config)
+    with milvus.connected(session.config.collection) as connection:
+        served = find_served(connection, session.config)
         if served is not None:
             if not allow_deletes:
                 check_shrinking(
                     snapshot.total("items"), stands, session.config.corpus.max_deleted, rows=snapshot.total("rows")
                 )
-            Update(session, checkpoint, snapshot, layout, served, client, allow_deletes=allow_deletes).run()
+            Update(session, checkpoint, snapshot, layout, served, connection, allow_deletes=allow_deletes).run()
             return
     publish(session, checkpoint, snapshot, layout, stands, allow_deletes=allow_deletes)

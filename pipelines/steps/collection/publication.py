@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
 import apache_beam as beam
 import pyarrow as pa
@@ -22,9 +22,10 @@ from pipelines.steps.judgement.limits import (
     excess,
     remedy,
 )
+from schemas.config.encoder import VECTOR
 from schemas.errors import CollectionError, GateError, RejectsError
 from schemas.layout import Layout
-from schemas.milvus import STATE_LOADING, STATE_READY, CollectionSpec
+from schemas.milvus import STATE_LOADING, STATE_READY, CollectionSpec, VectorColumn
 from transforms import milvus
 from transforms.checkpoint import Checkpoint, LivePart, Snapshot, iterate_parts
 from transforms.load.upsert_parts import Ledger, LoadParts
@@ -69,33 +70,33 @@ def publish(
         if not corpus_was_read:
             check_known(snapshot, stands)
         check_shrinking(snapshot.total("items"), stands, session.config.corpus.max_deleted, rows=snapshot.total("rows"))
-    with milvus.connected(session.config.collection) as client:
+    with milvus.connected(session.config.collection) as connection:
         spec = collection_spec(session.config, snapshot, layout)
-        spec = _beside(client, spec) if rebuild else _named(client, session, spec)
-        Publication(session, checkpoint, snapshot, spec, client).run()
+        spec = _beside(connection, spec) if rebuild else _named(connection, session, spec)
+        Publication(session, checkpoint, snapshot, spec, connection).run()
 
 
-def _named(client: Any, session: Session, spec: CollectionSpec) -> CollectionSpec:
+def _named(connection: milvus.Milvus, session: Session, spec: CollectionSpec) -> CollectionSpec:
     """The collection that is served, where it is what is wanted; else one whose name is free or that was begun."""
-    served = find_served(client, session.config)
+    served = find_served(connection, session.config)
     if served is not None and served.state == STATE_READY and served.target_id is None:
         same = (served.space_id, served.snapshot_id) == (spec.space_id, spec.snapshot_id)
         if same and not misfits(served, spec):
             return replace(spec, name=served.name)
     for turn in range(1, 1000):
         name = spec.name if turn == 1 else f"{spec.name}_{turn}"
-        found = milvus.state(client, name)
+        found = milvus.state(connection, name)
         # One of that name may have been brought to another snapshot since.
         if found is None or found.space_id is None or found.snapshot_id == spec.snapshot_id:
             return replace(spec, name=name)
     raise CollectionError(f"Milvus has a thousand collections named {spec.name}", "remove some with vecbeam gc")
 
 
-def _beside(client: Any, spec: CollectionSpec) -> CollectionSpec:
+def _beside(connection: milvus.Milvus, spec: CollectionSpec) -> CollectionSpec:
     """A collection whose name is free, or one of the same rows that was begun and never finished."""
     for turn in range(1, 1000):
         name = spec.name if turn == 1 else f"{spec.name}_{turn}"
-        found = milvus.state(client, name)
+        found = milvus.state(connection, name)
         if found is None:
             return replace(spec, name=name)
         same = (found.space_id, found.snapshot_id) == (spec.space_id, spec.snapshot_id)
@@ -109,30 +110,35 @@ class Publication:
 
     Args:
         spec: the collection, by its name in Milvus.
-        client: of pymilvus, open.
+        connection: to Milvus, open.
     """
 
     def __init__(
-        self, session: Session, checkpoint: Checkpoint, snapshot: Snapshot, spec: CollectionSpec, client: Any
+        self,
+        session: Session,
+        checkpoint: Checkpoint,
+        snapshot: Snapshot,
+        spec: CollectionSpec,
+        connection: milvus.Milvus,
     ) -> None:
         self._session = session
         self._config = session.config
         self._checkpoint = checkpoint
         self._snapshot = snapshot
         self._spec = spec
-        self._client = client
+        self._connection = connection
         report = session.report
         report.collection, report.space, report.snapshot = spec.name, snapshot.space_id, snapshot.id
 
     def run(self) -> None:
         """Creates, loads, indexes, verifies and publishes; what is done already is not done again."""
-        spec, client = self._spec, self._client
-        milvus.check_free(client, spec)
-        state = milvus.state(client, spec.name)
+        spec, connection = self._spec, self._connection
+        milvus.check_free(connection, spec)
+        state = milvus.state(connection, spec.name)
         if state is None:
             with Phase(self._session, "load"):
-                milvus.create(client, spec, self._session.run_id)
-            state = milvus.state(client, spec.name)
+                milvus.create(connection, spec, self._session.run_id)
+            state = milvus.state(connection, spec.name)
         if state is None or state.load_id is None:
             raise CollectionError(
                 f"the collection {spec.name} vanished while it was made", "run the same command again"
@@ -142,8 +148,8 @@ class Publication:
         if fresh and ledger.import_broke_off:
             # Which of its rows are in, nobody knows, and an import of them again would double them.
             self._session.progress.note(f"an import into {spec.name} broke off: making the collection from scratch")
-            milvus.await_imports(client, self._config.collection, spec.name)
-            milvus.drop(client, spec.name)
+            milvus.await_imports(connection, spec.name)
+            milvus.drop(connection, spec.name)
             ledger.close()
             self.run()
             return
@@ -153,7 +159,7 @@ class Publication:
             self._load(ledger, self._snapshot.live_parts)
             self.index()
         # Of what is served already, and was compared when it was made, some rows are enough for a run without news.
-        seen = not fresh and milvus.served(client, spec.alias) == spec.name
+        seen = not fresh and milvus.served(connection, spec.alias) == spec.name
         check = self.check_rows(compared=SAMPLED if seen else ALL_COLUMNS)
         if check.part_indexes_missing:
             # Someone deleted or changed rows, or the server lost them: the checkpoint has them.
@@ -196,7 +202,7 @@ class Publication:
                 break
             if check.unexpected:
                 self._session.progress.note(f"deleting {len(check.unexpected)} unexpected rows of {self._spec.name}")
-                milvus.delete(self._client, self._config.collection, self._spec.name, check.unexpected)
+                milvus.delete(self._connection, self._spec.name, check.unexpected)
                 self._session.report.chunks.deleted += len(check.unexpected)
             check = self._load_again(ledger, check, listed=EVERY_ID, compared=compared)
         ledger.close()
@@ -220,7 +226,7 @@ class Publication:
         if not waiting:
             return
         self._session.progress.step("load", total=self._snapshot.total("rows"), counter="chunks_loaded")
-        flush_bytes = milvus.flush_step(self._client, self._snapshot.total("bytes"))
+        flush_bytes = milvus.flush_step(self._connection, self._snapshot.total("bytes"))
         (give_back_at_once if flush_bytes else give_back)()
 
         def build(pipeline: beam.Pipeline) -> None:
@@ -231,7 +237,7 @@ class Publication:
                 | "LoadParts" >> LoadParts(self._config.collection, self._spec, ledger, flush_bytes)
             )
 
-        counters = beam_job.run(self._config, build, self._session, one_writer=milvus.is_lite(self._client))
+        counters = beam_job.run(self._config, build, self._session, one_writer=self._connection.is_lite)
         self._session.add_counters(counters)
         self._session.report.chunks.loaded += counters["chunks_loaded"]
 
@@ -251,7 +257,7 @@ class Publication:
 
         with Phase(self._session, "load"):
             uris = [self._checkpoint.part_uri(part.name) for part in parts]
-            milvus.import_files(self._client, self._config.collection, self._spec.name, uris, finished)
+            milvus.import_files(self._connection, self._spec.name, uris, finished)
         ledger.end_import()
 
     def _as_it_lies(self, part: LivePart) -> bool:
@@ -268,7 +274,7 @@ class Publication:
         self._session.progress.step("index")
         give_back()
         with Phase(self._session, "index"):
-            milvus.finish(self._client, self._config.collection, self._spec)
+            milvus.finish(self._connection, self._spec)
         give_back()
 
     def _parts(self, columns: list[str]) -> Iterator[pa.Table]:
@@ -284,12 +290,11 @@ class Publication:
         """
         self._session.progress.step("verify")
         with Phase(self._session, "verify"):
-            open_for_search(self._client, self._config, self._spec.name)
+            open_for_search(self._connection, self._spec.name)
             columns = self._columns() if compared == ALL_COLUMNS else ["id", "content_hash"]
             check = self._compare(self._parts(columns), listed, every_column=compared == ALL_COLUMNS)
             if check.unexpected_count > len(check.unexpected) and (listed is None or listed > len(check.unexpected)):
-                config, name = self._config.collection, self._spec.name
-                milvus.find_duplicates(self._client, config, name, self._parts(["id"]), check)
+                milvus.find_duplicates(self._connection, self._spec.name, self._parts(["id"]), check)
         if compared == SAMPLED and not self.check_sample().clean:
             return self.check_rows(listed)
         self._note(check, compared)
@@ -298,7 +303,7 @@ class Publication:
     def check_sample(self) -> milvus.RowCheck:
         """Compares all columns of some rows, which follow from the run's id."""
         with Phase(self._session, "verify"):
-            open_for_search(self._client, self._config, self._spec.name)
+            open_for_search(self._connection, self._spec.name)
             columns = self._columns()
             sampled = sample_rows(self._checkpoint, self._snapshot, self._session.run_id)
             check = self._compare((rows.select(columns) for rows in sampled), 0, every_column=True)
@@ -313,11 +318,11 @@ class Publication:
 
     def _compare(self, parts: Iterator[pa.Table], listed: int | None, *, every_column: bool) -> milvus.RowCheck:
         spec = self._spec if every_column else None
-        return milvus.verify_rows(self._client, self._config.collection, self._spec.name, parts, listed, spec)
+        return milvus.verify_rows(self._connection, self._spec.name, parts, listed, spec)
 
     def _columns(self) -> list[str]:
         """The columns that the configuration, the collection and the parts of the snapshot have."""
-        state = milvus.state(self._client, self._spec.name)
+        state = milvus.state(self._connection, self._spec.name)
         has = {column.name for column in state.columns} if state else set()
         if self._snapshot.part_names:
             has &= set(self._checkpoint.part_columns(self._snapshot.part_names[0]))
@@ -338,20 +343,22 @@ class Publication:
         if published:
             advice = "vecbeam verify --repair restores these rows from the checkpoint, load --rebuild all of them"
         if recall and not problems:
-            measured, least = self._measure_recall(), self._config.verify.recall_at_10
+            column, measured = self._measure_recall()
+            least = self._config.verify.recall_at_10
             if measured is None:
                 problems = ["it is to hold no row, so there is no recall to measure"]
             elif measured.at_10 < least:
-                problems = [f"recall@10 is {measured.at_10:.4f}, verify.recall_at_10 is {least}"]
-                cause, advice = self._of_low_recall(measured)
+                of = "" if column.name == VECTOR else f" of {column.name}"
+                problems = [f"recall@10{of} is {measured.at_10:.4f}, verify.recall_at_10 is {least}"]
+                cause, advice = self._of_low_recall(column, measured)
                 problems += [cause] if cause else []
         if problems:
             stays = "" if published else f"; the alias {self._spec.alias} was not moved"
             raise GateError(f"{self._spec.name} did not pass: {'; '.join(problems)}{stays}", advice)
 
-    def _of_low_recall(self, measured: milvus.Recall) -> tuple[str, str]:
+    def _of_low_recall(self, column: VectorColumn, measured: milvus.Recall) -> tuple[str, str]:
         """What a low recall comes from, as far as that can be told, and what helps."""
-        kind = self._spec.index_type
+        kind = column.index_type
         if self._session.report.verify.compared == IDS_AND_HASHES:
             return "vectors were not compared", "vecbeam verify without --quick tells whether they are damaged"
         if kind in GRAPHS and measured.many_are_equal:
@@ -371,22 +378,32 @@ class Publication:
             "collection.index and run vecbeam reindex",
         )
 
-    def _measure_recall(self) -> milvus.Recall | None:
+    def _measure_recall(self) -> tuple[VectorColumn, milvus.Recall | None]:
+        """The recall of each vector's index; returns that of the worst, which is the report's."""
+        found: dict[str, tuple[VectorColumn, milvus.Recall]] = {}
         with Phase(self._session, "verify"):
-            measured = milvus.measure_recall(
-                self._client,
-                self._config.collection,
-                self._spec,
-                lambda: self._parts(["id", "vector"]),
-                self._snapshot.total("rows"),
-                self._config.verify.sample,
-            )
-        self._session.report.verify.recall_at_10 = round(measured.at_10, 4) if measured else None
-        return measured
+            for column in self._spec.vectors:
+                measured = milvus.measure_recall(
+                    self._connection,
+                    self._spec,
+                    partial(self._parts, ["id", column.name]),
+                    self._snapshot.total("rows"),
+                    self._config.verify.sample,
+                    column=column,
+                )
+                if measured is None:
+                    return column, None
+                found[column.name] = (column, measured)
+        verify = self._session.report.verify
+        if len(found) > 1:
+            verify.recalls = {name: round(recall.at_10, 4) for name, (_, recall) in found.items()}
+        worst = min(found.values(), key=lambda one: one[1].at_10)
+        verify.recall_at_10 = round(worst[1].at_10, 4)
+        return worst
 
     def _publish(self, ledger: Ledger, fresh: bool) -> None:
-        spec, client = self._spec, self._client
-        served = milvus.served(client, spec.alias)
+        spec, connection = self._spec, self._connection
+        served = milvus.served(connection, spec.alias)
         over = excess(self._snapshot, self._config)
         if over and served not in (None, spec.name) and not self._holds_the_same(served):
             raise RejectsError(
@@ -395,10 +412,10 @@ class Publication:
             )
         with Phase(self._session, "index"):
             if fresh:
-                milvus.set_ready(client, spec.name, served if served and served != spec.name else "")
+                milvus.set_ready(connection, spec.name, served if served and served != spec.name else "")
             else:
-                link(client, spec.name, served)
-            milvus.publish(client, spec.alias, spec.name)
+                link(connection, spec.name, served)
+            milvus.publish(connection, spec.alias, spec.name)
             if served != spec.name:
                 self._session.moved(served, spec.name)
             ledger.close()
@@ -408,5 +425,5 @@ class Publication:
 
     def _holds_the_same(self, name: str) -> bool:
         """Whether a collection is of the same rows, so that searchers lose nothing by another one in its place."""
-        state = milvus.state(self._client, name)
+        state = milvus.state(self._connection, name)
         return state is not None and (state.space_id, state.snapshot_id) == (self._spec.space_id, self._snapshot.id)

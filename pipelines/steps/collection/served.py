@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from schemas.config import Config
 from schemas.config.encoder import VECTOR
 from schemas.errors import CollectionError, SpaceMismatchError
 from schemas.identity import digest
-from schemas.layout import Layout, Space, VectorField
-from schemas.milvus import CollectionSpec, MetadataColumn, index_words
+from schemas.layout import Layout, Space, VectorField, VectorKind
+from schemas.milvus import VECTOR_TYPES, CollectionSpec, MetadataColumn, VectorColumn, index_words
+from schemas.milvus.indexes import SPARSE_INDEX, SPARSE_METRIC
 from transforms import milvus
 
 if TYPE_CHECKING:
@@ -28,12 +30,10 @@ def collection_spec(config: Config, snapshot: Snapshot | None, layout: Layout) -
         for name, field in config.corpus.metadata.items()
     )
     settings = config.collection
+    vectors = tuple(vector_column(config, one) for one in layout.vectors)
     identity = [
         snapshot_id,
-        layout.vectors[0].dimensions,
-        settings.metric,
-        settings.index.type,
-        settings.index.parameters,
+        *_identity(vectors),
         settings.id_max_bytes,
         [(column.name, column.type, column.default, column.max_bytes) for column in metadata],
     ]
@@ -42,21 +42,39 @@ def collection_spec(config: Config, snapshot: Snapshot | None, layout: Layout) -
         alias=config.name,
         space_id=layout.space.id,
         snapshot_id=snapshot_id,
-        dimensions=layout.vectors[0].dimensions,
-        metric=settings.metric,
-        index_type=settings.index.type,
-        index_parameters=settings.index.parameters,
-        search_parameters=dict(settings.search),
+        vectors=vectors,
         metadata=metadata,
         id_max_bytes=settings.id_max_bytes,
         space=layout.space.as_json(),
     )
 
 
+def vector_column(config: Config, field: VectorField) -> VectorColumn:
+    """A vector of a row as a field of a collection: its encoder's own metric and index, or those of the collection."""
+    settings, encoder = config.collection, config.vectors.get(field.name)
+    index = encoder.index if encoder is not None else None
+    metric = encoder.metric if encoder is not None else None
+    if field.kind is VectorKind.SPARSE:
+        return VectorColumn(field.name, 0, metric or SPARSE_METRIC, SPARSE_INDEX, kind="sparse")
+    chosen = index or settings.index
+    # Search parameters go with the index that they are of.
+    search = dict(settings.search) if index is None or index.type == settings.index.type else {}
+    return VectorColumn(field.name, field.dimensions, metric or settings.metric, chosen.type, chosen.parameters, search)
+
+
+def _identity(vectors: Sequence[VectorColumn]) -> list[Any]:
+    """What a collection's name follows from, of its vectors; of a single one as in version 0.1.0."""
+    facts = [[one.dimensions, one.metric, one.index_type, one.index_parameters] for one in vectors]
+    if len(vectors) == 1 and vectors[0].name == VECTOR:
+        return facts[0]
+    return [[one.name, one.kind, *fact] for one, fact in zip(vectors, facts, strict=True)]
+
+
 def served_layout(state: milvus.CollectionState) -> Layout:
     """The vectors of a collection, as it says itself what they are; without its metadata."""
     space = Space.from_json(state.space_json) if state.space_json else Space({})
-    return Layout((VectorField(VECTOR, space, state.dimensions),))
+    kinds = {name: VectorKind(kind) for kind, name in VECTOR_TYPES.items()}
+    return Layout(tuple(VectorField(one.name, space, one.size, kinds[one.type]) for one in state.vectors))
 
 
 def look(config: Config) -> milvus.CollectionState | None:
@@ -65,41 +83,41 @@ def look(config: Config) -> milvus.CollectionState | None:
     Raises:
         CollectionError: where Milvus can't be reached, or a collection has the name of the alias.
     """
-    with milvus.connected(config.collection) as client:
-        if milvus.exists(client, config.name):
+    with milvus.connected(config.collection) as connection:
+        if milvus.exists(connection, config.name):
             raise CollectionError(
                 f"Milvus at {config.collection.uri} has a collection named {config.name!r}, and the alias of this "
                 "configuration has the same name",
                 "choose another name in the configuration, or rename that collection",
             )
-        return find_served(client, config)
+        return find_served(connection, config)
 
 
-def open_for_search(client: Any, config: Config, name: str) -> milvus.CollectionState | None:
+def open_for_search(connection: milvus.Milvus, name: str) -> milvus.CollectionState | None:
     """Loads a collection into Milvus' memory, where it isn't: Milvus Lite forgets that with each process.
 
     Returns:
         What it was before.
     """
-    state = milvus.state(client, name)
+    state = milvus.state(connection, name)
     if state is not None and not state.loaded:
-        milvus.call(config.collection, client.load_collection, name)
+        connection.call(connection.client.load_collection, name)
     return state
 
 
-def find_served(client: Any, config: Config) -> milvus.CollectionState | None:
+def find_served(connection: milvus.Milvus, config: Config) -> milvus.CollectionState | None:
     """The collection behind the configuration's alias, or None where nothing is served."""
-    name = milvus.served(client, config.name)
-    return milvus.state(client, name) if name else None
+    name = milvus.served(connection, config.name)
+    return milvus.state(connection, name) if name else None
 
 
-def served_state(client: Any, config: Config) -> milvus.CollectionState:
+def served_state(connection: milvus.Milvus, config: Config) -> milvus.CollectionState:
     """The collection behind the configuration's alias.
 
     Raises:
         CollectionError: where nothing is served under that name.
     """
-    state = find_served(client, config)
+    state = find_served(connection, config)
     if state is None:
         raise nothing_served(config)
     return state
@@ -139,8 +157,11 @@ def misfits(state: milvus.CollectionState, spec: CollectionSpec) -> list[str]:
     found = []
     if not milvus.has_columns(state, spec):
         found.append("metadata fields")
-    if state.index is None or not milvus.same_index(state.index, spec):
-        has = index_words(state.index.type, state.index.metric, state.index.parameters) if state.index else "none"
-        wanted = index_words(spec.index_type, spec.metric, spec.build_parameters)
-        found.append(f"index ({has}; configured is {wanted})")
+    for one in spec.vectors:
+        index = state.indexes.get(one.name)
+        if index is None or not milvus.same_index(index, one):
+            has = index_words(index.type, index.metric, index.parameters) if index else "none"
+            wanted = index_words(one.index_type, one.metric, one.build_parameters)
+            of = f" of {one.name}" if one.name != VECTOR else ""
+            found.append(f"index{of} ({has}; configured is {wanted})")
     return found

@@ -53,7 +53,7 @@ class Update:
 
     Args:
         state: the collection as Milvus describes it.
-        client: of pymilvus, open.
+        connection: to Milvus, open.
         allow_deletes: lifts `corpus.max_deleted` where rows are compared one by one.
     """
 
@@ -64,7 +64,7 @@ class Update:
         snapshot: Snapshot,
         layout: Layout,
         state: milvus.CollectionState,
-        client: Any,
+        connection: milvus.Milvus,
         *,
         allow_deletes: bool = False,
     ) -> None:
@@ -74,10 +74,9 @@ class Update:
         self._checkpoint = checkpoint
         self._snapshot = snapshot
         self._spec = check_fits(state, session.config, snapshot, layout)
-        self._vectors = frozenset(one.name for one in layout.vectors)
         self._state = state
-        self._client = client
-        self._publication = Publication(session, checkpoint, snapshot, self._spec, client)
+        self._connection = connection
+        self._publication = Publication(session, checkpoint, snapshot, self._spec, connection)
 
     def run(self) -> None:
         """Does what is to be done, or nothing.
@@ -122,8 +121,8 @@ class Update:
     def _check_count(self) -> None:
         """The quick look at a collection that should be in step: its number of rows."""
         with Phase(self._session, "verify"):
-            open_for_search(self._client, self._session.config, self._spec.name)
-            found = milvus.count(self._client, self._config, self._spec.name)
+            open_for_search(self._connection, self._spec.name)
+            found = milvus.count(self._connection, self._spec.name)
         expected = self._snapshot.total("rows")
         self._session.report.verify.expected, self._session.report.verify.found = expected, found
         # A run that was killed after its last write leaves its notes behind.
@@ -156,7 +155,7 @@ class Update:
         differing = part_rows(old, new)
         for side in differing:
             self._checkpoint.part_columns(side.part.name)  # before anything is written: are they all there?
-        milvus.set_properties(self._client, name, {PROPERTY_TARGET: new.id})
+        milvus.set_properties(self._connection, name, {PROPERTY_TARGET: new.id})
         ledger = self._ledger(new)
         folder = session.uri("delta")
         if differing:
@@ -167,7 +166,7 @@ class Update:
                     pipeline
                     | "Parts" >> beam.Create(differing)
                     | "Spread" >> beam.Reshuffle()
-                    | "FindDelta" >> FindDelta(self._checkpoint, self._config, self._spec, folder, self._vectors)
+                    | "FindDelta" >> FindDelta(self._checkpoint, self._config, self._spec, folder)
                 )
 
             self._run(find, one_writer=False)
@@ -205,7 +204,7 @@ class Update:
             )
 
         if waiting:
-            self._run(apply, one_writer=milvus.is_lite(self._client))
+            self._run(apply, one_writer=self._connection.is_lite)
 
     def _run(self, build: Any, *, one_writer: bool) -> None:
         counters = beam_job.run(self._session.config, build, self._session, one_writer=one_writer)
@@ -231,5 +230,5 @@ class Update:
 
     def _settle(self, snapshot: Snapshot) -> None:
         milvus.set_properties(
-            self._client, self._spec.name, {PROPERTY_SNAPSHOT: snapshot.id, PROPERTY_TARGET: snapshot.id}
+            self._connection, self._spec.name, {PROPERTY_SNAPSHOT: snapshot.id, PROPERTY_TARGET: snapshot.id}
         )

@@ -59,9 +59,9 @@ def standing(config: Config, served: milvus.CollectionState | None, checkpoint: 
     if snapshot is not None:
         return Standing(served.name, snapshot.total("items"), snapshot=snapshot.id)
     try:
-        with milvus.connected(config.collection) as client:
-            open_for_search(client, config, served.name)
-            return Standing(served.name, rows=milvus.count(client, config.collection, served.name))
+        with milvus.connected(config.collection) as connection:
+            open_for_search(connection, served.name)
+            return Standing(served.name, rows=milvus.count(connection, served.name))
     except CollectionError:  # it can't be loaded: then there is nothing to protect
         return Standing(served.name)
 
@@ -250,9 +250,15 @@ def _check_draft(
 
 
 def costs_nothing(changes: Changes, standing: Standing) -> bool:
-    """Whether no rejected record can be an item that is served: that is known only against the snapshot served."""
+    """Whether no rejected record can be an item that is served.
+
+    That is known only against the snapshot that is served, and only where none of its parts is lost: nobody knows which
+    items those held.
+    """
+    if not standing.collection:
+        return True
     base = changes.base
-    return not standing.collection or (base is not None and base.id == standing.snapshot and not changes.deleted)
+    return base is not None and base.id == standing.snapshot and not changes.deleted and not changes.lost
 
 
 def remedy(over: str, *, lossless: bool = True) -> str:
@@ -284,8 +290,7 @@ def check_known(snapshot: Snapshot, standing: Standing) -> None:
         raise GateError(
             f"{standing.collection} serves {standing.rows} rows of a snapshot that the checkpoint does not have, the "
             f"current snapshot {snapshot.name} has {rows}; {standing}",
-            "run vecbeam sync: it reads the corpus; --allow-deletes publishes the current snapshot, without the "
-            f"other {standing.rows - rows} rows",
+            "run vecbeam sync: it reads the corpus, and deletes only what is no longer there",
         )
 
 

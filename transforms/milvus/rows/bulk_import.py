@@ -15,13 +15,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from schemas.config import Collection
 from schemas.errors import CollectionError
-from transforms.milvus.call import OneAttempt, again
 from transforms.support import stop
 
 if TYPE_CHECKING:
-    from pymilvus import MilvusClient
+    from transforms.milvus.connection import Milvus
 
 POLL_S = 0.2
 LONGEST_POLL_S = 5.0
@@ -43,8 +41,7 @@ def server_path(uri: str) -> str:
 
 
 def import_files(
-    client: MilvusClient,
-    config: Collection,
+    connection: Milvus,
     name: str,
     uris: Sequence[str],
     finished: Callable[[int, int], None],
@@ -60,13 +57,13 @@ def import_files(
             were in by then stay in.
         InterruptedRunError: where a stop was asked for meanwhile.
     """
-    handler = client._get_connection()
-    limit = OneAttempt(config.timeout_s)
+    handler, place = connection.client._get_connection(), connection.settings.uri
+    limit = connection.limit
     jobs = {}
     for at, uri in enumerate(uris):
         begin = partial(handler.do_bulk_insert, name, "", [server_path(uri)], timeout=limit)
         # Once: where only the answer was lost, a second request would import the file a second time.
-        jobs[again(config, f"import {uri}", begin, seconds=0)] = at
+        jobs[connection.again(f"import {uri}", begin, seconds=0)] = at
     seen: dict[int, tuple[Any, ...]] = {}
     wait, changed = POLL_S, time.monotonic()
     while jobs:
@@ -74,13 +71,13 @@ def import_files(
         stop.sleep(wait)
         wait = min(LONGEST_POLL_S, wait * 1.2)
         for job, at in list(jobs.items()):
-            state = again(config, f"import {uris[at]}", partial(handler.get_bulk_insert_state, job, timeout=limit))
+            state = connection.again(f"import {uris[at]}", partial(handler.get_bulk_insert_state, job, timeout=limit))
             now = (state.state, state.row_count, state.progress)
             if seen.get(job) != now:
                 seen[job], changed, wait = now, time.monotonic(), POLL_S
             if state.state in (state.ImportFailed, state.ImportFailedAndCleaned):
                 raise CollectionError(
-                    f"Milvus at {config.uri} can't import {uris[at]}: {state.failed_reason or state.state_name}",
+                    f"Milvus at {place} can't import {uris[at]}: {state.failed_reason or state.state_name}",
                     "the server has to read the checkpoint from its own disk or bucket; else set "
                     "collection.load: upsert, and run the same command again",
                 )
@@ -89,12 +86,12 @@ def import_files(
                 finished(at, int(state.row_count))
         if time.monotonic() - changed > STALLED_S:
             raise CollectionError(
-                f"Milvus at {config.uri} has made no progress with {len(jobs)} imports for {STALLED_S:.0f} s",
+                f"Milvus at {place} has made no progress with {len(jobs)} imports for {STALLED_S:.0f} s",
                 "look at the server's data nodes, and run the same command again",
             )
 
 
-def await_imports(client: MilvusClient, config: Collection, name: str) -> None:
+def await_imports(connection: Milvus, name: str) -> None:
     """Waits until no import of an earlier run into a collection is under way, whichever way it ends.
 
     Raises:
@@ -102,16 +99,18 @@ def await_imports(client: MilvusClient, config: Collection, name: str) -> None:
     """
     from pymilvus.client.types import BulkInsertState
 
-    handler = client._get_connection()
+    handler, place = connection.client._get_connection(), connection.settings.uri
     began = time.monotonic()
     while time.monotonic() - began < STALLED_S:
-        limit = OneAttempt(config.timeout_s)
-        states = again(config, "list imports", partial(handler.list_bulk_insert_tasks, MOST_JOBS, name, timeout=limit))
+        limit = connection.limit
+        states = connection.again(
+            "list imports", partial(handler.list_bulk_insert_tasks, MOST_JOBS, name, timeout=limit)
+        )
         ended = (BulkInsertState.ImportCompleted, BulkInsertState.ImportFailed, BulkInsertState.ImportFailedAndCleaned)
         if all(state.state in ended for state in states):
             return
         stop.sleep(POLL_S)
     raise CollectionError(
-        f"imports into {name!r} of an earlier run have not ended in {STALLED_S:.0f} s at Milvus at {config.uri}",
+        f"imports into {name!r} of an earlier run have not ended in {STALLED_S:.0f} s at Milvus at {place}",
         "look at the server's data nodes, and run the same command again",
     )

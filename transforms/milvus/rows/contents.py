@@ -13,17 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.config import Collection
 from schemas.errors import CollectionError
-from schemas.layout import ARROW_TYPES
+from schemas.layout import ARROW_TYPES, VectorKind
 from schemas.milvus import CollectionSpec
 from transforms.milvus.call import MessageTooLargeError
-from transforms.milvus.description import VECTOR
 from transforms.milvus.rows.read import read
 from transforms.milvus.rows.upsert import quoted, row_bytes
+from transforms.support.vectors import sparse_array
 
 if TYPE_CHECKING:
-    from pymilvus import MilvusClient
+    from transforms.milvus.connection import Milvus
 
 ID_BYTES = 4 << 20
 """Most bytes of ids in one query's filter."""
@@ -36,13 +35,12 @@ ANSWER_ROWS = 8192
 """Most rows of one query; Milvus answers at most 16,384. A server needs 0.2 s for its consistency alone."""
 
 Bits = np.ndarray[Any, np.dtype[np.bool_]]
-Floats = np.ndarray[Any, np.dtype[np.float32]]
 
 
-def slices(part: pa.Table, dimensions: int) -> Iterator[pa.Table]:
-    """A table in slices that one query may ask for; `dimensions` count where it has the column vector."""
+def slices(part: pa.Table) -> Iterator[pa.Table]:
+    """A table in slices that one query may ask for."""
     ids = pc.binary_length(part.column("id")).to_numpy().astype(np.int64) + 3
-    answers = row_bytes(part, dimensions if VECTOR in part.column_names else 0)
+    answers = row_bytes(part)
     start = 0
     while start < part.num_rows:
         end = start + ANSWER_ROWS
@@ -58,7 +56,7 @@ def by_ids(ids: Sequence[str]) -> str:
     return f"id in [{','.join(map(quoted, ids))}]"
 
 
-def read_back(client: MilvusClient, config: Collection, name: str, ids: Sequence[str], columns: pa.Schema) -> pa.Table:
+def read_back(connection: Milvus, name: str, ids: Sequence[str], columns: pa.Schema) -> pa.Table:
     """Columns of the rows that a collection has of some ids, in any order.
 
     Args:
@@ -68,18 +66,18 @@ def read_back(client: MilvusClient, config: Collection, name: str, ids: Sequence
         CollectionError: where Milvus doesn't answer.
     """
     try:
-        answer = read(client, config, client.query, name, filter=by_ids(ids), output_fields=columns.names)
+        answer = read(connection, connection.client.query, name, filter=by_ids(ids), output_fields=columns.names)
     except CollectionError as error:
         if len(ids) == 1 or not _too_large(error):
             raise
         middle = len(ids) // 2
-        halves = (read_back(client, config, name, some, columns) for some in (ids[:middle], ids[middle:]))
+        halves = (read_back(connection, name, some, columns) for some in (ids[:middle], ids[middle:]))
         return pa.concat_tables(halves)
     # `list.__iter__` leaves the vectors packed, where pymilvus would make an object of each number.
     rows: list[dict[str, Any]] = list(list.__iter__(answer))
     arrays = [
-        _vectors(answer, len(rows), field.type)
-        if field.name == VECTOR
+        _vectors(answer, len(rows), field)
+        if _is_vector(field.type)
         else pa.array([row[field.name] for row in rows], field.type)
         for field in columns
     ]
@@ -91,19 +89,32 @@ def _too_large(error: CollectionError) -> bool:
     return isinstance(error, MessageTooLargeError) or "maxoutputsize" in error.message.lower()
 
 
-def _vectors(answer: Any, rows: int, kind: pa.DataType) -> pa.Array:
+def _is_vector(kind: pa.DataType) -> bool:
+    return kind in (VectorKind.DENSE.arrow_type, VectorKind.SPARSE.arrow_type)
+
+
+def _vectors(answer: Any, rows: int, field: pa.Field) -> pa.Array:
     """The vectors of an answer of pymilvus, as the column of a part."""
-    for field in getattr(answer, "_lazy_field_data", ()):
-        size = 4 * field.vectors.dim * rows
-        packed = field.vectors.float_vector.SerializeToString() if field.field_name == VECTOR else b""
+    name, kind = field.name, field.type
+    if pa.types.is_struct(kind):
+        return _sparse([answer[at][name] for at in range(rows)])
+    for data in getattr(answer, "_lazy_field_data", ()):
+        size = 4 * data.vectors.dim * rows
+        packed = data.vectors.float_vector.SerializeToString() if data.field_name == name else b""
         # A repeated field of floats is their little-endian memory, behind a tag and its length.
-        if size and len(field.valid_data) == 0 and len(packed) > size and len(packed) - size <= 11:
+        if size and len(data.valid_data) == 0 and len(packed) > size and len(packed) - size <= 11:
             flat = pa.array(np.frombuffer(packed, dtype="<f4", offset=len(packed) - size))
-            offsets = np.arange(rows + 1, dtype=np.int32) * int(field.vectors.dim)
+            offsets = np.arange(rows + 1, dtype=np.int32) * int(data.vectors.dim)
             return pa.ListArray.from_arrays(pa.array(offsets), flat).cast(kind)
-    vectors = [answer[at][VECTOR] for at in range(rows)]
+    vectors = [answer[at][name] for at in range(rows)]
     made = [None if vector is None else np.asarray(vector, dtype=np.float32) for vector in vectors]
     return pa.array(made, pa.list_(pa.float32())).cast(kind)
+
+
+def _sparse(vectors: list[dict[int, float] | None]) -> pa.Array:
+    found = sparse_array((list(vector or ()), list((vector or {}).values())) for vector in vectors)
+    missing = pa.array([vector is None for vector in vectors])
+    return pa.StructArray.from_arrays(found.flatten(), fields=list(found.type), mask=missing)
 
 
 def should_hold(spec: CollectionSpec, rows: pa.Table) -> pa.Table:
@@ -122,8 +133,19 @@ def differences(expected: pa.Table, found: pa.Table) -> dict[str, Bits]:
     for name in expected.column_names:
         if name != "id":
             mine, theirs = expected.column(name).combine_chunks(), found.column(name).combine_chunks()
-            compared[name] = _vectors_differ(mine, theirs) if name == VECTOR else _values_differ(mine, theirs)
+            compared[name] = _compare(mine, theirs)
     return compared
+
+
+def _compare(mine: pa.Array, theirs: pa.Array) -> Bits:
+    if not _is_vector(mine.type):
+        return _values_differ(mine, theirs)
+    if not pa.types.is_struct(mine.type):
+        return _vectors_differ(mine, theirs)
+    differ: Bits = pc.is_null(mine).to_numpy(zero_copy_only=False) != pc.is_null(theirs).to_numpy(zero_copy_only=False)
+    for at in ("indices", "values"):
+        differ = differ | _vectors_differ(mine.field(at), theirs.field(at))
+    return differ
 
 
 def _values_differ(mine: pa.Array, theirs: pa.Array) -> Bits:
@@ -149,9 +171,8 @@ def _vectors_differ(mine: pa.Array, theirs: pa.Array) -> Bits:
 
 
 def _words(vectors: pa.Array) -> np.ndarray[Any, np.dtype[np.uint32]]:
-    flat: Floats = np.ascontiguousarray(vectors.flatten().to_numpy(zero_copy_only=False), dtype=np.float32)
-    return flat.view(np.uint32)
+    return np.ascontiguousarray(vectors.flatten().to_numpy(zero_copy_only=False)).view(np.uint32)
 
 
 def _bits(vectors: pa.Array) -> list[bytes | None]:
-    return [None if vector is None else np.asarray(vector, np.float32).tobytes() for vector in vectors.to_pylist()]
+    return [None if vector is None else np.asarray(vector, np.float64).tobytes() for vector in vectors.to_pylist()]

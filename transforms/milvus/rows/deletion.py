@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from schemas.config import Collection
-from transforms.milvus.call import call
 from transforms.milvus.rows.upsert import quoted
 
 if TYPE_CHECKING:
-    from pymilvus import MilvusClient
+    from transforms.milvus.connection import Milvus
 
 IDS = 2000
 """Most ids of a call."""
@@ -19,14 +17,14 @@ ID_BYTES = 1 << 20
 """Most bytes of ids in a call's filter."""
 
 
-def delete(client: MilvusClient, config: Collection, name: str, ids: Sequence[str]) -> None:
+def delete(connection: Milvus, name: str, ids: Sequence[str]) -> None:
     """Deletes rows of a collection by id; ids that are not there are no error, so it may be repeated.
 
     Raises:
         CollectionError: where Milvus doesn't take it; what was deleted before stays deleted.
     """
     for some in _slices(ids):
-        call(config, client.delete, name, filter=f"id in [{','.join(map(quoted, some))}]")
+        connection.call(connection.client.delete, name, filter=f"id in [{','.join(map(quoted, some))}]")
 
 
 def _slices(ids: Sequence[str]) -> Iterator[list[str]]:

@@ -10,7 +10,9 @@ turns rows into a message is wrapped on the client's connection; where a version
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +21,7 @@ import pyarrow.compute as pc
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
-VECTOR = "vector"
+Vectors: TypeAlias = np.ndarray[Any, np.dtype[np.float32]] | pa.StructArray
 _PREPARE = "_prepare_row_upsert_request"
 _DATA_TAG = 0x0A  # field 1, length-delimited
 # Milvus type -> the protobuf field of scalars that holds it.
@@ -30,8 +32,8 @@ class Rows(list[Any]):
     """Rows of a message, kept as columns; to pymilvus a list of so many dicts.
 
     Args:
-        table: columns of the collection but the vector.
-        vectors: float32[n, dimensions]
+        table: columns of the collection but the vectors.
+        vectors: of each vector column float32[n, dimensions], or an Arrow array of sparse vectors.
         types: Milvus type of each column.
         nullable: columns that the collection declares nullable.
     """
@@ -39,7 +41,7 @@ class Rows(list[Any]):
     def __init__(
         self,
         table: pa.Table,
-        vectors: np.ndarray[Any, np.dtype[np.float32]],
+        vectors: Mapping[str, Vectors],
         types: dict[str, str],
         nullable: frozenset[str],
     ) -> None:
@@ -50,18 +52,20 @@ class Rows(list[Any]):
         self._nullable = nullable
 
     def __len__(self) -> int:
-        return len(self._vectors)
+        return int(self._table.num_rows)
 
     def request(self, collection: str, partition: str) -> Any:
         """The message as protobuf's UpsertRequest."""
         from pymilvus.grpc_gen import milvus_pb2
 
         request = milvus_pb2.UpsertRequest(
-            collection_name=collection, partition_name=partition, num_rows=len(self._vectors)
+            collection_name=collection, partition_name=partition, num_rows=self._table.num_rows
         )
         for name in self._table.column_names:
             self._add_scalars(request.fields_data.add(), name)
-        self._add_vectors(request.fields_data.add())
+        for name, vectors in self._vectors.items():
+            add = _add_dense if isinstance(vectors, np.ndarray) else _add_sparse
+            add(request.fields_data.add(), name, vectors)
         return request
 
     def _add_scalars(self, field: Any, name: str) -> None:
@@ -77,22 +81,49 @@ class Rows(list[Any]):
         data.SetInParent()
         data.data.extend(column.to_pylist())
 
-    def _add_vectors(self, field: Any) -> None:
-        from pymilvus import DataType
-
-        field.field_name, field.type = VECTOR, int(DataType.FLOAT_VECTOR)
-        field.vectors.dim = self._vectors.shape[1]
-        data = np.ascontiguousarray(self._vectors, dtype="<f4").tobytes()
-        field.vectors.float_vector.MergeFromString(bytes([_DATA_TAG]) + _varint(len(data)) + data)
-
     def dicts(self) -> list[dict[str, Any]]:
         """The rows as pymilvus knows them."""
         rows: list[dict[str, Any]] = self._table.to_pylist()
-        return [{**row, VECTOR: vector} for row, vector in zip(rows, self._vectors, strict=True)]
+        for name, vectors in self._vectors.items():
+            column: Sequence[Any] = list(vectors) if isinstance(vectors, np.ndarray) else as_dicts(vectors)
+            for row, vector in zip(rows, column, strict=True):
+                row[name] = vector
+        return rows
+
+
+def _add_dense(field: Any, name: str, vectors: np.ndarray[Any, np.dtype[np.float32]]) -> None:
+    from pymilvus import DataType
+
+    field.field_name, field.type = name, int(DataType.FLOAT_VECTOR)
+    field.vectors.dim = vectors.shape[1]
+    data = np.ascontiguousarray(vectors, dtype="<f4").tobytes()
+    field.vectors.float_vector.MergeFromString(bytes([_DATA_TAG]) + _varint(len(data)) + data)
+
+
+def _add_sparse(field: Any, name: str, vectors: pa.StructArray) -> None:
+    from pymilvus import DataType
+
+    field.field_name, field.type = name, int(DataType.SPARSE_FLOAT_VECTOR)
+    indices, values = (vectors.field(at) for at in ("indices", "values"))
+    pairs = np.empty(len(indices.flatten()), np.dtype([("index", "<u4"), ("value", "<f4")]))
+    pairs["index"] = indices.flatten().to_numpy(zero_copy_only=False)
+    pairs["value"] = values.flatten().to_numpy(zero_copy_only=False)
+    borders = np.concatenate([[0], np.cumsum(indices.value_lengths().to_numpy())])
+    # A position and its number after the other, as pymilvus packs them.
+    field.vectors.sparse_float_vector.contents.extend(
+        pairs[start:end].tobytes() for start, end in itertools.pairwise(borders)
+    )
+    dimensions = int(pairs["index"].max()) + 1 if len(pairs) else 1
+    field.vectors.dim = field.vectors.sparse_float_vector.dim = dimensions
+
+
+def as_dicts(vectors: pa.StructArray) -> list[dict[int, float]]:
+    """Sparse vectors as pymilvus knows them: a number by its position."""
+    return [dict(zip(row["indices"], row["values"], strict=True)) for row in vectors.to_pylist()]
 
 
 def as_data(client: MilvusClient, rows: Rows) -> list[Any]:
-    """What to hand to `client.upsert`: the rows as they are, where its connection takes them, or else as dicts."""
+    """What to hand to `client.upsert`: the rows as they are, where its channel takes them, or else as dicts."""
     handler = client._get_connection() if hasattr(client, "_get_connection") else None
     prepare = getattr(handler, _PREPARE, None)
     if prepare is None:

@@ -6,25 +6,24 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from schemas.config import Collection
 from schemas.errors import CollectionError
-from transforms.milvus.call import LONG_S, call, code_of
+from transforms.milvus.call import LONG_S, code_of
 from transforms.milvus.description import served
 
 if TYPE_CHECKING:
-    from pymilvus import MilvusClient
+    from transforms.milvus.connection import Milvus
 
 _NOT_LOADED = 101
 _MOVED = re.compile(r"delegator .* not found", re.IGNORECASE)
 """A server's answer just after a release: its proxy still asks where the collection was."""
 
 
-def load(client: MilvusClient, config: Collection, name: str) -> None:
+def load(connection: Milvus, name: str) -> None:
     """Brings a collection (or the one behind an alias) into memory and waits until it is; does nothing where it is."""
-    call(config, client.load_collection, served(client, name) or name, timeout=LONG_S)
+    connection.call(connection.client.load_collection, served(connection, name) or name, timeout=LONG_S)
 
 
-def read(client: MilvusClient, config: Collection, function: Callable[..., Any], name: str, **keys: Any) -> Any:
+def read(connection: Milvus, function: Callable[..., Any], name: str, **keys: Any) -> Any:
     """Queries or searches a collection with Strong consistency, and loads it first where it isn't.
 
     Raises:
@@ -32,19 +31,17 @@ def read(client: MilvusClient, config: Collection, function: Callable[..., Any],
     """
     keys["consistency_level"] = "Strong"
     try:
-        return call(config, function, name, **keys)
+        return connection.call(function, name, **keys)
     except CollectionError as error:
         if not (_MOVED.search(error.message) or _code(error) == _NOT_LOADED):
             raise
-    load(client, config, name)
-    return call(config, function, name, **keys)
+    load(connection, name)
+    return connection.call(function, name, **keys)
 
 
-def query(
-    client: MilvusClient, config: Collection, name: str, filter: str, output_fields: Sequence[str]
-) -> list[dict[str, Any]]:
+def query(connection: Milvus, name: str, filter: str, output_fields: Sequence[str]) -> list[dict[str, Any]]:
     """The rows of a collection (or of the one behind an alias) that a filter leaves, with some of their columns."""
-    rows = read(client, config, client.query, name, filter=filter, output_fields=list(output_fields))
+    rows = read(connection, connection.client.query, name, filter=filter, output_fields=list(output_fields))
     return [dict(row) for row in rows]
 
 

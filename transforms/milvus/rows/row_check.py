@@ -10,14 +10,12 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from schemas.config import Collection
 from schemas.milvus import CollectionSpec
-from transforms.milvus.call import again, call
 from transforms.milvus.rows.contents import by_ids, differences, read_back, should_hold, slices
 from transforms.milvus.rows.read import read
 
 if TYPE_CHECKING:
-    from pymilvus import MilvusClient
+    from transforms.milvus.connection import Milvus
 
 PAGE_ROWS = 2000
 """Rows of a page when all ids are listed."""
@@ -95,8 +93,7 @@ class RowCheck:
 
 
 def verify_rows(
-    client: MilvusClient,
-    config: Collection,
+    connection: Milvus,
     name: str,
     parts: Iterator[pa.Table],
     listed: int | None = None,
@@ -121,23 +118,21 @@ def verify_rows(
             before = check.wrong
             if spec is None:
                 part = part.select(["id", "content_hash"])
-            for rows in slices(part, spec.dimensions if spec else 0):
-                _compare(client, config, name, rows, spec, check)
+            for rows in slices(part):
+                _compare(connection, name, rows, spec, check)
                 spool.write(_fingerprints(rows.column("id").to_pylist()).tobytes())
             if check.wrong > before:
                 check.part_indexes_missing.append(ordinal)
-        check.total = count(client, config, name)
+        check.total = count(connection, name)
         if check.total != check.found and listed > 0:
             # What is too many is known by counting. Only then is it worth to look which rows they are; a key that
             # stands twice in a server's collection is too many as well, and has no id of its own to list.
             check.unexpected_count = max(0, check.total - check.found)
-            check.unexpected = list(_unexpected(client, config, name, spool, min(listed, check.unexpected_count)))
+            check.unexpected = list(_unexpected(connection, name, spool, min(listed, check.unexpected_count)))
     return check
 
 
-def find_duplicates(
-    client: MilvusClient, config: Collection, name: str, parts: Iterator[pa.Table], check: RowCheck
-) -> None:
+def find_duplicates(connection: Milvus, name: str, parts: Iterator[pa.Table], check: RowCheck) -> None:
     """Looks up which ids stand more than once, and notes them in the check; a server keeps both of two such rows.
 
     A query by id gives one of the copies alone, so they are found by counting: slice by slice, then by halves.
@@ -148,8 +143,8 @@ def find_duplicates(
     for ordinal, part in enumerate(parts):
         found = [
             row_id
-            for rows in slices(part.select(["id"]), 0)
-            for row_id in _twice(client, config, name, rows.column("id").to_pylist())
+            for rows in slices(part.select(["id"]))
+            for row_id in _twice(connection, name, rows.column("id").to_pylist())
         ]
         for row_id in found:
             _list(check.duplicated, row_id)
@@ -157,33 +152,32 @@ def find_duplicates(
             check.part_indexes_missing = sorted([*check.part_indexes_missing, ordinal])
 
 
-def _twice(client: MilvusClient, config: Collection, name: str, ids: list[str]) -> list[str]:
-    answer = read(client, config, client.query, name, filter=by_ids(ids), output_fields=["id"])
+def _twice(connection: Milvus, name: str, ids: list[str]) -> list[str]:
+    answer = read(connection, connection.client.query, name, filter=by_ids(ids), output_fields=["id"])
     found = {row["id"] for row in list.__iter__(answer)}
-    if count(client, config, name, by_ids(ids)) <= len(found):
+    if count(connection, name, by_ids(ids)) <= len(found):
         return []
     if len(ids) == 1:
         return ids
     middle = len(ids) // 2
-    return [row_id for some in (ids[:middle], ids[middle:]) for row_id in _twice(client, config, name, some)]
+    return [row_id for some in (ids[:middle], ids[middle:]) for row_id in _twice(connection, name, some)]
 
 
-def count(client: MilvusClient, config: Collection, name: str, filter: str = "") -> int:
+def count(connection: Milvus, name: str, filter: str = "") -> int:
     """Rows of a loaded collection, or those that a filter leaves. (Its statistics count an upserted row twice.)"""
-    answer = read(client, config, client.query, name, filter=filter, output_fields=["count(*)"])
+    answer = read(connection, connection.client.query, name, filter=filter, output_fields=["count(*)"])
     return int(answer[0]["count(*)"])
 
 
 def _compare(
-    client: MilvusClient,
-    config: Collection,
+    connection: Milvus,
     name: str,
     rows: pa.Table,
     spec: CollectionSpec | None,
     check: RowCheck,
 ) -> None:
     ids = rows.column("id").to_pylist()
-    held = read_back(client, config, name, ids, rows.schema)
+    held = read_back(connection, name, ids, rows.schema)
     place = {row_id: at for at, row_id in enumerate(held.column("id").to_pylist())}
     here = [at for at, row_id in enumerate(ids) if row_id in place]
     check.expected += len(ids)
@@ -218,14 +212,14 @@ def _fingerprints(ids: list[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.fromiter(map(hash, ids), dtype=np.int64, count=len(ids))
 
 
-def _unexpected(client: MilvusClient, config: Collection, name: str, spool: IO[bytes], wanted: int) -> Iterator[str]:
+def _unexpected(connection: Milvus, name: str, spool: IO[bytes], wanted: int) -> Iterator[str]:
     spool.flush()
     size = spool.seek(0, 2)
     # On disk, eight bytes a row: the system may take the pages out of memory as it likes.
     expected = np.memmap(spool, dtype=np.int64, mode="r+", shape=(size // 8,)) if size else np.empty(0, np.int64)
     expected.sort()
     listed = 0
-    for ids in every_id(client, config, name):
+    for ids in every_id(connection, name):
         own = _fingerprints(ids)
         places = np.searchsorted(expected, own)
         known = np.zeros(len(ids), dtype=bool)
@@ -238,14 +232,14 @@ def _unexpected(client: MilvusClient, config: Collection, name: str, spool: IO[b
                 return
 
 
-def every_id(client: MilvusClient, config: Collection, name: str) -> Iterator[list[str]]:
+def every_id(connection: Milvus, name: str) -> Iterator[list[str]]:
     """All ids of a loaded collection, some thousand at a time."""
-    iterator = call(
-        config, client.query_iterator, name, batch_size=PAGE_ROWS, output_fields=["id"], consistency_level="Strong"
+    iterator = connection.call(
+        connection.client.query_iterator, name, batch_size=PAGE_ROWS, output_fields=["id"], consistency_level="Strong"
     )
     try:
         # A page that failed is asked for again: the iterator moves on only after an answer.
-        while batch := again(config, f"query_iterator {name}", iterator.next):
+        while batch := connection.again(f"query_iterator {name}", iterator.next):
             yield [row["id"] for row in batch]
     finally:
         iterator.close()

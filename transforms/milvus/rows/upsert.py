@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,32 +12,27 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.config import Collection
 from schemas.errors import CollectionError
 from schemas.layout import ARROW_TYPES
-from schemas.milvus import CollectionSpec
-from transforms.milvus.call import MessageTooLargeError, call
-from transforms.milvus.description import VECTOR, CollectionField, columns_of
-from transforms.milvus.index_build import is_lite
-from transforms.milvus.rows.message import Rows, as_data
+from schemas.milvus import CollectionSpec, VectorColumn
+from transforms.milvus.call import MessageTooLargeError
+from transforms.milvus.description import CollectionField, columns_of
+from transforms.milvus.rows.message import Rows, Vectors, as_data
 from transforms.support import metrics, stop
+from transforms.support.vectors import not_finite
 
 if TYPE_CHECKING:
-    from pymilvus import MilvusClient
+    from transforms.milvus.connection import Milvus
 
 IN_FLIGHT = 4
 """Messages under way at a time to a server."""
-
-_TAKEN: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
-"""Bytes of a message that a client's server took, after it had refused larger ones."""
 
 ROW_OVERHEAD_BYTES = 16
 """What protobuf adds to a row beyond its values, generously: tags and lengths of a dozen fields."""
 
 
 def upsert(
-    client: MilvusClient,
-    config: Collection,
+    connection: Milvus,
     spec: CollectionSpec,
     rows: pa.Table,
     before: Callable[[int, int], None] | None = None,
@@ -47,7 +41,7 @@ def upsert(
 
     Of several rows with one id only the last is sent, since a server keeps them all. A message holds at most
     `message_rows` rows and about `message_bytes` bytes; a row that is larger alone travels alone. One that the server
-    refuses as too large is sent in halves, and the size that it takes is remembered for its client. A message whose
+    refuses as too large is sent in halves, and the size that it takes is remembered by the connection. A message whose
     answer was lost is sent again: it writes the same rows once more. On a server some messages are under way at a time;
     on Lite one is, which writers at the same time would only hold up.
 
@@ -63,13 +57,13 @@ def upsert(
     table = _last_of_each(rows.select([column.name for column in columns]))
     if table.num_rows == 0:
         return 0
-    table = _fill(client, config, spec, table)
-    vectors = vectors_of(table, spec.dimensions)
-    _check(spec, columns, table, vectors)
-    sender = _Sender(client, config, spec, table, vectors)
-    most_bytes = min(config.message_bytes, _TAKEN.get(client, config.message_bytes))
-    spans = list(messages(row_bytes(table, spec.dimensions), most_bytes, config.message_rows))
-    if before is not None or len(spans) == 1 or is_lite(client):
+    table = _fill(connection, spec, table)
+    vectors = {one.name: vectors_of(table, one) for one in spec.vectors}
+    _check(spec, columns, table)
+    sizes = row_bytes(table)
+    sender = _Sender(connection, spec, table, vectors, sizes)
+    spans = list(messages(sizes, connection.message_bytes, connection.settings.message_rows))
+    if before is not None or len(spans) == 1 or connection.is_lite:
         for start, end in spans:
             if before is not None:
                 before(start, end)
@@ -87,18 +81,19 @@ class _Sender:
 
     def __init__(
         self,
-        client: MilvusClient,
-        config: Collection,
+        connection: Milvus,
         spec: CollectionSpec,
         table: pa.Table,
-        vectors: np.ndarray[Any, np.dtype[np.float32]],
+        vectors: dict[str, Vectors],
+        sizes: np.ndarray[Any, np.dtype[np.int64]],
     ) -> None:
-        self._client, self._config, self._spec = client, config, spec
-        self._table = table.drop_columns([VECTOR])
+        self._connection, self._spec = connection, spec
+        self._table = table.drop_columns(list(vectors))
         self._vectors = vectors
+        self._sizes = sizes
         self._types = {column.name: column.type for column in columns_of(spec)}
         # Asked of the collection itself: servers before 2.5 take `nullable` without a word and forget it.
-        self._nullable = frozenset(_nullable(client, config, spec.name)) if spec.metadata else frozenset()
+        self._nullable = frozenset(_nullable(connection, spec.name)) if spec.metadata else frozenset()
 
     def send_aside(self, start: int, end: int) -> Counter[str]:
         """As `send`, in a thread of its own; returns what it counted."""
@@ -109,53 +104,70 @@ class _Sender:
     def send(self, start: int, end: int) -> None:
         """Sends the rows from `start` to `end`."""
         stop.check()
-        rows = Rows(self._table.slice(start, end - start), self._vectors[start:end], self._types, self._nullable)
+        vectors = {name: one[start:end] for name, one in self._vectors.items()}
+        rows = Rows(self._table.slice(start, end - start), vectors, self._types, self._nullable)
         try:
-            answer = call(self._config, self._client.upsert, self._spec.name, as_data(self._client, rows))
+            client = self._connection.client
+            answer = self._connection.call(client.upsert, self._spec.name, as_data(client, rows))
         except MessageTooLargeError:
             if end - start == 1:
                 raise
             middle = (start + end) // 2
-            size = int(row_bytes(self._table.slice(start, middle - start), self._spec.dimensions).sum())
-            _TAKEN[self._client] = min(size, _TAKEN.get(self._client, size))
+            size = int(self._sizes[start:middle].sum())
+            self._connection.message_bytes = min(size, self._connection.message_bytes)
             self.send(start, middle)
             self.send(middle, end)
             return
         if answer["upsert_count"] != end - start:
             raise CollectionError(
-                f"Milvus at {self._config.uri} acknowledged {answer['upsert_count']} of {end - start} rows "
-                f"for {self._spec.name!r}",
+                f"Milvus at {self._connection.settings.uri} acknowledged {answer['upsert_count']} of "
+                f"{end - start} rows for {self._spec.name!r}",
                 "run the same command again",
             )
 
 
-def vectors_of(table: pa.Table, dimensions: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """The vectors of a table as float32[n, dimensions].
+def vectors_of(table: pa.Table, column: VectorColumn) -> Vectors:
+    """The vectors of a column: dense ones as float32[n, dimensions], sparse ones as they are.
 
     Raises:
-        CollectionError: where one is null or has another length.
+        CollectionError: where one is null or has another length, or a sparse one has no number, which Milvus refuses.
     """
-    column = table.column(VECTOR).combine_chunks()
-    lengths = pc.fill_null(pc.list_value_length(column), -1).to_numpy(zero_copy_only=False)
-    wrong = np.flatnonzero(lengths != dimensions)
+    vectors = table.column(column.name).combine_chunks()
+    if column.kind == "sparse":
+        lengths = pc.fill_null(pc.list_value_length(vectors.field("indices")), 0).to_numpy(zero_copy_only=False)
+        wrong = np.flatnonzero(lengths == 0)
+        said = "has no number at all, and Milvus takes no such sparse vector"
+    else:
+        lengths = pc.fill_null(pc.list_value_length(vectors), -1).to_numpy(zero_copy_only=False)
+        wrong = np.flatnonzero(lengths != column.dimensions)
+        said = (
+            f"has {max(int(lengths[wrong[0]]), 0) if len(wrong) else 0} dimensions, its space has {column.dimensions}"
+        )
     if len(wrong):
         name = table.column("id")[int(wrong[0])].as_py() if "id" in table.column_names else int(wrong[0])
         raise CollectionError(
-            f"the vector of row {name!r} has {max(int(lengths[wrong[0]]), 0)} dimensions, its space has {dimensions}",
+            f"the {column.name} of row {name!r} {said}",
             "the part is damaged: vecbeam reindex --full-refresh embeds everything again",
         )
-    flat = column.flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(flat, dtype=np.float32).reshape(-1, dimensions)
+    if column.kind == "sparse":
+        return vectors
+    flat = vectors.flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(flat, dtype=np.float32).reshape(-1, column.dimensions)
 
 
-def row_bytes(table: pa.Table, dimensions: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+def row_bytes(table: pa.Table) -> np.ndarray[Any, np.dtype[np.int64]]:
     """About how many bytes each row takes in a message, int64[n]."""
-    total = np.full(table.num_rows, 4 * dimensions + ROW_OVERHEAD_BYTES, dtype=np.int64)
+    total = np.full(table.num_rows, ROW_OVERHEAD_BYTES, dtype=np.int64)
     for field in table.schema:
+        column = table.column(field.name)
         if pa.types.is_string(field.type):
-            lengths = pc.fill_null(pc.binary_length(table.column(field.name)), 0)
-            total += lengths.to_numpy().astype(np.int64) + 3
-        elif field.name != VECTOR:
+            total += pc.fill_null(pc.binary_length(column), 0).to_numpy().astype(np.int64) + 3
+        elif pa.types.is_list(field.type):
+            total += 4 * pc.fill_null(pc.list_value_length(column), 0).to_numpy().astype(np.int64)
+        elif pa.types.is_struct(field.type):
+            indices = pc.struct_field(column, "indices")
+            total += 8 * pc.fill_null(pc.list_value_length(indices), 0).to_numpy().astype(np.int64)
+        else:
             total += 10
     return total
 
@@ -181,7 +193,7 @@ def _last_of_each(table: pa.Table) -> pa.Table:
     return table if len(last) == len(ids) else table.take(pa.array(sorted(last.values()), pa.int64()))
 
 
-def _fill(client: MilvusClient, config: Collection, spec: CollectionSpec, table: pa.Table) -> pa.Table:
+def _fill(connection: Milvus, spec: CollectionSpec, table: pa.Table) -> pa.Table:
     """Puts defaults in place of nulls, and refuses nulls that the collection can't hold."""
     for m in spec.metadata:
         at = table.schema.get_field_index(m.name)
@@ -190,35 +202,30 @@ def _fill(client: MilvusClient, config: Collection, spec: CollectionSpec, table:
             default = pa.scalar(m.default, ARROW_TYPES[m.type])
             table = table.set_column(at, table.schema.field(at), pc.fill_null(column, default))
     open_ends = [m.name for m in spec.metadata if table.column(m.name).null_count]
-    if open_ends and (refused := [name for name in open_ends if name not in _nullable(client, config, spec.name)]):
+    if open_ends and (refused := [name for name in open_ends if name not in _nullable(connection, spec.name)]):
         name = refused[0]
         row = table.filter(pc.is_null(table.column(name))).column("id")[0].as_py()
-        version = call(config, client.get_server_version)
         raise CollectionError(
-            f"row {row!r} has no {name}, and {version} at {config.uri} can't hold nulls",
+            f"row {row!r} has no {name}, and {connection.server.version} at {connection.settings.uri} can't hold nulls",
             f"give corpus.metadata.{name}.default, or use Milvus 2.5 or newer",
         )
     return table
 
 
-def _nullable(client: MilvusClient, config: Collection, name: str) -> set[str]:
-    described = call(config, client.describe_collection, name)
+def _nullable(connection: Milvus, name: str) -> set[str]:
+    described = connection.call(connection.client.describe_collection, name)
     return {field["name"] for field in described["fields"] if field.get("nullable")}
 
 
-def _check(
-    spec: CollectionSpec,
-    columns: tuple[CollectionField, ...],
-    table: pa.Table,
-    vectors: np.ndarray[Any, np.dtype[np.float32]],
-) -> None:
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if len(bad):
-        names = [table.column("id")[int(i)].as_py() for i in bad[:3]]
-        raise CollectionError(
-            f"{len(bad)} vectors hold NaN or infinity, the first of row {', '.join(map(repr, names))}",
-            "Milvus would serve them as nonsense; vecbeam reindex --full-refresh embeds everything again",
-        )
+def _check(spec: CollectionSpec, columns: tuple[CollectionField, ...], table: pa.Table) -> None:
+    for one in spec.vectors:
+        bad = np.flatnonzero(not_finite(table.column(one.name).combine_chunks()))
+        if len(bad):
+            names = [table.column("id")[int(i)].as_py() for i in bad[:3]]
+            raise CollectionError(
+                f"{len(bad)} vectors hold NaN or infinity, the first of row {', '.join(map(repr, names))}",
+                "Milvus would serve them as nonsense; vecbeam reindex --full-refresh embeds everything again",
+            )
     optional = {m.name for m in spec.metadata}
     for column in columns:
         values = table.column(column.name)

@@ -1,0 +1,74 @@
+"""Whether the configured server can do what the configuration wants, found out before anything is read."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+from pipelines.steps.collection.served import vector_column
+from schemas.config import Collection, Config
+from schemas.errors import CollectionError
+from schemas.layout import Layout, VectorKind
+from schemas.milvus import LITE, VECTOR_TYPES
+from schemas.milvus.capabilities import Server, capabilities_of, refusals
+from transforms import milvus
+
+
+def check_server(settings: Collection) -> None:
+    """Refuses what the server can't do. An embedded Milvus Lite isn't opened: its package tells its version.
+
+    Raises:
+        CollectionError: with key, value, the server with its version, and the remedy; or where it can't be reached.
+    """
+    server = _server(settings)
+    found = (
+        refusals(server, index_type=settings.index.type, metric=settings.metric, load=settings.load) if server else []
+    )
+    if found:
+        raise CollectionError(
+            f"Milvus at {settings.uri} can't do what is configured: {'; '.join(what for what, _ in found)}",
+            "; ".join(remedy for _, remedy in found),
+        )
+
+
+def check_vectors(config: Config, layout: Layout) -> None:
+    """Refuses vectors that the server can't hold: of a kind that it does not know, or more than it takes.
+
+    Raises:
+        CollectionError: as `check_server` does.
+    """
+    settings = config.collection
+    if [one.kind for one in layout.vectors] == [VectorKind.DENSE]:
+        return  # every server holds one
+    server = _server(settings)
+    if server is None:
+        return
+    found: list[tuple[str, str]] = []
+    most = capabilities_of(server).vectors
+    if len(layout.vectors) > most:
+        found.append(
+            (f"encoders: {server} holds {most} vectors a row, not {len(layout.vectors)}", "name fewer encoders")
+        )
+    for field in layout.vectors:
+        if field.kind not in VECTOR_TYPES:
+            found.append((f"encoders.{field.name}: Milvus holds no {field.kind} vectors", "choose another model"))
+            continue
+        column = vector_column(config, field)
+        refused = refusals(server, index_type=column.index_type, metric=column.metric, vector_type=column.type)
+        found += [(f"encoders.{field.name}: {what}", remedy) for what, remedy in refused]
+        if column.kind == "sparse" and settings.load == "import":
+            found.append((f"encoders.{field.name}: sparse vectors are not imported", "set collection.load: upsert"))
+    if found:
+        raise CollectionError(
+            f"Milvus at {settings.uri} can't hold these rows: {'; '.join(what for what, _ in found)}",
+            "; ".join(dict.fromkeys(remedy for _, remedy in found)),
+        )
+
+
+def _server(settings: Collection) -> Server | None:
+    if settings.is_lite:
+        try:
+            return Server(LITE, version("milvus-lite"))
+        except PackageNotFoundError:  # connecting says what to install
+            return None
+    with milvus.connected(settings) as connection:
+        return connection.server

@@ -1,0 +1,247 @@
+"""What a server of Milvus can do, by its kind and version, and what a collection wants that it can't.
+
+The table has what vecbeam uses, or is about to. An entry says where it comes from: `PROBED` entries were tried, feature
+by feature, on the version named; `RELEASE_NOTES` entries add to them what the notes of a release announce, and are only
+as good as those. What a probe found to be broken (FLOAT16 in 2.3, which finds wrong rows) counts as missing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from schemas.milvus.column_names import LITE, SERVER
+
+MAX_DIMENSIONS = 32768
+"""Most dimensions of a dense vector, in every version."""
+
+
+class Source(StrEnum):
+    PROBED = "probed"
+    RELEASE_NOTES = "release notes"
+
+
+@dataclass(frozen=True)
+class Server:
+    """What answers at an address.
+
+    Attributes:
+        kind: `LITE` or `SERVER`.
+        version: as it says itself, e.g. "v2.3.5" or "milvus_lite-3.2.2".
+    """
+
+    kind: str
+    version: str
+
+    @classmethod
+    def of(cls, version: Any) -> Server:
+        """The server that gives this answer to `get_server_version`.
+
+        >>> Server.of("milvus_lite-3.2.2").kind, Server.of("v2.6.4-dev").number
+        ('Milvus Lite', (2, 6))
+        """
+        return cls(LITE if str(version).startswith("milvus_lite") else SERVER, str(version))
+
+    @property
+    def is_lite(self) -> bool:
+        return self.kind == LITE
+
+    @property
+    def number(self) -> tuple[int, int] | None:
+        """Major and minor version, or None where the server doesn't say one."""
+        found = re.search(r"(\d+)\.(\d+)", self.version)
+        return (int(found[1]), int(found[2])) if found else None
+
+    def __str__(self) -> str:
+        number = re.search(r"\d+(\.\d+)+", self.version)
+        return f"{'Milvus Lite' if self.is_lite else 'Milvus'} {number[0] if number else self.version}"
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a kind of server can do from a version on.
+
+    Attributes:
+        source: where the entry comes from.
+        indexes: index types by the type of the vector that they are built on.
+        metrics: metrics by the type of the vector.
+        vectors: most vector fields of a collection.
+        scalar_indexes: index types of other fields.
+        nullable: whether a field that isn't a vector may be null.
+        nullable_vectors: whether a vector may be.
+        bulk_import: whether the server reads Parquet files itself.
+        group_by: whether a search may group its hits by a field.
+        hybrid_search: whether one search ranks hits of several vectors.
+        full_text: whether the server makes sparse vectors of texts itself (BM25).
+        partial_upsert: whether an upsert may leave fields out.
+    """
+
+    source: Source
+    indexes: dict[str, frozenset[str]]
+    metrics: dict[str, frozenset[str]]
+    vectors: int = 1
+    scalar_indexes: frozenset[str] = field(default_factory=frozenset)
+    nullable: bool = False
+    nullable_vectors: bool = False
+    bulk_import: bool = True
+    group_by: bool = False
+    hybrid_search: bool = False
+    full_text: bool = False
+    partial_upsert: bool = False
+
+    @property
+    def vector_types(self) -> frozenset[str]:
+        """Milvus types of vectors that it stores and indexes."""
+        return frozenset(self.indexes)
+
+
+_DENSE, _SPARSE, _BINARY = "FLOAT_VECTOR", "SPARSE_FLOAT_VECTOR", "BINARY_VECTOR"
+_COMMON = frozenset({"AUTOINDEX", "FLAT", "HNSW", "IVF_FLAT", "IVF_SQ8"})
+_DENSE_METRICS = frozenset({"COSINE", "IP", "L2"})
+
+_LITE_3_2 = Capabilities(
+    Source.PROBED,  # on 3.2.2
+    # It takes IVF_PQ, SCANN, DISKANN and others at creation, builds nothing and scans: they are left out.
+    indexes={_DENSE: _COMMON | {"HNSW_SQ"}, _SPARSE: frozenset({"SPARSE_INVERTED_INDEX"})},
+    metrics={_DENSE: _DENSE_METRICS, _SPARSE: frozenset({"IP", "BM25"})},
+    vectors=4,  # two were probed
+    scalar_indexes=frozenset({"INVERTED"}),
+    nullable=True,
+    nullable_vectors=False,  # it stores zeros
+    bulk_import=False,
+    group_by=True,
+    hybrid_search=True,
+    full_text=True,
+    partial_upsert=True,
+)
+_SERVER_2_3 = Capabilities(
+    Source.PROBED,  # on 2.3.5
+    # IVF_PQ and DISKANN were built in one probe and timed out in another. FLOAT16 finds wrong rows.
+    indexes={_DENSE: _COMMON | {"SCANN"}, _BINARY: frozenset({"BIN_FLAT", "BIN_IVF_FLAT"})},
+    metrics={_DENSE: _DENSE_METRICS, _BINARY: frozenset({"HAMMING", "JACCARD"})},
+    scalar_indexes=frozenset({"Trie", "STL_SORT"}),
+)
+_SERVER_2_4 = replace(
+    _SERVER_2_3,
+    source=Source.RELEASE_NOTES,
+    indexes={
+        **_SERVER_2_3.indexes,
+        _SPARSE: frozenset({"SPARSE_INVERTED_INDEX", "SPARSE_WAND"}),
+        "FLOAT16_VECTOR": _COMMON,
+        "BFLOAT16_VECTOR": _COMMON,
+    },
+    metrics={
+        **_SERVER_2_3.metrics,
+        _SPARSE: frozenset({"IP"}),
+        "FLOAT16_VECTOR": _DENSE_METRICS,
+        "BFLOAT16_VECTOR": _DENSE_METRICS,
+    },
+    vectors=4,
+    scalar_indexes=_SERVER_2_3.scalar_indexes | {"INVERTED"},
+    group_by=True,
+    hybrid_search=True,
+)
+_SERVER_2_5 = replace(
+    _SERVER_2_4,
+    metrics={**_SERVER_2_4.metrics, _SPARSE: frozenset({"IP", "BM25"})},
+    scalar_indexes=_SERVER_2_4.scalar_indexes | {"BITMAP"},
+    nullable=True,
+    full_text=True,
+)
+_SERVER_2_6 = replace(
+    _SERVER_2_5,
+    indexes={
+        **_SERVER_2_5.indexes,
+        _DENSE: _SERVER_2_5.indexes[_DENSE] | {"HNSW_SQ", "IVF_RABITQ"},
+        "INT8_VECTOR": frozenset({"AUTOINDEX", "HNSW"}),
+    },
+    metrics={**_SERVER_2_5.metrics, "INT8_VECTOR": _DENSE_METRICS},
+    scalar_indexes=_SERVER_2_5.scalar_indexes | {"NGRAM"},
+    partial_upsert=True,
+)
+_SERVER_3_0 = replace(_SERVER_2_6, nullable_vectors=True)
+
+CAPABILITIES: dict[str, dict[tuple[int, int], Capabilities]] = {
+    LITE: {(3, 2): _LITE_3_2},
+    SERVER: {
+        (2, 3): _SERVER_2_3,
+        (2, 4): _SERVER_2_4,
+        (2, 5): _SERVER_2_5,
+        (2, 6): _SERVER_2_6,
+        (3, 0): _SERVER_3_0,
+    },
+}
+"""By kind, and by the version from which an entry holds, oldest first."""
+
+
+def capabilities_of(server: Server) -> Capabilities:
+    """The entry of a server: the newest that isn't newer than it, or else the oldest.
+
+    A server that doesn't say its version is taken for the newest: it refuses by itself what it can't do.
+
+    >>> capabilities_of(Server(SERVER, "v2.5.12")).nullable, capabilities_of(Server(SERVER, "v2.4.0")).nullable
+    (True, False)
+    """
+    entries = CAPABILITIES[server.kind]
+    number = server.number or max(entries)
+    return entries[max((version for version in entries if version <= number), default=min(entries))]
+
+
+def refusals(
+    server: Server, *, index_type: str, metric: str, load: str = "upsert", vector_type: str = _DENSE
+) -> list[tuple[str, str]]:
+    """What a collection wants that a server can't do, each with the remedy; empty where it can do all.
+
+    Args:
+        index_type: value of `collection.index.type`.
+        metric: value of `collection.metric`.
+        load: value of `collection.load`.
+        vector_type: Milvus type of the vector.
+
+    >>> refusals(Server(LITE, "milvus_lite-3.2.2"), index_type="HNSW", metric="IP", load="import")
+    [('collection.load: import: Milvus Lite 3.2.2 has no bulk import', 'set collection.load: upsert')]
+    """
+    can = capabilities_of(server)
+    if vector_type not in can.indexes:
+        return [
+            (
+                f"collection: {server} can't store vectors of type {vector_type}",
+                f"use a server that can{_newer(server, lambda other: vector_type in other.indexes)}",
+            )
+        ]
+    found = []
+    if index_type not in can.indexes[vector_type]:
+        newer = _newer(server, lambda other: index_type in other.indexes.get(vector_type, ()))
+        found.append(
+            (
+                f"collection.index.type: {index_type}: {server} can't build it",
+                f"choose one of {_listed(can.indexes[vector_type])}{newer and f', or use a server that can{newer}'}",
+            )
+        )
+    if metric not in can.metrics[vector_type]:
+        found.append(
+            (
+                f"collection.metric: {metric}: {server} doesn't know it for {vector_type}",
+                f"choose one of {_listed(can.metrics[vector_type])}",
+            )
+        )
+    if load == "import" and not can.bulk_import:
+        found.append((f"collection.load: import: {server} has no bulk import", "set collection.load: upsert"))
+    return found
+
+
+def _listed(values: Sequence[str] | frozenset[str]) -> str:
+    return ", ".join(sorted(values))
+
+
+def _newer(server: Server, able: Any) -> str:
+    """From which version of a server on something can be done, in words; "" where in none of the table."""
+    since = min((version for version, can in CAPABILITIES[SERVER].items() if able(can)), default=None)
+    return (
+        f" (Milvus {since[0]}.{since[1]} or newer)"
+        if since and (server.is_lite or since > (server.number or since))
+        else ""
+    )

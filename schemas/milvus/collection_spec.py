@@ -1,0 +1,86 @@
+"""All that a collection is made from, and the properties that it carries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from schemas.milvus.indexes import INDEX_DEFAULTS
+
+PROPERTY_ALIAS = "vecbeam.alias"
+"""The alias that the collection was made for."""
+PROPERTY_SPACE = "vecbeam.space"
+PROPERTY_SPACE_JSON = "vecbeam.space_json"
+"""What the space is, so that a mismatch can say what differs."""
+PROPERTY_SNAPSHOT = "vecbeam.snapshot"
+PROPERTY_TARGET = "vecbeam.target"
+"""The snapshot that the collection is being brought to; the same, or missing, where none is under way."""
+PROPERTY_PREVIOUS = "vecbeam.previous"
+"""The collection that the alias led to before."""
+PROPERTY_LOAD = "vecbeam.load"
+PROPERTY_STATE = "vecbeam.state"
+STATE_LOADING = "loading"
+STATE_READY = "ready"
+
+
+@dataclass(frozen=True)
+class MetadataColumn:
+    """A typed metadata field of a collection; `type` is string, int, float or bool."""
+
+    name: str
+    type: str
+    default: str | int | float | bool | None = None
+    max_bytes: int = 4096
+
+
+VECTOR_TYPES = {"dense": "FLOAT_VECTOR", "sparse": "SPARSE_FLOAT_VECTOR"}
+"""Milvus type of each kind of vector that a collection can hold."""
+
+
+@dataclass(frozen=True)
+class VectorColumn:
+    """A vector field of a collection, and its index; build and search parameters are the type's defaults where missing.
+
+    Attributes:
+        dimensions: of a dense vector; a sparse field has none.
+        kind: dense or sparse, a value of `schemas.layout.VectorKind`.
+    """
+
+    name: str
+    dimensions: int
+    metric: str
+    index_type: str
+    index_parameters: dict[str, int] = field(default_factory=dict)
+    search_parameters: dict[str, int] = field(default_factory=dict)
+    kind: str = "dense"
+
+    @property
+    def type(self) -> str:
+        """Milvus type of the field."""
+        return VECTOR_TYPES[self.kind]
+
+    @property
+    def build_parameters(self) -> dict[str, int]:
+        """All that the index is built with."""
+        return {**INDEX_DEFAULTS[self.index_type], **self.index_parameters}
+
+
+@dataclass(frozen=True)
+class CollectionSpec:
+    """All that a collection is made from.
+
+    `space_id`, `snapshot_id` and `space` (what the space is, as JSON) go into its properties.
+    """
+
+    name: str
+    alias: str
+    space_id: str
+    snapshot_id: str
+    vectors: tuple[VectorColumn, ...]
+    metadata: tuple[MetadataColumn, ...] = ()
+    id_max_bytes: int = 512
+    space: str = ""
+
+    @property
+    def vector_names(self) -> frozenset[str]:
+        """Names of the vector fields."""
+        return frozenset(one.name for one in self.vectors)

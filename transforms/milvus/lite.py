@@ -1,0 +1,59 @@
+"""What Milvus Lite says when its folder can't be opened, in our words."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+
+from schemas.errors import CollectionError
+
+LITE_LOG = "milvus_lite.server_manager"
+
+GARBAGE = (
+    "restore the folder, or move it away, with all collections in it, and run vecbeam load, which builds this one "
+    "again from its checkpoint"
+)
+
+
+def lite_error(path: str, heard: list[BaseException], error: BaseException) -> CollectionError:
+    """What to raise where Lite can't open a path; `heard` is what it logged, `error` what it raised."""
+    cause = heard[-1] if heard else error
+    if type(cause).__name__ == "DataDirLockedError":
+        return CollectionError(
+            f"another process holds {path}",
+            "wait until it ends, or serve the file to several processes: milvus-lite server --data-dir "
+            f"{path} --host 127.0.0.1, with its address in collection.uri",
+        )
+    if isinstance(cause, OSError):
+        return CollectionError(
+            f"can't open {path}: {cause.strerror or cause}", "correct collection.uri, or make the folder writable"
+        )
+    return CollectionError(f"can't open {path}: {type(cause).__name__}: {cause}", GARBAGE)
+
+
+@contextlib.contextmanager
+def listening(name: str) -> Iterator[list[BaseException]]:
+    """Catches the exceptions that a logger is given, in place of printing them: Lite tells its reason only there.
+
+    It hears them also where the program around us has turned the logger down or off, as `logging.config` does with
+    those that it doesn't know.
+    """
+    heard: list[BaseException] = []
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.exc_info and record.exc_info[1]:
+                heard.append(record.exc_info[1])
+
+    logger, ear = logging.getLogger(name), Ear()
+    before = logger.propagate, logger.disabled, logger.level, logger.manager.disable
+    logger.propagate, logger.disabled, logger.manager.disable = False, False, logging.NOTSET
+    logger.setLevel(logging.ERROR)
+    logger.addHandler(ear)
+    try:
+        yield heard
+    finally:
+        logger.removeHandler(ear)
+        logger.propagate, logger.disabled, level, logger.manager.disable = before
+        logger.setLevel(level)
