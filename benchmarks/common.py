@@ -47,7 +47,7 @@ def configure(work: Path, corpus: Path, **changes: Any) -> Path:
 def vecbeam(command: str, configuration: Path, *more: str) -> tuple[float, dict[str, Any]]:
     """Runs a command as a user would; returns its wall seconds, start and exit included, and its report."""
     start = time.perf_counter()
-    line = [sys.executable, "-m", "pipelines.cli", command, str(configuration), "--json", "--quiet", *more]
+    line = [sys.executable, "-m", "pipelines.entry", command, str(configuration), "--json", "--quiet", *more]
     done = subprocess.run(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
     return time.perf_counter() - start, json.loads(done.stdout)
 

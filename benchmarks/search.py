@@ -26,7 +26,7 @@ from typing import Any
 import common
 
 QUERY = "an editor for the terminal"
-COMMAND = "import sys; sys.argv = ['vecbeam', 'search', *sys.argv[1:]]; from pipelines.cli import main; main()"
+COMMAND = "import sys; sys.argv = ['vecbeam', 'search', *sys.argv[1:]]; from pipelines.entry import main; main()"
 LOOP = """
 import json, sys, time
 from pipelines.index import Index

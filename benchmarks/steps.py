@@ -34,7 +34,7 @@ def main() -> None:
             "collection": {"uri": "./milvus.db", "index": {"type": "HNSW"}},
         }
         (work / "vecbeam.yaml").write_text(yaml.safe_dump(configuration))
-        command = [sys.executable, "-m", "pipelines.cli", "backfill", str(work / "vecbeam.yaml"), "--json", "--quiet"]
+        command = [sys.executable, "-m", "pipelines.entry", "backfill", str(work / "vecbeam.yaml"), "--json", "--quiet"]
         start = time.perf_counter()
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         wall = time.perf_counter() - start

@@ -80,7 +80,7 @@ def configure(folder: Path, precision: str) -> None:
 def run(command: str, folder: Path) -> dict[str, Any]:
     start = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", command, str(folder / "vecbeam.yaml"), "--json", "--quiet"],
+        [sys.executable, "-m", "pipelines.entry", command, str(folder / "vecbeam.yaml"), "--json", "--quiet"],
         stdout=subprocess.PIPE,
         check=True,
     )

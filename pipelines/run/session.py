@@ -9,7 +9,7 @@ import os
 import resource
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib import metadata
@@ -68,7 +68,7 @@ class Session:
         self._counters: Counter[str] = Counter()
         self._hold: lock.Hold | None = None
         # The process began before its imports, and users wait for those too.
-        self._phases: Counter[str] = Counter(startup=time.time() - psutil.Process().create_time())
+        self._phases = defaultdict[str, float](float, startup=time.time() - psutil.Process().create_time())
 
     @property
     def root(self) -> str:

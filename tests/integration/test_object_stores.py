@@ -84,7 +84,7 @@ def backfill(folder: Path, scheme: str, runner: str, environment: dict[str, str]
         f"checkpoint: {checkpoint or f'{scheme}://corpus/checkpoint'}\ncollection: {{uri: ./milvus.db}}\n"
         f"runner: {runner}\n"
     )
-    command = [sys.executable, "-m", "pipelines.cli", "backfill", str(path), "--json", "--quiet"]
+    command = [sys.executable, "-m", "pipelines.entry", "backfill", str(path), "--json", "--quiet"]
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "STORAGE_EMULATOR"))}
     return subprocess.run(command, capture_output=True, text=True, env=clean | environment, timeout=300)
 

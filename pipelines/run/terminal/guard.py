@@ -7,8 +7,7 @@ import io
 import logging
 import sys
 import traceback
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import typer
@@ -17,36 +16,11 @@ from typer.core import TyperGroup
 from pipelines.run.terminal import environment, output
 
 if TYPE_CHECKING:
-    from schemas.config import Config
     from schemas.errors import VecbeamError
     from schemas.run_report import Report
 
 T = TypeVar("T")
 CONTINUES = "what is in the checkpoint is kept, and the same command continues"
-
-
-def configuration(path: Path | str, overrides: list[str] | None) -> Config:
-    """The configuration of a command, with the variables that the process was started with."""
-    from schemas.config.loader import load_config
-
-    return load_config(path, overrides or (), environment=environment.given())
-
-
-def reporting(
-    command: Callable[[Config], Report],
-    config: Path,
-    overrides: list[str] | None,
-    *,
-    as_json: bool,
-    quiet: bool = False,
-    debug: bool,
-) -> None:
-    """Runs a command that ends in a report, and prints it whichever way it ends."""
-
-    def run() -> None:
-        show(command(configuration(config, overrides)), as_json=as_json, quiet=quiet)
-
-    guarded(run, as_json=as_json, quiet=quiet, debug=debug)
 
 
 def show(found: Report, *, as_json: bool, quiet: bool = False, error: VecbeamError | None = None) -> None:
@@ -150,14 +124,22 @@ def _silence_libraries() -> None:
 class Commands(TyperGroup):
     """The commands, with wrong usage told in one line, and in JSON where that was asked for."""
 
-    def main(self, args: Any = None, prog_name: str | None = None, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
         given = list(sys.argv[1:] if args is None else args)
         pages = io.StringIO()  # of help and completion, which typer prints by itself
         if output.is_taken():
             sys.stdout = pages
         try:
             try:
-                code = super().main(given, prog_name or "vecbeam", standalone_mode=False, **extra)
+                code = super().main(given, prog_name or "vecbeam", complete_var, False, windows_expand_args, **extra)
             finally:
                 if pages.getvalue():
                     output.result(pages.getvalue().rstrip("\n"), styled=True)

@@ -44,8 +44,10 @@ def foresee(changes: Changes, config: Config, standing: Standing, found: Plan, *
     left = items.new + items.changed + items.moved + items.unchanged
     if not left:
         nothing = f"not one item could be embedded: {items.rejected} rejects ({named(found.rejects)}); {standing}"
-        first = f"; the first: {found.rejected[0]}" if found.rejected else ""
-        return _outcome(RejectsError(nothing + first, "fix the corpus, or corpus.id and corpus.content"), served=False)
+        example = f"; the first: {found.rejected[0]}" if found.rejected else ""
+        return _outcome(
+            RejectsError(nothing + example, "fix the corpus, or corpus.id and corpus.content"), served=False
+        )
     dropped, tokens = found.dropped.value, found.tokens.value
     if changes.base is not None:
         dead = changes.findings.dead

@@ -138,10 +138,10 @@ def _main_group(samples: Sequence[FileSample]) -> list[FileSample]:
             content, _ = _content(_columns(group), sum(len(sample.records) for sample in group))
             if content and (not named or any(_is_named(name, CONTENT_NAMES) for name in content)):
                 return group
-    names = sorted({name for sample in samples for record in sample.records for name, _ in flat(record)})
+    fields = sorted({name for sample in samples for record in sample.records for name, _ in flat(record)})
     twice = sorted({name for sample in samples for name in sample.twice})
     raise ConfigurationError(
-        f"no field holds text; the records have: {', '.join(names) or 'no fields'}"
+        f"no field holds text; the records have: {', '.join(fields) or 'no fields'}"
         + (f", and more than one column each named {', '.join(twice)}" if twice else ""),
         "write the configuration yourself and name the fields that hold text in corpus.content",
     )

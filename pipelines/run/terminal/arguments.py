@@ -1,0 +1,74 @@
+"""Which configuration a command line means, and the words beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.run.terminal import environment, output
+
+if TYPE_CHECKING:
+    from schemas.config import Config
+
+CONFIGURATION = Path("vecbeam.yaml")
+ENVIRONMENT = "VECBEAM_CONFIG"
+
+
+def configuration(path: Path | str, overrides: Sequence[str] | None) -> Config:
+    """The configuration of a command, with the variables that the process was started with."""
+    from schemas.config.loader import load_config
+
+    return load_config(path, overrides or (), environment=environment.given())
+
+
+def config_and_query(words: Sequence[str]) -> tuple[Path, str]:
+    """What `search` is given: one word is the query; of two the first is the configuration.
+
+    Raises:
+        ConfigurationError: for another number of words, a query that is missing, or one that is not UTF-8.
+    """
+    from schemas.errors import ConfigurationError
+
+    if len(words) > 2:
+        raise ConfigurationError(
+            f"{len(words)} words where CONFIG and QUERY are expected",
+            'put the query in quotes: vecbeam search "two words"',
+        )
+    query = words[-1]
+    if len(words) == 1 and _is_configuration(query):
+        raise ConfigurationError(
+            f"{query} is a configuration, and there is no query", f'write: vecbeam search {query} "what to look for"'
+        )
+    try:
+        query.encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError(
+            f"the query {output.clean(query)} is not valid UTF-8", "type it in a terminal whose encoding is UTF-8"
+        ) from None
+    return (Path(words[0]) if len(words) == 2 else _default_configuration()), query
+
+
+def config_and_run(words: Sequence[str]) -> tuple[Path, str | None]:
+    """What `report` is given: the configuration is what ends in .yaml or .yml, or the first of two words.
+
+    Raises:
+        ConfigurationError: for more than two words.
+    """
+    from schemas.errors import ConfigurationError
+
+    if len(words) > 2:
+        raise ConfigurationError(f"{len(words)} words where CONFIG and RUN are expected", "name one run")
+    if len(words) == 2:
+        return Path(words[0]), words[1]
+    if words and not _is_configuration(words[0]):
+        return _default_configuration(), words[0]
+    return (Path(words[0]) if words else _default_configuration()), None
+
+
+def _default_configuration() -> Path:
+    return Path(environment.given().get(ENVIRONMENT) or CONFIGURATION)
+
+
+def _is_configuration(word: str) -> bool:
+    return word.lower().endswith((".yaml", ".yml"))

@@ -1,0 +1,126 @@
+"""A command of the command line from a function: its options are the function's signature, and those that all have.
+
+Three names of parameters are not options of their own: `config` is the configuration that the argument CONFIG and
+`--set` make, `as_given` is how these were written, `progress` heeds `--quiet`. A function that returns something has
+`--json`, and each has `--debug`. Its docstring is the help.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from inspect import Parameter
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from pipelines.run.terminal import output
+from pipelines.run.terminal.arguments import CONFIGURATION, ENVIRONMENT, configuration
+from pipelines.run.terminal.guard import guarded, show
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key of the configuration.")
+]
+_ConfigPath = Annotated[
+    Path, typer.Argument(metavar="CONFIG", envvar=ENVIRONMENT, help="The configuration, a YAML file.")
+]
+_AsJson = Annotated[bool, typer.Option("--json", help="Prints one JSON object.")]
+_Quiet = Annotated[bool, typer.Option("--quiet", help="Prints one line: the result.")]
+_Debug = Annotated[bool, typer.Option("--debug", help="Shows tracebacks and library logs.")]
+
+
+@dataclass(frozen=True)
+class Page:
+    """A result that is not a run's report.
+
+    Attributes:
+        values: with `--json`.
+        text: for people, or what prints it.
+        line: in place of it with `--quiet`, for a command that has this.
+        exit_code: of the command.
+    """
+
+    values: Mapping[str, Any]
+    text: str | Callable[[], None]
+    line: str = ""
+    exit_code: int = 0
+
+
+def command(app: typer.Typer) -> Callable[[Function], Function]:
+    """Registers a function as a command of the same name.
+
+    The function imports what is heavy itself. It returns a `Report`, a `Page`, or None where it prints on its own.
+    """
+
+    def register(function: Function) -> Function:
+        own = inspect.signature(function)
+        usual = _usual_options(own)
+
+        def run(**values: Any) -> None:
+            as_json, quiet, debug = (values.pop(name, False) for name in ("as_json", "quiet", "debug"))
+
+            def call() -> int:
+                result = function(**_arguments(own, values, quiet=quiet))
+                if isinstance(result, Page):
+                    _print(result, as_json=as_json, quiet=quiet)
+                    return result.exit_code
+                if result is not None:
+                    show(result, as_json=as_json, quiet=quiet)
+                return 0
+
+            if code := guarded(call, as_json=as_json, quiet=quiet, debug=debug):
+                raise typer.Exit(code)
+
+        run.__signature__ = own.replace(parameters=usual, return_annotation=None)  # type: ignore[attr-defined]
+        run.__annotations__ = {}  # typer looks for those of the signature here too
+        app.command(function.__name__, help=inspect.getdoc(function))(run)
+        return function
+
+    return register
+
+
+def _usual_options(own: inspect.Signature) -> list[Parameter]:
+    """The parameters of a command: those of its function, and the usual ones in place of config and progress."""
+    names = own.parameters
+    options = [each for name, each in names.items() if name not in ("config", "as_given", "progress")]
+    if "config" in names:
+        options = [_option("config", _ConfigPath, CONFIGURATION), _option("set_", Overrides, None), *options]
+    if own.return_annotation is not None:
+        options.append(_option("as_json", _AsJson, False))
+    if "progress" in names:
+        options.append(_option("quiet", _Quiet, False))
+    options.append(_option("debug", _Debug, False))
+    return [option.replace(kind=Parameter.KEYWORD_ONLY) for option in options]
+
+
+def _option(name: str, annotation: Any, default: Any) -> Parameter:
+    return Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+
+
+def _arguments(own: inspect.Signature, values: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
+    """What a function is called with, for the values of its command's options."""
+    if "config" in own.parameters:
+        path, overrides = values["config"], values.pop("set_")
+        values = values | {"config": configuration(path, overrides)}
+        if "as_given" in own.parameters:
+            values["as_given"] = [str(path), *(word for each in overrides or () for word in ("--set", each))]
+    if "progress" in own.parameters:
+        from pipelines.run.progress import Progress
+
+        values = values | {"progress": Progress(quiet=quiet)}
+    return values
+
+
+def _print(page: Page, *, as_json: bool, quiet: bool) -> None:
+    if as_json:
+        output.result_as_json(page.values, exit_code=page.exit_code)
+    elif quiet:
+        output.result(page.line)
+    elif isinstance(page.text, str):
+        output.result(page.text)
+    else:
+        page.text()
