@@ -22,6 +22,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # Needs the data folder; an idle machine, and about an hour. PEERS: scripts to compare with, ENVIRONMENTS: where theirs are
 # (v_<peer>/bin/python), FIGURES: where JSON goes.
@@ -45,7 +46,7 @@ bench: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/pictures.py $(FIGURES) docs/pictures
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) demo build *.egg-info .mypy_cache .import_linter_cache .grimp_cache .ruff_cache .pytest_cache
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -1,49 +1,73 @@
-"""The house: imports go one way, and the three names are ours alone."""
+"""The house: what import-linter can't say of it. Its contracts, in pyproject.toml, hold which way imports go."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+import tomllib
+from collections import defaultdict
+from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
-import pytest
+import typer
+
+from pipelines.cli import app
 
 ROOT = Path(__file__).parents[1]
-HEAVY = {"apache_beam", "torch", "pymilvus", "sentence_transformers", "transformers"}
+FOLDERS = ("schemas", "transforms", "pipelines")
+MAY_REPEAT = {"base", "engine", "__init__"}
+"""Stems of files that several folders may have: the protocol of each, and each engine."""
 
 
-def imports(folder: str) -> Iterator[tuple[str, str]]:
-    for path in sorted((ROOT / folder).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                yield from ((str(path.relative_to(ROOT)), name.name) for name in node.names)
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                yield str(path.relative_to(ROOT)), node.module
+@cache
+def modules() -> dict[str, ast.Module]:
+    """Path below the root -> what is in the file."""
+    paths = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+    return {str(path.relative_to(ROOT)): ast.parse(path.read_bytes()) for path in paths}
 
 
-@pytest.mark.parametrize(
-    ("folder", "forbidden"),
-    [
-        ("schemas", {"transforms", "pipelines", *HEAVY}),
-        ("transforms", {"pipelines"}),
-        ("transforms/encoders", {"pipelines", "apache_beam", "pymilvus"}),
-    ],
-)
-def test_imports_go_one_way(folder: str, forbidden: set[str]) -> None:
-    assert [(path, name) for path, name in imports(folder) if name.split(".")[0] in forbidden] == []
+def repeated(named: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Names that stand in several places -> the places, for pairs of name and place."""
+    places: dict[str, list[str]] = defaultdict(list)
+    for name, place in named:
+        places[name].append(place)
+    return {name: where for name, where in places.items() if len(where) > 1}
 
 
-def test_an_encoder_stands_alone() -> None:
-    ours = {name for _, name in imports("transforms/encoders") if name.startswith("transforms")}
-    assert all(name.startswith(("transforms.encoders", "transforms.chunk", "transforms.support")) for name in ours)
+def test_no_two_files_have_one_name() -> None:
+    stems = ((Path(path).stem, path) for path in modules() if Path(path).stem not in MAY_REPEAT)
+    assert repeated(stems) == {}
+
+
+def test_no_two_classes_have_one_name() -> None:
+    classes = [
+        (node.name, path)
+        for path, tree in modules().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    ]
+    assert repeated(classes) == {}
+
+
+def test_each_file_says_what_it_is() -> None:
+    assert [path for path, tree in modules().items() if not ast.get_docstring(tree)] == []
+
+
+def test_each_command_has_a_file_that_a_contract_names() -> None:
+    """A command in a layer of its own could import others."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = next(contract["layers"] for contract in contracts if contract.get("containers") == ["pipelines"])
+    commands = set(typer.main.get_group(app).commands)
+    assert {"demo", "index"} == set(layers[2].split(" | "))
+    assert commands - {"demo"} == set(layers[3].split(" | "))
 
 
 def test_no_other_distribution_owns_our_names() -> None:
     owners = packages_distributions()
-    for name in ("schemas", "transforms", "pipelines"):
+    for name in FOLDERS:
         assert set(owners.get(name, ["vecbeam"])) == {"vecbeam"}
 
 

@@ -8,10 +8,10 @@ from typing import Literal
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from schemas import milvus
-from schemas.config.base import Model, Text
+from schemas.config.base import Section, Text
 
 
-class IndexConfig(Model):
+class IndexConfig(Section):
     """The vector index. Parameters stand beside the type: {type: HNSW, M: 16, efConstruction: 200}."""
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
@@ -27,7 +27,7 @@ class IndexConfig(Model):
         return self
 
 
-class Collection(Model):
+class Collection(Section):
     uri: Text = Field(
         description="A path ending in .db: Milvus Lite, embedded; or http(s)://host:19530, token from MILVUS_TOKEN"
     )
@@ -75,7 +75,7 @@ class Collection(Model):
         return self
 
 
-class Verify(Model):
+class Verify(Section):
     recall_at_10: float = Field(
         0.95, ge=0, le=1, description="Least recall@10 against exact search for the gate to pass"
     )

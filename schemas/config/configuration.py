@@ -7,14 +7,14 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from schemas import milvus
-from schemas.config.base import Model, Text
+from schemas.config.base import Section, Text
 from schemas.config.collection import Collection, Verify
 from schemas.config.corpus import COLUMN_NAME, RESERVED_COLUMNS, Chunk, Corpus, rename_hint
 from schemas.config.encoder import VECTOR, EncoderConfig
 from schemas.config.runner import Runner
 
 
-class Config(Model):
+class Config(Section):
     """A vecbeam configuration: one corpus, one encoder, one collection behind an alias."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,199}$")] = Field(

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from schemas import milvus
-from schemas.config.base import Model, Text
+from schemas.config.base import Section, Text
 
 MetadataType = Literal["string", "int", "float", "bool"]
 FORMATS = ("jsonl", "csv", "parquet", "text", "markdown", "html", "pdf")
@@ -28,7 +28,7 @@ RESERVED_COLUMNS = (
 COLUMN_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,254}$")
 
 
-class MetadataField(Model):
+class MetadataField(Section):
     """One typed, filterable column. `author: string` is short for `author: {type: string}`.
 
     `source` is the key `from`, which Python keeps for itself.
@@ -80,7 +80,7 @@ class MetadataField(Model):
         return self
 
 
-class HashedId(Model):
+class HashedId(Section):
     """An id made from the item's content: the same fields with the same values have the same id."""
 
     hash: list[Text] = Field(
@@ -108,7 +108,7 @@ def _kind_of_id(value: Any) -> str:
 Id = Annotated[Annotated[Text, Tag("FieldId")] | Annotated[HashedId, Tag("HashedId")], Discriminator(_kind_of_id)]
 
 
-class Csv(Model):
+class Csv(Section):
     """How CSV and TSV files are written, where they are not as their suffix says."""
 
     delimiter: Text | None = Field(
@@ -164,7 +164,7 @@ def _known_encoding(value: str | None) -> str | None:
     return value
 
 
-class Corpus(Model):
+class Corpus(Section):
     paths: list[Text] = Field(
         min_length=1,
         description="Globs on any filesystem that Beam knows; local paths are relative to the configuration file",
@@ -279,7 +279,7 @@ def suggested_column(name: str) -> str:
     return column if column != name or COLUMN_NAME.match(name) is None else f"{column}_"
 
 
-class Chunk(Model):
+class Chunk(Section):
     max_tokens: int = Field(
         256, ge=8, description="Most tokens of a chunk, special tokens included; the model's own limit also holds"
     )

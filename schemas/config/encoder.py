@@ -6,14 +6,14 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from schemas.config.base import Model, Text
+from schemas.config.base import Section, Text
 from schemas.config.collection import IndexConfig
 
 VECTOR = "vector"
 """The name of the vector where there is one."""
 
 
-class EncoderConfig(Model):
+class EncoderConfig(Section):
     model: Text = Field("all-MiniLM-L6-v2", description="A catalogue name, a hub id (with revision), or a folder")
     revision: Text | None = Field(None, description="Commit of the hub repository; needed for a hub id")
     family: Text | None = Field(

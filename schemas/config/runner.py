@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from schemas.config.base import Model, Text
+from schemas.config.base import Section, Text
 
 _SECRET = re.compile(
     r"secret|passw(or)?d|passphrase|token|credential|connection_?string|shared_access|(^|_)sas(_|$)"
@@ -24,14 +24,14 @@ _SECRETS_PLACE = {
 }
 
 
-class Cost(Model):
+class Cost(Section):
     """What a pool of workers costs, for `vecbeam plan`."""
 
     workers: int = Field(1, ge=1, description="Workers that embed at the same time")
     usd_per_hour: float = Field(ge=0, description="Price of one worker, in US dollars per hour")
 
 
-class Runner(Model):
+class Runner(Section):
     """Where the pipeline runs. Keys beside the name are Beam's own pipeline options."""
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)

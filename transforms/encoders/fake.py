@@ -21,7 +21,7 @@ from schemas.identity import digest
 from schemas.layout import Modality, Space, VectorKind
 from transforms.chunk.text import TextChunker
 from transforms.encoders.base import Encoded, text_inputs
-from transforms.encoders.source import ModelSource
+from transforms.encoders.model_source import ModelSource
 from transforms.encoders.text_facts import TextFacts
 from transforms.support.vectors import dense_array
 

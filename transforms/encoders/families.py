@@ -14,7 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from schemas.config import EncoderConfig
 from schemas.errors import ConfigurationError, EncoderError, SpaceMismatchError
 from transforms.encoders.base import Model
-from transforms.encoders.source import ModelSource
+from transforms.encoders.model_source import ModelSource
 
 FAMILIES = {
     "sentence_transformers": "transforms.encoders.sentence_transformers:describe",

@@ -17,8 +17,8 @@ from schemas.layout import Modality, Space, VectorKind
 from transforms.chunk.text import TextChunker
 from transforms.encoders.base import text_inputs
 from transforms.encoders.engines.choice import check_engine
-from transforms.encoders.engines.files import TransformerFiles
-from transforms.encoders.source import ModelSource
+from transforms.encoders.engines.transformer_files import TransformerFiles
+from transforms.encoders.model_source import ModelSource
 from transforms.encoders.text_encoder import TextEncoder
 from transforms.encoders.text_facts import TextFacts
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from transforms.chunk.text import Tokenizing
 from transforms.encoders.base import Encoded, TokenIds, Work, token_ids_of
 from transforms.encoders.engines import TokenTable, load_engine
-from transforms.encoders.engines.files import TransformerFiles
+from transforms.encoders.engines.transformer_files import TransformerFiles
 from transforms.encoders.text_facts import TextFacts
 from transforms.support.vectors import dense_array
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from schemas.errors import EncoderError
 from schemas.identity import digest
-from transforms.encoders.engines.files import TransformerFiles
+from transforms.encoders.engines.transformer_files import TransformerFiles
 
 log = logging.getLogger("vecbeam")
 FORMAT = 1

@@ -9,8 +9,8 @@ from pathlib import Path
 from schemas.errors import ConfigurationError, EncoderError
 from schemas.identity import digest
 from transforms.encoders.engines.base import Engine
-from transforms.encoders.engines.files import TransformerFiles
 from transforms.encoders.engines.tokens import TokenTable
+from transforms.encoders.engines.transformer_files import TransformerFiles
 
 log = logging.getLogger("vecbeam")
 _GPU_FILES = ("/dev/nvidiactl", "/dev/dxg")

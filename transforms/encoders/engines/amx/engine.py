@@ -28,10 +28,10 @@ from transforms.encoders.engines.amx import library, weights
 from transforms.encoders.engines.amx.library import Numbers
 from transforms.encoders.engines.base import Finished, Ran
 from transforms.encoders.engines.cache import fingerprint, kept
-from transforms.encoders.engines.files import TransformerFiles
 from transforms.encoders.engines.probe import Probe
 from transforms.encoders.engines.tokens import TokenTable
 from transforms.encoders.engines.torch.modules import load_modules
+from transforms.encoders.engines.transformer_files import TransformerFiles
 
 BATCH_TOKENS = 4096
 

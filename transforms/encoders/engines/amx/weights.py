@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.encoders.engines.amx.library import Shape
-from transforms.encoders.engines.files import TransformerFiles
 from transforms.encoders.engines.torch.packed import POSITIONS_AFTER_PADDING
+from transforms.encoders.engines.transformer_files import TransformerFiles
 
 STEP = 32
 """Sizes are multiples of this."""

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from transforms.encoders.engines import processor
 from transforms.encoders.engines.base import Finished, Ran
-from transforms.encoders.engines.files import TransformerFiles
 from transforms.encoders.engines.openvino.runtime import import_openvino
 from transforms.encoders.engines.tokens import TokenTable
+from transforms.encoders.engines.transformer_files import TransformerFiles
 
 if TYPE_CHECKING:
     from pathlib import Path

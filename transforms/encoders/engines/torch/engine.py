@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 
 from transforms.encoders.engines import processor
 from transforms.encoders.engines.base import Finished, Ran
-from transforms.encoders.engines.files import TransformerFiles
 from transforms.encoders.engines.tokens import TokenTable
 from transforms.encoders.engines.torch.modules import load_modules, prepack
 from transforms.encoders.engines.torch.packed import Packing
+from transforms.encoders.engines.transformer_files import TransformerFiles
 
 log = logging.getLogger("vecbeam")
 CPU_BATCH_TOKENS = 2048
