@@ -1,0 +1,167 @@
+"""Which of the files that were found are the corpus, what they make of `corpus`, and why the others are left out."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from pipelines.steps.proposal.columns import add_column
+from pipelines.steps.proposal.fields import Fields, propose_fields
+from pipelines.steps.proposal.proposal import Proposal, plural, printable
+from schemas.glob import Glob
+from transforms.read import FORMAT_OF_SUFFIX, SourceFile
+from transforms.read.head import FileSample, sample
+from transforms.read.listing.inventory import Entry
+from transforms.read.listing.listing import RECORD_FORMATS
+
+SAMPLED_FILES = 500
+SAMPLED_RECORDS = 5000
+"""Most records that are looked at; each file gives its share, but at least 20 and at most 200."""
+MOST_LABELS = 100
+"""Files of records among which labels of other files are looked for."""
+WORDS_OF_TEXT = 5
+"""A field with more words on average is text, not a label."""
+_BESIDE = re.compile(r"(?:readme|license|licence|changelog|changes|contributing|notice|authors)\b", re.IGNORECASE)
+
+
+def less_readme(entries: list[Entry]) -> list[Entry]:
+    """A README beside files of records is about them and none of the corpus."""
+    records = {entry.argument for entry in entries if _has_records(entry)}
+    return [
+        entry.without("about the files of records beside it")
+        if not entry.why
+        and not _has_records(entry)
+        and entry.argument in records
+        and _BESIDE.match(posixpath.basename(entry.path))
+        else entry
+        for entry in entries
+    ]
+
+
+def _has_records(entry: Entry) -> bool:
+    return entry.source is not None and entry.source.format in RECORD_FORMATS and not entry.why
+
+
+def less_labels(entries: list[Entry]) -> list[Entry]:
+    """A file of records that names the other files holds labels of them, unless one of its fields is text as well."""
+    others = {posixpath.basename(entry.path): entry for entry in entries if entry.why or not _has_records(entry)}
+    records = [entry for entry in entries if _has_records(entry)]
+    if len(others) < 2 or len(records) > MOST_LABELS:
+        return entries
+    labels = {}
+    for entry in records:
+        if entry.source is not None and (named := _named(entry.source, others)):
+            kind, count = Counter(other.kind for other in named).most_common(1)[0]
+            labels[entry.path] = f"it names {count} of the {kind} files, as labels do"
+    return [entry.without(labels[entry.path]) if entry.path in labels else entry for entry in entries]
+
+
+def _named(file: SourceFile, others: dict[str, Entry]) -> list[Entry]:
+    """The files that a field of most of a file's first records names, with their suffix or without."""
+    # A stem may be an id that a picture elsewhere has by chance: it is a name of the files beside, or in folders below.
+    below = posixpath.dirname(file.uri) + "/"
+    stems = {posixpath.splitext(name)[0]: entry for name, entry in others.items() if entry.path.startswith(below)}
+    known = others | stems
+    records = sample(file, 200).records
+    found: list[Entry] = []
+    for name in {name for record in records for name in record}:
+        values = [str(record[name]) for record in records if record.get(name) is not None]
+        if sum(len(value.split()) for value in values) > WORDS_OF_TEXT * len(values):
+            return []
+        named = [known[value] for value in map(posixpath.basename, values) if value in known]
+        if len(named) * 2 > len(records):
+            found = found or named
+    return found
+
+
+def with_fields(entries: list[Entry], found: Proposal) -> tuple[list[Entry], dict[str, Any]]:
+    """The entries without those that do not fit, and the keys of `corpus` that the files' fields make."""
+    taken = [entry for entry in entries if not entry.why and entry.source is not None]
+    looked_at = [entry for entry in taken if _has_records(entry) or _is_markdown(entry)]
+    if len(looked_at) > SAMPLED_FILES:
+        step = len(looked_at) / SAMPLED_FILES
+        found.notes.append(f"the fields are those of {SAMPLED_FILES} of {len(looked_at):,} files, evenly spread")
+        looked_at = [looked_at[int(at * step)] for at in range(SAMPLED_FILES)]
+    each = min(200, max(20, SAMPLED_RECORDS // max(1, len(looked_at))))
+    samples = [sample(entry.source, each) for entry in looked_at if entry.source is not None]
+    why = {one.file.uri: f"can't be read: {printable(one.problem)}" for one in samples if one.problem}
+    readable = [one for one in samples if not one.problem]
+    records = [one for one in readable if one.file.format in RECORD_FORMATS and one.records]
+    fields = Fields()
+    if records:
+        fields = propose_fields(records)
+        written = _csv_keys([one for one in records if one.file.uri not in fields.files])
+        if written:
+            fields.corpus["csv"] = written
+        why |= fields.files
+        bad = sum(one.bad for one in records if one.file.uri not in fields.files)
+        if bad:
+            fields.notes.append(f"{bad} of the first records can't be parsed and would be rejected")
+    elif readable and all(one.file.format in RECORD_FORMATS for one in readable) and not _has_documents(taken):
+        why |= {one.file.uri: "it holds no record" for one in readable}
+    _add_front_matter(fields, [one for one in readable if one.file.format == "markdown"])
+    found.notes += fields.notes
+    found.fields_left_out = fields.left_out
+    return [entry.without(why[entry.path]) if entry.path in why else entry for entry in entries], fields.corpus
+
+
+def _is_markdown(entry: Entry) -> bool:
+    return entry.source is not None and entry.source.format == "markdown"
+
+
+def _has_documents(entries: Sequence[Entry]) -> bool:
+    return any(entry.source is not None and entry.source.format not in RECORD_FORMATS for entry in entries)
+
+
+def _csv_keys(samples: Sequence[FileSample]) -> dict[str, Any]:
+    """How the CSV files are written, where that is not as usual."""
+    keys = {}
+    if delimiter := next((one.delimiter for one in samples if one.delimiter not in ("", one.file.delimiter)), ""):
+        keys["delimiter"] = delimiter
+    if encoding := next((one.encoding for one in samples if one.encoding), None):
+        keys["encoding"] = encoding
+    return keys
+
+
+def _add_front_matter(fields: Fields, samples: Sequence[FileSample]) -> None:
+    values: dict[str, list[Any]] = {}
+    for record in (record for one in samples for record in one.records):
+        for name, value in record.items():
+            values.setdefault(name, []).append(value)
+    metadata = fields.corpus.get("metadata", {})
+    for name, found in values.items():
+        kinds = {type(value) for value in found if value is not None}
+        kind = {str: "string", int: "int", float: "float", bool: "bool"}.get(next(iter(kinds), dict))
+        if kinds == {int, float}:
+            kinds, kind = {float}, "float"
+        if len(kinds) != 1 or kind is None:
+            fields.left_out[name] = "in front matter: lists, objects or values of several types"
+        elif name not in metadata:
+            add_column(metadata, name, kind)
+    if metadata:
+        fields.corpus["metadata"] = metadata
+
+
+def shown_path(path: str, argument: str) -> str:
+    """A file's path below the folder that was named, or its name."""
+    for folder in (argument.rstrip("/"), Glob(argument).root):
+        if path.startswith(f"{folder}/"):
+            return path[len(folder) + 1 :]
+    return path.rsplit("/", 1)[-1]
+
+
+def reasons_of(found: Proposal) -> str:
+    """Why nothing is taken, in a sentence."""
+    said = [f"{len(paths):,} {plural('file', len(paths))} ({paths[0]}): {why}" for why, paths in found.left_out.items()]
+    return "; ".join(said) or "there is no file"
+
+
+def remedy(found: Proposal) -> str:
+    """What a user can do where nothing is taken."""
+    labels = [path for why, paths in found.left_out.items() if "as labels do" in why for path in paths]
+    if labels:
+        return f"name a file to embed it all the same, for example {labels[0]}, in a folder of its own"
+    return f"name files that end in {' '.join(FORMAT_OF_SUFFIX)}, or write the configuration yourself"
