@@ -19,7 +19,7 @@ from pipelines.steps.collection.server import check_server
 from pipelines.sync import sync
 from schemas.errors import CollectionError
 from schemas.milvus import LITE, SERVER
-from schemas.milvus.capabilities import CAPABILITIES, Server, Source, capabilities_of, refusals
+from schemas.milvus.capabilities import CAPABILITIES, Evidence, Server, capabilities_of, refusals
 from transforms import milvus
 
 
@@ -49,8 +49,8 @@ def test_what_each_server_takes() -> None:
 
 
 def test_the_entry_of_a_version() -> None:
-    assert capabilities_of(Server(SERVER, "v2.3.5")).source is Source.PROBED
-    assert capabilities_of(Server(LITE, "3.2.2")).source is Source.PROBED
+    assert capabilities_of(Server(SERVER, "v2.3.5")).evidence is Evidence.PROBED
+    assert capabilities_of(Server(LITE, "3.2.2")).evidence is Evidence.PROBED
     assert capabilities_of(Server(SERVER, "v2.10.0")) is CAPABILITIES[SERVER][2, 6]
     assert capabilities_of(Server(SERVER, "v2.2.9")) is CAPABILITIES[SERVER][2, 3]
     assert capabilities_of(Server(SERVER, "nightly")) is CAPABILITIES[SERVER][3, 0]

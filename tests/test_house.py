@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 import tomllib
@@ -18,6 +19,7 @@ from pipelines.cli import app
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("schemas", "transforms", "pipelines")
+HEAVY = ("apache_beam", "pyarrow", "pymilvus", "torch")
 MAY_REPEAT = {"base", "engine", "__init__"}
 """Stems of files that several folders may have: the protocol of each, and each engine."""
 
@@ -71,8 +73,24 @@ def test_no_other_distribution_owns_our_names() -> None:
         assert set(owners.get(name, ["vecbeam"])) == {"vecbeam"}
 
 
-def test_help_waits_for_nothing_heavy() -> None:
-    heavy = ("apache_beam", "torch", "pymilvus", "pydantic")
-    code = f"import sys, pipelines.cli; print([m for m in {heavy} if m in sys.modules])"
+def imported(code: str, wanted: tuple[str, ...]) -> list[str]:
+    """Which of the wanted modules a fresh process has after running some code."""
+    code = f"{code}\nimport json, sys\nprint(json.dumps([module for module in {wanted} if module in sys.modules]))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    found: list[str] = json.loads(done.stdout)
+    return found
+
+
+def test_help_waits_for_nothing_heavy() -> None:
+    assert imported("import pipelines.cli", (*HEAVY, "pydantic")) == []
+
+
+def test_help_of_a_command_waits_for_none_of_them() -> None:
+    # pydantic comes with typer's own reading of options.
+    code = f"""
+from typer.testing import CliRunner
+from pipelines.cli import app
+for name in {list(typer.main.get_group(app).commands)}:
+    assert CliRunner().invoke(app, [name, "--help"]).exit_code == 0, name
+"""
+    assert imported(code, (*HEAVY, "pipelines.run.session", "schemas.config")) == []

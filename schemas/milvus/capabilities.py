@@ -19,7 +19,7 @@ MAX_DIMENSIONS = 32768
 """Most dimensions of a dense vector, in every version."""
 
 
-class Source(StrEnum):
+class Evidence(StrEnum):
     PROBED = "probed"
     RELEASE_NOTES = "release notes"
 
@@ -65,7 +65,7 @@ class Capabilities:
     """What a kind of server can do from a version on.
 
     Attributes:
-        source: where the entry comes from.
+        evidence: where the entry comes from.
         indexes: index types by the type of the vector that they are built on.
         metrics: metrics by the type of the vector.
         vectors: most vector fields of a collection.
@@ -79,7 +79,7 @@ class Capabilities:
         partial_upsert: whether an upsert may leave fields out.
     """
 
-    source: Source
+    evidence: Evidence
     indexes: dict[str, frozenset[str]]
     metrics: dict[str, frozenset[str]]
     vectors: int = 1
@@ -103,7 +103,7 @@ _COMMON = frozenset({"AUTOINDEX", "FLAT", "HNSW", "IVF_FLAT", "IVF_SQ8"})
 _DENSE_METRICS = frozenset({"COSINE", "IP", "L2"})
 
 _LITE_3_2 = Capabilities(
-    Source.PROBED,  # on 3.2.2
+    Evidence.PROBED,  # on 3.2.2
     # It takes IVF_PQ, SCANN, DISKANN and others at creation, builds nothing and scans: they are left out.
     indexes={_DENSE: _COMMON | {"HNSW_SQ"}, _SPARSE: frozenset({"SPARSE_INVERTED_INDEX"})},
     metrics={_DENSE: _DENSE_METRICS, _SPARSE: frozenset({"IP", "BM25"})},
@@ -118,7 +118,7 @@ _LITE_3_2 = Capabilities(
     partial_upsert=True,
 )
 _SERVER_2_3 = Capabilities(
-    Source.PROBED,  # on 2.3.5
+    Evidence.PROBED,  # on 2.3.5
     # IVF_PQ and DISKANN were built in one probe and timed out in another. FLOAT16 finds wrong rows.
     indexes={_DENSE: _COMMON | {"SCANN"}, _BINARY: frozenset({"BIN_FLAT", "BIN_IVF_FLAT"})},
     metrics={_DENSE: _DENSE_METRICS, _BINARY: frozenset({"HAMMING", "JACCARD"})},
@@ -126,7 +126,7 @@ _SERVER_2_3 = Capabilities(
 )
 _SERVER_2_4 = replace(
     _SERVER_2_3,
-    source=Source.RELEASE_NOTES,
+    evidence=Evidence.RELEASE_NOTES,
     indexes={
         **_SERVER_2_3.indexes,
         _SPARSE: frozenset({"SPARSE_INVERTED_INDEX", "SPARSE_WAND"}),
