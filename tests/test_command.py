@@ -25,7 +25,9 @@ def greet(
 ) -> Page:
     """Greets the corpus."""
     seen.update(progress=progress, as_given=as_given)
-    return Page({"name": config.name}, config.name.upper() if loud else config.name, exit_code=code)
+    return Page(
+        {"name": config.name}, config.name.upper() if loud else config.name, line=f"one {config.name}", exit_code=code
+    )
 
 
 @command(app)
@@ -66,6 +68,7 @@ def test_a_page_is_json_where_that_is_asked_for_and_has_an_exit_code() -> None:
     assert json.loads(done.stdout) == {"format_version": 1, "exit_code": 10, "error": None, "name": "tested"}
     assert done.exit_code == 10
     assert run("greet", "--code", "10").exit_code == 10
+    assert run("greet", "--quiet").stdout == "one tested\n"
 
 
 def test_a_function_that_returns_nothing_has_no_json() -> None:

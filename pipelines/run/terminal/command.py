@@ -40,7 +40,7 @@ class Page:
     Attributes:
         values: with `--json`.
         text: for people, or what prints it.
-        line: in place of it with `--quiet`, for a command that has this.
+        line: in place of it with `--quiet`, where the command has one.
         exit_code: of the command.
     """
 
@@ -118,7 +118,7 @@ def _arguments(own: inspect.Signature, values: dict[str, Any], *, quiet: bool) -
 def _print(page: Page, *, as_json: bool, quiet: bool) -> None:
     if as_json:
         output.result_as_json(page.values, exit_code=page.exit_code)
-    elif quiet:
+    elif quiet and page.line:
         output.result(page.line)
     elif isinstance(page.text, str):
         output.result(page.text)
