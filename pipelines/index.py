@@ -523,7 +523,7 @@ def is_text(source: str) -> bool:
     >>> is_text("a sentence of some words"), is_text("notes"), is_text("docs/my notes"), is_text("my notes.txt")
     (True, False, False, False)
     """
-    from transforms.read.listing.listing import FORMAT_OF_SUFFIX
+    from schemas.formats import format_of_suffix
 
     stripped = source.strip()
     if "\n" in stripped:
@@ -531,5 +531,5 @@ def is_text(source: str) -> bool:
     if " " not in stripped or "/" in stripped or "\\" in stripped:
         return False
     compressed = (".gz", ".zst", ".bz2")
-    suffixes = (*FORMAT_OF_SUFFIX, *(suffix + end for suffix in FORMAT_OF_SUFFIX for end in compressed))
+    suffixes = (*format_of_suffix(), *(suffix + end for suffix in format_of_suffix() for end in compressed))
     return not stripped.lower().endswith(suffixes) and not _exists(Path(source))

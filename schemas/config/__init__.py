@@ -3,7 +3,6 @@
 from schemas.config.collection import Collection, IndexConfig, Verify
 from schemas.config.configuration import Config
 from schemas.config.corpus import (
-    FORMATS,
     RESERVED_COLUMNS,
     Chunk,
     Corpus,
@@ -16,7 +15,6 @@ from schemas.config.encoder import EncoderConfig
 from schemas.config.runner import Cost, Runner
 
 __all__ = [
-    "FORMATS",
     "RESERVED_COLUMNS",
     "Chunk",
     "Collection",

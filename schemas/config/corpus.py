@@ -9,9 +9,9 @@ from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, mod
 
 from schemas import milvus
 from schemas.config.base import Section, Text
+from schemas.formats import format_named, formats
 
 MetadataType = Literal["string", "int", "float", "bool"]
-FORMATS = ("jsonl", "csv", "parquet", "text", "markdown", "html", "pdf")
 RESERVED_COLUMNS = (
     "id",
     "item_id",
@@ -169,8 +169,10 @@ class Corpus(Section):
         min_length=1,
         description="Globs on any filesystem that Beam knows; local paths are relative to the configuration file",
     )
-    format: Literal["jsonl", "csv", "parquet", "text", "markdown", "html", "pdf"] | None = Field(
-        None, description="Optional where the suffix tells; compression (.gz, .zst, .bz2) always goes by the suffix"
+    format: Text | None = Field(
+        None,
+        description="jsonl, csv, parquet, text, markdown, html, pdf, or a format of another package; optional where "
+        "the suffix tells. Compression (.gz, .zst, .bz2) always goes by the suffix",
     )
     id: Id = Field(
         "id",
@@ -203,6 +205,13 @@ class Corpus(Section):
         "page declares. A byte order mark of UTF-8, UTF-16 or UTF-32 goes before it",
     )
     csv: Csv = Field(default_factory=lambda: Csv(), description="How CSV and TSV files are written")
+
+    @field_validator("format")
+    @classmethod
+    def _known_format(cls, value: str | None) -> str | None:
+        if value is not None and format_named(value) is None:
+            raise ValueError(f"{value!r} is not a format that is installed; take one of: {', '.join(formats())}")
+        return value
 
     @field_validator("encoding")
     @classmethod

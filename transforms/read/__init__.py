@@ -7,14 +7,13 @@ reads it. Pure functions, which know Beam only as a filesystem.
 from transforms.read.batch import Batch
 from transforms.read.formats.dialect import SniffedCsv, sniff_csv
 from transforms.read.listing.files import FileRows, SourceFile
-from transforms.read.listing.listing import FORMAT_OF_SUFFIX, list_corpus, list_files
+from transforms.read.listing.listing import list_corpus, list_files
 from transforms.read.listing.own_files import Own
 from transforms.read.reader import CONTAINER_ERRORS, first_records, read_shard
 from transforms.read.shard import Shard, ShardFiles, ShardRange, plan_ranges, plan_shards
 
 __all__ = [
     "CONTAINER_ERRORS",
-    "FORMAT_OF_SUFFIX",
     "Batch",
     "FileRows",
     "Own",

@@ -11,7 +11,7 @@ import pyarrow as pa
 from schemas.config import Corpus
 from schemas.layout import item_schema
 from schemas.records import REJECT_SCHEMA, Key
-from transforms.read.item import MAX_REASON_CHARS
+from transforms.read.item import MAX_REASON_CHARS, ItemChecker, RejectedItemError
 
 STEP = "read"
 
@@ -35,6 +35,7 @@ class BatchBuilder:
     """Gathers items and rejects; full at `batch_rows` items or rejects, or `batch_bytes` of content in UTF-8."""
 
     def __init__(self, shard: str, corpus: Corpus, batch_rows: int, batch_bytes: int) -> None:
+        self.corpus = corpus
         self._shard = shard
         self._schema = item_schema({name: field.type for name, field in corpus.metadata.items()})
         self._no_metadata = (None,) * len(corpus.metadata)
@@ -71,6 +72,17 @@ class BatchBuilder:
             reason = reason[: MAX_REASON_CHARS - 3] + "..."
         self._rejects.append((item_id, self.uri, place, STEP, error, reason))
         return len(self._rejects) >= self._batch_rows
+
+    def item(self, check: ItemChecker, record: Any, place: str) -> Iterator[Batch]:
+        """Adds what a record is, an item or a reject; yields the batch that is full then."""
+        try:
+            item_id, content, metadata = check(record)
+        except RejectedItemError as error:
+            full = self.reject(error.item_id, place, error.error, error.reason)
+        else:
+            full = self.add(item_id, place, content, metadata)
+        if full:
+            yield self.take()
 
     def take(self) -> Batch:
         """The batch at hand; the next one starts empty."""

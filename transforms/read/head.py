@@ -13,13 +13,13 @@ import orjson
 import pyarrow as pa
 
 from schemas.errors import CorpusError
+from schemas.formats import has_fields
 from transforms.read import stream
 from transforms.read.formats import charset, parquet
 from transforms.read.formats.dialect import sniff_csv
 from transforms.read.formats.documents import front_matter
 from transforms.read.item import RejectedItemError
 from transforms.read.listing.files import SourceFile
-from transforms.read.listing.listing import RECORD_FORMATS
 
 HEAD_BYTES = 1 << 20
 DEPTH = 4
@@ -83,7 +83,7 @@ def field_names(files: Sequence[SourceFile], most_files: int = 5, limit: int = 5
     """Names of the fields that the first records of some files have."""
     names: dict[str, None] = {}
     for file in files[:most_files]:
-        if file.format in RECORD_FORMATS or file.format == "markdown":
+        if has_fields(file.format):
             for record in sample(file, limit).records:
                 names.update((name, None) for name, _ in flat(record))
     return list(names)

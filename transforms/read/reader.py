@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
 from schemas.config import Corpus
+from schemas.formats import holds_records
 from transforms.read import stream
 from transforms.read.batch import Batch, BatchBuilder
 from transforms.read.formats import delimited, jsonl, parquet
-from transforms.read.formats.documents import document
 from transforms.read.listing.files import SourceFile
-from transforms.read.listing.listing import RECORD_FORMATS
+from transforms.read.open_file import OpenFile, reader_of
 from transforms.read.shard import Shard
 
 CONTAINER_ERRORS = frozenset({"DamagedFile", "WrongSchema", "UnreadableFile", "TooLarge"})
 """Rejects that hide an unknown number of items: what was in there before must not be taken for deleted."""
-
-
-class _Read(Protocol):
-    def __call__(
-        self, raw: stream.RawStream, file: SourceFile, start: int, end: int, corpus: Corpus, builder: BatchBuilder
-    ) -> Iterator[Batch]: ...
-
-
-_READ: dict[str, _Read] = {"jsonl": jsonl.read, "csv": delimited.read, "parquet": parquet.read}
 
 
 def read_shard(
@@ -51,23 +41,18 @@ def read_shard(
     """
     builder = BatchBuilder(shard.name, corpus, batch_rows, batch_bytes)
     for file in shard.files:
-        yield from _read_file(file, shard, corpus, builder, block_bytes)
+        yield from _read_file(file, shard, builder, block_bytes)
     yield from builder.rest()
 
 
-def _read_file(
-    file: SourceFile, shard: Shard, corpus: Corpus, builder: BatchBuilder, block_bytes: int
-) -> Iterator[Batch]:
-    read = _READ.get(file.format, document.read)
-    if file.format == "csv":
-        read = partial(delimited.read, quoted=shard.quoted)
+def _read_file(file: SourceFile, shard: Shard, builder: BatchBuilder, block_bytes: int) -> Iterator[Batch]:
     builder.open_file(file.shown, lambda: 0)
     try:
         with stream.RawStream(file, block_bytes) as raw:
             builder.open_file(file.shown, lambda: raw.bytes_read)
-            yield from read(raw, file, shard.start, shard.end, corpus, builder)
+            yield from reader_of(file.format)(OpenFile(raw, file, shard.start, shard.end, shard.quoted), builder)
     except stream.FileRejectedError as error:
-        item_id = None if file.format in RECORD_FORMATS else file.name
+        item_id = None if holds_records(file.format) else file.name
         if builder.reject(item_id, error.place, error.error, error.reason):
             yield builder.take()
 

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from schemas.config import Corpus
+from schemas.formats import format_named
 from transforms.read import stream
 from transforms.read.formats import borders, charset, parquet
 from transforms.read.listing.files import FILE_ROWS, FileRows, SourceFile
@@ -149,7 +150,7 @@ def _groups(
 
 def _ranges(file: SourceFile, corpus: Corpus, block_bytes: int) -> tuple[list[Range], bool | None]:
     """Ranges of a file, and for CSV whether its quotes make fields."""
-    if file.compression or file.format not in ("jsonl", "csv", "parquet"):
+    if file.compression or not _is_splittable(file.format):
         return [], None
     if file.format == "jsonl":
         if not charset.is_splittable(charset.of_file(b"", corpus.encoding)):
@@ -164,6 +165,11 @@ def _ranges(file: SourceFile, corpus: Corpus, block_bytes: int) -> tuple[list[Ra
             return list(zip([0, *points], [*points, file.size], strict=True)), quoted
     except stream.FileRejectedError:
         return [], None
+
+
+def _is_splittable(name: str) -> bool:
+    one = format_named(name)
+    return one is not None and one.splittable
 
 
 def _name(path: str, ordinal: int, start: int, names: set[str]) -> str:

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from pipelines.run import beam_job
 from schemas.config import Chunk, Config, Corpus
+from schemas.formats import holds_records
 from schemas.glob import Glob
 from schemas.identity import digest, digest_bytes
 from schemas.records import SCHEMA_VERSION
@@ -25,7 +26,6 @@ from transforms.read import FileRows, Own, list_files
 from transforms.read.item import partitions_of
 from transforms.read.listing import upgrade
 from transforms.read.listing.files import FILE_ROWS, name_of, shown_column
-from transforms.read.listing.listing import RECORD_FORMATS
 from transforms.read.shard import TO_READ
 from transforms.support.storage import filesystem, spill
 
@@ -139,7 +139,7 @@ class Source:
         """Whether each file to read is an item, and no two of them have one path."""
         formats = {format for format, _ in self.changed.kinds()}
         repeats = (len(rows) for rows, _ in spill.repeats(self.changed.table, "path"))
-        return not formats & RECORD_FORMATS and not any(repeats)
+        return not any(map(holds_records, formats)) and not any(repeats)
 
     def shown(self, position: int) -> str:
         """A file for people: its uri, or its name where it is not there."""

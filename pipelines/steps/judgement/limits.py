@@ -14,13 +14,13 @@ from pipelines.steps.collection.served import open_for_search
 from pipelines.steps.corpus.changes import Changes
 from schemas.config import Config
 from schemas.errors import CheckpointError, CollectionError, ConfigurationError, GateError, RejectsError, VecbeamError
+from schemas.formats import holds_records
 from schemas.records import Kind
 from transforms import milvus
 from transforms.checkpoint import Checkpoint, Snapshot
 from transforms.read import CONTAINER_ERRORS, first_records
 from transforms.read.formats.delimited import delimiter_hint
 from transforms.read.item import MISSING, lookup
-from transforms.read.listing.listing import RECORD_FORMATS
 
 FIELD_ERRORS = frozenset({"MissingField", "WrongSchema"})
 """Rejects of records that have other fields than the configuration names."""
@@ -122,7 +122,7 @@ def check_fields(changes: Changes, config: Config) -> None:
     kept = changes.source.any_kept
     if kept or not rejected or rejected < changes.surveyed or not set(errors) <= FIELD_ERRORS:
         return
-    files = islice((file for file in changes.source.changed if file.format in RECORD_FORMATS), FILES_LOOKED_AT)
+    files = islice((file for file in changes.source.changed if holds_records(file.format)), FILES_LOOKED_AT)
     records = [record for file in files for record in first_records(file, RECORDS_LOOKED_AT)]
     names = list(dict.fromkeys(name for record in records for name in record))
     wanted, corpus = [("corpus.content", field) for field in config.corpus.content], config.corpus

@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 from schemas.config import Config, Corpus, suggested_column
+from schemas.formats import has_fields
 from schemas.milvus import is_later_keyword
 from transforms.checkpoint import Checkpoint, Snapshot
 from transforms.read.head import field_names, sample
 from transforms.read.item import MISSING, lookup, partitions_of
 from transforms.read.listing.files import SourceFile
-from transforms.read.listing.listing import RECORD_FORMATS
 
 PARTS_AT_ONCE = 16
 SAMPLED_FILES = 5
@@ -52,7 +52,7 @@ def unfilterable(config: Config) -> list[str]:
 
 def foreseen(corpus: Corpus, files: Sequence[SourceFile]) -> list[str]:
     """A sentence for each metadata column that is null in all of the first records of the first files."""
-    wanted = (file for file in files if file.format in RECORD_FORMATS or file.format == "markdown")
+    wanted = (file for file in files if has_fields(file.format))
     looked_at = list(islice(wanted, SAMPLED_FILES))
     paths = [partitions_of(file.uri) for file in files[:FILES]]
     left = []

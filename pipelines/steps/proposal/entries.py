@@ -11,11 +11,11 @@ from typing import Any
 from pipelines.steps.proposal.columns import add_column
 from pipelines.steps.proposal.fields import Fields, propose_fields
 from pipelines.steps.proposal.proposal import Proposal, plural, printable
+from schemas.formats import format_of_suffix, holds_records
 from schemas.glob import Glob
-from transforms.read import FORMAT_OF_SUFFIX, SourceFile
+from transforms.read import SourceFile
 from transforms.read.head import FileSample, sample
 from transforms.read.listing.inventory import Entry
-from transforms.read.listing.listing import RECORD_FORMATS
 
 SAMPLED_FILES = 500
 SAMPLED_RECORDS = 5000
@@ -42,7 +42,7 @@ def less_readme(entries: list[Entry]) -> list[Entry]:
 
 
 def _has_records(entry: Entry) -> bool:
-    return entry.source is not None and entry.source.format in RECORD_FORMATS and not entry.why
+    return entry.source is not None and holds_records(entry.source.format) and not entry.why
 
 
 def less_labels(entries: list[Entry]) -> list[Entry]:
@@ -89,7 +89,7 @@ def with_fields(entries: list[Entry], found: Proposal) -> tuple[list[Entry], dic
     samples = [sample(entry.source, each) for entry in looked_at if entry.source is not None]
     why = {one.file.uri: f"can't be read: {printable(one.problem)}" for one in samples if one.problem}
     readable = [one for one in samples if not one.problem]
-    records = [one for one in readable if one.file.format in RECORD_FORMATS and one.records]
+    records = [one for one in readable if holds_records(one.file.format) and one.records]
     fields = Fields()
     if records:
         fields = propose_fields(records)
@@ -100,7 +100,7 @@ def with_fields(entries: list[Entry], found: Proposal) -> tuple[list[Entry], dic
         bad = sum(one.bad for one in records if one.file.uri not in fields.files)
         if bad:
             fields.notes.append(f"{bad} of the first records can't be parsed and would be rejected")
-    elif readable and all(one.file.format in RECORD_FORMATS for one in readable) and not _has_documents(taken):
+    elif readable and all(holds_records(one.file.format) for one in readable) and not _has_documents(taken):
         why |= {one.file.uri: "it holds no record" for one in readable}
     _add_front_matter(fields, [one for one in readable if one.file.format == "markdown"])
     found.notes += fields.notes
@@ -113,7 +113,7 @@ def _is_markdown(entry: Entry) -> bool:
 
 
 def _has_documents(entries: Sequence[Entry]) -> bool:
-    return any(entry.source is not None and entry.source.format not in RECORD_FORMATS for entry in entries)
+    return any(entry.source is not None and not holds_records(entry.source.format) for entry in entries)
 
 
 def _csv_keys(samples: Sequence[FileSample]) -> dict[str, Any]:
@@ -164,4 +164,4 @@ def remedy(found: Proposal) -> str:
     labels = [path for why, paths in found.left_out.items() if "as labels do" in why for path in paths]
     if labels:
         return f"name a file to embed it all the same, for example {labels[0]}, in a folder of its own"
-    return f"name files that end in {' '.join(FORMAT_OF_SUFFIX)}, or write the configuration yourself"
+    return f"name files that end in {' '.join(format_of_suffix())}, or write the configuration yourself"

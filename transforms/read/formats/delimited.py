@@ -18,6 +18,7 @@ from transforms.read.formats import charset
 from transforms.read.formats.jsonl import too_large
 from transforms.read.item import ItemChecker, RejectedItemError
 from transforms.read.listing.files import SourceFile
+from transforms.read.open_file import OpenFile
 
 Record = tuple[int, int, list[str] | RejectedItemError]
 """(byte offset, line number from 1 on, fields or why there are none)"""
@@ -44,31 +45,22 @@ class Dialect:
     returns: bool = False
 
 
-def read(
-    raw: stream.RawStream,
-    file: SourceFile,
-    start: int,
-    end: int,
-    corpus: Corpus,
-    builder: BatchBuilder,
-    quoted: bool | None = None,
-) -> Iterator[Batch]:
+def read(opened: OpenFile, sink: BatchBuilder) -> Iterator[Batch]:
     """Reads the records that start in bytes [start, end), which begins and ends at a record; 0 and 0 for all.
 
     The first record of the file is the header. A record must have as many fields as the header. A file without any
     record holds no item.
 
-    Args:
-        quoted: whether quotes make fields, where it was found out already.
-
     Raises:
         streams.FileRejectedError: `WrongSchema` where the header lacks a column that the configuration needs (said by
             the range that begins at 0 alone), or `DamagedFile` after the items before the damage.
     """
+    raw, file, start, end = opened.raw, opened.file, opened.start, opened.end
+    corpus = sink.corpus
     check = ItemChecker(corpus, file.shown)
     line = 0
     try:
-        dialect = dialect_of(raw, file, corpus, quoted)
+        dialect = dialect_of(raw, file, corpus, opened.quoted)
         raw.rewind()
         found = records(lines_of(_content(raw, file, dialect), 0, dialect), dialect)
         header_at, line, fields = next(found, (0, 0, None))
@@ -96,11 +88,11 @@ def read(
                     raise _uneven(header, fields, corpus, check)
                 item_id, content, metadata = check(dict(zip(header, fields, strict=True)))
             except RejectedItemError as error:
-                full = builder.reject(error.item_id, place, error.error, error.reason)
+                full = sink.reject(error.item_id, place, error.error, error.reason)
             else:
-                full = builder.add(item_id, place, content, metadata)
+                full = sink.add(item_id, place, content, metadata)
             if full:
-                yield builder.take()
+                yield sink.take()
     except stream.FileRejectedError as error:
         raise error.after(f"line {line}" if line and not start else "") from error
 

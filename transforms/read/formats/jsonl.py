@@ -9,20 +9,18 @@ from typing import Any
 
 import orjson
 
-from schemas.config import Corpus
 from transforms.read import stream
 from transforms.read.batch import Batch, BatchBuilder
 from transforms.read.formats import charset
 from transforms.read.item import ItemChecker, RejectedItemError
 from transforms.read.listing.files import SourceFile
+from transforms.read.open_file import OpenFile
 
 BLANK = b" \t\r\n"
 KnownId = Callable[[dict[str, Any]], str | None]
 
 
-def read(
-    raw: stream.RawStream, file: SourceFile, start: int, end: int, corpus: Corpus, builder: BatchBuilder
-) -> Iterator[Batch]:
+def read(opened: OpenFile, sink: BatchBuilder) -> Iterator[Batch]:
     """Reads the lines that start in bytes [start, end) of a file; 0 and 0 for all. Blank lines are no items.
 
     A file without a line, as Spark writes them, holds no item.
@@ -30,6 +28,8 @@ def read(
     Raises:
         streams.FileRejectedError: `DamagedFile` after the items before the damage.
     """
+    raw, file, start, end = opened.raw, opened.file, opened.start, opened.end
+    corpus = sink.corpus
     check = ItemChecker(corpus, file.shown)
     number = 0
     looked = not start
@@ -50,11 +50,11 @@ def read(
                     looked = True
                     if not charset.is_splittable(_encoding_at_begin(raw, corpus.encoding)):
                         return  # UTF-16 has no byte that always ends a line: the first range has all
-                full = builder.reject(error.item_id, place, error.error, error.reason)
+                full = sink.reject(error.item_id, place, error.error, error.reason)
             else:
-                full = builder.add(item_id, place, content, metadata)
+                full = sink.add(item_id, place, content, metadata)
             if full:
-                yield builder.take()
+                yield sink.take()
     except stream.FileRejectedError as error:
         raise error.after(f"line {number}" if number and not start else "") from error
 

@@ -13,15 +13,13 @@ import pyarrow.parquet as pq
 from schemas.config import Corpus
 from transforms.read import stream
 from transforms.read.batch import Batch, BatchBuilder
-from transforms.read.item import BadUtf8, ItemChecker, RejectedItemError
-from transforms.read.listing.files import SourceFile
+from transforms.read.item import BadUtf8, ItemChecker
+from transforms.read.open_file import OpenFile
 
 ROWS_AT_ONCE = 1024
 
 
-def read(
-    raw: stream.RawStream, file: SourceFile, start: int, end: int, corpus: Corpus, builder: BatchBuilder
-) -> Iterator[Batch]:
+def read(opened: OpenFile, sink: BatchBuilder) -> Iterator[Batch]:
     """Reads row groups [start, end) of a file; 0 and 0 for all. A file without a row holds no item.
 
     A row group that is damaged costs its rows from there on, and one reject; the next group is read all the same.
@@ -30,6 +28,8 @@ def read(
         streams.FileRejectedError: `WrongSchema` where a column that the configuration needs is missing or of another
             type (said by the range that begins at 0 alone), or `DamagedFile` where nothing can be read.
     """
+    raw, file, start, end = opened.raw, opened.file, opened.start, opened.end
+    corpus = sink.corpus
     check = ItemChecker(corpus, file.shown)
     with stream.seekable(raw, file) as source:
         if not source.seek(0, 2):
@@ -50,19 +50,12 @@ def read(
                 for record in _records(raw, parquet, group, columns):
                     row += 1
                     place = f"row {row}"
-                    try:
-                        item_id, content, metadata = check(record)
-                    except RejectedItemError as error:
-                        full = builder.reject(error.item_id, place, error.error, error.reason)
-                    else:
-                        full = builder.add(item_id, place, content, metadata)
-                    if full:
-                        yield builder.take()
+                    yield from sink.item(check, record, place)
             except stream.FileRejectedError as error:
                 if error is raw.failure:
                     raise error.after(f"row {row}" if row else "") from error
-                if builder.reject(None, f"row {row + 1}", error.error, error.reason):
-                    yield builder.take()
+                if sink.reject(None, f"row {row + 1}", error.error, error.reason):
+                    yield sink.take()
 
 
 def open_file(source: BinaryIO | stream.RawStream) -> pq.ParquetFile:

@@ -14,12 +14,9 @@ from typing import overload
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.config import FORMATS
 from transforms.support.storage import filesystem, spill
 
 COMPRESSION_OF_SUFFIX = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2"}
-_KINDS = tuple((format, compression) for format in FORMATS for compression in ("", *COMPRESSION_OF_SUFFIX.values()))
-KIND_OF = {kind: code for code, kind in enumerate(_KINDS)}
 
 FILE_ROWS = pa.schema(
     [
@@ -27,7 +24,9 @@ FILE_ROWS = pa.schema(
         pa.field("path", pa.large_binary(), nullable=False),  # under its glob's root
         pa.field("size", pa.int64(), nullable=False),
         pa.field("modified", pa.float64(), nullable=False),
-        pa.field("kind", pa.int8(), nullable=False),  # format and compression: a value of `KIND_OF`
+        pa.field(
+            "kind", pa.string(), nullable=False
+        ),  # format and compression with a space between: "csv gzip", "csv "
     ]
 )
 
@@ -86,7 +85,7 @@ class FileRows(Sequence[SourceFile]):
 
     def kinds(self) -> list[tuple[str, str]]:
         """Format and compression of the files, each pair once."""
-        return [_KINDS[code] for code in self.table.column("kind").unique().to_pylist()]
+        return [_kind(kind) for kind in self.table.column("kind").unique().to_pylist()]
 
     @overload
     def __getitem__(self, at: int) -> SourceFile: ...
@@ -104,9 +103,14 @@ class FileRows(Sequence[SourceFile]):
 def _objects(table: pa.Table) -> list[SourceFile]:
     columns = (table.column(name).to_pylist() for name in FILE_ROWS.names)
     return [
-        SourceFile(name_of(uri), name_of(path), size, modified, *_KINDS[kind])
+        SourceFile(name_of(uri), name_of(path), size, modified, *_kind(kind))
         for uri, path, size, modified, kind in zip(*columns, strict=True)
     ]
+
+
+def _kind(kind: str) -> tuple[str, str]:
+    format, _, compression = kind.partition(" ")
+    return format, compression
 
 
 def name_bytes(text: str) -> bytes:

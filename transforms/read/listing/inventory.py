@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from schemas.errors import ConfigurationError
+from schemas.formats import format_of_suffix
 from schemas.glob import Glob
 from transforms.read.listing.files import COMPRESSION_OF_SUFFIX, SourceFile
-from transforms.read.listing.listing import FORMAT_OF_SUFFIX
 from transforms.support.storage import filesystem
 from transforms.support.storage.walk import is_folder
 
@@ -51,7 +51,7 @@ class Entry:
     def kind(self) -> str:
         """Its format and compression; its suffix where that tells none."""
         suffix, compression = suffixes(self.path)
-        format = FORMAT_OF_SUFFIX.get(suffix, suffix or "no suffix")
+        format = format_of_suffix().get(suffix, suffix or "no suffix")
         return format + (f" ({COMPRESSION_OF_SUFFIX[compression]})" if compression else "")
 
 
@@ -171,7 +171,7 @@ def _file(path: str, argument: int, size: int, modified: float) -> Entry:
     if posixpath.basename(path).startswith("."):
         return Entry(path, argument, size, "hidden: its name begins with a dot")
     suffix, compression = suffixes(path)
-    format = FORMAT_OF_SUFFIX.get(suffix)
+    format = format_of_suffix().get(suffix)
     if format is None:
         return Entry(path, argument, size, _unknown(suffix, compression))
     source = SourceFile(path, path.lstrip("/"), size, modified, format, COMPRESSION_OF_SUFFIX.get(compression, ""))

@@ -15,11 +15,11 @@ import pyarrow as pa
 
 from schemas.config import Corpus
 from schemas.errors import ConfigurationError, CorpusError, StorageError
+from schemas.formats import format_of_suffix
 from schemas.glob import Glob
 from transforms.read.listing.files import (
     COMPRESSION_OF_SUFFIX,
     FILE_ROWS,
-    KIND_OF,
     FileRows,
     SourceFile,
     name_bytes,
@@ -31,26 +31,8 @@ from transforms.support.storage import filesystem, spill
 from transforms.support.storage.filesystem import FileInfo
 from transforms.support.storage.walk import walk
 
-FORMAT_OF_SUFFIX = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".txt": "text",
-    ".text": "text",
-    ".rst": "text",
-    ".md": "markdown",
-    ".markdown": "markdown",
-    ".html": "html",
-    ".htm": "html",
-    ".pdf": "pdf",
-}
 _MARKER = re.compile(r"_(?:SUCCESS|(?:started|committed)_\w+|(?:common_)?metadata)")
 """Files that Spark, Hadoop and their like leave beside the parts that they write."""
-RECORD_FORMATS = frozenset({"jsonl", "csv", "parquet"})
-"""Formats whose files hold many items; in the others a file is an item."""
 _LISTED = pa.schema([("uri", pa.large_binary()), ("size", pa.int64()), ("modified", pa.float64())])
 
 
@@ -206,7 +188,7 @@ class _Listing:
         """Refuses a folder such as docs.parquet/ of parts in place of a file: it would be left out."""
         empty = filesystem.Names()
         for folder in self._seen.folders:
-            known = suffixes(folder)[0] in FORMAT_OF_SUFFIX
+            known = suffixes(folder)[0] in format_of_suffix()
             if not self._glob.has_wildcard or (known and "**" not in self._pattern):
                 raise self._is_folder(folder)
             if known and not _any_below(folder, files):
@@ -236,12 +218,12 @@ def _first_from(uri: str, files: pa.Table) -> str | None:
     return name_of(files.column("uri")[at].as_py()) if at < files.num_rows else None
 
 
-def _row(file: FileInfo, root: str, corpus: Corpus) -> tuple[bytes, bytes, int, float, int]:
+def _row(file: FileInfo, root: str, corpus: Corpus) -> tuple[bytes, bytes, int, float, str]:
     """A row of `FILE_ROWS`."""
     suffix, compression = suffixes(file.uri)
-    format = corpus.format or FORMAT_OF_SUFFIX.get(suffix)
+    format = corpus.format or format_of_suffix().get(suffix)
     if format is None:
-        known = ", ".join(FORMAT_OF_SUFFIX)
+        known = ", ".join(format_of_suffix())
         raise ConfigurationError(
             f"corpus.paths: the suffix of {file.uri!r} tells no format",
             f"set corpus.format, or let the globs match only files that end in {known} (and then .gz, .zst or .bz2)",
@@ -249,7 +231,7 @@ def _row(file: FileInfo, root: str, corpus: Corpus) -> tuple[bytes, bytes, int, 
     path = file.uri[len(root) :].removeprefix("/")
     if filesystem.is_local(file.uri):
         path = path.replace(os.sep, "/")  # only Windows has another; elsewhere a backslash is a letter of a name
-    kind = KIND_OF[format, COMPRESSION_OF_SUFFIX.get(compression, "")]
+    kind = f"{format} {COMPRESSION_OF_SUFFIX.get(compression, '')}"
     return name_bytes(file.uri), name_bytes(path), file.size, file.modified, kind
 
 
@@ -259,7 +241,7 @@ def _glob_for(folder: str) -> str | None:
         counts: Counter[str] = Counter()
         for path in _some_files(folder, depth):
             suffix, compression = suffixes(path)
-            if suffix in FORMAT_OF_SUFFIX:
+            if suffix in format_of_suffix():
                 counts[suffix + compression] += 1
         if counts:
             best = max(sorted(counts), key=lambda suffix: counts[suffix])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from schemas.config import Corpus
+from schemas.formats import holds_records
 from transforms.read.listing.files import SourceFile
-from transforms.read.listing.listing import RECORD_FORMATS
 
 RULES = 2
 """Number of the rules that these files are read by; those of 0.1.0 are 1."""
@@ -18,7 +18,7 @@ def is_read_anew(file: SourceFile, corpus: Corpus) -> bool:
     """
     if file.format in ("html", "pdf"):
         return True
-    if file.format in RECORD_FORMATS and file.size == 0:
+    if holds_records(file.format) and file.size == 0:
         return True
     if file.format != "csv":
         return False

@@ -12,23 +12,18 @@ from transforms.read.formats import charset
 from transforms.read.formats.documents import front_matter, html, pdf
 from transforms.read.item import ItemChecker, RejectedItemError, check_text
 from transforms.read.listing.files import SourceFile
+from transforms.read.open_file import OpenFile
 
 
-def read(
-    raw: stream.RawStream,
-    file: SourceFile,
-    start: int,  # noqa: ARG001  documents are never split
-    end: int,  # noqa: ARG001
-    corpus: Corpus,
-    builder: BatchBuilder,
-) -> Iterator[Batch]:
+def read(opened: OpenFile, sink: BatchBuilder) -> Iterator[Batch]:
     """Reads a file as one item, or one reject.
 
     Raises:
         streams.FileRejectedError: `DamagedFile` or `TooLarge`.
         schemas.errors.ConfigurationError: a library of the extra `documents` is not installed.
     """
-    data = stream.whole(raw, file, pdf.MAX_PDF_BYTES if file.format == "pdf" else stream.MAX_RECORD_BYTES)
+    file, corpus = opened.file, sink.corpus
+    data = stream.whole(opened.raw, file, pdf.MAX_PDF_BYTES if file.format == "pdf" else stream.MAX_RECORD_BYTES)
     item_id = file.name
     try:
         text = _text(data, file, corpus)
@@ -40,11 +35,11 @@ def read(
         check_text(text, "The text", item_id)
         metadata = ItemChecker(corpus, file.shown).metadata(fields, item_id)
     except RejectedItemError as error:
-        full = builder.reject(item_id, "", error.error, error.reason)
+        full = sink.reject(item_id, "", error.error, error.reason)
     else:
-        full = builder.add(item_id, "", text, metadata)
+        full = sink.add(item_id, "", text, metadata)
     if full:
-        yield builder.take()
+        yield sink.take()
 
 
 def _text(data: bytes, file: SourceFile, corpus: Corpus) -> str:

@@ -1,0 +1,126 @@
+"""Formats of files as plain data: configuration, listing, splitting, reading and `vecbeam init` derive from this table.
+
+Other packages bring formats as entry points of the group `vecbeam.formats`, each a `Format`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from schemas.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+GROUP = "vecbeam.formats"
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format of files.
+
+    Attributes:
+        name: value of `corpus.format`.
+        suffixes: that tell the format, lower case, before one of compression.
+        reader: module and function that reads a file, "module:function"; see `transforms.read.open_file.Read`.
+        holds_records: whether a file holds many items, with fields; in other formats a file is an item.
+        has_fields: whether items have fields: records do, and Markdown has its front matter.
+        splittable: whether ranges of a file can be read alone.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    reader: str
+    holds_records: bool = False
+    has_fields: bool = False
+    splittable: bool = False
+
+
+_ROOM = "transforms.read.formats"
+_DOCUMENT = f"{_ROOM}.documents.document:read"
+OWN = (
+    Format("jsonl", (".jsonl", ".ndjson"), f"{_ROOM}.jsonl:read", True, True, True),
+    Format("csv", (".csv", ".tsv"), f"{_ROOM}.delimited:read", True, True, True),
+    Format("parquet", (".parquet", ".pq"), f"{_ROOM}.parquet:read", True, True, True),
+    Format("text", (".txt", ".text", ".rst"), _DOCUMENT),
+    Format("markdown", (".md", ".markdown"), _DOCUMENT, has_fields=True),
+    Format("html", (".html", ".htm"), _DOCUMENT),
+    Format("pdf", (".pdf",), _DOCUMENT),
+)
+
+
+_OWN = {one.name: one for one in OWN}
+
+
+@lru_cache(maxsize=1)
+def formats() -> Mapping[str, Format]:
+    """All formats by name: our own, and those of other packages that are installed.
+
+    Raises:
+        ConfigurationError: where another package's can't be imported, or has the name or a suffix of another.
+    """
+    from importlib.metadata import entry_points
+
+    found = dict(_OWN)
+    owners = dict.fromkeys((suffix for one in OWN for suffix in one.suffixes), "vecbeam")
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        brought = _brought(point)
+        if brought.name in found:
+            raise ConfigurationError(
+                f"the format {brought.name!r} of {_package(point)} is there already", f"uninstall {_package(point)}"
+            )
+        for suffix in brought.suffixes:
+            if suffix in owners:
+                raise ConfigurationError(
+                    f"the format {brought.name!r} of {_package(point)} wants files that end in {suffix}, and so does "
+                    f"one of {owners[suffix]}",
+                    f"uninstall {_package(point)}",
+                )
+            owners[suffix] = _package(point)
+        found[brought.name] = brought
+    return found
+
+
+def _brought(point: EntryPoint) -> Format:
+    try:
+        found = point.load()
+    except Exception as error:  # of code that is not ours
+        raise ConfigurationError(
+            f"the format {point.name!r} of {_package(point)} can't be imported: {type(error).__name__}: {error}",
+            "install that package with all it needs, or uninstall it",
+        ) from error
+    if not isinstance(found, Format) or found.name != point.name:
+        raise ConfigurationError(
+            f"the entry point {point.name!r} of {_package(point)} is not a schemas.formats.Format of that name",
+            f"uninstall {_package(point)}, or correct it",
+        )
+    return found
+
+
+def _package(point: EntryPoint) -> str:
+    return f"the package {point.dist.name} {point.dist.version}" if point.dist is not None else point.value
+
+
+def format_of_suffix() -> dict[str, str]:
+    """The format that each suffix tells."""
+    return {suffix: one.name for one in formats().values() for suffix in one.suffixes}
+
+
+def format_named(name: str) -> Format | None:
+    """A format, or None where none of that name is installed. Other packages are looked through for none of our own."""
+    return _OWN.get(name) or formats().get(name)
+
+
+def holds_records(name: str) -> bool:
+    """Whether a file of a format holds many items, with fields."""
+    one = format_named(name)
+    return one is not None and one.holds_records
+
+
+def has_fields(name: str) -> bool:
+    """Whether items of a format have fields."""
+    one = format_named(name)
+    return one is not None and (one.holds_records or one.has_fields)
