@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 KERNELS := $(wildcard transforms/encoders/engines/amx/kernels/*.h transforms/encoders/engines/amx/kernels/*.cpp)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: venv demo test cases lint bench clean
+.PHONY: venv demo test test-campaign cases lint bench clean
 
 venv: $(VENV)/.installed
 demo: venv
@@ -13,6 +13,15 @@ demo: venv
 
 test: $(VENV)/.installed-test lint
 	$(BIN)/python -m pytest
+
+# The long campaigns of faults, with a figure at the end of each: about three hours, before a release.
+SEQUENCES ?= 2000
+test-campaign: $(VENV)/.installed-test
+	VECBEAM_STEPS=10000 $(BIN)/python -m pytest -s tests/faults/test_sync_machine.py
+	$(BIN)/python tests/faults/remedies.py --sequences $(SEQUENCES)
+	$(BIN)/python tests/faults/damages.py --damages 1000
+	$(BIN)/python tests/faults/ctrl_c.py 20
+	$(BIN)/python benchmarks/splitting.py --files 5000
 
 # The cases of ../shared/cases, each as its README says, in a table.
 cases: $(VENV)/.installed-test
