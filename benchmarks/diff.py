@@ -24,8 +24,8 @@ from typing import Any
 from pipelines.run.progress import Progress
 from pipelines.run.session import Session
 from pipelines.steps.corpus.changes import find_changes
-from pipelines.steps.corpus.embedding import bring_up_to_date
 from pipelines.steps.corpus.source import prepare
+from pipelines.steps.snapshot.embedding import bring_up_to_date
 from schemas.config import Config
 from schemas.config.loader import parse_config
 from schemas.records import Kind

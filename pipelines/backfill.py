@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from pipelines.run.progress import Progress
 from pipelines.run.session import Phase, running
-from pipelines.steps.collection.publication import publish
 from pipelines.steps.collection.served import look
 from pipelines.steps.collection.server import check_server, check_vectors
-from pipelines.steps.corpus.embedding import bring_up_to_date
 from pipelines.steps.corpus.source import prepare
 from pipelines.steps.judgement.limits import standing
+from pipelines.steps.publish.publication import publish
+from pipelines.steps.snapshot.embedding import bring_up_to_date
 from schemas.config import Config
 from schemas.run_report import Report
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pipelines.run.progress import Progress
 from pipelines.run.session import Phase, running
 from pipelines.steps.collection.held import open_snapshot
-from pipelines.steps.collection.publication import publish
 from pipelines.steps.collection.served import look
 from pipelines.steps.collection.server import check_server, check_vectors
-from pipelines.steps.corpus.embedding import report_unchanged
 from pipelines.steps.judgement.limits import standing
+from pipelines.steps.publish.publication import publish
+from pipelines.steps.snapshot.embedding import report_unchanged
 from schemas.config import Config
 from schemas.run_report import Report
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from pipelines.run.progress import Progress
 from pipelines.run.session import Phase, Session, running
-from pipelines.steps.collection.publication import publish
 from pipelines.steps.collection.served import collection_spec, find_served, look, misfits
 from pipelines.steps.collection.server import check_server, check_vectors
 from pipelines.steps.corpus.changes import lost_parts
-from pipelines.steps.corpus.embedding import bring_up_to_date, report_unchanged
 from pipelines.steps.corpus.source import open_checkpoint, prepare, settings_digest
 from pipelines.steps.judgement.limits import Standing, standing
+from pipelines.steps.publish.publication import publish
+from pipelines.steps.snapshot.embedding import bring_up_to_date, report_unchanged
 from schemas.config import Config
 from schemas.layout import Layout
 from schemas.milvus import STATE_READY

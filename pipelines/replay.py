@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 
 from pipelines.run.progress import Progress
 from pipelines.run.session import Phase, running
-from pipelines.steps.collection.in_step import bring_collection, check_served
 from pipelines.steps.corpus.changes import find_changes
-from pipelines.steps.corpus.embedding import embed_changes, report_unchanged
 from pipelines.steps.corpus.source import SOURCE_SCHEMA, Source, prepare, read_by_first_rules
+from pipelines.steps.publish.in_step import bring_collection, check_served
+from pipelines.steps.snapshot.embedding import embed_changes, report_unchanged
 from schemas.config import Config
 from schemas.errors import CheckpointError
 from schemas.run_report import Report

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from pipelines.run.progress import Progress
 from pipelines.run.session import Phase, running
-from pipelines.steps.collection.in_step import bring_collection, check_served
 from pipelines.steps.collection.server import check_server, check_vectors
-from pipelines.steps.corpus.compaction import compact
-from pipelines.steps.corpus.embedding import bring_up_to_date
 from pipelines.steps.corpus.source import prepare
+from pipelines.steps.publish.in_step import bring_collection, check_served
+from pipelines.steps.snapshot.compaction import compact
+from pipelines.steps.snapshot.embedding import bring_up_to_date
 from schemas.config import Config
 from schemas.run_report import Report
 

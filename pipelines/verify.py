@@ -8,12 +8,12 @@ from pipelines.run.progress import Progress
 from pipelines.run.report_store import reports
 from pipelines.run.session import Phase, running
 from pipelines.steps.collection.held import held_snapshot
-from pipelines.steps.collection.publication import Publication
 from pipelines.steps.collection.served import check_space, collection_spec, served_state
-from pipelines.steps.collection.update import Update
-from pipelines.steps.corpus.embedding import report_unchanged
 from pipelines.steps.corpus.source import open_checkpoint
 from pipelines.steps.judgement.limits import Standing, check_rows_at_all, excess, remedy
+from pipelines.steps.publish.publication import Publication
+from pipelines.steps.publish.update import Update
+from pipelines.steps.snapshot.embedding import report_unchanged
 from schemas.config import Config
 from schemas.errors import RejectsError
 from schemas.run_report import Report

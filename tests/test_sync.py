@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from pipelines.backfill import backfill
 from pipelines.cli import app
 from pipelines.search import search
-from pipelines.steps.corpus import embedding
+from pipelines.steps.snapshot import embedding
 from pipelines.sync import sync
 from pipelines.verify import verify
 from schemas.config import Config

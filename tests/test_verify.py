@@ -19,8 +19,8 @@ from pipelines.load import load
 from pipelines.rollback import rollback
 from pipelines.steps.collection import row_sample
 from pipelines.steps.collection.held import open_snapshot
-from pipelines.steps.collection.publication import Publication
 from pipelines.steps.collection.row_sample import sample_rows
+from pipelines.steps.publish.publication import Publication
 from pipelines.sync import sync
 from pipelines.verify import verify
 from schemas.config import Config

@@ -1,1 +1,1 @@
-"""Steps that commands share, by what they are about: the corpus, the collection, the judgement, the proposal."""
+"""Steps that commands share: corpus and collection as they are, the judgement, the snapshot, the publication."""

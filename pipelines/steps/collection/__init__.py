@@ -1,1 +1,1 @@
-"""From a snapshot to what searchers see: what is served, publication, updates in place."""
+"""The collection as it is: what is served, what it holds, what its server can do."""

@@ -1,1 +1,1 @@
-"""From the corpus to a snapshot: its source, what changed, embedding, compaction."""
+"""The corpus as it is: its source, what changed in it, samples of it."""

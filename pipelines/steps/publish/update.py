@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from pipelines.run import beam_job
 from pipelines.run.session import Phase, Session
-from pipelines.steps.collection.publication import Publication
 from pipelines.steps.collection.served import check_space, collection_spec, misfits, open_for_search
 from pipelines.steps.judgement.limits import Standing, check_rows_at_all, excess, remedy
+from pipelines.steps.publish.publication import Publication
 from schemas.config import Config
 from schemas.errors import CheckpointError, CollectionError, RejectsError
 from schemas.layout import Layout

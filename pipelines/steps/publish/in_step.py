@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pipelines.run.session import Session
-from pipelines.steps.collection.publication import publish
 from pipelines.steps.collection.served import find_served, look
-from pipelines.steps.collection.update import Update, check_fits
 from pipelines.steps.corpus.source import Source
 from pipelines.steps.judgement.limits import Standing, check_shrinking, standing
+from pipelines.steps.publish.publication import publish
+from pipelines.steps.publish.update import Update, check_fits
 from schemas.config import Config
 from transforms import milvus
 from transforms.checkpoint import Snapshot

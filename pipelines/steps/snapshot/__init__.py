@@ -1,0 +1,1 @@
+"""From changes to a snapshot: embedding, and the compaction of small parts."""
