@@ -54,7 +54,7 @@ CLIENT = "pymilvus.MilvusClient"
 # Between the end of one of these and the beginning of the next nothing is written, so one side of most is enough.
 POINTS = [
     *spread("transforms.diff.find_changes.compare", (1,), "before", "after"),
-    *spread("transforms.chunk.text.Chunker.chunk", (1, 4, 7), "before"),
+    *spread("transforms.chunk.text.TextChunker.chunk", (1, 4, 7), "before"),
     *spread("transforms.encoders.fake.FakeEncoder.encode", (1, 3, 5, 8), "after"),
     *spread("os.replace", (2, 4, 7, 9), "before", "after"),
     *spread("transforms.support.storage.filesystem.write_atomic", (1, 3, 6, 10, 12, 14, 16), "after"),
