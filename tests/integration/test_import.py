@@ -64,7 +64,7 @@ def test_imported_rows_are_those_that_are_upserted(tmp_path: Path, uri: str, mon
     write(tmp_path, [text(number) for number in range(ITEMS)], kinds=ITEMS - 3)
     sent: list[int] = []
     upsert = milvus.upsert
-    monkeypatch.setattr(milvus, "upsert", lambda *given: (sent.append(given[3].num_rows), upsert(*given))[1])
+    monkeypatch.setattr(milvus, "upsert", lambda *given: (sent.append(given[2].num_rows), upsert(*given))[1])
     report = backfill(configured(tmp_path, uri))
     imported = rows_of(configured(tmp_path, uri))
     assert (report.chunks.loaded, report.verify.found, report.verify.published) == (ITEMS, ITEMS, True)
