@@ -286,3 +286,35 @@ def test_books_that_do_not_balance_fail_the_run(
             command(config)
         assert failed.value.exit_code == 1
         assert json.loads(failed.value.report.model_dump_json())["exit_code"] == 1
+
+
+def test_with_a_lost_part_a_higher_limit_of_rejects_is_not_advised(tmp_path: Path, items: list[Record]) -> None:
+    """Which items the part held is not known, so a rejected record may be one that is served."""
+    config = configure(tmp_path)
+    backfill(config)
+    [part] = tmp_path.glob("checkpoint/tested/*/parts/*.parquet")
+    part.unlink()
+    for number in range(3):
+        items[number]["text"] = ""
+    write_jsonl(tmp_path / "corpus" / "a.jsonl", items)
+    with pytest.raises(RejectsError) as refused:
+        sync(config)
+    assert "a higher verify.max_rejected can delete items that are served now" in refused.value.remedy
+    assert len(rows(config)) == 40
+
+
+def test_load_of_a_checkpoint_that_lost_the_served_snapshot_advises_a_look_at_the_corpus(
+    tmp_path: Path, items: list[Record]
+) -> None:
+    config = configure(tmp_path)
+    backfill(config)
+    write_jsonl(tmp_path / "corpus" / "a.jsonl", [*items, {"id": "later", "text": text(99), "note": "n"}])
+    sync(config)
+    newest = sorted(tmp_path.glob("checkpoint/tested/snapshots/*.parquet"))[-1]
+    newest.unlink()
+    with pytest.raises(GateError) as refused:
+        load(config)
+    assert refused.value.remedy == "run vecbeam sync: it reads the corpus, and deletes only what is no longer there"
+    assert len(rows(config)) == 41
+    sync(config)
+    assert len(rows(config)) == 41
