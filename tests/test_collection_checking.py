@@ -221,7 +221,7 @@ def test_answers_are_bounded_by_rows_ids_and_bytes(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(contents, "ANSWER_ROWS", 1000)
     texts = ["x" * 60_000] * 100 + ["y"] * 1500
     part = numbered(1600, vectors=unit_vectors(1600, 512), text=texts)
-    sizes = [rows.num_rows for rows in contents.slices(part, 512)]
+    sizes = [rows.num_rows for rows in contents.slices(part)]
     assert sum(sizes) == 1600
     assert max(sizes) <= 1000
     for start, rows in zip(np.cumsum([0, *sizes]), sizes, strict=False):
@@ -229,9 +229,9 @@ def test_answers_are_bounded_by_rows_ids_and_bytes(monkeypatch: pytest.MonkeyPat
         assert held <= contents.ANSWER_BYTES
     # A row that is larger alone is asked for alone; without its vector and text it is small.
     monkeypatch.setattr(contents, "ANSWER_BYTES", 1000)
-    assert {rows.num_rows for rows in contents.slices(part, 512)} == {1}
+    assert {rows.num_rows for rows in contents.slices(part)} == {1}
     monkeypatch.setattr(contents, "ANSWER_BYTES", 100_000)
-    assert next(contents.slices(part.select(["id", "content_hash"]), 0)).num_rows > 500
+    assert next(contents.slices(part.select(["id", "content_hash"]))).num_rows > 500
 
 
 def test_an_answer_that_is_refused_as_too_large_is_asked_for_in_halves(

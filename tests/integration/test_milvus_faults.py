@@ -269,11 +269,11 @@ def test_tokens_databases_and_a_server_that_dies(own_server: list[Server], monke
 
     # Gone for good.
     own_server[-1].kill()
-    short = config.model_copy(update={"retry_s": 1.0})
+    short = connection.settings = config.model_copy(update={"retry_s": 1.0})
     with pytest.raises(
         CollectionError, match=f"{config.uri} does not answer: \\w+ docs_1 failed.*what was loaded"
     ) as gone:
-        milvus.upsert(connection, short, FLAT, parts[0])
+        milvus.upsert(connection, FLAT, parts[0])
     assert TOKEN not in str(gone.value)
     with pytest.raises(CollectionError, match=f"{config.uri} does not answer: connecting failed"):
         milvus.connect(short)
