@@ -61,7 +61,8 @@ class PartRows(NamedTuple):
 def part_rows(old: Snapshot, new: Snapshot) -> list[PartRows]:
     """The rows in which two snapshots differ, as parts of either.
 
-    Of a part that both have, only the rows that died in between count.
+    Of a part that both have, only the rows that died in between count. Where rows of it live again, as when what was
+    deleted is back and another run found the part as it once was, all its rows of both sides are compared.
     """
     before = {part.name: part for part in old.live_parts}
     found = []
@@ -70,7 +71,9 @@ def part_rows(old: Snapshot, new: Snapshot) -> list[PartRows]:
             found.append(PartRows(NEW, position, part))
             continue
         was = before.pop(part.name)
-        if len(was.dead) != len(part.dead):
+        if len(np.setdiff1d(was.dead, part.dead)):
+            found += [PartRows(NEW, position, part), PartRows(OLD, -1, was)]
+        elif len(was.dead) != len(part.dead):
             rows = new.parts.column("rows")[position].as_py() + len(part.dead)
             died = np.setdiff1d(part.dead, was.dead)
             others = np.setdiff1d(np.arange(rows, dtype=np.int32), died)
