@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from schemas.glob import Glob, escape
 
-PROPERTY = settings(derandomize=True, database=None, deadline=None, max_examples=500)
+PROPERTY = settings(derandomize=True, database=None, deadline=None, max_examples=150)
 
 patterns = st.lists(
     st.sampled_from(

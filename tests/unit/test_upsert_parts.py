@@ -12,7 +12,7 @@ from snapshots import SPACE_ID
 from transforms.checkpoint import Checkpoint
 from transforms.load.upsert_parts import Ledger
 
-PROPERTY = settings(derandomize=True, database=None, deadline=None, max_examples=60)
+PROPERTY = settings(derandomize=True, database=None, deadline=None, max_examples=30)
 NAMES = ["docs-0000-00000-00ff.parquet", "docs-0000-00000-00ff.parquet.json", "a.json", "compact-00002-aa.parquet"]
 
 names = st.sampled_from(NAMES)
