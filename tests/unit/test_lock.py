@@ -35,7 +35,11 @@ def started() -> float:
     [
         # Of this host the process table tells, however old the lease is.
         ({"host": HERE, "process": os.getpid(), "process_started": started()}, 1e6, False),
-        ({"host": HERE, "process": os.getpid(), "process_started": started() - 60}, 0, True),  # its number was given anew
+        (
+            {"host": HERE, "process": os.getpid(), "process_started": started() - 60},
+            0,
+            True,
+        ),  # its number was given anew
         ({"host": HERE, "process": NO_PROCESS, "process_started": started()}, 0, True),
         ({"host": HERE}, 0, True),
         ({"host": HERE, "process": "x"}, 0, True),
@@ -94,9 +98,9 @@ def test_a_job_is_not_started_on_a_checkpoint_that_another_run_took_over(tmp_pat
 def test_two_holders_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, take: Any) -> None:
     monkeypatch.setattr(lock, "SETTLE_S", 0.0)
     mine = {"run_id": "1", "host": HERE, "process": os.getpid(), "process_started": started(), "since": "now"}
-    with take(str(tmp_path), dict(mine)):
-        with pytest.raises(LockedError, match="held by run 1 "), take(str(tmp_path), mine | {"run_id": "2"}):
-            pass
+    other = take(str(tmp_path), mine | {"run_id": "2"})
+    with take(str(tmp_path), dict(mine)), pytest.raises(LockedError, match="held by run 1 "), other:
+        pass
     with take(str(tmp_path), mine | {"run_id": "2"}):
         pass
     assert [path.name for path in (tmp_path / "runs").glob("*.json")] == []
