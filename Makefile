@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 KERNELS := $(wildcard transforms/encoders/engines/amx/kernels/*.h transforms/encoders/engines/amx/kernels/*.cpp)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: venv demo test test-campaign cases lint bench clean
+.PHONY: venv demo test test-unit test-campaign cases lint bench clean
 
 venv: $(VENV)/.installed
 demo: venv
@@ -13,6 +13,10 @@ demo: venv
 
 test: $(VENV)/.installed-test lint
 	$(BIN)/python -m pytest
+
+# The pure core alone, under a minute: neither Milvus nor a model, and no lint.
+test-unit: $(VENV)/.installed-test
+	$(BIN)/python -m pytest tests/unit tests/test_house.py
 
 # The long campaigns of faults, with a figure at the end of each: about three hours, before a release.
 SEQUENCES ?= 2000
