@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from snapshots import SPACE_ID, part_table, snapshot
 
@@ -79,6 +79,7 @@ def test_what_files_say_is_summed(given_files: list[dict[str, Any]], size: int) 
 
 @PROPERTY
 @given(one=parts, two=parts, given_files=files, size=st.integers(1, 3))
+@example({"p": (2, [0]), "q": (2, [])}, {"p": (2, []), "q": (2, [0])}, [], 1)
 def test_an_id_follows_from_live_rows_and_rejects_alone(
     one: dict[str, tuple[int, list[int]]], two: dict[str, tuple[int, list[int]]], given_files: Any, size: int
 ) -> None:
