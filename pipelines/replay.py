@@ -24,7 +24,7 @@ from transforms.checkpoint import Snapshot
 from transforms.checkpoint.snapshot import with_any
 from transforms.support.storage import spill
 
-_NOTHING = {"uri": b"", "path": b"", "kind": 0}
+_NOTHING = {"uri": b"", "path": b"", "kind": ""}
 """What stands in the columns of a file that is not there."""
 
 

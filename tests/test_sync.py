@@ -317,6 +317,7 @@ def test_rows_that_somebody_changed_are_found_and_mended(tmp_path: Path, items: 
         "columns": {},
         "compared": "all columns",
         "recall_at_10": 1.0,
+        "recalls": {},
         "published": True,
     }
     assert texts_of(config) == expected(items)
