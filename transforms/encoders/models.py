@@ -5,12 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from schemas.config import Config
 from schemas.layout import Layout, Space
 from transforms.chunk.base import Chunker
 from transforms.encoders.base import Model, vector_field
 from transforms.encoders.families import resolve, resolve_on_worker
+
+
+class Described(NamedTuple):
+    """What travels of `Models` to the workers, each of which finds its own files.
+
+    Attributes:
+        layout: what a row holds; its spaces are what each worker's models must be of.
+        cutting: see `Models.cutting`.
+    """
+
+    layout: Layout
+    cutting: str
 
 
 @dataclass(frozen=True)
@@ -51,6 +64,12 @@ class Models:
     def chunker(self, config: Config) -> Chunker:
         """What cuts items into chunks that all models take."""
         return self.by_name[self.cutting].chunker(config)
+
+
+def described(config: Config) -> Described:
+    """What the models of a configuration are; raises what `Models.of` raises."""
+    models = Models.of(config)
+    return Described(models.layout, models.cutting)
 
 
 def chunker_on_worker(config: Config, layout: Layout, cutting: str) -> Chunker:

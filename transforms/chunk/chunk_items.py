@@ -1,0 +1,52 @@
+"""`Chunk`: items to chunks, as a step of anybody's pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.pvalue import TaggedOutput
+
+from schemas.config import Config
+from schemas.config.loader import load_config
+from schemas.records import Key
+from transforms.encoders.models import Described, chunker_on_worker, described
+from transforms.support import metrics
+from transforms.support.once import Once
+from transforms.support.outcome import Outcome
+
+
+@dataclass(eq=False)
+class Chunk(beam.PTransform):  # type: ignore[misc]
+    """PCollection of `(Key, items)` -> `(Key, chunks)`, which the encoders take, and `.rejects`.
+
+    Attributes:
+        config: a configuration, or the path of its file.
+        models: what the encoders are; by default found when the pipeline is built.
+    """
+
+    config: Config | str
+    models: Described | None = None
+
+    def expand(self, items: beam.PCollection) -> Outcome:
+        config = load_config(self.config) if isinstance(self.config, str) else self.config
+        models = self.models or described(config)
+        chunked = items | "Chunk" >> beam.ParDo(_Chunk(config, models)).with_outputs("rejects", main="batches")
+        return Outcome(chunked.batches, chunked.rejects)
+
+
+class _Chunk(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, config: Config, models: Described) -> None:
+        self._chunker = Once(partial(chunker_on_worker, config, models.layout, models.cutting))
+
+    def process(self, batch: tuple[Key, pa.Table]) -> Iterator[Any]:
+        key, items = batch
+        with metrics.timed("chunk"):
+            chunks, rejects = self._chunker.get().chunk(items)
+        if rejects.num_rows:
+            yield TaggedOutput("rejects", (key, rejects))
+        yield key, chunks

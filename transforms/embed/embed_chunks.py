@@ -1,0 +1,141 @@
+"""`Embed`: chunks to rows with their vectors, as a step of anybody's pipeline."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from apache_beam.pvalue import TaggedOutput
+from apache_beam.utils.shared import Shared
+
+from schemas.config import Config
+from schemas.config.loader import load_config
+from schemas.layout import SOURCE_ROW, Layout, item_facts
+from schemas.records import SCHEMA_VERSION, Key
+from transforms.checkpoint import part_name
+from transforms.checkpoint.embedded import EmbeddedTable
+from transforms.checkpoint.part_digest import batch_digest
+from transforms.embed.lazy_encoders import LazyEncoders
+from transforms.embed.rows import embed_table, nothing_embedded
+from transforms.encoders.models import Described, described
+from transforms.support import metrics
+from transforms.support.outcome import Outcome
+
+
+@dataclass(eq=False)
+class Embed(beam.PTransform):  # type: ignore[misc]
+    """PCollection of `(Key, chunks)` -> `(Key, rows)`, and `.rejects`.
+
+    A row has the columns of `Layout.rows`, and those that begin with @, which `WriteParts` takes. The model loads once
+    in a worker process; a configuration's `accelerator` is a hint to the runner.
+
+    Attributes:
+        config: a configuration, or the path of its file.
+        models: what the encoders are; by default found when the pipeline is built.
+    """
+
+    config: Config | str
+    models: Described | None = None
+
+    def expand(self, chunks: beam.PCollection) -> Outcome:
+        config = load_config(self.config) if isinstance(self.config, str) else self.config
+        models = self.models or described(config)
+        rows = (
+            chunks
+            | "Name" >> beam.FlatMap(_named, models.layout.space.id)
+            | "Embed" >> EmbedChunks(config, models)
+            | "Rows" >> beam.ParDo(_Rows(models.layout)).with_outputs("rejects", main="batches")
+        )
+        return Outcome(rows.batches, rows.rejects)
+
+
+@dataclass(eq=False)
+class EmbedChunks(beam.PTransform):  # type: ignore[misc]
+    """PCollection of `(Key, chunks with @source_row)` -> `(Key, EmbeddedTable)`.
+
+    Attributes:
+        config: the configuration.
+        models: what the encoders are.
+        sample: table of texts that int8 takes its ranges from; "" for none.
+    """
+
+    config: Config
+    models: Described
+    sample: str = ""
+
+    def expand(self, chunks: beam.PCollection) -> beam.PCollection:
+        embed = beam.ParDo(_Embed(self))
+        if hints := [encoder.accelerator for encoder in self.config.vectors.values() if encoder.accelerator]:
+            embed = embed.with_resource_hints(accelerator=hints[0])
+        return chunks | "Embed" >> embed
+
+
+class _Embed(beam.DoFn):  # type: ignore[misc]
+    """One model of each vector lives in a worker process, whatever number of threads it has."""
+
+    def __init__(self, given: EmbedChunks) -> None:
+        self._layout = given.models.layout
+        self._load = partial(LazyEncoders, given.config, given.models.layout, given.models.cutting, given.sample)
+        self._shared = Shared()
+        self._encoders: LazyEncoders | None = None
+
+    def setup(self) -> None:
+        self._encoders = self._shared.acquire(self._load)
+
+    def process(self, batch: tuple[Key, pa.Table]) -> Iterator[tuple[Key, EmbeddedTable]]:
+        key, chunks = batch
+        waiting = chunks.filter(pc.equal(chunks.column(SOURCE_ROW), -1))
+        if waiting.num_rows == 0:
+            yield key, EmbeddedTable(chunks, nothing_embedded(chunks, self._layout))
+            return
+        assert self._encoders is not None
+        fillers = self._encoders.get()
+        with metrics.timed("embed"), metrics.ahead(waiting) as advance:
+            embedded = embed_table(waiting, fillers, self._layout, advance)
+        metrics.count("chunks_embedded", len(embedded.rows))
+        metrics.count("tokens_embedded", pc.sum(embedded.rows.column("tokens")).as_py() or 0)
+        metrics.count("tokens_padded", embedded.tokens_padded)
+        yield key, EmbeddedTable(chunks, embedded)
+
+
+def _named(batch: tuple[Key, pa.Table], space_id: str) -> Iterator[tuple[Key, pa.Table]]:
+    """A batch with the name of its part, which follows from its chunks; every chunk is to be embedded."""
+    key, chunks = batch
+    if chunks.num_rows:
+        name = part_name(key, batch_digest(chunks, space_id, SCHEMA_VERSION))
+        none = pa.array(np.full(chunks.num_rows, -1, np.int32))
+        sought = chunks.append_column(pa.field(SOURCE_ROW, pa.int32(), nullable=False), none)
+        yield key, sought.replace_schema_metadata({b"part": name.encode()})
+
+
+class _Rows(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+
+    def process(self, batch: tuple[Key, EmbeddedTable]) -> Iterator[Any]:
+        key, embedded = batch
+        if embedded.batch.rejects.num_rows:
+            yield TaggedOutput("rejects", (key, embedded.batch.rejects))
+        yield key, rows_with_facts(embedded)
+
+
+def rows_with_facts(embedded: EmbeddedTable) -> pa.Table:
+    """The rows of a batch that was embedded whole, each with the facts of its item.
+
+    Its schema's metadata has `part` (the name of its part), `runtime` (JSON) and `tokens_padded`.
+    """
+    chunks, batch = embedded
+    gone = pa.array(sorted(set(batch.rejects.column("id").to_pylist())), pa.string())
+    kept = chunks.filter(pc.invert(pc.is_in(chunks.column("item_id"), gone)))
+    rows = batch.rows
+    for field in item_facts():
+        rows = rows.append_column(field, kept.column(field.name))
+    made = {b"runtime": json.dumps(dict(batch.runtime)).encode(), b"tokens_padded": str(batch.tokens_padded).encode()}
+    return rows.replace_schema_metadata({b"part": chunks.schema.metadata[b"part"], **made})
