@@ -13,7 +13,8 @@ from typing import Any
 from pipelines.run.progress import Progress
 from pipelines.run.report_store import reports
 from pipelines.run.session import Session
-from pipelines.steps.collection.served import collection_spec, find_served, misfits, vector_column
+from pipelines.steps.collection.served import find_served, misfits
+from transforms.load.specification import collection_spec, vector_column
 from pipelines.steps.collection.server import check_server, check_vectors
 from pipelines.steps.corpus.changes import Changes, find_changes, is_unchanged
 from pipelines.steps.corpus.int8_sample import sample_texts

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from pipelines.run.progress import Progress
 from pipelines.run.session import Phase, Session, running
-from pipelines.steps.collection.served import collection_spec, find_served, look, misfits
+from pipelines.steps.collection.served import find_served, look, misfits
+from transforms.load.specification import collection_spec
 from pipelines.steps.collection.server import check_server, check_vectors
 from pipelines.steps.corpus.changes import lost_parts
 from pipelines.steps.corpus.source import open_checkpoint, prepare, settings_digest

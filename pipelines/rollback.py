@@ -10,7 +10,8 @@ from dataclasses import replace
 from pipelines.run.progress import Progress
 from pipelines.run.session import Phase, Session, running
 from pipelines.steps.collection.held import find_snapshot
-from pipelines.steps.collection.served import collection_spec, find_served, open_for_search, served_layout
+from pipelines.steps.collection.served import find_served, open_for_search, served_layout
+from transforms.load.specification import collection_spec
 from schemas.config import Config
 from schemas.errors import CollectionError, GateError
 from schemas.milvus import STATE_READY

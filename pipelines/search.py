@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from pipelines.steps.collection.served import check_space, nothing_served, open_for_search, vector_column
+from pipelines.steps.collection.served import check_space, nothing_served, open_for_search
+from transforms.load.specification import vector_column
 from schemas.config import Collection, Config, EncoderConfig
 from schemas.errors import CollectionError, ConfigurationError
 from schemas.layout import Layout, VectorField, VectorKind

@@ -8,7 +8,8 @@ from pipelines.run.progress import Progress
 from pipelines.run.report_store import reports
 from pipelines.run.session import Phase, running
 from pipelines.steps.collection.held import held_snapshot
-from pipelines.steps.collection.served import check_space, collection_spec, served_state
+from pipelines.steps.collection.served import check_space, served_state
+from transforms.load.specification import collection_spec
 from pipelines.steps.corpus.source import open_checkpoint
 from pipelines.steps.judgement.limits import Standing, check_rows_at_all, excess, remedy
 from pipelines.steps.publish.publication import Publication

@@ -18,7 +18,7 @@ import typer
 from pipelines.cli import app
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("schemas", "transforms", "pipelines")
+FOLDERS = ("schemas", "transforms", "pipelines", "vecbeam")
 HEAVY = ("apache_beam", "pyarrow", "pymilvus", "torch")
 MAY_REPEAT = {"base", "engine", "__init__"}
 """Stems of files that several folders may have: the protocol of each, and each engine."""

@@ -58,7 +58,7 @@ class _WriteRows(beam.DoFn):  # type: ignore[misc]
         if b"part" not in facts:
             raise CheckpointError(
                 f"the rows of {key} do not name their part",
-                "keep the metadata of the schema of what Embed gives: table.replace_schema_metadata(rows.schema.metadata)",
+                "keep the schema metadata that Embed gives: table.replace_schema_metadata(rows.schema.metadata)",
             )
         name = facts[b"part"].decode()
         with metrics.timed("checkpoint"):

@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import apache_beam as beam
+import pyarrow as pa
 
-from schemas.config import Collection
+from schemas.config import Collection, Config
+from schemas.config.loader import load_config
 from schemas.milvus import CollectionSpec
+from schemas.records import Key
 from transforms import milvus
 from transforms.checkpoint import Checkpoint, LivePart
+from transforms.encoders.models import Described, described
+from transforms.load.specification import collection_spec
 from transforms.support import metrics, stop
 from transforms.support.memory import give_back
 from transforms.support.storage import filesystem
@@ -118,6 +123,56 @@ class _Upsert(beam.DoFn):  # type: ignore[misc]
             milvus.flush(self._connection, self._spec.name)
             self._unflushed = 0
             give_back()
+
+    def teardown(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+
+@dataclass(eq=False)
+class UpsertParts(beam.PTransform):  # type: ignore[misc]
+    """PCollection of `(Key, rows)` -> the same, each once Milvus has acknowledged its rows.
+
+    The collection is made where it is not there, with the fields that the configuration gives it. Neither index nor
+    alias is: these come after the last row, and are the caller's. An upsert that Beam retries writes the same rows once
+    more. Milvus Lite takes one worker process.
+
+    Attributes:
+        config: a configuration, or the path of its file.
+        collection: the collection's name, no alias; one of another space or other fields is refused.
+        models: what the encoders are; by default found when the pipeline is built.
+    """
+
+    config: Config | str
+    collection: str
+    models: Described | None = None
+
+    def expand(self, rows: beam.PCollection) -> beam.PCollection:
+        config = load_config(self.config) if isinstance(self.config, str) else self.config
+        layout = (self.models or described(config)).layout
+        # An alias that no collection has: `check_free` wants to tell the two apart.
+        spec = replace(collection_spec(config, None, layout), name=self.collection, alias=f"{self.collection}_alias")
+        return rows | "Upsert" >> beam.ParDo(_UpsertRows(config.collection, spec))
+
+
+class _UpsertRows(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, config: Collection, spec: CollectionSpec) -> None:
+        self._config, self._spec = config, spec
+        self._connection: milvus.Milvus | None = None
+
+    def setup(self) -> None:
+        self._connection = milvus.connect(self._config)
+        milvus.check_free(self._connection, self._spec)
+        if not milvus.exists(self._connection, self._spec.name):
+            milvus.create(self._connection, self._spec, self._spec.name)
+
+    def process(self, batch: tuple[Key, pa.Table]) -> Iterator[tuple[Key, pa.Table]]:
+        assert self._connection is not None
+        stop.check()
+        with metrics.timed("load"):
+            loaded = milvus.upsert(self._connection, self._spec, batch[1])
+        metrics.count("chunks_loaded", loaded)
+        yield batch
 
     def teardown(self) -> None:
         if self._connection is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
-from pipelines.steps.collection.served import vector_column
+from transforms.load.specification import vector_column
 from schemas.config import Collection, Config
 from schemas.errors import CollectionError
 from schemas.layout import Layout, VectorKind

@@ -12,7 +12,8 @@ import pyarrow as pa
 from pipelines.run import beam_job
 from pipelines.run.session import Phase, Session
 from pipelines.steps.collection.row_sample import sample_rows
-from pipelines.steps.collection.served import collection_spec, find_served, misfits, open_for_search
+from pipelines.steps.collection.served import find_served, misfits, open_for_search
+from transforms.load.specification import collection_spec
 from pipelines.steps.judgement.limits import (
     Standing,
     check_known,

@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from pipelines.run import beam_job
 from pipelines.run.session import Phase, Session
-from pipelines.steps.collection.served import check_space, collection_spec, misfits, open_for_search
+from pipelines.steps.collection.served import check_space, misfits, open_for_search
+from transforms.load.specification import collection_spec
 from pipelines.steps.judgement.limits import Standing, check_rows_at_all, excess, remedy
 from pipelines.steps.publish.publication import Publication
 from schemas.config import Config

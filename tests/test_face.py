@@ -1,0 +1,144 @@
+"""The public package: what an import costs, its types and docstrings, and its transforms in users' pipelines."""
+
+from __future__ import annotations
+
+import doctest
+import re
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import apache_beam as beam
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from apache_beam.testing.util import assert_that, equal_to
+
+import vecbeam
+from schemas.config import Config
+from schemas.config.loader import parse_config
+from transforms import milvus
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "beam.md").read_text(encoding="utf-8")
+
+
+def block(language: str) -> str:
+    found = re.search(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def values() -> dict[str, Any]:
+    return {
+        "name": "islands",
+        "corpus": {"paths": "islands.jsonl", "id": "code", "content": ["about"]},
+        "encoder": {"model": "fake"},
+        "checkpoint": "checkpoint",
+        "collection": {"uri": "./milvus.db"},
+    }
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return parse_config(values(), folder=tmp_path)
+
+
+def ids(folder: Path) -> list[str]:
+    parts = sorted(folder.glob("checkpoint/islands/*/parts/*.parquet"))
+    return [name for part in parts for name in pq.read_table(part).column("item_id").to_pylist()]
+
+
+def rejected(folder: Path) -> list[str]:
+    files = sorted(folder.glob("checkpoint/islands/*/rejects/*.parquet"))
+    return [name for file in files for name in pq.read_table(file).column("error").to_pylist()]
+
+
+def test_import_loads_nothing_and_changes_nothing() -> None:
+    code = (
+        "import sys, os, logging, signal; before = (dict(os.environ), logging.root.level, signal.getsignal(2));"
+        "import vecbeam; after = (dict(os.environ), logging.root.level, signal.getsignal(2));"
+        "print(before == after, sorted({'apache_beam', 'torch', 'pymilvus', 'pyarrow'} & {*sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True []"
+
+
+def test_each_name_is_there_and_typed() -> None:
+    source = (ROOT / "vecbeam" / "__init__.py").read_text(encoding="utf-8")
+    for name in vecbeam.__all__:
+        assert getattr(vecbeam, name) is not None
+        assert re.search(rf"^    (from .* import .*\b{name}\b|{name}: str)", source, re.MULTILINE), name
+    assert {*vecbeam.__all__} <= {*dir(vecbeam)}
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = vecbeam.nothing  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("module", ["vecbeam", "transforms.read.records"])
+def test_docstrings_run(module: str) -> None:
+    found = doctest.testmod(import_module(module))
+    assert found.attempted
+    assert found.failed == 0
+
+
+def test_keys_do_not_follow_from_the_order_of_records(config: Config) -> None:
+    names = [{"code": str(number), "about": f"Text {number}."} for number in range(40)]
+    keys = expected(names)
+    for records in (names, names[::-1]):
+        with beam.Pipeline(runner="FnApiRunner") as pipeline:
+            items = pipeline | beam.Create(records) | vecbeam.ItemsFromRecords(config, shards=3)
+            listed = items.batches | beam.Map(lambda batch: (*batch[0], *batch[1].column("item_id").to_pylist()))
+            assert_that(listed, equal_to(keys))
+    assert len(keys) == 3
+
+
+def expected(records: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    shards: dict[int, list[str]] = {}
+    for record in records:
+        shards.setdefault(crc32(record["code"].encode()) % 3, []).append(record["code"])
+    return [(f"records-{number:05d}", 0, *sorted(names)) for number, names in shards.items()]
+
+
+def test_read_items_gives_what_a_backfill_embeds(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "islands.jsonl").write_text('{"code": "a", "about": "One"}\n{"code": "b"}\n', encoding="utf-8")
+    with beam.Pipeline(runner="FnApiRunner") as pipeline:
+        items = pipeline | vecbeam.ReadItems(config)
+        rows = (items.batches | vecbeam.Chunk(config)).batches | vecbeam.Embed(config)
+        _ = rows.batches | vecbeam.WriteParts(config)
+        _ = items.rejects | vecbeam.WriteRejects(config, "read")
+    assert (ids(tmp_path), rejected(tmp_path)) == (["a"], ["MissingField"])
+    report = vecbeam.backfill(
+        config.model_copy(update={"verify": config.verify.model_copy(update={"max_rejected": 1})})
+    )
+    assert (report.chunks.embedded, report.items.rejected) == (0, 1), "the part was found again"
+
+
+def test_a_python_pipeline_reads_embeds_and_writes(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {}
+    exec(compile(block("python"), "beam.md", "exec"), names)
+    assert "2" in capsys.readouterr().out
+    assert ids(names["work"]) == ["jp", "ke"]
+    assert rejected(names["work"]) == ["EmptyText"]
+    with milvus.connected(names["config"].collection) as client:
+        client.load_collection("islands")
+        rows = client.query("islands", filter='id != ""', output_fields=["id", "text"])
+    assert sorted((row["id"], row["text"]) for row in rows) == [
+        ("jp#0", "Japan spans many islands."),
+        ("ke#0", "Kenya is in East Africa."),
+    ]
+    milvus.release(names["config"].collection)
+
+
+def test_a_yaml_pipeline_embeds_and_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("jinja2", reason="Beam YAML comes with apache-beam[yaml]")
+    pytest.importorskip("docstring_parser", reason="Beam YAML comes with apache-beam[yaml]")
+    from apache_beam.yaml.yaml_transform import expand_pipeline
+
+    monkeypatch.chdir(tmp_path)
+    Path("islands.yaml").write_text(yaml.safe_dump(values()), encoding="utf-8")
+    with beam.Pipeline(runner="FnApiRunner") as pipeline:
+        expand_pipeline(pipeline, block("yml"))
+    assert (ids(tmp_path), rejected(tmp_path)) == (["jp", "ke"], ["EmptyText"])

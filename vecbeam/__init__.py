@@ -1,0 +1,104 @@
+"""vecbeam as a library: the commands as functions, an index as an object, and the steps as Beam transforms.
+
+Names are imported when they are first used: `import vecbeam` loads neither Beam nor torch nor pymilvus, and changes
+nothing in its process.
+
+>>> import vecbeam
+>>> vecbeam.Key("docs-0000", 3)
+Key(shard='docs-0000', ordinal=3)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipelines.backfill import backfill
+    from pipelines.gc import gc
+    from pipelines.index import Index
+    from pipelines.load import load
+    from pipelines.plan import plan
+    from pipelines.reindex import reindex
+    from pipelines.replay import replay
+    from pipelines.rollback import rollback
+    from pipelines.search import search
+    from pipelines.sync import sync
+    from pipelines.verify import verify
+    from schemas.config import Config
+    from schemas.config.loader import load_config, parse_config
+    from schemas.errors import VecbeamError
+    from schemas.records import Key
+    from transforms.checkpoint.write_parts import WriteParts, WriteRejects
+    from transforms.chunk.chunk_items import Chunk
+    from transforms.embed.embed_chunks import Embed
+    from transforms.load.upsert_parts import UpsertParts
+    from transforms.read.read_items import ReadItems
+    from transforms.read.records import ItemsFromRecords
+
+    __version__: str
+
+__all__ = [
+    "Chunk",
+    "Config",
+    "Embed",
+    "Index",
+    "ItemsFromRecords",
+    "Key",
+    "ReadItems",
+    "UpsertParts",
+    "VecbeamError",
+    "WriteParts",
+    "WriteRejects",
+    "__version__",
+    "backfill",
+    "gc",
+    "load",
+    "load_config",
+    "parse_config",
+    "plan",
+    "reindex",
+    "replay",
+    "rollback",
+    "search",
+    "sync",
+    "verify",
+]
+
+_MODULES = {
+    "Chunk": "transforms.chunk.chunk_items",
+    "Config": "schemas.config",
+    "Embed": "transforms.embed.embed_chunks",
+    "Index": "pipelines.index",
+    "ItemsFromRecords": "transforms.read.records",
+    "Key": "schemas.records",
+    "ReadItems": "transforms.read.read_items",
+    "UpsertParts": "transforms.load.upsert_parts",
+    "VecbeamError": "schemas.errors",
+    "WriteParts": "transforms.checkpoint.write_parts",
+    "WriteRejects": "transforms.checkpoint.write_parts",
+    "load_config": "schemas.config.loader",
+    "parse_config": "schemas.config.loader",
+    **{
+        name: f"pipelines.{name}"
+        for name in ("backfill", "gc", "load", "plan", "reindex", "replay", "rollback", "search", "sync", "verify")
+    },
+}
+"""Where each name is defined."""
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: Any = version("vecbeam")
+    elif name in _MODULES:
+        value = getattr(import_module(_MODULES[name]), name)
+    else:
+        raise AttributeError(f"module 'vecbeam' has no attribute {name!r}; it has {', '.join(__all__)}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
