@@ -39,6 +39,16 @@ class Embed(beam.PTransform):  # type: ignore[misc]
     Attributes:
         config: a configuration, or the path of its file.
         models: what the encoders are; by default found when the pipeline is built.
+
+    >>> import vecbeam
+    >>> values = {"name": "a", "corpus": {"paths": "-"}, "encoder": {"model": "fake"}, "checkpoint": "c"}
+    >>> config = vecbeam.parse_config({**values, "collection": {"uri": "./m.db"}})
+    >>> with beam.Pipeline(runner="FnApiRunner") as pipeline:
+    ...     records = pipeline | beam.Create([{"id": "a", "text": "A text."}])
+    ...     items = records | vecbeam.ItemsFromRecords(config, shards=1)
+    ...     rows = (items.batches | vecbeam.Chunk(config)).batches | vecbeam.Embed(config)
+    ...     _ = rows.batches | beam.Map(lambda batch: print(batch[0], batch[1].column("id").to_pylist()))
+    Key(shard='records-00000', ordinal=0) ['a#0']
     """
 
     config: Config | str

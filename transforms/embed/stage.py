@@ -30,12 +30,10 @@ from transforms.embed.embed_chunks import EmbedChunks
 from transforms.embed.record import record_tables
 from transforms.embed.reuse import assemble, items_beside, with_source_rows
 from transforms.encoders.models import Described
-from transforms.read.read_items import ReadShards, ShardWork
+from transforms.read.read_items import ReadShards
 from transforms.support import metrics
 from transforms.support.once import Once
 from transforms.support.storage import filesystem
-
-__all__ = ["EmbedShards", "Embedding", "ShardWork", "WriteRecords"]
 
 
 @dataclass(frozen=True)
