@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from transforms.chunk.chunk_items import Chunk
     from transforms.embed.embed_chunks import Embed
     from transforms.load.upsert_parts import UpsertParts
+    from transforms.read.items_from_records import ItemsFromRecords
     from transforms.read.read_items import ReadItems
-    from transforms.read.records import ItemsFromRecords
 
     __version__: str
 
@@ -70,7 +70,7 @@ _MODULES = {
     "Config": "schemas.config",
     "Embed": "transforms.embed.embed_chunks",
     "Index": "pipelines.index",
-    "ItemsFromRecords": "transforms.read.records",
+    "ItemsFromRecords": "transforms.read.items_from_records",
     "Key": "schemas.records",
     "ReadItems": "transforms.read.read_items",
     "UpsertParts": "transforms.load.upsert_parts",

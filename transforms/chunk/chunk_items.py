@@ -17,7 +17,7 @@ from schemas.records import Key
 from transforms.encoders.models import Described, chunker_on_worker, described
 from transforms.support import metrics
 from transforms.support.once import Once
-from transforms.support.outcome import Outcome
+from transforms.support.outputs import Outputs
 
 
 @dataclass(eq=False)
@@ -32,11 +32,11 @@ class Chunk(beam.PTransform):  # type: ignore[misc]
     config: Config | str
     models: Described | None = None
 
-    def expand(self, items: beam.PCollection) -> Outcome:
+    def expand(self, items: beam.PCollection) -> Outputs:
         config = load_config(self.config) if isinstance(self.config, str) else self.config
         models = self.models or described(config)
         chunked = items | "Chunk" >> beam.ParDo(_Chunk(config, models)).with_outputs("rejects", main="batches")
-        return Outcome(chunked.batches, chunked.rejects)
+        return Outputs(chunked.batches, chunked.rejects)
 
 
 class _Chunk(beam.DoFn):  # type: ignore[misc]

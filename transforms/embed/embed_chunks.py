@@ -26,7 +26,7 @@ from transforms.embed.lazy_encoders import LazyEncoders
 from transforms.embed.rows import embed_table, nothing_embedded
 from transforms.encoders.models import Described, described
 from transforms.support import metrics
-from transforms.support.outcome import Outcome
+from transforms.support.outputs import Outputs
 
 
 @dataclass(eq=False)
@@ -54,7 +54,7 @@ class Embed(beam.PTransform):  # type: ignore[misc]
     config: Config | str
     models: Described | None = None
 
-    def expand(self, chunks: beam.PCollection) -> Outcome:
+    def expand(self, chunks: beam.PCollection) -> Outputs:
         config = load_config(self.config) if isinstance(self.config, str) else self.config
         models = self.models or described(config)
         rows = (
@@ -63,7 +63,7 @@ class Embed(beam.PTransform):  # type: ignore[misc]
             | "Embed" >> EmbedChunks(config, models)
             | "Rows" >> beam.ParDo(_Rows(models.layout)).with_outputs("rejects", main="batches")
         )
-        return Outcome(rows.batches, rows.rejects)
+        return Outputs(rows.batches, rows.rejects)
 
 
 @dataclass(eq=False)

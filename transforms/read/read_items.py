@@ -21,7 +21,7 @@ from transforms.diff import chunking_of
 from transforms.embed.work import Gathered, ShardPlan, with_facts
 from transforms.read import Shard, ShardFiles, ShardRange, list_corpus, plan_shards, read_shard
 from transforms.support import metrics, stop
-from transforms.support.outcome import Outcome
+from transforms.support.outputs import Outputs
 
 
 class ShardWork(NamedTuple):
@@ -51,11 +51,11 @@ class ReadItems(beam.PTransform):  # type: ignore[misc]
 
     config: Config | str
 
-    def expand(self, begin: beam.pvalue.PBegin) -> Outcome:
+    def expand(self, begin: beam.pvalue.PBegin) -> Outputs:
         config = load_config(self.config) if isinstance(self.config, str) else self.config
         work = [ShardWork(shard, {}) for shard in plan_shards(list_corpus(config.corpus), config.corpus)]
         read = begin | "Shards" >> beam.Create(work) | "Spread" >> beam.Reshuffle() | "Read" >> ReadShards(config)
-        return Outcome(read["batches"], read["rejects"])
+        return Outputs(read["batches"], read["rejects"])
 
 
 @dataclass(eq=False)

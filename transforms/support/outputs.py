@@ -5,7 +5,7 @@ from __future__ import annotations
 import apache_beam as beam
 
 
-class Outcome(dict[str, beam.PCollection]):
+class Outputs(dict[str, beam.PCollection]):
     """The outputs of a transform by name: a dict, so that Beam YAML can refer to them as `Chunk.batches`.
 
     Attributes:

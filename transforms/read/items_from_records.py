@@ -17,7 +17,7 @@ from transforms.embed.work import BATCH_BYTES, with_facts
 from transforms.read.batch import Batch, BatchBuilder
 from transforms.read.item import ItemChecker, RejectedItemError
 from transforms.support import metrics
-from transforms.support.outcome import Outcome
+from transforms.support.outputs import Outputs
 
 
 @dataclass(eq=False)
@@ -41,7 +41,7 @@ class ItemsFromRecords(beam.PTransform):  # type: ignore[misc]
     shards: int = 16
     name: str = "records"
 
-    def expand(self, records: beam.PCollection) -> Outcome:
+    def expand(self, records: beam.PCollection) -> Outputs:
         config = load_config(self.config) if isinstance(self.config, str) else self.config
         found = (
             records
@@ -49,7 +49,7 @@ class ItemsFromRecords(beam.PTransform):  # type: ignore[misc]
             | "Group" >> beam.GroupByKey()
             | "Items" >> beam.ParDo(_Items(config, self.name)).with_outputs("rejects", main="batches")
         )
-        return Outcome(found.batches, found.rejects)
+        return Outputs(found.batches, found.rejects)
 
 
 class _Shard(beam.DoFn):  # type: ignore[misc]
