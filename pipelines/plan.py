@@ -14,7 +14,6 @@ from pipelines.run.progress import Progress
 from pipelines.run.report_store import reports
 from pipelines.run.session import Session
 from pipelines.steps.collection.served import find_served, misfits
-from transforms.load.specification import collection_spec, vector_column
 from pipelines.steps.collection.server import check_server, check_vectors
 from pipelines.steps.corpus.changes import Changes, find_changes, is_unchanged
 from pipelines.steps.corpus.int8_sample import sample_texts
@@ -29,6 +28,7 @@ from schemas.milvus import STATE_READY, index_bytes, index_words
 from schemas.run_plan import Estimate, Plan, PlannedCollection, PlannedItems, PlannedPool, PlannedSeconds
 from transforms import milvus
 from transforms.checkpoint import Snapshot
+from transforms.load.specification import collection_spec, vector_column
 
 CALIBRATED_S = 6.0
 ENOUGH_ROWS = 1000

@@ -8,7 +8,6 @@ from __future__ import annotations
 from pipelines.run.progress import Progress
 from pipelines.run.session import Phase, Session, running
 from pipelines.steps.collection.served import find_served, look, misfits
-from transforms.load.specification import collection_spec
 from pipelines.steps.collection.server import check_server, check_vectors
 from pipelines.steps.corpus.changes import lost_parts
 from pipelines.steps.corpus.source import open_checkpoint, prepare, settings_digest
@@ -23,6 +22,7 @@ from transforms import milvus
 from transforms.checkpoint import Checkpoint, Snapshot
 from transforms.checkpoint.embedded import precisions
 from transforms.encoders.models import Models
+from transforms.load.specification import collection_spec
 
 INDEX = "the index or the collection alone: built from the checkpoint, the corpus is not looked at"
 ROWS = "chunking or fields: the corpus is read, chunks with the same text keep their vectors"

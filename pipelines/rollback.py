@@ -11,12 +11,12 @@ from pipelines.run.progress import Progress
 from pipelines.run.session import Phase, Session, running
 from pipelines.steps.collection.held import find_snapshot
 from pipelines.steps.collection.served import find_served, open_for_search, served_layout
-from transforms.load.specification import collection_spec
 from schemas.config import Config
 from schemas.errors import CollectionError, GateError
 from schemas.milvus import STATE_READY
 from schemas.run_report import Report
 from transforms import milvus
+from transforms.load.specification import collection_spec
 from transforms.milvus.alias import link
 from transforms.milvus.rows.row_check import SAMPLED
 

@@ -8,13 +8,13 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pipelines.steps.collection.served import check_space, nothing_served, open_for_search
-from transforms.load.specification import vector_column
 from schemas.config import Collection, Config, EncoderConfig
 from schemas.errors import CollectionError, ConfigurationError
 from schemas.layout import Layout, VectorField, VectorKind
 from transforms import milvus
 from transforms.encoders import Encoder, Model, resolve, text_inputs
 from transforms.encoders.models import Models
+from transforms.load.specification import vector_column
 
 if TYPE_CHECKING:
     pass

@@ -9,7 +9,6 @@ from pipelines.run.report_store import reports
 from pipelines.run.session import Phase, running
 from pipelines.steps.collection.held import held_snapshot
 from pipelines.steps.collection.served import check_space, served_state
-from transforms.load.specification import collection_spec
 from pipelines.steps.corpus.source import open_checkpoint
 from pipelines.steps.judgement.limits import Standing, check_rows_at_all, excess, remedy
 from pipelines.steps.publish.publication import Publication
@@ -20,6 +19,7 @@ from schemas.errors import RejectsError
 from schemas.run_report import Report
 from transforms import milvus
 from transforms.checkpoint import Checkpoint, Snapshot
+from transforms.load.specification import collection_spec
 from transforms.milvus.rows.row_check import ALL_COLUMNS, IDS_AND_HASHES
 
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from schemas.config import Config
 from schemas.config.encoder import VECTOR
 from schemas.errors import CollectionError, SpaceMismatchError
-from schemas.identity import digest
 from schemas.layout import Layout, Space, VectorField, VectorKind
-from schemas.milvus import VECTOR_TYPES, CollectionSpec, MetadataColumn, VectorColumn, index_words
-from schemas.milvus.indexes import SPARSE_INDEX, SPARSE_METRIC
+from schemas.milvus import VECTOR_TYPES, CollectionSpec, index_words
 from transforms import milvus
-from transforms.load.specification import collection_spec, vector_column
 
 if TYPE_CHECKING:
-    from transforms.checkpoint import Snapshot
+    pass
 
 
 def served_layout(state: milvus.CollectionState) -> Layout:

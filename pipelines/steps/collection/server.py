@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
-from transforms.load.specification import vector_column
 from schemas.config import Collection, Config
 from schemas.errors import CollectionError
 from schemas.layout import Layout, VectorKind
 from schemas.milvus import LITE, VECTOR_TYPES
 from schemas.milvus.capabilities import Server, capabilities_of, refusals
 from transforms import milvus
+from transforms.load.specification import vector_column
 
 
 def check_server(settings: Collection) -> None:

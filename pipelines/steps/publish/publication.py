@@ -13,7 +13,6 @@ from pipelines.run import beam_job
 from pipelines.run.session import Phase, Session
 from pipelines.steps.collection.row_sample import sample_rows
 from pipelines.steps.collection.served import find_served, misfits, open_for_search
-from transforms.load.specification import collection_spec
 from pipelines.steps.judgement.limits import (
     Standing,
     check_known,
@@ -29,6 +28,7 @@ from schemas.layout import Layout
 from schemas.milvus import STATE_LOADING, STATE_READY, CollectionSpec, VectorColumn
 from transforms import milvus
 from transforms.checkpoint import Checkpoint, LivePart, Snapshot, iterate_parts
+from transforms.load.specification import collection_spec
 from transforms.load.upsert_parts import Ledger, LoadParts
 from transforms.milvus.alias import link
 from transforms.milvus.rows.row_check import ALL_COLUMNS, IDS_AND_HASHES, SAMPLED

@@ -12,7 +12,6 @@ import pyarrow as pa
 from pipelines.run import beam_job
 from pipelines.run.session import Phase, Session
 from pipelines.steps.collection.served import check_space, misfits, open_for_search
-from transforms.load.specification import collection_spec
 from pipelines.steps.judgement.limits import Standing, check_rows_at_all, excess, remedy
 from pipelines.steps.publish.publication import Publication
 from schemas.config import Config
@@ -22,6 +21,7 @@ from schemas.milvus import PROPERTY_SNAPSHOT, PROPERTY_TARGET, CollectionSpec
 from transforms import milvus
 from transforms.checkpoint import Checkpoint, Snapshot, read_table
 from transforms.load.delta import ApplyDelta, FindDelta, delta_uri, part_rows
+from transforms.load.specification import collection_spec
 from transforms.load.upsert_parts import Ledger
 from transforms.milvus.rows.row_check import ALL_COLUMNS
 from transforms.support.storage import filesystem
