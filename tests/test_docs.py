@@ -21,11 +21,11 @@ from schemas.config import Config, reference
 from schemas.config.loader import load_config, parse_config
 from schemas.run_report import Report
 from transforms.checkpoint import Checkpoint
+from transforms.embed.read_items import ShardWork
 from transforms.embed.stage import Embedding, EmbedShards
 from transforms.encoders import CATALOGUE
 from transforms.encoders.models import Models
 from transforms.read import Shard, SourceFile
-from transforms.read.read_items import ShardWork
 
 ROOT = Path(__file__).parent.parent
 DOCS = sorted((ROOT / "docs").glob("*.md"))

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from transforms.checkpoint.write_parts import WriteParts, WriteRejects
     from transforms.chunk.chunk_items import Chunk
     from transforms.embed.embed_chunks import Embed
+    from transforms.embed.items_from_records import ItemsFromRecords
+    from transforms.embed.read_items import ReadItems
     from transforms.load.upsert_parts import UpsertParts
-    from transforms.read.items_from_records import ItemsFromRecords
-    from transforms.read.read_items import ReadItems
 
     __version__: str
 
@@ -70,9 +70,9 @@ _MODULES = {
     "Config": "schemas.config",
     "Embed": "transforms.embed.embed_chunks",
     "Index": "pipelines.index",
-    "ItemsFromRecords": "transforms.read.items_from_records",
+    "ItemsFromRecords": "transforms.embed.items_from_records",
     "Key": "schemas.records",
-    "ReadItems": "transforms.read.read_items",
+    "ReadItems": "transforms.embed.read_items",
     "UpsertParts": "transforms.load.upsert_parts",
     "VecbeamError": "schemas.errors",
     "WriteParts": "transforms.checkpoint.write_parts",

@@ -27,10 +27,10 @@ from transforms.checkpoint.write_parts import WriteRejects
 from transforms.chunk.chunk_items import Chunk
 from transforms.diff import SnapshotSide
 from transforms.embed.embed_chunks import EmbedChunks
+from transforms.embed.read_items import ReadShards
 from transforms.embed.record import record_tables
 from transforms.embed.reuse import assemble, items_beside, with_source_rows
 from transforms.encoders.models import Described
-from transforms.read.read_items import ReadShards
 from transforms.support import metrics
 from transforms.support.once import Once
 from transforms.support.storage import filesystem
