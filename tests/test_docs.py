@@ -21,7 +21,7 @@ from schemas.config import Config, reference
 from schemas.config.loader import load_config, parse_config
 from schemas.run_report import Report
 from transforms.checkpoint import Checkpoint
-from transforms.embed.read_items import ShardWork
+from transforms.embed.public.read_items import ShardWork
 from transforms.embed.stage import Embedding, EmbedShards
 from transforms.encoders import CATALOGUE
 from transforms.encoders.models import Models

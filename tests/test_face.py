@@ -77,7 +77,9 @@ def test_each_name_is_there_and_typed() -> None:
         _ = vecbeam.nothing  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("module", ["vecbeam", "transforms.embed.items_from_records", "transforms.embed.embed_chunks"])
+@pytest.mark.parametrize(
+    "module", ["vecbeam", "transforms.embed.public.items_from_records", "transforms.embed.embed_chunks"]
+)
 def test_docstrings_run(module: str) -> None:
     found = doctest.testmod(import_module(module))
     assert found.attempted

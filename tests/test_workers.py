@@ -28,7 +28,7 @@ from schemas.config.loader import parse_config
 from schemas.errors import CheckpointError, EncoderError, SpaceMismatchError, StorageError
 from tests.models import save_model
 from transforms.checkpoint import Checkpoint, read_table
-from transforms.embed.read_items import ShardWork
+from transforms.embed.public.read_items import ShardWork
 from transforms.embed.stage import Embedding, EmbedShards
 from transforms.encoders import CATALOGUE, resolve, resolve_on_worker
 from transforms.encoders.models import Models

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from schemas.config.loader import load_config, parse_config
     from schemas.errors import VecbeamError
     from schemas.records import Key
-    from transforms.checkpoint.write_parts import WriteParts, WriteRejects
-    from transforms.chunk.chunk_items import Chunk
     from transforms.embed.embed_chunks import Embed
-    from transforms.embed.items_from_records import ItemsFromRecords
-    from transforms.embed.read_items import ReadItems
+    from transforms.embed.public.chunk_items import Chunk
+    from transforms.embed.public.items_from_records import ItemsFromRecords
+    from transforms.embed.public.read_items import ReadItems
+    from transforms.embed.public.write_parts import WriteParts, WriteRejects
     from transforms.load.upsert_parts import UpsertParts
 
     __version__: str
@@ -66,17 +66,17 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Chunk": "transforms.chunk.chunk_items",
+    "Chunk": "transforms.embed.public.chunk_items",
     "Config": "schemas.config",
     "Embed": "transforms.embed.embed_chunks",
     "Index": "pipelines.index",
-    "ItemsFromRecords": "transforms.embed.items_from_records",
+    "ItemsFromRecords": "transforms.embed.public.items_from_records",
     "Key": "schemas.records",
-    "ReadItems": "transforms.embed.read_items",
+    "ReadItems": "transforms.embed.public.read_items",
     "UpsertParts": "transforms.load.upsert_parts",
     "VecbeamError": "schemas.errors",
-    "WriteParts": "transforms.checkpoint.write_parts",
-    "WriteRejects": "transforms.checkpoint.write_parts",
+    "WriteParts": "transforms.embed.public.write_parts",
+    "WriteRejects": "transforms.embed.public.write_parts",
     "load_config": "schemas.config.loader",
     "parse_config": "schemas.config.loader",
     **{

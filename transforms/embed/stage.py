@@ -23,11 +23,11 @@ from schemas.records import SCHEMA_VERSION, Key, Kind, PartRecord, RejectRecord
 from transforms.checkpoint import Checkpoint, part_name, write_table
 from transforms.checkpoint.embedded import EmbeddedTable
 from transforms.checkpoint.part_digest import batch_digest
-from transforms.checkpoint.write_parts import WriteRejects
-from transforms.chunk.chunk_items import Chunk
 from transforms.diff import SnapshotSide
 from transforms.embed.embed_chunks import EmbedChunks
-from transforms.embed.read_items import ReadShards
+from transforms.embed.public.chunk_items import Chunk
+from transforms.embed.public.read_items import ReadShards
+from transforms.embed.public.write_parts import WriteRejects
 from transforms.embed.record import record_tables
 from transforms.embed.reuse import assemble, items_beside, with_source_rows
 from transforms.encoders.models import Described

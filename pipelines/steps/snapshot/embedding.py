@@ -113,7 +113,7 @@ def _embed(session: Session, changes: Changes, salt: str) -> tuple[pa.Table, pa.
     if not changes.shards:
         return PART_RECORDS.empty_table(), FILE_RECORDS.empty_table()
     from transforms.embed.lazy_encoders import release_encoders
-    from transforms.embed.read_items import ShardWork
+    from transforms.embed.public.read_items import ShardWork
     from transforms.embed.stage import Embedding, EmbedShards, WriteRecords
 
     session.progress.step("embed", total=changes.surveyed or len(changes.source.changed))
