@@ -11,7 +11,7 @@ from corpora import configure
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.config import Chunk, Config, EncoderConfig
+from schemas.config import ChunkConfig, Config, EncoderConfig
 from schemas.errors import ConfigurationError
 from schemas.layout import TOKEN_IDS, item_schema
 from transforms.checkpoint.part_digest import batch_digest
@@ -22,7 +22,7 @@ from transforms.encoders import resolve
 BASE = Config(name="c", corpus={"paths": ["x"]}, checkpoint="c", collection={"uri": "m.db"})
 
 
-def chunker(chunk: Chunk | bool = Chunk(), **encoder: object) -> TextChunker:  # noqa: B008
+def chunker(chunk: ChunkConfig | bool = ChunkConfig(), **encoder: object) -> TextChunker:  # noqa: B008
     config = BASE.model_copy(update={"chunk": chunk, "encoder": EncoderConfig(**encoder)})
     return TextChunker(config, resolve(config.encoder))
 
@@ -84,7 +84,7 @@ def test_a_text_within_the_limit_is_one_chunk_as_it_is() -> None:
 def test_chunks_share_tokens() -> None:
     chunks = chunks_of("A sentence about ships. " * 200)
     assert all(one["end"] > two["start"] for one, two in pairwise(chunks))
-    apart = chunks_of("A sentence about ships. " * 200, chunker(Chunk(overlap_tokens=0)))
+    apart = chunks_of("A sentence about ships. " * 200, chunker(ChunkConfig(overlap_tokens=0)))
     assert all(one["end"] <= two["start"] for one, two in pairwise(apart))
 
 

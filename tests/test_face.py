@@ -125,8 +125,8 @@ def test_a_python_pipeline_reads_embeds_and_writes(capsys: pytest.CaptureFixture
     assert ids(names["work"]) == ["jp", "ke"]
     assert rejected(names["work"]) == ["EmptyText"]
     with milvus.connected(names["config"].collection) as client:
-        client.load_collection("islands")
-        rows = client.query("islands", filter='id != ""', output_fields=["id", "text"])
+        client.client.load_collection("islands")
+        rows = client.client.query("islands", filter='id != ""', output_fields=["id", "text"])
     assert sorted((row["id"], row["text"]) for row in rows) == [
         ("jp#0", "Japan spans many islands."),
         ("ke#0", "Kenya is in East Africa."),

@@ -2,13 +2,13 @@
 
 from schemas.config.collection import Collection, IndexConfig, Verify
 from schemas.config.configuration import Config
-from schemas.config.corpus import RESERVED_COLUMNS, Chunk, Corpus, Csv, HashedId, MetadataField, suggested_column
+from schemas.config.corpus import RESERVED_COLUMNS, ChunkConfig, Corpus, Csv, HashedId, MetadataField, suggested_column
 from schemas.config.encoder import EncoderConfig
 from schemas.config.runner import Cost, Runner
 
 __all__ = [
     "RESERVED_COLUMNS",
-    "Chunk",
+    "ChunkConfig",
     "Collection",
     "Config",
     "Corpus",

@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints, model_validator
 from schemas import milvus
 from schemas.config.base import Section, Text
 from schemas.config.collection import Collection, Verify
-from schemas.config.corpus import COLUMN_NAME, RESERVED_COLUMNS, Chunk, Corpus, rename_hint
+from schemas.config.corpus import COLUMN_NAME, RESERVED_COLUMNS, ChunkConfig, Corpus, rename_hint
 from schemas.config.encoder import VECTOR, EncoderConfig
 from schemas.config.runner import Runner
 
@@ -21,8 +21,8 @@ class Config(Section):
         description="Alias of the collection and folder of the checkpoint: letters, digits, underscores"
     )
     corpus: Corpus
-    chunk: Chunk | Literal[False] = Field(
-        default_factory=lambda: Chunk(),
+    chunk: ChunkConfig | Literal[False] = Field(
+        default_factory=lambda: ChunkConfig(),
         description="false turns chunking off: one vector an item, tokens over the limit dropped and counted",
     )
     encoder: EncoderConfig = Field(default_factory=lambda: EncoderConfig())

@@ -288,14 +288,14 @@ def suggested_column(name: str) -> str:
     return column if column != name or COLUMN_NAME.match(name) is None else f"{column}_"
 
 
-class Chunk(Section):
+class ChunkConfig(Section):
     max_tokens: int = Field(
         256, ge=8, description="Most tokens of a chunk, special tokens included; the model's own limit also holds"
     )
     overlap_tokens: int = Field(32, ge=0, description="Tokens that a chunk may share with the one before")
 
     @model_validator(mode="after")
-    def _overlap_fits(self) -> Chunk:
+    def _overlap_fits(self) -> ChunkConfig:
         if self.overlap_tokens * 2 > self.max_tokens:
             raise ValueError(
                 f"overlap_tokens {self.overlap_tokens} is more than half of max_tokens {self.max_tokens}; lower it"

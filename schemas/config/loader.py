@@ -212,7 +212,8 @@ def _mistake(mistake: Mapping[str, Any]) -> str:
     path = [
         str(p)
         for p in mistake["loc"]
-        if p not in ("Chunk", "literal[False]", "function-after[_overlap_fits(), Chunk]", "FieldId", "HashedId")
+        if p
+        not in ("ChunkConfig", "literal[False]", "function-after[_overlap_fits(), ChunkConfig]", "FieldId", "HashedId")
     ]
     key = ".".join(path)
     if mistake["type"] == "extra_forbidden":

@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from schemas import milvus
 from schemas.config import (
     RESERVED_COLUMNS,
-    Chunk,
+    ChunkConfig,
     Collection,
     Config,
     Corpus,
@@ -40,7 +40,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "corpus.id": HashedId,
     "corpus.metadata.NAME": MetadataField,
     "corpus.csv": Csv,
-    "chunk": Chunk,
+    "chunk": ChunkConfig,
     "encoder": EncoderConfig,
     "collection": Collection,
     "collection.index": IndexConfig,

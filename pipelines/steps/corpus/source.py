@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel
 
 from pipelines.run import beam_job
-from schemas.config import Chunk, Config, Corpus
+from schemas.config import ChunkConfig, Config, Corpus
 from schemas.formats import holds_records
 from schemas.glob import Glob
 from schemas.identity import digest, digest_bytes
@@ -248,7 +248,7 @@ def settings_digest(config: Config, models: Models) -> str:
         SCHEMA_VERSION,
         models.space.id,
         _set_keys(corpus, Corpus),
-        _set_keys(config.chunk.model_dump(), Chunk) if config.chunk else False,
+        _set_keys(config.chunk.model_dump(), ChunkConfig) if config.chunk else False,
         config.collection.id_max_bytes,
     ]
     if any(field.partition is not None for field in config.corpus.metadata.values()):
