@@ -98,7 +98,7 @@ def run(corpus: Path, precision: str) -> tuple[float, float]:
 
 def theirs(script: Path, python: Path, corpus: Path) -> float:
     """A peer's script on the same job."""
-    folder = resolve(EncoderConfig()).folder  # type: ignore[attr-defined]
+    folder = resolve(EncoderConfig()).files.folder  # type: ignore[attr-defined]
     with tempfile.TemporaryDirectory() as work:
         start = time.perf_counter()
         subprocess.run(

@@ -109,7 +109,7 @@ def reindex(
     """Another collection beside the served one, for another model, index, chunking or fields; then the alias."""
     from pipelines.reindex import reindex
 
-    return reindex(config, progress, allow_deletes=allow_deletes, anew=anew or full_refresh)
+    return reindex(config, progress, allow_deletes=allow_deletes, full_refresh=full_refresh or anew)
 
 
 @command(app)

@@ -36,13 +36,13 @@ LOST = "parts of the checkpoint are gone: the corpus is read, what is lost is em
 
 
 def reindex(
-    config: Config, progress: Progress | None = None, *, allow_deletes: bool = False, anew: bool = False
+    config: Config, progress: Progress | None = None, *, allow_deletes: bool = False, full_refresh: bool = False
 ) -> Report:
     """Builds what the configuration asks for beside what is served, and publishes it.
 
     Args:
         allow_deletes: lifts `corpus.max_deleted`.
-        anew: embeds everything, though the space be the same: for another precision.
+        full_refresh: embeds everything, though the space be the same: for another precision.
 
     Raises:
         GateError: where rows or recall are not right; the alias stays where it was.
@@ -57,7 +57,7 @@ def reindex(
         session.report.space = models.space.id
         with session.exclusive():
             current = checkpoint.current_snapshot()
-            reason = ANEW if anew else decide(config, checkpoint, models, current)
+            reason = ANEW if full_refresh else decide(config, checkpoint, models, current)
             said = reason
             if reason == INDEX and current is not None and _is_served(config, current, models.layout):
                 reason = NOTHING
@@ -116,4 +116,4 @@ def _snapshot(
         report_unchanged(session, current)
         return current
     source = prepare(session.config)
-    return bring_up_to_date(session, source, stands, allow_deletes=allow_deletes, anew=reason == ANEW)
+    return bring_up_to_date(session, source, stands, allow_deletes=allow_deletes, full_refresh=reason == ANEW)

@@ -83,7 +83,7 @@ def files_with_rejects(source: Source, base: Snapshot) -> Source:
                 columns[name] = pc.if_else(wanted, now.column(name), before.column(name))
             columns["there"], columns["kept"] = there, pc.invert(wanted)
             # The files that are not read now keep the rules that they were read by.
-            columns["anew"] = pc.and_(pc.fill_null(now.column("anew"), False), not first_rules)
+            columns["by_later_rules"] = pc.and_(pc.fill_null(now.column("by_later_rules"), False), not first_rules)
             yield pa.table({name: columns[name] for name in SOURCE_SCHEMA.names}, schema=SOURCE_SCHEMA)
 
     return replace(source, files=spill.spilled(scoped(), SOURCE_SCHEMA), scoped=True)

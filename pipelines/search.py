@@ -237,8 +237,9 @@ class _Loaded(NamedTuple):
 
 def _load(config: Config, vector: str) -> _Loaded:
     # The others count too: their spaces are part of what the collection is made of.
-    layout = Models.of(config).layout
-    return _Loaded(layout, layout.vector(vector), query_model(config, vector).load())
+    models = {name: query_model(config, name) for name in config.vectors}
+    layout = Models(models, config.corpus.column_types).layout
+    return _Loaded(layout, layout.vector(vector), models[vector].load())
 
 
 def _vector(config: Config, name: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from schemas.errors import ConfigurationError
 
@@ -55,12 +55,24 @@ OWN = (
 _OWN = {one.name: one for one in OWN}
 
 
+class Installed(NamedTuple):
+    """The formats of this process.
+
+    Attributes:
+        formats: by name: our own, and those of other packages.
+        of_suffix: the name of the format that each suffix tells.
+    """
+
+    formats: Mapping[str, Format]
+    of_suffix: Mapping[str, str]
+
+
 @lru_cache(maxsize=1)
-def formats() -> Mapping[str, Format]:
-    """All formats by name: our own, and those of other packages that are installed.
+def installed() -> Installed:
+    """Looks through the packages that are installed, once a process.
 
     Raises:
-        ConfigurationError: where another package's can't be imported, or has the name or a suffix of another.
+        ConfigurationError: where another package's format can't be imported, or has the name or a suffix of another.
     """
     from importlib.metadata import entry_points
 
@@ -81,7 +93,17 @@ def formats() -> Mapping[str, Format]:
                 )
             owners[suffix] = _package(point)
         found[brought.name] = brought
-    return found
+    return Installed(found, {suffix: one.name for one in found.values() for suffix in one.suffixes})
+
+
+def formats() -> Mapping[str, Format]:
+    """All formats by name; raises what `installed` raises."""
+    return installed().formats
+
+
+def format_of_suffix() -> Mapping[str, str]:
+    """The format that each suffix tells; raises what `installed` raises."""
+    return installed().of_suffix
 
 
 def _brought(point: EntryPoint) -> Format:
@@ -102,11 +124,6 @@ def _brought(point: EntryPoint) -> Format:
 
 def _package(point: EntryPoint) -> str:
     return f"the package {point.dist.name} {point.dist.version}" if point.dist is not None else point.value
-
-
-def format_of_suffix() -> dict[str, str]:
-    """The format that each suffix tells."""
-    return {suffix: one.name for one in formats().values() for suffix in one.suffixes}
 
 
 def format_named(name: str) -> Format | None:

@@ -53,12 +53,12 @@ def bring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         (information / "METADATA").write_text("Metadata-Version: 2.1\nName: recipes\nVersion: 1.0\n")
         lines = ["[vecbeam.formats]", *(f"{name} = {value}" for name, value in points.items())]
         (information / "entry_points.txt").write_text("\n".join(lines))
-        formats.formats.cache_clear()
+        formats.installed.cache_clear()
 
     yield install
     sys.path.remove(str(folder))
     sys.modules.pop("recipes_format", None)
-    formats.formats.cache_clear()
+    formats.installed.cache_clear()
 
 
 def soup(number: int) -> str:

@@ -35,7 +35,7 @@ def texts(config: Config) -> dict[str, str]:
 
 
 def read_as_before(monkeypatch: pytest.MonkeyPatch, **read: Any) -> None:
-    monkeypatch.setattr(upgrade, "is_read_anew", lambda *_: False)
+    monkeypatch.setattr(upgrade, "is_read_by_later_rules", lambda *_: False)
     for name, function in read.items():
         monkeypatch.setattr(html, name, function)
 

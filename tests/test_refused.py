@@ -128,7 +128,7 @@ def test_rejects_over_the_limit_leave_the_snapshot(tmp_path: Path, items: list[R
         item["text"] = 7
     items.append({"id": "late", "text": "came later"})
     write_jsonl(tmp_path / "corpus" / "a.jsonl", items)
-    for command in (sync, backfill, partial(reindex, anew=True)):
+    for command in (sync, backfill, partial(reindex, full_refresh=True)):
         with pytest.raises(RejectsError, match=r"3 of 41 items were rejected"):
             command(config)
         assert (rows(config), current(config).name) == (before, was)

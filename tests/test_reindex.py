@@ -210,10 +210,10 @@ def test_nothing_to_do_is_said(tmp_path: Path, items: list[dict[str, Any]]) -> N
     assert "made in float32, configured is bfloat16: --full-refresh embeds everything again" in done.stdout
 
 
-def test_all_anew_on_request(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+def test_all_is_embedded_again_on_request(tmp_path: Path, items: list[dict[str, Any]]) -> None:
     config = configure(tmp_path)
     backfill(config)
-    report = reindex(config, anew=True)
+    report = reindex(config, full_refresh=True)
     assert (report.chunks.embedded, report.items.new, report.verify.published) == (60, 60, True)
     assert sync(config).chunks.embedded == 0
 

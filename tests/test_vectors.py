@@ -36,7 +36,7 @@ import numpy as np
 from schemas.layout import Modality, Space, VectorKind
 from transforms.chunk.text import TextChunker
 from transforms.encoders.base import Encoded, text_inputs
-from transforms.encoders.fake import FakeModel
+from transforms.encoders import fake
 from transforms.support.vectors import dense_array, sparse_array
 
 
@@ -55,7 +55,7 @@ class Letters:
         return Space({"family": "letters", "prompt": self.config.prompt or ""})
 
     def tokenizer(self):
-        return FakeModel(self.config).tokenizer()
+        return fake.describe(self.config, None).tokenizer()
 
     def as_seen(self, text, *, query=False):
         return text
@@ -239,6 +239,10 @@ def test_a_server_that_holds_one_vector_refuses_two(
         ({"text": {"model": "fake"}}, "'text' can't be the name of a vector"),
         ({"a-b": {"model": "fake"}}, "letters, digits and underscores"),
         ({"score": {"model": "fake"}}, "'score' can't be the name of a vector"),
+        (
+            {"a": {"model": "fake", "accelerator": "type:t4"}, "b": {"model": "fake", "accelerator": "type:a100"}},
+            "different accelerators",
+        ),
     ],
 )
 def test_names_of_vectors_that_can_t_be(tmp_path: Path, encoders: dict[str, Any], says: str) -> None:

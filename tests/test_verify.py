@@ -137,7 +137,7 @@ def test_load_rebuild_replaces_a_damaged_collection_without_an_encoder(
     # What is served is what runs go on with, and the one before is there to go back to.
     assert sync(published).collection == report.collection
     assert backfill(published).collection == report.collection
-    # A second rebuild makes one more, from the checkpoint anew.
+    # A second rebuild makes one more, from the checkpoint again.
     report = load(published, rebuild=True)
     assert (report.collection, report.chunks.loaded) == (f"{first}_3", 100)
     assert rollback(published).collection == f"{first}_2"

@@ -57,6 +57,12 @@ class Config(Section):
     def _vectors_are_named(self) -> Config:
         if self.encoders and "encoder" in self.model_fields_set:
             raise ValueError("encoder and encoders are both there; encoder is short for encoders: {vector: ...}")
+        hints = {encoder.accelerator for encoder in self.encoders.values() if encoder.accelerator}
+        if len(hints) > 1:
+            raise ValueError(
+                f"encoders: they name different accelerators ({', '.join(sorted(hints))}), and one step embeds with "
+                "all of them; name one"
+            )
         server = milvus.LITE if self.collection.is_lite else milvus.SERVER
         taken = (*RESERVED_COLUMNS, *self.corpus.metadata)
         for name in self.encoders:

@@ -53,6 +53,11 @@ def load_config(
     return parse_config(values, source=str(path), folder=path.resolve().parent, environment=environment, places=places)
 
 
+def as_config(config: Config | str) -> Config:
+    """A configuration, where it is one or the path of its file."""
+    return load_config(config) if isinstance(config, str) else config
+
+
 def parse_config(
     values: Mapping[str, Any],
     *,

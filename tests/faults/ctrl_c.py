@@ -197,7 +197,7 @@ def main() -> int:
                 )
                 place = whole
             else:
-                # Each run goes on where the one before was stopped; every fifth begins anew.
+                # Each run goes on where the one before was stopped; every fifth begins from scratch.
                 if point % 5 == 0:
                     shutil.rmtree(folder, ignore_errors=True)
                     write(folder)

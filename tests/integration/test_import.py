@@ -96,7 +96,9 @@ def test_parts_with_dead_rows_are_upserted_beside(tmp_path: Path, uri: str) -> N
     assert rows_of(config)["item-700#0"]["text"] == "quite another text"
 
 
-def test_an_import_that_broke_off_is_begun_anew(tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_import_that_broke_off_begins_from_scratch(
+    tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(tmp_path, [text(number) for number in range(ITEMS)])
     config = configured(tmp_path, uri)
     import_files = milvus.import_files

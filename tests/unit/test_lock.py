@@ -39,7 +39,7 @@ def started() -> float:
             {"host": HERE, "process": os.getpid(), "process_started": started() - 60},
             0,
             True,
-        ),  # its number was given anew
+        ),  # another process has its number now
         ({"host": HERE, "process": NO_PROCESS, "process_started": started()}, 0, True),
         ({"host": HERE}, 0, True),
         ({"host": HERE, "process": "x"}, 0, True),

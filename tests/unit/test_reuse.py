@@ -1,4 +1,4 @@
-"""Vectors that are there already: what is put together is what embedding everything anew gives."""
+"""Vectors that are there already: what is put together is what embedding everything again gives."""
 
 from __future__ import annotations
 
@@ -137,10 +137,10 @@ def test_reused_vectors_are_those_that_would_be_computed(
     waiting = chunks.filter(pc.equal(chunks.column(SOURCE_ROW), -1))
     made = embed_table(waiting, stage.fillers, stage.layout) if len(waiting) else nothing_embedded(chunks, stage.layout)
     whole = assemble(EmbeddedTable(chunks, made), stage.checkpoint, names, stage.layout)
-    anew = embed_table(chunks, stage.fillers, stage.layout)
-    assert whole.rows.combine_chunks().equals(anew.rows.combine_chunks())
-    assert whole.rejects.equals(anew.rejects)
-    assert whole.runtime == anew.runtime
+    again = embed_table(chunks, stage.fillers, stage.layout)
+    assert whole.rows.combine_chunks().equals(again.rows.combine_chunks())
+    assert whole.rejects.equals(again.rejects)
+    assert whole.runtime == again.runtime
 
     beside = items_beside(whole.rows, chunks)
     kept = [item_id for item_id, text in items if FAILS not in text]

@@ -15,7 +15,7 @@ def batch_digest(chunks: pa.Table, space_id: str, schema_version: int, salt: str
 
     Args:
         chunks: a table of `schemas.layout.chunk_schema`.
-        salt: tells parts apart whose rows were embedded anew on purpose.
+        salt: tells parts apart whose rows were embedded again on purpose.
     """
     hasher = hashlib.sha256(f"{schema_version} {space_id}{salt}".encode())
     hasher.update(b"".join(chunks.column("@digest").to_pylist()))

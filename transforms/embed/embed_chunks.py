@@ -16,7 +16,6 @@ from apache_beam.pvalue import TaggedOutput
 from apache_beam.utils.shared import Shared
 
 from schemas.config import Config
-from schemas.config.loader import load_config
 from schemas.layout import SOURCE_ROW, Layout, item_facts
 from schemas.records import SCHEMA_VERSION, Key
 from transforms.checkpoint import part_name
@@ -24,7 +23,7 @@ from transforms.checkpoint.embedded import EmbeddedTable
 from transforms.checkpoint.part_digest import batch_digest
 from transforms.embed.lazy_encoders import LazyEncoders
 from transforms.embed.rows import embed_table, nothing_embedded
-from transforms.encoders.models import Described, described
+from transforms.encoders.models import Described, configured
 from transforms.support import metrics
 from transforms.support.outputs import Outputs
 
@@ -55,8 +54,7 @@ class Embed(beam.PTransform):  # type: ignore[misc]
     models: Described | None = None
 
     def expand(self, chunks: beam.PCollection) -> Outputs:
-        config = load_config(self.config) if isinstance(self.config, str) else self.config
-        models = self.models or described(config)
+        config, models = configured(self.config, self.models)
         rows = (
             chunks
             | "Name" >> beam.FlatMap(_named, models.layout.space.id)

@@ -49,7 +49,7 @@ class Embedding:
         checkpoint: where parts and rejects go.
         listing: the table of `transforms.read.shard.TO_READ` that the shards are ranges of.
         base: the snapshot that plans point into.
-        salt: tells parts apart that are embedded anew on purpose.
+        salt: tells parts apart that are embedded again on purpose.
         sample: table of texts that int8 takes its ranges from; "" for none.
     """
 

@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 
 from schemas.config import Config, EncoderConfig
 from schemas.identity import digest
-from schemas.layout import Modality, Space, VectorKind
 from transforms.chunk.text import TextChunker
-from transforms.encoders.base import Encoded, text_inputs
+from transforms.encoders.base import Encoded
 from transforms.encoders.model_source import ModelSource
-from transforms.encoders.text_facts import TextFacts
+from transforms.encoders.text_facts import FactedText, TextFacts
 from transforms.support.vectors import dense_array
 
 if TYPE_CHECKING:
@@ -34,44 +33,10 @@ _WORD = re.compile(r"\w+|[^\w\s]")
 
 
 @dataclass(frozen=True)
-class FakeModel:
+class FakeModel(FactedText):
     """The model named `fake`: `encoder.dimensions` numbers a vector (64 without), words as tokens."""
 
     config: EncoderConfig
-    kind: VectorKind = VectorKind.DENSE
-    modalities: frozenset[Modality] = frozenset({Modality.TEXT})
-
-    @property
-    def facts(self) -> TextFacts:
-        return TextFacts(
-            weights=digest("fake"),
-            tokenizer=digest("words"),
-            prompt=self.config.prompt or "",
-            query_prompt=self.config.query_prompt or "",
-            max_tokens=min(self.config.max_tokens or _MAX_TOKENS, _MAX_TOKENS),
-            dimensions=self.config.dimensions or 64,
-            normalize=self.config.normalize,
-        )
-
-    @property
-    def space(self) -> Space:
-        return self.facts.space
-
-    @property
-    def dimensions(self) -> int:
-        return self.facts.dimensions
-
-    @property
-    def max_tokens(self) -> int:
-        return self.facts.max_tokens
-
-    @property
-    def prompt(self) -> str:
-        return self.facts.prompt
-
-    @property
-    def probe(self) -> pa.Table:
-        return text_inputs(["words"])
 
     def tokenizer(self) -> Tokenizer:
         from tokenizers import Tokenizer, models, pre_tokenizers
@@ -79,9 +44,6 @@ class FakeModel:
         tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
         tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
         return tokenizer
-
-    def as_seen(self, text: str, *, query: bool = False) -> str:
-        return (self.facts.query_prompt if query else self.facts.prompt) + text
 
     def chunker(self, config: Config) -> TextChunker:
         return TextChunker(config, self)
@@ -123,4 +85,13 @@ class FakeEncoder:
 
 def describe(config: EncoderConfig, source: ModelSource) -> FakeModel:  # noqa: ARG001 (it has no files)
     """The model; see `transforms.encoders.families`."""
-    return FakeModel(config)
+    facts = TextFacts(
+        weights=digest("fake"),
+        tokenizer=digest("words"),
+        prompt=config.prompt or "",
+        query_prompt=config.query_prompt or "",
+        max_tokens=min(config.max_tokens or _MAX_TOKENS, _MAX_TOKENS),
+        dimensions=config.dimensions or 64,
+        normalize=config.normalize,
+    )
+    return FakeModel(facts, config)

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from schemas.config import Config
+from schemas.config.loader import as_config
 from schemas.layout import Layout, Space
 from transforms.chunk.base import Chunker
 from transforms.encoders.base import Model, vector_field
@@ -70,6 +71,12 @@ def described(config: Config) -> Described:
     """What the models of a configuration are; raises what `Models.of` raises."""
     models = Models.of(config)
     return Described(models.layout, models.cutting)
+
+
+def configured(config: Config | str, models: Described | None) -> tuple[Config, Described]:
+    """What a public transform is given, complete: the configuration, also by its file, and what its models are."""
+    config = as_config(config)
+    return config, models or described(config)
 
 
 def chunker_on_worker(config: Config, layout: Layout, cutting: str) -> Chunker:

@@ -8,19 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from schemas.config import Config, EncoderConfig
 from schemas.errors import ConfigurationError, EncoderError
 from schemas.identity import digest, digest_bytes
-from schemas.layout import Modality, Space, VectorKind
 from transforms.chunk.text import TextChunker
-from transforms.encoders.base import text_inputs
 from transforms.encoders.engines.choice import check_engine
 from transforms.encoders.engines.transformer_files import TransformerFiles
 from transforms.encoders.model_source import ModelSource
 from transforms.encoders.text_encoder import TextEncoder
-from transforms.encoders.text_facts import TextFacts
+from transforms.encoders.text_facts import FactedText, TextFacts
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -42,44 +38,20 @@ _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 
 
 @dataclass(frozen=True)
-class SentenceTransformersModel:
+class SentenceTransformersModel(FactedText):
     """A folder that SentenceTransformer can load, and the space that its files define.
 
     Attributes:
         files: what engines load.
-        facts: what its vectors are comparable in.
         lower: whether texts are lowered before the tokenizer sees them.
     """
 
     files: TransformerFiles
-    facts: TextFacts
     lower: bool = False
-    kind: VectorKind = VectorKind.DENSE
-    modalities: frozenset[Modality] = frozenset({Modality.TEXT})
 
     @property
     def config(self) -> EncoderConfig:
         return self.files.config
-
-    @property
-    def space(self) -> Space:
-        return self.facts.space
-
-    @property
-    def dimensions(self) -> int:
-        return self.facts.dimensions
-
-    @property
-    def probe(self) -> pa.Table:
-        return text_inputs(["a short sentence that every encoder can embed"])
-
-    @property
-    def max_tokens(self) -> int:
-        return self.facts.max_tokens
-
-    @property
-    def prompt(self) -> str:
-        return self.facts.prompt
 
     def tokenizer(self) -> Tokenizer:
         from tokenizers import Tokenizer
@@ -96,7 +68,7 @@ class SentenceTransformersModel:
         return tokenizer
 
     def as_seen(self, text: str, *, query: bool = False) -> str:
-        whole = (self.facts.query_prompt if query else self.facts.prompt) + text
+        whole = super().as_seen(text, query=query)
         return whole.lower() if self.lower else whole
 
     def chunker(self, config: Config) -> TextChunker:
@@ -157,7 +129,7 @@ def describe(config: EncoderConfig, source: ModelSource) -> SentenceTransformers
     )
     check_engine(files)
     lower = bool(_json(root / "sentence_bert_config.json").get("do_lower_case"))
-    return SentenceTransformersModel(files, facts, lower)
+    return SentenceTransformersModel(facts, files, lower)
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
-from schemas.layout import Space
+import pyarrow as pa
+
+from schemas.layout import Modality, Space, VectorKind
+from transforms.encoders.base import text_inputs
 
 
 @dataclass(frozen=True)
@@ -43,3 +46,37 @@ class TextFacts:
     def leaves_prompt_out(self) -> bool:
         """Whether pooling leaves out tokens of a prompt that there is."""
         return "without prompt" in self.pooling and bool(self.prompt or self.query_prompt)
+
+
+@dataclass(frozen=True)
+class FactedText:
+    """The part of a text model that follows from its facts, whatever reads its files."""
+
+    facts: TextFacts
+
+    kind: ClassVar = VectorKind.DENSE
+    modalities: ClassVar = frozenset({Modality.TEXT})
+
+    @property
+    def space(self) -> Space:
+        return self.facts.space
+
+    @property
+    def dimensions(self) -> int:
+        return self.facts.dimensions
+
+    @property
+    def max_tokens(self) -> int:
+        return self.facts.max_tokens
+
+    @property
+    def prompt(self) -> str:
+        return self.facts.prompt
+
+    @property
+    def probe(self) -> pa.Table:
+        return text_inputs(["a short sentence that every encoder can embed"])
+
+    def as_seen(self, text: str, *, query: bool = False) -> str:
+        """The text as the tokenizer sees it."""
+        return (self.facts.query_prompt if query else self.facts.prompt) + text

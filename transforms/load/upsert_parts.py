@@ -16,12 +16,11 @@ import apache_beam as beam
 import pyarrow as pa
 
 from schemas.config import Collection, Config
-from schemas.config.loader import load_config
 from schemas.milvus import CollectionSpec
 from schemas.records import Key
 from transforms import milvus
 from transforms.checkpoint import Checkpoint, LivePart
-from transforms.encoders.models import Described, described
+from transforms.encoders.models import Described, configured
 from transforms.load.specification import collection_spec
 from transforms.support import metrics, stop
 from transforms.support.memory import give_back
@@ -148,8 +147,7 @@ class UpsertParts(beam.PTransform):  # type: ignore[misc]
     models: Described | None = None
 
     def expand(self, rows: beam.PCollection) -> beam.PCollection:
-        config = load_config(self.config) if isinstance(self.config, str) else self.config
-        layout = (self.models or described(config)).layout
+        config, (layout, _) = configured(self.config, self.models)
         # An alias that no collection has: `check_free` wants to tell the two apart.
         spec = replace(collection_spec(config, None, layout), name=self.collection, alias=f"{self.collection}_alias")
         return rows | "Upsert" >> beam.ParDo(_UpsertRows(config.collection, spec))

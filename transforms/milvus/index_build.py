@@ -48,7 +48,7 @@ def flush(connection: Milvus, name: str) -> None:
 def finish(connection: Milvus, spec: CollectionSpec) -> None:
     """Makes a loaded collection searchable by its index.
 
-    An index with the same type, metric and parameters stays; another one is dropped and built anew.
+    An index with the same type, metric and parameters stays; another one is dropped and built again.
 
     Raises:
         CollectionError: where the collection is gone, or the index can't be built.

@@ -45,7 +45,7 @@ SOURCE_SCHEMA = pa.schema(
         *FILE_ROWS,
         pa.field("there", pa.bool_(), nullable=False),  # false: of the snapshot, and not looked at
         pa.field("kept", pa.bool_(), nullable=False),  # as the snapshot has it: it need not be read
-        pa.field("anew", pa.bool_(), nullable=False),  # read otherwise than version 0.1.0 read it
+        pa.field("by_later_rules", pa.bool_(), nullable=False),  # read otherwise than version 0.1.0 read it
     ]
 )
 
@@ -70,7 +70,7 @@ class Source:
     @cached_property
     def corpus_digest(self) -> str:
         """Of all that the rows follow from; what has the same digest need not be read again."""
-        return _corpus_digest(self.settings_digest, self.files.select(["name", "size", "modified", "anew"]))
+        return _corpus_digest(self.settings_digest, self.files.select(["name", "size", "modified", "by_later_rules"]))
 
     def against(self, base: Snapshot, reread: Iterable[str] = ()) -> Source:
         """The corpus with its files compared with a snapshot: kept are those that did not change.
@@ -84,8 +84,8 @@ class Source:
         kept = _as_before(self.files, known, "name")
         if again := pa.array(sorted(set(reread)), pa.large_string()):
             kept &= ~self._each(lambda files: pc.is_in(files.column("name"), value_set=again))
-        if self.any_anew and read_by_first_rules(base):
-            kept &= ~self.files.column("anew").to_numpy()
+        if self.any_by_later_rules and read_by_first_rules(base):
+            kept &= ~self.files.column("by_later_rules").to_numpy()
         return self._keeping(kept)
 
     def _each(self, test: Callable[[pa.Table], pa.ChunkedArray]) -> spill.Mask:
@@ -118,9 +118,9 @@ class Source:
         return FileRows(spill.filtered(self.files, self.files.column("there").to_numpy()))
 
     @property
-    def any_anew(self) -> bool:
+    def any_by_later_rules(self) -> bool:
         """Whether some files are read otherwise than version 0.1.0 read them."""
-        return bool(pc.any(self.files.column("anew")).as_py())
+        return bool(pc.any(self.files.column("by_later_rules")).as_py())
 
     @property
     def any_kept(self) -> bool:
@@ -183,14 +183,14 @@ def _corpus_digest(settings_digest: str, files: pa.Table) -> str:
     """What `schemas.identity.digest` makes of the settings' digest and the list of files, a piece at a time.
 
     Args:
-        files: columns name, size, modified and anew.
+        files: columns name, size, modified and by_later_rules.
     """
 
     def described() -> Iterator[bytes]:
         yield f"[{json.dumps(settings_digest)},[".encode()
         for number, piece in enumerate(spill.pieces(files)):
             columns = [column.to_pylist() for column in piece.columns]
-            rows = [(*row, upgrade.RULES) if anew else row for *row, anew in zip(*columns, strict=True)]
+            rows = [(*row, upgrade.RULES) if later else row for *row, later in zip(*columns, strict=True)]
             text = json.dumps(rows, separators=(",", ":"), ensure_ascii=True)
             yield f"{',' if number else ''}{text[1:-1]}".encode()
         yield b"]]"
@@ -201,7 +201,7 @@ def _corpus_digest(settings_digest: str, files: pa.Table) -> str:
 def read_by_first_rules(base: Snapshot) -> bool:
     """Whether a snapshot is of version 0.1.0, or of a corpus that it read as this version does."""
     files = base.files.select(["path", "size", "modified"])
-    files = files.append_column("anew", pa.array(np.zeros(files.num_rows, bool)))
+    files = files.append_column("by_later_rules", pa.array(np.zeros(files.num_rows, bool)))
     return base.corpus_digest == _corpus_digest(base.settings_digest, files)
 
 
@@ -217,7 +217,7 @@ def prepare(config: Config, *, writing: bool = True) -> Source:
     """
     beam_job.prepare_filesystems(config)
     notes: list[str] = []
-    files = list_files(config.corpus, _own(config), notes)
+    files = list_files(config.corpus, Own.of(config), notes)
     checkpoint, models = open_checkpoint(config)
     models.chunker(config)
     if writing:
@@ -275,11 +275,6 @@ def _plain(value: Any) -> Any:
     return value.model_dump() if isinstance(value, BaseModel) else value
 
 
-def _own(config: Config) -> Own:
-    lite = config.collection.uri if config.collection.is_lite else ""
-    return Own(filesystem.join(config.checkpoint, config.name), lite)
-
-
 def _named(listed: FileRows, corpus: Corpus) -> pa.Table:
     """Files as a table of `SOURCE_SCHEMA`."""
     # Two globs may each have a file of the same path; then only their whole uris tell them apart.
@@ -294,9 +289,13 @@ def _named(listed: FileRows, corpus: Corpus) -> pa.Table:
             if same.true_count:
                 names = pc.if_else(same, shown_column(files.column("uri")), names)
             yes, no = (pa.array(np.full(files.num_rows, value)) for value in (True, False))
-            anew = np.fromiter((upgrade.is_read_anew(file, corpus) for file in FileRows(files)), bool, files.num_rows)
+            later = np.fromiter(
+                (upgrade.is_read_by_later_rules(file, corpus) for file in FileRows(files)), bool, files.num_rows
+            )
             columns = {"name": names, **{name: files.column(name) for name in FILE_ROWS.names}}
-            yield pa.table({**columns, "there": yes, "kept": no, "anew": pa.array(anew)}, schema=SOURCE_SCHEMA)
+            yield pa.table(
+                {**columns, "there": yes, "kept": no, "by_later_rules": pa.array(later)}, schema=SOURCE_SCHEMA
+            )
 
     return spill.spilled(named(), SOURCE_SCHEMA)
 
@@ -305,6 +304,6 @@ def settled(source: Source, config: Config) -> spill.Mask:
     """Whether each file is still as it was listed, bool[n], by a second listing."""
     found: spill.Mask = ~source.is_read.to_numpy()
     if not found.all():
-        now = list_files(config.corpus, _own(config)).table.select(["uri", "size", "modified"])
+        now = list_files(config.corpus, Own.of(config)).table.select(["uri", "size", "modified"])
         found |= _as_before(source.files, now, "uri")
     return found

@@ -32,7 +32,7 @@ _URI = pa.schema([pa.field("uri", pa.large_string())])
 
 
 def bring_up_to_date(
-    session: Session, source: Source, standing: Standing, *, allow_deletes: bool = False, anew: bool = False
+    session: Session, source: Source, standing: Standing, *, allow_deletes: bool = False, full_refresh: bool = False
 ) -> Snapshot:
     """Embeds what is missing in the checkpoint and returns the snapshot of the corpus as it is now.
 
@@ -42,7 +42,7 @@ def bring_up_to_date(
     Args:
         standing: what is served.
         allow_deletes: lifts `corpus.max_deleted`.
-        anew: embeds everything, whatever is there: with another precision, for example.
+        full_refresh: embeds everything, whatever is there: with another precision, for example.
 
     Raises:
         ConfigurationError: where not one record has a field that the configuration names.
@@ -54,7 +54,7 @@ def bring_up_to_date(
         session.progress.note(note)
     session.report.warnings += source.notes
     checkpoint = source.checkpoint
-    current = None if anew else checkpoint.current_snapshot()
+    current = None if full_refresh else checkpoint.current_snapshot()
     if current is not None and is_unchanged(source, current):
         session.progress.note(f"unchanged since snapshot {current.name}: nothing to read or embed")
         report_unchanged(session, current)
@@ -62,7 +62,9 @@ def bring_up_to_date(
     filesystem.sweep_temporaries(checkpoint.root)
     checkpoint.write_space(source.models.space)
     changes = find_changes(session, source, current, session.uri("diff"))
-    return embed_changes(session, changes, standing, allow_deletes=allow_deletes, salt=_salt(session) if anew else "")
+    return embed_changes(
+        session, changes, standing, allow_deletes=allow_deletes, salt=_salt(session) if full_refresh else ""
+    )
 
 
 def _salt(session: Session) -> str:

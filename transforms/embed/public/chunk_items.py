@@ -12,9 +12,8 @@ import pyarrow as pa
 from apache_beam.pvalue import TaggedOutput
 
 from schemas.config import Config
-from schemas.config.loader import load_config
 from schemas.records import Key
-from transforms.encoders.models import Described, chunker_on_worker, described
+from transforms.encoders.models import Described, chunker_on_worker, configured
 from transforms.support import metrics
 from transforms.support.once import Once
 from transforms.support.outputs import Outputs
@@ -33,8 +32,7 @@ class Chunk(beam.PTransform):  # type: ignore[misc]
     models: Described | None = None
 
     def expand(self, items: beam.PCollection) -> Outputs:
-        config = load_config(self.config) if isinstance(self.config, str) else self.config
-        models = self.models or described(config)
+        config, models = configured(self.config, self.models)
         chunked = items | "Chunk" >> beam.ParDo(_Chunk(config, models)).with_outputs("rejects", main="batches")
         return Outputs(chunked.batches, chunked.rejects)
 

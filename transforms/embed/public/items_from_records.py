@@ -11,7 +11,7 @@ import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
 from schemas.config import Config
-from schemas.config.loader import load_config
+from schemas.config.loader import as_config
 from transforms.diff import chunking_of
 from transforms.embed.work import BATCH_BYTES, with_facts
 from transforms.read.batch import Batch, BatchBuilder
@@ -42,7 +42,7 @@ class ItemsFromRecords(beam.PTransform):  # type: ignore[misc]
     name: str = "records"
 
     def expand(self, records: beam.PCollection) -> Outputs:
-        config = load_config(self.config) if isinstance(self.config, str) else self.config
+        config = as_config(self.config)
         found = (
             records
             | "Shard" >> beam.ParDo(_Shard(config, self.shards))

@@ -13,13 +13,13 @@ import pyarrow as pa
 from apache_beam.pvalue import TaggedOutput
 
 from schemas.config import Config
-from schemas.config.loader import load_config
+from schemas.config.loader import as_config
 from schemas.records import Key, ReadRecord
 from schemas.rejects import Reject, rejects_table
 from transforms.checkpoint import read_table
 from transforms.diff import chunking_of
 from transforms.embed.work import Gathered, ShardPlan, with_facts
-from transforms.read import Shard, ShardFiles, ShardRange, list_corpus, plan_shards, read_shard
+from transforms.read import Own, Shard, ShardFiles, ShardRange, list_corpus, plan_shards, read_shard
 from transforms.support import metrics, stop
 from transforms.support.outputs import Outputs
 
@@ -52,8 +52,10 @@ class ReadItems(beam.PTransform):  # type: ignore[misc]
     config: Config | str
 
     def expand(self, begin: beam.pvalue.PBegin) -> Outputs:
-        config = load_config(self.config) if isinstance(self.config, str) else self.config
-        work = [ShardWork(shard, {}) for shard in plan_shards(list_corpus(config.corpus), config.corpus)]
+        config = as_config(self.config)
+        work = [
+            ShardWork(shard, {}) for shard in plan_shards(list_corpus(config.corpus, Own.of(config)), config.corpus)
+        ]
         read = begin | "Shards" >> beam.Create(work) | "Spread" >> beam.Reshuffle() | "Read" >> ReadShards(config)
         return Outputs(read["batches"], read["rejects"])
 

@@ -10,7 +10,6 @@ import apache_beam as beam
 import pyarrow as pa
 
 from schemas.config import Config
-from schemas.config.loader import load_config
 from schemas.errors import CheckpointError
 from schemas.layout import Layout
 from schemas.records import Key, RejectRecord
@@ -18,7 +17,7 @@ from schemas.rejects import rejects_table
 from transforms.checkpoint import Checkpoint
 from transforms.checkpoint.embedded import EmbeddedBatch
 from transforms.embed.reuse import items_beside
-from transforms.encoders.models import Described, described
+from transforms.encoders.models import Described, configured
 from transforms.support import metrics
 
 
@@ -38,8 +37,7 @@ class WriteParts(beam.PTransform):  # type: ignore[misc]
     models: Described | None = None
 
     def expand(self, rows: beam.PCollection) -> beam.PCollection:
-        config = load_config(self.config) if isinstance(self.config, str) else self.config
-        layout = (self.models or described(config)).layout
+        config, (layout, _) = configured(self.config, self.models)
         checkpoint = Checkpoint(config.checkpoint, config.name, layout.space.id)
         return rows | "Write" >> beam.ParDo(_WriteRows(checkpoint, layout))
 
@@ -89,8 +87,8 @@ class WriteRejects(beam.PTransform):  # type: ignore[misc]
 def _checkpoint_of(given: Checkpoint | Config | str) -> Checkpoint:
     if isinstance(given, Checkpoint):
         return given
-    config = load_config(given) if isinstance(given, str) else given
-    return Checkpoint(config.checkpoint, config.name, described(config).layout.space.id)
+    config, (layout, _) = configured(given, None)
+    return Checkpoint(config.checkpoint, config.name, layout.space.id)
 
 
 class _WriteRejects(beam.DoFn):  # type: ignore[misc]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from schemas.config import Config
 from transforms.support.storage import filesystem
 
 _CHECKPOINT = (
@@ -44,6 +45,12 @@ class Own:
 
     checkpoint: str = ""
     lite: str = ""
+
+    @classmethod
+    def of(cls, config: Config) -> Own:
+        """Of a configuration."""
+        lite = config.collection.uri if config.collection.is_lite else ""
+        return cls(filesystem.join(config.checkpoint, config.name), lite)
 
     def test(self, root: str) -> Callable[[str], bool]:
         """A test whether a file, by its uri, is one of them, or of another checkpoint below a glob's root."""

@@ -10,7 +10,7 @@ RULES = 2
 """Number of the rules that these files are read by; those of 0.1.0 are 1."""
 
 
-def is_read_anew(file: SourceFile, corpus: Corpus) -> bool:
+def is_read_by_later_rules(file: SourceFile, corpus: Corpus) -> bool:
     """Whether a file may give other items or rejects than in version 0.1.0.
 
     Pages (encodings, fragments, words that were left out) and PDF files (values of forms); CSV files that were split
