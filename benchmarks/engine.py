@@ -22,6 +22,7 @@ from operations import Operations
 
 from schemas.config import EncoderConfig
 from transforms.encoders import resolve, text_inputs
+from transforms.encoders.engines import processor
 from transforms.encoders.engines.amx import library as library_of_amx
 
 SETTINGS = (
@@ -48,7 +49,9 @@ def main() -> None:
     texts = [record["text"] for record in common.records(given.corpus, given.rows)]
     model = resolve(EncoderConfig(model=given.model))
     runs = {("sentence-transformers", "float32"): library(model.files.folder)}  # type: ignore[attr-defined]
-    peaks = {precision: measure("cpu", precision) for precision in ("float32", "bfloat16")}
+    # Without instructions for bfloat16 torch emulates its products, for minutes; engines compute in float32 there.
+    half = "bfloat16" if processor.has_bfloat16() else "float32"
+    peaks = {"float32": measure("cpu", "float32"), "bfloat16": measure("cpu", half)}
     rates = {("sentence-transformers", "float32"): peaks["float32"]}
     for engine, precision in SETTINGS:
         if engine == "amx" and library_of_amx.lacking():
