@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pipelines.steps.collection.served import check_space, nothing_served, open_for_search
 from schemas.config import Collection, Config, EncoderConfig
@@ -15,9 +15,6 @@ from transforms import milvus
 from transforms.encoders import Encoder, Model, resolve, text_inputs
 from transforms.encoders.models import Models
 from transforms.load.specification import vector_column
-
-if TYPE_CHECKING:
-    pass
 
 SHOWN_CHARACTERS = 160
 MOST_ROWS = 16384

@@ -8,7 +8,8 @@ tokenizes ahead while another one's batches compute.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -44,8 +45,6 @@ class TextEncoder:
         self._facts = model.facts
         self._padding_id = files.padding_id
         self._tokenizer = model.tokenizer()
-        self._cutting = model.tokenizer()
-        self._cutting.enable_truncation(self._facts.max_tokens)
         tokens = self._tokenize(sample)[0] if sample else None
         self._engine = load_engine(files, tokens)
 
@@ -69,6 +68,13 @@ class TextEncoder:
         """See `Encoder.runtime`."""
         return self._engine.runtime()
 
+    @cached_property
+    def _cutting_tokenizer(self) -> Any:
+        # Another one, and only where a text is too long: it takes as long to read as a query takes to embed.
+        tokenizer = self._model.tokenizer()
+        tokenizer.enable_truncation(self._facts.max_tokens)
+        return tokenizer
+
     def _tokenize(
         self, texts: Sequence[str], query: bool = False, known: Sequence[TokenIds | None] | None = None
     ) -> tuple[TokenTable, NDArray[np.int64]]:
@@ -80,7 +86,7 @@ class TextEncoder:
         for row, text, encoding in zip(unknown, seen, self._tokenizer.encode_batch_fast(seen), strict=True):
             tokens = encoding.ids
             if len(tokens) > facts.max_tokens:
-                tokens = self._cutting.encode(text).ids
+                tokens = self._cutting_tokenizer.encode(text).ids
                 dropped[row] = len(encoding) - len(tokens)
             ids[row] = np.array(tokens, np.int32)
         rows = [tokens for tokens in ids if tokens is not None]

@@ -123,15 +123,19 @@ def _openvino(model: TransformerFiles, sample: TokenTable | None) -> Engine:
     from transforms.encoders.engines.openvino.conversion import PACKAGES, convert, converted
     from transforms.encoders.engines.openvino.engine import OpenVINOEngine
 
-    path = converted(fingerprint(model, PACKAGES), lambda: convert(model.folder, model.max_tokens))
-    if model.config.precision == "int8":
-        if sample is None or len(sample.lengths) == 0:
-            raise EncoderError("int8 has no texts to take its ranges from", "take encoder.precision: bfloat16")
-        from transforms.encoders.engines import processor
-        from transforms.encoders.engines.openvino.int8 import quantize
+    conversion = fingerprint(model, PACKAGES)
 
-        kind = "int8" if processor.has_wide_int8_sums() else "int8 without overflow"
-        seen = digest([sample.flat.tolist(), sample.lengths.tolist()], 32)
-        whole = path
-        path = converted(fingerprint(model, PACKAGES, kind, seen), lambda: quantize(whole, sample))
-    return OpenVINOEngine(model, path)
+    def whole() -> Path:
+        return converted(conversion, lambda: convert(model.folder, model.max_tokens))
+
+    if model.config.precision != "int8":
+        return OpenVINOEngine(model, conversion, whole)
+    if sample is None or len(sample.lengths) == 0:
+        raise EncoderError("int8 has no texts to take its ranges from", "take encoder.precision: bfloat16")
+    from transforms.encoders.engines import processor
+    from transforms.encoders.engines.openvino.int8 import quantize
+
+    kind = "int8" if processor.has_wide_int8_sums() else "int8 without overflow"
+    seen = digest([sample.flat.tolist(), sample.lengths.tolist()], 32)
+    quantized = fingerprint(model, PACKAGES, kind, seen)
+    return OpenVINOEngine(model, quantized, lambda: converted(quantized, lambda: quantize(whole(), sample)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from transforms.encoders.engines import processor
 from transforms.encoders.engines.base import Finished, Ran
+from transforms.encoders.engines.openvino.compilation import compiled
 from transforms.encoders.engines.openvino.runtime import import_openvino
 from transforms.encoders.engines.tokens import TokenTable
 from transforms.encoders.engines.transformer_files import TransformerFiles
@@ -27,11 +29,12 @@ class OpenVINOEngine:
     """A converted model, compiled for the processor at hand.
 
     Args:
-        path: its model.xml.
-        precision: as configured; what is computed in is the processor's choice at most that wide.
+        model: its precision is at most how wide the processor computes.
+        conversion: fingerprint of the converted model.
+        make: the converted model's model.xml.
     """
 
-    def __init__(self, model: TransformerFiles, path: Path) -> None:
+    def __init__(self, model: TransformerFiles, conversion: str, make: Callable[[], Path]) -> None:
         openvino = import_openvino()
 
         asked = model.config.precision
@@ -40,9 +43,9 @@ class OpenVINOEngine:
         self._inference = "bf16" if asked == "bfloat16" and processor.has_bfloat16() else "f32"
         self._precision = "int8" if asked == "int8" else {"bf16": "bfloat16", "f32": "float32"}[self._inference]
         self._budget = model.config.batch_tokens or BATCH_TOKENS
-        self._compiled = openvino.Core().compile_model(
-            path,
-            "CPU",
+        self._compiled = compiled(
+            conversion,
+            make,
             {
                 "PERFORMANCE_HINT": "THROUGHPUT",
                 "INFERENCE_PRECISION_HINT": self._inference,
