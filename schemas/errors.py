@@ -9,6 +9,7 @@ VecbeamError             exit code 1
 ├── StorageError                       a store does not answer, or refuses: also an OSError
 ├── CollectionError                    Milvus is not there, refuses, or holds something else
 │   └── SpaceMismatchError             vectors of two spaces would be mixed
+├── VersionMismatchError               a worker has another vecbeam than the machine that starts the run
 ├── GateError            exit code 3   a check before publication failed; the alias was not moved
 ├── RejectsError         exit code 4   more rejects or dropped tokens than the configuration allows
 └── InterruptedRunError  exit code 130 stopped by Ctrl-C; the same command continues
@@ -92,6 +93,10 @@ class SpaceMismatchError(CollectionError):
     pass
 
 
+class VersionMismatchError(VecbeamError):
+    pass
+
+
 class GateError(VecbeamError):
     exit_code = 3
 
@@ -116,6 +121,7 @@ _ERRORS = {
         StorageError,
         CollectionError,
         SpaceMismatchError,
+        VersionMismatchError,
         GateError,
         RejectsError,
         InterruptedRunError,

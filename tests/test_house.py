@@ -54,6 +54,17 @@ def test_no_two_classes_have_one_name() -> None:
     assert repeated(classes) == {}
 
 
+def test_each_dofn_carries_the_launcher_s_version() -> None:
+    plain = [
+        f"{path}:{node.lineno}"
+        for path, tree in modules().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and any(ast.unparse(base).endswith("DoFn") for base in node.bases)
+        if [ast.unparse(base) for base in node.bases] != ["VersionedDoFn"]
+    ]
+    assert [place.split(":")[0] for place in plain] == ["transforms/support/versioned_dofn.py"]
+
+
 def test_each_file_says_what_it_is() -> None:
     assert [path for path, tree in modules().items() if not ast.get_docstring(tree)] == []
 

@@ -8,8 +8,10 @@ import json
 import os
 import pickle
 import shutil
+import socket
 import subprocess
 import sys
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,7 @@ from transforms.encoders import CATALOGUE, resolve, resolve_on_worker
 from transforms.encoders.models import Models
 from transforms.read import Shard
 from transforms.support.storage.parquet_file import parquet
+from transforms.support.versioned_dofn import VersionedDoFn
 
 PACKAGE = CATALOGUE["all-MiniLM-L6-v2"].package
 
@@ -64,6 +67,11 @@ def graph_of(config: Config) -> list[str]:
             do_fn = beam_runner_api_pb2.ParDoPayload.FromString(transform.spec.payload).do_fn
             payloads.append(do_fn.payload.decode())
     return payloads
+
+
+def ours(payload: str) -> bool:
+    """Whether a function of a graph is a DoFn of vecbeam."""
+    return isinstance(pickler.loads(payload.encode())[0], VersionedDoFn)
 
 
 def installed(folder: Path) -> Path:
@@ -143,6 +151,53 @@ def test_a_worker_with_another_model_is_refused_with_both_fingerprints(tmp_path:
     assert "0123456789abcdef" in str(refused.value)
     assert str(folder) in str(refused.value)
     assert run != worker
+
+
+REFUSED = """
+import json, sys
+from apache_beam.internal import pickler
+from schemas.errors import VersionMismatchError, from_traceback
+import traceback
+
+for payload in json.load(sys.stdin):
+    try:
+        pickler.loads(payload.encode())
+        said = None
+    except VersionMismatchError as error:
+        said = str(from_traceback(traceback.format_exc()))
+    print(json.dumps([said, [name for name in sys.modules if name.startswith(("transforms.embed", "transforms.load"))]]))
+"""
+
+
+@pytest.mark.parametrize("installed", ["0.1.1", None])
+def test_a_worker_with_another_version_is_refused_before_it_looks_up_a_class(
+    tmp_path: Path, installed: str | None
+) -> None:
+    payloads = [payload for payload in graph_of(a_config(tmp_path, "fake")) if ours(payload)]
+    paths = [str(Path(__file__).parents[1])]
+    if installed:
+        metadata = tmp_path / "elsewhere" / f"vecbeam-{installed}.dist-info" / "METADATA"
+        metadata.parent.mkdir(parents=True)
+        metadata.write_text(f"Metadata-Version: 2.1\nName: vecbeam\nVersion: {installed}\n")
+        paths.insert(0, str(tmp_path / "elsewhere"))
+    worker = subprocess.run(
+        [sys.executable, "-c", REFUSED],
+        input=json.dumps(payloads),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert worker.returncode == 0, worker.stderr
+    answers = [json.loads(line) for line in worker.stdout.splitlines()]
+    assert len(answers) == len(payloads) == 7
+    for said, imported in answers:
+        if installed is None:
+            assert said is None
+            continue
+        assert said.startswith(f"the worker {socket.gethostname()} has vecbeam {installed}, and the run was started")
+        assert f"install vecbeam {version('vecbeam')} on the workers" in said
+        assert imported == []
 
 
 def test_a_worker_without_the_model_says_so(tmp_path: Path) -> None:

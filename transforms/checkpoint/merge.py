@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
@@ -16,6 +15,7 @@ from transforms.checkpoint import Checkpoint, LivePart, Snapshot, part_name
 from transforms.checkpoint.embedded import EmbeddedBatch
 from transforms.checkpoint.items import live_items
 from transforms.support import metrics, stop
+from transforms.support.versioned_dofn import VersionedDoFn
 
 MANY = 16
 """Small parts up to which nothing is done."""
@@ -60,7 +60,7 @@ def find_merges(snapshot: Snapshot, batch_rows: int) -> list[Merge]:
     return [merge for merge in merges if len(merge.parts) > 1 or len(merge.parts[0].dead)]
 
 
-class MergeParts(beam.DoFn):  # type: ignore[misc]
+class MergeParts(VersionedDoFn):
     """`Merge` -> `PartRecord` of the part that holds its rows, written unless it is there."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:

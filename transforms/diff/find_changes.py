@@ -47,6 +47,7 @@ from transforms.support import metrics, stop
 from transforms.support.once import Once
 from transforms.support.storage import filesystem
 from transforms.support.storage.stored_table import StoredTable
+from transforms.support.versioned_dofn import VersionedDoFn
 
 _ORDER = ("shard", "ordinal", "row", "part", "file", "error")
 
@@ -136,7 +137,7 @@ def _batched(parts: list[int], size: int) -> Iterator[tuple[int, ...]]:
         yield tuple(parts[start : start + size])
 
 
-class _New(beam.DoFn):  # type: ignore[misc]
+class _New(VersionedDoFn):
     def __init__(self, config: Config, listing: str, buckets: int, whole: bool, sampling: float) -> None:
         self._config = config
         self._files = ShardFiles(listing)
@@ -208,7 +209,7 @@ class _Buckets:
                 yield bucket, pack(piece)
 
 
-class _Old(beam.DoFn):  # type: ignore[misc]
+class _Old(VersionedDoFn):
     def __init__(self, base: SnapshotSide, listing: str, buckets: int) -> None:
         self._base = base
         self._snapshot = Once(base.open)
@@ -230,7 +231,7 @@ class _Old(beam.DoFn):  # type: ignore[misc]
         return old_digests(items, part, live.dead, files)
 
 
-class _Compare(beam.DoFn):  # type: ignore[misc]
+class _Compare(VersionedDoFn):
     def __init__(self, keep_last: bool, buckets: int, whole: bool) -> None:
         self._keep_last = keep_last
         self._buckets = buckets
@@ -251,7 +252,7 @@ class _Compare(beam.DoFn):  # type: ignore[misc]
                 yield TaggedOutput("contents", (bucket, pack(piece)))
 
 
-class _Pair(beam.DoFn):  # type: ignore[misc]
+class _Pair(VersionedDoFn):
     def process(self, group: tuple[int, Iterable[bytes]]) -> Iterator[Any]:
         work, dead = pair_moves(unpack(group[1]))
         yield from _by_shard(work)
@@ -268,7 +269,7 @@ def _by_part(dead: pa.Table) -> Iterator[TaggedOutput]:
         yield TaggedOutput("dead", (part, pack(piece)))
 
 
-class _WritePlan(beam.DoFn):  # type: ignore[misc]
+class _WritePlan(VersionedDoFn):
     def __init__(self, findings: Findings) -> None:
         self._findings = findings
 
@@ -282,7 +283,7 @@ class _WritePlan(beam.DoFn):  # type: ignore[misc]
         yield "counts", pa.table([pa.array([int(count)]) for count in (*counts, size)], schema=COUNTS_SCHEMA)
 
 
-class _Dead(beam.DoFn):  # type: ignore[misc]
+class _Dead(VersionedDoFn):
     def __init__(self, base: SnapshotSide) -> None:
         self._base = base
         self._snapshot = Once(base.open)
@@ -310,7 +311,7 @@ class _Dead(beam.DoFn):  # type: ignore[misc]
         yield "dead", pa.Table.from_pylist([row], schema=DEAD_PARTS_SCHEMA)
 
 
-class _Write(beam.DoFn):  # type: ignore[misc]
+class _Write(VersionedDoFn):
     def __init__(self, folder: str) -> None:
         self._folder = folder
 

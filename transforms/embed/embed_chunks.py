@@ -26,6 +26,7 @@ from transforms.embed.rows import embed_table, nothing_embedded
 from transforms.encoders.models import Described, configured
 from transforms.support import metrics
 from transforms.support.outputs import Outputs
+from transforms.support.versioned_dofn import VersionedDoFn
 
 
 @dataclass(eq=False)
@@ -85,7 +86,7 @@ class EmbedChunks(beam.PTransform):  # type: ignore[misc]
         return chunks | "Embed" >> embed
 
 
-class _Embed(beam.DoFn):  # type: ignore[misc]
+class _Embed(VersionedDoFn):
     """One model of each vector lives in a worker process, whatever number of threads it has."""
 
     def __init__(self, given: EmbedChunks) -> None:
@@ -123,7 +124,7 @@ def _named(batch: tuple[Key, pa.Table], space_id: str) -> Iterator[tuple[Key, pa
         yield key, sought.replace_schema_metadata({b"part": name.encode()})
 
 
-class _Rows(beam.DoFn):  # type: ignore[misc]
+class _Rows(VersionedDoFn):
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
 

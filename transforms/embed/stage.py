@@ -34,6 +34,7 @@ from transforms.encoders.models import Described
 from transforms.support import metrics
 from transforms.support.once import Once
 from transforms.support.storage import filesystem
+from transforms.support.versioned_dofn import VersionedDoFn
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def _with_one_key(record: Any) -> tuple[int, Any]:
     return 0, record
 
 
-class _WithParts(beam.DoFn):  # type: ignore[misc]
+class _WithParts(VersionedDoFn):
     """Base of the steps that look into the snapshot before."""
 
     def __init__(self, embedding: Embedding) -> None:
@@ -171,7 +172,7 @@ def _count_done(part: PartRecord) -> None:
     metrics.count("chunks_done", part.rows)
 
 
-class _WriteRecords(beam.DoFn):  # type: ignore[misc]
+class _WriteRecords(VersionedDoFn):
     def __init__(self, folder: str) -> None:
         self._folder = folder
 

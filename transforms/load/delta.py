@@ -27,6 +27,7 @@ from transforms.load.upsert_parts import Ledger
 from transforms.support import metrics, stop
 from transforms.support.once import Once
 from transforms.support.storage import filesystem
+from transforms.support.versioned_dofn import VersionedDoFn
 
 BUCKETS = 16
 NEW, OLD = 0, 1
@@ -110,7 +111,7 @@ class FindDelta(beam.PTransform):  # type: ignore[misc]
         )
 
 
-class _Rows(beam.DoFn):  # type: ignore[misc]
+class _Rows(VersionedDoFn):
     def __init__(self, checkpoint: Checkpoint, vectors: frozenset[str]) -> None:
         self._checkpoint = checkpoint
         self._vectors = vectors
@@ -180,7 +181,7 @@ def settle(rows: pa.Table) -> Settled:
     return Settled(upserts, gone)
 
 
-class _Connected(beam.DoFn):  # type: ignore[misc]
+class _Connected(VersionedDoFn):
     def __init__(self, config: Collection, spec: CollectionSpec) -> None:
         self._config = config
         self._spec = spec
@@ -212,7 +213,7 @@ class _Settle(_Connected):
             yield part, pa.Table.from_pylist(found, schema=DELTA_SCHEMA)
 
 
-class _WriteDelta(beam.DoFn):  # type: ignore[misc]
+class _WriteDelta(VersionedDoFn):
     def __init__(self, folder: str) -> None:
         self._folder = folder
 

@@ -25,6 +25,7 @@ from transforms.load.specification import collection_spec
 from transforms.support import metrics, stop
 from transforms.support.memory import give_back
 from transforms.support.storage import filesystem
+from transforms.support.versioned_dofn import VersionedDoFn
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class LoadParts(beam.PTransform):  # type: ignore[misc]
         return parts | "Upsert" >> beam.ParDo(_Upsert(self))
 
 
-class _Upsert(beam.DoFn):  # type: ignore[misc]
+class _Upsert(VersionedDoFn):
     def __init__(self, given: LoadParts) -> None:
         self._config, self._spec, self._ledger = given.config, given.spec, given.ledger
         self._flush_bytes = given.flush_bytes
@@ -153,7 +154,7 @@ class UpsertParts(beam.PTransform):  # type: ignore[misc]
         return rows | "Upsert" >> beam.ParDo(_UpsertRows(config.collection, spec))
 
 
-class _UpsertRows(beam.DoFn):  # type: ignore[misc]
+class _UpsertRows(VersionedDoFn):
     def __init__(self, config: Collection, spec: CollectionSpec) -> None:
         self._config, self._spec = config, spec
         self._connection: milvus.Milvus | None = None

@@ -17,6 +17,7 @@ from transforms.encoders.models import Described, chunker_on_worker, configured
 from transforms.support import metrics
 from transforms.support.once import Once
 from transforms.support.outputs import Outputs
+from transforms.support.versioned_dofn import VersionedDoFn
 
 
 @dataclass(eq=False)
@@ -37,7 +38,7 @@ class Chunk(beam.PTransform):  # type: ignore[misc]
         return Outputs(chunked.batches, chunked.rejects)
 
 
-class _Chunk(beam.DoFn):  # type: ignore[misc]
+class _Chunk(VersionedDoFn):
     def __init__(self, config: Config, models: Described) -> None:
         self._chunker = Once(partial(chunker_on_worker, config, models.layout, models.cutting))
 

@@ -18,6 +18,7 @@ from transforms.read.batch import Batch, BatchBuilder
 from transforms.read.item import ItemChecker, RejectedItemError
 from transforms.support import metrics
 from transforms.support.outputs import Outputs
+from transforms.support.versioned_dofn import VersionedDoFn
 
 
 @dataclass(eq=False)
@@ -52,7 +53,7 @@ class ItemsFromRecords(beam.PTransform):  # type: ignore[misc]
         return Outputs(found.batches, found.rejects)
 
 
-class _Shard(beam.DoFn):  # type: ignore[misc]
+class _Shard(VersionedDoFn):
     def __init__(self, config: Config, shards: int) -> None:
         self._corpus = config.corpus
         self._shards = shards
@@ -64,7 +65,7 @@ class _Shard(beam.DoFn):  # type: ignore[misc]
         yield zlib.crc32(name.encode("utf-8", "backslashreplace")) % self._shards, fields
 
 
-class _Items(beam.DoFn):  # type: ignore[misc]
+class _Items(VersionedDoFn):
     def __init__(self, config: Config, name: str) -> None:
         self._config = config
         self._name = name

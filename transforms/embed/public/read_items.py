@@ -22,6 +22,7 @@ from transforms.embed.work import Gathered, ShardPlan, with_facts
 from transforms.read import Own, Shard, ShardFiles, ShardRange, list_corpus, plan_shards, read_shard
 from transforms.support import metrics, stop
 from transforms.support.outputs import Outputs
+from transforms.support.versioned_dofn import VersionedDoFn
 
 
 class ShardWork(NamedTuple):
@@ -79,7 +80,7 @@ class ReadShards(beam.PTransform):  # type: ignore[misc]
         return {"batches": read.batches, "rejects": read.rejects, "records": read.records}
 
 
-class _ReadShard(beam.DoFn):  # type: ignore[misc]
+class _ReadShard(VersionedDoFn):
     def __init__(self, config: Config, listing: str) -> None:
         self._config = config
         self._files = ShardFiles(listing)

@@ -19,6 +19,7 @@ from transforms.checkpoint.embedded import EmbeddedBatch
 from transforms.embed.reuse import items_beside
 from transforms.encoders.models import Described, configured
 from transforms.support import metrics
+from transforms.support.versioned_dofn import VersionedDoFn
 
 
 @dataclass(eq=False)
@@ -42,7 +43,7 @@ class WriteParts(beam.PTransform):  # type: ignore[misc]
         return rows | "Write" >> beam.ParDo(_WriteRows(checkpoint, layout))
 
 
-class _WriteRows(beam.DoFn):  # type: ignore[misc]
+class _WriteRows(VersionedDoFn):
     def __init__(self, checkpoint: Checkpoint, layout: Layout) -> None:
         self._checkpoint = checkpoint
         self._layout = layout
@@ -91,7 +92,7 @@ def _checkpoint_of(given: Checkpoint | Config | str) -> Checkpoint:
     return Checkpoint(config.checkpoint, config.name, layout.space.id)
 
 
-class _WriteRejects(beam.DoFn):  # type: ignore[misc]
+class _WriteRejects(VersionedDoFn):
     def __init__(self, checkpoint: Checkpoint, step: str) -> None:
         self._checkpoint = checkpoint
         self._step = step
