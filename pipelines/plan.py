@@ -126,6 +126,7 @@ def _estimate(session: Session, found: Plan, changes: Changes, fixed: float) -> 
     if _to_embed(found.items) == 0 or sample.num_rows == 0:
         found.seconds = PlannedSeconds(total=round(fixed, 1), other=round(fixed, 1), measured=NOTHING_TO_EMBED)
         return
+    models.check_runnable()
     session.progress.step("calibrate")
     chunked = chunk_sample(sample, changes.surveyed, config, models)
     size = changes.bytes_to_embed

@@ -4,6 +4,7 @@ VecbeamError             exit code 1
 ├── ConfigurationError   exit code 2   a mistake in the configuration or the command; nothing was read or written
 ├── CorpusError                        the corpus can't be read as configured (duplicate ids, a file that vanished)
 ├── EncoderError                       a model can't be found, loaded or run
+│   └── MissingExtraError exit code 2  it needs packages that are not installed
 ├── CheckpointError                    the checkpoint can't be read or written
 │   └── LockedError                    another run is at work on it
 ├── StorageError                       a store does not answer, or refuses: also an OSError
@@ -73,6 +74,10 @@ class EncoderError(VecbeamError):
     pass
 
 
+class MissingExtraError(EncoderError):
+    exit_code = 2
+
+
 class CheckpointError(VecbeamError):
     pass
 
@@ -116,6 +121,7 @@ _ERRORS = {
         ConfigurationError,
         CorpusError,
         EncoderError,
+        MissingExtraError,
         CheckpointError,
         LockedError,
         StorageError,

@@ -62,6 +62,17 @@ class Models:
         """The name of the vector whose model cuts items into chunks: the one that takes the shortest."""
         return min(self.by_name, key=lambda name: getattr(self.by_name[name], "max_tokens", 1 << 62))
 
+    def check_runnable(self) -> None:
+        """Refuses models that can't run on this machine, as far as their families know that before loading them.
+
+        Raises:
+            EncoderError: for want of a package.
+        """
+        for model in self.by_name.values():
+            check = getattr(model, "check_runnable", None)
+            if check is not None:
+                check()
+
     def chunker(self, config: Config) -> Chunker:
         """What cuts items into chunks that all models take."""
         return self.by_name[self.cutting].chunker(config)

@@ -12,7 +12,7 @@ from schemas.config import Config, EncoderConfig
 from schemas.errors import ConfigurationError, EncoderError
 from schemas.identity import digest, digest_bytes
 from transforms.chunk.text import TextChunker
-from transforms.encoders.engines.choice import check_engine
+from transforms.encoders.engines.choice import check_engine, check_runnable
 from transforms.encoders.engines.transformer_files import TransformerFiles
 from transforms.encoders.model_source import ModelSource
 from transforms.encoders.text_encoder import TextEncoder
@@ -73,6 +73,10 @@ class SentenceTransformersModel(FactedText):
 
     def chunker(self, config: Config) -> TextChunker:
         return TextChunker(config, self)
+
+    def check_runnable(self) -> None:
+        """See `transforms.encoders.models.Models.check_runnable`."""
+        check_runnable(self.files)
 
     def load(self, sample: Sequence[str] = ()) -> TextEncoder:
         return TextEncoder(self, self.files, sample)

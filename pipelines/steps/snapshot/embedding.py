@@ -47,6 +47,7 @@ def bring_up_to_date(
     Raises:
         ConfigurationError: where not one record has a field that the configuration names.
         CorpusError: two items with one id, where the configuration says `on_duplicate: error`.
+        EncoderError: where a model can't run on this machine, as far as that is known before it is loaded.
         GateError: where more would be deleted than allowed.
         RejectsError: where not one item could be embedded, or more was rejected or dropped than allowed.
     """
@@ -80,6 +81,8 @@ def embed_changes(
         session.report.rejects, session.report.rejected = foreseen_rejects(changes), first_rejects(changes)
         check_fields(changes, session.config)
         check_deletions(changes, session.config, standing, allowed=allow_deletes)
+        if changes.shards and session.config.runner.is_local:
+            changes.source.models.check_runnable()
         return _embedded(session, changes, standing, allow_deletes=allow_deletes, salt=salt)
     finally:
         changes.findings.remove()

@@ -16,16 +16,18 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 from schemas.errors import EncoderError
 from schemas.identity import digest
+from transforms.encoders.engines.extra import version_of
 from transforms.encoders.engines.transformer_files import TransformerFiles
 
 log = logging.getLogger("vecbeam")
 FORMAT = 1
 _MANIFEST = "manifest.json"
+_ORIGIN = "origin.json"
 _SETTINGS = ("modules.json", "config.json", "sentence_bert_config.json")
 
 
@@ -37,19 +39,55 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vecbeam"
 
 
-def fingerprint(model: TransformerFiles, packages: Sequence[str], *more: str) -> str:
-    """Of all that something follows from: the model's files, the versions of what makes it, and what else there is."""
-    settings = [
-        path.read_text(encoding="utf-8")
-        for path in sorted(Path(model.folder).rglob("*.json"))
-        if path.name in _SETTINGS
-    ]
-    graph = [model.weights, settings]
-    return digest([FORMAT, graph, [version(name) for name in packages], *more], 32)
+class Origin(NamedTuple):
+    """All that something kept follows from.
+
+    Attributes:
+        model: digest of the model's files.
+        versions: of the packages that make it; None for one that is not installed here.
+        more: what else there is.
+    """
+
+    model: str
+    versions: dict[str, str | None]
+    more: tuple[str, ...]
+    fingerprint: str
+
+    @classmethod
+    def of(cls, model: TransformerFiles, packages: Sequence[str], *more: str) -> Origin:
+        """What a thing made from a model's files follows from.
+
+        Args:
+            packages: what makes it.
+        """
+        settings = [
+            path.read_text(encoding="utf-8")
+            for path in sorted(Path(model.folder).rglob("*.json"))
+            if path.name in _SETTINGS
+        ]
+        graph = [model.weights, settings]
+        versions = {name: version_of(name) for name in packages}
+        return cls(digest(graph, 32), versions, more, digest([FORMAT, graph, [*versions.values()], *more], 32))
+
+    def followed(self, *by: str) -> Origin:
+        """What a thing made from this thing follows from."""
+        return Origin(self.model, self.versions, (*self.more, *by), digest([self.fingerprint, *by], 32))
+
+    def allows(self, kept: object) -> bool:
+        """Whether what is kept was made of the same, by the same versions of those packages that are installed here."""
+        if not isinstance(kept, dict) or kept.get("model") != self.model or kept.get("more") != [*self.more]:
+            return False
+        versions = kept.get("versions")
+        return isinstance(versions, dict) and all(
+            name in versions and here in (None, versions[name]) for name, here in self.versions.items()
+        )
 
 
-def kept(name: str, make: Callable[[Path], None]) -> Path:
-    """The folder of a fingerprint, made where it is not there or damaged.
+def kept(origin: Origin, make: Callable[[Path], None]) -> Path:
+    """The folder of what is kept, made where it is not there or damaged.
+
+    Where a package that makes it is not installed, the work of another machine or environment will do: a cache folder
+    can be copied.
 
     Args:
         make: writes files into the folder that it is given.
@@ -57,15 +95,16 @@ def kept(name: str, make: Callable[[Path], None]) -> Path:
     Raises:
         EncoderError: where the cache can't be written.
     """
-    folder = cache_folder() / name
+    found = find(origin)
+    if found is not None:
+        return found
+    folder = cache_folder() / origin.fingerprint
     if folder.exists():
-        if _is_whole(folder):
-            return folder
         log.warning("what is kept of the model in %s is damaged; making it again", folder)
         _remove(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
+        beside = Path(tempfile.mkdtemp(prefix=f".{origin.fingerprint}-", dir=folder.parent))
     except OSError as error:
         raise EncoderError(
             f"can't write what is kept of models to {folder.parent}: {error.strerror}",
@@ -73,6 +112,8 @@ def kept(name: str, make: Callable[[Path], None]) -> Path:
         ) from error
     try:
         make(beside)
+        with contextlib.suppress(OSError):  # an error of the disk is the seal's to report
+            (beside / _ORIGIN).write_text(json.dumps(origin._asdict()))
         _seal(beside)
         # Another worker may have been faster; its folder is as good.
         with contextlib.suppress(OSError):
@@ -80,6 +121,23 @@ def kept(name: str, make: Callable[[Path], None]) -> Path:
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return folder
+
+
+def find(origin: Origin) -> Path | None:
+    """The folder of what is kept already, whole; None where there is none."""
+    folder = cache_folder() / origin.fingerprint
+    if folder.exists() and _is_whole(folder):
+        return folder
+    if None not in origin.versions.values():
+        return None
+    for other in sorted(cache_folder().glob(f"*/{_ORIGIN}")):
+        try:
+            fits = origin.allows(json.loads(other.read_text()))
+        except (OSError, ValueError):
+            continue
+        if fits and not other.parent.name.startswith(".") and _is_whole(other.parent):
+            return other.parent
+    return None
 
 
 def _remove(folder: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from importlib.util import find_spec
 from pathlib import Path
 
-from schemas.errors import ConfigurationError, EncoderError
+from schemas.errors import ConfigurationError, EncoderError, MissingExtraError
 from schemas.identity import digest
 from transforms.encoders.engines.base import Engine
+from transforms.encoders.engines.cache import Origin, find
+from transforms.encoders.engines.extra import INSTALL, has_torch, is_installed, need_torch
 from transforms.encoders.engines.tokens import TokenTable
 from transforms.encoders.engines.transformer_files import TransformerFiles
 
@@ -34,7 +35,7 @@ def check_engine(model: TransformerFiles) -> None:
     if not wants:
         return
     packages = ["openvino", "nncf"] if config.precision == "int8" else ["openvino"]
-    lacking = [package for package in packages if not find_spec(package)]
+    lacking = [package for package in packages if not is_installed(package)]
     if lacking:
         raise ConfigurationError(f"{wants} needs {' and '.join(lacking)}", "pip install 'vecbeam[openvino]'")
     if model.leaves_prompt_out:
@@ -42,6 +43,52 @@ def check_engine(model: TransformerFiles) -> None:
             f"{wants}: {config.model} leaves its prompt out of pooling, which converted models can't",
             "take encoder.engine: torch",
         )
+
+
+def check_runnable(model: TransformerFiles) -> None:
+    """Refuses a model that no engine can run here for want of torch, without loading anything.
+
+    Raises:
+        MissingExtraError: where what is configured needs torch, and it is not installed.
+    """
+    if has_torch():
+        return
+    config = model.config
+    if config.engine == "torch" or config.device == "cuda":
+        need_torch("encoder.engine: torch" if config.engine == "torch" else "encoder.device: cuda")
+    if config.engine in ("auto", "amx") and config.precision != "int8" and _is_compared(model):
+        return
+    if config.engine == "amx" or not _is_converted(model):
+        raise _nothing_runs(model)
+
+
+def _is_compared(model: TransformerFiles) -> bool:
+    """Whether the kernels can run a model without torch."""
+    from transforms.encoders.engines.amx import library, weights
+
+    if library.lacking() or weights.unsupported(model):
+        return False
+    from transforms.encoders.engines.amx.engine import WAYS, comparison
+
+    return find(comparison(model, WAYS[model.config.precision][0].numbers)) is not None
+
+
+def _is_converted(model: TransformerFiles) -> bool:
+    """Whether OpenVINO can run a model without torch."""
+    if not is_installed("openvino") or model.leaves_prompt_out:
+        return False
+    from transforms.encoders.engines.openvino.conversion import PACKAGES
+
+    return find(Origin.of(model, PACKAGES)) is not None
+
+
+def _nothing_runs(model: TransformerFiles) -> MissingExtraError:
+    config = model.config
+    return MissingExtraError(
+        f"encoder.engine: {config.engine} can't run {config.model} here: the extra torch is not installed, and a model "
+        "that was never converted or compared needs it once",
+        f"{INSTALL}; or run it on a machine that has that, and name a copy of its cache folder with VECBEAM_CACHE",
+    )
 
 
 def load_engine(model: TransformerFiles, sample: TokenTable | None = None) -> Engine:
@@ -52,6 +99,7 @@ def load_engine(model: TransformerFiles, sample: TokenTable | None = None) -> En
 
     Raises:
         EncoderError: where a GPU is asked for and there is none, or the model can't be loaded or converted.
+        MissingExtraError: where that needs torch, and it is not installed.
     """
     config = model.config
     # These run on the CPU, also of a worker that has a GPU.
@@ -64,10 +112,14 @@ def load_engine(model: TransformerFiles, sample: TokenTable | None = None) -> En
         engine = _amx(model, may_choose)
         if engine:
             return engine
-    if may_choose and (find_spec("openvino") is None or model.leaves_prompt_out):
+    if may_choose and (not is_installed("openvino") or model.leaves_prompt_out):
+        if not has_torch():
+            raise _nothing_runs(model)
         return _torch(model, ["cpu"])
     try:
         return _openvino(model, sample)
+    except MissingExtraError as error:
+        raise _nothing_runs(model) from error
     except EncoderError:
         raise
     except Exception as error:  # OpenVINO raises errors of many kinds for models that it does not know
@@ -93,6 +145,10 @@ def _amx(model: TransformerFiles, may_choose: bool) -> Engine | None:
 
     try:
         return AMXEngine(model)
+    except MissingExtraError as error:
+        if may_choose:
+            return None
+        raise _nothing_runs(model) from error
     except ValueError as error:
         if not may_choose:
             raise EncoderError(f"engine amx can't run {model.config.model}: {error}", "take engine: auto") from error
@@ -104,6 +160,10 @@ def _gpus(device: str) -> list[str]:
     """CUDA devices to run on. Does not load torch where the machine has no NVIDIA driver at all."""
     if device == "cpu" or (device == "auto" and not any(Path(name).exists() for name in _GPU_FILES)):
         return []
+    if device == "cuda":
+        need_torch("encoder.device: cuda")
+    if not has_torch():
+        return []
     import torch
 
     found = [f"cuda:{number}" for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0)]
@@ -113,17 +173,17 @@ def _gpus(device: str) -> list[str]:
 
 
 def _torch(model: TransformerFiles, devices: list[str]) -> Engine:
+    need_torch("encoder.engine: torch")
     from transforms.encoders.engines.torch.engine import TorchEngine
 
     return TorchEngine(model, devices)
 
 
 def _openvino(model: TransformerFiles, sample: TokenTable | None) -> Engine:
-    from transforms.encoders.engines.cache import fingerprint
     from transforms.encoders.engines.openvino.conversion import PACKAGES, convert, converted
     from transforms.encoders.engines.openvino.engine import OpenVINOEngine
 
-    conversion = fingerprint(model, PACKAGES)
+    conversion = Origin.of(model, PACKAGES)
 
     def whole() -> Path:
         return converted(conversion, lambda: convert(model.folder, model.max_tokens))
@@ -137,5 +197,5 @@ def _openvino(model: TransformerFiles, sample: TokenTable | None) -> Engine:
 
     kind = "int8" if processor.has_wide_int8_sums() else "int8 without overflow"
     seen = digest([sample.flat.tolist(), sample.lengths.tolist()], 32)
-    quantized = fingerprint(model, PACKAGES, kind, seen)
+    quantized = Origin.of(model, PACKAGES, kind, seen)
     return OpenVINOEngine(model, quantized, lambda: converted(quantized, lambda: quantize(whole(), sample)))

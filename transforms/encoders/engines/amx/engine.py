@@ -27,7 +27,8 @@ from transforms.encoders.engines import processor
 from transforms.encoders.engines.amx import library, weights
 from transforms.encoders.engines.amx.library import Numbers
 from transforms.encoders.engines.base import Finished, Ran
-from transforms.encoders.engines.cache import fingerprint, kept
+from transforms.encoders.engines.cache import Origin, kept
+from transforms.encoders.engines.extra import need_torch
 from transforms.encoders.engines.probe import Probe
 from transforms.encoders.engines.tokens import TokenTable
 from transforms.encoders.engines.torch.modules import load_modules
@@ -50,6 +51,13 @@ WAYS = {
 """By precision, fastest first: the first one whose vectors are near enough is taken."""
 
 
+def comparison(model: TransformerFiles, numbers: Numbers) -> Origin:
+    """What a comparison of a model's vectors with torch's follows from."""
+    compiled = library.path()
+    assert compiled is not None
+    return Origin.of(model, ("torch", "transformers"), "amx", numbers.name, digest_bytes([compiled.read_bytes()]))
+
+
 class _Batch(NamedTuple):
     rows: NDArray[np.int64]
     vectors: NDArray[np.float32]
@@ -62,7 +70,8 @@ class AMXEngine:
 
     Raises:
         ValueError: where the model is not what the kernels know, or gives other vectors than torch.
-        EncoderError: where the cache can't be written, or the weights can't be loaded.
+        EncoderError: where the cache can't be written, the weights can't be loaded, or they were never compared with
+            torch's vectors here and torch is not installed.
     """
 
     def __init__(self, model: TransformerFiles) -> None:
@@ -135,16 +144,14 @@ class AMXEngine:
         """Of vectors to torch's, found once a machine and kept like a conversion."""
 
         def compare(folder: Path) -> None:
+            need_torch("comparing the vectors of amx with torch's, once a machine,")
             probe = Probe.of(load_modules(model.folder, "cpu"), model.max_tokens)
             found = np.empty_like(probe.vectors)
             self.run(probe.tokens, found.__setitem__)
             (folder / "comparison.json").write_text(json.dumps({"cosine": probe.least_cosine(found)}))
 
-        compiled = library.path()
-        assert compiled is not None
-        kernels = digest_bytes([compiled.read_bytes()])
-        name = fingerprint(model, ("torch", "transformers"), "amx", way.numbers.name, kernels)
-        return float(json.loads((kept(name, compare) / "comparison.json").read_text())["cosine"])
+        origin = comparison(model, way.numbers)
+        return float(json.loads((kept(origin, compare) / "comparison.json").read_text())["cosine"])
 
     def runtime(self) -> dict[str, str]:
         """See `Engine.runtime`."""

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from schemas.identity import digest
 from transforms.encoders.engines import processor
-from transforms.encoders.engines.cache import cant_write, kept
+from transforms.encoders.engines.cache import Origin, cant_write, kept
 from transforms.encoders.engines.openvino.runtime import import_openvino
 
 log = logging.getLogger("vecbeam")
@@ -22,11 +21,11 @@ where that ends too early: they stay until the process ends. The pages belong to
 """
 
 
-def compiled(conversion: str, make: Callable[[], Path], properties: Mapping[str, str]) -> Any:
+def compiled(conversion: Origin, make: Callable[[], Path], properties: Mapping[str, str]) -> Any:
     """Returns an openvino.CompiledModel for this processor, from the cache where it has been compiled before.
 
     Args:
-        conversion: fingerprint of the converted model.
+        conversion: what the converted model follows from.
         make: the converted model's model.xml; called where nothing is kept for this processor and these properties.
         properties: of the CPU plugin.
 
@@ -45,8 +44,8 @@ def compiled(conversion: str, make: Callable[[], Path], properties: Mapping[str,
         except OSError as error:
             raise cant_write(folder, error) from error
 
-    name = digest([conversion, "compiled", openvino.__version__, processor.name(), sorted(properties.items())], 32)
-    path = kept(name, save) / _FILE
+    named = [f"{name}={value}" for name, value in sorted(properties.items())]
+    path = kept(conversion.followed("compiled", openvino.__version__, processor.name(), *named), save) / _FILE
     if fresh:
         return fresh[0]
     try:

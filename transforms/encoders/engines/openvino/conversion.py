@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from transforms.encoders.engines.cache import cant_write, kept
+from transforms.encoders.engines.cache import Origin, cant_write, kept
+from transforms.encoders.engines.extra import need_torch
 from transforms.encoders.engines.openvino.runtime import import_openvino
 from transforms.encoders.engines.probe import Probe
 from transforms.encoders.engines.torch.modules import load_modules
@@ -18,11 +19,11 @@ PACKAGES = ("openvino", "torch", "transformers")
 LEAST_COSINE = 0.99999
 
 
-def converted(name: str, make: Callable[[], Any]) -> Path:
+def converted(origin: Origin, make: Callable[[], Any]) -> Path:
     """The model.xml of a conversion, made where it is not there or damaged.
 
     Args:
-        name: its fingerprint.
+        origin: what it follows from.
         make: converts; returns an openvino.Model.
 
     Raises:
@@ -36,7 +37,7 @@ def converted(name: str, make: Callable[[], Any]) -> Path:
         except (OSError, RuntimeError) as error:
             raise cant_write(folder, error) from error
 
-    return kept(name, save) / "model.xml"
+    return kept(origin, save) / "model.xml"
 
 
 def convert(folder: str, limit: int) -> Any:
@@ -48,10 +49,11 @@ def convert(folder: str, limit: int) -> Any:
     Inputs are `input_ids` and `attention_mask` (int64[texts, tokens]), the output is float32[texts, dimensions].
 
     Raises:
-        EncoderError: where the weights can't be loaded.
+        EncoderError: where the weights can't be loaded, or torch is not installed.
         ValueError: where the converted model gives other vectors than torch.
         Exception: where OpenVINO does not know what the model is made of.
     """
+    need_torch("converting a model for OpenVINO")
     openvino = import_openvino()
     import torch
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from transforms.encoders.engines import processor
 from transforms.encoders.engines.base import Finished, Ran
+from transforms.encoders.engines.cache import Origin
 from transforms.encoders.engines.openvino.compilation import compiled
 from transforms.encoders.engines.openvino.runtime import import_openvino
 from transforms.encoders.engines.tokens import TokenTable
@@ -30,11 +31,11 @@ class OpenVINOEngine:
 
     Args:
         model: its precision is at most how wide the processor computes.
-        conversion: fingerprint of the converted model.
+        conversion: what the converted model follows from.
         make: the converted model's model.xml.
     """
 
-    def __init__(self, model: TransformerFiles, conversion: str, make: Callable[[], Path]) -> None:
+    def __init__(self, model: TransformerFiles, conversion: Origin, make: Callable[[], Path]) -> None:
         openvino = import_openvino()
 
         asked = model.config.precision

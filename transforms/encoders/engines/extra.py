@@ -1,0 +1,47 @@
+"""What the extra `torch` brings: whether it is installed, and what to say where it is needed and is not."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+
+from schemas.errors import MissingExtraError
+
+PACKAGES = ("torch", "sentence_transformers")
+INSTALL = "pip install 'vecbeam[torch]'"
+
+
+def is_installed(*names: str) -> bool:
+    """Whether all of some modules can be imported, by their names; imports none of them."""
+    try:
+        return all(find_spec(name) is not None for name in names)
+    except ImportError:  # of somebody's finder that keeps a module out
+        return False
+
+
+def has_torch() -> bool:
+    """Whether the extra is installed."""
+    return is_installed(*PACKAGES)
+
+
+def need_torch(what: str) -> None:
+    """Refuses to go on without the extra.
+
+    Args:
+        what: needs it.
+
+    Raises:
+        MissingExtraError: where it is not installed.
+    """
+    if not has_torch():
+        raise MissingExtraError(f"{what} needs the extra torch, which is not installed", INSTALL)
+
+
+def version_of(package: str) -> str | None:
+    """The version of a package whose module has the same name; None where it is not installed."""
+    if not is_installed(package):
+        return None
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
