@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import json
 import re
 import subprocess
 import sys
@@ -12,10 +13,10 @@ from typing import Any
 from zlib import crc32
 
 import apache_beam as beam
+import eager
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from apache_beam.testing.util import assert_that, equal_to
 
 import vecbeam
 from schemas.config import Config
@@ -86,15 +87,44 @@ def test_docstrings_run(module: str) -> None:
     assert found.failed == 0
 
 
-def test_keys_do_not_follow_from_the_order_of_records(config: Config) -> None:
+def test_keys_do_not_follow_from_the_order_of_records(config: Config, tmp_path: Path) -> None:
     names = [{"code": str(number), "about": f"Text {number}."} for number in range(40)]
     keys = expected(names)
     for records in (names, names[::-1]):
-        with beam.Pipeline(runner="FnApiRunner") as pipeline:
-            items = pipeline | beam.Create(records) | vecbeam.ItemsFromRecords(config, shards=3)
-            listed = items.batches | beam.Map(lambda batch: (*batch[0], *batch[1].column("item_id").to_pylist()))
-            assert_that(listed, equal_to(keys))
+        given = eager.tables(vecbeam.ItemsFromRecords(config, shards=3), records, tmp_path)
+        listed = [(*key, *table.column("item_id").to_pylist()) for key, table in given.batches.items()]
+        assert listed == sorted(keys)
+        assert given.rejects == []
     assert len(keys) == 3
+
+
+def test_each_transform_gives_tables_and_rejects(config: Config, tmp_path: Path) -> None:
+    records = [
+        {"code": "a", "about": "One"},
+        {"code": "b"},
+        {"code": "c", "about": " \n"},
+        {"code": "d", "about": "Two"},
+    ]
+    (tmp_path / "islands.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records), encoding="utf-8")
+    read = eager.tables(vecbeam.ReadItems(config), None, tmp_path)
+    given = eager.tables(vecbeam.ItemsFromRecords(config, shards=1), records, tmp_path)
+    items = [[table.column("item_id").to_pylist() for table in one.batches.values()] for one in (read, given)]
+    assert items == [[["a", "d"]]] * 2
+    refused = [[(row["id"], row["step"], row["error"]) for row in one.rejects] for one in (read, given)]
+    assert refused == [[("b", "read", "MissingField"), ("c", "read", "EmptyText")]] * 2
+
+    chunked = eager.tables(vecbeam.Chunk(config), read.batches.items(), tmp_path)
+    embedded = eager.tables(vecbeam.Embed(config), chunked.batches.items(), tmp_path)
+    assert [*chunked.batches] == [*embedded.batches] == [*read.batches]
+    assert (chunked.rejects, embedded.rejects) == ([], [])
+    [chunks], [rows] = chunked.batches.values(), embedded.batches.values()
+    assert chunks.column("text").to_pylist() == ["One", "Two"]
+    assert rows.column("id").to_pylist() == ["a#0", "d#0"]
+    assert len(rows.column("vector")[0]) == 64
+
+    for _ in range(2):  # the second time each part is there
+        assert eager.tables(vecbeam.WriteParts(config), embedded.batches.items(), tmp_path).batches == embedded.batches
+        assert ids(tmp_path) == ["a", "d"]
 
 
 def expected(records: list[dict[str, Any]]) -> list[tuple[Any, ...]]:

@@ -165,7 +165,8 @@ for payload in json.load(sys.stdin):
         said = None
     except VersionMismatchError as error:
         said = str(from_traceback(traceback.format_exc()))
-    print(json.dumps([said, [name for name in sys.modules if name.startswith(("transforms.embed", "transforms.load"))]]))
+    imported = [name for name in sys.modules if name.startswith(("transforms.embed", "transforms.load"))]
+    print(json.dumps([said, imported]))
 """
 
 
