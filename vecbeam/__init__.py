@@ -1,7 +1,8 @@
 """vecbeam as a library: the commands as functions, an index as an object, and the steps as Beam transforms.
 
 Names are imported when they are first used: `import vecbeam` loads neither Beam nor torch nor pymilvus, and changes
-nothing in its process.
+nothing in its process. They come from the packages `schemas`, `transforms` and `pipelines` beside this one: where
+others of these names come first on Python's path, nothing is imported and an ImportError names them.
 
 >>> import vecbeam
 >>> vecbeam.Key("docs-0000", 3)
@@ -10,7 +11,10 @@ Key(shard='docs-0000', ordinal=3)
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -87,12 +91,34 @@ _MODULES = {
 """Where each name is defined."""
 
 
+HOME = Path(__file__).resolve().parents[1]
+"""The folder that vecbeam is installed in."""
+
+
+def hidden(names: tuple[str, ...] = ("schemas", "transforms", "pipelines")) -> str:
+    """Why packages of vecbeam can't be imported: what hides them, and what to do; "" where nothing does."""
+    for name in names:
+        loaded = sys.modules.get(name)
+        spec = find_spec(name) if loaded is None else getattr(loaded, "__spec__", None)
+        place = getattr(spec, "origin", None) or next(
+            iter(getattr(spec, "submodule_search_locations", None) or ()), None
+        )
+        if place is None or Path(place).resolve().parents[1] != HOME:
+            return (
+                f"{place or f'a module {name}'} hides the package {name} of vecbeam in {HOME}: rename it, or start "
+                "Python with -P (PYTHONSAFEPATH=1), so that it looks neither beside the script nor in this folder"
+            )
+    return ""
+
+
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         from importlib.metadata import version
 
         value: Any = version("vecbeam")
     elif name in _MODULES:
+        if why := hidden():
+            raise ImportError(why)
         value = getattr(import_module(_MODULES[name]), name)
     else:
         raise AttributeError(f"module 'vecbeam' has no attribute {name!r}; it has {', '.join(__all__)}")

@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Protocol
 
 import apache_beam as beam
@@ -136,6 +137,8 @@ def run(
     if one_writer:
         direct = options.view_as(DirectOptions)
         direct.direct_num_workers, direct.direct_running_mode = 1, "in_memory"
+    if options.view_as(DirectOptions).direct_running_mode == "multi_processing":
+        _check_folder()
     pipeline = beam.Pipeline(runner=RUNNERS[config.runner.name], options=options)
     build(pipeline)
     stop.check()
@@ -160,6 +163,25 @@ def run(
     for metric in result.metrics().query(query)["counters"]:
         counters[metric.key.metric.name] += metric.result
     return counters
+
+
+def _check_folder() -> None:
+    """Refuses to start worker processes in a folder whose packages they would take for vecbeam's.
+
+    Raises:
+        ConfigurationError: naming the folder.
+    """
+    # Beam starts them with `python -m`; the command line has set the variable, a program that imports vecbeam may not.
+    if os.environ.get("PYTHONSAFEPATH"):
+        return
+    here, home = Path.cwd(), Path(__file__).resolve().parents[2]
+    for name in ("schemas", "transforms", "pipelines"):
+        if here != home and ((here / name / "__init__.py").exists() or (here / f"{name}.py").exists()):
+            raise ConfigurationError(
+                f"runner.direct_running_mode: multi_processing starts workers in {here}, where they would take its "
+                f"{name} for vecbeam's",
+                "export PYTHONSAFEPATH=1, or start Python in another folder",
+            )
 
 
 def job_of(config: Config, result: Any) -> Job | None:

@@ -55,6 +55,8 @@ def prepare() -> None:
         ):
             del os.environ[name]
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    # Beam starts workers with `python -m`, which would look for `schemas` and the like in the current folder first.
+    os.environ["PYTHONSAFEPATH"] = "1"
 
 
 def given() -> Mapping[str, str]:
