@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import io
 import json
 import os
 import pickle
@@ -14,14 +13,12 @@ import sys
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
 import pytest
 from apache_beam.internal import pickler
 from apache_beam.io.aws.clients.s3.messages import S3ClientError
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.portability.api import beam_runner_api_pb2
 from botocore.exceptions import EndpointConnectionError
 
@@ -36,6 +33,9 @@ from transforms.encoders import CATALOGUE, resolve, resolve_on_worker
 from transforms.encoders.models import Models
 from transforms.read import Shard
 from transforms.support.storage.parquet_file import parquet
+from transforms.support.storage.remote import object_store
+from transforms.support.storage.remote.answer import AnswerError
+from transforms.support.storage.remote.object_store import ObjectFacts
 from transforms.support.versioned_dofn import VersionedDoFn
 
 PACKAGE = CATALOGUE["all-MiniLM-L6-v2"].package
@@ -206,32 +206,13 @@ def test_a_worker_without_the_model_says_so(tmp_path: Path) -> None:
         resolve_on_worker(EncoderConfig(model=str(tmp_path / "nowhere")), "0123456789abcdef")
 
 
-class Failing:
-    """A stream of a store that fails while it is read."""
-
-    def __init__(self, data: bytes, error: Exception) -> None:
-        self._stream = io.BytesIO(data)
-        self._error = error
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def __enter__(self) -> Failing:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def read(self, size: int = -1) -> bytes:
-        if size != 8:  # the footer's length is read; what comes then is not
-            raise self._error
-        return self._stream.read(size)
-
-
 @pytest.mark.parametrize("opening", [True, False])
 @pytest.mark.parametrize(
     ("error", "said"),
     [
         (ConnectionResetError(104, "Connection reset by peer"), "once the store answers"),
+        (AnswerError("403 Forbidden (AccessDenied): Access Denied", 403), "the right to"),
+        (AnswerError("there is no bucket s3://bucket (NoSuchBucket)", 404), "the bucket's name"),
         (S3ClientError("An error occurred (AccessDenied) when calling GetObject", 403), "the right to"),
         (S3ClientError("Unable to locate credentials", 401), "check the credentials"),
         (OSError("An error occurred (NoSuchBucket): The specified bucket does not exist"), "the bucket's name"),
@@ -243,17 +224,12 @@ def test_a_fault_of_the_store_is_not_called_damage(
 ) -> None:
     data = parquet(pa.table({"a": [1, 2]}), {"schema_version": 1})
 
-    def opened(*_: object, **__: object) -> Any:
-        if opening:
+    def read(_: str, start: int = 0, length: int | None = None, e_tag: str = "") -> tuple[bytes, ObjectFacts]:
+        if opening or e_tag:
             raise error
-        return Failing(data, error)
+        return b"", ObjectFacts(len(data), 0.0, "first", "")
 
-    monkeypatch.setattr(FileSystems, "open", opened)
-    monkeypatch.setattr("transforms.support.retry.passes", lambda _: False)
-    monkeypatch.setattr(
-        "transforms.support.storage.filesystem.retrying",
-        lambda _: lambda function, *args, **given: function(*args, **given),
-    )
+    monkeypatch.setattr(object_store, "read", read)
     with pytest.raises(StorageError) as raised:
         read_table("s3://bucket/parts/a.parquet")
     text = str(raised.value)

@@ -9,7 +9,6 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +21,7 @@ from schemas.config import Config
 from schemas.errors import ConfigurationError, VecbeamError, from_traceback, without_label
 from transforms.support import metrics, stop
 from transforms.support.job import ENDED, Job
+from transforms.support.storage.remote import bucket_client
 
 log = logging.getLogger("vecbeam")
 POLL_S = 0.5
@@ -84,23 +84,11 @@ def prepare_filesystems(config: Config) -> None:
     FileSystems.set_options(pipeline_options(config))
     named = [("checkpoint", config.checkpoint), *(("corpus.paths", path) for path in config.corpus.paths)]
     for key, path in named:
-        if path.startswith("s3://"):
-            _check_s3(key, path)
-        if path.startswith("gs://") and not find_spec("google.cloud.storage"):
-            raise ConfigurationError(f"{key}: {path} needs Google's libraries", "pip install 'vecbeam[gcp]'")
-
-
-def _check_s3(key: str, path: str) -> None:
-    # Beam tries for minutes where credentials are missing, as if that could pass.
-    try:
-        from botocore.session import get_session
-    except ImportError:
-        raise ConfigurationError(f"{key}: {path} needs boto3", "pip install 'vecbeam[s3]'") from None
-    if get_session().get_credentials() is None:
-        raise ConfigurationError(
-            f"{key}: there are no credentials for {path}",
-            "export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile with AWS_PROFILE",
-        )
+        try:
+            # A public bucket can be read without credentials, and not be written to.
+            bucket_client.check(path, anonymous=key != "checkpoint")
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{key}: {error.message}", error.remedy) from error
 
 
 class Jobs(Protocol):

@@ -140,7 +140,7 @@ class _Listing:
             scheme = self._pattern.split("://")[0]  # Beam knows no filesystem of that scheme
             raise ConfigurationError(
                 f"corpus.paths {self._pattern!r}: there is no filesystem for {scheme}://: {error}",
-                "write gs:// or s3:// and install vecbeam[gcp] or vecbeam[s3], or give a local path",
+                "write s3://, gs:// or az:// and install vecbeam[s3] or vecbeam[gcp], or give a local path",
             ) from error
         except StorageError as error:
             raise CorpusError(f"corpus.paths {self._pattern!r}: {error.message}", error.remedy) from error

@@ -52,7 +52,8 @@ def storage_error(what: str, uri: str, error: BaseException) -> StorageError:
     else:
         remedy = "run the same command again once the store answers; what is written is kept"
     name = type(error).__name__
-    reason = text if name in text or getattr(error, "errno", None) else f"{name}: {text}"
+    says_all = name in text or getattr(error, "errno", None) or getattr(error, "says_all", False)
+    reason = text if says_all else f"{name}: {text}"
     return StorageError(f"can't {what} {uri}: {reason}", remedy)
 
 

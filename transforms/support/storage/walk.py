@@ -15,11 +15,16 @@ SHOWN = 5
 
 
 class FileInfo(NamedTuple):
-    """A file in a listing; `modified` is seconds since the epoch."""
+    """A file in a listing.
+
+    `modified` is seconds since the epoch; `version` is the ETag or the generation that an object store has for the
+    content, "" where none is known.
+    """
 
     uri: str
     size: int
     modified: float
+    version: str = ""
 
 
 @dataclass

@@ -1,0 +1,1 @@
+"""Files in object stores: obstore where it can, Beam's filesystems where it can't."""

@@ -1,0 +1,88 @@
+"""What obstore's errors mean: each as an OSError that the rest of vecbeam knows."""
+
+from __future__ import annotations
+
+import errno
+import re
+
+from transforms.support.storage.remote.address import Address
+
+
+class ConditionError(OSError):
+    """The object is not as the condition of a request wants it: somebody else has written it."""
+
+
+class UnconditionalError(OSError):
+    """The store has no requests with a condition."""
+
+
+class AnswerError(OSError):
+    """A store's answer that is an error; `code` is the HTTP status, or None."""
+
+    says_all = True
+    """Its message needs no name of a class before it."""
+
+    def __init__(self, message: str, code: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class OddKeyError(ValueError):
+    """There is a key that obstore can't hold, so that a listing with it fails."""
+
+
+_STATUS = re.compile(r"status code: (\d{3}) ?([A-Za-z ]*)")
+_CODE = re.compile(r"<Code>([^<]*)</Code>")
+_MESSAGE = re.compile(r"<Message>([^<]*)</Message>")
+_CAUSE = re.compile(r'(?:message|error): "([^"]+)"')
+_ENDPOINT = re.compile(r"https?://[^/\s]+")
+
+
+def translated(error: Exception, address: Address) -> Exception:
+    """An error of obstore as one that the rest of vecbeam knows; others as they are."""
+    name = type(error).__name__
+    if type(error).__module__.partition(".")[0] not in ("obstore", "builtins") or isinstance(error, AnswerError):
+        return error
+    text = str(error)
+    found = _STATUS.search(text)
+    code = int(found.group(1)) if found else None
+    told = _CODE.search(text)
+    if (told and told.group(1) in ("NoSuchBucket", "ContainerNotFound")) or (code == 404 and "list request" in text):
+        return AnswerError(f"there is no bucket {address.root.rstrip('/')} (NoSuchBucket)", 404)
+    if isinstance(error, FileNotFoundError):
+        return FileNotFoundError(errno.ENOENT, f"not found: {short(error)}", address.root + address.key)
+    if name == "InvalidPathError" or "Could not parse path" in text:
+        return OddKeyError(short(error))
+    if code == 501 or name == "NotSupportedError" or "NotImplemented" in text[:200]:
+        return UnconditionalError(short(error))
+    if name in ("AlreadyExistsError", "PreconditionError", "NotModifiedError") or code in (409, 412):
+        return ConditionError(short(error))
+    code = code or {"PermissionDeniedError": 403, "UnauthenticatedError": 401}.get(name)
+    if code is None and name == "GenericError" and "HTTP error" in text:
+        return _unreached(text)
+    return AnswerError(short(error), code) if name.endswith("Error") and name != "ValueError" else error
+
+
+def _unreached(text: str) -> OSError:
+    endpoint = _ENDPOINT.search(text)
+    causes = list(_CAUSE.findall(text)) or ["TimedOut" if "TimedOut" in text else short(text)]
+    message = f"could not connect to the endpoint {endpoint.group() if endpoint else ''}: {causes[-1]}"
+    if re.search(r"dns error|lookup address", text):
+        return AnswerError(message)
+    if "Connect" in text:
+        return ConnectionError(message)
+    return TimeoutError(message.replace("could not connect to", "no answer from"))
+
+
+def short(error: Exception | str) -> str:
+    """The first line of an error, with what the store says in place of its XML."""
+    text = str(error).partition("\n\nDebug source")[0]
+    status, told, message = (pattern.search(text) for pattern in (_STATUS, _CODE, _MESSAGE))
+    if status and told:
+        reason = f": {' '.join(message.group(1).split())}" if message else ""
+        return f"{status.group(1)} {status.group(2).strip()} ({told.group(1)}){reason}"
+    if status:
+        return (
+            f"{status.group(1)} {status.group(2).strip()}: {' '.join(text.rpartition('status code:')[2].split())[:200]}"
+        )
+    return " ".join(text.split())[:300]

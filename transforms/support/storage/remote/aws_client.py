@@ -1,0 +1,117 @@
+"""Clients of S3 buckets, with the endpoint, region, profile and credentials that boto3 would use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from schemas.errors import ConfigurationError
+from transforms.support.storage.remote.address import Address
+from transforms.support.storage.remote.connection_options import RETRIES, client_options
+
+AWS_CREDENTIAL_LIFE = timedelta(minutes=10)
+"""botocore hands out credentials that live so long at least."""
+
+
+def s3_store(address: Address, options: Mapping[str, Any]) -> Any:
+    """obstore's client of an S3 bucket.
+
+    Raises:
+        ConfigurationError: where boto3 or credentials are missing.
+    """
+    from obstore.store import S3Store
+
+    session, client = aws_client(options)
+    if not (custom := _is_custom(client.meta.endpoint_url)) and (region := bucket_region(client, address.bucket)):
+        session, client = aws_client({**options, "s3_region_name": region})
+    endpoint, region = client.meta.endpoint_url, client.meta.region_name
+    config: dict[str, Any] = {"region": "us-east-1" if region in (None, "aws-global") else region}
+    if (client.meta.config.s3 or {}).get("addressing_style") == "virtual" and custom:
+        scheme, _, host = endpoint.partition("://")
+        endpoint, config["virtual_hosted_style_request"] = f"{scheme}://{address.bucket}.{host}", True
+    verify = options.get("s3_verify")
+    if verify is None:
+        verify = os.environ.get("AWS_CA_BUNDLE") or session.get_config_variable("ca_bundle")
+    credentials = None
+    if not options.get("s3_access_key_id"):
+        credentials = session.get_credentials()
+        if credentials is None:
+            raise ConfigurationError(f"there are no credentials for {address.root}", AWS_REMEDY)
+    return S3Store(
+        address.bucket,
+        config={**config, "endpoint": endpoint},
+        client_options=client_options(endpoint, verify),
+        retry_config=RETRIES,
+        credential_provider=_aws_provider(credentials, options),
+    )
+
+
+AWS_REMEDY = "export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile with AWS_PROFILE"
+
+
+def aws_client(options: Mapping[str, Any]) -> tuple[Any, Any]:
+    """A session and a client of botocore, made as Beam makes them, which know the endpoint, region and profile.
+
+    Raises:
+        ConfigurationError: where botocore is not installed.
+    """
+    try:
+        from botocore.session import get_session
+    except ImportError:
+        raise ConfigurationError("s3:// needs boto3", "pip install 'vecbeam[s3]'") from None
+    session = get_session()
+    client = session.create_client(
+        "s3",
+        region_name=options.get("s3_region_name"),
+        api_version=options.get("s3_api_version"),
+        use_ssl=not options.get("s3_disable_ssl"),
+        verify=options.get("s3_verify"),
+        endpoint_url=options.get("s3_endpoint_url"),
+        aws_access_key_id=options.get("s3_access_key_id"),
+        aws_secret_access_key=options.get("s3_secret_access_key"),
+        aws_session_token=options.get("s3_session_token"),
+    )
+    return session, client
+
+
+def _is_custom(endpoint: str) -> bool:
+    return ".amazonaws.com" not in endpoint
+
+
+def bucket_region(client: Any, bucket: str) -> str:
+    """The region of a bucket, which AWS tells whoever asks; "" where it does not.
+
+    botocore follows AWS to another region by itself, and obstore does not.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        answer = client.head_bucket(Bucket=bucket)
+    except ClientError as error:
+        answer = error.response
+    except BotoCoreError:  # the first request says what is wrong
+        return ""
+    return str(answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("x-amz-bucket-region", ""))
+
+
+def _aws_provider(credentials: Any, options: Mapping[str, Any]) -> Callable[[], Any]:
+    def provide() -> dict[str, Any]:
+        if credentials is None:
+            return {
+                "access_key_id": options["s3_access_key_id"],
+                "secret_access_key": options.get("s3_secret_access_key") or "",
+                "token": options.get("s3_session_token"),
+                "expires_at": None,
+            }
+        frozen = credentials.get_frozen_credentials()
+        refreshed = hasattr(credentials, "refresh_needed")
+        return {
+            "access_key_id": frozen.access_key,
+            "secret_access_key": frozen.secret_key,
+            "token": frozen.token,
+            "expires_at": datetime.now(UTC) + AWS_CREDENTIAL_LIFE if refreshed else None,
+        }
+
+    return provide

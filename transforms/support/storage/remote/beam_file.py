@@ -1,0 +1,101 @@
+"""Files of stores on Beam's filesystems: GCS's emulators, keys that obstore can't hold, and stores of other schemes."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, BinaryIO
+
+from transforms.support.storage.remote.answer import AnswerError
+from transforms.support.storage.walk import FileInfo
+
+UPLOAD_BYTES = 1 << 23
+_UNCOMPRESSED = "uncompressed"
+"""Beam's `CompressionTypes.UNCOMPRESSED`."""
+
+
+def beam() -> Any:
+    """Beam's filesystems, loaded when they are first needed: Beam takes seconds to import."""
+    from apache_beam.io.filesystems import FileSystems
+
+    if os.environ.get("STORAGE_EMULATOR_HOST"):
+        _need_no_credentials()
+    return FileSystems
+
+
+def _need_no_credentials() -> None:
+    """Spares the search for credentials, which takes half a minute where there are none, for an emulator."""
+    try:
+        from apache_beam.internal.gcp.auth import _Credentials
+    except ImportError:
+        return
+    if not os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
+        _Credentials._credentials_init = True
+
+
+def open_file(uri: str) -> Any:
+    """Opens a file for reading, as it lies."""
+    stream = beam().open(uri, compression_type=_UNCOMPRESSED)
+    if (blob := getattr(stream, "_blob", None)) is not None:
+        # Google's client quotes the name itself where the store gives no address; stand-ins give one with bare letters.
+        blob._properties.pop("mediaLink", None)
+    return stream
+
+
+def exists(uri: str) -> bool:
+    """Whether a file is there."""
+    return bool(beam().exists(uri))
+
+
+def facts(uri: str) -> FileInfo:
+    """What a file is."""
+    return _info(beam().get_filesystem(uri).metadata(uri))
+
+
+def write(uri: str, data: bytes | BinaryIO) -> None:
+    """Writes a file whole."""
+    stream = beam().create(uri, mime_type="application/octet-stream", compression_type=_UNCOMPRESSED)
+    # Closing publishes the object, so it happens only after every byte was taken.
+    if isinstance(data, bytes):
+        stream.write(data)
+    else:
+        data.seek(0)
+        shutil.copyfileobj(data, stream, UPLOAD_BYTES)
+    stream.close()
+
+
+def delete(uri: str) -> None:
+    """Deletes a file that is there."""
+    filesystem = beam().get_filesystem(uri)
+    if filesystem.scheme() == "gs":
+        # Its own deleting takes the name for a glob, and deletes whatever that matches.
+        filesystem._gcsIO().delete(uri)
+    else:
+        filesystem.delete([uri])
+
+
+def begin_with(prefix: str, limit: int | None = None) -> Iterator[FileInfo]:
+    """The objects whose names begin so; on a filesystem with folders, those in one folder.
+
+    Raises:
+        OSError: where the listing fails, or there is no such bucket.
+    """
+    filesystem = beam().get_filesystem(prefix)
+    if filesystem.has_dirs():
+        prefix = prefix.rpartition("/")[0]
+    prefix = prefix.partition("\n")[0]  # Beam takes no line break; what it lists is held against the glob
+    try:
+        for metadata in islice(filesystem._list(prefix), limit):
+            yield _info(metadata)
+    except Exception as error:
+        if filesystem.scheme() == "gs" and re.search(r"\b404\b|does not exist|not ?found", str(error), re.IGNORECASE):
+            scheme, _, rest = prefix.partition("://")
+            raise AnswerError(f"there is no bucket {scheme}://{rest.partition('/')[0]} (NoSuchBucket)") from error
+        raise
+
+
+def _info(metadata: Any) -> FileInfo:
+    return FileInfo(metadata.path, metadata.size_in_bytes, metadata.last_updated_in_seconds or 0.0)

@@ -1,0 +1,95 @@
+"""One client a bucket and configuration, kept for the life of the process: making one costs more than most requests."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Any
+
+from schemas.errors import ConfigurationError
+from transforms.support.storage.remote.address import AZURE, Address, is_served, parse
+from transforms.support.storage.remote.aws_client import s3_store
+from transforms.support.storage.remote.azure_client import azure_store
+from transforms.support.storage.remote.google_client import GOOGLE_REMEDY, gcs_store, google_credentials, google_token
+
+_VARIABLES = ("AWS_", "AZURE_", "GOOGLE_")
+
+
+@dataclass
+class BucketClient:
+    """A bucket's client; `has_answered` once the store answered anything."""
+
+    store: Any
+    has_answered: bool = field(default=False)
+
+
+_clients: dict[tuple[Any, ...], tuple[Any, BucketClient]] = {}
+_making = threading.Lock()
+
+
+def client_of(address: Address) -> BucketClient:
+    """The client of a bucket, as the environment and Beam's options have it now.
+
+    Raises:
+        ConfigurationError: where a library or credentials are missing.
+    """
+    options = beam_options()
+    environment = tuple(item for item in os.environ.items() if item[0].startswith(_VARIABLES))
+    known = (address.root, id(options), environment)
+    with _making:
+        if known not in _clients:
+            # The options are held so that no others get their id.
+            _clients[known] = options, BucketClient(_store(address, options))
+        return _clients[known][1]
+
+
+def _store(address: Address, options: Any) -> Any:
+    if address.scheme == "gs":
+        return gcs_store(address, options)
+    return (azure_store if address.scheme in AZURE else s3_store)(address, _views(options))
+
+
+def check(uri: str, *, anonymous: bool = False) -> None:
+    """Refuses a URI whose library or credentials are missing, before anything is read.
+
+    Where there are no credentials, Beam's filesystems look for them for half a minute, and then fail.
+
+    Args:
+        anonymous: lets a bucket of GCS pass without credentials: it may be public.
+
+    Raises:
+        ConfigurationError: with what is missing.
+    """
+    if not is_served(uri):
+        if uri.startswith("gs://") and not find_spec("google.cloud.storage"):
+            raise ConfigurationError(f"{uri} needs Google's libraries", "pip install 'vecbeam[gcp]'")
+        return
+    try:
+        address = parse(uri)
+    except ValueError as error:
+        raise ConfigurationError(str(error), "correct the URI") from error
+    client_of(address)
+    if address.scheme == "gs" and not anonymous and not google_token() and google_credentials(beam_options()) is None:
+        raise ConfigurationError(f"there are no credentials for {uri}", GOOGLE_REMEDY)
+
+
+def beam_options() -> Any:
+    """The pipeline options that this process's filesystems have: the configuration's, on workers too; or None."""
+    module = sys.modules.get("apache_beam.io.filesystems")
+    return getattr(module.FileSystems, "_pipeline_options", None) if module is not None else None
+
+
+def _views(options: Any) -> Mapping[str, Any]:
+    """The options that concern stores, by name."""
+    if options is None:
+        return {}
+    from apache_beam.options import pipeline_options as beam
+
+    found: dict[str, Any] = {}
+    for view in (beam.S3Options, beam.AzureOptions):
+        found.update(options.view_as(view).get_all_options(drop_default=True))
+    return found

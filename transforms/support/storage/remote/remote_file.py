@@ -1,0 +1,159 @@
+"""Files of any store that is not a local disk; whatever goes wrong comes out as an OSError with a remedy."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+
+from schemas.errors import VecbeamError
+from transforms.support.retry import retrying
+from transforms.support.storage import spill
+from transforms.support.storage.remote import beam_file, object_store
+from transforms.support.storage.remote.address import is_served, parse
+from transforms.support.storage.remote.answer import OddKeyError
+from transforms.support.storage.remote.object_store import OBJECTS
+from transforms.support.storage.remote.stored_file import StoredFile
+from transforms.support.storage.storage_errors import is_missing, storage_error
+from transforms.support.storage.walk import FileInfo
+
+BUFFER_BYTES = 64 << 10
+
+
+def is_obstores(uri: str) -> bool:
+    """Whether obstore takes a file; Beam's filesystem does where it can't."""
+    return is_served(uri) and parse(uri).is_plain
+
+
+@contextlib.contextmanager
+def storage_errors(what: str, uri: str) -> Iterator[None]:
+    """Makes an error of a store a StorageError, but for a file that is not there.
+
+    Raises:
+        StorageError: for all but that.
+    """
+    try:
+        yield
+    except VecbeamError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and is_missing(error):
+            raise
+        raise storage_error(what, uri, error) from error
+
+
+def _by_beam(what: str, uri: str, function: Callable[..., Any], *args: Any) -> Any:
+    with storage_errors(what, uri):
+        return retrying(f"{what} {uri}")(function, *args)
+
+
+def open_file(uri: str) -> BinaryIO:
+    """Opens a file for reading, as it lies, seekable.
+
+    Raises:
+        FileNotFoundError: where it is not there.
+        StorageError: where it can't be opened.
+    """
+    if not is_obstores(uri):
+        stream: BinaryIO = _by_beam("open", uri, beam_file.open_file, uri)
+        return stream
+    with storage_errors("open", uri):
+        return io.BufferedReader(StoredFile(uri), BUFFER_BYTES)
+
+
+def exists(uri: str) -> bool:
+    """Whether a file is there."""
+    return find(uri) is not None if is_obstores(uri) else bool(_by_beam("look for", uri, beam_file.exists, uri))
+
+
+def find(uri: str) -> FileInfo | None:
+    """A file of this very name, or None."""
+    if not is_obstores(uri):
+        found: FileInfo | None = _by_beam("look for", uri, beam_file.facts, uri) if exists(uri) else None
+        return found
+    with storage_errors("look for", uri):
+        try:
+            facts = object_store.head(uri)
+        except FileNotFoundError:
+            return None
+    return FileInfo(uri, facts.size, facts.modified, facts.version or facts.e_tag)
+
+
+def write(uri: str, data: bytes | BinaryIO) -> None:
+    """Writes a file whole, in one step of the store.
+
+    Raises:
+        OSError: where it can't be written.
+    """
+    if not is_obstores(uri):
+        _by_beam("write", uri, beam_file.write, uri, data)
+        return
+    with storage_errors("write", uri):
+        object_store.write(uri, data)
+
+
+def delete(uris: list[str]) -> None:
+    """Deletes files; one that is gone already is no error."""
+    by_bucket: dict[str, list[str]] = {}
+    for uri in uris:
+        if is_obstores(uri):
+            by_bucket.setdefault(parse(uri).root, []).append(uri)
+        elif exists(uri):
+            _by_beam("delete", uri, beam_file.delete, uri)
+    for some in by_bucket.values():
+        with storage_errors("delete", some[0]):
+            object_store.delete(some)
+
+
+def begin_with(what: str, prefix: str, limit: int | None = None) -> pa.Table:
+    """The objects whose names begin so, a table of `object_store.OBJECTS`.
+
+    It is whole before anybody sees it: a listing that fails on its way is no listing.
+
+    Args:
+        what: for an error: "list", ...
+        limit: so many are enough.
+
+    Raises:
+        StorageError: where the listing fails, or there is no such bucket.
+        ValueError: where Beam has no filesystem for the URI.
+    """
+    if is_served(prefix):
+        with storage_errors(what, prefix):
+            try:
+                return spill.spilled(object_store.listed(prefix, limit), OBJECTS)
+            except OddKeyError:
+                pass
+    beam_file.beam().get_filesystem(prefix)
+    found: pa.Table = _by_beam(what, prefix, _spilled_by_beam, prefix, limit)
+    return found
+
+
+def _spilled_by_beam(prefix: str, limit: int | None) -> pa.Table:
+    def rows() -> Iterable[tuple[object, ...]]:
+        for file in beam_file.begin_with(prefix, limit):
+            yield file.uri.encode("utf-8", "surrogatepass"), file.size, file.modified, ""
+
+    return spill.spilled(spill.in_chunks(rows(), OBJECTS), OBJECTS)
+
+
+def infos(objects: pa.Table) -> Iterator[FileInfo]:
+    """The rows of a table of `object_store.OBJECTS`."""
+    for piece in spill.pieces(objects):
+        for uri, *facts in zip(*(column.to_pylist() for column in piece.columns), strict=True):
+            yield FileInfo(uri.decode("utf-8", "surrogatepass"), *facts)
+
+
+def is_marker(file: FileInfo) -> bool:
+    """Whether a file of a listing is an object whose key ends in a slash: obstore lists it without that.
+
+    Raises:
+        StorageError: where the store fails.
+    """
+    if file.size or not is_obstores(file.uri):
+        return False
+    found = find(file.uri)
+    return found is None or found.size > 0  # a file and a marker of the same name
