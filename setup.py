@@ -8,7 +8,7 @@ from setuptools import Extension, setup
 FOLDER = "transforms/encoders/engines/amx/kernels"
 SETS = ("amx-tile", "amx-bf16", "amx-int8", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512bf16", "fma")
 
-# ctypes loads it: it is no module of Python. Without a compiler vecbeam is installed without it.
+# ctypes loads it: it is not a module of Python. Without a compiler vecbeam is installed without it.
 kernels = Extension(
     "transforms.encoders.engines.amx.bert",
     [f"{FOLDER}/bert.cpp"],

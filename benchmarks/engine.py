@@ -1,10 +1,10 @@
-"""The engine alone: texts to vectors, by engine and precision, beside the library's own loop.
+"""Measures the engine alone: texts to vectors, by engine and precision, next to the library's own loop.
 
     python benchmarks/engine.py ../shared/data/debian/corpus_2000.jsonl [--rows 2000] [--rounds 3] [--json FILE]
 
-Documents and tokens a second of one `encode` over all texts, by the median of some rounds after a warm-up, all engines
-in turn in each; what share of the measured matrix rate the model's multiplications are (torch's own product of two
-large matrices, in bfloat16 for what computes in it and in float32 else); cosine to the library's vectors.
+Documents and tokens per second of one `encode` over all texts, by the median of some rounds after a warm-up, all
+engines in turn in each; what share of the measured matrix rate the model's multiplications are (torch's own product of
+two large matrices, in bfloat16 for what computes in it and in float32 else); cosine to the library's vectors.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ The files are real, of a few bytes each, a thousand a folder. Each measurement i
 largest resident size less what it had after its imports; pages of temporary files that are mapped count. The launcher
 lists the corpus, holds it against a snapshot that has all but one file of a thousand, writes what workers need, plans
 the shards, and lists the corpus again as at the end of a run. The worker opens every shard of a full run and looks up
-every file of the snapshot. The gathering worker makes the table of what was read of each file, from a record a shard.
+every file of the snapshot. The gathering worker makes the table of what was read of each file, from one record per
+shard.
 """
 
 from __future__ import annotations

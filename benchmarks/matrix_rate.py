@@ -16,7 +16,7 @@ ROUNDS = 8
 def measure(device: str, precision: str) -> float:
     """Floating point operations a second of torch's product of two large square matrices, the best of some rounds.
 
-    They are as large as `SIDE`, or as fits beside the model on a GPU.
+    They are as large as `SIDE`, or as fits a GPU next to the model.
 
     Args:
         device: cpu or cuda.

@@ -23,15 +23,19 @@ def main() -> None:
     engine = read(given.figures / "engine.json")
     labels = [f"{row['engine']} {row['precision']}" for row in engine]
     bars(
-        given.folder / "engine.svg", labels, [row["documents/s"] for row in engine], "documents a second, engine alone"
+        given.folder / "engine.svg",
+        labels,
+        [row["documents/s"] for row in engine],
+        "documents per second, engine alone",
     )
     whole = read(given.figures / "whole.json")
-    bars(given.folder / "whole.svg", [row["what"] for row in whole], [row["rows/s"] for row in whole], "rows a second")
+    names = [row["what"] for row in whole]
+    bars(given.folder / "whole.svg", names, [row["rows/s"] for row in whole], "rows per second")
     growth = read(given.figures / "growth.json")
     items = [row["items"] for row in growth]
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3))
     left.plot(items, [row["ms/item"] for row in growth], marker="o")
-    left.set(title="milliseconds an item", xlabel="items", ylim=(0, None))
+    left.set(title="milliseconds per item", xlabel="items", ylim=(0, None))
     right.plot(items, [row["peak MB"] for row in growth], marker="o")
     right.set(title="peak memory, MB", xlabel="items", ylim=(0, None))
     save(figure, given.folder / "growth.svg")

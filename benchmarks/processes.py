@@ -1,4 +1,4 @@
-"""One process whose engine uses all cores, against a process a core with a model each: tokens a second of a corpus.
+"""One process whose engine uses all cores, against one process and model per core: tokens per second of a corpus.
 
     python benchmarks/processes.py ../shared/data/debian/corpus_2000.jsonl [--precision bfloat16] [--engine auto] \
         [--rounds 7] [--json FILE]

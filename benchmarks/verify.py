@@ -1,4 +1,4 @@
-"""What `vecbeam verify` costs: all columns against ids and hashes, rows a second and peak memory.
+"""What `vecbeam verify` costs: all columns against ids and hashes, rows per second and peak memory.
 
     python benchmarks/verify.py --rows 10000 60000 [--uri http://127.0.0.1:19530]
 

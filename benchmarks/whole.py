@@ -4,9 +4,9 @@
         [--environments FOLDER] [--only naive haystack] [--rounds 2] [--json FILE]
 
 Each peer is a script `bench_<peer>.py` of the peers' folder, run by `FOLDER/v_<peer>/bin/python` where that exists; the
-loop by hand (`naive`) runs in this environment otherwise. Wall seconds from start to exit. Beside each: how many times
-as fast vecbeam is, by the mean of its runs before, between and after it, as the speed of a machine drifts. At the end
-the engine inside the pipeline is held against the engine alone, which is timed before and after each run.
+baseline loop (`naive`) runs in this environment otherwise. Wall seconds from start to exit. Next to each: how many
+times as fast vecbeam is, by the mean of its runs before, between and after it, as the speed of a machine drifts. At
+the end the engine inside the pipeline is held against the engine alone, which is timed before and after each run.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def compile_packages(python: Path) -> None:
 
 
 def engine_alone(corpus: Path, precision: str) -> float:
-    """Tokens a second of the encoder over the first texts at once."""
+    """Tokens per second of the encoder over the first texts at once."""
     texts = [record["text"] for record in common.records(corpus, ALONE)]
     encoder = resolve(EncoderConfig(precision=precision)).load()
     encoder.encode(text_inputs(texts[:64]))

@@ -1,1 +1,1 @@
-"""What a person runs: one file a command, and the command line."""
+"""What a user runs: one file per command, and the command line."""

@@ -1,6 +1,6 @@
-"""`vecbeam backfill CONFIG`: everything from corpus to published collection.
+"""`vecbeam backfill CONFIG`: embeds the corpus, then builds and publishes a collection.
 
-Run it again after a crash, a Ctrl-C or a full disk: it goes on where it stopped. Run it again after success: it embeds
+Run it again after a crash, a Ctrl-C or a full disk: it resumes where it stopped. Run it again after success: it embeds
 nothing and writes nothing.
 """
 
@@ -19,13 +19,13 @@ from schemas.run_report import Report
 
 
 def backfill(config: Config, progress: Progress | None = None, *, allow_deletes: bool = False) -> Report:
-    """Runs the whole pipeline.
+    """Embeds the corpus and publishes its collection; returns the report.
 
     Args:
         allow_deletes: lifts `corpus.max_deleted`.
 
     Raises:
-        VecbeamError: with the report's path still written where the run had begun.
+        VecbeamError: with a written report, if the run had begun.
     """
     with running("backfill", config, progress) as session:
         with Phase(session, "startup"):

@@ -1,7 +1,7 @@
 """The command line. Standard output is the result, standard error is progress; heavy imports wait for a command.
 
-A command is a function here; `command` makes its options from the signature and adds those that all have. Annotations
-are evaluated, as the options are read from them: types whose modules are heavy stand in quotes.
+Each command is a function; `command` derives its options from the signature and adds the common ones. Annotations
+are evaluated, as the options are read from them: types whose modules are heavy are in quotes.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="vecbeam",
-    help="Keeps Milvus collections in step with corpora in object storage.",
+    help="Keeps Milvus collections in sync with corpora in object storage.",
     cls=Commands,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -55,7 +55,7 @@ def _root(
 def init(
     paths: Annotated[list[str], typer.Argument(metavar="PATHS", help="Files, folders or globs of a corpus.")],
     where: Annotated[Path, typer.Option("--output", "-o", help="The configuration to write.")] = CONFIGURATION,
-    name: Annotated[str | None, typer.Option(help="Name of the collection's alias; else from the path.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the collection's alias; by default from the path.")] = None,
 ) -> Page:
     """Looks at a corpus and writes a configuration that runs."""
     from pipelines.init import write_configuration
@@ -69,10 +69,10 @@ def plan(
     config: "Config",
     progress: "Progress",
     as_given: list[str],
-    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exits with 10 where there is work.")] = False,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exits with 10 if there is something to do.")] = False,
     allow_deletes: AllowDeletes = False,
 ) -> Page:
-    """What a run would do: items, tokens, time, cost, and what changes in Milvus. It writes nothing."""
+    """Shows what a run would do: items, tokens, time, cost, changes in Milvus. Writes nothing."""
     from pipelines.plan import line, plan, text
 
     found = plan(config, progress, allow_deletes=allow_deletes, words=as_given)
@@ -82,7 +82,7 @@ def plan(
 
 @command(app)
 def backfill(config: "Config", progress: "Progress", allow_deletes: AllowDeletes = False) -> "Report":
-    """Everything from corpus to published collection; goes on where an earlier run stopped."""
+    """Embeds the corpus, then builds and publishes a collection; resumes where an earlier run stopped."""
     from pipelines.backfill import backfill
 
     return backfill(config, progress, allow_deletes=allow_deletes)
@@ -90,7 +90,7 @@ def backfill(config: "Config", progress: "Progress", allow_deletes: AllowDeletes
 
 @command(app)
 def sync(config: "Config", progress: "Progress", allow_deletes: AllowDeletes = False) -> "Report":
-    """Only what changed since the last run, deletions included, in the served collection."""
+    """Updates the served collection with what changed since the last run, deletions included."""
     from pipelines.sync import sync
 
     return sync(config, progress, allow_deletes=allow_deletes)
@@ -101,12 +101,12 @@ def reindex(
     config: "Config",
     progress: "Progress",
     full_refresh: Annotated[
-        bool, typer.Option("--full-refresh", help="Embeds everything again: for another precision.")
+        bool, typer.Option("--full-refresh", help="Embeds everything again, for another precision.")
     ] = False,
     anew: Annotated[bool, typer.Option("--anew", hidden=True, help="The earlier name of --full-refresh.")] = False,
     allow_deletes: AllowDeletes = False,
 ) -> "Report":
-    """Another collection beside the served one, for another model, index, chunking or fields; then the alias."""
+    """Builds a new collection for another model, index, chunking or fields; then moves the alias."""
     from pipelines.reindex import reindex
 
     return reindex(config, progress, allow_deletes=allow_deletes, full_refresh=full_refresh or anew)
@@ -114,7 +114,7 @@ def reindex(
 
 @command(app)
 def replay(config: "Config", progress: "Progress") -> "Report":
-    """Rejects again, after their cause was fixed."""
+    """Retries rejected items, after their cause was fixed."""
     from pipelines.replay import replay
 
     return replay(config, progress)
@@ -124,9 +124,9 @@ def replay(config: "Config", progress: "Progress") -> "Report":
 def rollback(
     config: "Config",
     progress: "Progress",
-    to: Annotated[str | None, typer.Option("--to", metavar="COLLECTION", help="Another one than the last.")] = None,
+    to: Annotated[str | None, typer.Option("--to", metavar="COLLECTION", help="By default the previous one.")] = None,
 ) -> "Report":
-    """The alias back to the collection before."""
+    """Moves the alias back to the previous collection."""
     from pipelines.rollback import rollback
 
     return rollback(config, progress, to=to)
@@ -135,10 +135,10 @@ def rollback(
 @command(app)
 def gc(
     config: "Config",
-    keep: Annotated[int, typer.Option("--keep", min=0, help="Collections before the served one that stay.")] = 1,
+    keep: Annotated[int, typer.Option("--keep", min=0, help="How many earlier collections to keep.")] = 1,
     yes: Annotated[bool, typer.Option("--yes", help="Removes what is listed.")] = False,
 ) -> Page:
-    """Lists collections and files that nothing refers to; removes them with --yes."""
+    """Lists collections and files that nothing refers to; --yes removes them."""
     from pipelines.gc import gc, text
     from pipelines.run.progress import Progress
 
@@ -151,11 +151,11 @@ def load(
     config: "Config",
     progress: "Progress",
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Makes another collection beside the served one, whatever that holds.")
+        bool, typer.Option("--rebuild", help="Builds a new collection from the checkpoint and moves the alias to it.")
     ] = False,
     allow_deletes: AllowDeletes = False,
 ) -> "Report":
-    """Checkpoint to published collection, without an encoder."""
+    """Builds and publishes a collection from the checkpoint, without an encoder."""
     from pipelines.load import load
 
     return load(config, progress, allow_deletes=allow_deletes, rebuild=rebuild)
@@ -166,7 +166,7 @@ def verify(
     config: "Config",
     progress: "Progress",
     repair: Annotated[bool, typer.Option("--repair", help="Restores rows that differ, from the checkpoint.")] = False,
-    quick: Annotated[bool, typer.Option("--quick", help="Compares ids and content hashes alone.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Compares only ids and content hashes.")] = False,
     allow_deletes: AllowDeletes = False,
 ) -> "Report":
     """Compares the served collection with the checkpoint, all columns of all rows, and measures recall."""
@@ -180,12 +180,12 @@ def search(
     words: Annotated[
         list[str],
         typer.Argument(
-            metavar="[CONFIG] QUERY", help="What to look for; before it the configuration, if not ./vecbeam.yaml."
+            metavar="[CONFIG] QUERY", help="The query; before it the configuration, if it is not ./vecbeam.yaml."
         ),
     ],
-    k: Annotated[int, typer.Option("-k", min=1, max=16384, help="How many rows.")] = 10,
+    k: Annotated[int, typer.Option("-k", min=1, max=16384, help="How many rows to return.")] = 10,
     filter_: Annotated[str, typer.Option("--filter", help="Milvus expression over the columns.")] = "",
-    vector: Annotated[str, typer.Option("--vector", help="Which vector of the rows; the first one without it.")] = "",
+    vector: Annotated[str, typer.Option("--vector", help="The vector to search; by default the first one.")] = "",
     set_: Overrides = None,
 ) -> Page:
     """Searches the served collection."""
@@ -203,12 +203,12 @@ def report(
         list[str] | None,
         typer.Argument(
             metavar="CONFIG RUN",
-            help="The configuration, which ends in .yaml or .yml, if not ./vecbeam.yaml; a run, if not the last that "
-            "could change data.",
+            help="The configuration, which ends in .yaml or .yml, by default ./vecbeam.yaml; and the run, by default "
+            "the last that could change data.",
         ),
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="Lists the runs, newest first.")] = False,
-    rejects: Annotated[bool, typer.Option("--rejects", help="Names the run's rejects.")] = False,
+    rejects: Annotated[bool, typer.Option("--rejects", help="Lists the run's rejects.")] = False,
     set_: Overrides = None,
 ) -> Page:
     """Shows what a run did, or lists the runs."""
@@ -229,9 +229,9 @@ def report(
 
 @command(app)
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where corpus, configuration and results go.")] = Path("demo"),
+    folder: Annotated[Path, typer.Argument(help="Folder for corpus, configuration and results.")] = Path("demo"),
 ) -> None:
-    """The tour: this Python's own documentation, embedded, published and searched."""
+    """Runs a tour: embeds, publishes and searches the docstrings of Python's standard library."""
     from pipelines.demo import demo
 
     demo(folder)

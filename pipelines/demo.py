@@ -27,7 +27,7 @@ _SHORTEST_DOCSTRING = 20
 
 
 def demo(folder: Path) -> None:
-    """Runs the tour in a folder; a second time it finds all done."""
+    """Runs the tour in a folder; a second run finds everything done."""
     corpus = folder / "docstrings.jsonl"
     config_path = folder / "vecbeam.yaml"
     lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in docstrings()).encode()
@@ -64,7 +64,7 @@ def docstrings() -> Iterator[dict[str, str]]:
         try:
             tree = ast.parse(path.read_bytes())
         except (SyntaxError, ValueError):
-            continue  # templates and samples of broken code lie among the modules
+            continue  # templates and samples of broken code are among the modules
         module = ".".join(relative.with_suffix("").parts).removesuffix(".__init__")
         yield from _of(tree, module, module)
 

@@ -15,8 +15,8 @@ def main() -> None:
     output.take_streams()
     interrupts.install(as_json="--json" in sys.argv)
     environment.prepare()
-    # Imports leave half a million objects for good, which the collector would look through again and again: half a
-    # second while they come, and another at the end.
+    # Imports leave half a million permanent objects, which the collector would search again and again: half a
+    # second during the imports, and another at the end.
     garbage.set_threshold(50_000, 20, 50)
     code = 0
     try:

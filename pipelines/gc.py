@@ -50,11 +50,11 @@ class Garbage:
 
 
 def gc(config: Config, progress: Progress | None = None, *, keep: int = 1, yes: bool = False) -> Garbage:
-    """Finds what nothing refers to, and removes it where that is asked for.
+    """Finds what nothing refers to, and removes it if `yes` is true.
 
     Args:
         keep: how many collections before the served one stay.
-        yes: removes; without it nothing is touched.
+        yes: removes what was found; without it nothing changes.
     """
     beam_job.prepare_filesystems(config)
     checkpoint, _ = open_checkpoint(config)
@@ -64,7 +64,7 @@ def gc(config: Config, progress: Progress | None = None, *, keep: int = 1, yes: 
     with running("gc", config, progress) as session, session.exclusive():
         with milvus.connected(config.collection, create=False) as connection:
             garbage = _find(connection, config, checkpoint, keep)
-            # From what refers to what is referred to: wherever it stops, nothing that is left misses a part.
+            # Removes what refers before what is referred to: wherever it stops, nothing that remains misses a part.
             for name in garbage.collections:
                 milvus.drop(connection, name)
         for folder in ("snapshots", "files"):
@@ -141,7 +141,7 @@ def _find_parts(garbage: Garbage, checkpoint: Checkpoint, stays: list[Snapshot])
 
 
 def text(garbage: Garbage) -> str:
-    """What can go, or went, for people."""
+    """Returns, as text, what can be removed or was removed."""
     did = "removed" if garbage.removed else "to remove"
     lines = [f"kept       {', '.join(garbage.kept) or 'no collection'}"]
     lines += [f"{did:<10} collection {name}: {why}" for name, why in garbage.collections.items()]

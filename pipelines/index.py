@@ -3,7 +3,7 @@
 from pipelines.index import Index
 
 with Index("islands") as index:
-    index.add(["Japan spans 6852 islands.", "Kenya lies in East Africa."])
+    index.add(["Japan spans 6852 islands.", "Kenya is in East Africa."])
     hits = index.search("How many islands?")
 """
 
@@ -41,15 +41,15 @@ log = logging.getLogger("vecbeam")
 class Index:
     """A corpus and its collection, under one configuration.
 
-    Model, client and collection stay open between searches; `close`, or the end of a `with` block, frees them, and the
-    next search opens them again. Several threads may use one Index: searches run side by side, and what writes (`add`,
-    `delete`, `index`, `reindex`, `verify`) takes turns.
+    Model, client and collection stay open between searches. `close`, or the end of a `with` block, frees them; the
+    next search opens them again. Several threads may use one Index: searches run in parallel, and methods that write
+    (`add`, `delete`, `index`, `reindex`, `verify`) run one at a time.
 
     Milvus Lite serves one process at a time: while an Index of it is open, no other process can open the same file.
 
     Args:
         where: a configuration file; or a folder, which need not exist: then `add` and `index` write the configuration
-            into it, and checkpoint and Milvus Lite lie there too.
+            into it, next to the checkpoint and Milvus Lite.
         progress: shows progress on standard error.
 
     Raises:
@@ -111,7 +111,7 @@ class Index:
             filter: Milvus expression over the columns, e.g. 'author == "ting-yili"'.
 
         Returns:
-            A dict a row: `score` (larger is nearer with COSINE and IP, smaller with L2), `id`, `item_id`, `chunk`,
+            One dict per row: `score` (larger is nearer with COSINE and IP, smaller with L2), `id`, `item_id`, `chunk`,
             `text`, `start`, `end`, and the metadata columns. For several texts a list of such lists, in their order.
 
         Raises:
@@ -128,17 +128,17 @@ class Index:
         texts: str | Mapping[str, Any] | Iterable[str | Mapping[str, Any]],
         ids: str | int | Sequence[str | int] | None = None,
     ) -> Report:
-        """Adds texts, and brings the collection in step. Only an index in a folder of its own takes any.
+        """Adds texts and updates the collection. Only an index in its own folder accepts any.
 
-        Each text is checked before anything is written, and one that is refused costs that one alone: the others are
-        added, and then an error names those that were not.
+        Each text is checked before anything is written, and a refused one does not affect the others: they are
+        added, and then an error names the refused ones.
 
         Args:
             texts: a text, a record, or several of these. A record is a dict with the text under `text`, an `id` if it
                 has one, and other fields; those that the configuration names under corpus.metadata become columns.
                 When `add` makes the configuration, those are the fields with a number, a truth value or a string.
             ids: of the texts, over ids in records. A text replaces an earlier one of its id; one without gets an id
-                from its hash, so that the same text is never there twice.
+                from its hash, so that the same text is never a duplicate.
 
         Returns:
             The report of the sync.
@@ -155,9 +155,9 @@ class Index:
             return self._add(given, names)
 
     def delete(self, ids: str | int | Iterable[str | int]) -> Report:
-        """Deletes texts that were added, by their ids (`item_id` of a hit), and brings the collection in step.
+        """Deletes added texts by their ids (`item_id` of a hit), and updates the collection.
 
-        An id that is not there is no error, so that a delete may be repeated.
+        An id that does not exist is ignored, so that a delete may be repeated.
 
         Raises:
             ConfigurationError: an index with a configuration file of its own, what is not an id, an id of an item that
@@ -184,13 +184,13 @@ class Index:
                 return sync(_allowing(self.config, len(mine)), self._shown())
 
     def index(self, source: str | Path | None = None, *, id: str | None = None) -> Report:
-        """Brings the collection in step with the corpus, after adding files to it.
+        """Adds files to the corpus, and updates the collection.
 
         Args:
-            source: a file, a folder or a glob that joins the corpus for good; None adds nothing. Only an index in a
+            source: a file, a folder or a glob that joins the corpus; None adds nothing. Only an index in a
                 folder of its own takes any: with a configuration file, that says what the corpus is. A string is a
                 path wherever it can be one; it is added as a text only if it has a space or a line break, no slash,
-                no suffix of a known format, and names nothing that is there. `add` takes any text.
+                no suffix of a known format, and is not the name of a file. `add` accepts any text.
             id: makes `source` a text, whatever it looks like: `index(text, id=...)` is `add(text, id)`.
 
         Returns:
@@ -216,7 +216,7 @@ class Index:
         return plan(self.config, self._shown())
 
     def reindex(self) -> Report:
-        """Builds another collection beside the served one, as the configuration asks for now."""
+        """Builds a new collection for the current configuration, and moves the alias to it."""
         from pipelines.reindex import reindex
 
         return self._run(reindex)
@@ -387,7 +387,7 @@ class Index:
         if mine == root or ("**" in pattern and mine.is_relative_to(root)):
             raise ConfigurationError(
                 f"{root} holds this index itself ({mine}), whose own files would join its corpus",
-                "put the index into a folder outside, or index the folders beside it one by one",
+                "move the index out of that folder, or index the other folders one by one",
             )
 
     def _items_served(self, config: Config, ids: set[str]) -> list[str]:
@@ -518,7 +518,7 @@ def _name(path: Path) -> str:
 def is_text(source: str) -> bool:
     """Whether a string can't be meant as a path.
 
-    It has a space or a line break, no slash, no suffix of a known format, and names nothing that is there.
+    It has a space or a line break, no slash, no suffix of a known format, and is not the name of a file.
 
     >>> is_text("a sentence of some words"), is_text("notes"), is_text("docs/my notes"), is_text("my notes.txt")
     (True, False, False, False)

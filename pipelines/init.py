@@ -35,12 +35,12 @@ def write_configuration(paths: list[str], output: Path, name: str | None) -> Pro
         What was found, which is text for people by `str`.
 
     Raises:
-        ConfigurationError: where nothing is found, a file stands at `output`, or no text can be made out.
+        ConfigurationError: where nothing is found, `output` exists, or no field is text.
     """
     if output.is_dir():
         raise ConfigurationError(f"{output} is a folder", f"name a file in it: --output {output / 'vecbeam.yaml'}")
     if output.exists():
-        raise ConfigurationError(f"{output} is there already", "name another file with --output, or move it away")
+        raise ConfigurationError(f"{output} already exists", "name another file with --output, or move it away")
     found = look(paths, output, name)
     config = parse_config(found.values, source="vecbeam init", folder=output.resolve().parent)
     _check(found, config)
@@ -54,7 +54,7 @@ def propose(paths: list[str], output: Path, name: str | None) -> tuple[dict[str,
     """A configuration for some files, folders or globs, and what was found, a line each.
 
     Args:
-        output: where it would stand; local paths below its folder become relative.
+        output: its path; local paths below its folder become relative.
     """
     found = look(paths, output, name)
     return found.values, found.lines()
@@ -117,10 +117,10 @@ def _prepare_stores(paths: list[str]) -> None:
 
 
 def _free_name(name: str | None, path: str, output: Path, found: Proposal) -> str:
-    """The alias' name: the one that is asked for, or one from the path that no configuration beside it has.
+    """The alias' name: the given one, or one from the path that no configuration in the same folder has.
 
     Raises:
-        ConfigurationError: where the name that is asked for can't be one, or is taken.
+        ConfigurationError: where the given name is not valid, or is taken.
     """
     taken = {str(other): where for where, other in _names_beside(output)}
     wanted = name or _name(path)
@@ -129,7 +129,7 @@ def _free_name(name: str | None, path: str, output: Path, found: Proposal) -> st
     while free in taken:
         free, number = f"{base}_{number}", number + 1
     if name is not None and free != name:
-        why = f"{taken[name]} has it already" if name in taken else "Milvus takes letters, digits and underscores"
+        why = f"{taken[name]} already has it" if name in taken else "Milvus accepts letters, digits and underscores"
         raise ConfigurationError(f"--name {name!r} can't be the alias: {why}", f"write --name {free}")
     if free != base:
         found.notes.append(f"the alias is {free}, as {taken[base]} has the name {base}")
@@ -137,7 +137,7 @@ def _free_name(name: str | None, path: str, output: Path, found: Proposal) -> st
 
 
 def _names_beside(output: Path) -> Iterator[tuple[str, Any]]:
-    """Names of the configurations in the folder of a new one, and where each stands."""
+    """Names of the configurations in the folder of a new one, and the file of each."""
     folder = output.absolute().parent
     for path in sorted(folder.glob("*.y*ml")) if folder.is_dir() else ():
         if path.suffix not in (".yaml", ".yml") or path == output.absolute():

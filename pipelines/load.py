@@ -1,4 +1,4 @@
-"""`vecbeam load CONFIG`: the current snapshot of the checkpoint to a published collection, without an encoder."""
+"""`vecbeam load CONFIG`: builds and publishes a collection from the current snapshot, without an encoder."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def load(
 
     Args:
         allow_deletes: lifts `corpus.max_deleted`, where the checkpoint holds fewer items than are served.
-        rebuild: makes another collection beside the one that is served, whatever that holds, and moves the alias to it
-            once it is verified. The one before stays, for `vecbeam rollback`.
+        rebuild: builds a new collection, whatever the served one holds, and moves the alias to it
+            once it is verified. The previous one stays, for `vecbeam rollback`.
 
     Raises:
         CheckpointError: where there is no snapshot.

@@ -42,14 +42,14 @@ def plan(
 ) -> Plan:
     """Compares corpus, checkpoint and collection.
 
-    What a run would be refused for (deletions, rejects, dropped tokens) is no error of the plan: it is its `outcome`.
+    What a run would be refused for (deletions, rejects, dropped tokens) is not an error of the plan, but its `outcome`.
 
     Args:
-        allow_deletes: plans for a run that has it too.
-        words: of the command line behind the command, for the one that the plan recommends.
+        allow_deletes: plans for a run with this option.
+        words: of the command line after the command's name, for the command that the plan recommends.
 
     Raises:
-        ConfigurationError: where not one record has a field that the configuration names.
+        ConfigurationError: where no record has a field that the configuration names.
         CorpusError: two items with one id, where the configuration says `on_duplicate: error`.
     """
     with progress or Progress(quiet=True) as shown, tempfile.TemporaryDirectory(prefix="vecbeam-plan-") as folder:
@@ -167,7 +167,7 @@ def _earlier_row(config: Config) -> float:
 
 def _served(config: Config) -> milvus.CollectionState | None:
     settings = config.collection
-    # To open a Lite file that is not there would make it.
+    # Opening a Lite file that does not exist would create it.
     if settings.is_lite and not Path(settings.uri).exists():
         return None
     with milvus.connected(settings) as connection:
@@ -202,7 +202,7 @@ def _plan_milvus(
         planned.collection = ""
         found.action = "reindex"
     elif found.action == "nothing" and base is not None and not _in_step(served, base):
-        planned.reasons.append("it is not in step with the checkpoint")
+        planned.reasons.append("it is not in sync with the checkpoint")
         found.action = "sync"
 
 
@@ -217,7 +217,7 @@ def _differences(served: milvus.CollectionState, space: Space) -> list[str]:
 
 
 def text(found: Plan) -> str:
-    """The plan for people."""
+    """Returns the plan as text."""
     items = found.items
     lines = [
         f"items       {items.new:,} new, {items.changed:,} changed, {items.moved:,} moved, "
@@ -232,9 +232,9 @@ def text(found: Plan) -> str:
     name = collection.collection or "a new collection"
     change = {
         "nothing": f"nothing: {found.name} serves {collection.served}",
-        "backfill": f"{name}, and the alias {found.name} to it",
+        "backfill": f"{name}, and the alias {found.name} for it",
         "sync": f"{name} in place, behind the alias {found.name}",
-        "reindex": f"{name} beside {collection.served}, then the alias {found.name} to it",
+        "reindex": f"{name}, then the alias {found.name} moves from {collection.served} to it",
     }[found.action]
     lines.append(f"in Milvus   {change}" + (f" ({'; '.join(collection.reasons)})" if collection.reasons else ""))
     lines += [f"warning     {warning}" for warning in found.warnings]
@@ -242,7 +242,7 @@ def text(found: Plan) -> str:
 
 
 def line(found: Plan) -> str:
-    """The plan in one line, which `--quiet` prints."""
+    """Returns the plan in one line, which `--quiet` prints."""
     items, error = found.items, found.outcome.error
     counted = (
         ("new", items.new),

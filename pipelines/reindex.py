@@ -1,6 +1,6 @@
-"""`vecbeam reindex CONFIG`: another collection built beside the served one, verified, and the alias moved to it.
+"""`vecbeam reindex CONFIG`: builds a new collection, verifies it, and moves the alias to it.
 
-What has changed decides what is done; the collection that is served stays whole and served until the alias moves.
+What changed decides what it does; the served collection stays complete and served until the alias moves.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from transforms.load.specification import collection_spec
 INDEX = "the index or the collection alone: built from the checkpoint, the corpus is not looked at"
 ROWS = "chunking or fields: the corpus is read, chunks with the same text keep their vectors"
 MODEL = "the model: this space is new, all is embedded"
-ANEW = "nothing that is known of: --full-refresh embeds everything again"
+ANEW = "nothing that vecbeam detects: --full-refresh embeds everything again"
 NOTHING = (
     "nothing, so there is nothing to do: what is served has the checkpoint's rows, and the fields and the index that "
     "are configured"
@@ -38,11 +38,11 @@ LOST = "parts of the checkpoint are gone: the corpus is read, what is lost is em
 def reindex(
     config: Config, progress: Progress | None = None, *, allow_deletes: bool = False, full_refresh: bool = False
 ) -> Report:
-    """Builds what the configuration asks for beside what is served, and publishes it.
+    """Builds the collection of the configuration next to the served one, and publishes it.
 
     Args:
         allow_deletes: lifts `corpus.max_deleted`.
-        full_refresh: embeds everything, though the space be the same: for another precision.
+        full_refresh: embeds everything even if the space is the same: for another precision.
 
     Raises:
         GateError: where rows or recall are not right; the alias stays where it was.

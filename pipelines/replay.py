@@ -1,6 +1,6 @@
-"""`vecbeam replay CONFIG`: rejects again, after their cause was fixed, without touching what is fine.
+"""`vecbeam replay CONFIG`: retries rejected items, after their cause was fixed.
 
-Only files with rejects are read again. Items that were fine stay as they are; what can be embedded now is added.
+It reads only files with rejects again. Embedded items stay as they are; items that can be embedded now are added.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from transforms.checkpoint.snapshot import with_any
 from transforms.support.storage import spill
 
 _NOTHING = {"uri": b"", "path": b"", "kind": ""}
-"""What stands in the columns of a file that is not there."""
+"""Values of the columns of a file that does not exist."""
 
 
 def replay(config: Config, progress: Progress | None = None) -> Report:
@@ -61,7 +61,7 @@ def _base(source: Source) -> Snapshot:
     if base.settings_digest != source.settings_digest:
         raise CheckpointError(
             f"{base.name} was made with other settings of corpus, chunk or id_max_bytes",
-            "run vecbeam reindex: it reads everything again and keeps the vectors that are there",
+            "run vecbeam reindex: it reads everything again and keeps existing vectors",
         )
     return base
 

@@ -1,4 +1,4 @@
-"""What runs did, from the checkpoint: a report as a page of text, the list of runs, rejects by name."""
+"""What runs did, from the checkpoint: a report as a page of text, the list of runs, the rejects."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from schemas.run_report import Rejected, Report
 
 
 def list_text(found: Sequence[Report], more: int) -> str:
-    """Runs for people, a line each, newest first."""
+    """Returns the runs as text, one line each, newest first."""
     if not found:
         return "no runs yet"
     rows = [("run", "command", "result", "seconds", "items")]
@@ -27,7 +27,7 @@ def list_text(found: Sequence[Report], more: int) -> str:
         f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]:<{widths[2]}}  {row[3]:>{widths[3]}}  {row[4]}".rstrip()
         for row in rows
     ]
-    return "\n".join([*lines, *([f"and {more:,} earlier ones"] if more else [])])
+    return "\n".join([*lines, *([f"and {more:,} earlier runs"] if more else [])])
 
 
 def list_json(found: Sequence[Report], more: int) -> dict[str, object]:
@@ -48,7 +48,7 @@ def list_json(found: Sequence[Report], more: int) -> dict[str, object]:
 
 
 def rejects_text(report: Report) -> str:
-    """The rejects of a run by name, for people."""
+    """Returns the rejects of a run as text."""
     total = sum(report.rejects.values())
     if not total:
         return f"no rejects in {report.run_id}"

@@ -1,6 +1,6 @@
-"""`vecbeam rollback CONFIG`: the alias back to the collection before, where that passes a quick look.
+"""`vecbeam rollback CONFIG`: moves the alias back to the previous collection, if that passes a quick check.
 
-A second rollback undoes the first: the collection that the alias left becomes the one before.
+A second rollback undoes the first: the collection that the alias left becomes the previous one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LOOKED_AT_PARTS = 2
 
 
 def rollback(config: Config, progress: Progress | None = None, *, to: str | None = None) -> Report:
-    """Moves the alias to the collection that was served before, or to a named one.
+    """Moves the alias to the previous collection, or to a named one.
 
     Raises:
         CollectionError: where there is none, it is gone, or vecbeam did not make it for this alias.
@@ -40,7 +40,7 @@ def rollback(config: Config, progress: Progress | None = None, *, to: str | None
             state = _target(connection, config, to)
         report = session.report
         if served == state.name:
-            session.progress.note(f"{config.name} leads to {state.name} already: nothing to do")
+            session.progress.note(f"{config.name} already points to {state.name}: nothing to do")
         report.collection, report.space, report.snapshot = state.name, state.space_id or "", state.snapshot_id or ""
         _look(session, connection, state)
         # Before the alias moves: a rollback that is stopped in between goes to the same collection again.
@@ -60,18 +60,18 @@ def _target(connection: milvus.Milvus, config: Config, to: str | None) -> milvus
         shown = f"{served.name} is the first collection" if served else "nothing is served"
         raise CollectionError(
             f"{where}: {shown} under the alias {config.name!r}, there is none before it",
-            "name a collection with --to; vecbeam gc, without --yes, lists those that are there",
+            "name a collection with --to; vecbeam gc, without --yes, lists the existing ones",
         )
     state = milvus.state(connection, name)
     if state is None:
         raise CollectionError(
             f"{where} has no collection {name!r} any more",
-            "vecbeam gc lists the collections that are there; to build that one again, run vecbeam reindex with the "
+            "vecbeam gc lists the existing collections; to build that one again, run vecbeam reindex with the "
             "configuration that built it",
         )
     if state.space_id is None or state.alias != config.name:
         raise CollectionError(
-            f"{where}: vecbeam did not make {name!r} for {config.name!r}", "name another collection with --to"
+            f"{where}: vecbeam did not create {name!r} for {config.name!r}", "name another collection with --to"
         )
     if state.state != STATE_READY or state.target_id:
         raise GateError(
@@ -82,7 +82,7 @@ def _target(connection: milvus.Milvus, config: Config, to: str | None) -> milvus
 
 
 def _look(session: Session, connection: milvus.Milvus, state: milvus.CollectionState) -> None:
-    """The quick look: the number of rows, and the rows of the first and the last part.
+    """Checks the number of rows, and the rows of the first and the last part.
 
     Metadata is left out: the collection may be of another configuration, whose defaults nobody knows here.
     """

@@ -29,7 +29,7 @@ class Found(NamedTuple):
 
     Attributes:
         metric: what `score` measures: COSINE or IP, where larger is nearer, or L2, where smaller is nearer.
-        hits: of each query, best first; a dict a row, see `search`.
+        hits: of each query, best first; one dict per row, see `search`.
     """
 
     metric: str
@@ -301,8 +301,8 @@ def search(
         vector: which vector of the rows is searched, where they have several; the first one for "".
 
     Returns:
-        A dict a row: score, id, item_id, chunk, text, start, end, and the metadata columns. With COSINE and IP a larger
-        score is nearer, with L2 a smaller one.
+        One dict per row: score, id, item_id, chunk, text, start, end, and the metadata columns. With COSINE and IP a
+        larger score is nearer, with L2 a smaller one.
 
     Raises:
         ConfigurationError: where the query is blank, or Milvus does not understand the filter.

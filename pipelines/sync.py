@@ -17,7 +17,7 @@ from schemas.run_report import Report
 
 
 def sync(config: Config, progress: Progress | None = None, *, allow_deletes: bool = False) -> Report:
-    """Brings checkpoint and collection in step with the corpus.
+    """Brings checkpoint and collection in sync with the corpus.
 
     Args:
         allow_deletes: lifts `corpus.max_deleted`.

@@ -82,12 +82,12 @@ def installed() -> Installed:
         brought = _brought(point)
         if brought.name in found:
             raise ConfigurationError(
-                f"the format {brought.name!r} of {_package(point)} is there already", f"uninstall {_package(point)}"
+                f"the format {brought.name!r} of {_package(point)} already exists", f"uninstall {_package(point)}"
             )
         for suffix in brought.suffixes:
             if suffix in owners:
                 raise ConfigurationError(
-                    f"the format {brought.name!r} of {_package(point)} wants files that end in {suffix}, and so does "
+                    f"the format {brought.name!r} of {_package(point)} claims files that end in {suffix}, and so does "
                     f"one of {owners[suffix]}",
                     f"uninstall {_package(point)}",
                 )
@@ -127,7 +127,7 @@ def _package(point: EntryPoint) -> str:
 
 
 def format_named(name: str) -> Format | None:
-    """A format, or None where none of that name is installed. Other packages are looked through for none of our own."""
+    """A format, or None if none of that name is installed. Searches other packages only for names not in `OWN`."""
     return _OWN.get(name) or formats().get(name)
 
 

@@ -65,7 +65,7 @@ class Glob:
 
     @property
     def spelled(self) -> str:
-        """The path that it is if all that is no escape is a letter."""
+        """The path that it is if every character that is not an escape is a letter."""
         return _unescaped(self.pattern)
 
     @property
@@ -128,7 +128,7 @@ def _token_regex(token: str, at_name_start: bool, no_dot: str) -> str:
 
 
 def _class_regex(inside: str) -> str:
-    """The regular expression of what stands between brackets; an empty range such as z-a matches nothing."""
+    """The regular expression of the text between brackets; an empty range such as z-a matches nothing."""
     negated = inside.startswith("!")
     letters = inside[negated:]
     parts: list[str] = []

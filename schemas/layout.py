@@ -47,7 +47,7 @@ class VectorKind(StrEnum):
     SPARSE = "sparse"
     """Positions, rising, and a float32 for each; all others are 0."""
     MULTI = "multi"
-    """float32[n, dimensions], a vector a token or a patch"""
+    """float32[n, dimensions], one vector per token or patch"""
 
     @property
     def arrow_type(self) -> pa.DataType:
@@ -73,7 +73,7 @@ class Space:
     """What makes two vectors comparable: the family's own facts, as plain JSON values.
 
     For a text model these are its weights, tokenizer, architecture, pooling, prompts, length limit, dimensions and
-    normalisation. Precision, engine and library versions are recorded with each part and are no part of it: a
+    normalisation. Each part records precision, engine and library versions; they are not part of the space: a
     collection embedded in bfloat16 may be searched in float32.
     """
 
@@ -221,9 +221,9 @@ def metadata_fields(metadata: Mapping[str, str]) -> list[pa.Field]:
 
 
 def item_schema(metadata: Mapping[str, str]) -> pa.Schema:
-    """An item as read: `@content` is its whole text, `@place` where in the file it stands ("line 12").
+    """An item as read: `@content` is its whole text, `@place` its place in the file ("line 12").
 
-    Columns that are no column of the collection begin with @, as no metadata field can.
+    Columns that the collection does not have begin with @, as no metadata field can.
     """
     return pa.schema(
         [
@@ -244,7 +244,7 @@ def chunk_schema(metadata: Mapping[str, str]) -> pa.Schema:
 
 
 def item_facts() -> pa.Schema:
-    """What a chunk carries of its item beside its row: where it stands, its digests, and where its vectors may lie.
+    """What a chunk carries of its item in addition to its row: its place, its digests, and where its vectors may be.
 
     `@path` is the name of its file in the corpus. `@source` is the index of a part of the snapshot before,
     `@source_item` the position of an item there; -1 is none.
@@ -264,4 +264,4 @@ def item_facts() -> pa.Schema:
 
 
 ON_THE_WAY = frozenset([*item_facts().names, TOKEN_IDS, SOURCE_ROW])
-"""Columns that a chunk has on its way to the encoder alone, and that are no part of its row."""
+"""Columns that a chunk has only before the encoder, and that are not part of its row."""

@@ -1,4 +1,4 @@
-"""Arrow schemas of everything that is stored beside rows, and the records of what was done.
+"""Arrow schemas of everything that is stored in addition to rows, and the records of what was done.
 
 The way of a batch: items -> chunks -> rows (`schemas.layout`). A part is rows as one Parquet file.
 """
@@ -15,7 +15,7 @@ SCHEMA_VERSION = 1
 
 
 class Key(NamedTuple):
-    """Names a batch: the shard that it was read from and its ordinal in there.
+    """Names a batch: the shard that it was read from and its ordinal in the shard.
 
     >>> Key("docs-0000", 3)
     Key(shard='docs-0000', ordinal=3)
@@ -40,7 +40,7 @@ ERROR_COUNT = pa.struct([pa.field("error", pa.string()), pa.field("count", pa.in
 
 PART_SCHEMA = pa.schema(
     [
-        # One row a part of a snapshot. Counts are of its live rows: those that are not in `dead`.
+        # One row per part of a snapshot. Counts are of its live rows: those that are not in `dead`.
         pa.field("part", pa.string(), nullable=False),  # file name below parts/
         pa.field("rows", pa.int64(), nullable=False),
         pa.field("items", pa.int64(), nullable=False),
@@ -53,7 +53,7 @@ PART_SCHEMA = pa.schema(
 
 FILE_SCHEMA = pa.schema(
     [
-        # One row a file of the corpus, in corpus order.
+        # One row per file of the corpus, in corpus order.
         pa.field("path", pa.string(), nullable=False),  # its name in the corpus, the same wherever that is moved
         pa.field("size", pa.int64(), nullable=False),
         pa.field("modified", pa.float64(), nullable=False),
@@ -66,7 +66,7 @@ FILE_SCHEMA = pa.schema(
 
 ITEM_SCHEMA = pa.schema(
     [
-        # Beside each part: one row an item, in the order of the part's rows. Digests are BLAKE2b, 128 bits.
+        # A file for each part: one row per item, in the order of the part's rows. Digests are BLAKE2b, 128 bits.
         pa.field("key", pa.binary(16), nullable=False),  # of the item's id
         pa.field("digest", pa.binary(16), nullable=False),  # of its content, metadata, and the way it is chunked
         pa.field("content", pa.binary(16), nullable=False),  # of its content alone
@@ -104,7 +104,7 @@ class RejectRecord(NamedTuple):
 
 
 class PartRecord(NamedTuple):
-    """A part as it lies in the checkpoint.
+    """A part in the checkpoint.
 
     `embedded` says whether this run made it, `rows_embedded` how many vectors it computed for it; `kinds` counts items
     by `Kind`.

@@ -12,7 +12,7 @@ Action = Literal["nothing", "backfill", "sync", "reindex"]
 
 
 class PlannedItems(BaseModel):
-    """Items by what the run would find; counted, but for what only an encoder rejects."""
+    """Items by what the run would find; counted, except for what only an encoder rejects."""
 
     new: int = 0
     changed: int = 0
@@ -55,8 +55,8 @@ class PlannedPool(BaseModel):
 class PlannedCollection(BaseModel):
     """What changes in Milvus."""
 
-    served: str = Field("", description="What the alias leads to now")
-    collection: str = Field("", description="What it would lead to; the same where it is changed in place")
+    served: str = Field("", description="What the alias points to now")
+    collection: str = Field("", description="What it would point to; the same if the collection is changed in place")
     reasons: list[str] = Field(default_factory=list, description="Why it is built or changed")
     index: str = ""
     rows: int = 0

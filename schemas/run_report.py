@@ -39,7 +39,7 @@ class Chunks(BaseModel):
 
 
 class Tokens(BaseModel):
-    """Tokens that went through the model, padding beside them, and tokens over the limit (of the whole corpus)."""
+    """Tokens through the model, padding in addition to them, and tokens over the limit (of the whole corpus)."""
 
     embedded: int = 0
     padded: int = 0
@@ -123,7 +123,7 @@ class Verification(BaseModel):
 
 
 class Expected(BaseModel):
-    """What the run expected before it embedded, beside the facts in the rest of the report.
+    """What the run expected before it embedded, next to the facts in the rest of the report.
 
     Chunks and tokens come from a sample; seconds from an earlier run, and are null where there was none.
     """
@@ -148,7 +148,7 @@ class Failure(BaseModel):
 
 
 class Rejected(BaseModel):
-    """A reject by name: where it stands, its id (null where it could not be read) and the reason."""
+    """A reject: its place, its id (null if it could not be read) and the reason."""
 
     file: str
     place: str = ""
@@ -163,11 +163,11 @@ class Rejected(BaseModel):
 
 
 class Served(BaseModel):
-    """What the alias led to when the run had ended.
+    """What the alias pointed to at the end of the run.
 
     Attributes:
-        collection: "" where it led to nothing.
-        before: what it led to before the run moved it; "" where the run did not move it, or it led to nothing.
+        collection: "" if the alias did not exist.
+        before: what it pointed to before the run moved it; "" if the run did not move it, or the alias did not exist.
         moved: whether this run moved it.
     """
 

@@ -188,7 +188,7 @@ def test_fields_of_objects_by_dotted_names(tmp_path: Path) -> None:
     assert [(r["id"], r["error"]) for r in rejects] == [("n", "EmptyText"), (None, "EmptyId")]
     _, rejects = read(tmp_path / "a.parquet", **(corpus | {"content": ["doc.txt"]}))
     assert rejects[0]["error"] == "WrongSchema"
-    assert "'doc.txt' (string) is wanted and is missing" in rejects[0]["reason"]
+    assert "'doc.txt' (string) is missing" in rejects[0]["reason"]
 
 
 def test_bytes_in_a_struct_that_are_not_utf_8_cost_their_row(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_a_format_of_another_package_goes_all_the_way(bring: Any, tmp_path: Path
         ({"csv": "recipes_format:FORMAT"}, "entry point 'csv' .* is not a schemas.formats.Format of that name"),
         (
             {"same": "recipes_format:SAME_SUFFIX"},
-            r"'same' of .* wants files that end in \.csv, and so does one of vecbeam",
+            r"'same' of .* claims files that end in \.csv, and so does one of vecbeam",
         ),
         ({"recipes": "recipes_format:read"}, "is not a schemas.formats.Format of that name"),
     ],
@@ -113,4 +113,4 @@ def test_a_format_that_is_not_installed_is_refused(tmp_path: Path) -> None:
     configure(tmp_path)
     done = CliRunner().invoke(app, ["plan", str(tmp_path / "vecbeam.yaml"), "--set", "corpus.format=recipes"])
     assert done.exit_code == 2
-    assert "corpus.format: 'recipes' is not a format that is installed; take one of: jsonl, csv" in done.output
+    assert "corpus.format: 'recipes' is not an installed format; use one of: jsonl, csv" in done.output

@@ -188,8 +188,8 @@ def test_what_is_there_is_named_by_kind_and_what_is_left_out_with_why(tmp_path: 
         "checkpoint/": "a checkpoint of vecbeam",
         "array.json": "not JSON Lines",
         "slides.pptx": "export it",
-        "README.md": "about the files of records",
-        "array.jsonl": "write one object a line",
+        "README.md": "documentation of the files of records",
+        "array.jsonl": "write one object per line",
         "damaged.jsonl.gz": "can't be read",
         "other.jsonl": "3 of its first 3 records would be rejected: There is no field",
     }.items():
@@ -198,8 +198,8 @@ def test_what_is_there_is_named_by_kind_and_what_is_left_out_with_why(tmp_path: 
     assert {Path(file.uri).name for file in list_corpus(config.corpus)} == {"a.jsonl", "b.JSONL.gz"}
     (tmp_path / "vecbeam.yaml").unlink()
     lines = CliRunner().invoke(app, ["init", "corpus"]).stdout.splitlines()
-    assert lines[0] == "saw 9 files: 4 jsonl, 2 jsonl (gzip), 1 markdown, 1 .json, 1 .pptx"
-    assert lines[1].startswith("takes 2 files: 1 jsonl, 1 jsonl (gzip), ")
+    assert lines[0] == "found 9 files: 4 jsonl, 2 jsonl (gzip), 1 markdown, 1 .json, 1 .pptx"
+    assert lines[1].startswith("reads 2 files: 1 jsonl, 1 jsonl (gzip), ")
     assert "id: id; content: text" in lines
     assert sum(line.startswith("text of ") for line in lines) == 3
     assert lines[-2:] == ["wrote vecbeam.yaml (alias corpus)", "next: vecbeam backfill vecbeam.yaml"]
@@ -377,7 +377,7 @@ def test_optional_keys_are_comments_that_can_be_taken_in(tmp_path: Path) -> None
     keys = re.findall(r"^ *# +([a-z_0-9]+): ", written, re.MULTILINE)
     for key in ("on_duplicate", "max_deleted", "engine", "query_prompt", "batch_rows", "recall_at_10", "max_rejected"):
         assert key in keys
-    assert "## Two items with one id" in written
+    assert "## If two items have one id" in written
     plain = "\n".join(re.sub(r"^( *)# ", r"\1", line) for line in written.splitlines()[1:] if "##" not in line)
     Path("all.yaml").write_text(plain)
     assert len(yaml.safe_load(plain)["encoder"]) > 8
@@ -390,12 +390,12 @@ def test_names_that_are_taken_or_can_not_be_get_a_suggestion(tmp_path: Path) -> 
     made = init("my docs", output="second.yaml")
     assert made.config.name == "my_docs_2"
     assert made.found.notes == ["the alias is my_docs_2, as vecbeam.yaml has the name my_docs"]
-    with pytest.raises(ConfigurationError, match=r"vecbeam.yaml has it already. write --name my_docs_3"):
+    with pytest.raises(ConfigurationError, match=r"vecbeam.yaml already has it. write --name my_docs_3"):
         init("my docs", output="third.yaml", name="my_docs")
     with pytest.raises(ConfigurationError, match=r"letters, digits and underscores. write --name my_new_docs"):
         init("my docs", output="third.yaml", name="my-new-docs")
     assert init("my docs", output="third.yaml", name="other").config.name == "other"
-    with pytest.raises(ConfigurationError, match="is there already"):
+    with pytest.raises(ConfigurationError, match="already exists"):
         init("my docs", output="third.yaml")
     with pytest.raises(ConfigurationError, match=r"--output my docs/vecbeam.yaml"):
         init("my docs", output="my docs")
@@ -430,14 +430,14 @@ def test_control_characters_of_a_corpus_do_not_reach_the_terminal(tmp_path: Path
         ("a.csv", b"id,text\n", "it holds no record"),
         ("a.csv", b"a,a\n1,2\n", "names 'a' more than once"),
         ("a.parquet", b"PAR1", "can't be read"),
-        ("a.bin", b"x", r"\.bin is no format"),
+        ("a.bin", b"x", r"\.bin is not a format"),
     ],
 )
 def test_what_can_not_be_read_is_named(tmp_path: Path, name: str, content: bytes, says: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ConfigurationError, match=says):
         init(name)
-    with pytest.raises(ConfigurationError, match="leads to no file"):
+    with pytest.raises(ConfigurationError, match="matches no file"):
         init("nothing here")
 
 
@@ -464,7 +464,7 @@ def test_folders_of_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert made.config.corpus.paths == ["s3://bucket/docs [[]1]/a.jsonl"]
         made = init("s3://bucket/docs [[]1]/*.jsonl", output="glob.yaml")
         assert made.config.corpus.paths == ["s3://bucket/docs [[]1]/*.jsonl"]
-        with pytest.raises(ConfigurationError, match="leads to no file"):
+        with pytest.raises(ConfigurationError, match="matches no file"):
             init("s3://bucket/nothing", output="none.yaml")
 
 

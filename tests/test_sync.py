@@ -330,7 +330,7 @@ def test_an_alias_that_somebody_moved_to_a_collection_of_his_own(tmp_path: Path,
     with milvus.connected(config.collection) as connection:
         connection.client.create_collection("foreign", dimension=8)
         connection.client.alter_alias("foreign", "tested")
-    with pytest.raises(CollectionError, match=r"leads to foreign, which vecbeam did not make"):
+    with pytest.raises(CollectionError, match=r"points to foreign, which vecbeam did not create"):
         sync(config)
 
 

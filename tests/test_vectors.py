@@ -198,8 +198,8 @@ def test_a_family_that_breaks_its_promise_is_the_encoder_s_fault(
     ("family", "says"),
     [
         ("broken", "'broken' of the package letters-family 1.2 can't be imported: ModuleNotFoundError"),
-        ("twice", "'twice' is brought by two packages: .*-family 1.2, .*-family 1.2"),
-        ("nowhere", "'nowhere' is not a family of encoders that is installed"),
+        ("twice", "'twice' comes from two packages: .*-family 1.2, .*-family 1.2"),
+        ("nowhere", "'nowhere' is not an installed family of encoders"),
     ],
 )
 def test_a_family_that_can_t_be_used_is_refused_by_name(
@@ -226,7 +226,7 @@ def test_a_server_that_holds_one_vector_refuses_two(
     package: Path, tmp_path: Path, items: list[dict[str, Any]], milvus_server: Any
 ) -> None:
     config = two_vectors(tmp_path, collection={"uri": milvus_server.uri})
-    says = r"Milvus 2\.3\.5 holds 1 vectors a row, not 2; encoders\.spelling: .*can't store vectors of type SPARSE"
+    says = r"Milvus 2\.3\.5 holds 1 vectors per row, not 2; encoders\.spelling: .*can't store vectors of type SPARSE"
     for command in (plan, backfill, reindex):
         with pytest.raises(CollectionError, match=says):
             command(config)

@@ -1,4 +1,4 @@
-"""Runs a Beam pipeline on the configuration's runner and hands back its counters; workers' errors come out as ours."""
+"""Runs a Beam pipeline on the configuration's runner; returns its counters, and raises workers' errors as vecbeam's."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from transforms.support.storage.remote import bucket_client
 log = logging.getLogger("vecbeam")
 POLL_S = 0.5
 CANCEL_S = 1.5
-"""Seconds for which the answer to a cancellation is waited for: Ctrl-C ends a command within five."""
+"""Seconds to wait for the answer to a cancellation: Ctrl-C ends a command within five."""
 
 # `local` is Beam's in-process runner by its own name: DirectRunner would look for a Prism binary on the network first.
 RUNNERS = {
@@ -64,13 +64,13 @@ def pipeline_options(config: Config) -> PipelineOptions:
         reason = complaint.getvalue().strip().splitlines()[-1:] or ["Beam does not take it"]
         raise ConfigurationError(
             f"runner: {reason[0].rsplit('error: ', 1)[-1]}",
-            "correct that option; keys beside runner.name are Beam's pipeline options",
+            "correct that option; all keys of runner except name are Beam's pipeline options",
         ) from None
     for key in config.runner.options:
         if key not in known:
             raise ConfigurationError(
                 f"runner.{key}: unknown to Beam",
-                "keys beside runner.name are Beam's pipeline options; check the spelling",
+                "all keys of runner except name are Beam's pipeline options; check the spelling",
             )
     return options
 
@@ -92,14 +92,14 @@ def prepare_filesystems(config: Config) -> None:
 
 
 class Jobs(Protocol):
-    """Who wants to know of the jobs that a run starts elsewhere."""
+    """Receives the jobs that a run starts on other machines."""
 
     def job_started(self, job: Job) -> None: ...
 
     def job_ended(self, job: Job) -> None: ...
 
     def job_left(self, job: Job) -> None:
-        """A job that was cancelled, and of which it is not known that it has ended."""
+        """Receives a cancelled job that may still run."""
         ...
 
 
@@ -108,11 +108,11 @@ def run(
 ) -> Counter[str]:
     """Builds and runs a pipeline to its end.
 
-    A job of workers elsewhere is cancelled where this process is stopped, or fails, before it has ended.
+    If this process stops or fails before a job on other machines has ended, it cancels the job.
 
     Args:
-        jobs: is told of such a job.
-        one_writer: takes one worker in this process, however many the configuration has: for Milvus Lite.
+        jobs: receives such a job.
+        one_writer: uses one worker in this process, whatever the configuration says: for Milvus Lite.
 
     Returns:
         The pipeline's counters.
@@ -219,7 +219,7 @@ def _wait(result: Any, job: Job, jobs: Jobs | None) -> None:
 
 
 def _cancel(result: Any) -> None:
-    """Asks for a job to be cancelled, unless it has ended; the answer is waited for, its end is not."""
+    """Requests the cancellation of a job that has not ended; waits for the answer, not for the job's end."""
     if _has_ended(result):
         return
 
@@ -235,7 +235,7 @@ def _cancel(result: Any) -> None:
 
 
 def _has_ended(result: Any) -> bool:
-    """Whether a job is known to have ended, asked for a moment."""
+    """Whether the runner says, within a moment, that a job has ended."""
     found: list[str] = []
 
     def ask() -> None:

@@ -18,7 +18,7 @@ PLAIN_EVERY_S = 10.0
 
 
 class Progress:
-    """Shows the step at hand, items done, tokens/s and time left, until it is closed.
+    """Shows the current step, items done, tokens/s and time left, until it is closed.
 
     Args:
         quiet: shows nothing.
@@ -65,7 +65,7 @@ class Progress:
             self._thread.join()
 
     def _show(self) -> None:
-        # A terminal that is gone is no reason to end the run.
+        # A terminal that was closed does not end the run.
         with contextlib.suppress(OSError, ValueError):
             if self._console.is_terminal:
                 line = Live(

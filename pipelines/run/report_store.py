@@ -45,7 +45,7 @@ def read_report(config: Config, run_id: str | None = None) -> Report:
 
 
 def reports(config: Config) -> Iterator[Report]:
-    """The reports of all runs, newest first; one that can't be read is left out, as nothing but a page hangs on it."""
+    """The reports of all runs, newest first; one that can't be read is left out, as only a page depends on it."""
     for uri in _uris(config):
         try:
             yield Report.model_validate_json(filesystem.read_bytes(uri))
@@ -71,7 +71,7 @@ def _uris(config: Config) -> list[str]:
     found = filesystem.list_files(_folder(config), "*/report.json")
 
     def began(file: filesystem.FileInfo) -> tuple[str, float]:
-        # Before format version 2 a run's name told the second alone: of two in one second the file's time decides.
+        # Before format version 2 a run's name had only the second: the file's time sorts two runs of one second.
         second, _, fraction = file.uri.split("/")[-2].partition("-")[0].rstrip("Z").partition(".")
         return second, float(f"0.{fraction}") if fraction.isdigit() else file.modified % 1
 

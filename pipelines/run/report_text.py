@@ -1,4 +1,4 @@
-"""A report for people: as a page of text, and in one line."""
+"""A report as text: as a page, and in one line."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ _RESULTS = {
     0: "done",
     1: "failed",
     2: "refused",
-    3: "check not passed",
+    3: "gate not passed",
     4: "over a limit",
     130: "stopped",
 }
 
 
 def text(report: Report, *, with_error: bool = True) -> str:
-    """The report for people: what the run did, and of what it did not come to, not a word.
+    """Returns the report as text: what the run did, without the steps that it did not reach.
 
     Args:
-        with_error: with error and remedy; without them where the command line shows both already.
+        with_error: includes error and remedy; false if the command line shows both already.
     """
     head = f"{report.command} {report.run_id}"
     if report.error is not None or report.exit_code:
@@ -36,7 +36,7 @@ def text(report: Report, *, with_error: bool = True) -> str:
     if serving := _serving(report):
         lines.append(f"serving   {serving}")
     lines.append(f"seconds   {_seconds(report)}")
-    lines += [*_encoder(report), f"memory    {report.peak_rss_mb:,} MB at most"]
+    lines += [*_encoder(report), f"memory    {report.peak_rss_mb:,} MB peak"]
     if report.retries:
         lines.append(f"retries   {report.retries}")
     lines += [f"warning   {warning}" for warning in report.warnings]
@@ -44,7 +44,7 @@ def text(report: Report, *, with_error: bool = True) -> str:
 
 
 def result(report: Report) -> str:
-    """How a run ended, in a few words, with its exit code where that is not 0."""
+    """How a run ended, in a few words, with its exit code if that is not 0."""
     if report.exit_code == 0:
         return "done"
     shown = _RESULTS.get(report.exit_code, "failed")
@@ -67,7 +67,7 @@ def _corpus(report: Report) -> Iterator[str]:
 
 
 def deleted_words(report: Report) -> str:
-    """A run that was refused deleted nothing of what it would have."""
+    """What to call the deletions: a refused run did not make them."""
     return "deleted" if report.error is None or report.chunks.deleted or _moved(report) else "to delete, none deleted"
 
 
@@ -95,8 +95,8 @@ def _check(report: Report) -> Iterator[str]:
     if not (verify.expected or verify.found):
         return
     if not verify.compared and report.format_version > 1 and verify.found == verify.expected:
-        # To say that none is missing would claim what nobody looked at.
-        yield f"verify    {verify.found:,} rows of {verify.expected:,}, by their number"
+        # Nothing checked whether rows are missing.
+        yield f"verify    {verify.found:,} rows of {verify.expected:,}, only counted"
         return
     recall = "" if verify.recall_at_10 is None else f", recall@10 {verify.recall_at_10:.4f}"
     yield (
@@ -124,7 +124,7 @@ def _serving(report: Report) -> str:
     return found
 
 
-_PARTLY = "rows of it may have been written"
+_PARTLY = "some of its rows may have been written"
 
 
 def _left_alone(report: Report) -> bool:
@@ -140,7 +140,7 @@ def _encoder(report: Report) -> Iterator[str]:
         engine = " ".join(runtime[key] for key in ("engine", "precision", "device") if key in runtime)
         yield (
             f"encoder   {rates.tokens_per_second:,.0f} tokens/s on {engine or '-'}, {rates.padding_share:.1%} padding, "
-            f"computing {rates.encoder_busy_share:.0%} of its step"
+            f"busy {rates.encoder_busy_share:.0%} of the embed step"
         )
     if report.loss is not None:
         loss = report.loss
@@ -151,7 +151,7 @@ def _encoder(report: Report) -> Iterator[str]:
 
 
 def line(report: Report) -> str:
-    """The report in one line, with what was done and nothing else; "" where that is nothing. `--quiet` prints it."""
+    """Returns the report in one line, with what was done; "" if that is nothing. `--quiet` prints it."""
     items, chunks, verify = report.items, report.chunks, report.verify
     counted = {
         "items": (("read", items.read), ("new", items.new), ("changed", items.changed), ("moved", items.moved)),
@@ -177,7 +177,7 @@ def line(report: Report) -> str:
 
 
 def _compared(verify: Verification) -> str:
-    """What was compared to know it, in brackets."""
+    """What was compared, in brackets."""
     words = {"sampled": "all columns of a sample compared"}
     return f" ({words.get(verify.compared, verify.compared + ' compared')})" if verify.compared else ""
 
@@ -186,8 +186,8 @@ def _seconds(report: Report) -> str:
     spent = report.seconds.model_dump()
     total = spent.pop("total")
     parts = [f"{step} {value:.1f} ({value / max(total, 1e-9):.0%})" for step, value in spent.items() if value >= 0.05]
-    return f"{total:.1f} in all" + (f": {', '.join(parts)}" if parts else "")
+    return f"{total:.1f} total" + (f": {', '.join(parts)}" if parts else "")
 
 
 NAMED = 5
-"""Rejects that a run names on the terminal."""
+"""How many rejects a run shows on the terminal."""

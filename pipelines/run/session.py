@@ -1,4 +1,4 @@
-"""What every run has: an id, a report, progress, and an end that is written down."""
+"""What every run has: an id, a report, progress, and a recorded end."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class Session:
     """A run of one command over one configuration.
 
     Attributes:
-        report: filled in on the way, written at the end.
-        progress: where the step at hand is shown.
+        report: filled during the run, written at its end.
+        progress: shows the current step.
     """
 
     def __init__(self, command: str, config: Config, progress: Progress) -> None:
@@ -67,7 +67,7 @@ class Session:
         self.report.versions = {"python": sys.version.split()[0], **_versions()}
         self._counters: Counter[str] = Counter()
         self._hold: lock.Hold | None = None
-        # The process began before its imports, and users wait for those too.
+        # The process began before its imports, which users wait for too.
         self._phases = defaultdict[str, float](float, startup=time.time() - psutil.Process().create_time())
 
     @property
@@ -84,15 +84,15 @@ class Session:
         return time.time() - psutil.Process().create_time()
 
     def moved(self, before: str | None, after: str) -> None:
-        """Notes that the run moved the alias, from what it led to before."""
+        """Records that the run moved the alias, and what it pointed to before."""
         self.report.served = Served(collection=after, before=before or "", moved=True)
 
     def add_counters(self, counters: Counter[str]) -> None:
-        """Takes in the counters of a pipeline."""
+        """Adds the counters of a pipeline to the report."""
         self._counters.update(counters)
 
     def add_seconds(self, step: str, seconds: float) -> None:
-        """Takes in wall time that this process spent on a step itself."""
+        """Adds wall time that this process spent on a step."""
         self._phases[step] += seconds
 
     def counter(self, name: str) -> int:
@@ -100,10 +100,10 @@ class Session:
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Keeps other runs off this checkpoint for the length of a block.
+        """Holds the lock of this checkpoint for the length of a block.
 
         Raises:
-            LockedError: where another run is at work on it.
+            LockedError: where another run holds it.
         """
         with lock.held(self.root, self.run_id) as self._hold:
             try:
@@ -112,22 +112,22 @@ class Session:
                 self._hold = None
 
     def job_started(self, job: Job) -> None:
-        """Shows a job of workers elsewhere, and writes it into the lease."""
+        """Shows a job on other machines, and writes it into the lock."""
         self.report.jobs.append(str(job))
         self.progress.note(f"started {job}")
         if self._hold is not None:
             self._hold.add(job)
 
     def job_ended(self, job: Job) -> None:
-        """Strikes a job out of the lease."""
+        """Removes a job from the lock."""
         if self._hold is not None:
             self._hold.remove(job)
 
     def job_left(self, job: Job) -> None:
-        """Says that a job was asked to end and may still run; it stays in the lease."""
+        """Reports that a cancelled job may still run; it stays in the lock."""
         self.progress.note(
-            f"asked for {job} to be cancelled; until it has ended, other runs are kept off this checkpoint. To make "
-            f"sure: {job.cancelling}"
+            f"requested the cancellation of {job}; until it has ended, other runs of this checkpoint are refused. To "
+            f"make sure: {job.cancelling}"
         )
 
     def check_books(self) -> None:

@@ -12,7 +12,7 @@ from schemas.config.base import Section, Text
 
 
 class IndexConfig(Section):
-    """The vector index. Parameters stand beside the type: {type: HNSW, M: 16, efConstruction: 200}."""
+    """The vector index. Parameters are keys next to the type: {type: HNSW, M: 16, efConstruction: 200}."""
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
     type: Literal["AUTOINDEX", "FLAT", "HNSW", "IVF_FLAT", "IVF_SQ8"] = Field("HNSW", description="Milvus index type")
@@ -32,27 +32,27 @@ class Collection(Section):
         description="A path ending in .db: Milvus Lite, embedded; or http(s)://host:19530, token from MILVUS_TOKEN"
     )
     database: Text | None = Field(None, description="Database of a Milvus server")
-    metric: Literal["COSINE", "IP", "L2"] = Field("COSINE", description="Distance of the vector index")
+    metric: Literal["COSINE", "IP", "L2"] = Field("COSINE", description="Metric of the vector index")
     index: IndexConfig = Field(
         default_factory=lambda: IndexConfig(type="HNSW"), description="Type and build parameters"
     )
     search: dict[str, int] = Field(
-        default_factory=dict, description="Search parameters that fit the index, e.g. {ef: 64} or {nprobe: 16}"
+        default_factory=dict, description="Search parameters of the index type, e.g. {ef: 64} or {nprobe: 16}"
     )
     id_max_bytes: int = Field(
-        512, ge=16, le=65535, description="Longest row id in UTF-8 bytes; a longer one is rejected"
+        512, ge=16, le=65535, description="Longest row id in UTF-8 bytes; vecbeam rejects longer ones"
     )
     message_bytes: int = Field(
-        16 << 20, ge=65536, le=64 << 20, description="Most bytes of one upsert message (servers refuse over 64 MiB)"
+        16 << 20, ge=65536, le=64 << 20, description="Most bytes per upsert message (servers refuse more than 64 MiB)"
     )
-    message_rows: int = Field(2000, ge=1, le=16384, description="Most rows of one upsert message")
+    message_rows: int = Field(2000, ge=1, le=16384, description="Most rows per upsert message")
     load: Literal["upsert", "import"] = Field(
         "upsert",
-        description="How a new collection is filled: upsert sends rows; import lets the server read the parts itself, "
-        "from its own disk or its own bucket. Later changes are upserted",
+        description="How vecbeam fills a new collection: upsert sends rows; import lets the server read the parts, "
+        "from its own disk or its own bucket. vecbeam upserts later changes",
     )
-    timeout_s: float = Field(60.0, gt=0, description="Seconds that one call to Milvus may take")
-    retry_s: float = Field(120.0, ge=0, description="Seconds for which calls that fail in passing are tried again")
+    timeout_s: float = Field(60.0, gt=0, description="Timeout of one call to Milvus, in seconds")
+    retry_s: float = Field(120.0, ge=0, description="Seconds for which vecbeam retries calls that fail temporarily")
 
     @field_validator("uri")
     @classmethod
@@ -71,14 +71,16 @@ class Collection(Section):
     def _search_fits(self) -> Collection:
         milvus.check_search_parameters(self.index.type, self.search)
         if self.load == "import" and self.is_lite:
-            raise ValueError("load import needs a Milvus server, Milvus Lite has no bulk import: take load: upsert")
+            raise ValueError("load import needs a Milvus server, Milvus Lite has no bulk import: set load: upsert")
         return self
 
 
 class Verify(Section):
     recall_at_10: float = Field(
-        0.95, ge=0, le=1, description="Least recall@10 against exact search for the gate to pass"
+        0.95, ge=0, le=1, description="Smallest recall@10 against exact search with which the gate passes"
     )
-    sample: int = Field(100, ge=1, le=10000, description="Rows whose neighbours are searched to measure recall")
+    sample: int = Field(
+        100, ge=1, le=10000, description="Number of rows that vecbeam searches the neighbours of to measure recall"
+    )
     max_rejected: float = Field(0.01, ge=0, le=1, description="Most rejects as a share of the items read")
     max_dropped_tokens: float = Field(0.05, ge=0, le=1, description="Most tokens dropped as a share of all tokens")

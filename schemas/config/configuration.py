@@ -23,14 +23,16 @@ class Config(Section):
     corpus: Corpus
     chunk: ChunkConfig | Literal[False] = Field(
         default_factory=lambda: ChunkConfig(),
-        description="false turns chunking off: one vector an item, tokens over the limit dropped and counted",
+        description="false turns chunking off: one vector per item; tokens over the limit are dropped and counted",
     )
     encoder: EncoderConfig = Field(default_factory=lambda: EncoderConfig())
     encoders: dict[str, EncoderConfig] = Field(
         default_factory=dict,
-        description="Several vectors a row, each under a name of its own; `encoder` is short for {vector: ...}",
+        description="Several vectors per row, by name; `encoder` is short for {vector: ...}",
     )
-    batch_rows: int = Field(2048, ge=1, le=65536, description="Most items of a batch: the unit of work, retry and part")
+    batch_rows: int = Field(
+        2048, ge=1, le=65536, description="Most items per batch, the unit of work, of retry and of checkpoint"
+    )
     checkpoint: Text = Field(description="Folder of the Parquet checkpoint, on any filesystem that Beam knows")
     collection: Collection
     verify: Verify = Field(default_factory=lambda: Verify())

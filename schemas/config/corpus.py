@@ -40,20 +40,20 @@ class MetadataField(Section):
     source: Text | None = Field(
         None,
         alias="from",
-        description="Field of the record that the values come from; without it the one of the column's own name. "
+        description="Field of the record with the values; by default the field with the column's name. "
         "`a.b` is the field `b` of the object `a`",
     )
     partition: Text | None = Field(
         None,
-        description="Takes the value from the file's path in place of the record: `year` is 2024 for a file below a "
-        "folder `year=2024`, and null where there is no such folder",
+        description="Takes the value from the file's path instead of the record: `year` is 2024 for a file below a "
+        "folder `year=2024`, and null if there is no such folder",
     )
     default: str | int | float | bool | None = Field(
         None,
-        description="What the collection holds where an item does not have the field; without it the value is null",
+        description="Value in the collection for an item without the field; by default null",
     )
     max_bytes: int = Field(
-        4096, ge=1, le=65535, description="Largest value of a string in UTF-8 bytes; a longer one rejects its item"
+        4096, ge=1, le=65535, description="Longest string in UTF-8 bytes; vecbeam rejects an item with a longer one"
     )
 
     @model_validator(mode="before")
@@ -66,7 +66,7 @@ class MetadataField(Section):
         if self.source is not None and self.partition is not None:
             raise ValueError(
                 f"from {self.source!r} names a field of the record and partition {self.partition!r} a folder of the "
-                "path; a column has one source, leave one of them out"
+                "path; a column has one source, remove one of them"
             )
         return self
 
@@ -113,17 +113,18 @@ class Csv(Section):
 
     delimiter: Text | None = Field(
         None,
-        description='One character between fields, e.g. ; or |; "\\t" or the word tab for a tab. Without it a tab in '
+        description='One character between fields, e.g. ; or |; "\\t" or the word tab for a tab. By default a tab in '
         "files that end in .tsv, a comma in others",
     )
     quoting: Literal["auto", "quoted", "none"] = Field(
         "auto",
         description="quoted: a field in double quotes may hold delimiters, doubled quotes and line ends (RFC 4180); "
-        "none: a quote is a letter like any other, and each line is a record. auto is quoted, but none for each file "
-        "between tabs of which fewer records are broken that way",
+        "none: a quote is an ordinary character, and each line is a record. auto: quoted, except that a file with tabs "
+        "between its fields is read as none if that breaks fewer of its records",
     )
     escape: Text | None = Field(
-        None, description="One character that makes the next one a letter, e.g. a backslash; without it there is none"
+        None,
+        description="One character that makes the next one an ordinary character, e.g. a backslash; by default none",
     )
     encoding: Text | None = Field(None, description="Overrides corpus.encoding for CSV and TSV files")
 
@@ -147,7 +148,7 @@ class Csv(Section):
     @model_validator(mode="after")
     def _different(self) -> Csv:
         if self.escape is not None and self.escape == self.delimiter:
-            raise ValueError(f"escape and delimiter are both {self.escape!r}; they have to differ")
+            raise ValueError(f"escape and delimiter are both {self.escape!r}; they must differ")
         return self
 
 
@@ -171,38 +172,39 @@ class Corpus(Section):
     )
     format: Text | None = Field(
         None,
-        description="jsonl, csv, parquet, text, markdown, html, pdf, or a format of another package; optional where "
-        "the suffix tells. Compression (.gz, .zst, .bz2) always goes by the suffix",
+        description="jsonl, csv, parquet, text, markdown, html, pdf, or a format of another package; optional if the "
+        "suffix tells it. The suffix always tells the compression (.gz, .zst, .bz2)",
     )
     id: Id = Field(
         "id",
-        description="Field with the item's id, or `{hash: [question, answer]}`: an id made from those fields' values. "
-        "Where a file is an item, its path under the glob's root is the id",
+        description="Field with the item's id, or `{hash: [question, answer]}` for an id made from those fields' "
+        "values. If a file is an item, its path under the glob's root is the id",
     )
     content: list[Text] = Field(
-        ["text"], min_length=1, description="Fields that are embedded, joined by a blank line; empty ones are left out"
+        ["text"], min_length=1, description="Fields to embed, joined by a blank line; vecbeam leaves out empty ones"
     )
     metadata: dict[str, MetadataField] = Field(
-        default_factory=dict, description="Fields that Milvus gets as typed, filterable columns"
+        default_factory=dict, description="Fields that become typed, filterable columns in Milvus"
     )
     on_duplicate: Literal["error", "first", "last"] = Field(
-        "error", description="Two items with one id: stop and say where, or keep the first or last in corpus order"
+        "error",
+        description="If two items have one id: stop and report where, or keep the first or last in corpus order",
     )
     max_deleted: float = Field(
         0.2,
         ge=0,
         le=1,
-        description="Most items that a run may delete, as a share of those there were; more needs --allow-deletes",
+        description="Most items that a run may delete, as a share of the items before it; more needs --allow-deletes",
     )
     shard_bytes: int = Field(
         64 << 20,
         ge=1024,
-        description="Files larger than this are split among workers; smaller ones are grouped up to it",
+        description="vecbeam splits larger files among workers, and groups smaller ones up to this size",
     )
     encoding: Text | None = Field(
         None,
-        description="Encoding of text files, e.g. windows-1252 or shift_jis; UTF-8 without it, and for HTML what the "
-        "page declares. A byte order mark of UTF-8, UTF-16 or UTF-32 goes before it",
+        description="Encoding of text files, e.g. windows-1252 or shift_jis. By default UTF-8, and for HTML what the "
+        "page declares. A byte order mark of UTF-8, UTF-16 or UTF-32 takes precedence",
     )
     csv: Csv = Field(default_factory=lambda: Csv(), description="How CSV and TSV files are written")
 
@@ -210,7 +212,7 @@ class Corpus(Section):
     @classmethod
     def _known_format(cls, value: str | None) -> str | None:
         if value is not None and format_named(value) is None:
-            raise ValueError(f"{value!r} is not a format that is installed; take one of: {', '.join(formats())}")
+            raise ValueError(f"{value!r} is not an installed format; use one of: {', '.join(formats())}")
         return value
 
     @field_validator("encoding")
@@ -290,9 +292,9 @@ def suggested_column(name: str) -> str:
 
 class ChunkConfig(Section):
     max_tokens: int = Field(
-        256, ge=8, description="Most tokens of a chunk, special tokens included; the model's own limit also holds"
+        256, ge=8, description="Most tokens per chunk, special tokens included; the model's own limit also applies"
     )
-    overlap_tokens: int = Field(32, ge=0, description="Tokens that a chunk may share with the one before")
+    overlap_tokens: int = Field(32, ge=0, description="Most tokens that a chunk shares with the previous one")
 
     @model_validator(mode="after")
     def _overlap_fits(self) -> ChunkConfig:

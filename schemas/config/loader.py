@@ -69,7 +69,7 @@ def parse_config(
     """Checks the values of a configuration and makes its local paths absolute (relative to `folder`).
 
     Args:
-        places: where the values stand, as `read_yaml` gives it.
+        places: where the values are, as `read_yaml` returns it.
 
     Raises:
         ConfigurationError: with every mistake found, a line each, with place, key, value and remedy.
@@ -84,13 +84,13 @@ def parse_config(
 
 
 Places = dict[tuple[str, ...], str]
-"""Where each key of a configuration stands, by its path: "vecbeam.yaml:4:3", or "--set key"."""
+"""The place of each key of a configuration, by its path: "vecbeam.yaml:4:3", or "--set key"."""
 
 _MOST_NODES = 100_000
 
 
 def read_yaml(text: str, source: str) -> tuple[Any, Places]:
-    """The values of a YAML text as `yaml.safe_load` has them, merge keys included, and where each key stands.
+    """The values of a YAML text as `yaml.safe_load` has them, merge keys included, and the place of each key.
 
     Raises:
         ConfigurationError: where it is not YAML, or a mapping has a key twice.
@@ -115,7 +115,7 @@ def read_yaml(text: str, source: str) -> tuple[Any, Places]:
 def _visit(
     loader: yaml.SafeLoader, node: yaml.Node, path: tuple[str, ...], source: str, places: Places, seen: list[int]
 ) -> None:
-    """Notes where the keys below a node stand, and refuses a key given twice, of which safe_load keeps the last."""
+    """Records the places of the keys below a node, and refuses a duplicate key, of which safe_load keeps the last."""
     seen[0] += 1
     if seen[0] > _MOST_NODES:
         raise yaml.constructor.ConstructorError(None, None, "it refers to itself, or is far too large", node.start_mark)
@@ -154,7 +154,7 @@ def _place(source: str, node: yaml.Node) -> str:
 
 
 def _at(path: Sequence[Any], places: Places) -> str:
-    """Where a path stands, or the nearest one above it; parts that pydantic adds for unions are passed over."""
+    """The place of a path, or of the nearest one above it; skips parts that pydantic adds for unions."""
     found: tuple[str, ...] = ()
     for part in path:
         if (*found, str(part)) in places:
@@ -175,7 +175,7 @@ def _set(values: dict[str, Any], override: str, places: Places) -> None:
     for parent in parents:
         if not isinstance(place.get(parent), dict):
             place[parent] = {}
-        # A copy: with an anchor the same mapping may stand elsewhere too.
+        # A copy: with an anchor the same mapping may be elsewhere too.
         place[parent] = dict(place[parent])
         place = place[parent]
     place[last] = value
@@ -209,7 +209,7 @@ def _expand(value: Any, path: tuple[str, ...], environment: Mapping[str, str], p
 def _mistakes(error: ValidationError, places: Places) -> Iterable[str]:
     for mistake in error.errors(include_url=False):
         if "literal[False]" in mistake["loc"] and isinstance(mistake.get("input"), dict):
-            continue  # what is wrong with the mapping is told by itself
+            continue  # the mistakes in the mapping are reported separately
         yield f"{_at(mistake['loc'], places)}: {_mistake(mistake)}"
 
 
@@ -229,7 +229,7 @@ def _mistake(mistake: Mapping[str, Any]) -> str:
         return f"{key or 'configuration'}: {str(mistake['ctx']['error']).rstrip('.')}"
     if mistake["type"] == "string_unicode":
         shown = _shortened(mistake.get("input"))
-        return f"{key}: {shown} has bytes that are no UTF-8; in a glob write ? for each of them"
+        return f"{key}: {shown} has bytes that are not valid UTF-8; in a glob write ? for each of them"
     said = mistake["msg"][0].lower() + mistake["msg"][1:]
     return f"{key}: {_shortened(mistake.get('input'))} does not fit; {said}"
 
@@ -258,7 +258,7 @@ def _keys_beside(path: Sequence[str]) -> Iterable[str]:
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The models in a type, however deep they stand in it."""
+    """The models in a type, at any depth."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for inner in get_args(annotation):
@@ -288,8 +288,8 @@ def _check_text(key: str, path: str) -> None:
         path.encode()
     except UnicodeEncodeError:
         raise ConfigurationError(
-            f"{key} {path!r}: Milvus Lite takes no path with bytes that are no UTF-8",
-            "name a folder elsewhere, or rename the one that the configuration lies in",
+            f"{key} {path!r}: Milvus Lite does not accept a path with bytes that are not valid UTF-8",
+            "name a folder elsewhere, or rename the folder of the configuration",
         ) from None
 
 

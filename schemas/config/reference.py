@@ -53,9 +53,9 @@ SECTIONS: dict[str, type[BaseModel]] = {
 _INTRODUCTION = """\
 # Configuration
 
-Generated from the models in `schemas/config/` by `python -m schemas.config.reference`. Do not edit it by hand.
+Generated from the models in `schemas/config/` by `python -m schemas.config.reference`. Do not edit it manually.
 
-A configuration is one YAML file. `vecbeam init PATHS` writes one for a corpus. This is the least that it needs:
+A configuration is one YAML file. `vecbeam init PATHS` writes one for a corpus. It needs at least:
 
 ```yaml
 name: docs
@@ -64,15 +64,15 @@ checkpoint: checkpoint
 collection: {uri: ./milvus.db}
 ```
 
-Rules that hold everywhere:
+These rules hold everywhere:
 
-- Unknown keys and values of another type are errors, found before anything is read. All mistakes are told at once.
+- Unknown keys and values of another type are errors. vecbeam reports all of them at once, before it reads anything.
 - A local path is relative to the folder of the file. A path with `://` is a URI of a filesystem that Beam knows.
-- `${NAME}` in a string is replaced by the environment variable NAME. One that is not set is an error.
+- vecbeam replaces `${NAME}` in a string with the environment variable NAME. A variable that is not set is an error.
 - `--set key=value` overrides a key for one run, in YAML syntax: `--set encoder.precision=bfloat16`,
   `--set 'corpus.paths=["a/*.jsonl"]'`, `--set chunk=false`.
-- A key that is there twice is an error.
-- Secrets have no key. The token of a Milvus server is read from the environment variable `MILVUS_TOKEN`.
+- A duplicate key is an error.
+- Secrets have no key. vecbeam reads the token of a Milvus server from the environment variable `MILVUS_TOKEN`.
 """
 
 
@@ -83,44 +83,47 @@ def _listed(names: Iterable[str]) -> str:
 _NOTES = {
     "": "The top level of the file.",
     "corpus": (
-        "What is read. JSONL, CSV, TSV and Parquet files hold many items, with fields. In text, Markdown, HTML and PDF "
-        "files each file is an item: its path is the id, its text the content. Its metadata columns are empty, but for "
-        "partitions of the path and for the front matter of Markdown.\n\n"
-        "Wherever a field is named (`id`, `content`, `from`), `doc.text` is the field `text` of the object `doc` in "
-        "JSON or of the struct `doc` in Parquet. A field whose own name is `doc.text` comes first.\n\n"
-        "Globs: `*`, `?` and `[...]` stay within one name and match no leading dot; `**` crosses folders. The glob's "
-        "root is the folder before its first wildcard. `[*]`, `[?]` and `[[]` are the letters themselves: "
-        "`data [[]v1]/*.txt` are the files in the folder `data [v1]`. Nowhere else is a path a glob: in `checkpoint`, "
-        "`encoder.model`, `collection.uri` and the configuration's own folder these letters stand for themselves. A "
-        "path with such letters that matches nothing as a glob, and is a file's name, is that file; where it is both, "
-        "it is refused.\n\n"
-        "Only regular files are read, and links to them. A pipe, a socket or a device that a glob matches is a reject "
-        "(`UnreadableFile`); one that `paths` names is refused. So is a folder in place of a file, such as a "
-        "`docs.parquet/` of parts. Plans and reports name what was left out: hidden files and folders, `_SUCCESS` and "
-        "other markers of jobs, keys of object stores that end in a slash, and files of the checkpoint or of Milvus "
-        "Lite, which are never read as a corpus.\n\n"
-        "A path that is an id is taken as it is; a backslash is a letter. In a path with bytes that are no UTF-8 each "
-        "such byte is written as `\\udc` and its two hexadecimal digits, and a backslash as two, so that different "
-        "names have different ids. On object stores no name may have a line break, which Beam does not take."
+        "Which files vecbeam reads. JSONL, CSV, TSV and Parquet files hold many items, with fields. In text, Markdown, "
+        "HTML and PDF files each file is an item: its path is the id, its text the content. Such an item has no "
+        "metadata except for partitions of the path and the front matter of Markdown.\n\n"
+        "Wherever a key names a field (`id`, `content`, `from`), `doc.text` is the field `text` of the object `doc` in "
+        "JSON, or of the struct `doc` in Parquet. A field whose full name is `doc.text` takes precedence.\n\n"
+        "Globs: `*`, `?` and `[...]` stay within one name and do not match a leading dot; `**` crosses folders. The "
+        "glob's root is the folder before its first wildcard. `[*]`, `[?]` and `[[]` match the characters themselves: "
+        "`data [[]v1]/*.txt` matches the files in the folder `data [v1]`. Only `paths` has globs: in `checkpoint`, "
+        "`encoder.model`, `collection.uri` and the configuration's own folder these characters have no special "
+        "meaning. If a path with such characters matches nothing as a glob but is the name of a file, vecbeam reads "
+        "that file. If it is both, vecbeam refuses it.\n\n"
+        "vecbeam reads only regular files and links to them. A pipe, a socket or a device that a glob matches is a "
+        "reject (`UnreadableFile`); vecbeam refuses one that `paths` names. It also refuses a folder where it expects "
+        "a file, such as a `docs.parquet/` of parts. Plans and reports list what vecbeam leaves out: hidden files and "
+        "folders, `_SUCCESS` and other markers of jobs, keys of object stores that end in a slash, and files of the "
+        "checkpoint or of Milvus Lite, which it never reads as a corpus.\n\n"
+        "A path that is an id is used unchanged; a backslash is an ordinary character. In a path with bytes that are "
+        "not valid UTF-8, vecbeam writes each such byte as `\\udc` and its two hexadecimal digits, and a backslash as "
+        "two, so that different names have different ids. On object stores a name must not have a line break, which "
+        "Beam does not support."
     ),
     "corpus.metadata.NAME": (
         "Each entry of `corpus.metadata` is a column. `author: string` is short for `author: {type: string}`. A column "
         "may have another name than its field: `score_: {from: score, type: float}`.\n\n"
-        f"These names are taken: {_listed(RESERVED_COLUMNS)} by what each row has, {_listed(milvus.RESULT_NAMES)} by "
-        "what each search result has.\n\n"
+        f"These names are reserved: {_listed(RESERVED_COLUMNS)} for columns of each row, "
+        f"{_listed(milvus.RESULT_NAMES)} "
+        "for each search result.\n\n"
         + "\n\n".join(
-            f"With {server} these too: {_listed(sorted(milvus.SYSTEM_FIELDS[server]))} by its own fields, and by its "
-            f"filter language {_listed(sorted(milvus.FILTER_KEYWORDS[server]))}, "
+            f"With {server} these are reserved too: {_listed(sorted(milvus.SYSTEM_FIELDS[server]))} for its own "
+            f"fields, and for its filter language {_listed(sorted(milvus.FILTER_KEYWORDS[server]))}, "
             + ("in any case." if server == milvus.LITE else "in lower or upper case.")
             for server in (milvus.LITE, milvus.SERVER)
         )
         + f"\n\nReports and plans warn of {_listed(sorted(milvus.LATER_KEYWORDS))} on a server: some releases from 2.6 "
         "on can't filter by columns of these names."
         + "\n\nHive partitions, folders such as `year=2024/`, become a column with `partition`: "
-        "`year: {partition: year, type: int}`. The value is parsed as in CSV. `%20` is a space, and "
+        "`year: {partition: year, type: int}`. vecbeam parses the value as in CSV. `%20` is a space, and "
         "`__HIVE_DEFAULT_PARTITION__` is null.\n\n"
-        "The YAML between two lines of `---` at the beginning of a Markdown file is its front matter: its keys are the "
-        "file's fields, and it is not embedded. A column that is null in every row is named at the end of a run."
+        "The YAML between two lines of `---` at the beginning of a Markdown file is its front matter. Its keys are the "
+        "file's fields; vecbeam does not embed it. At the end of a run vecbeam lists the columns that are null in "
+        "every row."
     ),
     "corpus.id": (
         "`corpus.id: {hash: [question, answer]}` is for a corpus without ids. The id is 32 hex digits of the SHA-256 "
@@ -128,24 +131,27 @@ _NOTES = {
         "embeds the new one."
     ),
     "corpus.csv": (
-        "How CSV and TSV files are written, where their suffix does not tell. `quoting: auto` looks at each file with "
-        "tabs between fields as a whole before it is read: the decision is the same however it is split."
+        "How CSV and TSV files are written, where their suffix does not tell. With `quoting: auto`, vecbeam looks at "
+        "each whole file that has tabs between its fields before reading it, so that the decision does not depend on "
+        "how the file is split."
     ),
-    "chunk": (
-        "How a long text is split. `chunk: false` turns splitting off. A text within the limit is one chunk, as it is."
-    ),
+    "chunk": "How vecbeam splits a long text. `chunk: false` turns splitting off. A text within the limit is one "
+    "chunk.",
     "encoder": "Which model makes the vectors. [Encoders](encoders.md) has the details.",
     "collection": (
-        "Where the vectors are served. `vecbeam` makes a collection of its own name and moves the alias, which is the "
-        "top-level `name`, to it."
+        "Where vecbeam publishes the vectors. It creates a collection with a generated name and moves the alias, which "
+        "is the top-level `name`, to it."
     ),
-    "collection.index": "Build parameters stand beside the type: `index: {type: HNSW, M: 16, efConstruction: 200}`.",
+    "collection.index": (
+        "Build parameters are keys next to the type: `index: {type: HNSW, M: 16, efConstruction: 200}`."
+    ),
     "verify": "The gate that a collection must pass before the alias moves to it.",
     "runner": (
-        "Keys beside `name` are Beam's own pipeline options, by the names that Beam's Python options have (`project`, "
-        "`temp_location`, `s3_endpoint_url`). A key that Beam does not know is refused. Switches take `true`."
+        "All keys in the table are vecbeam's. All others are Beam's pipeline options, under the names of Beam's Python "
+        "options (`project`, `temp_location`, `s3_endpoint_url`). vecbeam refuses a key that Beam does not know. Set a "
+        "switch to `true`."
     ),
-    "runner.cost": "For `vecbeam plan`: it counts each worker as fast as the machine that plans.",
+    "runner.cost": "Prices for `vecbeam plan`, which assumes that each worker is as fast as the machine that plans.",
 }
 
 
@@ -221,7 +227,7 @@ def _table(rows: Iterator[tuple[str, ...]]) -> str:
 
 def _index_parameters() -> str:
     def rows() -> Iterator[tuple[str, ...]]:
-        yield "type", "build parameters, beside the type", "search parameters, in `collection.search`"
+        yield "type", "build parameters", "search parameters, in `collection.search`"
         for kind, parameters in milvus.INDEX_PARAMETERS.items():
             yield (
                 f"`{kind}`",

@@ -28,11 +28,11 @@ class Cost(Section):
     """What a pool of workers costs, for `vecbeam plan`."""
 
     workers: int = Field(1, ge=1, description="Workers that embed at the same time")
-    usd_per_hour: float = Field(ge=0, description="Price of one worker, in US dollars per hour")
+    usd_per_hour: float = Field(ge=0, description="Price per worker in US dollars per hour")
 
 
 class Runner(Section):
-    """Where the pipeline runs. Keys beside the name are Beam's own pipeline options."""
+    """Where the pipeline runs. Keys that are not fields here are Beam's own pipeline options."""
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
     name: Literal["local", "DirectRunner", "dataflow", "flink", "spark", "portable"] = Field(
@@ -43,7 +43,7 @@ class Runner(Section):
     mounted: list[Text] = Field(
         default_factory=list,
         description="Absolute folders that each worker has under the same path: a network share, or files in its "
-        "image. Other local paths are refused where workers are other machines",
+        "image. vecbeam refuses other local paths if workers are other machines",
     )
 
     @property

@@ -1,4 +1,4 @@
-"""A configuration as YAML for people: what is set, and beside it, as comments, what could be."""
+"""A configuration as YAML for people: what is set, and, as comments, what could be set."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _dump(values: dict[str, Any]) -> str:
 
 
 class _Plain(yaml.SafeDumper):
-    """Writes a list that stands in two places twice: people change one of them."""
+    """Writes a list that is in two places twice, without an anchor: people change one of them."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
         return True

@@ -1,4 +1,4 @@
-"""What a server of Milvus can do, by its kind and version, and what a collection wants that it can't.
+"""What a server of Milvus can do, by its kind and version, and what a collection needs that it can't do.
 
 The table has what vecbeam uses, or is about to. An entry says where it comes from: `PROBED` entries were tried, feature
 by feature, on the version named; `RELEASE_NOTES` entries add to them what the notes of a release announce, and are only
@@ -193,7 +193,7 @@ def capabilities_of(server: Server) -> Capabilities:
 def refusals(
     server: Server, *, index_type: str, metric: str, load: str = "upsert", vector_type: str = _DENSE
 ) -> list[tuple[str, str]]:
-    """What a collection wants that a server can't do, each with the remedy; empty where it can do all.
+    """What a collection needs that a server can't do, each with the remedy; empty if it can do all.
 
     Args:
         index_type: value of `collection.index.type`.

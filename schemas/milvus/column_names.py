@@ -7,7 +7,7 @@ VARCHAR_MAX_BYTES = 65535
 
 LITE, SERVER = "Milvus Lite", "a Milvus server"
 RESULT_NAMES = ("score", "distance")
-"""What each search result has beside the columns of its row; a column of that name would hide it."""
+"""What each search result has in addition to the columns of its row; a column of that name would hide it."""
 
 SYSTEM_FIELDS: dict[str, frozenset[str]] = {
     LITE: frozenset({"_seq", "_partition"}),

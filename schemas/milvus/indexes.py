@@ -79,7 +79,7 @@ def index_bytes(index_type: str, parameters: dict[str, int], rows: int, dimensio
 
     HNSW: each vector as float32, and its links: 2 M neighbours on the ground layer and M on each of the layers above,
     which hold 1/M of the layer below (Malkov and Yashunin, https://arxiv.org/abs/1603.09320); 4 bytes a link. The IVF
-    types: vectors as float32 or as one byte a dimension, 8 bytes an id, and nlist centroids.
+    types: vectors as float32 or as one byte per dimension, 8 bytes per id, and nlist centroids.
     """
     vectors = 4 * dimensions
     given = {**INDEX_DEFAULTS[index_type], **parameters}

@@ -79,7 +79,7 @@ class Checkpoint:
             found = json.loads(filesystem.read_bytes(uri))
             if found.get("space") != json.loads(space.as_json()):
                 raise SpaceMismatchError(
-                    f"{uri} describes another space", "move that folder away; it was changed by hand"
+                    f"{uri} describes another space", "move that folder away; someone changed it manually"
                 )
             return
         described = {"schema_version": SCHEMA_VERSION, "space_id": self.space_id, "space": dict(space.facts)}

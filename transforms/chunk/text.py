@@ -107,7 +107,7 @@ class TextChunker:
         overlap = config.chunk.overlap_tokens if config.chunk else 0
         if self._limit - self._around < max(1, overlap + 1):
             raise ConfigurationError(
-                f"chunk.max_tokens: {self._limit} leaves {self._limit - self._around} tokens for text beside "
+                f"chunk.max_tokens: {self._limit} leaves {self._limit - self._around} tokens for text in addition to "
                 f"{self._around} of prompt and special tokens",
                 "raise it, or shorten encoder.prompt or chunk.overlap_tokens",
             )

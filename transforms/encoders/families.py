@@ -110,11 +110,11 @@ def _describe(family: str) -> Describe:
     if not points:
         known = ", ".join([*FAMILIES, *sorted(brought)])
         raise ConfigurationError(
-            f"encoder.family: {family!r} is not a family of encoders that is installed", f"take one of: {known}"
+            f"encoder.family: {family!r} is not an installed family of encoders", f"use one of: {known}"
         )
     if len(points) > 1:
         raise ConfigurationError(
-            f"encoder.family: {family!r} is brought by two packages: {', '.join(map(_package, points))}",
+            f"encoder.family: {family!r} comes from two packages: {', '.join(map(_package, points))}",
             "uninstall one of them",
         )
     try:
@@ -123,7 +123,7 @@ def _describe(family: str) -> Describe:
         raise ConfigurationError(
             f"encoder.family: {family!r} of the package {_package(points[0])} can't be imported: "
             f"{type(error).__name__}: {error}",
-            "install that package with all it needs, or take another family",
+            "install that package with all it needs, or use another family",
         ) from error
     return found
 

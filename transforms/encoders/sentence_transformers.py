@@ -155,7 +155,7 @@ def _modules(folder: Path) -> dict[str, list[str]]:
     if unknown:
         raise ConfigurationError(
             f"encoder.model: {folder} has modules that are not supported: {', '.join(sorted(unknown))}",
-            "take a model of Transformer, Pooling, Dense and Normalize",
+            "use a model of Transformer, Pooling, Dense and Normalize",
         )
     return modules
 

@@ -44,13 +44,13 @@ def check_free(connection: Milvus, spec: CollectionSpec) -> None:
     if found is None:
         if (other := served(connection, spec.name)) is not None:
             raise CollectionError(
-                f"{where} has an alias {spec.name!r} (of {other!r}) where the new collection should stand",
+                f"{where} has an alias {spec.name!r} (of {other!r}) with the name of the new collection",
                 "choose another name in the configuration, or remove that alias: its users then find nothing",
             )
         return
     if found.space_id is None:
         raise CollectionError(
-            f"{where} has a collection {spec.name!r} that vecbeam did not make",
+            f"{where} has a collection {spec.name!r} that vecbeam did not create",
             "rename it, or choose another name in the configuration",
         )
     if found.space_id != spec.space_id:

@@ -126,7 +126,7 @@ def _jsonl(raw: stream.RawStream, found: FileSample, limit: int) -> None:
     if data and not whole and len(lines) == 1:
         found.problem = f"its first line is longer than {HEAD_BYTES >> 20} MiB"
     elif found.bad and not found.records:
-        hint = "; it begins like an array: write one object a line" if data.lstrip()[:1] == b"[" else ""
+        hint = "; it begins like an array: write one object per line" if data.lstrip()[:1] == b"[" else ""
         found.problem = f"no line of it is a JSON object{hint}"
 
 

@@ -71,7 +71,7 @@ class Job:
                 return JobState(_job_server_state(self))
         except Exception as error:  # of a library, a network, a service: all of them mean that it is not known
             return JobState("", f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
-        return JobState("", f"the runner {self.runner} can't be asked about a job of another process")
+        return JobState("", f"the runner {self.runner} can't report the state of a job of another process")
 
 
 def _dataflow_state(job: Job) -> str:

@@ -1,4 +1,4 @@
-"""Which configuration a command line means, and the words beside it."""
+"""Which configuration a command line means, and its other words."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A command of the command line from a function: its options are the function's signature, and those that all have.
 
 Three names of parameters are not options of their own: `config` is the configuration that the argument CONFIG and
-`--set` make, `as_given` is how these were written, `progress` heeds `--quiet`. A function that returns something has
+`--set` make, `as_given` is how these were written, `progress` obeys `--quiet`. A function that returns something has
 `--json`, and each has `--debug`. Its docstring is the help.
 """
 
@@ -23,7 +23,7 @@ from pipelines.run.terminal.guard import guarded, show
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key of the configuration.")
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides a configuration key for this run.")
 ]
 _ConfigPath = Annotated[
     Path, typer.Argument(metavar="CONFIG", envvar=ENVIRONMENT, help="The configuration, a YAML file.")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 # pymilvus reads these when it is imported, and fails there on a value that it can't parse. What the configuration says
 # is passed to it explicitly.
 _OF_PYMILVUS = ("MILVUS_URI", "MILVUS_DEFAULT_CONNECTION", "MILVUS_CONN_ALIAS", "MILVUS_CONN_TIMEOUT")
-# Counts of threads and bytes: libraries warn about a value that is no number, or die of it.
+# Counts of threads and bytes: libraries warn about a value that is not a number, or crash.
 _COUNTS = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",

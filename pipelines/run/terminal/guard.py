@@ -49,7 +49,7 @@ def guarded(run: Callable[[], T], *, debug: bool, as_json: bool = False, quiet: 
         report = error.report if error.exit_code != ConfigurationError.exit_code else None
         _end(error, report, as_json=as_json, quiet=quiet, debug=debug)
     except BrokenPipeError:
-        # The reader of our output went away (`| head`): what was asked for is done.
+        # The reader of the output closed it (`| head`): the command is done.
         raise typer.Exit(0) from None
     except KeyboardInterrupt as interruption:
         from transforms.support import stop
@@ -122,7 +122,7 @@ def _silence_libraries() -> None:
 
 
 class Commands(TyperGroup):
-    """The commands, with wrong usage told in one line, and in JSON where that was asked for."""
+    """The commands, which report wrong usage in one line, or in JSON with `--json`."""
 
     def main(
         self,

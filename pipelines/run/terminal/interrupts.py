@@ -87,7 +87,7 @@ def _watch(reading: int) -> None:
 
 
 def finish(code: int) -> NoReturn:
-    """Ends a process that was told to stop, without waiting for threads of libraries, and says so if nobody has."""
+    """Ends a process that must stop, without waiting for threads of libraries, and reports it if nothing has."""
     if code and not output.has_ended():
         _say_last()
         code = stop.interruption().exit_code
@@ -120,6 +120,6 @@ def _another(reading: int, seconds: float) -> bool:
 
 
 def _unraisable(found: sys.UnraisableHookArgs) -> None:
-    # An interruption that met a destructor or a callback is not lost: the request to stop stands.
+    # An interruption inside a destructor or a callback is not lost: the request to stop remains.
     if not isinstance(found.exc_value, KeyboardInterrupt):
         sys.__unraisablehook__(found)

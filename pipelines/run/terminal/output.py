@@ -172,10 +172,10 @@ def _give_up(stream: TextIO) -> None:
 
 
 def notice(text: str, *, last: bool = False) -> None:
-    """Prints a line on standard error, above the progress where that is shown; a stream that is gone is no error.
+    """Prints a line on standard error, above a shown progress; ignores a closed stream.
 
     Args:
-        last: it tells how the command ended.
+        last: the line says how the command ended.
     """
     global _ended
     _ended = _ended or last
@@ -238,7 +238,7 @@ def is_taken() -> bool:
 
 
 def has_ended() -> bool:
-    """Whether standard error was told how the command ended."""
+    """Whether standard error shows how the command ended."""
     return _ended
 
 

@@ -16,7 +16,7 @@ PARTS = 4
 
 
 def sample_rows(checkpoint: Checkpoint, snapshot: Snapshot, seed: str) -> Iterator[pa.Table]:
-    """At most `ROWS` rows of at most `PARTS` parts, all where there are no more, a table a part.
+    """At most `ROWS` rows of at most `PARTS` parts, all if there are no more, one table per part.
 
     Args:
         seed: what the choice follows from. With the id of a run each run looks at other rows, and its report tells

@@ -69,7 +69,7 @@ def served_state(connection: milvus.Milvus, config: Config) -> milvus.Collection
 
 
 def nothing_served(config: Config) -> CollectionError:
-    """What to say where the alias leads nowhere."""
+    """The error for an alias that does not exist."""
     return CollectionError(
         f"Milvus at {config.collection.uri} serves nothing under the alias {config.name!r}", "run vecbeam backfill"
     )
@@ -86,14 +86,15 @@ def check_space(state: milvus.CollectionState, config: Config, space: Space) -> 
         return
     if state.space_id is None:
         raise CollectionError(
-            f"the alias {config.name!r} at {config.collection.uri} leads to {state.name}, which vecbeam did not make",
+            f"the alias {config.name!r} at {config.collection.uri} points to {state.name}, "
+            "which vecbeam did not create",
             "move the alias back with vecbeam rollback --to COLLECTION, or choose another name in the configuration",
         )
     differences = "; ".join(space.differences(Space.from_json(state.space_json))) if state.space_json else ""
     raise SpaceMismatchError(
         f"{config.name} serves {state.name} of space {state.space_id}, the configuration's encoder "
         f"{config.model_names} is of space {space.id}" + (f": {differences}" if differences else ""),
-        "use the configuration that built it, or build another collection beside it with vecbeam reindex",
+        "use the configuration that built it, or build another collection with vecbeam reindex",
     )
 
 

@@ -1,4 +1,4 @@
-"""Whether the configured server can do what the configuration wants, found out before anything is read."""
+"""Whether the configured server can do what the configuration needs, checked before anything is read."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def check_vectors(config: Config, layout: Layout) -> None:
     most = capabilities_of(server).vectors
     if len(layout.vectors) > most:
         found.append(
-            (f"encoders: {server} holds {most} vectors a row, not {len(layout.vectors)}", "name fewer encoders")
+            (f"encoders: {server} holds {most} vectors per row, not {len(layout.vectors)}", "name fewer encoders")
         )
     for field in layout.vectors:
         if field.kind not in VECTOR_TYPES:

@@ -202,11 +202,11 @@ class Texts:
         self._rewrite(dict(lines), frozenset())
 
     def remove(self, ids: set[str]) -> None:
-        """Leaves texts out; an id that none has is no error."""
+        """Removes texts; ignores an id that no text has."""
         self._rewrite({}, ids)
 
     def _rewrite(self, new: dict[str, bytes], gone: Iterable[str]) -> None:
-        """Changes nothing at all, not even the file's time, where each line is there as it should be."""
+        """Changes nothing, not even the file's time, if the file already has each line."""
         left = dict(new)
         temporary = self.path.with_name(f".{self.path.name}.new")
         changed = False

@@ -111,7 +111,8 @@ def find_changes(
             counters = _find(session, source, base, lost, shards, findings)
         if not findings.conflicts:
             break
-        # An id of a changed file stands in an unchanged one too: which of the two counts, its order in there decides.
+        # An id of a changed file is in an unchanged one too: the order of the items in that file decides which one
+        # counts.
         source = source.rereading(findings.conflicts)
         findings = Findings(folder)
     if config.corpus.on_duplicate == "error" and findings.duplicates.num_rows:
@@ -152,7 +153,7 @@ def _find(
 
 
 def _files_of(checkpoint: Checkpoint, base: Snapshot, lost: list[int]) -> set[str]:
-    """Paths of the files whose items were in lost parts; all, where that can't be told any more."""
+    """Paths of the files whose items were in lost parts; all files, if that is not known any more."""
     paths: set[str] = set()
     for position in lost:
         try:
@@ -187,7 +188,7 @@ def _duplicates_error(session: Session, source: Source, shards: list[ShardRange]
 
 
 def drops_by_shard(changes: Changes) -> dict[int, dict[tuple[int, int], str]]:
-    """For each shard (by index) the items to leave out: (ordinal, row) -> where the kept item stands."""
+    """For each shard (by index) the items to leave out: (ordinal, row) -> place of the kept item."""
     drops: dict[int, dict[tuple[int, int], str]] = {}
     for row in changes.findings.duplicates.to_pylist():
         kept = f"{changes.source.shown(row['kept_file'])} {row['kept_place']}".strip()

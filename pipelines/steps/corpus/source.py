@@ -40,12 +40,12 @@ _ALWAYS_IN_DIGEST = {
 
 SOURCE_SCHEMA = pa.schema(
     [
-        # A row a file, in corpus order.
+        # One row per file, in corpus order.
         pa.field("name", pa.large_string(), nullable=False),  # in the corpus, unique
         *FILE_ROWS,
         pa.field("there", pa.bool_(), nullable=False),  # false: of the snapshot, and not looked at
         pa.field("kept", pa.bool_(), nullable=False),  # as the snapshot has it: it need not be read
-        pa.field("by_later_rules", pa.bool_(), nullable=False),  # read otherwise than version 0.1.0 read it
+        pa.field("by_later_rules", pa.bool_(), nullable=False),  # read differently from version 0.1.0
     ]
 )
 
@@ -114,12 +114,12 @@ class Source:
 
     @property
     def listed(self) -> FileRows:
-        """All files that are there."""
+        """All files that exist."""
         return FileRows(spill.filtered(self.files, self.files.column("there").to_numpy()))
 
     @property
     def any_by_later_rules(self) -> bool:
-        """Whether some files are read otherwise than version 0.1.0 read them."""
+        """Whether some files are read differently from version 0.1.0."""
         return bool(pc.any(self.files.column("by_later_rules")).as_py())
 
     @property

@@ -78,7 +78,7 @@ def earlier_rate(config: Config) -> tuple[float, str] | None:
 
 
 def expect(session: Session, changes: Changes) -> None:
-    """Puts into the report what the run expects to embed; the facts stand beside it in the end."""
+    """Puts into the report what the run expects to embed, next to the later facts."""
     from transforms.embed.estimate import chunk_sample
 
     items = planned_items(changes)

@@ -102,17 +102,17 @@ def check_rows_at_all(snapshot: Snapshot, standing: Standing) -> None:
     """Refuses an empty snapshot: no gate can tell whether an empty collection is right.
 
     Raises:
-        GateError: where it holds not one row.
+        GateError: where it holds no row.
     """
     if not snapshot.total("rows"):
         raise GateError(
-            f"the snapshot {snapshot.name} holds not one row; {standing}",
+            f"the snapshot {snapshot.name} has no rows; {standing}",
             "check corpus.paths, corpus.id and corpus.content, and run vecbeam sync",
         )
 
 
 def check_fields(changes: Changes, config: Config) -> None:
-    """Refuses a configuration that names a field which not one record has.
+    """Refuses a configuration that names a field which no record has.
 
     Raises:
         ConfigurationError: with the key, the field, and the fields that the records have.
@@ -197,7 +197,7 @@ def _too_many(
     gone = "would be served no longer" if where else "are no longer in the corpus"
     what = f"{deleted} of {before} {kind}{where} {gone}, corpus.max_deleted allows {most:.0%}"
     if errors:
-        # To delete them on request would delete items that are there, and only can't be read.
+        # A deletion on request would delete items that exist and only can't be read.
         return GateError(
             f"{what}; {sum(errors.values())} records were rejected ({named(errors)}), and may be these items; "
             f"{standing}",
@@ -205,7 +205,7 @@ def _too_many(
         )
     return GateError(
         f"{what}; {standing}",
-        "check corpus.paths and that every bucket is there; if those items are to go, run it again with "
+        "check corpus.paths and that every bucket exists; if those items are to be deleted, run it again with "
         f"--allow-deletes: it deletes all {deleted}",
     )
 
@@ -213,13 +213,13 @@ def _too_many(
 def check_draft(
     session: Session, changes: Changes, draft: Snapshot, standing: Standing, *, allow_deletes: bool
 ) -> None:
-    """Refuses a draft over the limits, and keeps it beside the snapshots, so that its parts are found again.
+    """Refuses a draft over the limits, and keeps it next to the snapshots, so that its parts are found again.
 
-    Where nothing is served and no snapshot within the limits is there, a draft with rejects is a beginning: it becomes
+    If nothing is served and no snapshot within the limits exists, a draft with rejects is a beginning: it becomes
     the first snapshot, and the run that publishes it ends with exit code 4.
 
     Raises:
-        RejectsError: where not one item was embedded, or more was rejected or dropped than allowed.
+        RejectsError: where no item was embedded, or more was rejected or dropped than allowed.
         GateError: where more items are missing than allowed.
     """
     try:
@@ -237,7 +237,7 @@ def _check_draft(
         rejected = session.report.rejected
         first = f"; the first: {rejected[0]}" if rejected else ""
         raise RejectsError(
-            f"not one item could be embedded: {sum(errors.values())} rejects ({named(errors)}){first}; {standing}",
+            f"no item could be embedded: {sum(errors.values())} rejects ({named(errors)}){first}; {standing}",
             "fix the corpus, or corpus.id and corpus.content; vecbeam report --rejects names the rejects",
         )
     over = excess(draft, config)
@@ -265,7 +265,7 @@ def remedy(over: str, *, lossless: bool = True) -> str:
     """What to do about an excess.
 
     Args:
-        lossless: whether no item that was there is missing, so that a higher limit would delete nothing.
+        lossless: whether no earlier item is missing, so that a higher limit would delete nothing.
     """
     if "max_dropped_tokens" in over:
         return (
@@ -274,7 +274,7 @@ def remedy(over: str, *, lossless: bool = True) -> str:
     fix = "vecbeam report --rejects shows the reasons; fix the corpus and run the same command again"
     if not lossless:
         return f"{fix}; a higher verify.max_rejected can delete items that are served now"
-    return f"{fix}, or raise verify.max_rejected to go on without the rejected items"
+    return f"{fix}, or raise verify.max_rejected to continue without the rejected items"
 
 
 def check_known(snapshot: Snapshot, standing: Standing) -> None:

@@ -69,11 +69,11 @@ def foreseen(corpus: Corpus, files: Sequence[SourceFile]) -> list[str]:
 
 
 def explained(columns: list[str], corpus: Corpus, files: Sequence[SourceFile], how: str = "") -> Iterator[str]:
-    """A sentence for each column that is null throughout: which field or folder is missing, and what is there.
+    """A sentence for each column that is null throughout: which field or folder is missing, and which exist.
 
     Args:
         files: of the corpus.
-        how: what is known of them; without it that they are null in every row.
+        how: what is known about them; by default that they are null in every row.
     """
     if not columns:
         return

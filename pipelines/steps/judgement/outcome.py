@@ -1,4 +1,4 @@
-"""How a run would end, foreseen by a plan: what it would be refused for, and with which exit code."""
+"""How a plan expects a run to end: what it would be refused for, and with which exit code."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def foresee_unchanged(base: Snapshot, config: Config, standing: Standing) -> Out
 
 
 def foresee(changes: Changes, config: Config, standing: Standing, found: Plan, *, allow_deletes: bool) -> Outcome:
-    """The outcome of a run over changes; what only the encoder rejects is not foreseen.
+    """The outcome of a run over changes; what only the encoder rejects is not included.
 
     Args:
         standing: what is served.
@@ -43,7 +43,7 @@ def foresee(changes: Changes, config: Config, standing: Standing, found: Plan, *
     items = found.items
     left = items.new + items.changed + items.moved + items.unchanged
     if not left:
-        nothing = f"not one item could be embedded: {items.rejected} rejects ({named(found.rejects)}); {standing}"
+        nothing = f"no item could be embedded: {items.rejected} rejects ({named(found.rejects)}); {standing}"
         example = f"; the first: {found.rejected[0]}" if found.rejected else ""
         return _outcome(
             RejectsError(nothing + example, "fix the corpus, or corpus.id and corpus.content"), served=False

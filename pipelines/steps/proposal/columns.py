@@ -13,7 +13,7 @@ from transforms.read.head import FileSample, is_plain
 from transforms.read.item import partitions_of
 
 CATEGORY_BYTES = 200
-"""A string column with longer values is no category to filter by."""
+"""A string column with longer values is not a category to filter by."""
 COLUMNS = 50
 """Milvus takes 64 fields, of which each row has ten of its own."""
 
@@ -40,7 +40,7 @@ def metadata_columns(
         if why := _why_no_column(column):
             left_out[name] = why
         elif len(metadata) == COLUMNS:
-            left_out[name] = f"{COLUMNS} columns are proposed at most, as Milvus takes 64 fields"
+            left_out[name] = f"{COLUMNS} columns are proposed at most, as Milvus accepts 64 fields"
         else:
             add_column(metadata, name, str(column.type))
     for name in dict.fromkeys(name for sample in samples for name in sample.twice):
@@ -80,7 +80,7 @@ def _why_no_column(column: SampledField) -> str:
         if any("\0" in value for value in column.texts):
             return "it has NUL characters"
         if longest > CATEGORY_BYTES:
-            return f"texts of up to {longest} bytes; a string column takes 4096 or its max_bytes"
+            return f"texts of up to {longest} bytes; a string column accepts 4096, or its max_bytes"
     return ""
 
 
@@ -89,7 +89,7 @@ def _article(kind: str) -> str:
 
 
 def partition_columns(uris: Sequence[str], taken: Mapping[str, Any]) -> dict[str, Any]:
-    """Columns for the hive partitions of the files' paths, but for those whose name a field has."""
+    """Columns for the hive partitions of the files' paths, except for those whose name a field has."""
     values: dict[str, list[str]] = {}
     for uri in uris:
         for key, value in partitions_of(uri).items():

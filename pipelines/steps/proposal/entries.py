@@ -28,10 +28,10 @@ _BESIDE = re.compile(r"(?:readme|license|licence|changelog|changes|contributing|
 
 
 def less_readme(entries: list[Entry]) -> list[Entry]:
-    """A README beside files of records is about them and none of the corpus."""
+    """A README in a folder of files of records documents them, and is not part of the corpus."""
     records = {entry.argument for entry in entries if _has_records(entry)}
     return [
-        entry.without("about the files of records beside it")
+        entry.without("documentation of the files of records in the same folder")
         if not entry.why
         and not _has_records(entry)
         and entry.argument in records
@@ -61,7 +61,7 @@ def less_labels(entries: list[Entry]) -> list[Entry]:
 
 def _named(file: SourceFile, others: dict[str, Entry]) -> list[Entry]:
     """The files that a field of most of a file's first records names, with their suffix or without."""
-    # A stem may be an id that a picture elsewhere has by chance: it is a name of the files beside, or in folders below.
+    # A stem may be an id that a picture elsewhere has by chance: only files in the same folder or below count.
     below = posixpath.dirname(file.uri) + "/"
     stems = {posixpath.splitext(name)[0]: entry for name, entry in others.items() if entry.path.startswith(below)}
     known = others | stems

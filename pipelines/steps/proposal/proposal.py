@@ -50,8 +50,8 @@ class Proposal:
         """What was found, a line each."""
         corpus = self.corpus
         lines = [
-            f"saw {_files(self.seen)}",
-            f"takes {_files(self.taken)}, {_size(self.taken_bytes)}",
+            f"found {_files(self.seen)}",
+            f"reads {_files(self.taken)}, {_size(self.taken_bytes)}",
         ]
         for why, paths in self.left_out.items():
             lines.append(f"leaves out {_some(paths)}: {why}")

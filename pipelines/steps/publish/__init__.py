@@ -1,1 +1,1 @@
-"""From a snapshot to what searchers see: publication beside what is served, and updates in place."""
+"""From a snapshot to what searchers see: publication of a new collection, and updates in place."""

@@ -1,4 +1,4 @@
-"""What is served, brought in step with a snapshot: checked before anything is read, updated in place, or published."""
+"""Brings what is served in sync with a snapshot: checks it, updates it in place, or publishes a new collection."""
 
 from __future__ import annotations
 

@@ -55,16 +55,16 @@ def publish(
     """Makes the collection of a snapshot and moves the alias to it. Does nothing where it is served already.
 
     Args:
-        stands: what is served.
+        `stands`: what is served.
         allow_deletes: lifts `corpus.max_deleted`.
-        rebuild: makes another collection, whatever is served. One that an earlier rebuild began is taken up.
+        rebuild: builds a new collection, whatever is served. It resumes one that an earlier rebuild began.
         corpus_was_read: whether the snapshot is the corpus as it is now, and not just what the checkpoint holds.
 
     Raises:
         GateError: where rows or recall are not right, or many fewer items than are served; the alias stays where it
             was.
         RejectsError: where more was rejected or dropped than allowed. A first collection is published all the same;
-            a served one is not replaced. Where there is not one row, either.
+            a served one is not replaced. A snapshot without a row is never published.
     """
     check_rows_at_all(snapshot, stands)
     if not allow_deletes:
@@ -271,7 +271,7 @@ class Publication:
         return table is None or not any(table.column(name).null_count for name in metadata)
 
     def index(self) -> None:
-        """Flushes, builds the index where it lacks, and waits until the collection can be searched by it."""
+        """Flushes, builds a missing index, and waits until the collection can be searched by it."""
         self._session.progress.step("index")
         give_back()
         with Phase(self._session, "index"):
@@ -358,7 +358,7 @@ class Publication:
             raise GateError(f"{self._spec.name} did not pass: {'; '.join(problems)}{stays}", advice)
 
     def _of_low_recall(self, column: VectorColumn, measured: milvus.Recall) -> tuple[str, str]:
-        """What a low recall comes from, as far as that can be told, and what helps."""
+        """The cause of a low recall, if it is known, and the remedy."""
         kind = column.index_type
         if self._session.report.verify.compared == IDS_AND_HASHES:
             return "vectors were not compared", "vecbeam verify without --quick tells whether they are damaged"

@@ -1,4 +1,4 @@
-"""A served collection brought in step with a newer snapshot, in place: deletes, upserts, index, verify."""
+"""Brings a served collection in sync with a newer snapshot, in place: deletes, upserts, index, verify."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def check_fits(
     """The served collection as a spec to write to.
 
     Args:
-        snapshot: what it shall hold; None where that is not known yet.
+        snapshot: what it should hold; None if that is not known yet.
 
     Raises:
         SpaceMismatchError: where it holds another space.
@@ -44,7 +44,7 @@ def check_fits(
     if different := misfits(state, spec):
         raise CollectionError(
             f"{config.name} serves {state.name}, which differs from the configuration: {'; '.join(different)}",
-            "build another collection beside it with vecbeam reindex, or restore the configuration",
+            "build another collection with vecbeam reindex, or restore the configuration",
         )
     return spec
 
@@ -120,7 +120,7 @@ class Update:
         return check
 
     def _check_count(self) -> None:
-        """The quick look at a collection that should be in step: its number of rows."""
+        """Checks a collection that should be in sync by its number of rows."""
         with Phase(self._session, "verify"):
             open_for_search(self._connection, self._spec.name)
             found = milvus.count(self._connection, self._spec.name)

@@ -15,7 +15,7 @@ from transforms.support.storage import filesystem
 
 
 def compact(session: Session, checkpoint: Checkpoint, snapshot: Snapshot) -> Snapshot:
-    """Merges the small parts of a snapshot where they are many; returns the snapshot over what is there then.
+    """Merges the small parts of a snapshot if there are many; returns the resulting snapshot.
 
     The rows stay the same, so a collection needs no write for it.
     """

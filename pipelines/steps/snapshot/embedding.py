@@ -42,14 +42,14 @@ def bring_up_to_date(
     Args:
         standing: what is served.
         allow_deletes: lifts `corpus.max_deleted`.
-        full_refresh: embeds everything, whatever is there: with another precision, for example.
+        full_refresh: embeds everything, whatever parts exist: for another precision, for example.
 
     Raises:
-        ConfigurationError: where not one record has a field that the configuration names.
+        ConfigurationError: where no record has a field that the configuration names.
         CorpusError: two items with one id, where the configuration says `on_duplicate: error`.
         EncoderError: where a model can't run on this machine, as far as that is known before it is loaded.
         GateError: where more would be deleted than allowed.
-        RejectsError: where not one item could be embedded, or more was rejected or dropped than allowed.
+        RejectsError: where no item could be embedded, or more was rejected or dropped than allowed.
     """
     for note in source.notes:
         session.progress.note(note)
@@ -156,7 +156,7 @@ def _embed(session: Session, changes: Changes, salt: str) -> tuple[pa.Table, pa.
             )
         return PART_RECORDS.empty_table(), FILE_RECORDS.empty_table()
     parts, files = read_table(uris[0]), read_table(uris[1])
-    # The snapshot holds the same for good.
+    # The snapshot holds the same permanently.
     filesystem.delete(uris)
     filesystem.remove_empty_folders(folder, session.root)
     return _in_corpus_order(parts, changes), files
@@ -272,7 +272,7 @@ def _report(session: Session, changes: Changes, snapshot: Snapshot, parts: pa.Ta
     report_unchanged(session, snapshot)
     report = session.report
     done = parts.filter(parts.column("embedded"))
-    # A first run that goes on after a crash finds parts of its own: to this run they are unchanged.
+    # A first run that resumes after a crash finds its own parts: to this run they are unchanged.
     counted = done if changes.base is None else parts
     report.items.new = _sum(counted, "new")
     report.items.changed, report.items.moved = _sum(counted, "changed"), _sum(counted, "moved")

@@ -100,15 +100,15 @@ def kept(origin: Origin, make: Callable[[Path], None]) -> Path:
         return found
     folder = cache_folder() / origin.fingerprint
     if folder.exists():
-        log.warning("what is kept of the model in %s is damaged; making it again", folder)
+        log.warning("the cached model in %s is damaged; making it again", folder)
         _remove(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(prefix=f".{origin.fingerprint}-", dir=folder.parent))
     except OSError as error:
         raise EncoderError(
-            f"can't write what is kept of models to {folder.parent}: {error.strerror}",
-            "name a folder that can be written with VECBEAM_CACHE, or take encoder.engine: torch",
+            f"can't write the cache of models to {folder.parent}: {error.strerror}",
+            "name a folder that can be written with VECBEAM_CACHE, or set encoder.engine: torch",
         ) from error
     try:
         make(beside)
@@ -159,7 +159,7 @@ def _seal(folder: Path) -> None:
 def cant_write(folder: Path, error: Exception) -> EncoderError:
     """For what fails while a folder is being made."""
     return EncoderError(
-        f"can't write what is kept of models to {folder.parent}: {error}",
+        f"can't write the cache of models to {folder.parent}: {error}",
         "free some space, or name another folder with VECBEAM_CACHE",
     )
 

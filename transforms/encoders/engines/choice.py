@@ -29,7 +29,7 @@ def check_engine(model: TransformerFiles) -> None:
 
         reason = unsupported(model)
         if reason:
-            raise ConfigurationError(f"encoder.engine: amx does not know {config.model}: {reason}", "take engine: auto")
+            raise ConfigurationError(f"encoder.engine: amx does not know {config.model}: {reason}", "set engine: auto")
     wants = "encoder.engine: openvino" if config.engine == "openvino" else ""
     wants = wants or ("encoder.precision: int8" if config.precision == "int8" else "")
     if not wants:
@@ -40,8 +40,8 @@ def check_engine(model: TransformerFiles) -> None:
         raise ConfigurationError(f"{wants} needs {' and '.join(lacking)}", "pip install 'vecbeam[openvino]'")
     if model.leaves_prompt_out:
         raise ConfigurationError(
-            f"{wants}: {config.model} leaves its prompt out of pooling, which converted models can't",
-            "take encoder.engine: torch",
+            f"{wants}: {config.model} leaves its prompt out of pooling, which converted models can't do",
+            "set encoder.engine: torch",
         )
 
 
@@ -126,7 +126,7 @@ def load_engine(model: TransformerFiles, sample: TokenTable | None = None) -> En
         reason = f"{type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error).strip() else ''}"
         if not may_choose:
             raise EncoderError(
-                f"OpenVINO can't convert {config.model}: {reason}", "take encoder.engine: torch"
+                f"OpenVINO can't convert {config.model}: {reason}", "set encoder.engine: torch"
             ) from error
         log.warning("OpenVINO can't convert %s (%s); it runs on torch", config.model, reason)
         return _torch(model, ["cpu"])
@@ -140,7 +140,7 @@ def _amx(model: TransformerFiles, may_choose: bool) -> Engine | None:
     if may_choose and (lacking or weights.unsupported(model)):
         return None
     if lacking:
-        raise EncoderError(f"encoder.engine is amx, but {lacking}", "take encoder.engine: auto")
+        raise EncoderError(f"encoder.engine is amx, but {lacking}", "set encoder.engine: auto")
     from transforms.encoders.engines.amx.engine import AMXEngine
 
     try:
@@ -151,8 +151,8 @@ def _amx(model: TransformerFiles, may_choose: bool) -> Engine | None:
         raise _nothing_runs(model) from error
     except ValueError as error:
         if not may_choose:
-            raise EncoderError(f"engine amx can't run {model.config.model}: {error}", "take engine: auto") from error
-        log.warning("engine amx can't run %s (%s); another does", model.config.model, error)
+            raise EncoderError(f"engine amx can't run {model.config.model}: {error}", "set engine: auto") from error
+        log.warning("engine amx can't run %s (%s); another engine does", model.config.model, error)
         return None
 
 
@@ -191,7 +191,7 @@ def _openvino(model: TransformerFiles, sample: TokenTable | None) -> Engine:
     if model.config.precision != "int8":
         return OpenVINOEngine(model, conversion, whole)
     if sample is None or len(sample.lengths) == 0:
-        raise EncoderError("int8 has no texts to take its ranges from", "take encoder.precision: bfloat16")
+        raise EncoderError("int8 has no texts to take its ranges from", "set encoder.precision: bfloat16")
     from transforms.encoders.engines import processor
     from transforms.encoders.engines.openvino.int8 import quantize
 

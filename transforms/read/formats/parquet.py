@@ -194,10 +194,10 @@ def _needed_columns(schema: pa.Schema, corpus: Corpus) -> list[str]:
         if len(types) != 1 or not _fits(types[0], kind):
             shown = "string" if kind == "text" else kind
             has = ", ".join(f"{field.name} {field.type}" for field in schema)
-            column = "missing" if not types else "there twice" if len(types) > 1 else "of another type"
+            column = "missing" if not types else "there more than once" if len(types) > 1 else "of another type"
             raise stream.FileRejectedError(
                 "WrongSchema",
-                f"Column {name!r} ({shown}) is wanted and is {column}; the file has {has}",
+                f"Column {name!r} ({shown}) is {column}; the file has {has}",
             )
         columns.append(name)
     return columns

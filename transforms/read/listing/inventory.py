@@ -34,7 +34,7 @@ class Entry:
         argument: position of the path that the user named.
         size: in bytes; 0 for a folder.
         why: why it is left out; "" where it is taken.
-        source: the file as the reader takes it; None where its suffix tells no format.
+        source: the file as the reader takes it; None where its suffix does not tell the format.
     """
 
     path: str
@@ -74,7 +74,7 @@ def inventory(paths: list[str]) -> list[Entry]:
     for argument, path in enumerate(paths):
         entries = list(_entries(path, argument))
         if not entries:
-            raise ConfigurationError(f"{path} leads to no file", "correct the path or glob")
+            raise ConfigurationError(f"{path} matches no file", "correct the path or glob")
         for entry in entries:
             found.setdefault(entry.path, entry)
     return list(found.values())
@@ -182,11 +182,11 @@ def _unknown(suffix: str, compression: str) -> str:
     if suffix in MEDIA:
         return f"{MEDIA[suffix]}: vecbeam embeds text"
     if suffix == ".json":
-        return "JSON, but not JSON Lines: write one object a line into a .jsonl file"
+        return "JSON, but not JSON Lines: write one object per line into a .jsonl file"
     if suffix in _ARCHIVES:
         return "an archive: unpack it"
     if suffix in _OFFICE:
-        return "no text format: export it as text, PDF or CSV"
+        return "not a text format: export it as text, PDF or CSV"
     if not suffix:
         return "no suffix that tells its format" + (f" before {compression}" if compression else "")
-    return f"{suffix} is no format that vecbeam reads"
+    return f"{suffix} is not a format that vecbeam reads"

@@ -50,7 +50,7 @@ def list_files(corpus: Corpus, own: Own | None = None, notes: list[str] | None =
         notes: takes a line for each kind of file that was left out.
 
     Raises:
-        ConfigurationError: a glob that matches no file, a folder in place of a file, a suffix that tells no format.
+        ConfigurationError: a glob that matches no file, a folder in place of a file, an unknown suffix.
         CorpusError: a listing that fails; a part of a corpus is never taken for the whole.
     """
     tables: list[pa.Table] = []
@@ -225,7 +225,7 @@ def _row(file: FileInfo, root: str, corpus: Corpus) -> tuple[bytes, bytes, int, 
     if format is None:
         known = ", ".join(format_of_suffix())
         raise ConfigurationError(
-            f"corpus.paths: the suffix of {file.uri!r} tells no format",
+            f"corpus.paths: the suffix of {file.uri!r} does not tell the format",
             f"set corpus.format, or let the globs match only files that end in {known} (and then .gz, .zst or .bz2)",
         )
     path = file.uri[len(root) :].removeprefix("/")
@@ -265,9 +265,9 @@ def _remedy_for_nothing(glob: Glob) -> str:
     if escaped := _with_brackets_as_letters(glob.pattern):
         return f"write {escaped!r}, where [ and ] are letters; unescaped they stand for one of the letters in them"
     if root and (better := _glob_for(root)):
-        return f"correct it; with what is there, {better!r} would match"
+        return f"correct it; {better!r} would match existing files"
     if root and (there := _some_files(root, "**/*", 3)):
-        return f"correct it; the folder holds {', '.join(map(repr, sorted(there)))}, whose suffixes tell no format"
+        return f"correct it; the folder holds {', '.join(map(repr, sorted(there)))}, whose suffixes are not known"
     return "correct the path or glob; ** crosses folders, and names that begin with a dot need one in the glob"
 
 

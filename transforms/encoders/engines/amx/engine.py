@@ -111,7 +111,7 @@ class AMXEngine:
         if len(tokens.flat) and not 0 <= int(tokens.flat.min()) <= int(tokens.flat.max()) < words:
             raise EncoderError(
                 f"the tokenizer gives token ids up to {int(tokens.flat.max())}; the model has {words} rows",
-                "take the tokenizer that the model was saved with",
+                "use the tokenizer that the model was saved with",
             )
         padded, busy = 0, 0.0
         for batch in self._pool.map(lambda rows: self._compute(tokens, rows), self._batches(tokens)):

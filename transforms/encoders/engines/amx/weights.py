@@ -57,7 +57,7 @@ def unsupported(model: TransformerFiles) -> str:
     hidden, heads = int(settings["hidden_size"]), int(settings["num_attention_heads"])
     sizes = (hidden, hidden // heads, int(settings["intermediate_size"]))
     if any(size % STEP for size in sizes):
-        return f"its sizes {sizes} (hidden, of a head, intermediate) are no multiples of {STEP}"
+        return f"its sizes {sizes} (hidden, of a head, intermediate) are not multiples of {STEP}"
     others = [name for name in model.modules if name not in _MODULES]
     if others or model.pooling not in POOLINGS:
         return f"its modules: {', '.join([model.pooling, *others])}"
