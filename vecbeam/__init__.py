@@ -1,7 +1,7 @@
 """vecbeam as a library: the commands as functions, an index as an object, and the steps as Beam transforms.
 
 Names are imported when they are first used: `import vecbeam` loads neither Beam nor torch nor pymilvus, and changes
-nothing in its process. They come from the packages `schemas`, `transforms` and `pipelines` beside this one: where
+nothing in its process. They come from the packages `schemas`, `transforms` and `pipelines` next to this one: where
 others of these names come first on Python's path, nothing is imported and an ImportError names them.
 
 >>> import vecbeam
@@ -106,7 +106,7 @@ def hidden(names: tuple[str, ...] = ("schemas", "transforms", "pipelines")) -> s
         if place is None or Path(place).resolve().parents[1] != HOME:
             return (
                 f"{place or f'a module {name}'} hides the package {name} of vecbeam in {HOME}: rename it, or start "
-                "Python with -P (PYTHONSAFEPATH=1), so that it looks neither beside the script nor in this folder"
+                "Python with -P (PYTHONSAFEPATH=1), so that it searches neither the script's folder nor this one"
             )
     return ""
 

@@ -9,7 +9,7 @@ from vecbeam import HOME, hidden
 
 
 def main() -> None:
-    """Entry point: makes sure that it is vecbeam's own packages which are imported, and hands over to the command line.
+    """Entry point: makes sure that it is vecbeam's own packages which are imported, and starts the command line.
 
     `python -m` has Python look in the current folder first, which may have a `schemas` or `pipelines` of its own. This
     process is the command's own, so that folder is taken from its path.
