@@ -11,8 +11,10 @@ venv: $(VENV)/.installed
 demo: venv
 	$(BIN)/vecbeam demo demo
 
+# At most 20 minutes on two idle cores. A worker takes up to 3 GB, and starts a Milvus server of its own.
+WORKERS ?= 2
 test: $(VENV)/.installed-test lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 # The pure core alone, under a minute: neither Milvus nor a model, and no lint.
 test-unit: $(VENV)/.installed-test

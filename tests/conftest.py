@@ -1,4 +1,4 @@
-"""Fixtures that several test files share."""
+"""Fixtures that several test files share, and how tests are shared among workers (`pytest -n 2 --dist loadgroup`)."""
 
 from __future__ import annotations
 
@@ -10,17 +10,47 @@ import beam_classes
 import pytest
 from milvus_server import NamespaceError, Server, start_server
 
+IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+if IS_WORKER:
+    # Before torch is imported, here and in what tests start: two workers with two threads each would wait for cores.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+ALONE = "alone"
+"""Group of the files whose tests stop processes in time or measure memory: never two of them at once."""
+ALONE_FILES = ("test_ctrl_c", "test_stops", "test_memory")
+LONGEST = (
+    *("test_sync_machine", "test_sigkill_sync", "test_remedies", "test_sync_rules", "test_engines", "test_backfill"),
+    *("test_cases", "test_index"),
+)
+"""Files that come first, so that at the end no worker waits for one of them; the longest first."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The tests of a file stay together and in their order: what it sets up once is set up in one worker."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+    for item in items:
+        name = item.path.stem
+        item.add_marker(pytest.mark.xdist_group(ALONE if name in ALONE_FILES else name))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """What this session keeps: converted models, of its processes too, and what Beam found out about classes."""
-    os.environ["VECBEAM_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    """What this session keeps: converted models, of its processes too, and what Beam found out about classes.
+
+    Workers share converted models, as processes of one machine do.
+    """
+    base = tmp_path_factory.getbasetemp()
+    os.environ["VECBEAM_CACHE"] = str((base.parent if IS_WORKER else base) / "cache")
     beam_classes.remember()
 
 
 @pytest.fixture(scope="session")
 def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The real Milvus server of the test extra, one for all tests; seen on 127.0.0.1 alone."""
+    """The real Milvus server of the test extra, one for the tests of a worker; seen on 127.0.0.1 alone."""
     pytest.importorskip("milvus", reason="the real server comes with the test extra: pip install milvus==2.3.5")
     try:
         server = start_server(tmp_path_factory.mktemp("milvus"))

@@ -25,12 +25,14 @@ def save_model(
     pooling: str = "mean",
     others: Sequence[str] = ("Dense", "Normalize"),
     limit: int = LIMIT,
+    vocabulary: Sequence[str] = (),
     **sizes: Any,
 ) -> Path:
     """A transformer of a kind with pooling and other modules; returns the folder to load.
 
     Args:
         limit: most tokens of a text.
+        vocabulary: of the tokenizer, continuations with ##; it is trained on TEXTS without, and differs by the process.
         sizes: of its configuration, instead of small ones.
     """
     import torch
@@ -39,7 +41,7 @@ def save_model(
 
     torch.manual_seed(0)
     place = folder / kind
-    model = _transformer(kind, _save_tokenizer(place), sizes)
+    model = _transformer(kind, _save_tokenizer(place, vocabulary), sizes)
     model.save_pretrained(place)
     hidden = sizes.get("hidden_size", 32)
     made = {"Dense": lambda: Dense(hidden, 24), "Normalize": Normalize}
@@ -53,15 +55,17 @@ def save_model(
     return folder / "whole"
 
 
-def _save_tokenizer(place: Path, texts: Sequence[str] = TEXTS) -> int:
+def _save_tokenizer(place: Path, vocabulary: Sequence[str]) -> int:
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    ids = {token: number for number, token in enumerate([*special, *vocabulary])}
+    tokenizer = Tokenizer(models.WordPiece(ids if vocabulary else None, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.train_from_iterator(texts, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special))
+    if not vocabulary:
+        tokenizer.train_from_iterator(TEXTS, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special))
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     names = {name: f"[{name.split('_')[0].upper()}]" for name in ("unk_token", "pad_token", "cls_token", "sep_token")}
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, mask_token="[MASK]", model_max_length=LIMIT, **names)

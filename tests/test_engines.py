@@ -80,17 +80,22 @@ def test_bfloat16_of_the_packaged_model(engine: str) -> None:
     assert encoder.runtime()["precision"] == ("bfloat16" if processor.has_bfloat16() else "float32")
 
 
-def test_torch_has_a_batch_on_each_core_and_leaves_torch_s_threads_alone(bert: Path) -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_torch_has_a_batch_on_each_core_and_leaves_torch_s_threads_alone(bert: Path, threads: int) -> None:
     import torch
 
-    threads = torch.get_num_threads()
-    encoder = resolve(EncoderConfig(model=str(bert), engine="torch", batch_tokens=64)).load()
-    for texts in (ROWS, ROWS[:1], []):
-        found = encoder.encode(text_inputs(texts))
-        assert found.matrix.shape == ((len(texts), 24) if texts else (0, 0))
-        assert not texts or cosine(found.matrix, library(bert, texts)).min() >= 0.99999
-        assert torch.get_num_threads() == threads
-    assert encoder.runtime()["streams"] == str(threads)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        encoder = resolve(EncoderConfig(model=str(bert), engine="torch", batch_tokens=64)).load()
+        for texts in (ROWS, ROWS[:1], []):
+            found = encoder.encode(text_inputs(texts))
+            assert found.matrix.shape == ((len(texts), 24) if texts else (0, 0))
+            assert not texts or cosine(found.matrix, library(bert, texts)).min() >= 0.99999
+            assert torch.get_num_threads() == threads
+        assert encoder.runtime()["streams"] == str(threads)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_without_padding_vectors_are_the_same(each_kind: Path) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import doctest
 import json
 import re
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -76,15 +74,6 @@ def test_each_name_is_there_and_typed() -> None:
     assert {*vecbeam.__all__} <= {*dir(vecbeam)}
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = vecbeam.nothing  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize(
-    "module", ["vecbeam", "transforms.embed.public.items_from_records", "transforms.embed.embed_chunks"]
-)
-def test_docstrings_run(module: str) -> None:
-    found = doctest.testmod(import_module(module))
-    assert found.attempted
-    assert found.failed == 0
 
 
 def test_keys_do_not_follow_from_the_order_of_records(config: Config, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("schemas", "transforms", "pipelines")
+PACKAGES = ("schemas", "transforms", "pipelines", "vecbeam")
 
 
 def with_examples() -> list[Path]:
