@@ -27,6 +27,7 @@ test-campaign: $(VENV)/.installed-test
 	$(BIN)/python tests/faults/remedies.py --sequences $(SEQUENCES)
 	$(BIN)/python tests/faults/damages.py --damages 1000
 	$(BIN)/python tests/faults/ctrl_c.py 20
+	$(BIN)/python tests/faults/race.py --pairs 50
 	$(BIN)/python benchmarks/splitting.py --files 5000
 
 # The cases of ../shared/cases, each as its README says, in a table.

@@ -22,7 +22,7 @@ from pipelines.sync import sync
 from schemas.config import Config
 from schemas.errors import InterruptedRunError, LockedError
 from transforms import milvus
-from transforms.checkpoint import lock
+from transforms.checkpoint import holder, lock, store_lease
 from transforms.support import stop
 from transforms.support.storage import filesystem
 
@@ -69,13 +69,28 @@ def stored(tmp_path: Path, s3: str, config: Config, monkeypatch: pytest.MonkeyPa
 
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
-    monkeypatch.setattr(lock, "SETTLE_S", 0.05)
+    monkeypatch.setattr(store_lease, "SETTLE_S", 0.05)
     bucket = f"bucket-{abs(hash(tmp_path))}"
     boto3.client("s3", endpoint_url=s3, region_name="us-east-1").create_bucket(Bucket=bucket)
     runner = {"name": "local", "s3_endpoint_url": s3, "s3_region_name": "us-east-1"}
     found = configure(tmp_path, checkpoint=f"s3://{bucket}/checkpoint", runner=runner)
     beam_job.prepare_filesystems(found)
     return found
+
+
+@pytest.fixture
+def emulated(tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> Iterator[Config]:
+    """A configuration whose checkpoint lies on an emulator of GCS, which heeds no conditions."""
+    pytest.importorskip("gcp_storage_emulator", reason="pip install 'vecbeam[test]'")
+    from gcp_storage_emulator.server import create_server
+
+    server = create_server("127.0.0.1", 0, in_memory=True, default_bucket="bucket")
+    server.start()
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server._api._httpd.server_port}")
+    found = configure(tmp_path, checkpoint="gs://bucket/checkpoint", runner={"name": "local", "project": "test"})
+    beam_job.prepare_filesystems(found)
+    yield found
+    server.stop()
 
 
 def root(config: Config) -> str:
@@ -147,26 +162,7 @@ def test_a_second_run_is_refused_and_writes_nothing(tmp_path: Path, config: Conf
 
 
 def test_two_runs_that_start_at_once(config: Config) -> None:
-    ended: list[object] = []
-    gate, refused = threading.Barrier(2), threading.Event()
-
-    def hold(name: str) -> None:
-        gate.wait()
-        try:
-            with lock.held(root(config), name):
-                refused.wait(PATIENCE_S)
-        except LockedError as error:
-            ended.append(error)
-            refused.set()
-        else:
-            ended.append(name)
-
-    threads = [threading.Thread(target=hold, args=(name,)) for name in ("one", "two")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(isinstance(end, LockedError) for end in ended) == [False, True]
+    assert [isinstance(end, LockedError) for end in ends_of_two(root(config))] == [False, True]
 
 
 def test_another_process_holds_it_until_it_is_killed(tmp_path: Path, config: Config) -> None:
@@ -204,17 +200,19 @@ def test_the_lease_of_a_dead_process_of_this_host_is_taken_over(tmp_path: Path, 
         check_open(stored)
 
 
+FOREIGN = {"run_id": "far", "host": "far-away", "process": 1, "process_started": 0.0, "since": "yesterday"}
+
+
 def foreign(config: Config) -> None:
     """Writes a lease of another host."""
-    described = {"run_id": "far", "host": "far-away", "process": 1, "process_started": 0.0, "since": "yesterday"}
-    filesystem.write_atomic(lease(config), json.dumps(described).encode())
+    filesystem.write_atomic(lease(config), json.dumps(FOREIGN).encode())
 
 
 def test_a_lease_that_is_not_renewed_is_taken_over(stored: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     foreign(stored)
     with pytest.raises(LockedError, match=r"run far \(process 1 on far-away\) since yesterday"):
         check_open(stored)
-    monkeypatch.setattr(lock, "STALE_S", 0.5)
+    monkeypatch.setattr(holder, "STALE_S", 0.5)
     wait_until(lambda: is_open(stored))
 
 
@@ -225,11 +223,79 @@ def test_a_holder_renews_its_lease(stored: Config, monkeypatch: pytest.MonkeyPat
         wait_until(lambda: filesystem.glob(lease(stored))[0].modified > first)
 
 
-def test_of_two_that_write_a_lease_at_once_the_last_holds_it(stored: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stop, "sleep", lambda _: foreign(stored))
+def test_of_two_that_start_at_once_on_an_object_store_exactly_one_goes_on(stored: Config) -> None:
+    for pair in range(5):
+        assert [isinstance(end, LockedError) for end in ends_of_two(f"{root(stored)}-{pair}")] == [False, True]
+        assert not filesystem.exists(f"{root(stored)}-{pair}/runs/lock.json")
+
+
+def ends_of_two(place: str) -> list[object]:
+    """What becomes of two runs that start at once: the first's is its name, the other's the error."""
+    ended: list[object] = []
+    gate, refused = threading.Barrier(2), threading.Event()
+
+    def hold(name: str) -> None:
+        gate.wait()
+        try:
+            with lock.held(place, name):
+                refused.wait(PATIENCE_S)
+        except LockedError as error:
+            ended.append(error)
+        else:
+            ended.append(name)
+        finally:
+            refused.set()
+
+    threads = [threading.Thread(target=hold, args=(name,)) for name in ("one", "two")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sorted(ended, key=lambda end: isinstance(end, LockedError))
+
+
+def test_where_a_store_has_no_conditions_the_last_of_two_holds_the_lease(
+    emulated: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(stop, "sleep", lambda _: foreign(emulated))
+    monkeypatch.setattr(store_lease.log, "propagate", True)  # a command that ran before may have set up logging
     with pytest.raises(LockedError, match="far-away"):
-        check_open(stored)
-    assert json.loads(filesystem.read_bytes(lease(stored)))["run_id"] == "far"
+        check_open(emulated)
+    assert json.loads(filesystem.read_bytes(lease(emulated)))["run_id"] == "far"
+    assert "no conditional writes" in caplog.text
+
+
+CLOCK = """
+import sys, time
+clock, ahead = time.time, 0.0
+time.time = lambda: clock() + ahead
+from pathlib import Path
+from pipelines.run import beam_job
+from schemas.config.loader import load_config
+from schemas.errors import LockedError
+from transforms.checkpoint import holder, lock
+from transforms.support.storage import filesystem
+config = load_config(Path(sys.argv[1]))
+beam_job.prepare_filesystems(config)
+root = f"{config.checkpoint}/{config.name}"
+for ahead in (3600.0, -3600.0):
+    filesystem.write_atomic(f"{root}/runs/lock.json", sys.argv[2].encode())
+    for holder.STALE_S in (60.0, -5.0):
+        try:
+            with lock.held(root, "mine"):
+                print("taken")
+        except LockedError:
+            print("refused")
+"""
+
+
+def test_a_clock_that_is_an_hour_off_neither_steals_a_lease_nor_waits_for_a_dead_one(
+    tmp_path: Path, stored: Config
+) -> None:
+    command = [sys.executable, "-c", CLOCK, str(tmp_path / "vecbeam.yaml"), json.dumps(FOREIGN)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["refused", "taken"] * 2
+    assert filesystem.list_files(f"{root(stored)}/runs", "**") == []
 
 
 def test_a_run_whose_lease_was_taken_while_it_slept_stops(stored: Config, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.errors import LockedError
-from transforms.checkpoint import lock
+from transforms.checkpoint import holder, lock, store_lease
 from transforms.support import stop
 from transforms.support.job import Job, JobState
 
@@ -31,7 +30,7 @@ def started() -> float:
 
 
 @pytest.mark.parametrize(
-    ("holder", "age", "over"),
+    ("found", "age", "over"),
     [
         # Of this host the process table tells, however old the lease is.
         ({"host": HERE, "process": os.getpid(), "process_started": started()}, 1e6, False),
@@ -45,16 +44,16 @@ def started() -> float:
         ({"host": HERE, "process": "x"}, 0, True),
         # Of another host the last renewal does.
         ({"host": "elsewhere"}, 0, False),
-        ({"host": "elsewhere"}, lock.STALE_S - 5, False),
-        ({"host": "elsewhere"}, lock.STALE_S + 5, True),
+        ({"host": "elsewhere"}, holder.STALE_S - 5, False),
+        ({"host": "elsewhere"}, holder.STALE_S + 5, True),
         ({}, 0, False),
         # One that let go while its jobs ran on.
         ({"host": "elsewhere", "ended": True}, 0, True),
         ({"host": HERE, "process": os.getpid(), "process_started": started(), "ended": True}, 0, True),
     ],
 )
-def test_when_a_lease_is_over(holder: dict[str, Any], age: float, over: bool) -> None:
-    assert lock._is_over(holder, time.time() - age) is over
+def test_when_a_lease_is_over(found: dict[str, Any], age: float, over: bool) -> None:
+    assert holder.is_over(found, lambda: age) is over
 
 
 JOBS = [Job("job-1", "dataflow", {"project": "p", "region": "r"}), Job("job-2", "flink", {"endpoint": "e"})]
@@ -84,10 +83,14 @@ def test_what_stands_on_disk_of_a_holder(steps: list[str]) -> None:
         assert not running or json.loads(path.read_text())["ended"] is True
 
 
-def test_a_job_is_not_started_on_a_checkpoint_that_another_run_took_over(tmp_path: Path) -> None:
+def test_a_job_is_not_started_on_a_checkpoint_that_another_run_took_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_lease, "SETTLE_S", 0.0)
     path = tmp_path / "runs" / "lock.json"
-    path.parent.mkdir()
-    hold = lock.Hold(str(path), {"run_id": "mine"})
+    lease = store_lease.StoreLease(str(tmp_path), "mine")
+    hold = lock.Hold(str(path), {"run_id": "mine"}, lease)
+    lease.take(hold.described())
     path.write_text(json.dumps({"run_id": "theirs", "host": "elsewhere", "process": 7, "since": "today"}))
     with pytest.raises(LockedError, match=r"held by run theirs \(process 7 on elsewhere\) since today"):
         hold.add(JOBS[0])
@@ -96,7 +99,7 @@ def test_a_job_is_not_started_on_a_checkpoint_that_another_run_took_over(tmp_pat
 
 @pytest.mark.parametrize("take", [lock._held_locally, lock._leased])
 def test_two_holders_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, take: Any) -> None:
-    monkeypatch.setattr(lock, "SETTLE_S", 0.0)
+    monkeypatch.setattr(store_lease, "SETTLE_S", 0.0)
     mine = {"run_id": "1", "host": HERE, "process": os.getpid(), "process_started": started(), "since": "now"}
     other = take(str(tmp_path), mine | {"run_id": "2"})
     with take(str(tmp_path), dict(mine)), pytest.raises(LockedError, match="held by run 1 "), other:
@@ -118,7 +121,7 @@ def test_two_holders_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ta
 def test_a_job_outlives_the_run_that_let_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, take: Any, state: JobState, message: str | None
 ) -> None:
-    monkeypatch.setattr(lock, "SETTLE_S", 0.0)
+    monkeypatch.setattr(store_lease, "SETTLE_S", 0.0)
     monkeypatch.setattr(Job, "state", lambda _: state)
     with take(str(tmp_path), {"run_id": "1"}) as hold:
         hold.add(JOBS[0])
@@ -131,7 +134,7 @@ def test_a_job_outlives_the_run_that_let_go(
 
 
 def test_a_holder_whose_lease_was_taken_says_so_at_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "SETTLE_S", 0.0)
+    monkeypatch.setattr(store_lease, "SETTLE_S", 0.0)
     uri = tmp_path / "runs" / "lock.json"
     with pytest.raises(LockedError, match="held by run theirs"), lock._leased(str(tmp_path), {"run_id": "mine"}):
         uri.write_text(json.dumps({"run_id": "theirs"}))

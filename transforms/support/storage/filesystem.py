@@ -19,6 +19,9 @@ from transforms.support.storage import local_file
 from transforms.support.storage.local_file import NotRegularFileError as NotRegularFileError
 from transforms.support.storage.local_file import kind_of as kind_of
 from transforms.support.storage.remote import remote_file
+from transforms.support.storage.remote.answer import ConditionError as ConditionError
+from transforms.support.storage.remote.answer import UnconditionalError as UnconditionalError
+from transforms.support.storage.remote.object_store import ObjectFacts as ObjectFacts
 from transforms.support.storage.walk import FileInfo as FileInfo
 from transforms.support.storage.walk import Names as Names
 from transforms.support.storage.walk import Seen as Seen
@@ -187,10 +190,52 @@ def write_stream(uri: str, write: Callable[[BinaryIO], None]) -> None:
             remote_file.write(uri, file)
 
 
+def read_with_facts(uri: str) -> tuple[bytes, ObjectFacts]:
+    """The content of a small file, and what it is: for a condition of `write_if`.
+
+    Raises:
+        FileNotFoundError: where it is not there.
+    """
+    if is_local(uri):
+        status = os.stat(uri)
+        return read_bytes(uri), ObjectFacts(status.st_size, status.st_mtime, "", "")
+    return remote_file.read_with_facts(uri)
+
+
+def write_if(uri: str, data: bytes, before: ObjectFacts | None) -> ObjectFacts:
+    """Writes a file if it is what it was, in one step of the store.
+
+    Args:
+        before: the file that this one replaces; None where there must be none.
+
+    Raises:
+        ConditionError: where it is another one, or there is one.
+        UnconditionalError: where the store can't do it.
+        CheckpointError: where it can't be written.
+    """
+    if is_local(uri):
+        raise UnconditionalError(f"{uri} is on a local disk")
+    with _as_checkpoint_errors(uri):
+        return remote_file.write_if(uri, data, before)
+
+
+def store_time(root: str, run_id: str) -> float:
+    """The time by the clock of a store, in seconds since the epoch: that of a small file, which is deleted again."""
+    uri = join(root, "runs", run_id, "clock")
+    write_atomic(uri, b"")
+    found = find(uri)
+    delete([uri])
+    if found is None:
+        raise CheckpointError(f"{uri} is gone after it was written", "let no other program delete files there")
+    return found.modified
+
+
 @contextlib.contextmanager
 def _as_checkpoint_errors(uri: str) -> Iterator[None]:
     try:
         yield
+    except (ConditionError, UnconditionalError):
+        raise
     except OSError as error:
         remedy = "check that the folder exists and may be written"
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

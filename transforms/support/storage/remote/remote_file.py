@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
@@ -14,8 +15,8 @@ from transforms.support.retry import retrying
 from transforms.support.storage import spill
 from transforms.support.storage.remote import beam_file, object_store
 from transforms.support.storage.remote.address import is_served, parse
-from transforms.support.storage.remote.answer import OddKeyError
-from transforms.support.storage.remote.object_store import OBJECTS
+from transforms.support.storage.remote.answer import ConditionError, OddKeyError, UnconditionalError
+from transforms.support.storage.remote.object_store import OBJECTS, ObjectFacts
 from transforms.support.storage.remote.stored_file import StoredFile
 from transforms.support.storage.storage_errors import is_missing, storage_error
 from transforms.support.storage.walk import FileInfo
@@ -37,7 +38,7 @@ def storage_errors(what: str, uri: str) -> Iterator[None]:
     """
     try:
         yield
-    except VecbeamError:
+    except (VecbeamError, ConditionError, UnconditionalError):
         raise
     except Exception as error:
         if isinstance(error, OSError) and is_missing(error):
@@ -93,6 +94,35 @@ def write(uri: str, data: bytes | BinaryIO) -> None:
         return
     with storage_errors("write", uri):
         object_store.write(uri, data)
+
+
+def read_with_facts(uri: str) -> tuple[bytes, ObjectFacts]:
+    """The content of a small file, and what it is; by Beam without an ETag.
+
+    Raises:
+        FileNotFoundError: where it is not there.
+    """
+    if is_obstores(uri):
+        with storage_errors("read", uri):
+            return object_store.read(uri)
+    found = find(uri)
+    if found is None:
+        raise FileNotFoundError(errno.ENOENT, "not found", uri)
+    with open_file(uri) as stream:
+        return stream.read(), ObjectFacts(found.size, found.modified, "", "")
+
+
+def write_if(uri: str, data: bytes, before: ObjectFacts | None) -> ObjectFacts:
+    """Writes a file if it is what it was; see `object_store.write_if`.
+
+    Raises:
+        ConditionError: where it is not.
+        UnconditionalError: where the store can't do it.
+    """
+    if not is_obstores(uri) or (before is not None and not before.e_tag):
+        raise UnconditionalError(f"{uri} has no version that a write could depend on")
+    with storage_errors("write", uri):
+        return object_store.write_if(uri, data, before)
 
 
 def delete(uris: list[str]) -> None:

@@ -1,0 +1,63 @@
+"""Who holds a checkpoint, as its lock file says: whether that is over, and how a run that has to wait is refused."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+
+from schemas.errors import LockedError
+from transforms.support.job import Job
+
+STALE_S = 60.0
+"""Seconds without a renewal after which a lease counts for nothing."""
+
+
+def check_jobs(holder: dict[str, Any], root: str, uri: str) -> None:
+    """Refuses to take over from a run whose jobs may still be at work.
+
+    Raises:
+        LockedError: where one runs, or where nobody can say whether it does.
+    """
+    for job in (Job.from_json(values) for values in holder.get("jobs", ())):
+        state = job.state()
+        if state.ended:
+            continue
+        run = holder.get("run_id", "?")
+        if state.name:
+            raise LockedError(
+                f"{root} is held by the {job} of run {run}, which is {state.name}",
+                f"wait until it has ended; to end it now: {job.cancelling}",
+            )
+        raise LockedError(
+            f"{root} is held by the {job} of run {run}, whose state is not known ({state.reason})",
+            f"make sure that it has ended ({job.cancelling}), and only then delete {uri}",
+        )
+
+
+def refused(holder: dict[str, Any], root: str) -> LockedError:
+    """The error of a run that finds another at work."""
+    who = f"run {holder.get('run_id', '?')} (process {holder.get('process', '?')} on {holder.get('host', '?')})"
+    return LockedError(
+        f"{root} is held by {who} since {holder.get('since', '?')}",
+        "wait until it ends; the lock of a run that was killed opens by itself",
+    )
+
+
+def is_over(holder: dict[str, Any], age: Callable[[], float]) -> bool:
+    """Whether a lease may be taken.
+
+    Args:
+        age: seconds since its last renewal, by the clock of the store; asked where nothing else tells.
+    """
+    if holder.get("ended"):
+        return True
+    if holder.get("host") == socket.gethostname():
+        try:
+            process = psutil.Process(int(holder.get("process", -1)))
+            return abs(process.create_time() - float(holder.get("process_started", 0))) > 1
+        except (psutil.NoSuchProcess, ValueError):
+            return True
+    return age() > STALE_S
