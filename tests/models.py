@@ -15,6 +15,7 @@ TEXTS = [
     "  white space around  ",
 ]
 KINDS = ("bert", "roberta", "distilbert", "modernbert")
+MORE_KINDS = ("mpnet", "xlm-roberta", "qwen3", "gemma3_text")
 LIMIT = 48
 
 
@@ -23,7 +24,7 @@ def save_model(
     kind: str = "bert",
     prompts: dict[str, str] | None = None,
     pooling: str = "mean",
-    others: Sequence[str] = ("Dense", "Normalize"),
+    others: Sequence[Any] = ("Dense", "Normalize"),
     limit: int = LIMIT,
     vocabulary: Sequence[str] = (),
     **sizes: Any,
@@ -31,6 +32,7 @@ def save_model(
     """A transformer of a kind with pooling and other modules; returns the folder to load.
 
     Args:
+        others: names of modules, or modules.
         limit: most tokens of a text.
         vocabulary: of the tokenizer, continuations with ##; it is trained on TEXTS without, and differs by the process.
         sizes: of its configuration, instead of small ones.
@@ -48,7 +50,7 @@ def save_model(
     modules = [
         Transformer(str(place), max_seq_length=limit),
         Pooling(hidden, pooling),
-        *(made[name]() for name in others),
+        *(made[other]() if isinstance(other, str) else other for other in others),
     ]
     whole = SentenceTransformer(modules=modules, prompts=prompts or {}, device="cpu")
     whole.save_pretrained(str(folder / "whole"))
@@ -97,4 +99,14 @@ def _transformer(kind: str, words: int, sizes: dict[str, Any]) -> Any:
                 **size, **common, **marks, local_attention=8, deterministic_flash_attn=False
             )
             return transformers.ModernBertModel(config)
+        case "mpnet":
+            return transformers.MPNetModel(transformers.MPNetConfig(**(size | common | sizes)))
+        case "xlm-roberta":
+            return transformers.XLMRobertaModel(transformers.XLMRobertaConfig(**(size | common | sizes)))
+        case "qwen3":
+            heads = {"num_key_value_heads": 2, "head_dim": 8}
+            return transformers.Qwen3Model(transformers.Qwen3Config(**size, **common, **heads))
+        case "gemma3_text":
+            heads = {"num_key_value_heads": 1, "head_dim": 8, "sliding_window": 16, "use_bidirectional_attention": True}
+            return transformers.Gemma3TextModel(transformers.Gemma3TextConfig(**size, **common, **heads))
     raise ValueError(kind)

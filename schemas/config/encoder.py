@@ -14,7 +14,11 @@ VECTOR = "vector"
 
 
 class EncoderConfig(Section):
-    model: Text = Field("all-MiniLM-L6-v2", description="A catalogue name, a hub id (with revision), or a folder")
+    model: Text = Field(
+        "all-MiniLM-L6-v2",
+        description="A catalogue name (such as all-MiniLM-L6-v2, multilingual-e5-small, bge-m3; docs/encoders.md has "
+        "all), a hub id (with revision), or a folder",
+    )
     revision: Text | None = Field(None, description="Commit of the hub repository; needed for a hub id")
     family: Text | None = Field(
         None,

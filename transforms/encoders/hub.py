@@ -11,10 +11,13 @@ HUB_S = 10.0
 """Seconds in which the hub must answer."""
 
 
-def fetch(hub_id: str, revision: str) -> Path:
-    """The folder of a model's files.
+def fetch(hub_id: str, revision: str, gated: bool = False) -> Path:
+    """The folder of a model's files, whose name is the commit.
 
     Weights are safetensors only.
+
+    Args:
+        gated: whether the hub gives them only to those who have accepted the licence.
 
     Raises:
         EncoderError: where they are not here and can't be fetched.
@@ -36,7 +39,8 @@ def fetch(hub_id: str, revision: str) -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise EncoderError(
             f"can't fetch {hub_id} at revision {revision} from the hub: {_first_cause(away or error)}",
-            "check name, revision, network and HF_TOKEN, or name a folder that holds the model",
+            (f"accept the licence at https://huggingface.co/{hub_id} and export HF_TOKEN; " if gated else "")
+            + "check name, revision, network and HF_TOKEN, or name a folder that holds the model",
         ) from error
     return Path(folder)
 

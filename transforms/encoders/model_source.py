@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from schemas.config import EncoderConfig
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, EncoderError
 from transforms.encoders import hub
 from transforms.encoders.catalogue import CATALOGUE, CatalogueEntry
 
+log = logging.getLogger("vecbeam")
+_NEWEST = "main"
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
+
+
+class Prompts(NamedTuple):
+    """What is put before items and before queries."""
+
+    item: str = ""
+    query: str = ""
 
 
 @dataclass(frozen=True)
@@ -26,15 +37,68 @@ class ModelSource:
 
     @cached_property
     def entry(self) -> CatalogueEntry | None:
-        """What the catalogue has under the model's name or hub id, at the configured revision."""
+        """What the catalogue has under the model's name, or under its hub id at the pinned revision.
+
+        A catalogue name with another revision is that revision, whose weights are not pinned.
+        """
         name, revision = self.config.model, self.config.revision
-        entry = CATALOGUE.get(name) or next((each for each in CATALOGUE.values() if each.hub_id == name), None)
-        return entry if entry is not None and revision in (None, entry.revision) else None
+        named = CATALOGUE.get(name)
+        if named is not None:
+            if revision in (None, named.revision):
+                return named
+            return replace(named, revision=revision, weights_sha256="", package="", verified=False)
+        entry = next((each for each in CATALOGUE.values() if each.hub_id == name), None)
+        return entry if entry is not None and revision in (None, entry.revision) and entry.revision else None
 
     @property
     def weights_sha256(self) -> str:
         """What the SHA-256 of the weights must be; "" where it is not pinned."""
         return self.entry.weights_sha256 if self.entry is not None else ""
+
+    def own_prompts(self, found: Prompts) -> Prompts:
+        """The prompts that a model has of its own.
+
+        Those of its files, whatever it is named by. Where they have none, those of the catalogue for a model that is
+        named by its catalogue name: a hub id or a folder means the files as they are.
+
+        Args:
+            found: in the model's files.
+        """
+        if self.entry is None or self.config.model != self.entry.name or any(found):
+            return found
+        return Prompts(self.entry.prompt, self.entry.query_prompt)
+
+    def compare(self, dimensions: int, max_tokens: int, prompts: Prompts) -> None:
+        """Compares what a model's files say with its catalogue entry.
+
+        A difference is logged where the entry is not verified: the files count.
+
+        Args:
+            dimensions, max_tokens: the model's own, whatever the configuration lowers them to.
+            prompts: in the model's files; none there is no difference.
+
+        Raises:
+            EncoderError: where a verified entry says otherwise.
+        """
+        entry = self.entry
+        if entry is None:
+            return
+        pairs: list[tuple[str, object, object]] = [
+            ("dimensions", dimensions, entry.dimensions),
+            ("max_tokens", max_tokens, entry.max_tokens),
+        ]
+        if any(prompts):
+            pairs.append(("prompts", tuple(prompts), (entry.prompt, entry.query_prompt)))
+        said = "; ".join(
+            f"{what} {found!r}, the catalogue has {known!r}" for what, found, known in pairs if found != known
+        )
+        if said and entry.verified:
+            raise EncoderError(
+                f"encoder.model: the files of {entry.name} say {said}",
+                "install the model again, or name its folder to use the files as they are",
+            )
+        if said:
+            _say(f"encoder.model: the files of {entry.name} say {said} (unverified); the files count")
 
     def folder(self) -> Path:
         """The folder that holds the files on this machine.
@@ -61,6 +125,12 @@ class ModelSource:
         return hub.fetch(name, revision)
 
 
+@cache
+def _say(warning: str) -> None:
+    """Logs a warning, once a process."""
+    log.warning("%s", warning)
+
+
 def _catalogue_folder(entry: CatalogueEntry) -> Path:
     if entry.package:
         from importlib.util import find_spec
@@ -68,4 +138,10 @@ def _catalogue_folder(entry: CatalogueEntry) -> Path:
         spec = find_spec(entry.package)
         if spec is not None and spec.origin is not None:
             return Path(spec.origin).parent / "model"
-    return hub.fetch(entry.hub_id, entry.revision)
+    folder = hub.fetch(entry.hub_id, entry.revision or _NEWEST, entry.gated)
+    if not entry.revision:
+        _say(
+            f"encoder.model: {entry.name} is not pinned, and its newest revision is {folder.name}: set "
+            f"encoder.revision: {folder.name}, so that the same vectors come out tomorrow"
+        )
+    return folder

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schemas.config import Config, EncoderConfig
-from schemas.errors import ConfigurationError, EncoderError
-from schemas.identity import digest, digest_bytes
+from schemas.errors import ConfigurationError
 from transforms.chunk.text import TextChunker
 from transforms.encoders.engines.choice import check_engine, check_runnable
 from transforms.encoders.engines.transformer_files import TransformerFiles
+from transforms.encoders.model_files import (
+    lowered,
+    prompts_of,
+    read_json,
+    read_tokenizer,
+    tokenizer_digest,
+    weights_digest,
+)
 from transforms.encoders.model_source import ModelSource
+from transforms.encoders.static_embedding import StaticModel, describe_static
 from transforms.encoders.text_encoder import TextEncoder
 from transforms.encoders.text_facts import FactedText, TextFacts
 
@@ -34,7 +41,7 @@ _ARCHITECTURE_KEYS = (
     "rope_theta",
     "sliding_window",
 )
-_DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+_MODULES = ("Transformer", "Pooling", "Dense", "Normalize")
 
 
 @dataclass(frozen=True)
@@ -54,18 +61,7 @@ class SentenceTransformersModel(FactedText):
         return self.files.config
 
     def tokenizer(self) -> Tokenizer:
-        from tokenizers import Tokenizer
-
-        path = Path(self.files.transformer_folder) / "tokenizer.json"
-        try:
-            tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises nothing narrower
-            raise EncoderError(
-                f"can't read the tokenizer {path}: {error}", "make the model's files readable, or install them again"
-            ) from error
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        return tokenizer
+        return read_tokenizer(Path(self.files.transformer_folder) / "tokenizer.json")
 
     def as_seen(self, text: str, *, query: bool = False) -> str:
         whole = super().as_seen(text, query=query)
@@ -82,7 +78,7 @@ class SentenceTransformersModel(FactedText):
         return TextEncoder(self, self.files, sample)
 
 
-def describe(config: EncoderConfig, source: ModelSource) -> SentenceTransformersModel:
+def describe(config: EncoderConfig, source: ModelSource) -> SentenceTransformersModel | StaticModel:
     """Reads a model's files and fingerprints its space.
 
     Raises:
@@ -91,8 +87,10 @@ def describe(config: EncoderConfig, source: ModelSource) -> SentenceTransformers
     """
     folder = source.folder()
     modules = _modules(folder)
+    if modules.get("StaticEmbedding"):
+        return describe_static(config, source, folder, folder / modules["StaticEmbedding"][0])
     root = folder / modules["Transformer"][0] if modules.get("Transformer") else folder
-    settings = _json(root / "config.json")
+    settings = read_json(root / "config.json")
     if not settings:
         raise ConfigurationError(
             f"encoder.model: {folder} holds no config.json", "name the folder that save_pretrained wrote"
@@ -104,20 +102,20 @@ def describe(config: EncoderConfig, source: ModelSource) -> SentenceTransformers
         )
     pooling, pooled_dimensions = _pooling(folder, modules)
     own_dimensions = _dense_dimensions(folder, modules) or pooled_dimensions or int(settings["hidden_size"])
-    if config.dimensions and config.dimensions > own_dimensions:
-        raise ConfigurationError(
-            f"encoder.dimensions: {config.dimensions} is more than the model's {own_dimensions}", "lower it"
-        )
-    prompts = _json(folder / "config_sentence_transformers.json").get("prompts") or {}
+    lower = bool(read_json(root / "sentence_bert_config.json").get("do_lower_case"))
+    in_files = prompts_of(folder)
+    own_tokens = _max_tokens(root, settings)
+    source.compare(own_dimensions, own_tokens, in_files)
+    prompts = source.own_prompts(in_files)
     facts = TextFacts(
-        weights=_weights(folder, root, modules, source.weights_sha256),
-        tokenizer=_tokenizer_digest(root),
+        weights=weights_digest([root, *(folder / path for path in modules.get("Dense", []))], source.weights_sha256),
+        tokenizer=tokenizer_digest(root, lower=lower),
         architecture={key: settings[key] for key in _ARCHITECTURE_KEYS if settings.get(key) is not None},
         pooling=pooling,
-        prompt=_own_prompt(prompts, _DOCUMENT_PROMPTS) if config.prompt is None else config.prompt,
-        query_prompt=_own_prompt(prompts, ("query",)) if config.query_prompt is None else config.query_prompt,
-        max_tokens=_max_tokens(config, root, settings),
-        dimensions=config.dimensions or own_dimensions,
+        prompt=prompts.item if config.prompt is None else config.prompt,
+        query_prompt=prompts.query if config.query_prompt is None else config.query_prompt,
+        max_tokens=lowered(config, "max_tokens", own_tokens),
+        dimensions=lowered(config, "dimensions", own_dimensions),
         normalize=config.normalize or "Normalize" in modules,
     )
     files = TransformerFiles(
@@ -132,30 +130,20 @@ def describe(config: EncoderConfig, source: ModelSource) -> SentenceTransformers
         leaves_prompt_out=facts.leaves_prompt_out,
     )
     check_engine(files)
-    lower = bool(_json(root / "sentence_bert_config.json").get("do_lower_case"))
     return SentenceTransformersModel(facts, files, lower)
 
 
-def _json(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigurationError(f"encoder.model: {path} is not valid JSON: {error}", "fetch the model again") from None
-    return value if isinstance(value, dict) else {"": value}
-
-
 def _modules(folder: Path) -> dict[str, list[str]]:
-    """Module kinds of modules.json (Transformer, Pooling, Dense, Normalize) with their folders, in order."""
+    """Module kinds of modules.json (Transformer, Pooling, Dense, Normalize, or StaticEmbedding) with their folders."""
     modules: dict[str, list[str]] = {}
-    for module in _json(folder / "modules.json").get("", []):
+    for module in read_json(folder / "modules.json").get("", []):
         modules.setdefault(str(module["type"]).rsplit(".", 1)[-1], []).append(str(module["path"]))
-    unknown = set(modules) - {"Transformer", "Pooling", "Dense", "Normalize"}
+    known = {"StaticEmbedding", "Normalize"} if "StaticEmbedding" in modules else {*_MODULES}
+    unknown = set(modules) - known
     if unknown:
         raise ConfigurationError(
             f"encoder.model: {folder} has modules that are not supported: {', '.join(sorted(unknown))}",
-            "use a model of Transformer, Pooling, Dense and Normalize",
+            f"use a model of {', '.join(_MODULES)}, or of StaticEmbedding and Normalize",
         )
     return modules
 
@@ -163,7 +151,7 @@ def _modules(folder: Path) -> dict[str, list[str]]:
 def _pooling(folder: Path, modules: dict[str, list[str]]) -> tuple[str, int | None]:
     if not modules.get("Pooling"):
         return "mean", None  # what the library adds to a bare transformer
-    settings = _json(folder / modules["Pooling"][0] / "config.json")
+    settings = read_json(folder / modules["Pooling"][0] / "config.json")
     modes = settings.get("pooling_mode") or [
         key.removeprefix("pooling_mode_").removesuffix("_tokens").removesuffix("_token")
         for key, value in settings.items()
@@ -179,54 +167,16 @@ def _pooling(folder: Path, modules: dict[str, list[str]]) -> tuple[str, int | No
 def _dense_dimensions(folder: Path, modules: dict[str, list[str]]) -> int | None:
     if not modules.get("Dense"):
         return None
-    return int(_json(folder / modules["Dense"][-1] / "config.json")["out_features"])
+    return int(read_json(folder / modules["Dense"][-1] / "config.json")["out_features"])
 
 
-def _own_prompt(prompts: dict[str, str], names: Sequence[str]) -> str:
-    return next((prompts[name] for name in names if prompts.get(name)), "")
-
-
-def _max_tokens(config: EncoderConfig, root: Path, settings: dict[str, Any]) -> int:
+def _max_tokens(root: Path, settings: dict[str, Any]) -> int:
+    """The model's own limit, as the library finds it."""
+    named = read_json(root / "sentence_bert_config.json").get("max_seq_length")
+    if named and named < 1_000_000:
+        return int(named)
     limits = [
-        _json(root / "sentence_bert_config.json").get("max_seq_length"),
-        _json(root / "tokenizer_config.json").get("model_max_length"),
+        read_json(root / "tokenizer_config.json").get("model_max_length"),
         settings.get("max_position_embeddings"),
     ]
-    own = next((int(limit) for limit in limits if limit and limit < 1_000_000), 512)
-    if config.max_tokens and config.max_tokens > own:
-        raise ConfigurationError(f"encoder.max_tokens: {config.max_tokens} is more than the model's {own}", "lower it")
-    return config.max_tokens or own
-
-
-def _tokenizer_digest(root: Path) -> str:
-    # Truncation and padding are settings of a call, saved by accident; the length limit is in the space itself.
-    tokenizer = _json(root / "tokenizer.json")
-    meaning = {key: value for key, value in tokenizer.items() if key not in ("truncation", "padding")}
-    lower = bool(_json(root / "sentence_bert_config.json").get("do_lower_case"))
-    return digest([meaning, lower], 64)
-
-
-def _weights(folder: Path, root: Path, modules: dict[str, list[str]], pinned: str) -> str:
-    folders = [root, *(folder / path for path in modules.get("Dense", []))]
-    hashes = []
-    for place in folders:
-        files = sorted(place.glob("*.safetensors"))
-        if not files:
-            raise ConfigurationError(
-                f"encoder.model: {place} holds no safetensors weights",
-                "convert the model: model.save_pretrained(folder, safe_serialization=True)",
-            )
-        for file in files:
-            hashes.append(digest_bytes(_blocks(file)))
-    if pinned and hashes[0] != pinned:
-        raise EncoderError(
-            f"the weights in {folder} have SHA-256 {hashes[0]}, pinned is {pinned}",
-            "install the package again; the file is damaged or another model",
-        )
-    return hashes[0] if len(hashes) == 1 else digest(hashes, 64)
-
-
-def _blocks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            yield block
+    return min((int(limit) for limit in limits if limit and limit < 1_000_000), default=512)

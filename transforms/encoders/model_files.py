@@ -1,0 +1,126 @@
+"""What files of a model say, whatever reads them: settings, prompts, the tokenizer, and the weights' digests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from schemas.config import EncoderConfig
+from schemas.errors import ConfigurationError, EncoderError
+from schemas.identity import digest, digest_bytes
+from transforms.encoders.model_source import Prompts
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+_DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; {} where there is no such file, and any other value under ""."""
+    if not path.exists():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigurationError(f"encoder.model: {path} is not valid JSON: {error}", "fetch the model again") from None
+    return value if isinstance(value, dict) else {"": value}
+
+
+def prompts_of(folder: Path) -> Prompts:
+    """The prompts that a model's files name."""
+    named = read_json(folder / "config_sentence_transformers.json").get("prompts") or {}
+    return Prompts(_first(named, _DOCUMENT_PROMPTS), _first(named, ("query",)))
+
+
+def _first(prompts: Mapping[str, str], names: Sequence[str]) -> str:
+    return next((prompts[name] for name in names if prompts.get(name)), "")
+
+
+def lowered(config: EncoderConfig, name: str, own: int) -> int:
+    """A number that the configuration may lower and not raise.
+
+    Args:
+        name: of the key.
+        own: the model's.
+    """
+    wanted: int | None = getattr(config, name)
+    if wanted and wanted > own:
+        raise ConfigurationError(f"encoder.{name}: {wanted} is more than the model's {own}", "lower it")
+    return wanted or own
+
+
+def tokenizer_digest(root: Path, *, lower: bool = False) -> str:
+    """SHA-256 of what tokenizer.json means, hex.
+
+    Truncation and padding are settings of a call, saved by accident; the length limit is in the space itself.
+
+    Args:
+        lower: whether texts are lowered before.
+    """
+    meaning = {
+        key: value for key, value in read_json(root / "tokenizer.json").items() if key not in ("truncation", "padding")
+    }
+    return digest([meaning, lower], 64)
+
+
+def read_tokenizer(path: Path, *, special_tokens: bool = True) -> Tokenizer:
+    """A tokenizer with neither truncation nor padding.
+
+    Args:
+        path: its tokenizer.json.
+        special_tokens: whether it adds those of the model.
+
+    Raises:
+        EncoderError: where it can't be read.
+    """
+    from tokenizers import Tokenizer
+
+    try:
+        if special_tokens:
+            tokenizer = Tokenizer.from_file(str(path))
+        else:
+            tokenizer = Tokenizer.from_str(json.dumps({**read_json(path), "post_processor": None}))
+    except Exception as error:  # the library raises nothing narrower
+        raise EncoderError(
+            f"can't read the tokenizer {path}: {error}", "make the model's files readable, or install them again"
+        ) from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def weights_digest(folders: Sequence[Path], pinned: str) -> str:
+    """SHA-256 over the weights in some folders, hex.
+
+    Args:
+        pinned: what that of the first file must be; "" for whatever it is.
+
+    Raises:
+        ConfigurationError: where a folder holds no safetensors.
+        EncoderError: where the first file is another one than the pinned.
+    """
+    hashes = []
+    for place in folders:
+        files = sorted(place.glob("*.safetensors"))
+        if not files:
+            raise ConfigurationError(
+                f"encoder.model: {place} holds no safetensors weights",
+                "convert the model: model.save_pretrained(folder, safe_serialization=True)",
+            )
+        for file in files:
+            hashes.append(digest_bytes(_blocks(file)))
+    if pinned and hashes[0] != pinned:
+        raise EncoderError(
+            f"the weights in {folders[0]} have SHA-256 {hashes[0]}, pinned is {pinned}",
+            "install the package again; the file is damaged or another model",
+        )
+    return hashes[0] if len(hashes) == 1 else digest(hashes, 64)
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            yield block
