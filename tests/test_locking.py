@@ -258,7 +258,9 @@ def test_where_a_store_has_no_conditions_the_last_of_two_holds_the_lease(
     emulated: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(stop, "sleep", lambda _: foreign(emulated))
-    monkeypatch.setattr(store_lease.log, "propagate", True)  # a command that ran before may have set up logging
+    # A command that ran before in this process may have set up logging.
+    monkeypatch.setattr(store_lease.log, "propagate", True)
+    caplog.set_level("WARNING", logger="vecbeam")
     with pytest.raises(LockedError, match="far-away"):
         check_open(emulated)
     assert json.loads(filesystem.read_bytes(lease(emulated)))["run_id"] == "far"
