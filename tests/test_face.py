@@ -56,6 +56,45 @@ def rejected(folder: Path) -> list[str]:
     return [name for file in files for name in pq.read_table(file).column("error").to_pylist()]
 
 
+HOST = """
+import logging, os, signal, sys
+import pyarrow as pa
+import pymilvus, openvino_telemetry  # as another program may use them
+
+def state():
+    return {
+        # torch sets these itself when it is imported.
+        "variables": [each for each in sorted(os.environ.items()) if not each[0].startswith(("KMP_", "TORCH"))],
+        "pool": pa.default_memory_pool().backend_name,
+        "signals": [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)],
+        "levels": {name: logging.getLogger(name).level for name in ("", "pymilvus", "apache_beam")},
+        "hooks": (sys.excepthook, sys.stdout, sys.stderr),
+        "modules": sys.modules["openvino_telemetry"],
+    }
+
+before = state()
+import vecbeam
+config = vecbeam.load_config(sys.argv[1])
+assert vecbeam.backfill(config).chunks.loaded == 3
+with vecbeam.Index(sys.argv[1]) as index:
+    assert len(index.search("cold", 2)) == 2
+after = state()
+for name in before:
+    assert before[name] == after[name], (name, before[name], after[name])
+"""
+
+
+def test_a_run_leaves_the_process_of_another_program_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "islands.jsonl").write_text("".join(f'{{"code": "{n}", "about": "{n} and cold"}}\n' for n in "abc"))
+    chosen = values() | {"encoder": {"model": "all-MiniLM-L6-v2", "engine": "openvino"}}
+    (tmp_path / "vecbeam.yaml").write_text(yaml.safe_dump(chosen))
+    run = subprocess.run(
+        [sys.executable, "-c", HOST, str(tmp_path / "vecbeam.yaml")], capture_output=True, text=True, cwd=ROOT
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert "Traceback" not in run.stderr
+
+
 def test_import_loads_nothing_and_changes_nothing() -> None:
     code = (
         "import sys, os, logging, signal; before = (dict(os.environ), logging.root.level, signal.getsignal(2));"

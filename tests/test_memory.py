@@ -11,6 +11,7 @@ import pytest
 PROGRAM = """
 import sys
 import pyarrow as pa
+from transforms.support import process
 from transforms.support.memory import give_back, give_back_at_once
 
 def resident():
@@ -18,6 +19,8 @@ def resident():
 
 warm = bytearray(b"x") * (16 << 20)  # glibc takes no less than this from the system from now on
 del warm
+if "own" in sys.argv:
+    process.take()
 if "at once" in sys.argv:
     give_back_at_once()
 before = resident()
@@ -49,7 +52,12 @@ def test_what_is_let_go_of_is_kept_unless_it_is_given_back() -> None:
 
 
 def test_large_blocks_go_back_at_once() -> None:
-    full, after, pool = kept("at once")
+    full, after, pool = kept("own", "at once")
     assert full >= 195
     assert after <= 20
     assert pool == "system"
+
+
+def test_another_program_keeps_its_allocators() -> None:
+    _, _, pool = kept()
+    assert kept("at once")[2] == pool != "system"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -120,7 +119,6 @@ def run(
     Raises:
         VecbeamError: what a worker raised.
     """
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     options = pipeline_options(config)
     if one_writer:
         direct = options.view_as(DirectOptions)

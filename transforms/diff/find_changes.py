@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -44,7 +43,6 @@ from transforms.diff.findings import (
 )
 from transforms.read import CONTAINER_ERRORS, ShardFiles, ShardRange, read_shard
 from transforms.support import metrics, stop
-from transforms.support.once import Once
 from transforms.support.storage import filesystem
 from transforms.support.storage.stored_table import StoredTable
 from transforms.support.versioned_dofn import VersionedDoFn
@@ -212,9 +210,12 @@ class _Buckets:
 class _Old(VersionedDoFn):
     def __init__(self, base: SnapshotSide, listing: str, buckets: int) -> None:
         self._base = base
-        self._snapshot = Once(base.open)
-        self._files = Once(partial(StoredTable, listing))
+        self._listing = listing
         self._buckets = buckets
+
+    def setup(self) -> None:
+        self._snapshot = self._base.open()
+        self._files = StoredTable(self._listing)
 
     def process(self, parts: tuple[int, ...]) -> Iterator[tuple[int, bytes]]:
         gathered = _Buckets(self._buckets)
@@ -224,9 +225,9 @@ class _Old(VersionedDoFn):
         yield from gathered.rest()
 
     def _digests(self, part: int) -> pa.Table:
-        live = self._snapshot.get().live_part(part)
+        live = self._snapshot.live_part(part)
         items = self._base.checkpoint.read_items(live.name)
-        found = self._files.get().find("name", pc.unique(items.column("path")).to_pylist())
+        found = self._files.find("name", pc.unique(items.column("path")).to_pylist())
         files = {name: (row["position"], row["kept"]) for name, row in found.items()}
         return old_digests(items, part, live.dead, files)
 
@@ -286,7 +287,9 @@ class _WritePlan(VersionedDoFn):
 class _Dead(VersionedDoFn):
     def __init__(self, base: SnapshotSide) -> None:
         self._base = base
-        self._snapshot = Once(base.open)
+
+    def setup(self) -> None:
+        self._snapshot = self._base.open()
 
     def process(self, group: tuple[int, Iterable[bytes]], broken: Iterable[int]) -> Iterator[tuple[str, pa.Table]]:
         part, tables = group
@@ -295,7 +298,7 @@ class _Dead(VersionedDoFn):
         # What is not there in a file that could not be read to its end may well be in the rest.
         spared = dead.column("deleted").to_numpy() & np.isin(files, np.array(sorted(set(broken)), np.int32))
         gone = dead.filter(pa.array(~spared))
-        items = self._base.checkpoint.read_items(self._snapshot.get().part_names[part])
+        items = self._base.checkpoint.read_items(self._snapshot.part_names[part])
         places = gone.column("item").to_numpy()
         starts, counts = first_rows(items)[places], items.column("rows").to_numpy()[places]
         taken = items.take(pa.array(places))

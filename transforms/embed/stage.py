@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -32,7 +31,6 @@ from transforms.embed.record import record_tables
 from transforms.embed.reuse import assemble, items_beside, with_source_rows
 from transforms.encoders.models import Described
 from transforms.support import metrics
-from transforms.support.once import Once
 from transforms.support.storage import filesystem
 from transforms.support.versioned_dofn import VersionedDoFn
 
@@ -115,11 +113,10 @@ class _WithParts(VersionedDoFn):
     def __init__(self, embedding: Embedding) -> None:
         self._given = embedding
         self._checkpoint = embedding.checkpoint
-        self._part_names = Once(partial(_part_names, embedding.base))
 
-
-def _part_names(base: SnapshotSide | None) -> list[str]:
-    return base.open().part_names if base else []
+    def setup(self) -> None:
+        base = self._given.base
+        self._part_names = base.open().part_names if base else []
 
 
 class _FindPart(_WithParts):
@@ -135,7 +132,7 @@ class _FindPart(_WithParts):
                 part = part._replace(kinds=_kinds(chunks, self._checkpoint.read_items(name)))
         if part is None:
             with metrics.timed("checkpoint"):
-                chunks = with_source_rows(chunks, self._checkpoint, self._part_names.get())
+                chunks = with_source_rows(chunks, self._checkpoint, self._part_names)
             yield key, chunks.replace_schema_metadata({b"part": name.encode()})
             return
         _count_done(part)
@@ -154,7 +151,7 @@ class _WritePart(_WithParts):
         key, embedded = batch
         with metrics.timed("checkpoint"):
             name = embedded.chunks.schema.metadata[b"part"].decode()
-            whole = assemble(embedded, self._checkpoint, self._part_names.get(), self._given.layout)
+            whole = assemble(embedded, self._checkpoint, self._part_names, self._given.layout)
             items = items_beside(whole.rows, embedded.chunks)
             part = self._checkpoint.write_part(key, name, whole, items)
         part = part._replace(

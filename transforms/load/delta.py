@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -25,7 +24,6 @@ from transforms.checkpoint import Checkpoint, LivePart, Snapshot, read_table, wr
 from transforms.diff.comparison import split
 from transforms.load.upsert_parts import Ledger
 from transforms.support import metrics, stop
-from transforms.support.once import Once
 from transforms.support.storage import filesystem
 from transforms.support.versioned_dofn import VersionedDoFn
 
@@ -252,13 +250,17 @@ class ApplyDelta(beam.PTransform):  # type: ignore[misc]
 class _Apply(_Connected):
     def __init__(self, given: ApplyDelta) -> None:
         super().__init__(given.config, given.spec)
+        self._given = given
         self._ledger = given.ledger
-        self._snapshot = Once(partial(given.ledger.checkpoint.read_snapshot, given.snapshot))
         self._folder = given.folder
+
+    def setup(self) -> None:
+        super().setup()
+        self._snapshot = self._ledger.checkpoint.read_snapshot(self._given.snapshot)
 
     def process(self, position: int) -> Iterator[tuple[str, int]]:
         stop.check()
-        part = self._snapshot.get().live_part(position)
+        part = self._snapshot.live_part(position)
         delta = read_table(delta_uri(self._folder, position))
         rows = self._ledger.checkpoint.read_live(part).take(delta.column("row"))
         vanishing = delta.column("delete").to_pylist()

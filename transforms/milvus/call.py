@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -78,11 +80,40 @@ def call(settings: Collection, function: Callable[..., Any], *args: Any, **kwarg
 def again(settings: Collection, what: str, function: Callable[[], Any], seconds: float | None = None) -> Any:
     """Runs a function of several calls until it succeeds, as `call` does; it has to be repeatable as a whole."""
     try:
-        return retrying(f"Milvus {what}", settings.retry_s if seconds is None else seconds, passes)(function)
+        with _unlogged():
+            return retrying(f"Milvus {what}", settings.retry_s if seconds is None else seconds, passes)(function)
     except VecbeamError:
         raise
     except Exception as error:
         raise translate(error, settings, what) from error
+
+
+class _OurCalls(logging.Filter):
+    """Keeps what pymilvus logs of calls of ours out of the log: each error, with its traceback, before it raises it.
+
+    We raise the same in a line, and some are no errors to us, such as an alias that is not there yet. What the program
+    around us calls is logged as before.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of_thread = threading.local()
+
+    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002
+        return not getattr(self.of_thread, "calls", 0)
+
+
+_OUR_CALLS = _OurCalls()
+
+
+@contextlib.contextmanager
+def _unlogged() -> Iterator[None]:
+    logging.getLogger("pymilvus.decorators").addFilter(_OUR_CALLS)  # it is there once, however often it is added
+    _OUR_CALLS.of_thread.calls = getattr(_OUR_CALLS.of_thread, "calls", 0) + 1
+    try:
+        yield
+    finally:
+        _OUR_CALLS.of_thread.calls -= 1
 
 
 def passes(error: BaseException) -> bool:

@@ -19,6 +19,7 @@ from schemas.errors import CollectionError
 from schemas.milvus.capabilities import Capabilities, Server, capabilities_of
 from transforms.milvus.call import OneAttempt, again, call
 from transforms.milvus.lite import GARBAGE, LITE_LOG, listening, lite_error
+from transforms.support import process
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -147,9 +148,10 @@ def _connect_server(config: Collection) -> Milvus:
 def _open(config: Collection, uri: str, seconds: float) -> Milvus:
     from pymilvus import MilvusClient
 
-    # pymilvus logs each error with its traceback before it raises it; ours say the same in a line. (Its import sets
-    # the level as well.)
-    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+    if process.is_own():
+        # pymilvus logs each error with its traceback before it raises it; ours say the same in a line. Its import sets
+        # the level as well, so that the command line can't do this before.
+        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
     client = MilvusClient(
         uri,
         token="" if config.is_lite else os.environ.get(TOKEN, ""),

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from transforms.support import process
+
 LARGE_BYTES = 256 << 10
 _M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 # Of version 2 and version 1: limit, what is used, and which part of it are files that can be dropped.
@@ -30,7 +32,7 @@ def give_back() -> None:
 
 
 def give_back_at_once() -> None:
-    """Does that, and from now on each block of `LARGE_BYTES` and more goes back as soon as it is let go of.
+    """Does that; in vecbeam's own process, each block of `LARGE_BYTES` and more then returns as soon as it is freed.
 
     For a step that needs much for moments at a time, as Milvus Lite does when it merges what it has written: what the
     allocators keep of one such moment comes on top of the next. Each block then costs its page faults. Without glibc
@@ -38,8 +40,9 @@ def give_back_at_once() -> None:
     """
     gc.collect()  # models and pipelines are in cycles
     give_back()
-    pa.set_memory_pool(pa.system_memory_pool())
-    _glibc("mallopt", _M_MMAP_THRESHOLD, LARGE_BYTES)
+    if process.is_own():
+        pa.set_memory_pool(pa.system_memory_pool())
+        _glibc("mallopt", _M_MMAP_THRESHOLD, LARGE_BYTES)
 
 
 def available() -> int:

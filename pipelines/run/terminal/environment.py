@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from transforms.support import process
+
 # pymilvus reads these when it is imported, and fails there on a value that it can't parse. What the configuration says
 # is passed to it explicitly.
 _OF_PYMILVUS = ("MILVUS_URI", "MILVUS_DEFAULT_CONNECTION", "MILVUS_CONN_ALIAS", "MILVUS_CONN_TIMEOUT")
@@ -42,21 +44,14 @@ def prepare() -> None:
         if value is not None and not _is_count(value, lists=name == "OMP_NUM_THREADS"):
             del os.environ[name]
     for name in _SWITCHES:
-        if name in os.environ and os.environ[name].lower() not in (
-            "",
-            "0",
-            "1",
-            "true",
-            "false",
-            "on",
-            "off",
-            "yes",
-            "no",
-        ):
+        if name in os.environ and os.environ[name].lower() not in _SWITCHED:
             del os.environ[name]
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     # Beam starts workers with `python -m`, which would look for `schemas` and the like in the current folder first.
     os.environ["PYTHONSAFEPATH"] = "1"
+    # Worker processes are forked after the launcher has tokenized; tokenizers would go on with one thread, and say so.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    process.take()
 
 
 def given() -> Mapping[str, str]:

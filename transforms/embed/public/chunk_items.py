@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -15,7 +14,6 @@ from schemas.config import Config
 from schemas.records import Key
 from transforms.encoders.models import Described, chunker_on_worker, configured
 from transforms.support import metrics
-from transforms.support.once import Once
 from transforms.support.outputs import Outputs
 from transforms.support.versioned_dofn import VersionedDoFn
 
@@ -40,12 +38,15 @@ class Chunk(beam.PTransform):  # type: ignore[misc]
 
 class _Chunk(VersionedDoFn):
     def __init__(self, config: Config, models: Described) -> None:
-        self._chunker = Once(partial(chunker_on_worker, config, models.layout, models.cutting))
+        self._given = (config, models.layout, models.cutting)
+
+    def setup(self) -> None:
+        self._chunker = chunker_on_worker(*self._given)
 
     def process(self, batch: tuple[Key, pa.Table]) -> Iterator[Any]:
         key, items = batch
         with metrics.timed("chunk"):
-            chunks, rejects = self._chunker.get().chunk(items)
+            chunks, rejects = self._chunker.chunk(items)
         if rejects.num_rows:
             yield TaggedOutput("rejects", (key, rejects))
         yield key, chunks

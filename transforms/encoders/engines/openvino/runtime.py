@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import sys
+from collections.abc import Iterator
 from typing import Any
+
+_TELEMETRY = "openvino_telemetry"
 
 
 def import_openvino() -> Any:
     """OpenVINO without its telemetry, which reports conversions to its makers over the network unless told not to."""
-    _keep_telemetry_out()
-    import openvino
-
-    return openvino
+    with _telemetry_kept_out():
+        return importlib.import_module("openvino")
 
 
 def import_nncf() -> Any:
     """NNCF without its telemetry."""
-    _keep_telemetry_out()
-    import nncf
-
-    return nncf
+    with _telemetry_kept_out():
+        return importlib.import_module("nncf")
 
 
-def _keep_telemetry_out() -> None:
-    # Both go on without the package where it can't be imported.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+@contextlib.contextmanager
+def _telemetry_kept_out() -> Iterator[None]:
+    """Makes the package of both fail to import, for a moment: both take a stub of their own then."""
+    if _TELEMETRY in sys.modules:
+        yield
+        return
+    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        sys.modules.pop(_TELEMETRY, None)
