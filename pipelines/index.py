@@ -16,6 +16,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from pipelines.steps.corpus.first_configuration import TEXTS, first_configuration, index_name
+from pipelines.steps.corpus.index_arguments import (
+    as_lists,
+    checked_ids,
+    checked_path,
+    checked_place,
+    is_text,
+    refuse_itself,
+)
 from schemas.config.loader import load_config, parse_config
 from schemas.errors import ConfigurationError
 
@@ -29,12 +38,6 @@ if TYPE_CHECKING:
 # Commands are imported when they are called: a process that only searches loads no Beam.
 
 CONFIGURATION = "vecbeam.yaml"
-TEXTS = "texts.jsonl"
-ENCODER: dict[str, Any] = {"model": "all-MiniLM-L6-v2", "precision": "float32"}
-"""Of an index that begins with texts."""
-IDS_AT_ONCE = 500
-"""Ids of one query to Milvus."""
-_TYPES: dict[type, str] = {bool: "bool", int: "int", float: "float", str: "string"}
 log = logging.getLogger("vecbeam")
 
 
@@ -57,7 +60,7 @@ class Index:
     """
 
     def __init__(self, where: str | Path = "vecbeam_index", *, progress: bool = False) -> None:
-        path = _checked_place(where)
+        path = checked_place(where)
         self._path = path if path.suffix in (".yaml", ".yml") else path / CONFIGURATION
         self._owns = self._path is not path
         self._progress = progress
@@ -150,7 +153,7 @@ class Index:
             ConfigurationError: an index with a configuration file of its own, or not as many ids as texts.
             VecbeamError: what `sync` raises; where it refuses the corpus with the new texts, they are taken out again.
         """
-        given, names = _as_lists(texts, ids)
+        given, names = as_lists(texts, ids)
         with self._exclusive("nothing can be added to it here"):
             return self._add(given, names)
 
@@ -164,15 +167,16 @@ class Index:
                 comes from a file of the corpus, or the ids of everything that the index holds; then nothing is
                 deleted.
         """
-        wanted = _checked_ids(ids)
+        wanted = checked_ids(ids)
         with self._exclusive("nothing can be deleted from it here"):
+            from pipelines.steps.collection.items_served import items_served
             from pipelines.steps.corpus.added_texts import Texts, undone_if_refused
             from pipelines.sync import sync
 
             config = self.config
             texts = Texts(self._texts, config.corpus)
             mine = texts.among(wanted)
-            if others := self._items_served(config, wanted - mine):
+            if others := items_served(config, wanted - mine):
                 raise ConfigurationError(
                     f"{', '.join(map(repr, others[:5]))} came from a file of corpus.paths, not through add",
                     "remove it there and call index()",
@@ -275,7 +279,7 @@ class Index:
         from pipelines.sync import sync
         from transforms.encoders.models import Models
 
-        values = None if self._path.exists() else _configuration(self._path, given)
+        values = None if self._path.exists() else first_configuration(self._path, given)
         folder = self._path.absolute().parent
         config = self.config if values is None else parse_config(values, source="add", folder=folder)
         self._check_takes_texts(config, ids)
@@ -339,11 +343,11 @@ class Index:
         from pipelines.steps.corpus.added_texts import undone_if_refused
         from pipelines.sync import sync
 
-        where = self._checked_path(source)
-        self._refuse_itself(where)
-        values, _ = propose([where], self._path, _name(self._path))
+        where = checked_path(source)
+        refuse_itself(self._path.parent.absolute(), where)
+        values, _ = propose([where], self._path, index_name(self._path))
         for pattern in values["corpus"]["paths"]:
-            self._refuse_itself(pattern)
+            refuse_itself(self._path.parent.absolute(), pattern)
         with undone_if_refused(self._path):
             if self._path.exists():
                 self._change_paths(values["corpus"]["paths"])
@@ -363,83 +367,6 @@ class Index:
         values["corpus"]["paths"] = [*kept, *(path for path in more if path not in kept)]
         write_values(self._path, values)
 
-    def _checked_path(self, source: str | Path) -> str:
-        text = str(source)
-        if not isinstance(source, (str, Path)) or not text.strip() or "\x00" in text:
-            raise ConfigurationError(f"{source!r} is not a path", "name a file, a folder or a glob; add() takes texts")
-        if "://" in text:
-            return text
-        path = Path(text).expanduser().absolute()
-        if not _exists(path) and not any(mark in text for mark in "*?["):
-            raise ConfigurationError(
-                f"there is no file or folder {text!r}", "correct the path; to add it as a text: add(text)"
-            )
-        return str(path)
-
-    def _refuse_itself(self, pattern: str) -> None:
-        """Its own folder, or a glob that crosses folders from above it, would take its checkpoint into its corpus."""
-        from schemas.glob import Glob
-
-        mine = self._path.parent.absolute()
-        if "://" in pattern:
-            return
-        root = Path(Glob(str(mine / pattern)).root) if "**" in pattern else Path(pattern)
-        if mine == root or ("**" in pattern and mine.is_relative_to(root)):
-            raise ConfigurationError(
-                f"{root} holds this index itself ({mine}), whose own files would join its corpus",
-                "move the index out of that folder, or index the other folders one by one",
-            )
-
-    def _items_served(self, config: Config, ids: set[str]) -> list[str]:
-        """Those of some ids that items of the collection have."""
-        from transforms import milvus
-
-        if not ids or (config.collection.is_lite and not Path(config.collection.uri).exists()):
-            return []
-        found: set[str] = set()
-        with milvus.connected(config.collection, create=False) as connection:
-            state = milvus.described(connection, config.name)
-            names = sorted(ids) if state is not None else []
-            for start in range(0, len(names), IDS_AT_ONCE):
-                some = ",".join(map(milvus.quoted, names[start : start + IDS_AT_ONCE]))
-                rows = milvus.query(connection, config.name, f"item_id in [{some}]", ["item_id"])
-                found.update(row["item_id"] for row in rows)
-        return sorted(found)
-
-
-def _as_lists(texts: Any, ids: Any) -> tuple[list[Any], list[Any] | None]:
-    """What `add` was given, as lists: one text or record is a list of one; what is neither is one odd text."""
-    several = isinstance(texts, Iterable) and not isinstance(texts, (str, bytes, bytearray, Mapping))
-    given = list(texts) if several else [texts]
-    if ids is None:
-        return given, None
-    names = [ids] if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable) else list(ids)
-    if len(names) != len(given):
-        raise ConfigurationError(f"there are {len(given)} texts and {len(names)} ids", "give each text an id, or none")
-    return given, names
-
-
-def _checked_place(where: Any) -> Path:
-    """Where an index is, as a path; an empty name would be the working directory."""
-    remedy = "name a folder for the index, or a configuration file that ends in .yaml or .yml"
-    text = str(where)
-    if not isinstance(where, (str, Path)) or not text.strip() or "\x00" in text:
-        raise ConfigurationError(f"{where!r} is not a path", remedy)
-    path = Path(where)
-    if path.suffix not in (".yaml", ".yml") and path.is_file():
-        raise ConfigurationError(f"{text} is a file, and an index is a folder", remedy)
-    return path
-
-
-def _checked_ids(ids: Any) -> set[str]:
-    """What `delete` was given, as ids."""
-    several = isinstance(ids, Iterable) and not isinstance(ids, (str, bytes, bytearray, Mapping))
-    given = list(ids) if several else [ids]
-    for name in given:
-        if not isinstance(name, (str, int)) or isinstance(name, bool):
-            raise ConfigurationError(f"{name!r} is not an id", "name the ids of texts: strings or whole numbers")
-    return {str(name) for name in given}
-
 
 def _version(path: Path) -> tuple[int, int, int]:
     """What tells that a file is another one now; cheap enough to ask before each search."""
@@ -448,13 +375,6 @@ def _version(path: Path) -> tuple[int, int, int]:
     except OSError:
         return (0, 0, 0)
     return status.st_ino, status.st_mtime_ns, status.st_size
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # a name that is too long, a folder that can't be read
-        return False
 
 
 def _allowing(config: Config, deleted: int) -> Config:
@@ -466,70 +386,3 @@ def _allowing(config: Config, deleted: int) -> Config:
     share = min(1.0, (deleted + 0.5) / items) if items else 1.0
     most = max(config.corpus.max_deleted, share)
     return config.model_copy(update={"corpus": config.corpus.model_copy(update={"max_deleted": most})})
-
-
-def _configuration(path: Path, given: list[Any]) -> dict[str, Any]:
-    """The configuration of an index that begins with texts."""
-    corpus: dict[str, Any] = {"paths": [TEXTS], "id": "id", "content": ["text"]}
-    if metadata := _columns([record for record in given if isinstance(record, Mapping)]):
-        corpus["metadata"] = metadata
-    return {
-        "name": _name(path),
-        "corpus": corpus,
-        "chunk": {"max_tokens": 256, "overlap_tokens": 32},
-        "encoder": ENCODER,
-        "checkpoint": "checkpoint",
-        "collection": {
-            "uri": "./milvus.db",
-            "metric": "COSINE",
-            "index": {"type": "HNSW", "M": 16, "efConstruction": 200},
-        },
-    }
-
-
-def _columns(records: list[Mapping[Any, Any]]) -> dict[str, str]:
-    """The fields of records that can be columns, with their types."""
-    found: dict[str, str] = {}
-    for name in dict.fromkeys(name for record in records for name in record):
-        values = [record[name] for record in records if record.get(name) is not None]
-        kinds = {type(value) for value in values}
-        kind = "float" if kinds == {int, float} else _TYPES.get(kinds.pop()) if len(kinds) == 1 else None
-        if name not in ("id", "text") and isinstance(name, str) and kind and _is_column(name, kind, values):
-            found[name] = kind
-    return found
-
-
-def _is_column(name: str, kind: str, values: list[Any]) -> bool:
-    from schemas.config import Corpus, MetadataField
-
-    try:
-        corpus = Corpus.model_validate({"paths": [TEXTS], "metadata": {name: kind}})
-    except ValueError:  # a reserved name, or none that Milvus takes
-        return False
-    field: MetadataField = corpus.metadata[name]
-    return kind != "string" or all(len(value) <= field.max_bytes for value in values)
-
-
-def _name(path: Path) -> str:
-    name = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in path.absolute().parent.name)
-    return (name if name[:1].isalpha() else f"index_{name}")[:100]
-
-
-def is_text(source: str) -> bool:
-    """Whether a string can't be meant as a path.
-
-    It has a space or a line break, no slash, no suffix of a known format, and is not the name of a file.
-
-    >>> is_text("a sentence of some words"), is_text("notes"), is_text("docs/my notes"), is_text("my notes.txt")
-    (True, False, False, False)
-    """
-    from schemas.formats import format_of_suffix
-
-    stripped = source.strip()
-    if "\n" in stripped:
-        return True
-    if " " not in stripped or "/" in stripped or "\\" in stripped:
-        return False
-    compressed = (".gz", ".zst", ".bz2")
-    suffixes = (*format_of_suffix(), *(suffix + end for suffix in format_of_suffix() for end in compressed))
-    return not stripped.lower().endswith(suffixes) and not _exists(Path(source))

@@ -24,7 +24,7 @@ RECIPES = r'''
 """Recipes: blocks of `key: value` lines with an empty line between."""
 
 from schemas.formats import Format
-from transforms.read import stream
+from transforms.read import decompression
 from transforms.read.item import ItemChecker
 
 FORMAT = Format("recipes", (".recipe",), "recipes_format:read", holds_records=True, has_fields=True)
@@ -32,7 +32,7 @@ SAME_SUFFIX = Format("same", (".csv",), "recipes_format:read")
 
 
 def read(opened, sink):
-    text = stream.whole(opened.raw, opened.file, 1 << 20).decode()
+    text = decompression.whole(opened.raw, opened.file, 1 << 20).decode()
     check = ItemChecker(sink.corpus, opened.file.shown)
     for number, block in enumerate(text.strip().split("\n\n"), 1):
         record = dict(line.split(": ", 1) for line in block.splitlines())

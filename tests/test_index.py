@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from corpora import configure, text, write_jsonl
 
-from pipelines.index import Index, is_text
+from pipelines.index import Index
 from pipelines.steps.corpus.added_texts import RefusedTextsError, Texts
+from pipelines.steps.corpus.index_arguments import is_text
 from schemas.config import Corpus
 from schemas.errors import ConfigurationError, CorpusError
 
@@ -232,7 +233,7 @@ def test_what_is_a_path_is_never_embedded(tmp_path: Path, monkeypatch: pytest.Mo
 def test_records_make_columns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("pipelines.index.ENCODER", {"model": "fake", "dimensions": 32})
+    monkeypatch.setattr("pipelines.steps.corpus.first_configuration.ENCODER", {"model": "fake", "dimensions": 32})
     index = Index(tmp_path / "v")
     records = [
         {"text": "the first", "year": 1990, "rating": 4, "kept": True, "author": "ann", "tags": ["a"], "uri": "x"},

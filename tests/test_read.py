@@ -25,7 +25,16 @@ from schemas.config import Corpus
 from schemas.errors import ConfigurationError
 from schemas.layout import item_schema
 from schemas.records import REJECT_SCHEMA
-from transforms.read import CONTAINER_ERRORS, first_records, list_corpus, plan_shards, read_shard, sniff_csv, stream
+from transforms.read import (
+    CONTAINER_ERRORS,
+    decompression,
+    first_records,
+    list_corpus,
+    plan_shards,
+    read_shard,
+    sniff_csv,
+    stream,
+)
 from transforms.support import memory
 
 RECORDS = [{"id": f"r{n}", "text": f'text {n}\nof two lines, with "quotes"', "year": n} for n in range(40)]
@@ -347,7 +356,7 @@ def test_a_zstd_bomb_is_read_in_flat_memory(tmp_path: Path) -> None:
 
 
 def test_a_zstd_window_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "available", lambda: stream.LEAST_MEMORY_BYTES - 1)
+    monkeypatch.setattr(memory, "available", lambda: decompression.LEAST_MEMORY_BYTES - 1)
     (tmp_path / "a.jsonl.zst").write_bytes(bomb(192, 31))
     items, (*_, reject) = read(tmp_path / "a.jsonl.zst")
     assert (items, reject["error"]) == ([], "TooLarge")

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from schemas.errors import CorpusError
 from schemas.formats import has_fields
-from transforms.read import stream
+from transforms.read import decompression, stream
 from transforms.read.formats import charset, parquet
 from transforms.read.formats.dialect import sniff_csv
 from transforms.read.formats.documents import front_matter
@@ -93,7 +93,7 @@ def _head(raw: stream.RawStream, file: SourceFile) -> tuple[bytes, bool]:
     """The first MiB or so of a file, decompressed, and whether that is all of it."""
     parts: list[bytes] = []
     size = 0
-    for block in stream.blocks(raw, file):
+    for block in decompression.blocks(raw, file):
         parts.append(block)
         size += len(block)
         if size > HEAD_BYTES:
@@ -172,7 +172,7 @@ def _rows(text: str, delimiter: str, limit: int) -> list[list[str]]:
 
 
 def _parquet(raw: stream.RawStream, found: FileSample, limit: int) -> None:
-    with stream.seekable(raw, found.file) as source, parquet.damaged(raw):
+    with decompression.seekable(raw, found.file) as source, parquet.damaged(raw):
         opened = parquet.open_file(source)
         types = list(_types(opened.schema_arrow))
         found.kinds = dict(types)

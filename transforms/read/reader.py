@@ -10,7 +10,7 @@ import orjson
 
 from schemas.config import Corpus
 from schemas.formats import holds_records
-from transforms.read import stream
+from transforms.read import decompression, stream
 from transforms.read.batch import Batch, BatchBuilder
 from transforms.read.formats import delimited, jsonl, parquet
 from transforms.read.listing.files import SourceFile
@@ -87,6 +87,6 @@ def _raw_records(raw: stream.RawStream, file: SourceFile, corpus: Corpus) -> Ite
     elif file.format == "csv":
         yield from delimited.raw_records(raw, file, corpus)
     elif file.format == "parquet":
-        with stream.seekable(raw, file) as source, parquet.damaged(raw):
+        with decompression.seekable(raw, file) as source, parquet.damaged(raw):
             for batch in islice(parquet.open_file(source).iter_batches(64), 64):
                 yield from batch.to_pylist()

@@ -59,7 +59,7 @@ def checked_path(source: str | Path) -> str:
 
 
 def refuse_itself(mine: Path, pattern: str) -> None:
-    """Refuses an index's own folder, and a glob that crosses folders from above it: its checkpoint would join the corpus."""
+    """Refuses an index's own folder and a glob that takes it in: its checkpoint would join the corpus."""
     from schemas.glob import Glob
 
     if "://" in pattern:
@@ -68,14 +68,14 @@ def refuse_itself(mine: Path, pattern: str) -> None:
     if mine == root or ("**" in pattern and mine.is_relative_to(root)):
         raise ConfigurationError(
             f"{root} holds this index itself ({mine}), whose own files would join its corpus",
-            "put the index into a folder outside, or index the folders beside it one by one",
+            "move the index out of that folder, or index the other folders one by one",
         )
 
 
 def is_text(source: str) -> bool:
     """Whether a string can't be meant as a path.
 
-    It has a space or a line break, no slash, no suffix of a known format, and names nothing that is there.
+    It has a space or a line break, no slash, no suffix of a known format, and is not the name of a file.
 
     >>> is_text("a sentence of some words"), is_text("notes"), is_text("docs/my notes"), is_text("my notes.txt")
     (True, False, False, False)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 
 import apache_beam as beam
-import pyarrow as pa
 
 from pipelines.run import beam_job
 from pipelines.run.session import Phase, Session
-from pipelines.steps.collection.row_sample import sample_rows
-from pipelines.steps.collection.served import find_served, misfits, open_for_search
+from pipelines.steps.collection.served import find_served, misfits
 from pipelines.steps.judgement.limits import (
     Standing,
     check_known,
@@ -22,23 +18,21 @@ from pipelines.steps.judgement.limits import (
     excess,
     remedy,
 )
-from schemas.config.encoder import VECTOR
-from schemas.errors import CollectionError, GateError, RejectsError
+from pipelines.steps.publish.verification import Verification
+from schemas.errors import CollectionError, RejectsError
 from schemas.layout import Layout
-from schemas.milvus import STATE_LOADING, STATE_READY, CollectionSpec, VectorColumn
+from schemas.milvus import STATE_LOADING, STATE_READY, CollectionSpec
 from transforms import milvus
-from transforms.checkpoint import Checkpoint, LivePart, Snapshot, iterate_parts
+from transforms.checkpoint import Checkpoint, LivePart, Snapshot
 from transforms.load.specification import collection_spec
 from transforms.load.upsert_parts import Ledger, LoadParts
 from transforms.milvus.alias import link
-from transforms.milvus.rows.row_check import ALL_COLUMNS, IDS_AND_HASHES, SAMPLED
+from transforms.milvus.rows.row_check import ALL_COLUMNS, SAMPLED
 from transforms.support import metrics
 from transforms.support.memory import give_back, give_back_at_once
 
 REPAIRS = 3
 EVERY_ID = 1 << 40
-GRAPHS = ("HNSW", "AUTOINDEX")
-"""Index types whose search walks a graph; AUTOINDEX is one."""
 
 
 def publish(
@@ -112,6 +106,9 @@ class Publication:
     Args:
         spec: the collection, by its name in Milvus.
         connection: to Milvus, open.
+
+    Attributes:
+        verification: of the collection against the snapshot.
     """
 
     def __init__(
@@ -128,6 +125,7 @@ class Publication:
         self._snapshot = snapshot
         self._spec = spec
         self._connection = connection
+        self.verification = Verification(session, checkpoint, snapshot, spec, connection)
         report = session.report
         report.collection, report.space, report.snapshot = spec.name, snapshot.space_id, snapshot.id
 
@@ -161,11 +159,11 @@ class Publication:
             self.index()
         # Of what is served already, and was compared when it was made, some rows are enough for a run without news.
         seen = not fresh and milvus.served(connection, spec.alias) == spec.name
-        check = self.check_rows(compared=SAMPLED if seen else ALL_COLUMNS)
+        check = self.verification.check_rows(compared=SAMPLED if seen else ALL_COLUMNS)
         if check.part_indexes_missing:
             # Someone deleted or changed rows, or the server lost them: the checkpoint has them.
             check = self._load_again(ledger, check)
-        self.gate(check, recall=fresh)
+        self.verification.gate(check, recall=fresh)
         self._publish(ledger, fresh)
 
     def repair(
@@ -186,7 +184,7 @@ class Publication:
                 right after three rounds.
         """
         ledger = Ledger(self._checkpoint, self._spec.name, f"repair-{self._session.run_id}")
-        check = self.check_rows(listed=EVERY_ID, compared=compared)
+        check = self.verification.check_rows(listed=EVERY_ID, compared=compared)
         check_unexpected(
             check.unexpected_count,
             check.total,
@@ -197,7 +195,7 @@ class Publication:
         if everything:
             self._load(ledger, self._snapshot.live_parts)
             self.index()
-            check = self.check_rows(listed=EVERY_ID, compared=compared)
+            check = self.verification.check_rows(listed=EVERY_ID, compared=compared)
         for _ in range(REPAIRS):
             if check.clean:
                 break
@@ -207,7 +205,7 @@ class Publication:
                 self._session.report.chunks.deleted += len(check.unexpected)
             check = self._load_again(ledger, check, listed=EVERY_ID, compared=compared)
         ledger.close()
-        self.gate(check, recall=False)
+        self.verification.gate(check, recall=False)
         return check
 
     def _load_again(
@@ -219,7 +217,7 @@ class Publication:
             ledger.forget([part.name for part in damaged])
             self._load(ledger, damaged)
         self.index()
-        return self.check_rows(listed=listed, compared=compared)
+        return self.verification.check_rows(listed=listed, compared=compared)
 
     def _load(self, ledger: Ledger, parts: list[LivePart]) -> None:
         acknowledged = ledger.acknowledged()
@@ -277,130 +275,6 @@ class Publication:
         with Phase(self._session, "index"):
             milvus.finish(self._connection, self._spec)
         give_back()
-
-    def _parts(self, columns: list[str]) -> Iterator[pa.Table]:
-        return iterate_parts(self._checkpoint, self._snapshot.live_parts, columns)
-
-    def check_rows(self, listed: int | None = None, compared: str = ALL_COLUMNS) -> milvus.RowCheck:
-        """Compares the collection with the snapshot row by row, and puts the counts into the report.
-
-        Args:
-            listed: see `transforms.milvus.verify_rows`.
-            compared: all columns; or ids and hashes; or sampled, which compares those, and all columns of some rows,
-                and all columns of all rows where one of these differs.
-        """
-        self._session.progress.step("verify")
-        with Phase(self._session, "verify"):
-            open_for_search(self._connection, self._spec.name)
-            columns = self._columns() if compared == ALL_COLUMNS else ["id", "content_hash"]
-            check = self._compare(self._parts(columns), listed, every_column=compared == ALL_COLUMNS)
-            if check.unexpected_count > len(check.unexpected) and (listed is None or listed > len(check.unexpected)):
-                milvus.find_duplicates(self._connection, self._spec.name, self._parts(["id"]), check)
-        if compared == SAMPLED and not self.check_sample().clean:
-            return self.check_rows(listed)
-        self._note(check, compared)
-        return check
-
-    def check_sample(self) -> milvus.RowCheck:
-        """Compares all columns of some rows, which follow from the run's id."""
-        with Phase(self._session, "verify"):
-            open_for_search(self._connection, self._spec.name)
-            columns = self._columns()
-            sampled = sample_rows(self._checkpoint, self._snapshot, self._session.run_id)
-            check = self._compare((rows.select(columns) for rows in sampled), 0, every_column=True)
-        self._session.report.verify.compared = SAMPLED
-        return check
-
-    def check_written(self, parts: Iterator[pa.Table]) -> milvus.RowCheck:
-        """Compares all columns of the rows that a run has written."""
-        with Phase(self._session, "verify"):
-            columns = self._columns()
-            return self._compare((rows.select(columns) for rows in parts), 0, every_column=True)
-
-    def _compare(self, parts: Iterator[pa.Table], listed: int | None, *, every_column: bool) -> milvus.RowCheck:
-        spec = self._spec if every_column else None
-        return milvus.verify_rows(self._connection, self._spec.name, parts, listed, spec)
-
-    def _columns(self) -> list[str]:
-        """The columns that the configuration, the collection and the parts of the snapshot have."""
-        state = milvus.state(self._connection, self._spec.name)
-        has = {column.name for column in state.columns} if state else set()
-        if self._snapshot.part_names:
-            has &= set(self._checkpoint.part_columns(self._snapshot.part_names[0]))
-        return [column.name for column in milvus.columns_of(self._spec) if column.name in has]
-
-    def _note(self, check: milvus.RowCheck, compared: str) -> None:
-        verify = self._session.report.verify
-        verify.expected, verify.found = check.expected, check.found
-        verify.missing, verify.unexpected = check.missing_count, check.unexpected_count
-        verify.stale, verify.damaged, verify.columns = check.stale_count, check.damaged_count, dict(check.columns)
-        verify.compared = compared
-
-    def gate(self, check: milvus.RowCheck, *, recall: bool) -> None:
-        """Raises GateError where rows are not those of the snapshot, or recall is too low."""
-        published = self._session.report.verify.published
-        problems = check.problems()
-        advice = "fix the cause and run the same command again"
-        if published:
-            advice = "vecbeam verify --repair restores these rows from the checkpoint, load --rebuild all of them"
-        if recall and not problems:
-            column, measured = self._measure_recall()
-            least = self._config.verify.recall_at_10
-            if measured is None:
-                problems = ["it is to hold no row, so there is no recall to measure"]
-            elif measured.at_10 < least:
-                of = "" if column.name == VECTOR else f" of {column.name}"
-                problems = [f"recall@10{of} is {measured.at_10:.4f}, verify.recall_at_10 is {least}"]
-                cause, advice = self._of_low_recall(column, measured)
-                problems += [cause] if cause else []
-        if problems:
-            stays = "" if published else f"; the alias {self._spec.alias} was not moved"
-            raise GateError(f"{self._spec.name} did not pass: {'; '.join(problems)}{stays}", advice)
-
-    def _of_low_recall(self, column: VectorColumn, measured: milvus.Recall) -> tuple[str, str]:
-        """The cause of a low recall, if it is known, and the remedy."""
-        kind = column.index_type
-        if self._session.report.verify.compared == IDS_AND_HASHES:
-            return "vectors were not compared", "vecbeam verify without --quick tells whether they are damaged"
-        if kind in GRAPHS and measured.many_are_equal:
-            return (
-                f"{measured.equal_share:.0%} of the sampled rows have a vector that more than ten rows have, one of "
-                f"them {measured.most_equal:,} rows: past so many equal vectors the graph of {kind} does not reach all "
-                "others, whatever its parameters",
-                "choose collection.index: {type: FLAT} or {type: IVF_FLAT}, and run vecbeam reindex; or leave "
-                "duplicates out of the corpus",
-            )
-        if kind == "FLAT":
-            return "FLAT searches every row", "vecbeam load --rebuild makes another collection from the checkpoint"
-        wider = {"IVF_FLAT": "nprobe", "IVF_SQ8": "nprobe"}.get(kind, "ef")
-        return (
-            "",
-            f"raise collection.search.{wider} and run the same command again, or the build parameters of "
-            "collection.index and run vecbeam reindex",
-        )
-
-    def _measure_recall(self) -> tuple[VectorColumn, milvus.Recall | None]:
-        """The recall of each vector's index; returns that of the worst, which is the report's."""
-        found: dict[str, tuple[VectorColumn, milvus.Recall]] = {}
-        with Phase(self._session, "verify"):
-            for column in self._spec.vectors:
-                measured = milvus.measure_recall(
-                    self._connection,
-                    self._spec,
-                    partial(self._parts, ["id", column.name]),
-                    self._snapshot.total("rows"),
-                    self._config.verify.sample,
-                    column=column,
-                )
-                if measured is None:
-                    return column, None
-                found[column.name] = (column, measured)
-        verify = self._session.report.verify
-        if len(found) > 1:
-            verify.recalls = {name: round(recall.at_10, 4) for name, (_, recall) in found.items()}
-        worst = min(found.values(), key=lambda one: one[1].at_10)
-        verify.recall_at_10 = round(worst[1].at_10, 4)
-        return worst
 
     def _publish(self, ledger: Ledger, fresh: bool) -> None:
         spec, connection = self._spec, self._connection

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from schemas.config import Corpus
-from transforms.read import stream
+from transforms.read import decompression, stream
 from transforms.read.batch import Batch, BatchBuilder
 from transforms.read.formats import charset
 from transforms.read.formats.jsonl import too_large
@@ -154,7 +154,7 @@ def dialect_of(raw: stream.RawStream, file: SourceFile, corpus: Corpus, quoted: 
     """
     settings = corpus.csv
     raw.rewind()
-    content = stream.blocks(raw, file)
+    content = decompression.blocks(raw, file)
     beginning, content = stream.peeked(content, charset.MARK_BYTES)
     dialect = Dialect(
         delimiter=settings.delimiter or file.delimiter,
@@ -191,7 +191,7 @@ class _Terminators:
 
 def _content(raw: stream.RawStream, file: SourceFile, dialect: Dialect) -> Iterator[bytes]:
     """Blocks of the whole file; of UTF-8, where a character's bytes could be taken for a delimiter."""
-    content = stream.blocks(raw, file)
+    content = decompression.blocks(raw, file)
     return content if charset.is_splittable(dialect.encoding) else charset.recoded(content, dialect.encoding)
 
 

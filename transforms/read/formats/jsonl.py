@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from transforms.read import stream
+from transforms.read import decompression, stream
 from transforms.read.batch import Batch, BatchBuilder
 from transforms.read.formats import charset
 from transforms.read.item import ItemChecker, RejectedItemError
@@ -71,7 +71,7 @@ def range_lines(
         if encoding != charset.UTF_8:
             encoding = _encoding_at_begin(raw, configured)
         return encoding, _recoded(_later_lines(raw, start, end), encoding)
-    content = stream.blocks(raw, file) if not end else raw.blocks(end=end)
+    content = decompression.blocks(raw, file) if not end else raw.blocks(end=end)
     beginning, content = stream.peeked(content, charset.MARK_BYTES)
     encoding = charset.of_file(beginning, configured)
     if not charset.is_splittable(encoding):

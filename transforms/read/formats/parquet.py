@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from schemas.config import Corpus
-from transforms.read import stream
+from transforms.read import decompression, stream
 from transforms.read.batch import Batch, BatchBuilder
 from transforms.read.item import BadUtf8, ItemChecker
 from transforms.read.open_file import OpenFile
@@ -31,7 +31,7 @@ def read(opened: OpenFile, sink: BatchBuilder) -> Iterator[Batch]:
     raw, file, start, end = opened.raw, opened.file, opened.start, opened.end
     corpus = sink.corpus
     check = ItemChecker(corpus, file.shown)
-    with stream.seekable(raw, file) as source:
+    with decompression.seekable(raw, file) as source:
         if not source.seek(0, 2):
             raise stream.FileRejectedError("DamagedFile", "The file holds 0 bytes, and no Parquet file does")
         source.seek(0)

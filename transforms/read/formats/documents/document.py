@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from schemas.config import Corpus
-from transforms.read import stream
+from transforms.read import decompression, stream
 from transforms.read.batch import Batch, BatchBuilder
 from transforms.read.formats import charset
 from transforms.read.formats.documents import front_matter, html, pdf
@@ -23,7 +23,7 @@ def read(opened: OpenFile, sink: BatchBuilder) -> Iterator[Batch]:
         schemas.errors.ConfigurationError: a library of the extra `documents` is not installed.
     """
     file, corpus = opened.file, sink.corpus
-    data = stream.whole(opened.raw, file, pdf.MAX_PDF_BYTES if file.format == "pdf" else stream.MAX_RECORD_BYTES)
+    data = decompression.whole(opened.raw, file, pdf.MAX_PDF_BYTES if file.format == "pdf" else stream.MAX_RECORD_BYTES)
     item_id = file.name
     try:
         text = _text(data, file, corpus)

@@ -1,0 +1,169 @@
+"""Whether a collection is right: its rows against its snapshot's, recall, and the gate that both must pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import pyarrow as pa
+
+from pipelines.run.session import Phase, Session
+from pipelines.steps.collection.row_sample import sample_rows
+from pipelines.steps.collection.served import open_for_search
+from schemas.config.encoder import VECTOR
+from schemas.errors import GateError
+from schemas.milvus import CollectionSpec, VectorColumn
+from transforms import milvus
+from transforms.checkpoint import Checkpoint, Snapshot, iterate_parts
+from transforms.milvus.rows.row_check import ALL_COLUMNS, IDS_AND_HASHES, SAMPLED
+
+GRAPHS = ("HNSW", "AUTOINDEX")
+"""Index types whose search walks a graph; AUTOINDEX is one."""
+
+
+class Verification:
+    """A collection, held against the snapshot that it is to hold.
+
+    Args:
+        spec: the collection, by its name in Milvus.
+        connection: to Milvus, open.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        checkpoint: Checkpoint,
+        snapshot: Snapshot,
+        spec: CollectionSpec,
+        connection: milvus.Milvus,
+    ) -> None:
+        self._session = session
+        self._config = session.config
+        self._checkpoint = checkpoint
+        self._snapshot = snapshot
+        self._spec = spec
+        self._connection = connection
+
+    def check_rows(self, listed: int | None = None, compared: str = ALL_COLUMNS) -> milvus.RowCheck:
+        """Compares the collection with the snapshot row by row, and puts the counts into the report.
+
+        Args:
+            listed: see `transforms.milvus.verify_rows`.
+            compared: all columns; or ids and hashes; or sampled, which compares those, and all columns of some rows,
+                and all columns of all rows where one of these differs.
+        """
+        self._session.progress.step("verify")
+        with Phase(self._session, "verify"):
+            open_for_search(self._connection, self._spec.name)
+            columns = self._columns() if compared == ALL_COLUMNS else ["id", "content_hash"]
+            check = self._compare(self._parts(columns), listed, every_column=compared == ALL_COLUMNS)
+            if check.unexpected_count > len(check.unexpected) and (listed is None or listed > len(check.unexpected)):
+                milvus.find_duplicates(self._connection, self._spec.name, self._parts(["id"]), check)
+        if compared == SAMPLED and not self.check_sample().clean:
+            return self.check_rows(listed)
+        self._note(check, compared)
+        return check
+
+    def check_sample(self) -> milvus.RowCheck:
+        """Compares all columns of some rows, which follow from the run's id."""
+        with Phase(self._session, "verify"):
+            open_for_search(self._connection, self._spec.name)
+            columns = self._columns()
+            sampled = sample_rows(self._checkpoint, self._snapshot, self._session.run_id)
+            check = self._compare((rows.select(columns) for rows in sampled), 0, every_column=True)
+        self._session.report.verify.compared = SAMPLED
+        return check
+
+    def check_written(self, parts: Iterator[pa.Table]) -> milvus.RowCheck:
+        """Compares all columns of the rows that a run has written."""
+        with Phase(self._session, "verify"):
+            columns = self._columns()
+            return self._compare((rows.select(columns) for rows in parts), 0, every_column=True)
+
+    def gate(self, check: milvus.RowCheck, *, recall: bool) -> None:
+        """Raises GateError where rows are not those of the snapshot, or recall is too low."""
+        published = self._session.report.verify.published
+        problems = check.problems()
+        advice = "fix the cause and run the same command again"
+        if published:
+            advice = "vecbeam verify --repair restores these rows from the checkpoint, load --rebuild all of them"
+        if recall and not problems:
+            column, measured = self._measure_recall()
+            least = self._config.verify.recall_at_10
+            if measured is None:
+                problems = ["it is to hold no row, so there is no recall to measure"]
+            elif measured.at_10 < least:
+                of = "" if column.name == VECTOR else f" of {column.name}"
+                problems = [f"recall@10{of} is {measured.at_10:.4f}, verify.recall_at_10 is {least}"]
+                cause, advice = self._of_low_recall(column, measured)
+                problems += [cause] if cause else []
+        if problems:
+            stays = "" if published else f"; the alias {self._spec.alias} was not moved"
+            raise GateError(f"{self._spec.name} did not pass: {'; '.join(problems)}{stays}", advice)
+
+    def _compare(self, parts: Iterator[pa.Table], listed: int | None, *, every_column: bool) -> milvus.RowCheck:
+        spec = self._spec if every_column else None
+        return milvus.verify_rows(self._connection, self._spec.name, parts, listed, spec)
+
+    def _columns(self) -> list[str]:
+        """The columns that the configuration, the collection and the parts of the snapshot have."""
+        state = milvus.state(self._connection, self._spec.name)
+        has = {column.name for column in state.columns} if state else set()
+        if self._snapshot.part_names:
+            has &= set(self._checkpoint.part_columns(self._snapshot.part_names[0]))
+        return [column.name for column in milvus.columns_of(self._spec) if column.name in has]
+
+    def _note(self, check: milvus.RowCheck, compared: str) -> None:
+        verify = self._session.report.verify
+        verify.expected, verify.found = check.expected, check.found
+        verify.missing, verify.unexpected = check.missing_count, check.unexpected_count
+        verify.stale, verify.damaged, verify.columns = check.stale_count, check.damaged_count, dict(check.columns)
+        verify.compared = compared
+
+    def _of_low_recall(self, column: VectorColumn, measured: milvus.Recall) -> tuple[str, str]:
+        """The cause of a low recall, if it is known, and the remedy."""
+        kind = column.index_type
+        if self._session.report.verify.compared == IDS_AND_HASHES:
+            return "vectors were not compared", "vecbeam verify without --quick tells whether they are damaged"
+        if kind in GRAPHS and measured.many_are_equal:
+            return (
+                f"{measured.equal_share:.0%} of the sampled rows have a vector that more than ten rows have, one of "
+                f"them {measured.most_equal:,} rows: past so many equal vectors the graph of {kind} does not reach all "
+                "others, whatever its parameters",
+                "choose collection.index: {type: FLAT} or {type: IVF_FLAT}, and run vecbeam reindex; or leave "
+                "duplicates out of the corpus",
+            )
+        if kind == "FLAT":
+            return "FLAT searches every row", "vecbeam load --rebuild makes another collection from the checkpoint"
+        wider = {"IVF_FLAT": "nprobe", "IVF_SQ8": "nprobe"}.get(kind, "ef")
+        return (
+            "",
+            f"raise collection.search.{wider} and run the same command again, or the build parameters of "
+            "collection.index and run vecbeam reindex",
+        )
+
+    def _measure_recall(self) -> tuple[VectorColumn, milvus.Recall | None]:
+        """The recall of each vector's index; returns that of the worst, which is the report's."""
+        found: dict[str, tuple[VectorColumn, milvus.Recall]] = {}
+        with Phase(self._session, "verify"):
+            for column in self._spec.vectors:
+                measured = milvus.measure_recall(
+                    self._connection,
+                    self._spec,
+                    partial(self._parts, ["id", column.name]),
+                    self._snapshot.total("rows"),
+                    self._config.verify.sample,
+                    column=column,
+                )
+                if measured is None:
+                    return column, None
+                found[column.name] = (column, measured)
+        verify = self._session.report.verify
+        if len(found) > 1:
+            verify.recalls = {name: round(recall.at_10, 4) for name, (_, recall) in found.items()}
+        worst = min(found.values(), key=lambda one: one[1].at_10)
+        verify.recall_at_10 = round(worst[1].at_10, 4)
+        return worst
+
+    def _parts(self, columns: list[str]) -> Iterator[pa.Table]:
+        return iterate_parts(self._checkpoint, self._snapshot.live_parts, columns)
