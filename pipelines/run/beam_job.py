@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import contextlib
 import io
 import logging
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable
