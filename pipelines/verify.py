@@ -69,8 +69,8 @@ def verify(
                     )
                     check = update.repair(compared=compared)
             else:
-                check = publication.verification.check_rows(compared=compared)
-            publication.verification.gate(check, recall=True)
+                check = publication.inspection.check_rows(compared=compared)
+            publication.inspection.gate(check, recall=True)
             if repair and (over := excess(snapshot, config)):
                 raise RejectsError(f"{over}; the good rows are served as {config.name}", remedy(over))
     return session.report

@@ -20,7 +20,7 @@ from pipelines.rollback import rollback
 from pipelines.steps.collection import row_sample
 from pipelines.steps.collection.held import open_snapshot
 from pipelines.steps.collection.row_sample import sample_rows
-from pipelines.steps.publish.verification import Verification
+from pipelines.steps.publish.inspection import Inspection
 from pipelines.sync import sync
 from pipelines.verify import verify
 from schemas.config import Config
@@ -125,7 +125,7 @@ def test_load_rebuild_replaces_a_damaged_collection_without_an_encoder(
     first = verify_fails(published).collection
     # Stopped before it is verified: searchers see what they saw, and the next rebuild goes on with the same collection.
     with monkeypatch.context() as patch:
-        patch.setattr(Verification, "gate", lambda *_, **__: (_ for _ in ()).throw(CollectionError("went away")))
+        patch.setattr(Inspection, "gate", lambda *_, **__: (_ for _ in ()).throw(CollectionError("went away")))
         with pytest.raises(CollectionError, match="went away"):
             load(published, rebuild=True)
     assert holds(published) == before

@@ -18,7 +18,7 @@ from pipelines.steps.judgement.limits import (
     excess,
     remedy,
 )
-from pipelines.steps.publish.verification import Verification
+from pipelines.steps.publish.inspection import Inspection
 from schemas.errors import CollectionError, RejectsError
 from schemas.layout import Layout
 from schemas.milvus import STATE_LOADING, STATE_READY, CollectionSpec
@@ -108,7 +108,7 @@ class Publication:
         connection: to Milvus, open.
 
     Attributes:
-        verification: of the collection against the snapshot.
+        inspection: of the collection against the snapshot.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Publication:
         self._snapshot = snapshot
         self._spec = spec
         self._connection = connection
-        self.verification = Verification(session, checkpoint, snapshot, spec, connection)
+        self.inspection = Inspection(session, checkpoint, snapshot, spec, connection)
         report = session.report
         report.collection, report.space, report.snapshot = spec.name, snapshot.space_id, snapshot.id
 
@@ -159,11 +159,11 @@ class Publication:
             self.index()
         # Of what is served already, and was compared when it was made, some rows are enough for a run without news.
         seen = not fresh and milvus.served(connection, spec.alias) == spec.name
-        check = self.verification.check_rows(compared=SAMPLED if seen else ALL_COLUMNS)
+        check = self.inspection.check_rows(compared=SAMPLED if seen else ALL_COLUMNS)
         if check.part_indexes_missing:
             # Someone deleted or changed rows, or the server lost them: the checkpoint has them.
             check = self._load_again(ledger, check)
-        self.verification.gate(check, recall=fresh)
+        self.inspection.gate(check, recall=fresh)
         self._publish(ledger, fresh)
 
     def repair(
@@ -184,7 +184,7 @@ class Publication:
                 right after three rounds.
         """
         ledger = Ledger(self._checkpoint, self._spec.name, f"repair-{self._session.run_id}")
-        check = self.verification.check_rows(listed=EVERY_ID, compared=compared)
+        check = self.inspection.check_rows(listed=EVERY_ID, compared=compared)
         check_unexpected(
             check.unexpected_count,
             check.total,
@@ -195,7 +195,7 @@ class Publication:
         if everything:
             self._load(ledger, self._snapshot.live_parts)
             self.index()
-            check = self.verification.check_rows(listed=EVERY_ID, compared=compared)
+            check = self.inspection.check_rows(listed=EVERY_ID, compared=compared)
         for _ in range(REPAIRS):
             if check.clean:
                 break
@@ -205,7 +205,7 @@ class Publication:
                 self._session.report.chunks.deleted += len(check.unexpected)
             check = self._load_again(ledger, check, listed=EVERY_ID, compared=compared)
         ledger.close()
-        self.verification.gate(check, recall=False)
+        self.inspection.gate(check, recall=False)
         return check
 
     def _load_again(
@@ -217,7 +217,7 @@ class Publication:
             ledger.forget([part.name for part in damaged])
             self._load(ledger, damaged)
         self.index()
-        return self.verification.check_rows(listed=listed, compared=compared)
+        return self.inspection.check_rows(listed=listed, compared=compared)
 
     def _load(self, ledger: Ledger, parts: list[LivePart]) -> None:
         acknowledged = ledger.acknowledged()

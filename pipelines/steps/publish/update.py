@@ -96,8 +96,8 @@ class Update:
             raise RejectsError(f"{over}; the collection {state.name} stays as it is", remedy(over, lossless=False))
         else:
             self._bring()
-        if not self._publication.verification.check_sample().clean:
-            self._publication.verification.gate(self._publication.verification.check_rows(), recall=False)
+        if not self._publication.inspection.check_sample().clean:
+            self._publication.inspection.gate(self._publication.inspection.check_rows(), recall=False)
         if over:
             raise RejectsError(f"{over}; the good rows are served as {self._spec.alias}", remedy(over))
 
@@ -129,7 +129,7 @@ class Update:
         # A run that was killed after its last write leaves its notes behind.
         self._ledger(self._snapshot).close()
         if found != expected:
-            self._publication.verification.gate(self._publication.verification.check_rows(), recall=False)
+            self._publication.inspection.gate(self._publication.inspection.check_rows(), recall=False)
 
     def _bring(self) -> None:
         state = self._state
@@ -223,11 +223,11 @@ class Update:
 
         session = self._session
         session.progress.step("verify")
-        check = self._publication.verification.check_written(written())
+        check = self._publication.inspection.check_written(written())
         expected = new.total("rows")
         session.report.verify.expected, session.report.verify.found = expected, check.total
         if check.wrong or check.total != expected:
-            self._publication.verification.gate(self._publication.verification.check_rows(), recall=False)
+            self._publication.inspection.gate(self._publication.inspection.check_rows(), recall=False)
 
     def _settle(self, snapshot: Snapshot) -> None:
         milvus.set_properties(

@@ -21,7 +21,7 @@ GRAPHS = ("HNSW", "AUTOINDEX")
 """Index types whose search walks a graph; AUTOINDEX is one."""
 
 
-class Verification:
+class Inspection:
     """A collection, held against the snapshot that it is to hold.
 
     Args:
