@@ -327,6 +327,26 @@ def test_fields_of_objects_and_types_that_no_column_has(tmp_path: Path) -> None:
     assert (made.items[1]["at"][:10], made.items[1]["price"]) == ("2024-01-02", 1.5)
 
 
+@pytest.mark.parametrize(
+    ("days", "says"),
+    [
+        (["2024-03-05", "2023-12-31", "2024-01-01"], """ 'day >= "2023-12-31"'"""),
+        (["2024-03-05T10:00:00Z", "2023-12-31T10:00:00Z"], """ 'day >= "2023-12-31"'"""),
+        (["2024-03-05T10:00+02:00", "2024-03-05T10:00-02:00"], ""),  # do not sort as text
+        (["05.03.2024", "31.12.2023"], ""),
+        (["2024-03-05", "soon"], ""),
+    ],
+)
+def test_dates_stay_text_and_init_says_how_to_filter_them(tmp_path: Path, days: list[str], says: str) -> None:
+    rows = "".join(f"{n},{text(n)},{day}\n" for n, day in enumerate(days))
+    (tmp_path / "a.csv").write_text("id,text,day\n" + rows)
+    found = init("a.csv").found
+    assert found.corpus["metadata"] == {"day": "string"}
+    assert [note for note in found.notes if "day" in note] == (
+        [f"day has dates; Milvus holds them as text, which sorts as they do: --filter{says}"] if says else []
+    )
+
+
 def test_front_matter_and_partitions_become_columns(tmp_path: Path) -> None:
     for number, lang in enumerate(["en", "de", "fr"]):
         path = tmp_path / "notes" / f"lang={lang}" / f"year={2020 + number}" / f"{number}.md"

@@ -168,6 +168,11 @@ def _chosen(samples: Sequence[FileSample]) -> Fields:
     metadata, found.left_out = metadata_columns(columns, kinds, samples, used=used)
     if metadata:
         found.corpus["metadata"] = metadata
+    found.notes += [
+        f"{name} has dates; Milvus holds them as text, which sorts as they do: --filter '{name} >= \"{first}\"'"
+        for name, kind in metadata.items()
+        if kind == "string" and (first := columns[name].first_date)
+    ]
     return found
 
 

@@ -17,6 +17,7 @@ MOSTLY = 0.95
 _WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
 NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 DATE = re.compile(r"\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}.*)?|\d{1,2}[./]\d{1,2}[./]\d{2,4}")
+_ISO_DATE = re.compile(r"(\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?)?)(Z|[+-]\d{2}:?\d{2})?")
 _TRUTHS = {"true", "false", "yes", "no"}
 
 
@@ -52,6 +53,13 @@ class SampledField:
         if kinds == {"date"} or kinds == {"date", "string"}:
             return "string"
         return next(iter(kinds)) if len(kinds) == 1 and kinds <= {"int", "float", "bool", "string"} else None
+
+    @property
+    def first_date(self) -> str:
+        """The first day, if all values are dates or times that sort as text: ISO 8601, of one form and time zone."""
+        found = [_ISO_DATE.fullmatch(str(value).strip()) for value in self.values]
+        forms = {(re.sub(r"\d", "0", one[1]), one[2]) for one in found if one}
+        return min(str(value).strip() for value in self.values)[:10] if all(found) and len(forms) == 1 else ""
 
     @property
     def mean_length(self) -> float:
