@@ -2,7 +2,7 @@
 
     <checkpoint>/<name>/<space id>/space.json
     <checkpoint>/<name>/<space id>/parts/*.parquet
-    <checkpoint>/<name>/<space id>/items/*.parquet       beside each part, under its name: digests of its items
+    <checkpoint>/<name>/<space id>/items/*.parquet       one for each part, under its name: digests of its items
     <checkpoint>/<name>/<space id>/rejects/*.parquet
     <checkpoint>/<name>/snapshots/<number>-<space>-<snapshot id>.parquet     the highest number is current
     <checkpoint>/<name>/files/<number>-<space>-<snapshot id>.parquet         the listing of a snapshot

@@ -62,17 +62,17 @@ class Checkpoint:
 
     @property
     def sample_uri(self) -> str:
-        """Where the texts are that int8 takes its ranges from; what that costs stands beside, as JSON."""
+        """Uri of the texts from which int8 determines its ranges; a JSON file next to it has the loss."""
         return filesystem.join(self.root, self.space_id, "int8-sample.parquet")
 
     def run_uri(self, run_id: str, name: str) -> str:
         return filesystem.join(self.root, "runs", run_id, name)
 
     def write_space(self, space: Space) -> None:
-        """Writes space.json, unless it is there.
+        """Writes space.json, unless it exists.
 
         Raises:
-            SpaceMismatchError: where another space lies under this fingerprint.
+            SpaceMismatchError: where the fingerprint's folder describes another space.
         """
         uri = filesystem.join(self.root, self.space_id, "space.json")
         if filesystem.exists(uri):
@@ -102,7 +102,7 @@ class Checkpoint:
     # Parts
 
     def part_sizes(self) -> dict[str, int]:
-        """Size in bytes of each part that has its items beside it, of this snapshot or of others, by name."""
+        """Size in bytes of each part that has its file of items, of this snapshot or of others, by name."""
         sizes = self._listed("parts")
         return {name: sizes[name] for name in sizes.keys() & self._listed("items").keys()}
 
@@ -129,13 +129,13 @@ class Checkpoint:
         return PartRecord(key, name, rows, items, tokens, dropped, padded, size, embedded=False, rejects=rejects)
 
     def write_part(self, key: Key, name: str, batch: EmbeddedBatch, items: pa.Table) -> PartRecord:
-        """Writes a batch as a part; what belongs to it first, so that a part that is there has all of it.
+        """Writes a batch as a part; what belongs to it first, so that an existing part is complete.
 
         Args:
             items: table of `schemas.records.ITEM_SCHEMA`, in the order of the rows.
 
         Raises:
-            CheckpointError: where it can't be written; then nothing is there under its name.
+            CheckpointError: where it can't be written; then nothing has its name.
         """
         rejects = self.write_rejects(key, "embed", batch.rejects)
         tokens, dropped = (pc.sum(batch.rows.column(name)).as_py() or 0 for name in ("tokens", "tokens_dropped"))
@@ -180,17 +180,17 @@ class Checkpoint:
         return part.keep(self.read_part(part.name, columns))
 
     def read_items(self, name: str) -> pa.Table:
-        """The items beside a part, a table of `schemas.records.ITEM_SCHEMA`."""
+        """The items of a part, a table of `schemas.records.ITEM_SCHEMA`."""
         return read_table(self.items_uri(name)).cast(ITEM_SCHEMA)
 
     def delete_parts(self, names: Sequence[str]) -> None:
-        """Deletes parts and what lies beside them."""
+        """Deletes parts and their files of items."""
         filesystem.delete([uri for name in names for uri in (self.part_uri(name), self.items_uri(name))])
 
     # Rejects
 
     def write_rejects(self, key: Key, step: str, rejects: pa.Table) -> tuple[RejectRecord, ...]:
-        """Writes the rejects of one step of a batch, unless they are there; returns its record, if any."""
+        """Writes the rejects of one step of a batch, unless they exist; returns its record, if any."""
         if rejects.num_rows == 0:
             return ()
         name = f"{key.shard}-{key.ordinal:05d}-{step}-{digest(rejects.to_pylist())}.parquet"
@@ -250,7 +250,7 @@ class Checkpoint:
         """A snapshot by its file name.
 
         Args:
-            folder: where it lies; the checkpoint's root where None.
+            folder: of the snapshot; None means the checkpoint's root.
 
         Raises:
             CheckpointError: where it is damaged or of a newer format.
@@ -277,7 +277,7 @@ class Checkpoint:
         return draft
 
     def write_refused(self, draft: Snapshot, reason: str) -> None:
-        """Keeps a draft that was refused beside the snapshots: never current, but its parts are no garbage.
+        """Keeps a refused draft next to the snapshots: it is never current, but `gc` keeps its parts.
 
         Args:
             reason: why it was refused, in a sentence.
@@ -313,7 +313,7 @@ class Checkpoint:
             "settings_digest": snapshot.settings_digest,
             **(more or {}),
         }
-        # The listing first: a snapshot that is there has all that belongs to it.
+        # The listing first, so that an existing snapshot is complete.
         for name, table in (("files", snapshot.files), ("snapshots", snapshot.parts)):
             write_pieces(filesystem.join(folder, name, snapshot.name), spill.pieces(table), facts)
 

@@ -1,4 +1,4 @@
-"""The table of items beside a part: where the rows of each begin, and which are live."""
+"""The table of items of a part: where the rows of each begin, and which are live."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 
 def first_rows(items: pa.Table) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """The first row in its part of each item, int64[n], from the items beside a part."""
+    """The first row in its part of each item, int64[n], from the items of a part."""
     rows = items.column("rows").to_numpy().astype(np.int64)
     starts: np.ndarray[Any, np.dtype[np.int64]] = np.cumsum(rows) - rows
     return starts

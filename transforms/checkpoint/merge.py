@@ -61,7 +61,7 @@ def find_merges(snapshot: Snapshot, batch_rows: int) -> list[Merge]:
 
 
 class MergeParts(VersionedDoFn):
-    """`Merge` -> `PartRecord` of the part that holds its rows, written unless it is there."""
+    """`Merge` -> `PartRecord` of the part that holds its rows, written unless it exists."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint

@@ -55,7 +55,7 @@ class Tokenizing(Protocol):
         ...
 
     def as_seen(self, text: str, *, query: bool = False) -> str:
-        """The text as the tokenizer sees it: behind its prompt, lowered where the model wants that."""
+        """The text as the tokenizer sees it: after its prompt, in lower case if the model requires that."""
         ...
 
 
@@ -85,7 +85,7 @@ class TextChunker:
         model: whose tokenizer and length limit count.
 
     Raises:
-        ConfigurationError: where `chunk.max_tokens` leaves no room for text, or is more than the model takes.
+        ConfigurationError: where `chunk.max_tokens` leaves no tokens for text, or is more than the model accepts.
     """
 
     def __init__(self, config: Config, model: Tokenizing) -> None:

@@ -16,7 +16,7 @@ Integers = np.ndarray[Any, np.dtype[np.int64]]
 
 WORK_SCHEMA = pa.schema(
     [
-        # One row an item of a file that is read again.
+        # One row per item of a file that is read again.
         pa.field("shard", pa.int32(), nullable=False),
         pa.field("ordinal", pa.int32(), nullable=False),
         pa.field("row", pa.int32(), nullable=False),
@@ -29,7 +29,7 @@ WORK_SCHEMA = pa.schema(
 )
 DEAD_SCHEMA = pa.schema(
     [
-        # One row an item of the snapshot whose rows are no longer the corpus.
+        # One row per item of the snapshot whose rows are no longer in the corpus.
         pa.field("part", pa.int32(), nullable=False),
         pa.field("item", pa.int32(), nullable=False),
         pa.field("file", pa.int32(), nullable=False),  # position in the listing; -1 where it is gone
@@ -39,7 +39,7 @@ DEAD_SCHEMA = pa.schema(
 )
 DUPLICATE_SCHEMA = pa.schema(
     [
-        # One row an item whose id another item has too, with where the kept one stands.
+        # One row per item whose id another item has too, with the place of the kept one.
         pa.field("shard", pa.int32(), nullable=False),
         pa.field("ordinal", pa.int32(), nullable=False),
         pa.field("row", pa.int32(), nullable=False),

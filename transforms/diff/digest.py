@@ -29,7 +29,7 @@ DIGEST_SCHEMA = pa.schema(
         pa.field("content", pa.binary(DIGEST_BYTES), nullable=False),
         pa.field("side", pa.int8(), nullable=False),
         pa.field("file", pa.int32(), nullable=False),  # position in the listing; -1 where it is gone
-        # Where the item stands: (shard, ordinal, row of the batch), or (part, position in its items, 0).
+        # The place of the item: (shard, ordinal, row of the batch), or (part, position in its items, 0).
         pa.field("shard", pa.int32(), nullable=False),
         pa.field("ordinal", pa.int32(), nullable=False),
         pa.field("row", pa.int32(), nullable=False),
@@ -51,7 +51,7 @@ _digest = partial(blake2b, digest_size=DIGEST_BYTES)
 
 
 def chunking_of(config: Config) -> bytes:
-    """What an item's rows follow from beside the item: how it is chunked, and the types of its metadata."""
+    """What determines an item's rows in addition to the item: how it is chunked, and the types of its metadata."""
     chunk = config.chunk.model_dump() if config.chunk else False
     limits = {name: encoder.max_tokens for name, encoder in config.vectors.items()}
     limit = limits[VECTOR] if list(limits) == [VECTOR] else limits

@@ -1,10 +1,10 @@
 """The diff as Beam transforms: read the files that changed, compare their items with the snapshot, write a plan.
 
-What comes out lies in a folder of the run:
+The results are in a folder of the run:
 
     plan/<shard>.parquet    what to do with each item of a shard that is read again (`WORK_SCHEMA`)
-    counts.parquet          items by kind, a row a shard
-    dead.parquet            items of the snapshot that are no longer the corpus, a row a part
+    counts.parquet          items by kind, one row per shard
+    dead.parquet            items of the snapshot that are no longer in the corpus, one row per part
     duplicates.parquet      items whose id another item has too (`DUPLICATE_SCHEMA`)
     errors.parquet          rejects of the files that were read, by error (`ERRORS_SCHEMA`)
     rejects.parquet         the first rejects of each shard (`FIRST_REJECTS_SCHEMA`)
@@ -65,7 +65,7 @@ class FindChanges(beam.PTransform):  # type: ignore[misc]
 
     Attributes:
         config: the configuration.
-        findings: where the files go; its listing is there already.
+        findings: where the files go; its listing exists already.
         base: the snapshot to compare with; None looks for duplicates alone.
         parts: positions of the parts of `base` that can be read.
         buckets: into how many the items are shuffled.

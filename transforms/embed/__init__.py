@@ -1,1 +1,1 @@
-"""The fused stage: read, chunk, embed, write parts; and what is known of it before and after."""
+"""The fused stage: read, chunk, embed, write parts; with its estimate before and its records after."""

@@ -1,4 +1,4 @@
-"""The encoders of a run on a worker: loaded when the first table wants them, freed when the run is over."""
+"""The encoders of a run on a worker: loaded when the first table needs them, freed when the run is over."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class LazyEncoders:
             return self._fillers
 
     def release(self) -> None:
-        """Lets go of the weights; `get` loads them again."""
+        """Releases the weights; `get` loads them again."""
         with self._loading:
             self._fillers = None
 
@@ -77,7 +77,7 @@ _ENCODERS: WeakSet[LazyEncoders] = WeakSet()
 def release_encoders() -> None:
     """Frees the models that pipelines loaded in this process, which Beam would keep to the end of it.
 
-    On one machine the collection is loaded and indexed next, and wants their hundreds of megabytes.
+    On one machine the load and the index come next, and need their hundreds of megabytes.
     """
     for encoders in list(_ENCODERS):
         encoders.release()

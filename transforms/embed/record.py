@@ -1,4 +1,4 @@
-"""What the fused stage did, as two small tables: a row a part and a row a file of the corpus."""
+"""What the fused stage did, as two small tables: one row per part and one row per file of the corpus."""
 
 from __future__ import annotations
 

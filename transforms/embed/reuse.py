@@ -1,4 +1,4 @@
-"""Vectors that are there already: an item that changed in part, or moved, keeps those of the chunks it still has."""
+"""Existing vectors: an item that changed in part, or moved, keeps those of the chunks that it still has."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Integers = np.ndarray[Any, np.dtype[np.int64]]
 def with_source_rows(chunks: pa.Table, checkpoint: Checkpoint, part_names: list[str]) -> pa.Table:
     """Finds for each chunk the row of its item's old part that has its text.
 
-    A part that can't be read is no source: its chunks are embedded again.
+    A part that can't be read is not a source: its chunks are embedded again.
 
     Args:
         chunks: table of `schemas.layout.chunk_schema`.
@@ -65,7 +65,7 @@ def _match(chunks: pa.Table, items: pa.Table, hashes: list[str]) -> list[int]:
 
 
 def assemble(table: EmbeddedTable, checkpoint: Checkpoint, part_names: list[str], layout: Layout) -> EmbeddedBatch:
-    """Puts what was embedded and what was there together, in the order of the chunks.
+    """Combines embedded and existing vectors, in the order of the chunks.
 
     An item of which a chunk was rejected is left out whole.
     """

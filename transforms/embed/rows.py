@@ -55,10 +55,10 @@ def embed_table(
     Args:
         chunks: table of `schemas.layout.chunk_schema`.
         fillers: of each vector of the layout, in its order.
-        advance: is told how many tokens have gone through the first model, on the way.
+        advance: called with the tokens that have gone through the first model, during the embedding.
 
     Raises:
-        EncoderError: where an encoder fails on what is known to be fine, or gives what are no vectors of its kind:
+        EncoderError: where an encoder fails on its probe, or returns vectors that are not of its kind:
             then it is the encoder.
     """
     failed: dict[int, tuple[str, str]] = {}
@@ -187,7 +187,7 @@ def _of(field: VectorField) -> str:
 
 
 def _check_vectors(encoded: Encoded, field: VectorField) -> None:
-    """Refuses what is no vector of the field: that is a fault of the encoder's code, not of a chunk."""
+    """Refuses vectors that do not fit the field: that is a fault of the encoder's code, not of a chunk."""
     wanted = field.kind.arrow_type
     if not encoded.vectors.type.equals(wanted):
         raise EncoderError(

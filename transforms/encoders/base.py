@@ -1,4 +1,4 @@
-"""What an encoder is, and what is known of a model before its weights are loaded."""
+"""What an encoder is, and what is known about a model before its weights are loaded."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Encoder(Protocol):
         Args:
             inputs: chunks, with the columns of `schemas.layout.chunk_schema` that the modality has, or `text_inputs`.
             query: takes the prompt for queries instead of the one for items.
-            advance: is told what amount has gone through the model, after each batch.
+            advance: called with the amount that has gone through the model, after each batch.
 
         Raises:
             Exception: whatever the model raises; the caller tries smaller tables, then row by row.
@@ -70,7 +70,7 @@ class Encoder(Protocol):
         ...
 
     def runtime(self) -> dict[str, str]:
-        """Engine, device, precision and library versions, recorded beside the space."""
+        """Engine, device, precision and library versions, recorded in addition to the space."""
         ...
 
 
@@ -146,7 +146,7 @@ def text_inputs(texts: Iterable[str], token_ids: Sequence[TokenIds | None] | Non
 
 
 def token_ids_of(inputs: pa.Table) -> list[TokenIds | None]:
-    """The token ids that are known of each row."""
+    """The known token ids of each row."""
     if TOKEN_IDS not in inputs.column_names:
         return [None] * inputs.num_rows
     lists = inputs.column(TOKEN_IDS).combine_chunks()

@@ -82,7 +82,7 @@ def describe(config: EncoderConfig, source: ModelSource) -> SentenceTransformers
     """Reads a model's files and fingerprints its space.
 
     Raises:
-        ConfigurationError: where the folder lacks what is needed, or the configuration asks for what the model can't.
+        ConfigurationError: where the folder is incomplete, or the model can't do what the configuration says.
         EncoderError: where the weights are not the pinned ones.
     """
     folder = source.folder()

@@ -1,7 +1,7 @@
 """Texts to vectors: tokenized once, sorted by tokens, put through an engine under a token budget.
 
-Vectors are those of `SentenceTransformer.encode`; tokens over the model's limit are counted instead of cut without a
-word. Tokenizing takes all cores, and happens outside the engine's lock: where several threads embed tables, one
+Vectors are those of `SentenceTransformer.encode`; tokens over the model's limit are counted and not cut silently.
+Tokenizing uses all cores, outside the engine's lock: if several threads embed tables, one
 tokenizes ahead while another one's batches compute.
 """
 
@@ -37,7 +37,7 @@ class TextEncoder:
         sample: texts that int8 takes its ranges from; nothing else needs them.
 
     Raises:
-        EncoderError: where the model can't be loaded, or a GPU is asked for and there is none.
+        EncoderError: where the model can't be loaded, or a GPU is configured and there is none.
     """
 
     def __init__(self, model: TextModel, files: TransformerFiles, sample: Sequence[str] = ()) -> None:

@@ -42,7 +42,7 @@ _ROW_SCHEMA = pa.schema(
 )
 DELTA_SCHEMA = pa.schema(
     [
-        # One row a row of a part that the collection lacks or has otherwise.
+        # One row for each row of a part that the collection does not have, or has with other values.
         pa.field("row", pa.int32(), nullable=False),
         pa.field("delete", pa.list_(pa.string()), nullable=False),  # ids that vanish with it
     ]

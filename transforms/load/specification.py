@@ -20,7 +20,7 @@ def collection_spec(config: Config, snapshot: Snapshot | None, layout: Layout) -
     """The collection that a snapshot becomes under a configuration; its name follows from both.
 
     Args:
-        snapshot: None where only fields and index are asked for.
+        snapshot: None if only fields and index are needed.
     """
     snapshot_id = snapshot.id if snapshot else ""
     metadata = tuple(

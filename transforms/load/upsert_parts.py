@@ -1,8 +1,8 @@
-"""Parts to a collection: upserted part by part, each acknowledged in a ledger, so that a killed load goes on.
+"""Parts to a collection: upserted part by part, each acknowledged in a ledger, so that a killed load can resume.
 
-The ledger is `<checkpoint>/<name>/loads/<collection>-<load id>/<part>.json`, a small file a part, written after Milvus
-has answered for all its rows. The load id stands in the collection's properties too: a collection that was dropped and
-made again has another one, and starts with an empty ledger.
+The ledger is `<checkpoint>/<name>/loads/<collection>-<load id>/<part>.json`, one small file per part, written after
+Milvus has acknowledged all its rows. The load id is in the collection's properties too: a collection that was dropped
+and made again has another one, and starts with an empty ledger.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class UpsertParts(beam.PTransform):  # type: ignore[misc]
 
     def expand(self, rows: beam.PCollection) -> beam.PCollection:
         config, (layout, _) = configured(self.config, self.models)
-        # An alias that no collection has: `check_free` wants to tell the two apart.
+        # An alias that no collection has: `check_free` needs to distinguish the two.
         spec = replace(collection_spec(config, None, layout), name=self.collection, alias=f"{self.collection}_alias")
         return rows | "Upsert" >> beam.ParDo(_UpsertRows(config.collection, spec))
 

@@ -1,6 +1,6 @@
 """A Milvus collection: connecting, building, checking, publishing and searching it.
 
-Pure functions around pymilvus' MilvusClient, on Milvus Lite and on servers alike; what they refuse, and what Milvus
+Pure functions around pymilvus' MilvusClient, on Milvus Lite and on servers; what they refuse, and what Milvus
 refuses, is a `schemas.errors.CollectionError` with the place and the remedy. pymilvus is loaded when first used.
 """
 

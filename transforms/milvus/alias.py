@@ -1,4 +1,4 @@
-"""The alias: what it leads to, for reports, and the chain of collections that it led to before."""
+"""The alias: what it points to, for reports, and the chain of collections that it pointed to before."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def served_now(config: Config, error: BaseException | None = None) -> Served | N
         error: what ended the run; where it says that Milvus is not there, no second call is made.
     """
     settings = config.collection
-    # Errors of Milvus itself have a cause, refusals of our own have none.
+    # Errors of Milvus itself have a cause, vecbeam's refusals have none.
     not_there = isinstance(error, CollectionError) and error.__cause__ is not None
-    # A run that was told to stop has no time to ask.
+    # A run that must stop has no time to ask.
     if not_there or isinstance(error, (ConfigurationError, LockedError, InterruptedRunError)):
         return None
     # To open a Lite file that is not there would make it.
@@ -48,7 +48,7 @@ def link(connection: milvus.Milvus, name: str, served: str | None) -> None:
 
     Args:
         name: where the alias moves.
-        served: what it leads to now.
+        served: what it points to now.
     """
     found = milvus.state(connection, name)
     if found is None or not served or served == name:

@@ -201,7 +201,7 @@ def translate(error: BaseException, settings: Collection, what: str) -> Collecti
 
 
 def _past_proxy() -> str:
-    """A hint at a proxy that gRPC takes: the commonest reason that a server is there for others and not for us."""
+    """A hint at a proxy that gRPC uses: the most common reason why only vecbeam can't reach a server."""
     taken = next((name for name in ("grpc_proxy", "https_proxy", "http_proxy") if os.environ.get(name)), "")
     return f" (gRPC takes the proxy of {taken}; a host that is not behind it belongs into no_proxy)" if taken else ""
 

@@ -73,7 +73,7 @@ class Milvus:
         return again(self.settings, what, function, seconds)
 
     def close(self) -> None:
-        """Closes the client; twice is no error."""
+        """Closes the client; may be called again."""
         if self.settings.is_lite:
             with _LITE_LOCK:
                 _LITE_OPEN.get(_lite_path(self.settings), weakref.WeakSet()).discard(self)
@@ -95,7 +95,8 @@ def connect(config: Collection, *, create: bool = True) -> Milvus:
         create: whether a Milvus Lite folder that does not exist is made. What only reads passes False.
 
     Raises:
-        CollectionError: where Milvus isn't there (after about five seconds), refuses the token, lacks the database;
+        CollectionError: where Milvus doesn't answer (after about five seconds), refuses the token, or has no such
+            database;
             where a Lite file is held by another process, is none, or can't be made; where milvus-lite is missing.
     """
     if not create:

@@ -148,7 +148,7 @@ def names(connection: Milvus) -> list[str]:
 
 
 def aliases(connection: Milvus, name: str) -> list[str]:
-    """The aliases that lead to a collection."""
+    """The aliases that point to a collection."""
     return sorted(str(alias) for alias in connection.call(connection.client.list_aliases, name)["aliases"])
 
 
@@ -175,7 +175,7 @@ def resolve(connection: Milvus, alias: str) -> str | None:
         raise
     if name != alias:
         return name
-    # A server may answer with the name that it was asked for: look from the other side.
+    # A server may return the alias as the name: look from the other side.
     return next((n for n in names if alias in connection.client.list_aliases(n, timeout=limit)["aliases"]), None)
 
 

@@ -1,6 +1,6 @@
-"""Finishing a load: flush once, build the index once, wait until it stands, bring the collection into memory.
+"""Finishes a load: flushes once, builds the index once, waits for it, loads the collection into memory.
 
-Each step looks first at what is there, so that the whole can be repeated after a kill at any point.
+Each step first checks the current state, so that the whole can be repeated after a kill at any point.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _is_good(index: IndexState, column: VectorColumn) -> bool:
 def same_index(index: IndexState, column: VectorColumn) -> bool:
     """Whether an index was built as the configuration says.
 
-    FLAT and AUTOINDEX have no parameters of ours; what a server reports for them is its own.
+    vecbeam sets no parameters for FLAT and AUTOINDEX; what a server reports for them is its own.
     """
     return (index.type, index.metric) == (column.index_type, column.metric) and all(
         index.parameters.get(key) == value for key, value in column.build_parameters.items()
@@ -87,7 +87,7 @@ def same_index(index: IndexState, column: VectorColumn) -> bool:
 def build_parameters(connection: Milvus, column: VectorColumn) -> dict[str, Any]:
     """Build parameters in the shape in which this Milvus reads them.
 
-    pymilvus sends each key on its own, as a server wants it; Lite reads nothing but a key named "params", and builds
+    pymilvus sends each key separately, as a server expects it; Lite reads only a key named "params", and builds
     with its defaults, silently, where that is missing.
     """
     parameters = dict(column.build_parameters)

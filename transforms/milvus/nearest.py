@@ -91,7 +91,7 @@ def search_each(
     if not short:
         return found
     # An index that walks a graph or some lists may miss rows that a narrow filter leaves: look wider until all
-    # that match, or k of them, are there.
+    # that match, or k of them, were found.
     wanted = min(k, _matching(connection, name, filter))
     for wider in _wider(parameters):
         short = [at for at in short if len(found[at]) < wanted]

@@ -177,7 +177,7 @@ class _Products:
 def _equal(queries: Floats, lengths: Floats, scores: Floats, metric: str) -> Integers:
     """How many rows, of these squared lengths, are each query's vector or too near to tell apart by a score, [n]."""
     squares = _squares(queries)
-    # The squared distance, from the scores at hand: -s for L2, and q.q + r.r - 2 s for products.
+    # The squared distance, from the scores: -s for L2, and q.q + r.r - 2 s for products.
     if metric == "L2":
         near = scores >= -(TOLERANCE * np.maximum(1.0, squares))[:, None]
     else:

@@ -31,7 +31,7 @@ def check_free(connection: Milvus, spec: CollectionSpec) -> None:
 
     Raises:
         SpaceMismatchError: where the collection exists and holds another space.
-        CollectionError: where a collection stands under the alias' name, an alias under the collection's, or the
+        CollectionError: where a collection has the alias' name, an alias has the collection's, or the
             collection exists with other fields or dimensions.
     """
     where = f"Milvus at {connection.settings.uri}"
@@ -82,10 +82,10 @@ def _check_columns(found: CollectionState, spec: CollectionSpec, where: str) -> 
 def create(connection: Milvus, spec: CollectionSpec, load_id: str) -> None:
     """Makes the empty collection, without an index, in state "loading".
 
-    Where it is there already from an attempt whose answer was lost (same load id), it stays as it is.
+    One that exists from an attempt whose answer was lost (same load id) stays as it is.
 
     Raises:
-        CollectionError: where a collection of that name is there.
+        CollectionError: where a collection of that name exists.
     """
     connection.again("create_collection", lambda: _create(connection, spec, load_id))
 
@@ -104,7 +104,7 @@ def _create(connection: Milvus, spec: CollectionSpec, load_id: str) -> None:
     for column in columns_of(spec):
         options: dict[str, Any] = {"is_primary": True} if column.name == "id" else {}
         if column.nullable:
-            options["nullable"] = True  # servers before 2.5 ignore it without a word; `state` tells
+            options["nullable"] = True  # servers before 2.5 silently ignore it; `state` tells
         if column.type == "VARCHAR":
             options["max_length"] = column.size
         if column.type == VECTOR_TYPES["dense"]:
@@ -154,7 +154,7 @@ def _publish(connection: Milvus, alias: str, name: str) -> bool:
         try:
             connection.client.create_alias(name, alias, timeout=limit)
         except MilvusException as error:
-            # The alias of a dropped collection hangs in the air: it leads nowhere, and stands in the way.
+            # The alias of a dropped collection dangles: it has no collection, and blocks its name.
             if not re.search(r"exist|already", words(error)) or passes(error):
                 raise
             connection.client.alter_alias(name, alias, timeout=limit)
@@ -164,10 +164,10 @@ def _publish(connection: Milvus, alias: str, name: str) -> bool:
 
 
 def drop(connection: Milvus, name: str) -> None:
-    """Drops a collection; one that is gone already is no error.
+    """Drops a collection, if it exists.
 
     Raises:
-        CollectionError: where an alias leads to it.
+        CollectionError: where an alias points to it.
     """
     if not exists(connection, name):
         return

@@ -85,7 +85,7 @@ class BatchBuilder:
             yield self.take()
 
     def take(self) -> Batch:
-        """The batch at hand; the next one starts empty."""
+        """The current batch; the next one starts empty."""
         items = _table(self._items, self._schema)
         rejects = _table(self._rejects, REJECT_SCHEMA)
         total = self._bytes_of_closed_files + self._position()

@@ -1,4 +1,4 @@
-"""The beginning of files, for whoever wants to know what fields they have before anything is read in earnest."""
+"""The beginning of files, to learn which fields they have before they are read as a whole."""
 
 from __future__ import annotations
 

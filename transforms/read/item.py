@@ -27,7 +27,7 @@ _TRUE_FALSE = {
 
 
 class BadUtf8:
-    """Stands in a record for a text value that is no UTF-8; `offset` counts bytes within the value."""
+    """Replaces a text value that is not valid UTF-8 in a record; `offset` counts bytes within the value."""
 
     def __init__(self, data: bytes, offset: int) -> None:
         self.data = data
@@ -35,7 +35,7 @@ class BadUtf8:
 
 
 class RejectedItemError(Exception):
-    """A record is no item. Args: error (CamelCase, countable), reason (a sentence), item_id where it is known."""
+    """A record is not an item. Args: error (CamelCase, countable), reason (a sentence), item_id where it is known."""
 
     def __init__(self, error: str, reason: str, item_id: str | None = None) -> None:
         super().__init__(error, reason, item_id)
@@ -133,7 +133,7 @@ class ItemChecker:
         """Gives (item_id, content, metadata values in the order of the configuration).
 
         Raises:
-            RejectedItemError: where the record is no item.
+            RejectedItemError: where the record is not an item.
         """
         item_id = self._item_id(record)
         texts: list[str] = []
@@ -170,7 +170,7 @@ class ItemChecker:
         return tuple(values)
 
     def known_id(self, record: Mapping[str, Any]) -> str | None:
-        """The id of a broken record, where it can be told."""
+        """The id of a broken record, if it can be found."""
         try:
             return self._item_id(record)
         except RejectedItemError:
@@ -260,8 +260,8 @@ Convert = Callable[[Any, str], Any]
 def _converter(name: str, field: MetadataField) -> Convert:
     """A function that checks a value of any format and gives it as the column's type.
 
-    A text that reads as a number or truth value is one, blank text is null but for strings, and a string column takes
-    numbers, truth values and dates as text: what CSV gives for all values, other formats may give for one.
+    A text that reads as a number or truth value is one, blank text is null except for strings, and a string column
+    takes numbers, truth values and dates as text: what CSV gives for all values, other formats may give for one.
     """
 
     def string(value: Any, item_id: str) -> str | None:

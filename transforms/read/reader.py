@@ -18,7 +18,7 @@ from transforms.read.open_file import OpenFile, reader_of
 from transforms.read.shard import Shard
 
 CONTAINER_ERRORS = frozenset({"DamagedFile", "WrongSchema", "UnreadableFile", "TooLarge"})
-"""Rejects that hide an unknown number of items: what was in there before must not be taken for deleted."""
+"""Rejects that hide an unknown number of items: earlier items of the file must not count as deleted."""
 
 
 def read_shard(

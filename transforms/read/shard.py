@@ -1,4 +1,4 @@
-"""The corpus cut into shards: parts that one worker reads alone, named alike on every machine and in every run."""
+"""The corpus cut into shards: parts that one worker reads alone, named the same on every machine and in every run."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def _is_splittable(name: str) -> bool:
 
 
 def _name(path: str, ordinal: int, start: int, names: set[str]) -> str:
-    """Such as docs-0000-1a2b3c4d. The same path under two globs is told apart by its turn."""
+    """Such as docs-0000-1a2b3c4d. The position distinguishes the same path under two globs."""
     stem = posixpath.basename(path).split(".")[0]
     slug = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-")[:40] or "shard"
     for turn in range(len(names) + 1):

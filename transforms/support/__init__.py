@@ -1,1 +1,1 @@
-"""What the transforms stand on: storage, metrics, retries, stopping. Knows nothing of corpora or collections."""
+"""What all transforms use: storage, metrics, retries, stopping. Independent of corpora and collections."""

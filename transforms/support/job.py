@@ -13,7 +13,7 @@ ENDED = frozenset({"DONE", "FAILED", "CANCELLED", "UPDATED", "DRAINED"})
 
 
 class JobState(NamedTuple):
-    """Where a job stands.
+    """The state of a job.
 
     Attributes:
         name: in Beam's words, "" where it is not known.
@@ -35,7 +35,7 @@ class Job:
     Attributes:
         id: what the runner calls it.
         runner: its name in the configuration.
-        place: where its runner is asked about it: project and region, or the endpoint of a job server.
+        place: where to ask its runner about it: project and region, or the endpoint of a job server.
     """
 
     id: str

@@ -70,8 +70,8 @@ def count(name: str, value: int) -> None:
 def ahead(chunks: pa.Table) -> Iterator[Callable[[int], None]]:
     """Shows a batch's items as they go through the encoder, before its part is written and they count as done.
 
-    Yields what is to be told how many tokens have gone through. Kept in the tally `items_ahead` alone, and taken back
-    at the end of the block.
+    Yields a function to call with the number of tokens that have gone through. Kept in the tally `items_ahead` alone,
+    and taken back at the end of the block.
     """
     tokens = max(1, sum(chunks.column("tokens").to_pylist()))
     items = len(set(chunks.column("item_id").to_pylist()))

@@ -1,4 +1,4 @@
-"""What a public transform gives: batches, and beside them what it rejected."""
+"""What a public transform returns: batches and rejects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ctrl-C, passed on to the pipeline: what is at hand ends at its next safe point, and nothing more is begun."""
+"""Ctrl-C, passed on to the pipeline: current work ends at its next safe point, and no new work begins."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _deferring = 0
 _exit_code = InterruptedRunError.exit_code
 
 last_words: Callable[[], object] | None = None
-"""Writes the report of the run at hand; called where a run that was told to stop has to be ended from outside."""
+"""Writes the report of the current run; called if a run does not stop and must be ended from outside."""
 
 
 def request_stop(exit_code: int = InterruptedRunError.exit_code) -> None:
@@ -25,7 +25,7 @@ def request_stop(exit_code: int = InterruptedRunError.exit_code) -> None:
 
 
 def requested() -> bool:
-    """Whether a stop was asked for."""
+    """Whether a stop was requested."""
     return _STOP.is_set()
 
 
@@ -35,7 +35,7 @@ def reset() -> None:
 
 
 def interruption() -> InterruptedRunError:
-    """The error of a run that was told to stop, with the exit code of the signal."""
+    """The error of a stopped run, with the exit code of the signal."""
     error = InterruptedRunError("stopped before it was complete", "run the same command to continue where it stopped")
     error.exit_code = _exit_code
     return error
@@ -45,17 +45,17 @@ def check() -> None:
     """To be called at safe points: before each batch, between groups of tokens, between calls to Milvus.
 
     Raises:
-        InterruptedRunError: where a stop was asked for.
+        InterruptedRunError: where a stop was requested.
     """
     if _STOP.is_set():
         raise interruption()
 
 
 def sleep(seconds: float) -> None:
-    """Waits, and no longer than until a stop is asked for.
+    """Waits, until a stop is requested at the latest.
 
     Raises:
-        InterruptedRunError: where a stop was asked for.
+        InterruptedRunError: where a stop was requested.
     """
     _STOP.wait(seconds)
     check()

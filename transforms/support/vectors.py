@@ -1,4 +1,4 @@
-"""Vectors as Arrow arrays, whatever their kind: made from numbers, and looked through for what is no vector."""
+"""Vectors of any kind as Arrow arrays: made from numbers, and checked for invalid vectors."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def sparse_array(rows: Iterable[tuple[Any, Any]]) -> pa.StructArray:
 
 
 def multi_array(rows: Iterable[Floats]) -> pa.ListArray:
-    """Several vectors a row.
+    """Several vectors per row.
 
     Args:
         rows: float32[tokens, dimensions] of each

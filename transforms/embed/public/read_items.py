@@ -30,7 +30,7 @@ class ShardWork(NamedTuple):
 
     Attributes:
         shard: what to read.
-        duplicates: maps (ordinal, row of its batch) to where the item that is kept stands.
+        duplicates: maps (ordinal, row of its batch) to the place of the kept item.
         plan: a table of `transforms.diff.comparison.WORK_SCHEMA` that says what to do with each item; "" is embed all.
     """
 

@@ -26,7 +26,7 @@ from transforms.support.versioned_dofn import VersionedDoFn
 class WriteParts(beam.PTransform):  # type: ignore[misc]
     """PCollection of `(Key, rows)` from `Embed` -> the same, each once its part is durable.
 
-    A part that is there already is left as it is. Parts that no snapshot names are garbage to `vecbeam gc`, so give
+    An existing part stays unchanged. Parts that no snapshot names are garbage to `vecbeam gc`, so give
     such a pipeline a `name` of its own.
 
     Attributes:

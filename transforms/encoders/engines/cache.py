@@ -1,7 +1,7 @@
 """What is made of a model once a machine and kept on disk by fingerprint: conversions, and comparisons with torch.
 
-Each is a folder `<cache>/<fingerprint>` with manifest.json, which names its files with their SHA-256. It is made beside
-and renamed into place, so that it is whole or not there; a damaged one is made again. The cache is the folder
+Each is a folder `<cache>/<fingerprint>` with manifest.json, which names its files with their SHA-256. It is made next
+to and renamed into place, so that it is whole or not there; a damaged one is made again. The cache is the folder
 `VECBEAM_CACHE` names, or `vecbeam` in the user's cache folder; it may be deleted at any time, and is shared by the
 workers of a machine.
 """

@@ -18,7 +18,7 @@ _GPU_FILES = ("/dev/nvidiactl", "/dev/dxg")
 
 
 def check_engine(model: TransformerFiles) -> None:
-    """Refuses what can't run, as far as that is known before a worker is asked.
+    """Refuses what can't run, as far as that is known without a worker.
 
     Raises:
         ConfigurationError: OpenVINO or int8 without the package, or for a model that it can't hold.
@@ -98,7 +98,7 @@ def load_engine(model: TransformerFiles, sample: TokenTable | None = None) -> En
         sample: tokens of the texts that int8 takes its ranges from.
 
     Raises:
-        EncoderError: where a GPU is asked for and there is none, or the model can't be loaded or converted.
+        EncoderError: where a GPU is configured and there is none, or the model can't be loaded or converted.
         MissingExtraError: where that needs torch, and it is not installed.
     """
     config = model.config
@@ -133,7 +133,7 @@ def load_engine(model: TransformerFiles, sample: TokenTable | None = None) -> En
 
 
 def _amx(model: TransformerFiles, may_choose: bool) -> Engine | None:
-    """The engine of our own kernels; None where it may be another's turn and this one can't."""
+    """The engine of vecbeam's kernels; None if it can't run and another engine may."""
     from transforms.encoders.engines.amx import library, weights
 
     lacking = library.lacking()

@@ -25,7 +25,7 @@ def has_torch() -> bool:
 
 
 def need_torch(what: str) -> None:
-    """Refuses to go on without the extra.
+    """Raises if the extra is missing.
 
     Args:
         what: needs it.

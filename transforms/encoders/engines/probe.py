@@ -13,7 +13,7 @@ LONGEST = 512
 
 
 class Probe(NamedTuple):
-    """A long text, one of half its length, and a short one, which has much padding beside the long one.
+    """A long text, one of half its length, and a short one, which has much padding next to the long one.
 
     Attributes:
         vectors: float32[3, dimensions], by torch in float32.

@@ -1,4 +1,4 @@
-"""What the processor at hand can do."""
+"""What this processor can do."""
 
 from __future__ import annotations
 

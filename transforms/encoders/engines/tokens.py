@@ -42,7 +42,7 @@ class TokenTable:
     def batches(self, budget: Callable[[], int]) -> Iterator[NDArray[np.int64]]:
         """Places of texts, in batches of near-equal lengths, longest first.
 
-        A batch's padded size is at most the budget's tokens, or it is one text; the budget is asked for each batch.
+        A batch's padded size is at most the budget's tokens, or it is one text; the budget is read for each batch.
         """
         order = np.argsort(-self.lengths, kind="stable")
         start = 0

@@ -1,4 +1,4 @@
-"""What an engine is told of a model: its files, and how to run them."""
+"""What an engine knows about a model: its files, and how to run them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from schemas.config import EncoderConfig
 
 @dataclass(frozen=True)
 class TransformerFiles:
-    """A folder that sentence-transformers can load, and what engines have to know of it.
+    """A folder that sentence-transformers can load, and what engines need to know about it.
 
     Attributes:
         config: model name, engine, precision, device and token budget.

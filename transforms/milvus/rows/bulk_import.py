@@ -1,7 +1,7 @@
 """Milvus's own bulk import: the server reads parts as they lie, and no row goes through the client.
 
 The server has to see the checkpoint: on its own disk under the same path, or in the bucket that it keeps its own data
-in. An import knows no keys: rows that are there already are there twice afterwards. So it fits a collection that is
+in. An import ignores keys: existing rows are duplicates afterwards. So it fits a collection that is
 empty, and parts whose ids are unique, which those of a snapshot are.
 
 The call is that of Milvus 2.3, which this is tested with. Newer servers turn it into a job of their import API (in
@@ -53,9 +53,10 @@ def import_files(
         finished: is called with a file's position and its rows when it is in.
 
     Raises:
-        CollectionError: where the server takes a file not, with its reason and the file, or no job goes on; files that
+        CollectionError: where the server refuses a file, with its reason and the file, or no job makes progress; files
+            that
             were in by then stay in.
-        InterruptedRunError: where a stop was asked for meanwhile.
+        InterruptedRunError: where a stop was requested meanwhile.
     """
     handler, place = connection.client._get_connection(), connection.settings.uri
     limit = connection.limit
@@ -95,7 +96,7 @@ def await_imports(connection: Milvus, name: str) -> None:
     """Waits until no import of an earlier run into a collection is under way, whichever way it ends.
 
     Raises:
-        CollectionError: where some go on for too long.
+        CollectionError: where some take too long.
     """
     from pymilvus.client.types import BulkInsertState
 

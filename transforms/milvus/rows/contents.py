@@ -29,7 +29,7 @@ ID_BYTES = 4 << 20
 
 ANSWER_BYTES = 4 << 20
 """Most bytes of rows, as the checkpoint has them, that one query asks for. Texts that somebody made longer may exceed
-it: what Milvus refuses as too large is asked for in halves."""
+it: what Milvus refuses as too large is queried in halves."""
 
 ANSWER_ROWS = 8192
 """Most rows of one query; Milvus answers at most 16,384. A server needs 0.2 s for its consistency alone."""
@@ -118,7 +118,7 @@ def _sparse(vectors: list[dict[int, float] | None]) -> pa.Array:
 
 
 def should_hold(spec: CollectionSpec, rows: pa.Table) -> pa.Table:
-    """Rows of a part as a collection is to hold them: defaults stand where metadata is null."""
+    """Rows of a part as a collection should hold them: with defaults for null metadata."""
     for column in spec.metadata:
         at = rows.schema.get_field_index(column.name)
         if at >= 0 and column.default is not None and rows.column(at).null_count:

@@ -1,11 +1,11 @@
-"""Upsert messages built from Arrow columns: no Python object per number, and none per row but for texts.
+"""Upsert messages built from Arrow columns: no Python object per number, and none per row except for texts.
 
 pymilvus packs rows one value at a time, which takes as long as the server takes for them. Here a message is put
 together column by column, and the vectors' bytes are copied as they lie: protobuf's packed encoding of floats is their
 little-endian memory (https://protobuf.dev/programming-guides/encoding/#packed).
 
 The message goes out through `MilvusClient.upsert`, with all that pymilvus does around it. Its one private method that
-turns rows into a message is wrapped on the client's connection; where a version lacks it, rows are sent as dicts.
+turns rows into a message is wrapped on the client's connection; in a version without it, rows are sent as dicts.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Rows(list[Any]):
         if name in self._nullable:
             field.valid_data.extend(pc.is_valid(column).to_pylist())
             column = column.drop_null()
-        # Also for a column without any value, the kind of the values has to be told.
+        # The kind of the values must be set also for a column without any value.
         data = getattr(field.scalars, _SCALARS[kind])
         data.SetInParent()
         data.data.extend(column.to_pylist())

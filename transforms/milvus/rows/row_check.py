@@ -43,7 +43,7 @@ class RowCheck:
         stale: ids whose content hash differs (the first 1,000).
         damaged: ids whose content hash is right and which differ in another column (the first 1,000).
         columns: of the damaged rows, how many differ in each column.
-        duplicated: ids of the snapshot that stand in the collection more than once (the first 1,000). Each further copy
+        duplicated: ids of the snapshot that are in the collection more than once (the first 1,000). Each further copy
             counts as unexpected.
         part_indexes_missing: ordinals of the tables with rows that are missing, stale, damaged or duplicated.
     """
@@ -102,10 +102,10 @@ def verify_rows(
     """Compares a loaded collection with the rows that it should hold.
 
     Args:
-        parts: tables with the columns id and content_hash, and those that are compared beside them; each id once in all
+        parts: tables with the columns id and content_hash, and those that are compared too; each id once in all
             of the tables.
         listed: most ids of unexpected rows that are looked up, 1,000 if not said; with 0 these are only counted.
-        spec: the collection, whose defaults stand where metadata is null. With it all columns of the tables are
+        spec: the collection, whose defaults replace null metadata. With it all columns of the tables are
             compared, vectors bit for bit; without it ids and hashes are.
 
     Raises:
@@ -126,14 +126,14 @@ def verify_rows(
         check.total = count(connection, name)
         if check.total != check.found and listed > 0:
             # What is too many is known by counting. Only then is it worth to look which rows they are; a key that
-            # stands twice in a server's collection is too many as well, and has no id of its own to list.
+            # is a duplicate in a server's collection is too many as well, and has no id of its own to list.
             check.unexpected_count = max(0, check.total - check.found)
             check.unexpected = list(_unexpected(connection, name, spool, min(listed, check.unexpected_count)))
     return check
 
 
 def find_duplicates(connection: Milvus, name: str, parts: Iterator[pa.Table], check: RowCheck) -> None:
-    """Looks up which ids stand more than once, and notes them in the check; a server keeps both of two such rows.
+    """Finds ids that the collection holds more than once, and records them in the check; a server keeps both of two such rows.
 
     A query by id gives one of the copies alone, so they are found by counting: slice by slice, then by halves.
 
@@ -215,7 +215,7 @@ def _fingerprints(ids: list[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
 def _unexpected(connection: Milvus, name: str, spool: IO[bytes], wanted: int) -> Iterator[str]:
     spool.flush()
     size = spool.seek(0, 2)
-    # On disk, eight bytes a row: the system may take the pages out of memory as it likes.
+    # On disk, eight bytes per row: the system may take the pages out of memory as it likes.
     expected = np.memmap(spool, dtype=np.int64, mode="r+", shape=(size // 8,)) if size else np.empty(0, np.int64)
     expected.sort()
     listed = 0
@@ -238,7 +238,7 @@ def every_id(connection: Milvus, name: str) -> Iterator[list[str]]:
         connection.client.query_iterator, name, batch_size=PAGE_ROWS, output_fields=["id"], consistency_level="Strong"
     )
     try:
-        # A page that failed is asked for again: the iterator moves on only after an answer.
+        # A page that failed is requested again: the iterator moves on only after an answer.
         while batch := connection.again(f"query_iterator {name}", iterator.next):
             yield [row["id"] for row in batch]
     finally:

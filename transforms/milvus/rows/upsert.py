@@ -92,7 +92,7 @@ class _Sender:
         self._vectors = vectors
         self._sizes = sizes
         self._types = {column.name: column.type for column in columns_of(spec)}
-        # Asked of the collection itself: servers before 2.5 take `nullable` without a word and forget it.
+        # Read from the collection itself: servers before 2.5 silently accept `nullable` and forget it.
         self._nullable = frozenset(_nullable(connection, spec.name)) if spec.metadata else frozenset()
 
     def send_aside(self, start: int, end: int) -> Counter[str]:
@@ -255,7 +255,7 @@ _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def quoted(value: str) -> str:
-    r"""A string as a literal of a filter, for Lite's parser and the server's alike.
+    r"""A string as a literal of a filter, for Lite's parser and for the server's.
 
     Only these five characters may be escaped: Lite knows no other escapes, and both take all others as they are.
 

@@ -55,7 +55,7 @@ def _points_by_lines(raw: stream.RawStream, file: SourceFile, step: int, dialect
         for block in raw.blocks(stream.REST_BYTES):
             ends = [block.find(end) for end in ((b"\n", b"\r") if dialect.returns else (b"\n",))]
             if found := [end for end in ends if end >= 0]:
-                # Between \r and \n the next range would begin with a blank line, which is no record.
+                # Between \r and \n the next range would begin with a blank line, which is not a record.
                 points.append(position + min(found) + 1)
                 break
             position += len(block)
@@ -63,7 +63,7 @@ def _points_by_lines(raw: stream.RawStream, file: SourceFile, step: int, dialect
 
 
 def _points_by_quotes(raw: stream.RawStream, step: int, delimiter: int) -> list[int] | None:
-    """None where a record could not be parsed: the parser goes on within it then, and counting would not."""
+    """None where a record could not be parsed: the parser continues within it then, and counting would not."""
     points: list[int] = []
     position = 0  # of the block in the file
     open_quotes = 0

@@ -1,7 +1,7 @@
 """Encodings of text files: what a byte order mark says, then what the configuration says, then UTF-8.
 
-Everything behind this module sees UTF-8. Bytes that are no text in the file's encoding come out as bytes that are no
-UTF-8 either, so that whoever reads the record or file rejects it, and only it.
+The callers of this module see UTF-8. Bytes that are not valid in the file's encoding become bytes that are not valid
+UTF-8 either, so that the reader rejects just that record or file.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _UNDECODABLE = "vecbeam.undecodable"
 def _undecodable(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeDecodeError):
         raise error
-    return "\udcff", error.end  # a lone surrogate, which is no UTF-8 when it is encoded
+    return "\udcff", error.end  # a lone surrogate, which is not valid UTF-8 when it is encoded
 
 
 codecs.register_error(_UNDECODABLE, _undecodable)
@@ -69,7 +69,7 @@ def is_splittable(encoding: str) -> bool:
 
 
 def to_utf8(data: bytes, encoding: str) -> bytes:
-    """Text in some encoding as UTF-8; as bytes that are no UTF-8 where it is no text."""
+    """Text in some encoding as UTF-8; as bytes that are not valid UTF-8 if it is not text."""
     if encoding == UTF_8:
         return data
     return data.decode(encoding, _UNDECODABLE).encode(UTF_8, "surrogatepass")
@@ -90,7 +90,7 @@ def recoded(blocks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
 
 
 def bad_text(what: str, data: bytes, error: UnicodeDecodeError, encoding: str, before: int = 0) -> RejectedItemError:
-    """The reject of a record or file that is no text in its encoding.
+    """The reject of a record or file that is not text in its encoding.
 
     Args:
         what: begins the sentence, such as "The line".

@@ -1,6 +1,6 @@
 """CSV and TSV after RFC 4180: quoted fields may hold delimiters, doubled quotes and line ends.
 
-A record that can't be parsed costs one reject: parsing goes on at the line after the one where it began. So where a
+A record that can't be parsed costs one reject: parsing continues at the line after its first one. So if a
 record begins, nothing is remembered of those before, and a file may be split there.
 """
 
@@ -52,7 +52,8 @@ def read(opened: OpenFile, sink: BatchBuilder) -> Iterator[Batch]:
     record holds no item.
 
     Raises:
-        streams.FileRejectedError: `WrongSchema` where the header lacks a column that the configuration needs (said by
+        streams.FileRejectedError: `WrongSchema` where the header does not have a column that the configuration needs
+        (said by
             the range that begins at 0 alone), or `DamagedFile` after the items before the damage.
     """
     raw, file, start, end = opened.raw, opened.file, opened.start, opened.end
@@ -137,7 +138,7 @@ def _checked_header(header: list[str] | RejectedItemError, corpus: Corpus) -> li
 
 
 def _uneven(header: list[str], fields: list[str], corpus: Corpus, check: ItemChecker) -> RejectedItemError:
-    # Fields may have moved, so the id is trusted only where it stands before any that could be missing.
+    # Fields may have moved, so the id is trusted only if it comes before any that could be missing.
     item_id = check.known_id(dict(zip(header, fields, strict=False))) if header[0] == corpus.id else None
     return RejectedItemError(
         "InvalidCsv", f"The record has {len(fields)} fields where the header has {len(header)}: {fields!a}", item_id
@@ -196,7 +197,7 @@ def _content(raw: stream.RawStream, file: SourceFile, dialect: Dialect) -> Itera
 
 
 def lines_of(content: Iterator[bytes], offset: int, dialect: Dialect) -> Iterator[Line]:
-    """Lines of blocks of which the first stands at `offset`, as UTF-8."""
+    """Lines of blocks of which the first begins at `offset`, as UTF-8."""
     found = stream.lines_with_ends(content, offset) if dialect.returns else stream.lines(content, offset, None)
     if dialect.encoding == charset.UTF_8 or not charset.is_splittable(dialect.encoding):
         return found
@@ -290,7 +291,7 @@ def _unparsed(error: Exception, source: _RecordLines) -> RejectedItemError:
 
 
 class _RecordLines:
-    """Feeds the csv module line by line, and remembers the lines of the record at hand."""
+    """Feeds the csv module line by line, and remembers the lines of the current record."""
 
     def __init__(self, lines: Iterator[Line], dialect: Dialect) -> None:
         self._lines = lines
@@ -325,7 +326,7 @@ class _RecordLines:
         return self._next_number
 
     def bad_text(self) -> RejectedItemError | None:
-        """Why the record is no text, if so."""
+        """Why the record is not text, if so."""
         return self._bad_text
 
     def beginning(self) -> str:

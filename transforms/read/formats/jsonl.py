@@ -21,7 +21,7 @@ KnownId = Callable[[dict[str, Any]], str | None]
 
 
 def read(opened: OpenFile, sink: BatchBuilder) -> Iterator[Batch]:
-    """Reads the lines that start in bytes [start, end) of a file; 0 and 0 for all. Blank lines are no items.
+    """Reads the lines that start in bytes [start, end) of a file; 0 and 0 for all. Blank lines are not items.
 
     A file without a line, as Spark writes them, holds no item.
 
@@ -121,11 +121,11 @@ def parse(line: bytes, known_id: KnownId, encoding: str = charset.UTF_8) -> dict
     """A line's object.
 
     Args:
-        known_id: the id of a broken record, where it can be told.
-        encoding: of the file, for what is said of a line that is no text.
+        known_id: the id of a broken record, if it can be found.
+        encoding: of the file, for the message about a line that is not text.
 
     Raises:
-        RejectedItemError: `InvalidUtf8`, `InvalidEncoding`, `NulByte`, `InvalidJson`, or `WrongType` where it is no
+        RejectedItemError: `InvalidUtf8`, `InvalidEncoding`, `NulByte`, `InvalidJson`, or `WrongType` where it is not an
             object.
     """
     try:

@@ -64,7 +64,7 @@ def open_file(source: BinaryIO | stream.RawStream) -> pq.ParquetFile:
 
 
 def group_ranges(raw: stream.RawStream, step: int) -> list[tuple[int, int]]:
-    """Ranges of row groups of at least `step` bytes as stored, but for the last. Reads the footer only.
+    """Ranges of row groups of at least `step` bytes as stored, except for the last. Reads the footer only.
 
     Raises:
         streams.FileRejectedError: `DamagedFile`.

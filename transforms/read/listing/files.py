@@ -1,7 +1,7 @@
-"""The files of a corpus as an Arrow table: ten million of them are no Python objects, and lie on disk.
+"""The files of a corpus as an Arrow table: ten million of them are not Python objects, and are on disk.
 
-Names are bytes: UTF-8 in which each byte of a name that is no UTF-8 is a lone surrogate, as Python has it. So they sort
-as the text does.
+Names are bytes: UTF-8 in which each byte of a name that is not valid UTF-8 is a lone surrogate, as in Python. So they
+sort as the text does.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _kind(kind: str) -> tuple[str, str]:
 
 
 def name_bytes(text: str) -> bytes:
-    """A name as it stands in a table."""
+    """A name as it is in a table."""
     return text.encode("utf-8", "surrogatepass")
 
 
@@ -133,6 +133,6 @@ def _shown(names: pa.Array) -> pa.Array:
         texts = names.cast(pa.large_string())
         if not pc.any(pc.match_substring(texts, "\\udc", ignore_case=True)).as_py():
             return texts
-    except pa.ArrowInvalid:  # a name that is no UTF-8
+    except pa.ArrowInvalid:  # a name that is not valid UTF-8
         pass
     return pa.array([filesystem.as_text(name_of(name)) for name in names.to_pylist()], pa.large_string())

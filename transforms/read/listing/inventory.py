@@ -1,4 +1,4 @@
-"""What lies where a corpus is said to be: each file, and for those that are no text to embed, why."""
+"""The files at the given place of a corpus; for those that can't be embedded, the reason."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ def suffixes(path: str) -> tuple[str, str]:
 
 
 def inventory(paths: list[str]) -> list[Entry]:
-    """All files that some files, folders or globs lead to, each once, in order.
+    """All files of some files, folders or globs, each once, in order.
 
     Args:
         paths: local ones are absolute.
 
     Raises:
-        ConfigurationError: where a path leads to nothing.
+        ConfigurationError: where a path matches nothing.
     """
     found: dict[str, Entry] = {}
     for argument, path in enumerate(paths):
@@ -134,7 +134,7 @@ def _folder(folder: str, argument: int, above: tuple[tuple[int, int], ...]) -> I
 def _looked_at(path: str, argument: int) -> Entry:
     try:
         return _classified(path, argument, os.stat(path))
-    except OSError as error:  # a link that leads nowhere, for example
+    except OSError as error:  # a dangling link, for example
         return Entry(path, argument, why=f"can't be read: {error.strerror}")
 
 

@@ -32,7 +32,7 @@ from transforms.support.storage.filesystem import FileInfo
 from transforms.support.storage.walk import walk
 
 _MARKER = re.compile(r"_(?:SUCCESS|(?:started|committed)_\w+|(?:common_)?metadata)")
-"""Files that Spark, Hadoop and their like leave beside the parts that they write."""
+"""Files that programs such as Spark and Hadoop leave next to the parts that they write."""
 _LISTED = pa.schema([("uri", pa.large_binary()), ("size", pa.int64()), ("modified", pa.float64())])
 
 
@@ -62,7 +62,7 @@ def list_files(corpus: Corpus, own: Own | None = None, notes: list[str] | None =
 
 
 def _once(files: pa.Table) -> pa.Table:
-    """The files without those that stand in an earlier row already."""
+    """The files without those that are in an earlier row already."""
     first = np.ones(files.num_rows, bool)
     for _, later in spill.repeats(files, "uri"):
         first[later] = False
@@ -176,7 +176,7 @@ class _Listing:
     def _refuse_special(self, path: str) -> None:
         try:
             mode = os.stat(path).st_mode
-        except OSError:  # a link that leads nowhere is a reject, as any file that can't be opened
+        except OSError:  # a dangling link is a reject, as any file that can't be opened
             return
         if not stat.S_ISREG(mode):
             raise ConfigurationError(
@@ -250,7 +250,7 @@ def _glob_for(folder: str) -> str | None:
 
 
 def _some_files(folder: str, depth: str, limit: int = 1000) -> list[str]:
-    """Some files below a folder, but for those that vecbeam wrote."""
+    """Some files below a folder, except for those that vecbeam wrote."""
     try:
         found = filesystem.some_files(folder, depth, limit)
     except (OSError, ValueError):

@@ -17,7 +17,7 @@ _CHECKPOINT = (
     r"|loads/[^/]+/[^/]+"
     r"|[0-9a-f]{16,}/(?:(?:parts|items|rejects)/[^/]+\.parquet|space\.json|int8-sample\.(?:parquet|json))"
 )
-"""What lies in `<checkpoint>/<name>`."""
+"""Names in `<checkpoint>/<name>`."""
 _TELLING = (
     r"(?:snapshots|files)/\d{6}-[0-9a-f]{8}-[0-9a-f]+\.parquet"
     r"|runs/\d{8}T\d{6}[^/]*Z-[a-z]+-\d+/.+"
@@ -60,7 +60,7 @@ class Own:
 
         @lru_cache(maxsize=1 << 14)
         def place(folder: str) -> tuple[str, bool]:
-            """A folder by whatever links it is reached, and whether a file of ours may lie in it."""
+            """A folder by whatever links it is reached, and whether a file of vecbeam may be in it."""
             real = os.path.realpath(folder or "/") if local else folder
             inside = [own for own in (checkpoint, lite) if own and f"{real}/".startswith(own)]
             return real, bool(inside) or _FOLDER.search(folder[len(root) :] + "/") is not None

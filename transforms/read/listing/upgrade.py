@@ -1,4 +1,4 @@
-"""Which files are read otherwise than version 0.1.0 read them, and so have to be read again after an upgrade."""
+"""Which files are read differently from version 0.1.0, and so must be read again after an upgrade."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The AMX engine: texts without padding, a batch on each core, in kernels of our own.
+"""The AMX engine: texts without padding, a batch on each core, in vecbeam's kernels.
 
 In bfloat16 all products are of bfloat16 numbers, and sums, softmax, layer norms and the residual stream are float32. In
 float32 the rows and weights of linear layers are integers of 16 bits with a scale a row, and a product three of int8
@@ -93,7 +93,7 @@ class AMXEngine:
         raise ValueError(f"its vectors differ from torch's (cosine {cosine:.5f})")  # or are NaN
 
     def _hold(self, read: weights.Weights, way: _Way) -> Callable[[], object]:
-        """Gives the weights to the kernels; what is returned lets go of them."""
+        """Passes the weights to the kernels; returns a function that releases them."""
         read.shape.numbers = way.numbers
         pointers = (ctypes.c_void_p * len(read.tensors))(*(tensor.ctypes.data for tensor in read.tensors))
         self._model = self._kernels.vecbeam_new(ctypes.byref(read.shape), pointers)

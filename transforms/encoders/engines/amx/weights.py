@@ -34,7 +34,7 @@ class Weights(NamedTuple):
     """A model for the kernels.
 
     Attributes:
-        shape: what the kernels are told; `numbers` is the caller's to set.
+        shape: the parameters of the kernels; the caller sets `numbers`.
         tensors: float32, in the order of `vecbeam_new`; word, position and kind embeddings are the first three.
         normalize: whether the model itself scales its vectors to length 1.
     """

@@ -27,7 +27,7 @@ CACHED_SHAPES = 512
 
 
 class OpenVINOEngine:
-    """A converted model, compiled for the processor at hand.
+    """A converted model, compiled for this processor.
 
     Args:
         model: its precision is at most how wide the processor computes.
@@ -39,8 +39,8 @@ class OpenVINOEngine:
         openvino = import_openvino()
 
         asked = model.config.precision
-        # What int8 leaves of a model stays in float32: with bfloat16 beside int8, OpenVINO 2026.4 gives wrong attention
-        # for texts of 18 to 28 tokens that are padded to 32, and it is no faster.
+        # What int8 leaves of a model stays in float32: with bfloat16 next to int8, OpenVINO 2026.4 gives wrong
+        # attention for texts of 18 to 28 tokens that are padded to 32, and it is no faster.
         self._inference = "bf16" if asked == "bfloat16" and processor.has_bfloat16() else "f32"
         self._precision = "int8" if asked == "int8" else {"bf16": "bfloat16", "f32": "float32"}[self._inference]
         self._budget = model.config.batch_tokens or BATCH_TOKENS

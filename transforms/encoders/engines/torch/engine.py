@@ -2,7 +2,7 @@
 
 On a GPU batches are launched ahead of the answers: ids go from pinned memory while the batch before computes, and
 vectors come back while the next one does. Several GPUs have a copy of the model each and take turns. On a CPU each core
-computes a batch of its own: what lies between the matrix products does not get faster with more threads a batch.
+computes its own batch: the work between the matrix products does not get faster with more threads per batch.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class _Launched(NamedTuple):
     ended: Any
 
     def finish(self, finished: Finished) -> float:
-        """Awaits and hands over the vectors, and returns the seconds that the device computed."""
+        """Waits for the vectors and passes them on; returns the seconds that the device computed."""
         seconds: float
         if isinstance(self.ended, float):
             seconds = self.ended - self.began

@@ -114,7 +114,7 @@ class Packing:
             text_lengths=sizes,
             text_offsets=offsets.to(ids.device, non_blocking=True),
         ).last_hidden_state[0]
-        # Pooling is the library's own, and wants rows of one length.
+        # Pooling is the library's own, and needs rows of one length.
         rows = torch.nn.utils.rnn.pad_sequence(states.split(sizes), batch_first=True)
         mask = torch.from_numpy((np.arange(max(sizes)) < lengths[:, None]).astype(np.int64))
         features = {"token_embeddings": rows, "attention_mask": mask.to(ids.device, non_blocking=True)}

@@ -15,7 +15,7 @@ from transforms.read.formats import charset
 from transforms.read.item import RejectedItemError
 
 HTML_DEFAULT = "windows-1252"
-"""What a page is that declares nothing and is no UTF-8."""
+"""The encoding of a page that declares none and is not valid UTF-8."""
 _DECLARED_WITHIN = 64 << 10
 """Bytes in which a declaration is looked for, before the body; the standard has 1,024, browsers look further."""
 _BODY = re.compile(rb"<body\b", re.IGNORECASE)
@@ -97,7 +97,7 @@ _INLINE = frozenset(
         *("text", "tspan", "math", "mi", "mo", "mn", "mrow", "msup", "msub", "mfrac"),
     ]
 )
-"""Elements that stand within a line; the others begin and end one."""
+"""Elements within a line; the others begin and end one."""
 _PREFORMATTED = frozenset({"pre", "textarea", "listing", "xmp"})
 _SPACE = re.compile(r"[ \t\r\n\f]+")
 _WORD = re.compile(r"\w+")
@@ -105,7 +105,7 @@ _INVISIBLE = dict.fromkeys((0xAD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF))
 
 
 def html_text(data: bytes, configured: str | None = None) -> str:
-    """The main text of a page without navigation; all of its text where a main part can't be told (small pages).
+    """The main text of a page without navigation; all of its text if no main part is found (small pages).
 
     Args:
         data: the page, or a fragment of one.
@@ -231,7 +231,7 @@ def _flat_text(page: str) -> str:
 
 
 def _whole(extracted: str, tree: Any) -> str:
-    """What was extracted, unless it lacks words of the page's main part: then all that is no navigation."""
+    """The extracted text, unless it misses words of the page's main part: then all text except navigation."""
     parts = [part for part in tree.iter("main", "article") if not _is_inside(part, ("main", "article"))]
     wanted = Counter(word for part in parts or [tree] for word in _words(_shown(part, certain=True)))
     if extracted and not wanted - Counter(_words(extracted)):
@@ -256,7 +256,7 @@ def _is_hidden(element: Any) -> bool:
 
 
 def _is_aside(element: Any) -> bool:
-    """Whether an element stands beside the main part, as far as names of elements and classes tell."""
+    """Whether an element is outside the main part, as far as names of elements and classes tell."""
     if element.tag in ("html", "body", "main", "article"):
         return False
     if element.tag == "nav" or element.get("role") in _ROLES:

@@ -1,4 +1,4 @@
-"""The text of PDF files: what stands on the pages, values of forms and notes on the page included."""
+"""The text of PDF files: all text of the pages, with values of forms and notes on the page."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _page_text(pdfium: Any, document: Any, number: int) -> str:
 
 
 def _annotations(raw: Any, form: Any, page: Any) -> list[str]:
-    """Values of text fields and texts of free notes, but for hidden ones and passwords."""
+    """Values of text fields and texts of free notes, except for hidden ones and passwords."""
     found = []
     for number in range(raw.FPDFPage_GetAnnotCount(page)):
         annotation = raw.FPDFPage_GetAnnot(page, number)

@@ -61,7 +61,7 @@ struct Fixed {
     }
   }
 
-  // Makes tiles of a left side those of a right one, whose columns these rows are: four numbers of each beside each other.
+  // Makes tiles of a left side those of a right one, whose columns these rows are: four numbers of each next to each other.
   void turn(int64_t rows) const {
     int32_t words[TILE][TILE];
     for (int8_t *at = tiles; at < tile(rows, 0); at += TILE_BYTES) {

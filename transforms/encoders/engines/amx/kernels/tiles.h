@@ -99,7 +99,7 @@ inline void store_sums(float *to, int64_t stride) {
 
 // left[rows, depth] x right[depth, columns], in 32 x 32 blocks.
 //
-// `left` lies by rows of `stride` numbers; `right` as `interleave` leaves it. rows and columns: multiples of 32.
+// `left` has rows of `stride` numbers; `right` as `interleave` leaves it. rows and columns: multiples of 32.
 // take(row, column, sums): gets 16 that begin there, while the next block's products are under way.
 template <bool SPLIT, class Take>
 inline void product(In left, int64_t stride, int64_t rows, In right, int64_t depth, int64_t columns, Take take) {
@@ -131,8 +131,8 @@ inline void product(In left, int64_t stride, int64_t rows, In right, int64_t dep
   for (int64_t line = 0; line < BLOCK; line++) give(sums[turn ^ 1], line);
 }
 
-// weights[columns, depth] of a linear layer, as `product` wants its right side: tiles of 32 x 16 numbers, those of 16
-// columns one after another, and in a tile two numbers of a column beside each other. to: columns * depth numbers.
+// weights[columns, depth] of a linear layer, as `product` needs its right side: tiles of 32 x 16 numbers, those of 16
+// columns one after another, and in a tile two numbers of a column next to each other. to: columns * depth numbers.
 template <bool SPLIT>
 inline void interleave(const float *weights, int64_t columns, int64_t depth, Out to) {
   alignas(64) float numbers[TILE];
