@@ -1,4 +1,4 @@
-"""A million items held against a snapshot: seconds and memory of the diff alone, with every file changed.
+"""A million items compared with a snapshot: seconds and memory of the diff alone, with every file changed.
 
     python benchmarks/diff.py --rows 1000000
 

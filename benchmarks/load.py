@@ -5,7 +5,7 @@
 The bare client inserts and upserts lists of dicts with numpy vectors in messages of 1,000, 2,000 and 5,000 rows; its
 best rate counts. vecbeam upserts the same rows from Arrow tables of 2,000 rows, and on a server also imports them as
 Parquet files, from a folder that it can read. The index comes after either way and is left out; what is imported is
-flushed already, so it is held against upserting and flushing.
+flushed already, so it is compared with upserting and flushing.
 """
 
 from __future__ import annotations

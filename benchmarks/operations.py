@@ -36,7 +36,7 @@ class Operations(NamedTuple):
             folder: with config.json and *.safetensors.
 
         Raises:
-            SafetensorError: where a file is damaged.
+            SafetensorError: if a file is damaged.
         """
         from safetensors import safe_open
 

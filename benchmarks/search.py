@@ -4,10 +4,10 @@
         [--seconds 300] [--work FOLDER]
 
 The corpus is loaded into Milvus Lite once. Then, in each round, `vecbeam search CONFIG QUERY` runs as a process of its
-own, from start to exit; and once a process searches in a loop through one Index. FOLDER is another checkout of vecbeam,
-e.g. `git archive 17af2a8 | tar x -C FOLDER`. Medians; of the loop also the first search, which opens everything. A loop
-ends after so many seconds, however many searches it has done. The collection stays in the work folder, where one is
-named.
+own, from start to exit; and in a loop through one Index in one process. FOLDER is another checkout of
+vecbeam, e.g. `git archive 17af2a8 | tar x -C FOLDER`. Medians; of the loop also the first search, which opens
+everything. A loop ends after so many seconds, however many searches it has done. The collection stays in the work
+folder, where one is named.
 """
 
 from __future__ import annotations

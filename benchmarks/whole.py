@@ -6,7 +6,7 @@
 Each peer is a script `bench_<peer>.py` of the peers' folder, run by `FOLDER/v_<peer>/bin/python` where that exists; the
 baseline loop (`naive`) runs in this environment otherwise. Wall seconds from start to exit. Next to each: how many
 times as fast vecbeam is, by the mean of its runs before, between and after it, as the speed of a machine drifts. At
-the end the engine inside the pipeline is held against the engine alone, which is timed before and after each run.
+the end the engine inside the pipeline is compared with the engine alone, which is timed before and after each run.
 """
 
 from __future__ import annotations

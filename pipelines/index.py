@@ -3,8 +3,7 @@
 from pipelines.index import Index
 
 with Index("islands") as index:
-    index.add(["Japan spans 6852 islands.", "Kenya is in East Africa."])
-    hits = index.search("How many islands?")
+    index.add(["Japan spans 6852 islands.", "Kenya is in East Africa."]) hits = index.search("How many islands?")
 """
 
 from __future__ import annotations
@@ -94,7 +93,7 @@ class Index:
         """The configuration as it is now.
 
         Raises:
-            ConfigurationError: where there is none yet.
+            ConfigurationError: if there is none yet.
         """
         if self._owns and not self._path.exists():
             raise ConfigurationError(
@@ -118,9 +117,9 @@ class Index:
             `text`, `start`, `end`, and the metadata columns. For several texts a list of such lists, in their order.
 
         Raises:
-            ConfigurationError: for a blank query, a filter that Milvus does not understand, or where there is nothing
+            ConfigurationError: for a blank query, a filter that Milvus does not understand, or if there is nothing
                 to search yet.
-            CollectionError: where nothing is published, or Milvus is not there.
+            CollectionError: if nothing is published, or Milvus does not answer.
         """
         several = isinstance(query, Iterable) and not isinstance(query, (str, bytes, Mapping))
         found = self._open().search(list(query) if several else [query], k, filter_expression=filter)  # type: ignore[list-item]
@@ -151,7 +150,7 @@ class Index:
                 that is too long, a value that does not fit its column. `.refused` has position and reason of each,
                 `.report` is the report of the sync with the others.
             ConfigurationError: an index with a configuration file of its own, or not as many ids as texts.
-            VecbeamError: what `sync` raises; where it refuses the corpus with the new texts, they are taken out again.
+            VecbeamError: what `sync` raises; if it refuses the corpus with the new texts, they are taken out again.
         """
         given, names = as_lists(texts, ids)
         with self._exclusive("nothing can be added to it here"):
@@ -202,7 +201,7 @@ class Index:
 
         Raises:
             ConfigurationError: a path that does not exist, is empty, or holds this index itself.
-            VecbeamError: what `sync` raises; where it refuses the corpus with the new files, they are taken out again.
+            VecbeamError: what `sync` raises; if it refuses the corpus with the new files, they are taken out again.
         """
         if source is None:
             from pipelines.sync import sync

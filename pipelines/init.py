@@ -35,7 +35,7 @@ def write_configuration(paths: list[str], output: Path, name: str | None) -> Pro
         What was found, which is text for people by `str`.
 
     Raises:
-        ConfigurationError: where nothing is found, `output` exists, or no field is text.
+        ConfigurationError: if nothing is found, `output` exists, or no field is text.
     """
     if output.is_dir():
         raise ConfigurationError(f"{output} is a folder", f"name a file in it: --output {output / 'vecbeam.yaml'}")
@@ -120,7 +120,7 @@ def _free_name(name: str | None, path: str, output: Path, found: Proposal) -> st
     """The alias' name: the given one, or one from the path that no configuration in the same folder has.
 
     Raises:
-        ConfigurationError: where the given name is not valid, or is taken.
+        ConfigurationError: if the given name is not valid, or is taken.
     """
     taken = {str(other): where for where, other in _names_beside(output)}
     wanted = name or _name(path)

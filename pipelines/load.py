@@ -21,12 +21,12 @@ def load(
 
     Args:
         allow_deletes: lifts `corpus.max_deleted`, where the checkpoint holds fewer items than are served.
-        rebuild: builds a new collection, whatever the served one holds, and moves the alias to it
-            once it is verified. The previous one stays, for `vecbeam rollback`.
+        rebuild: builds a new collection, whatever the served one holds, and moves the alias to it once it is verified.
+            The previous one stays, for `vecbeam rollback`.
 
     Raises:
-        CheckpointError: where there is no snapshot.
-        SpaceMismatchError: where the snapshots are of another space than the configuration's encoder.
+        CheckpointError: if there is no snapshot.
+        SpaceMismatchError: if the snapshots are of another space than the configuration's encoder.
     """
     with running("load", config, progress) as session:
         with Phase(session, "startup"):

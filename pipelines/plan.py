@@ -49,7 +49,7 @@ def plan(
         words: of the command line after the command's name, for the command that the plan recommends.
 
     Raises:
-        ConfigurationError: where no record has a field that the configuration names.
+        ConfigurationError: if no record has a field that the configuration names.
         CorpusError: two items with one id, where the configuration says `on_duplicate: error`.
     """
     with progress or Progress(quiet=True) as shown, tempfile.TemporaryDirectory(prefix="vecbeam-plan-") as folder:
@@ -95,7 +95,7 @@ def _plan_rows(
     *,
     allow_deletes: bool,
 ) -> int:
-    """Fills in what has to be embedded; returns about how many rows there will be."""
+    """Fills in what must be embedded; returns about how many rows there will be."""
     start = time.perf_counter()
     changes = find_changes(session, source, base, folder, survey=True)
     survey = time.perf_counter() - start

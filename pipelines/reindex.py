@@ -45,7 +45,7 @@ def reindex(
         full_refresh: embeds everything even if the space is the same: for another precision.
 
     Raises:
-        GateError: where rows or recall are not right; the alias stays where it was.
+        GateError: if rows or recall are not right; the alias stays where it was.
     """
     with running("reindex", config, progress) as session:
         with Phase(session, "startup"):

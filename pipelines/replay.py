@@ -29,10 +29,10 @@ _NOTHING = {"uri": b"", "path": b"", "kind": ""}
 
 
 def replay(config: Config, progress: Progress | None = None) -> Report:
-    """Reads the files with rejects again and embeds what was rejected, where that is possible now.
+    """Reads the files with rejects again and embeds what was rejected, if that is possible now.
 
     Raises:
-        CheckpointError: where there is no snapshot, or it was made with other settings.
+        CheckpointError: if there is no snapshot, or it was made with other settings.
     """
     with running("replay", config, progress) as session:
         with Phase(session, "startup"):

@@ -27,8 +27,8 @@ def rollback(config: Config, progress: Progress | None = None, *, to: str | None
     """Moves the alias to the previous collection, or to a named one.
 
     Raises:
-        CollectionError: where there is none, it is gone, or vecbeam did not make it for this alias.
-        GateError: where it does not hold what its snapshot says; the alias stays.
+        CollectionError: if there is none, it is gone, or vecbeam did not make it for this alias.
+        GateError: if it does not hold what its snapshot says; the alias stays.
     """
     with (
         running("rollback", config, progress) as session,

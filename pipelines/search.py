@@ -106,12 +106,12 @@ class Searcher:
         """The `k` rows nearest to each of some texts. They are embedded together and searched in one call to Milvus.
 
         Args:
-            vector: which vector of the rows is searched, where they have several; the first one for "".
+            vector: which vector of the rows is searched, if they have several; the first one for "".
 
         Raises:
-            ConfigurationError: where a query is blank or no text, `k` is out of range, or the filter is not understood.
-            CollectionError: where nothing is published, or Milvus is not there.
-            SpaceMismatchError: where the collection holds vectors of another space than the configuration's encoder.
+            ConfigurationError: if a query is blank or no text, `k` is out of range, or the filter is not understood.
+            CollectionError: if nothing is published, or Milvus does not answer.
+            SpaceMismatchError: if the collection holds vectors of another space than the configuration's encoder.
         """
         _check(queries, k)
         config, opened = self._enter(vector)
@@ -153,7 +153,7 @@ class Searcher:
             return self._config, self._opened.enter()
 
     def _enter_again(self, gone: _Opened) -> _Opened:
-        """Another connection in place of one that has gone; one that another thread has opened will do."""
+        """Another connection instead of one that has gone; one that another thread has opened will do."""
         with self._changing:
             if self._opened is not None and self._opened is not gone:
                 return self._opened.enter()
@@ -243,7 +243,7 @@ def _vector(config: Config, name: str) -> str:
     """The vector to search: the one of a name, or the first.
 
     Raises:
-        ConfigurationError: where rows have no vector of that name.
+        ConfigurationError: if rows have no vector of that name.
     """
     if name and name not in config.vectors:
         raise ConfigurationError(
@@ -298,16 +298,16 @@ def search(
     Args:
         config: whose encoder embeds the query and whose alias is searched.
         filter_expression: Milvus expression over the columns, e.g. 'author == "ting-yili"'.
-        vector: which vector of the rows is searched, where they have several; the first one for "".
+        vector: which vector of the rows is searched, if they have several; the first one for "".
 
     Returns:
         One dict per row: score, id, item_id, chunk, text, start, end, and the metadata columns. With COSINE and IP a
         larger score is nearer, with L2 a smaller one.
 
     Raises:
-        ConfigurationError: where the query is blank, or Milvus does not understand the filter.
-        CollectionError: where nothing is published, or Milvus is not there.
-        SpaceMismatchError: where the collection holds vectors of another space than the configuration's encoder.
+        ConfigurationError: if the query is blank, or Milvus does not understand the filter.
+        CollectionError: if nothing is published, or Milvus does not answer.
+        SpaceMismatchError: if the collection holds vectors of another space than the configuration's encoder.
     """
     return find(config, query, k=k, filter_expression=filter_expression, vector=vector).hits[0]
 

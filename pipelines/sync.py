@@ -23,10 +23,10 @@ def sync(config: Config, progress: Progress | None = None, *, allow_deletes: boo
         allow_deletes: lifts `corpus.max_deleted`.
 
     Raises:
-        SpaceMismatchError: where the served collection is of another space than the configuration's encoder.
-        CollectionError: where it has other fields or another index than the configuration.
-        GateError: where more would be deleted than allowed, or the rows are not right afterwards.
-        RejectsError: where more was rejected than allowed; then the served collection stays as it is.
+        SpaceMismatchError: if the served collection is of another space than the configuration's encoder.
+        CollectionError: if it has other fields or another index than the configuration.
+        GateError: if more would be deleted than allowed, or the rows are not right afterwards.
+        RejectsError: if more was rejected than allowed; then the served collection stays as it is.
     """
     with running("sync", config, progress) as session:
         with Phase(session, "startup"):

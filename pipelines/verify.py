@@ -40,12 +40,12 @@ def verify(
             under the same hash.
 
     Raises:
-        CollectionError: where nothing is published.
-        CheckpointError: where the checkpoint does not have the collection's snapshot.
-        SpaceMismatchError: where the collection is of another space than the configuration's encoder.
-        GateError: where rows are missing, unexpected, stale or damaged, recall is under `verify.recall_at_10`, or a
+        CollectionError: if nothing is published.
+        CheckpointError: if the checkpoint does not have the collection's snapshot.
+        SpaceMismatchError: if the collection is of another space than the configuration's encoder.
+        GateError: if rows are missing, unexpected, stale or damaged, recall is under `verify.recall_at_10`, or a
             repair would delete more than allowed.
-        RejectsError: where the repaired collection has more rejects or dropped tokens than allowed.
+        RejectsError: if the repaired collection has more rejects or dropped tokens than allowed.
     """
     compared = IDS_AND_HASHES if quick else ALL_COLUMNS
     with running("verify", config, progress) as session:

@@ -8,7 +8,7 @@ VecbeamError             exit code 1
 ├── CheckpointError                    the checkpoint can't be read or written
 │   └── LockedError                    another run is at work on it
 ├── StorageError                       a store does not answer, or refuses: also an OSError
-├── CollectionError                    Milvus is not there, refuses, or holds something else
+├── CollectionError                    Milvus does not answer, refuses, or holds something else
 │   └── SpaceMismatchError             vectors of two spaces would be mixed
 ├── VersionMismatchError               a worker has another vecbeam than the machine that starts the run
 ├── GateError            exit code 3   a check before publication failed; the alias was not moved
@@ -33,7 +33,7 @@ class VecbeamError(Exception):
 
     exit_code = 1
     report: Any = None
-    """The report of the run that it ended, where there is one."""
+    """The report of the run that it ended, if there is one."""
 
     def __init__(self, message: str, remedy: str = "") -> None:
         self.message = " ".join(message.split())
@@ -143,7 +143,7 @@ def without_label(error: VecbeamError) -> VecbeamError:
 
 
 def from_traceback(text: str) -> VecbeamError | None:
-    """The last of our errors named in a worker's traceback, or None.
+    """The last of vecbeam's errors named in a worker's traceback, or None.
 
     Beam's runners hand a worker's exception to the main process as text.
 

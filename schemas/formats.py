@@ -59,7 +59,7 @@ class Installed(NamedTuple):
     """The formats of this process.
 
     Attributes:
-        formats: by name: our own, and those of other packages.
+        formats: by name: vecbeam's own, and those of other packages.
         of_suffix: the name of the format that each suffix tells.
     """
 
@@ -69,10 +69,10 @@ class Installed(NamedTuple):
 
 @lru_cache(maxsize=1)
 def installed() -> Installed:
-    """Looks through the packages that are installed, once a process.
+    """Looks through the packages that are installed, once per process.
 
     Raises:
-        ConfigurationError: where another package's format can't be imported, or has the name or a suffix of another.
+        ConfigurationError: if another package's format can't be imported, or has the name or a suffix of another.
     """
     from importlib.metadata import entry_points
 

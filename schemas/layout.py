@@ -25,7 +25,7 @@ ARROW_TYPES: dict[str, pa.DataType] = {
 }
 
 TOKEN_IDS = "@token_ids"
-"""Column of a chunk on its way to the encoder: its tokens as the chunker counted them, null where it kept none."""
+"""Column of a chunk on its way to the encoder: its tokens as the chunker counted them, null if it kept none."""
 SOURCE_ROW = "@source_row"
 """Column of a chunk on its way to the encoder: row of its source that has its vectors, -1 where there is none."""
 

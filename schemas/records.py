@@ -27,7 +27,7 @@ class Key(NamedTuple):
 
 REJECT_SCHEMA = pa.schema(
     [
-        pa.field("id", pa.string()),  # null where the item's id could not be read
+        pa.field("id", pa.string()),  # null if the item's id could not be read
         pa.field("uri", pa.string(), nullable=False),
         pa.field("place", pa.string(), nullable=False),  # "line 12", "row 7", "byte 1048576", or ""
         pa.field("step", pa.string(), nullable=False),  # read, chunk, embed

@@ -27,7 +27,7 @@ class Estimate(BaseModel):
 
     Attributes:
         value: the estimate.
-        error: half of its 95 % confidence interval, as a share of it; 0 where all was counted.
+        error: half of its 95 % confidence interval, as a share of it; 0 if all was counted.
     """
 
     value: int = 0
@@ -68,8 +68,8 @@ class Outcome(BaseModel):
 
     Attributes:
         exit_code: 0, 3 or 4.
-        error: what it would be refused or end with; null where it would not.
-        served: whether the good rows would be served all the same.
+        error: what it would be refused or end with; null if it would not.
+        served: whether the good rows would be served anyway.
     """
 
     exit_code: int = 0

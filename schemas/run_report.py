@@ -67,7 +67,7 @@ class Seconds(BaseModel):
 
 
 class Rates(BaseModel):
-    """How well the encoder was used; all 0 where nothing was embedded.
+    """How well the encoder was used; all 0 if nothing was embedded.
 
     Attributes:
         tokens_per_second: of the embedding step, padding not counted.
@@ -98,7 +98,7 @@ class Loss(BaseModel):
 
 
 class Verification(BaseModel):
-    """Collection against snapshot, in rows; `recall_at_10` is null where it was not measured.
+    """Collection against snapshot, in rows; `recall_at_10` is null if it was not measured.
 
     Attributes:
         stale: rows whose content hash differs.
@@ -125,7 +125,7 @@ class Verification(BaseModel):
 class Expected(BaseModel):
     """What the run expected before it embedded, next to the facts in the rest of the report.
 
-    Chunks and tokens come from a sample; seconds from an earlier run, and are null where there was none.
+    Chunks and tokens come from a sample; seconds from an earlier run, and are null if there was none.
     """
 
     items: dict[str, int] = Field(default_factory=dict)
@@ -226,7 +226,7 @@ class Report(BaseModel):
         return self.command in CHANGING if self.could_change is None else self.could_change
 
     def balance(self) -> list[str]:
-        """What does not balance in the books, a phrase each; empty where all is well."""
+        """What does not balance in the books, a phrase each; empty if all is well."""
         items = self.items
         problems = []
         if items.read != items.new + items.changed + items.moved + items.unchanged + items.rejected:

@@ -106,7 +106,7 @@ def texts(config: str = "vecbeam.yaml") -> dict[str, str]:
 
 
 def backfilled(*words: str, config: str = "vecbeam.yaml") -> Done:
-    """A backfill that has to succeed."""
+    """A backfill that must succeed."""
     done = vecbeam("backfill", config, QUIET, *words)
     assert done.code == 0, f"backfill ended with {done.code}: {done.err.strip()}"
     return done

@@ -1,8 +1,7 @@
 """A PTransform or DoFn run over a list on Beam's own runner for Python: what goes through is encoded on its way.
 
-given = eager.tables(vecbeam.ItemsFromRecords(config), [{"id": "a", "text": "A text."}], folder)
-chunked = eager.tables(vecbeam.Chunk(config), given.batches.items(), folder)
-assert chunked.rejects == []
+given = eager.tables(vecbeam.ItemsFromRecords(config), [{"id": "a", "text": "A text."}], folder) chunked =
+eager.tables(vecbeam.Chunk(config), given.batches.items(), folder) assert chunked.rejects == []
 """
 
 from __future__ import annotations

@@ -118,8 +118,8 @@ def start_server(base_dir: str | Path, port: int = 0, settings: dict[str, Any] |
         settings: keys of the package's config template, or dotted keys of milvus.yaml, with their values.
 
     Raises:
-        NamespaceError: where it can't be kept off the other interfaces.
-        RuntimeError: where it doesn't come up, with the end of its log.
+        NamespaceError: if it can't be kept off the other interfaces.
+        RuntimeError: if it doesn't come up, with the end of its log.
     """
     folder = Path(base_dir)
     folder.mkdir(parents=True, exist_ok=True)

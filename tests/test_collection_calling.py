@@ -1,4 +1,4 @@
-"""Calls to Milvus: what is tried again, what is not, and how errors read. No Milvus needed, but for Lite's own."""
+"""Calls to Milvus: what is retried, what is not, and how errors read. No Milvus needed, but for Lite's own."""
 
 from __future__ import annotations
 

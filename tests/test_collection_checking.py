@@ -1,4 +1,4 @@
-"""Holding a collection against the rows that it should have, and searching it."""
+"""Comparing a collection with the rows that it should have, and searching it."""
 
 from __future__ import annotations
 

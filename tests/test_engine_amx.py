@@ -1,4 +1,4 @@
-"""Our own kernels against the library's output: each length and size, each precision, and what they don't know."""
+"""vecbeam's own kernels against the library's output: each length and size, each precision, what they don't support."""
 
 from __future__ import annotations
 

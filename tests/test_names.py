@@ -181,7 +181,7 @@ def test_as_text_tells_all_names_apart() -> None:
 
 
 def test_only_regular_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)  # a socket's path has to be short
+    monkeypatch.chdir(tmp_path)  # a socket's path must be short
     (tmp_path / "a.txt").write_text("a")
     (tmp_path / "to-a.txt").symlink_to("a.txt")
     os.mkfifo(tmp_path / "pipe.txt")

@@ -37,7 +37,7 @@ class File:
     """A file to be split.
 
     Attributes:
-        records: (id, text) of its items, where it is well formed; None where anything may be in it.
+        records: (id, text) of its items, if it is well formed; None if anything may be in it.
     """
 
     name: str

@@ -53,7 +53,7 @@ def pipeline_options(config: Config) -> PipelineOptions:
     """Beam's options for a configuration.
 
     Raises:
-        ConfigurationError: where `runner` has a key that Beam does not know.
+        ConfigurationError: if `runner` has a key that Beam does not know.
     """
     options = _Options.from_dictionary({"runner": RUNNERS[config.runner.name], **config.runner.options})
     complaint = io.StringIO()
@@ -79,7 +79,7 @@ def prepare_filesystems(config: Config) -> None:
     """Gives Beam's filesystems the configuration's options in this process.
 
     Raises:
-        ConfigurationError: where an object store is named whose library or credentials are missing.
+        ConfigurationError: if an object store is named whose library or credentials are missing.
     """
     FileSystems.set_options(pipeline_options(config))
     named = [("checkpoint", config.checkpoint), *(("corpus.paths", path) for path in config.corpus.paths)]
@@ -172,7 +172,7 @@ def _check_folder() -> None:
 
 
 def job_of(config: Config, result: Any) -> Job | None:
-    """The job behind a pipeline's result; None where there is none, as after a dry run."""
+    """The job behind a pipeline's result; None if there is none, as after a dry run."""
     if not getattr(result, "has_job", True):
         return None
     found = getattr(result, "job_id", None) or getattr(result, "_job_id", None)

@@ -38,7 +38,7 @@ class Progress:
         self._thread: threading.Thread | None = None
 
     def step(self, name: str, *, total: int = 0, counter: str = "items_done") -> None:
-        """Begins a step; `counter` counts up to `total`, where that is known."""
+        """Begins a step; `counter` counts up to `total`, if that is known."""
         self._step, self._total, self._counter = name, total, counter
         self.steps.append(name)
         self._began = time.monotonic()

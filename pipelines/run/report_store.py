@@ -25,7 +25,7 @@ def read_report(config: Config, run_id: str | None = None) -> Report:
     ended. Where there was none, it is the last run of all.
 
     Raises:
-        ConfigurationError: where there is no such run.
+        ConfigurationError: if there is no such run.
     """
     if run_id is not None:
         uri = filesystem.join(_folder(config), run_id, "report.json")

@@ -103,7 +103,7 @@ class Session:
         """Holds the lock of this checkpoint for the length of a block.
 
         Raises:
-            LockedError: where another run holds it.
+            LockedError: if another run holds it.
         """
         with lock.held(self.root, self.run_id) as self._hold:
             try:

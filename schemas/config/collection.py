@@ -1,4 +1,4 @@
-"""The sections `collection` and `verify`: where the rows go, their index, and what they have to pass."""
+"""The sections `collection` and `verify`: where the rows go, their index, and what they must pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole configuration, and what its sections have to agree on."""
+"""The whole configuration, and what its sections must agree on."""
 
 from __future__ import annotations
 

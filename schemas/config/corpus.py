@@ -109,7 +109,7 @@ Id = Annotated[Annotated[Text, Tag("FieldId")] | Annotated[HashedId, Tag("Hashed
 
 
 class Csv(Section):
-    """How CSV and TSV files are written, where they are not as their suffix says."""
+    """How CSV and TSV files are written, if they are not as their suffix says."""
 
     delimiter: Text | None = Field(
         None,
@@ -261,7 +261,7 @@ class Corpus(Section):
         return {name: field.type for name, field in self.metadata.items()}
 
     def source_of(self, column: str) -> str | None:
-        """The field of the record that a metadata column comes from; None where it comes from the path."""
+        """The field of the record that a metadata column comes from; None if it comes from the path."""
         field = self.metadata[column]
         return None if field.partition is not None else field.source or column
 

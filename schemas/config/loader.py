@@ -54,7 +54,7 @@ def load_config(
 
 
 def as_config(config: Config | str) -> Config:
-    """A configuration, where it is one or the path of its file."""
+    """A configuration, if it is one or the path of its file."""
     return load_config(config) if isinstance(config, str) else config
 
 
@@ -93,7 +93,7 @@ def read_yaml(text: str, source: str) -> tuple[Any, Places]:
     """The values of a YAML text as `yaml.safe_load` has them, merge keys included, and the place of each key.
 
     Raises:
-        ConfigurationError: where it is not YAML, or a mapping has a key twice.
+        ConfigurationError: if it is not YAML, or a mapping has a key twice.
     """
     places: Places = {}
     try:
@@ -276,7 +276,7 @@ def absolute_glob(pattern: str, folder: Path) -> str:
 
 
 def _expanded(path: str) -> Path:
-    """A path with the home folder in place of a leading ~; one that is nobody's is a letter of a name."""
+    """A path with the home folder instead of a leading ~; one that is nobody's is a letter of a name."""
     try:
         return Path(path).expanduser()
     except RuntimeError:

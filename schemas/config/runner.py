@@ -60,7 +60,7 @@ class Runner(Section):
         return not self.is_local and str(self.options.get("environment_type", "")).upper() != "LOOPBACK"
 
     def refusal(self, key: str, path: str) -> str:
-        """What is wrong with a local path that workers would have to read; "" where they reach it."""
+        """What is wrong with a local path that workers would have to read; "" if they reach it."""
         if not self.workers_elsewhere or "://" in path or any(_is_below(path, folder) for folder in self.mounted):
             return ""
         store = "gs://" if self.name == "dataflow" else "gs:// or s3://"

@@ -51,7 +51,7 @@ class Server:
 
     @property
     def number(self) -> tuple[int, int] | None:
-        """Major and minor version, or None where the server doesn't say one."""
+        """Major and minor version, or None if the server doesn't say one."""
         found = re.search(r"(\d+)\.(\d+)", self.version)
         return (int(found[1]), int(found[2])) if found else None
 

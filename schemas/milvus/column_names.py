@@ -52,7 +52,7 @@ def is_later_keyword(name: str) -> bool:
 
 
 def refusal(name: str, server: str) -> str | None:
-    """Why no metadata column may have a name; None where it may.
+    """Why no metadata column may have a name; None if it may.
 
     Args:
         name: of letters, digits and underscores.

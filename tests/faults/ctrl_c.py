@@ -100,7 +100,7 @@ class Ended:
     """How a command ended that was typed into a terminal.
 
     Attributes:
-        seconds: after Ctrl-C; 0 where it ended before that.
+        seconds: after Ctrl-C; 0 if it ended before that.
         code: its exit code; -1 where there was no prompt on a line of its own.
     """
 
@@ -112,7 +112,7 @@ def run_in(terminal: Pty | Tmux, command: str, stop_after_s: float | None, marke
     """Types a command, and Ctrl-C after some seconds or once a file is there.
 
     Raises:
-        TimeoutError: where no prompt comes.
+        TimeoutError: if no prompt comes.
     """
     _await_prompt(terminal, 30)
     terminal.type(f"{command}\n")

@@ -4,7 +4,7 @@
 
 A damage is one number of a vector (by its last bit, or by anything), a text, a metadata value, a content hash, a row
 too few or a row too many; on a server also a key that stands twice. In each round ten rows are damaged: `verify` has to
-refuse the collection and to count each of them as what it is, and after the repair every row has to be the
+refuse the collection and to count each of them as what it is, and after the repair every row must be the
 checkpoint's again, bit for bit. Prints how many were found and how many restored.
 """
 
@@ -39,7 +39,7 @@ from transforms.checkpoint import iterate_parts
 ROWS = 300
 OF_A_ROUND = 10
 REBUILT = 10
-"""Of so many rounds one ends with `load --rebuild` in place of `verify --repair`."""
+"""Of so many rounds one ends with `load --rebuild` instead of `verify --repair`."""
 
 Row = dict[str, Any]
 METADATA = {

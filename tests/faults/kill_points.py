@@ -2,9 +2,9 @@
 
     python kill_points.py FOLDER [URI]
 
-With the URI of a Milvus server it does so for some points there, in place of Milvus Lite.
-Prints a JSON line for the undisturbed run and one for each point. Everything heavy is imported once; each run is a fork
-of this process, which starts no thread and no server of its own, and as many go on at once as there are cores. The
+With the URI of a Milvus server it does so for some points there, instead of Milvus Lite. Prints a JSON line for the
+undisturbed run and one for each point. Everything heavy is imported once; each run is a fork of this process, which
+starts no thread and no server of its own, and as many go on at once as there are cores. The
 product has no hooks: functions are replaced here.
 """
 

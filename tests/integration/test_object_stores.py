@@ -162,7 +162,7 @@ def test_gcs_from_corpus_to_collection_and_again(gcs: str, tmp_path: Path) -> No
 
 @pytest.fixture(scope="module")
 def azure() -> Iterator[str]:
-    """A connection string of Azurite, where that is installed."""
+    """A connection string of Azurite, if that is installed."""
     command = shutil.which("azurite-blob")
     if command is None:
         pytest.skip("npm install -g azurite")

@@ -1,4 +1,4 @@
-"""Files on a local disk that match a glob, against all paths of a small tree held against the glob one by one."""
+"""Files on a local disk that match a glob, against all paths of a small tree compared with the glob one by one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What comes out of the encoder, apart from what runs it: Beam's inference alone takes a second to import."""
+"""The results of the encoder, apart from what runs it: Beam's inference alone takes a second to import."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class EmbeddedBatch(NamedTuple):
 
 
 class EmbeddedTable(NamedTuple):
-    """What a table became.
+    """The result of embedding a table.
 
     Attributes:
-        chunks: the table as it came, with `@source_row`.
+        chunks: the table of chunks, with `@source_row`.
         batch: what was embedded of it: the rows without a source.
     """
 
@@ -37,5 +37,5 @@ class EmbeddedTable(NamedTuple):
 
 
 def precisions(runtime: Mapping[str, str]) -> str:
-    """The precision of each vector that a runtime tells, in words."""
+    """The precision of each vector in a runtime, in words."""
     return ", ".join(value for key, value in runtime.items() if key.rpartition(".")[2] == "precision")

@@ -1,4 +1,4 @@
-"""The folder of a checkpoint: where parts, rejects and snapshots lie, and how each is written and found again."""
+"""The folder of a checkpoint: where parts, rejects and snapshots are, and how each is written and found again."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _COUNTS = ("rows", "items", "tokens", "tokens_dropped", "tokens_padded")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where the parts of one space of one corpus lie.
+    """The place of the parts of one space of one corpus.
 
     Args:
         folder: the configuration's `checkpoint`.
@@ -72,7 +72,7 @@ class Checkpoint:
         """Writes space.json, unless it exists.
 
         Raises:
-            SpaceMismatchError: where the fingerprint's folder describes another space.
+            SpaceMismatchError: if the fingerprint's folder describes another space.
         """
         uri = filesystem.join(self.root, self.space_id, "space.json")
         if filesystem.exists(uri):
@@ -89,7 +89,7 @@ class Checkpoint:
         """The space that space.json describes.
 
         Raises:
-            CheckpointError: where it is missing or damaged.
+            CheckpointError: if it is missing or damaged.
         """
         uri = filesystem.join(self.root, self.space_id, "space.json")
         with opened(uri) as stream:
@@ -116,7 +116,7 @@ class Checkpoint:
         return {str(key): str(value) for key, value in facts["runtime"].items()}
 
     def find_part(self, key: Key, name: str) -> PartRecord | None:
-        """What the footer of a part says, or None where the part is not there."""
+        """What the footer of a part says, or None if the part does not exist."""
         uri = self.part_uri(name)
         if not filesystem.exists(uri):
             return None
@@ -135,7 +135,7 @@ class Checkpoint:
             items: table of `schemas.records.ITEM_SCHEMA`, in the order of the rows.
 
         Raises:
-            CheckpointError: where it can't be written; then nothing has its name.
+            CheckpointError: if it can't be written; then nothing has its name.
         """
         rejects = self.write_rejects(key, "embed", batch.rejects)
         tokens, dropped = (pc.sum(batch.rows.column(name)).as_py() or 0 for name in ("tokens", "tokens_dropped"))
@@ -158,7 +158,7 @@ class Checkpoint:
         """All rows of a part, or some of their columns.
 
         Raises:
-            CheckpointError: where it is missing or damaged.
+            CheckpointError: if it is missing or damaged.
         """
         return read_table(self.part_uri(name), columns)
 
@@ -166,7 +166,7 @@ class Checkpoint:
         """Names of the columns of a part that are null in each of its rows, by its footer.
 
         Raises:
-            CheckpointError: where it is missing or damaged.
+            CheckpointError: if it is missing or damaged.
         """
         return null_columns(self.part_uri(name))
 
@@ -215,7 +215,7 @@ class Checkpoint:
         Args:
             parts: table of `schemas.records.PART_SCHEMA`.
             files: table of `schemas.records.FILE_SCHEMA`, in corpus order.
-            corpus_digest: of the listing and of the settings that rows follow from.
+            corpus_digest: of the listing and of the settings that determine rows.
             settings_digest: of those settings alone.
         """
         identity = snapshot_id(self.space_id, parts, files)
@@ -253,7 +253,7 @@ class Checkpoint:
             folder: of the snapshot; None means the checkpoint's root.
 
         Raises:
-            CheckpointError: where it is damaged or of a newer format.
+            CheckpointError: if it is damaged or of a newer format.
         """
         folder = folder or self.root
         uri = filesystem.join(folder, "snapshots", name)
@@ -271,7 +271,7 @@ class Checkpoint:
         )
 
     def write_snapshot(self, draft: Snapshot) -> Snapshot:
-        """Makes a draft the current snapshot; what was refused before it is forgotten."""
+        """Makes a draft the current snapshot, and deletes an earlier refused one."""
         self._write(self.root, draft)
         self._forget_refused()
         return draft
@@ -323,7 +323,7 @@ def _space_in(name: str) -> str:
 
 
 def part_name(key: Key, digest_of_rows: str) -> str:
-    """File name of a part: its key, and a digest of its space and of all that its rows hold but vectors.
+    """File name of a part: its key, and a digest of its space and of all columns of its rows except vectors.
 
     >>> part_name(Key("docs-0000", 3), "00ff00ff00ff00ff")
     'docs-0000-00003-00ff00ff00ff00ff.parquet'

@@ -1,4 +1,4 @@
-"""Many small parts to few full ones, without the encoder: rows, vectors and items stay what they are."""
+"""Merges many small parts into few full ones, without the encoder: rows, vectors and items stay the same."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from transforms.support import metrics, stop
 from transforms.support.versioned_dofn import VersionedDoFn
 
 MANY = 16
-"""Small parts up to which nothing is done."""
+"""Number of small parts up to which nothing is merged."""
 
 SMALL_BYTES = 4 << 20
 MERGED_BYTES = 16 << 20
@@ -26,14 +26,14 @@ SHARD = "compact"
 
 
 class Merge(NamedTuple):
-    """Parts of a snapshot that become one; `positions` are theirs in the snapshot."""
+    """Parts of a snapshot that become one; `positions` are their positions in the snapshot."""
 
     positions: tuple[int, ...]
     parts: tuple[LivePart, ...]
 
 
 def find_merges(snapshot: Snapshot, batch_rows: int) -> list[Merge]:
-    """What to merge: parts that are small, or mostly dead, where there are many of them.
+    """What to merge: parts that are small, or mostly dead, if there are many of them.
 
     Args:
         batch_rows: rows of a full part.

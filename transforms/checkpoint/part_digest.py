@@ -1,4 +1,4 @@
-"""What names a part: a digest of all that its rows follow from."""
+"""What names a part: a digest of everything that determines its rows."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from schemas.layout import HASHED, ON_THE_WAY
 
 
 def batch_digest(chunks: pa.Table, space_id: str, schema_version: int, salt: str = "") -> str:
-    """What names a batch's part: its space and all that its rows hold but vectors, 16 hex digits.
+    """Digest that names a batch's part: of its space and all columns of its rows except vectors, 16 hex digits.
 
     Args:
         chunks: a table of `schemas.layout.chunk_schema`.
-        salt: tells parts apart whose rows were embedded again on purpose.
+        salt: distinguishes parts whose rows were embedded again on purpose.
     """
     hasher = hashlib.sha256(f"{schema_version} {space_id}{salt}".encode())
     hasher.update(b"".join(chunks.column("@digest").to_pylist()))

@@ -19,7 +19,7 @@ Rows = np.ndarray[Any, np.dtype[np.int32]]
 
 
 class LivePart(NamedTuple):
-    """A part of a snapshot; `dead` int32[n] are the rows of it that are no longer the corpus, ascending."""
+    """A part of a snapshot; `dead` int32[n] are its rows that are no longer in the corpus, ascending."""
 
     name: str
     dead: Rows
@@ -40,7 +40,7 @@ class Snapshot:
     Attributes:
         name: file name below snapshots/.
         id: digest of its live rows.
-        corpus_digest: of the listing and of the settings that rows follow from.
+        corpus_digest: of the listing and of the settings that determine rows.
         settings_digest: of those settings alone.
         parts: table of `schemas.records.PART_SCHEMA`.
         files: table of `schemas.records.FILE_SCHEMA`, in corpus order.
@@ -96,12 +96,12 @@ class Snapshot:
 
     @property
     def complete(self) -> bool:
-        """Whether no file has to be read again."""
+        """Whether no file needs to be read again."""
         return bool(pc.all(self.files.column("complete")).as_py() in (True, None))
 
 
 def with_any(files: pa.Table, column: str) -> pa.Table:
-    """The rows whose list in a column is not empty: of millions of files mostly few."""
+    """The rows whose list in a column is not empty: usually few of millions of files."""
     return files.filter(pc.greater(pc.list_value_length(files.column(column)), 0))
 
 

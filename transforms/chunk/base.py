@@ -1,4 +1,4 @@
-"""What a chunker is."""
+"""The protocol of a chunker."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pyarrow as pa
 
 
 class Chunked(NamedTuple):
-    """What items became.
+    """The chunks and rejects of items.
 
     Attributes:
         chunks: table of `schemas.layout.chunk_schema`, in the order of the items.
@@ -20,7 +20,7 @@ class Chunked(NamedTuple):
 
 
 class Chunker(Protocol):
-    """Cuts items into chunks that an encoder takes; the same items give the same chunks."""
+    """Cuts items into chunks that an encoder accepts; the same items give the same chunks."""
 
     def chunk(self, items: pa.Table) -> Chunked:
         """Chunks of items.

@@ -1,7 +1,7 @@
 """Items to chunks: spans of text of at most so many tokens of the encoder's own tokenizer.
 
-A text within the limit is one chunk, as it is. A longer one is split at paragraph and sentence borders (Markdown at its
-headings and blocks) by semantic-text-splitter. Nothing is dropped, unless the configuration turns chunking off.
+A text within the limit is one chunk, as it is. A longer one is split at paragraph and sentence boundaries (Markdown at
+its headings and blocks) by semantic-text-splitter. Nothing is dropped, unless the configuration turns chunking off.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 _COMPRESSED = (".gz", ".zst", ".bz2")
 _MARKDOWN = (".md", ".markdown")
 LONGEST_LINE = 65_536
-"""Characters of a line up to which the splitter gets a text whole."""
+"""Longest line, in characters, with which the splitter gets a text whole."""
 
 # One call of the tokenizer holds the encodings of so many characters; more would only cost memory.
 _TOKENIZED_CHARACTERS = 4 << 20
 
 
 class Tokenizing(Protocol):
-    """What a text model shows of how it reads a text."""
+    """How a text model reads a text."""
 
     @property
     def config(self) -> EncoderConfig: ...
@@ -47,7 +47,7 @@ class Tokenizing(Protocol):
 
     @property
     def prompt(self) -> str:
-        """Put before each text of the corpus."""
+        """Prefix of each text of the corpus."""
         ...
 
     def tokenizer(self) -> Tokenizer:
@@ -60,7 +60,7 @@ class Tokenizing(Protocol):
 
 
 class TokenizedText(NamedTuple):
-    """How many tokens a text has as the encoder sees it, and which, where they are within the length limit."""
+    """How many tokens a text has as the encoder sees it, and their ids, if they are within the length limit."""
 
     number: int
     ids: Sequence[int] | None
@@ -85,7 +85,7 @@ class TextChunker:
         model: whose tokenizer and length limit count.
 
     Raises:
-        ConfigurationError: where `chunk.max_tokens` leaves no tokens for text, or is more than the model accepts.
+        ConfigurationError: if `chunk.max_tokens` leaves no tokens for text, or is more than the model accepts.
     """
 
     def __init__(self, config: Config, model: Tokenizing) -> None:
@@ -127,7 +127,7 @@ class TextChunker:
             for number, span in enumerate(spans):
                 rows.append((row_id(item_id, number), item_id, number, span, content_hash(span.text)))
                 taken.append(index)
-        # Without the content: it would be copied whole for each of an item's chunks.
+        # Without the content, which would be copied for each of an item's chunks.
         facts = items.select([*self._metadata, *item_facts().names]).take(pa.array(taken, pa.int64()))
         return Chunked(self._table(rows, facts), rejects_table(rejects))
 
@@ -174,7 +174,7 @@ class TextChunker:
             yield [Span(start, start + len(piece), piece, own.number, 0, own.ids) for start, piece, own in pieces]
 
     def _uncut(self, text: str, tokens: TokenizedText) -> Span:
-        # The encoder drops what is over its limit; the text column drops what is over Milvus's, which is more.
+        # The encoder drops tokens over its limit; the text column drops text over Milvus's limit, which is larger.
         stored = text.encode()[:VARCHAR_MAX_BYTES].decode(errors="ignore")
         over = max(0, tokens.number - self._limit)
         return Span(0, len(stored), stored, tokens.number - over, over, tokens.ids if stored == text else None)
@@ -184,7 +184,7 @@ class TextChunker:
         return short and len(text.encode()) <= VARCHAR_MAX_BYTES
 
     def _split(self, texts: Sequence[tuple[str, bool]]) -> Iterator[list[tuple[int, str, TokenizedText]]]:
-        """Pieces of each text, with where they start. Texts come with whether they are Markdown."""
+        """Pieces of each text, with their start positions. A text comes with whether it is Markdown."""
         blocks = [(index, *block) for index, (text, _) in enumerate(texts) for block in _blocks(text)]
         pieces: list[list[tuple[int, str]]] = [[] for _ in texts]
         for markdown in (False, True):
@@ -192,7 +192,7 @@ class TextChunker:
             if not mine:
                 continue
             splitter = self._markdown_splitter if markdown else self._splitter
-            # All at once, as the splitter takes all cores then.
+            # All at once, as the splitter then uses all cores.
             split = splitter.chunk_all_indices([block for _, _, block in mine])
             for (index, begin, _), found in zip(mine, split, strict=True):
                 pieces[index].extend((begin + start, piece) for start, piece in found if piece.strip())
@@ -260,9 +260,9 @@ class TextChunker:
 
 
 def _blocks(text: str) -> Iterator[tuple[int, str]]:
-    """A text in blocks with where they start: one, unless a line is so long that the splitter would take hours.
+    """A text in blocks with their start positions: one, unless a line is so long that the splitter would take hours.
 
-    Its time grows with the square of a line's length; a block ends at white space where there is some.
+    Its time grows with the square of a line's length; a block ends at white space if it has some.
     """
     if len(text) <= LONGEST_LINE or max(map(len, text.splitlines())) <= LONGEST_LINE:
         yield 0, text

@@ -33,8 +33,8 @@ DEAD_SCHEMA = pa.schema(
         pa.field("part", pa.int32(), nullable=False),
         pa.field("item", pa.int32(), nullable=False),
         pa.field("file", pa.int32(), nullable=False),  # position in the listing; -1 where it is gone
-        pa.field("deleted", pa.bool_(), nullable=False),  # its id is no longer there
-        pa.field("moved", pa.bool_(), nullable=False),  # ... and its content is, under another one
+        pa.field("deleted", pa.bool_(), nullable=False),  # its id no longer exists
+        pa.field("moved", pa.bool_(), nullable=False),  # ... and its content does, under another id
     ]
 )
 DUPLICATE_SCHEMA = pa.schema(
@@ -51,7 +51,7 @@ DUPLICATE_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came of a bucket.
+    """The result of comparing a bucket.
 
     Attributes:
         work: table of `WORK_SCHEMA`, without the items in `new`.
@@ -75,7 +75,7 @@ def compare(digests: pa.Table, *, keep_last: bool) -> Comparison:
 
     Args:
         digests: table of `DIGEST_SCHEMA`, in any order.
-        keep_last: of several new items with one id, the last in corpus order counts, not the first.
+        keep_last: keeps the last of several new items with one id, in corpus order, and not the first.
     """
     if digests.num_rows == 0:
         work, dead, duplicates = (schema.empty_table() for schema in (WORK_SCHEMA, DEAD_SCHEMA, DUPLICATE_SCHEMA))
@@ -160,7 +160,7 @@ def pair_moves(digests: pa.Table) -> tuple[pa.Table, pa.Table]:
     places = np.arange(len(order))
     rank = places - start - np.where(is_new, 0, count_new)
     count_old = np.repeat(sizes, sizes) - count_new
-    # One for one while there are enough; a further copy takes the vectors of the last, and is new all the same.
+    # One for one while there are enough; a further copy takes the vectors of the last, and still counts as new.
     new = places[is_new]
     partner = start[new] + count_new[new] + np.minimum(rank[new], count_old[new] - 1)
     has = count_old[new] > 0
@@ -206,7 +206,7 @@ def buckets_of(column: pa.ChunkedArray, buckets: int) -> np.ndarray[Any, np.dtyp
 
 
 def pack(table: pa.Table) -> bytes:
-    """A table as it travels through a shuffle: Arrow's stream format, compressed; half of what a pickle takes."""
+    """A table for a shuffle: Arrow's stream format, compressed; half the size of a pickle."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
         writer.write_table(table.combine_chunks())
@@ -214,12 +214,12 @@ def pack(table: pa.Table) -> bytes:
 
 
 def unpack(tables: Iterable[bytes]) -> pa.Table:
-    """The tables that `pack` made, in one."""
+    """One table of the tables that `pack` made."""
     return pa.concat_tables([pa.ipc.open_stream(data).read_all() for data in tables])
 
 
 def split(table: pa.Table, groups: np.ndarray[Any, np.dtype[np.int64]]) -> list[tuple[int, pa.Table]]:
-    """The rows of a table by group, each as a table of its own.
+    """The rows of a table by group, one table per group.
 
     Rows are taken, not sliced: a slice would carry the buffers of the whole table through a shuffle.
     """

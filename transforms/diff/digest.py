@@ -1,4 +1,4 @@
-"""Items to digests: who an item is, and whether it is still the same.
+"""Digests of items: which item it is, and whether it is still the same.
 
 BLAKE2b, 128 bits: https://www.rfc-editor.org/rfc/rfc7693
 """
@@ -40,7 +40,7 @@ DIGEST_SCHEMA = pa.schema(
 
 
 class Side(enum.IntEnum):
-    """Where a digest is from."""
+    """The origin of a digest."""
 
     NEW = 0
     KEPT = 1  # of the snapshot, in a file that did not change
@@ -66,7 +66,7 @@ def item_digests(items: pa.Table, chunking: bytes) -> tuple[list[bytes], list[by
         chunking: from `chunking_of`.
 
     Returns:
-        Of each item 16 bytes of its id, of all that its rows follow from, and of its content alone.
+        Of each item 16 bytes of its id, of everything that determines its rows, and of its content alone.
     """
     ids = items.column("item_id").to_pylist()
     contents = [_digest(text.encode()).digest() for text in items.column("@content").to_pylist()]
@@ -99,7 +99,7 @@ def new_digests(
     Args:
         place: shard and ordinal of the batch.
         files: position in the listing of each uri.
-        whole: false where only ids count: then the other digests are those of the id.
+        whole: false if only ids count: then the other digests are those of the id.
     """
     if whole:
         keys, digests, contents = item_digests(items, chunking)

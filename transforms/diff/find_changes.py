@@ -8,7 +8,7 @@ The results are in a folder of the run:
     duplicates.parquet      items whose id another item has too (`DUPLICATE_SCHEMA`)
     errors.parquet          rejects of the files that were read, by error (`ERRORS_SCHEMA`)
     rejects.parquet         the first rejects of each shard (`FIRST_REJECTS_SCHEMA`)
-    conflicts.parquet       unchanged files with ids that changed files have too: these have to be read as well
+    conflicts.parquet       unchanged files with ids that changed files have too: these must be read as well
 """
 
 from __future__ import annotations
@@ -51,24 +51,24 @@ _ORDER = ("shard", "ordinal", "row", "part", "file", "error")
 
 GATHERED_ROWS = 50_000
 PARTS = 32
-"""Parts whose items are read together."""
+"""How many parts' items are read together."""
 SAMPLED = 16_000
 """About how many items are sampled."""
 ID_TOO_LONG = "IdTooLong"
 FIRST_REJECTS = 5
-"""Most rejects of a shard that are named."""
+"""Most rejects of a shard that are listed."""
 
 
 @dataclass(eq=False)
 class FindChanges(beam.PTransform):  # type: ignore[misc]
-    """PCollection of `ShardRange` -> the files of `Findings`, whose names come out.
+    """PCollection of `ShardRange` -> the names of the files of `Findings`.
 
     Attributes:
         config: the configuration.
         findings: where the files go; its listing exists already.
         base: the snapshot to compare with; None looks for duplicates alone.
         parts: positions of the parts of `base` that can be read.
-        buckets: into how many the items are shuffled.
+        buckets: number of buckets that the items are shuffled into.
         sampling: share of the items that go into the sample.
     """
 
@@ -172,7 +172,7 @@ class _New(VersionedDoFn):
         yield from gathered.rest()
 
     def _too_long(self, items: pa.Table) -> int:
-        """Items whose first row id is longer than Milvus would take, which the chunker rejects."""
+        """Items whose first row id is longer than Milvus accepts, which the chunker rejects."""
         lengths = pc.binary_length(items.column("item_id"))
         most = self._config.collection.id_max_bytes - len(row_id("", 0))
         return int(pc.sum(pc.greater(lengths, most)).as_py() or 0)
@@ -295,7 +295,7 @@ class _Dead(VersionedDoFn):
         part, tables = group
         dead = unpack(tables).cast(DEAD_SCHEMA).sort_by("item")
         files = dead.column("file").to_numpy()
-        # What is not there in a file that could not be read to its end may well be in the rest.
+        # Items missing in a file that could not be read to its end may be in the rest.
         spared = dead.column("deleted").to_numpy() & np.isin(files, np.array(sorted(set(broken)), np.int32))
         gone = dead.filter(pa.array(~spared))
         items = self._base.checkpoint.read_items(self._snapshot.part_names[part])

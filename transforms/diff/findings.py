@@ -1,4 +1,4 @@
-"""What a diff leaves in the folder of a run, and how it is read again."""
+"""The files that a diff writes into the folder of a run, and how they are read."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ ERRORS_SCHEMA = pa.schema(
     ]
 )
 FIRST_REJECTS_SCHEMA = REJECT_SCHEMA.append(pa.field("shard", pa.int32(), nullable=False))
-"""Some rejects, with the index of the shard that they were read from."""
+"""Some rejects, with the index of their shard."""
 CONFLICT_SCHEMA = pa.schema([pa.field("file", pa.int32(), nullable=False)])
 
 
@@ -69,7 +69,7 @@ class SnapshotSide:
 
 
 class Findings:
-    """What a diff left in its folder.
+    """The results of a diff in its folder.
 
     Args:
         folder: of the run.

@@ -1,4 +1,4 @@
-"""`Embed`: chunks to rows with their vectors, as a step of anybody's pipeline."""
+"""`Embed`: chunks to rows with their vectors, as a step of a user's pipeline."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from transforms.support.versioned_dofn import VersionedDoFn
 class Embed(beam.PTransform):  # type: ignore[misc]
     """PCollection of `(Key, chunks)` -> `(Key, rows)`, and `.rejects`.
 
-    A row has the columns of `Layout.rows`, and those that begin with @, which `WriteParts` takes. The model loads once
+    A row has the columns of `Layout.rows`, and those that begin with @, which `WriteParts` needs. The model loads once
     in a worker process; a configuration's `accelerator` is a hint to the runner.
 
     Attributes:
@@ -72,7 +72,7 @@ class EmbedChunks(beam.PTransform):  # type: ignore[misc]
     Attributes:
         config: the configuration.
         models: what the encoders are.
-        sample: table of texts that int8 takes its ranges from; "" for none.
+        sample: table of texts from which int8 determines its ranges; "" for none.
     """
 
     config: Config
@@ -115,7 +115,7 @@ class _Embed(VersionedDoFn):
 
 
 def _named(batch: tuple[Key, pa.Table], space_id: str) -> Iterator[tuple[Key, pa.Table]]:
-    """A batch with the name of its part, which follows from its chunks; every chunk is to be embedded."""
+    """A batch with the name of its part, which its chunks determine; every chunk must be embedded."""
     key, chunks = batch
     if chunks.num_rows:
         name = part_name(key, batch_digest(chunks, space_id, SCHEMA_VERSION))
@@ -136,7 +136,7 @@ class _Rows(VersionedDoFn):
 
 
 def rows_with_facts(embedded: EmbeddedTable) -> pa.Table:
-    """The rows of a batch that was embedded whole, each with the facts of its item.
+    """The rows of a completely embedded batch, each with the facts of its item.
 
     Its schema's metadata has `part` (the name of its part), `runtime` (JSON) and `tokens_padded`.
     """

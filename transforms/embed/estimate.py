@@ -1,4 +1,4 @@
-"""How much there is to embed and how long it takes: from a sample, and from a few seconds of the encoder."""
+"""How much must be embedded and how long it takes: from a sample, and from a few seconds of the encoder."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ MOST_CHARACTERS = 100_000
 
 
 class Ratio(NamedTuple):
-    """A number per byte of content, with half of its 95 % confidence interval as a share of it."""
+    """A number per byte of content, with half of its 95 % confidence interval as a share of the number."""
 
     value: float
     error: float
 
 
 class ChunkSample(NamedTuple):
-    """What a sample of items becomes.
+    """The chunks and rates of a sample of items.
 
     Attributes:
         items: how many.
@@ -63,7 +63,7 @@ def chunk_sample(sample: pa.Table, population: int, config: Config, models: Mode
     """
     bare = config.model_copy(update={"corpus": config.corpus.model_copy(update={"metadata": {}})})
     rows = sample.num_rows
-    # The beginning of a long text tells as much of its tokens a byte.
+    # The beginning of a long text shows its tokens per byte as well.
     contents = pc.utf8_slice_codeunits(sample.column("content"), 0, MOST_CHARACTERS)
     items = pa.table(
         {
@@ -83,7 +83,7 @@ def chunk_sample(sample: pa.Table, population: int, config: Config, models: Mode
     tokens = np.bincount(numbers, weights=chunks.column("tokens").to_numpy(), minlength=rows)
     dropped = np.bincount(numbers, weights=chunks.column("tokens_dropped").to_numpy(), minlength=rows)
     counts = np.bincount(numbers, minlength=rows).astype(np.float64)
-    # What was drawn from is finite, and where all of it was drawn there is no error at all.
+    # The population is finite, and there is no error if all of it was drawn.
     unseen = math.sqrt(max(0.0, 1 - rows / max(1, population)))
     per_byte = [_ratio(values, sizes) for values in (counts, tokens, dropped)]
     of_chunks, of_tokens, of_dropped = (Ratio(ratio.value, ratio.error * unseen) for ratio in per_byte)
@@ -104,7 +104,7 @@ def _ratio(values: np.ndarray[Any, Any], sizes: np.ndarray[Any, Any]) -> Ratio:
 
 
 class Calibration(NamedTuple):
-    """What some seconds of the encoder showed; `bytes_per_chunk` is of a part on disk."""
+    """Measurements of some seconds of the encoder; `bytes_per_chunk` is of a part on disk."""
 
     tokens_per_second: float
     load_seconds: float
@@ -112,17 +112,17 @@ class Calibration(NamedTuple):
 
 
 def calibrate(chunks: pa.Table, models: Models, seconds: float, sample: Sequence[str] = ()) -> Calibration:
-    """Embeds for about so many seconds, as a run would.
+    """Embeds for about the given seconds, as a run would.
 
     Args:
         chunks: of a sample; table of `schemas.layout.chunk_schema`.
-        sample: texts that int8 takes its ranges from.
+        sample: texts from which int8 determines its ranges.
     """
     start = time.perf_counter()
     layout = replace(models.layout, metadata={})
     fillers = load_fillers(dict(models.by_name), layout, models.cutting, sample)
     loaded = time.perf_counter() - start
-    # The first pass pays for memory and caches.
+    # The first pass includes the set-up of memory and caches.
     embed_table(chunks.slice(0, WARM_UP_CHUNKS), fillers, layout)
     start = time.perf_counter()
     embed_table(chunks.slice(0, WARM_UP_CHUNKS), fillers, layout)

@@ -15,13 +15,13 @@ from transforms.support import metrics
 
 
 class LazyEncoders:
-    """The encoder of each vector, loaded at the first table: a run which finds all parts done loads nothing.
+    """The encoder of each vector, loaded at the first table: a run that finds all parts done loads nothing.
 
     Args:
         config: names the models.
         layout: whose spaces this worker's models must be of.
         cutting: see `transforms.encoders.models.Models.cutting`.
-        sample_uri: table whose column `text` int8 takes its ranges from; "" for none.
+        sample_uri: table with the texts (column `text`) from which int8 determines its ranges; "" for none.
     """
 
     def __init__(self, config: Config, layout: Layout, cutting: str, sample_uri: str = "") -> None:
@@ -37,7 +37,7 @@ class LazyEncoders:
         """The encoders, loaded.
 
         Raises:
-            SpaceMismatchError: where a model of this worker is of another space than the run's.
+            SpaceMismatchError: if a model of this worker is of another space than the run's.
         """
         with self._loading:
             if self._fillers is None:
@@ -63,7 +63,7 @@ def load_fillers(models: dict[str, Model], layout: Layout, cutting: str, sample:
 
     Args:
         models: by the name of the vector.
-        sample: texts that int8 takes its ranges from.
+        sample: texts from which int8 determines its ranges.
     """
     return [
         Filler(one, models[one.name].load(sample), models[one.name].probe, one.name == cutting)
@@ -75,7 +75,7 @@ _ENCODERS: WeakSet[LazyEncoders] = WeakSet()
 
 
 def release_encoders() -> None:
-    """Frees the models that pipelines loaded in this process, which Beam would keep to the end of it.
+    """Frees the models that pipelines loaded in this process, which Beam would keep until its end.
 
     On one machine the load and the index come next, and need their hundreds of megabytes.
     """

@@ -22,7 +22,7 @@ PART_RECORDS = pa.schema(
             pa.field(name, pa.int64(), nullable=False)
             for name in ("rows", "items", "tokens", "tokens_dropped", "tokens_padded", "bytes")
         ),
-        pa.field("embedded", pa.bool_(), nullable=False),  # by this run; false where an earlier one had done it
+        pa.field("embedded", pa.bool_(), nullable=False),  # by this run; false if an earlier one had done it
         pa.field("rows_embedded", pa.int64(), nullable=False),
         pa.field("tokens_embedded", pa.int64(), nullable=False),
         *(pa.field(name, pa.int64(), nullable=False) for name in _KINDS),

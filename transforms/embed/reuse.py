@@ -67,7 +67,7 @@ def _match(chunks: pa.Table, items: pa.Table, hashes: list[str]) -> list[int]:
 def assemble(table: EmbeddedTable, checkpoint: Checkpoint, part_names: list[str], layout: Layout) -> EmbeddedBatch:
     """Combines embedded and existing vectors, in the order of the chunks.
 
-    An item of which a chunk was rejected is left out whole.
+    An item with a rejected chunk is left out whole.
     """
     chunks, batch = table
     source_rows = chunks.column(SOURCE_ROW).to_numpy()

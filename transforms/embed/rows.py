@@ -1,4 +1,4 @@
-"""Chunks to rows: through the encoder of each vector, and what one of them fails on apart."""
+"""Chunks to rows, by the encoder of each vector; chunks that one of them fails on become rejects."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ log = logging.getLogger("vecbeam")
 
 
 class Filler(NamedTuple):
-    """What fills one vector column.
+    """The encoder of one vector column.
 
     Attributes:
         field: the column.
         encoder: loaded.
         probe: inputs that the encoder is known to embed.
-        counts_tokens: whether the token ids of chunks are those that this encoder's model sees.
+        counts_tokens: whether chunks have the token ids of this encoder's model.
     """
 
     field: VectorField
@@ -39,7 +39,7 @@ class Filler(NamedTuple):
 
 
 def nothing_embedded(chunks: pa.Table, layout: Layout) -> EmbeddedBatch:
-    """The batch of a table whose rows have all their vectors already."""
+    """The batch of a table whose rows already have all vectors."""
     empty = {one.name: pa.nulls(0, one.kind.arrow_type) for one in layout.vectors}
     return EmbeddedBatch(_rows(chunks.slice(0, 0), layout, empty, _Amounts.none(0)), rejects_table([]), 0, {})
 
@@ -47,7 +47,7 @@ def nothing_embedded(chunks: pa.Table, layout: Layout) -> EmbeddedBatch:
 def embed_table(
     chunks: pa.Table, fillers: Sequence[Filler], layout: Layout, advance: Callable[[int], None] | None = None
 ) -> EmbeddedBatch:
-    """Embeds a table; what an encoder fails on is tried again in halves, down to single chunks.
+    """Embeds a table; what an encoder fails on is retried in halves, down to single chunks.
 
     An item of which a chunk fails, or gets a vector that is not finite or of length 0, is rejected whole, so that no
     searcher sees a part of it.
@@ -58,7 +58,7 @@ def embed_table(
         advance: called with the tokens that have gone through the first model, during the embedding.
 
     Raises:
-        EncoderError: where an encoder fails on its probe, or returns vectors that are not of its kind:
+        EncoderError: if an encoder fails on its probe, or returns vectors that are not of its kind:
             then it is the encoder.
     """
     failed: dict[int, tuple[str, str]] = {}
@@ -96,7 +96,7 @@ class _Amounts(NamedTuple):
         return cls(np.zeros(rows, np.int64), np.zeros(rows, np.int64))
 
     def with_dropped(self, other: _Amounts) -> _Amounts:
-        """These, and the most that any encoder dropped."""
+        """The first encoder's counts, and the largest number that any encoder dropped."""
         return _Amounts(self.taken, np.maximum(self.dropped, other.dropped))
 
 

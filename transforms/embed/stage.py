@@ -1,4 +1,4 @@
-"""From shards to parts: the PTransforms of the one fused stage, read -> chunk -> embed -> checkpoint.
+"""From shards to parts: the PTransforms of the fused stage, read -> chunk -> embed -> checkpoint.
 
 This file holds almost no logic. Work lives in `transforms.read`, `transforms.chunk.text`, `transforms.embed.rows` and
 `transforms.checkpoint`; here it is wired, timed and counted.
@@ -37,9 +37,9 @@ from transforms.support.versioned_dofn import VersionedDoFn
 
 @dataclass(frozen=True)
 class Embedding:
-    """What the fused stage works with; small enough to travel.
+    """The settings of the fused stage; small enough to travel.
 
-    It names no file of the machine that made it: each worker finds its own files of the model.
+    It has no path of the machine that made it: each worker finds its own files of the model.
 
     Attributes:
         config: the configuration.
@@ -48,8 +48,8 @@ class Embedding:
         checkpoint: where parts and rejects go.
         listing: the table of `transforms.read.shard.TO_READ` that the shards are ranges of.
         base: the snapshot that plans point into.
-        salt: tells parts apart that are embedded again on purpose.
-        sample: table of texts that int8 takes its ranges from; "" for none.
+        salt: distinguishes parts that are embedded again on purpose.
+        sample: table of texts from which int8 determines its ranges; "" for none.
     """
 
     config: Config
@@ -66,7 +66,7 @@ class Embedding:
 class EmbedShards(beam.PTransform):  # type: ignore[misc]
     """PCollection of `ShardWork` -> PCollection of records (`ReadRecord`, `RejectRecord`, `PartRecord`).
 
-    What comes out is small; each record is emitted after its file is durable.
+    The records are small; each is emitted after its file is durable.
     """
 
     embedding: Embedding
@@ -108,7 +108,7 @@ def _with_one_key(record: Any) -> tuple[int, Any]:
 
 
 class _WithParts(VersionedDoFn):
-    """Base of the steps that look into the snapshot before."""
+    """Base of the steps that read the previous snapshot."""
 
     def __init__(self, embedding: Embedding) -> None:
         self._given = embedding
@@ -140,7 +140,7 @@ class _FindPart(_WithParts):
 
 
 def _kinds(chunks: pa.Table, items: pa.Table) -> tuple[int, int, int, int]:
-    """Items of a part by what they are to the snapshot before."""
+    """Items of a part by how they relate to the previous snapshot."""
     kinds = dict(zip(chunks.column("@digest").to_pylist(), chunks.column("@kind").to_pylist(), strict=True))
     counts = Counter(kinds[digest] for digest in items.column("digest").to_pylist())
     return counts[Kind.NEW], counts[Kind.CHANGED], counts[Kind.MOVED], counts[Kind.RELOCATED]
@@ -177,4 +177,4 @@ class _WriteRecords(VersionedDoFn):
         for name, table in zip(("parts", "files"), record_tables(group[1]), strict=True):
             uri = filesystem.join(self._folder, f"{name}.parquet")
             write_table(uri, table)
-            yield filesystem.as_text(uri)  # for who looks at it: a coder takes valid text alone
+            yield filesystem.as_text(uri)  # for readers: a coder accepts only valid text

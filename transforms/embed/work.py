@@ -1,4 +1,4 @@
-"""What a diff says of each item of a shard, applied to the items as they are read again."""
+"""The plan of a diff for each item of a shard, applied to the items as they are read again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from schemas.records import Key, Kind
 from transforms.diff.digest import item_digests
 
 BATCH_BYTES = 8 << 20
-"""Most bytes of content that are gathered for a batch."""
+"""Most bytes of content per gathered batch."""
 
 
 def with_facts(items: pa.Table, chunking: bytes, paths: Mapping[str, str] | None = None) -> pa.Table:
@@ -58,7 +58,7 @@ class ShardPlan:
         """The items of a batch that are not unchanged, with their kind and source.
 
         Raises:
-            CorpusError: where these are not the items that were compared with the snapshot.
+            CorpusError: if these items differ from those that were compared with the snapshot.
         """
         start, end = np.searchsorted(self._ordinals, [ordinal, ordinal + 1])
         work = self._work.slice(start, end - start)
@@ -74,7 +74,7 @@ class ShardPlan:
 
 
 class Gathered:
-    """Items of a shard that are to be embedded, gathered over its batches, so that their parts don't become small.
+    """Items of a shard to embed, gathered over its batches, so that their parts don't become small.
 
     Args:
         shard: its name.
@@ -88,7 +88,7 @@ class Gathered:
         self._rows = self._bytes = self._ordinal = 0
 
     def add(self, items: pa.Table) -> Iterator[tuple[Key, pa.Table]]:
-        """Takes items in; yields the batches that are full by now."""
+        """Adds items; yields the batches that are full."""
         self._tables.append(items)
         self._rows += items.num_rows
         self._bytes += pc.sum(pc.binary_length(items.column("@content"))).as_py() or 0
@@ -96,7 +96,7 @@ class Gathered:
             yield self._take()
 
     def rest(self) -> Iterator[tuple[Key, pa.Table]]:
-        """The last batch, where there is anything in it."""
+        """The last batch, if there is anything in it."""
         if self._rows:
             yield self._take()
 

@@ -1,4 +1,4 @@
-"""Encoders: a protocol, a catalogue, and one file a family. Imports neither Beam nor pymilvus.
+"""Encoders: a protocol, a catalogue, and one file per family. Imports neither Beam nor pymilvus.
 
 >>> from schemas.config import EncoderConfig
 >>> model = resolve(EncoderConfig(model="fake", dimensions=8))

@@ -20,11 +20,11 @@ _INPUTS = pa.schema([("text", pa.string()), (TOKEN_IDS, pa.list_(pa.field("eleme
 
 
 class Work(NamedTuple):
-    """What a table took.
+    """The work of embedding a table.
 
     Attributes:
         padded: padding that went through the model, in the unit of `Encoded.amount`.
-        busy_seconds: for which the device computed.
+        busy_seconds: in which the device computed.
     """
 
     padded: int = 0
@@ -39,7 +39,7 @@ class Encoded(NamedTuple):
         amount: int64[n], what went through the model for each input: of a text its tokens, special tokens and prompt
             included.
         dropped: int64[n], what was over the model's limit, in the same unit.
-        work: what all inputs took together.
+        work: of all inputs together.
     """
 
     vectors: pa.Array
@@ -61,7 +61,7 @@ class Encoder(Protocol):
 
         Args:
             inputs: chunks, with the columns of `schemas.layout.chunk_schema` that the modality has, or `text_inputs`.
-            query: takes the prompt for queries instead of the one for items.
+            query: uses the prompt for queries instead of the one for items.
             advance: called with the amount that has gone through the model, after each batch.
 
         Raises:
@@ -86,7 +86,7 @@ class Model(Protocol):
 
     @property
     def space(self) -> Space:
-        """What its vectors are comparable in."""
+        """The space of its vectors."""
         ...
 
     @property
@@ -101,19 +101,19 @@ class Model(Protocol):
 
     @property
     def modalities(self) -> frozenset[Modality]:
-        """What it embeds, all into its one space."""
+        """The modalities that it embeds, all into one space."""
         ...
 
     @property
     def probe(self) -> pa.Table:
-        """Inputs that it is known to embed: where it fails on these too, it is the encoder that fails."""
+        """Inputs that it is known to embed: if it fails on these too, the encoder is at fault."""
         ...
 
     def chunker(self, config: Config) -> Chunker:
-        """What cuts items into chunks that the model takes.
+        """Returns the chunker for this model.
 
         Raises:
-            ConfigurationError: where the configuration asks for chunks that it does not take.
+            ConfigurationError: if the model does not support the configured chunks.
         """
         ...
 
@@ -121,10 +121,10 @@ class Model(Protocol):
         """Loads the weights.
 
         Args:
-            sample: texts that int8 takes its ranges from.
+            sample: texts from which int8 determines its ranges.
 
         Raises:
-            EncoderError: where they can't be loaded.
+            EncoderError: if they can't be loaded.
         """
         ...
 
@@ -135,10 +135,10 @@ def vector_field(name: str, model: Model) -> VectorField:
 
 
 def text_inputs(texts: Iterable[str], token_ids: Sequence[TokenIds | None] | None = None) -> pa.Table:
-    """Texts as what `Encoder.encode` takes.
+    """Texts as the input of `Encoder.encode`.
 
     Args:
-        token_ids: of each text as the model sees it, none over its limit; None where they are not known.
+        token_ids: of each text as the model sees it, none over its limit; None if they are not known.
     """
     column = pa.array(list(texts), pa.string())
     ids = pa.nulls(len(column), _INPUTS.field(TOKEN_IDS).type) if token_ids is None else pa.array(token_ids)

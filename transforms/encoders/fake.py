@@ -1,6 +1,6 @@
 """A fake encoder, so that a pipeline runs in milliseconds without a model.
 
-A text's vector is the mean of fixed random vectors, one a word: deterministic, and texts that share words are near.
+A text's vector is the mean of fixed random vectors, one per word: deterministic, and texts that share words are near.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _WORD = re.compile(r"\w+|[^\w\s]")
 
 @dataclass(frozen=True)
 class FakeModel(FactedText):
-    """The model named `fake`: `encoder.dimensions` numbers a vector (64 without), words as tokens."""
+    """The model named `fake`: vectors of `encoder.dimensions` numbers (64 by default), words as tokens."""
 
     config: EncoderConfig
 

@@ -1,7 +1,7 @@
 """Families of encoders: which one reads a configuration's model, and its description.
 
-A family is a function `describe(EncoderConfig, ModelSource) -> Model`. Other packages bring theirs as an entry point of
-the group `vecbeam.encoders`, whose name is the family's; it is imported when it is first used.
+A family is a function `describe(EncoderConfig, ModelSource) -> Model`. Other packages provide theirs as an entry point
+of the group `vecbeam.encoders`, whose name is the family's; it is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FAMILIES = {
     "sentence_transformers": "transforms.encoders.sentence_transformers:describe",
     "fake": "transforms.encoders.fake:describe",
 }
-"""Our own families: module and function of each."""
+"""vecbeam's own families: module and function of each."""
 DEFAULT = "sentence_transformers"
 GROUP = "vecbeam.encoders"
 Describe = Callable[[EncoderConfig, ModelSource], Model]
@@ -33,8 +33,8 @@ def resolve(config: EncoderConfig) -> Model:
     """Finds the model of a configuration and reads what defines its space, without loading weights into memory.
 
     Raises:
-        ConfigurationError: where the name or the family means nothing, or the folder holds no model.
-        EncoderError: where files can't be fetched, or are not those that the catalogue pins.
+        ConfigurationError: if the name or the family is unknown, or the folder holds no model.
+        EncoderError: if files can't be fetched, or are not those that the catalogue pins.
     """
     source = ModelSource(config)
     model = _describe(_family_of(source))(config, source)
@@ -45,15 +45,15 @@ def resolve(config: EncoderConfig) -> Model:
 def resolve_on_worker(config: EncoderConfig, space_id: str) -> Model:
     """Finds this machine's own files of a run's model and checks that they define the run's space.
 
-    What travels to a worker is the configuration and the space id, never the model: files of a model lie elsewhere on
-    another machine, and may differ there.
+    The configuration and the space id travel to a worker, never the model: files of a model have other paths on
+    another machine, and may differ.
 
     Args:
         space_id: of the run.
 
     Raises:
-        EncoderError: where this machine has no such model.
-        SpaceMismatchError: where its files define another space.
+        EncoderError: if this machine has no such model.
+        SpaceMismatchError: if its files define another space.
     """
     found = _FOUND.get((config.model_dump_json(), space_id))
     if found is not None:
@@ -99,7 +99,7 @@ def _describe(family: str) -> Describe:
     """The function of a family.
 
     Raises:
-        ConfigurationError: where there is none of that name, or two, or its package can't be imported.
+        ConfigurationError: if there is none of that name, or two, or its package can't be imported.
     """
     if family in FAMILIES:
         module, _, name = FAMILIES[family].partition(":")
@@ -119,7 +119,7 @@ def _describe(family: str) -> Describe:
         )
     try:
         found: Describe = points[0].load()
-    except Exception as error:  # of code that is not ours
+    except Exception as error:  # of another package's code
         raise ConfigurationError(
             f"encoder.family: {family!r} of the package {_package(points[0])} can't be imported: "
             f"{type(error).__name__}: {error}",

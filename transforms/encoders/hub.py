@@ -1,4 +1,4 @@
-"""The hub: files of a model at one revision, fetched once a machine."""
+"""The hub: files of a model at one revision, fetched once per machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def fetch(hub_id: str, revision: str, gated: bool = False) -> Path:
         gated: whether the hub gives them only to those who have accepted the licence.
 
     Raises:
-        EncoderError: where they are not here and can't be fetched.
+        EncoderError: if they are not here and can't be fetched.
     """
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
@@ -29,7 +29,7 @@ def fetch(hub_id: str, revision: str, gated: bool = False) -> Path:
     away: Exception | None = None
     try:
         try:
-            # The library asks this first too, and waits for its answer for ever.
+            # The library sends this request first too, without a time limit.
             HfApi().model_info(hub_id, revision=revision, timeout=HUB_S)
         except RepositoryNotFoundError:
             raise
@@ -46,7 +46,7 @@ def fetch(hub_id: str, revision: str, gated: bool = False) -> Path:
 
 
 def _first_cause(error: BaseException) -> str:
-    """What went wrong at first, in a line: the hub wraps it in advice of its own, a sentence for each attempt."""
+    """The first cause of an error, in a line: the hub adds its own advice, a sentence for each attempt."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

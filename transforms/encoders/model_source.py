@@ -30,7 +30,7 @@ class Prompts(NamedTuple):
 class ModelSource:
     """The files of a configuration's model: of the catalogue, in a folder, or on the hub.
 
-    Nothing is looked for or fetched before `folder` is called. No model brings code of its own.
+    Nothing is searched or fetched before `folder` is called. Code that comes with a model is never run.
     """
 
     config: EncoderConfig
@@ -52,7 +52,7 @@ class ModelSource:
 
     @property
     def weights_sha256(self) -> str:
-        """What the SHA-256 of the weights must be; "" where it is not pinned."""
+        """The pinned SHA-256 of the weights; "" if it is not pinned."""
         return self.entry.weights_sha256 if self.entry is not None else ""
 
     def own_prompts(self, found: Prompts) -> Prompts:
@@ -104,8 +104,8 @@ class ModelSource:
         """The folder that holds the files on this machine.
 
         Raises:
-            ConfigurationError: where the name means nothing.
-            EncoderError: where files can't be fetched.
+            ConfigurationError: if the name is unknown.
+            EncoderError: if files can't be fetched.
         """
         name, revision = self.config.model, self.config.revision
         if self.entry is not None:

@@ -16,7 +16,7 @@ from transforms.encoders.families import resolve, resolve_on_worker
 
 
 class Described(NamedTuple):
-    """What travels of `Models` to the workers, each of which finds its own files.
+    """The part of `Models` that travels to the workers, each of which finds its own files.
 
     Attributes:
         layout: what a row holds; its spaces are what each worker's models must be of.
@@ -42,8 +42,8 @@ class Models:
         """Finds the models of a configuration.
 
         Raises:
-            ConfigurationError: where a name means nothing, or a folder holds no model.
-            EncoderError: where files can't be fetched, or are not those that the catalogue pins.
+            ConfigurationError: if a name is unknown, or a folder holds no model.
+            EncoderError: if files can't be fetched, or are not those that the catalogue pins.
         """
         return cls({name: resolve(encoder) for name, encoder in config.vectors.items()}, config.corpus.column_types)
 
@@ -54,19 +54,19 @@ class Models:
 
     @property
     def space(self) -> Space:
-        """What rows are comparable in."""
+        """The space of the rows."""
         return self.layout.space
 
     @property
     def cutting(self) -> str:
-        """The name of the vector whose model cuts items into chunks: the one that takes the shortest."""
+        """The name of the vector whose model cuts items into chunks: the one with the shortest limit."""
         return min(self.by_name, key=lambda name: getattr(self.by_name[name], "max_tokens", 1 << 62))
 
     def check_runnable(self) -> None:
         """Refuses models that can't run on this machine, as far as their families know that before loading them.
 
         Raises:
-            EncoderError: for want of a package.
+            EncoderError: because a is missing:  package.
         """
         for model in self.by_name.values():
             check = getattr(model, "check_runnable", None)
@@ -74,7 +74,7 @@ class Models:
                 check()
 
     def chunker(self, config: Config) -> Chunker:
-        """What cuts items into chunks that all models take."""
+        """The chunker for all models."""
         return self.by_name[self.cutting].chunker(config)
 
 
@@ -85,7 +85,7 @@ def described(config: Config) -> Described:
 
 
 def configured(config: Config | str, models: Described | None) -> tuple[Config, Described]:
-    """What a public transform is given, complete: the configuration, also by its file, and what its models are."""
+    """The arguments of a public transform, completed: the configuration, also from its file, and its models."""
     config = as_config(config)
     return config, models or described(config)
 
@@ -97,6 +97,6 @@ def chunker_on_worker(config: Config, layout: Layout, cutting: str) -> Chunker:
         cutting: see `Models.cutting`.
 
     Raises:
-        SpaceMismatchError: where this worker's model is of another space than the run's.
+        SpaceMismatchError: if this worker's model is of another space than the run's.
     """
     return resolve_on_worker(config.vectors[cutting], layout.vector(cutting).space.id).chunker(config)

@@ -1,8 +1,8 @@
 """Texts to vectors: tokenized once, sorted by tokens, put through an engine under a token budget.
 
 Vectors are those of `SentenceTransformer.encode`; tokens over the model's limit are counted and not cut silently.
-Tokenizing uses all cores, outside the engine's lock: if several threads embed tables, one
-tokenizes ahead while another one's batches compute.
+Tokenizing uses all cores, outside the engine's lock: if several threads embed tables, one tokenizes ahead while another
+one's batches compute.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class TextEncoder:
     """A text model, loaded on an engine. Several threads may use it at once.
 
     Args:
-        sample: texts that int8 takes its ranges from; nothing else needs them.
+        sample: texts from which int8 determines its ranges; nothing else needs them.
 
     Raises:
-        EncoderError: where the model can't be loaded, or a GPU is configured and there is none.
+        EncoderError: if the model can't be loaded, or a GPU is configured and there is none.
     """
 
     def __init__(self, model: TextModel, files: TransformerFiles, sample: Sequence[str] = ()) -> None:
@@ -70,7 +70,7 @@ class TextEncoder:
 
     @cached_property
     def _cutting_tokenizer(self) -> Any:
-        # Another one, and only where a text is too long: it takes as long to read as a query takes to embed.
+        # A second one, loaded only for a text that is too long: loading takes as long as embedding a query.
         tokenizer = self._model.tokenizer()
         tokenizer.enable_truncation(self._facts.max_tokens)
         return tokenizer

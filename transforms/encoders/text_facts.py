@@ -14,12 +14,12 @@ from transforms.encoders.base import text_inputs
 
 @dataclass(frozen=True)
 class TextFacts:
-    """The facts of a text model's space. Their names and order of keys make the ids of spaces: nothing here is renamed.
+    """The facts of a text model's space. Their names and order determine the ids of spaces: never rename them.
 
     Attributes:
         weights: SHA-256 over the weight files' bytes, hex.
         tokenizer: SHA-256 over the tokenizer's canonical JSON (without truncation and padding), hex.
-        architecture: the settings of the model that change vectors though the weights be the same.
+        architecture: the settings of the model that change vectors for the same weights.
         pooling: how token vectors become one: mean, cls, max, ...
         prompt, query_prompt: texts put before items and before queries.
         max_tokens: length limit, special tokens included.
@@ -50,7 +50,7 @@ class TextFacts:
 
 @dataclass(frozen=True)
 class FactedText:
-    """The part of a text model that follows from its facts, whatever reads its files."""
+    """The part of a text model that its facts determine, whatever reads its files."""
 
     facts: TextFacts
 

@@ -1,7 +1,7 @@
 """From the snapshot that a collection holds to another one: which rows to delete, which to upsert, in which order.
 
-Only rows of parts that the two snapshots do not share are looked at. They are shuffled by item, so that what vanishes
-of an item is deleted right before its new rows are written, and no searcher sees a document twice.
+Only rows of parts that the two snapshots do not share count. They are shuffled by item, so that the rows that an
+item loses are deleted right before its new rows are written, and no searcher sees a document twice.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def part_rows(old: Snapshot, new: Snapshot) -> list[PartRows]:
 
 @dataclass(eq=False)
 class FindDelta(beam.PTransform):  # type: ignore[misc]
-    """PCollection of `Side` -> PCollection of positions of parts with something to upsert; deletes what is gone whole.
+    """PCollection of `Side` -> PCollection of positions of parts with something to upsert; deletes gone items.
 
     Writes `<folder>/<position>.parquet` of `DELTA_SCHEMA` for each of these parts.
 
@@ -123,7 +123,7 @@ class _Rows(VersionedDoFn):
 
 
 def row_digests(rows: pa.Table, side: int, position: int) -> pa.Table:
-    """Rows of a part without vector and text, as digests of all that is left."""
+    """Rows of a part without vector and text, as digests of the other columns."""
     columns = [rows.column(name).to_pylist() for name in sorted(rows.column_names)]
     digests = [blake2b(orjson.dumps(row), digest_size=16).digest() for row in zip(*columns, strict=True)]
     return pa.table(
@@ -201,7 +201,7 @@ class _Settle(_Connected):
     def process(self, group: tuple[int, Iterable[pa.Table]]) -> Iterator[tuple[int, pa.Table]]:
         stop.check()
         settled = settle(pa.concat_tables(group[1]))
-        # Items that are gone, or have another id by now, go before any new row comes.
+        # Items that no longer exist, or have another id, are deleted before any new row is written.
         with metrics.timed("load"):
             self.delete(settled.gone)
         by_part: dict[int, list[dict[str, Any]]] = {}
@@ -232,7 +232,7 @@ class ApplyDelta(beam.PTransform):  # type: ignore[misc]
     Attributes:
         config: the collection's section of the configuration.
         spec: the collection.
-        ledger: where acknowledgements are noted.
+        ledger: records acknowledgements.
         snapshot: name of the snapshot to reach.
         folder: what `FindDelta` wrote.
     """

@@ -48,7 +48,7 @@ def collection_spec(config: Config, snapshot: Snapshot | None, layout: Layout) -
 
 
 def vector_column(config: Config, field: VectorField) -> VectorColumn:
-    """A vector of a row as a field of a collection: its encoder's own metric and index, or those of the collection."""
+    """A vector of a row as a field of a collection: with its encoder's own metric and index, or the collection's."""
     settings, encoder = config.collection, config.vectors.get(field.name)
     index = encoder.index if encoder is not None else None
     metric = encoder.metric if encoder is not None else None
@@ -61,7 +61,7 @@ def vector_column(config: Config, field: VectorField) -> VectorColumn:
 
 
 def _identity(vectors: Sequence[VectorColumn]) -> list[Any]:
-    """What a collection's name follows from, of its vectors; of a single one as in version 0.1.0."""
+    """The part of a collection's name that its vectors determine; for a single one as in version 0.1.0."""
     facts = [[one.dimensions, one.metric, one.index_type, one.index_parameters] for one in vectors]
     if len(vectors) == 1 and vectors[0].name == VECTOR:
         return facts[0]

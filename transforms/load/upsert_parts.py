@@ -46,24 +46,24 @@ class Ledger:
         return {file.uri.rsplit("/", 1)[-1].removesuffix(".json") for file in files}
 
     def acknowledge(self, part: str, rows: int) -> None:
-        """Notes that all rows of a part are in the collection."""
+        """Records that all rows of a part are in the collection."""
         filesystem.write_atomic(filesystem.join(self.folder, f"{part}.json"), json.dumps({"rows": rows}).encode())
 
     def forget(self, parts: Sequence[str]) -> None:
-        """Takes parts out, so that they are loaded again."""
+        """Removes parts, so that they are loaded again."""
         filesystem.delete([filesystem.join(self.folder, f"{part}.json") for part in parts])
 
     def begin_import(self) -> None:
-        """Notes that the server may hold rows that nobody acknowledged: of an import nobody knows how far it came."""
+        """Records that the server may hold unacknowledged rows: of an import it is not known how far it came."""
         filesystem.write_atomic(self._import_mark, b"")
 
     def end_import(self) -> None:
-        """Notes that all that was imported is acknowledged."""
+        """Records that all that was imported is acknowledged."""
         filesystem.delete([self._import_mark])
 
     @property
     def import_broke_off(self) -> bool:
-        """Whether an import began and did not come to its end."""
+        """Whether an import began and did not end."""
         return filesystem.exists(self._import_mark)
 
     @property
@@ -84,7 +84,7 @@ class LoadParts(beam.PTransform):  # type: ignore[misc]
     Attributes:
         config: the collection's section of the configuration.
         spec: the collection.
-        ledger: where acknowledgements are noted.
+        ledger: records acknowledgements.
         flush_bytes: see `transforms.milvus.flush_step`.
     """
 
@@ -133,13 +133,13 @@ class _Upsert(VersionedDoFn):
 class UpsertParts(beam.PTransform):  # type: ignore[misc]
     """PCollection of `(Key, rows)` -> the same, each once Milvus has acknowledged its rows.
 
-    The collection is made where it is not there, with the fields that the configuration gives it. Neither index nor
-    alias is: these come after the last row, and are the caller's. An upsert that Beam retries writes the same rows once
-    more. Milvus Lite takes one worker process.
+    It creates a missing collection, with the fields of the configuration. It builds no index and sets no
+    alias: the caller does so after the last row. An upsert that Beam retries writes the same rows once
+    more. Milvus Lite supports one worker process.
 
     Attributes:
         config: a configuration, or the path of its file.
-        collection: the collection's name, no alias; one of another space or other fields is refused.
+        collection: the collection's name, not an alias; one of another space or other fields is refused.
         models: what the encoders are; by default found when the pipeline is built.
     """
 

@@ -1,4 +1,4 @@
-"""A Milvus collection: connecting, building, checking, publishing and searching it.
+"""A Milvus collection: connects, builds, checks, publishes and searches it.
 
 Pure functions around pymilvus' MilvusClient, on Milvus Lite and on servers; what they refuse, and what Milvus
 refuses, is a `schemas.errors.CollectionError` with the place and the remedy. pymilvus is loaded when first used.

@@ -19,10 +19,10 @@ LIMIT_S = 2.0
 
 
 def served_now(config: Config, error: BaseException | None = None) -> Served | None:
-    """What is served now, or None where that can't be known.
+    """What is served now, or None if that can't be known.
 
     Args:
-        error: what ended the run; where it says that Milvus is not there, no second call is made.
+        error: what ended the run; if it says that Milvus does not answer, no second call is made.
     """
     settings = config.collection
     # Errors of Milvus itself have a cause, vecbeam's refusals have none.
@@ -30,7 +30,7 @@ def served_now(config: Config, error: BaseException | None = None) -> Served | N
     # A run that must stop has no time to ask.
     if not_there or isinstance(error, (ConfigurationError, LockedError, InterruptedRunError)):
         return None
-    # To open a Lite file that is not there would make it.
+    # Opening a Lite file that does not exist would create it.
     if settings.is_lite and not Path(settings.uri).exists():
         return Served()
     try:
@@ -42,9 +42,9 @@ def served_now(config: Config, error: BaseException | None = None) -> Served | N
 
 
 def link(connection: milvus.Milvus, name: str, served: str | None) -> None:
-    """Makes what is served the collection before another one, to which the alias is about to move.
+    """Makes the served collection the previous one of another, to which the alias is about to move.
 
-    The chain of collections stays whole: where `name` stood further down in it, the one above it gets what was below.
+    The chain of collections stays whole: if `name` was further down in it, the one above it gets the one below.
 
     Args:
         name: where the alias moves.
@@ -60,7 +60,7 @@ def link(connection: milvus.Milvus, name: str, served: str | None) -> None:
 
 
 def chain(connection: milvus.Milvus, name: str | None) -> Iterator[milvus.CollectionState]:
-    """A collection and those before it, the newest first."""
+    """A collection and the earlier ones in its chain, newest first."""
     seen: set[str] = set()
     while name and name not in seen and (found := milvus.state(connection, name)) is not None:
         seen.add(name)

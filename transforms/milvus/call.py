@@ -1,4 +1,4 @@
-"""Calls to Milvus: each attempt bounded in time, what may pass tried again and counted, the rest put in our words."""
+"""Calls to Milvus: limits each attempt in time, retries and counts transient errors, rewords all others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from transforms.support.retry import retrying
 log = logging.getLogger("vecbeam")
 
 LONG_S = 86400.0
-"""Seconds that flushing, building and loading may take in one call; a dead connection shows earlier by its pings."""
+"""Seconds that flushing, building and loading may take in one call; pings detect a dead connection earlier."""
 
 _PASSING_CODES = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED")
 _PASSING = re.compile(
@@ -26,7 +26,7 @@ _PASSING = re.compile(
     r"|no available|channel not available|channel not found|shard leaders?|node not (found|match|available)"
     r"|node offline|connection (reset|refused)|broken pipe|socket closed|stream removed|rst_stream|goaway"
     r"|fail connecting to server|context deadline exceeded|wait for (flush|loading collection) timeout"
-    # Lite says so of writers at the same time, although it kept the rows.
+    # Lite reports this for concurrent writers, although it kept the rows.
     r"|current_seq is monotonic",
     re.IGNORECASE,
 )
@@ -41,7 +41,7 @@ _GONE = re.compile(
     re.IGNORECASE,
 )
 _CLOSED = re.compile(r"closed channel|channel (is )?closed|create connection first|NoneType", re.IGNORECASE)
-"""What pymilvus and gRPC say of a client that was closed."""
+"""What pymilvus and gRPC report for a closed client."""
 _PREFIX = re.compile(r"^(\[\w+\] Retry (timeout: [^,]*|run out of \d+ retry times), (message=)?)+")
 
 
@@ -50,7 +50,7 @@ class MessageTooLargeError(CollectionError):
 
 
 class OneAttempt(float):
-    """A time-out in seconds after which pymilvus gives up at its first error instead of trying on by itself.
+    """A time-out in seconds with which pymilvus gives up at its first error instead of retrying.
 
     Given a time-out, pymilvus repeats a failed call, uncounted, until `elapsed >= timeout`. Compared so, this one has
     always elapsed; as a number it is an ordinary deadline for gRPC.
@@ -64,7 +64,7 @@ def call(settings: Collection, function: Callable[..., Any], *args: Any, **kwarg
     """Calls a method of a MilvusClient.
 
     One attempt takes at most `timeout_s` of the configuration (or the `timeout` given here, in seconds). Errors that
-    may pass (no connection, a deadline, rate limits and quotas, a server that recovers) are tried again with backoff
+    may pass (no connection, a deadline, rate limits and quotas, a server that recovers) are retried with backoff
     for `retry_s`; each further attempt adds one to the counter `retries`.
 
     Raises:
@@ -78,7 +78,7 @@ def call(settings: Collection, function: Callable[..., Any], *args: Any, **kwarg
 
 
 def again(settings: Collection, what: str, function: Callable[[], Any], seconds: float | None = None) -> Any:
-    """Runs a function of several calls until it succeeds, as `call` does; it has to be repeatable as a whole."""
+    """Runs a function of several calls until it succeeds, as `call` does; the function must be repeatable."""
     try:
         with _unlogged():
             return retrying(f"Milvus {what}", settings.retry_s if seconds is None else seconds, passes)(function)
@@ -117,7 +117,7 @@ def _unlogged() -> Iterator[None]:
 
 
 def passes(error: BaseException) -> bool:
-    """Whether an error of pymilvus or gRPC may be gone at the next attempt."""
+    """Whether an error of pymilvus or gRPC is transient."""
     if isinstance(error, VecbeamError):
         return False
     if isinstance(error, (ConnectionError, TimeoutError)):
@@ -146,7 +146,7 @@ def not_found(error: BaseException) -> bool:
 
 
 def code_of(error: BaseException) -> int | str:
-    """The number of a MilvusException (0 where it has none), or the name of a gRPC status."""
+    """The number of a MilvusException (0 if it has none), or the name of a gRPC status."""
     code = getattr(error, "code", None)
     return _status(error) or (int(code) if isinstance(code, int) else 0)
 

@@ -1,4 +1,4 @@
-"""What a collection is made of, and what Milvus says of it and of the alias in front of it."""
+"""Descriptions of a collection and of its alias, as Milvus reports them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class IndexState:
 
 @dataclass(frozen=True)
 class CollectionState:
-    """A collection as Milvus describes it. Ids and state are None where vecbeam did not make it."""
+    """A collection as Milvus describes it. Ids and state are None if vecbeam did not make it."""
 
     name: str
     columns: tuple[CollectionField, ...]
@@ -87,7 +87,7 @@ class CollectionState:
 
     @property
     def target_id(self) -> str | None:
-        """The snapshot that it is being brought to, where that was begun and has not ended."""
+        """The snapshot of an update that was begun and has not ended."""
         target = self.properties.get(PROPERTY_TARGET)
         return target if target and target != self.snapshot_id else None
 
@@ -126,7 +126,7 @@ def columns_of(spec: CollectionSpec) -> tuple[CollectionField, ...]:
         *(CollectionField(one.name, one.type, one.dimensions if one.kind == "dense" else 0) for one in spec.vectors),
         CollectionField("tokens", "INT64"),
         CollectionField("tokens_dropped", "INT64"),
-        # Where there is a default, it fills the gaps while loading, on any server.
+        # A default replaces nulls during the load, on any server.
         *(
             CollectionField(
                 m.name, _METADATA_TYPES[m.type], m.max_bytes if m.type == "string" else 0, nullable=m.default is None
@@ -137,7 +137,7 @@ def columns_of(spec: CollectionSpec) -> tuple[CollectionField, ...]:
 
 
 def exists(connection: Milvus, name: str) -> bool:
-    """Whether there is a collection of that name; an alias is none."""
+    """Whether a collection of that name exists; an alias does not count."""
     # has_collection says yes to an alias, and no to everything where the database is missing.
     return name in connection.call(connection.client.list_collections)
 
@@ -153,13 +153,13 @@ def aliases(connection: Milvus, name: str) -> list[str]:
 
 
 def served(connection: Milvus, alias: str) -> str | None:
-    """The collection behind an alias, or None where there is no such alias."""
+    """The collection behind an alias, or None if there is no such alias."""
     name: str | None = connection.again("describe_alias", lambda: resolve(connection, alias))
     return name
 
 
 def resolve(connection: Milvus, alias: str) -> str | None:
-    """`served` in a single attempt, for functions that are tried again as a whole."""
+    """`served` in a single attempt, for functions that are retried as a whole."""
     from pymilvus.exceptions import MilvusException
 
     limit = connection.limit
@@ -180,9 +180,9 @@ def resolve(connection: Milvus, alias: str) -> str | None:
 
 
 def described(connection: Milvus, alias: str) -> CollectionState | None:
-    """The collection behind an alias with its columns and properties, in one call; None where there is no alias.
+    """The collection behind an alias with its columns and properties, in one call; None if there is no alias.
 
-    Index and load state are left out (`state` has them): this is for those who ask before each search.
+    Index and load state are left out (`state` has them): this is for checks before each search.
     """
     found: CollectionState | None = connection.again("describe_collection", lambda: _described(connection, alias))
     return found
@@ -204,19 +204,19 @@ def _described(connection: Milvus, alias: str) -> CollectionState | None:
 
 
 def space_of(connection: Milvus, alias_or_name: str) -> str | None:
-    """The space id of a collection, or of the one behind an alias; None where there is neither, or it has none."""
+    """The space id of a collection, or of the one behind an alias; None if there is neither, or it has none."""
     found = state(connection, served(connection, alias_or_name) or alias_or_name)
     return found.space_id if found else None
 
 
 def state(connection: Milvus, name: str) -> CollectionState | None:
-    """What Milvus says of a collection, or None where there is none of that name."""
+    """Description of a collection, or None if there is none of that name."""
     found: CollectionState | None = connection.again("describe_collection", lambda: describe(connection, name))
     return found
 
 
 def describe(connection: Milvus, name: str) -> CollectionState | None:
-    """`state` in a single attempt, for functions that are tried again as a whole."""
+    """`state` in a single attempt, for functions that are retried as a whole."""
     from pymilvus.client.types import LoadState
 
     limit = connection.limit

@@ -33,15 +33,15 @@ STALLED_S = 1800.0
 
 
 def flush_step(connection: Milvus, total_bytes: int) -> int:
-    """Bytes of rows after which a load of so many bytes is to flush; 0: once, at its end.
+    """Bytes of rows after which a load of the given size flushes; 0: once, at its end.
 
-    Servers flush by themselves, and limit how often one may ask.
+    Servers flush automatically, and limit the rate of requests.
     """
     return LITE_FLUSH_BYTES if total_bytes > LITE_AT_ONCE_BYTES and connection.is_lite else 0
 
 
 def flush(connection: Milvus, name: str) -> None:
-    """Has all rows of a collection written down, where an index can be built on them."""
+    """Flushes all rows of a collection, so that an index can be built on them."""
     connection.call(connection.client.flush, name, timeout=LONG_S)
 
 
@@ -51,7 +51,7 @@ def finish(connection: Milvus, spec: CollectionSpec) -> None:
     An index with the same type, metric and parameters stays; another one is dropped and built again.
 
     Raises:
-        CollectionError: where the collection is gone, or the index can't be built.
+        CollectionError: if the collection is gone, or the index can't be built.
     """
     # Rows that aren't flushed yet have no index and would be searched exactly: recall would look better than it is.
     flush(connection, spec.name)
@@ -88,7 +88,7 @@ def build_parameters(connection: Milvus, column: VectorColumn) -> dict[str, Any]
     """Build parameters in the shape in which this Milvus reads them.
 
     pymilvus sends each key separately, as a server expects it; Lite reads only a key named "params", and builds
-    with its defaults, silently, where that is missing.
+    with its defaults, silently, if that is missing.
     """
     parameters = dict(column.build_parameters)
     return {"params": parameters} if parameters and connection.is_lite else parameters
@@ -105,7 +105,7 @@ def _indexes(connection: Milvus, spec: CollectionSpec) -> dict[str, IndexState]:
 
 
 def _create_index(connection: Milvus, spec: CollectionSpec, column: VectorColumn) -> None:
-    # An earlier attempt may have come through, and only its answer was lost.
+    # An earlier attempt may have succeeded, and only its answer was lost.
     if column.name in _indexes(connection, spec):
         return
     parameters = connection.client.prepare_index_params()

@@ -1,4 +1,4 @@
-"""What Milvus Lite says when its folder can't be opened, in our words."""
+"""Milvus Lite's errors when its folder can't be opened, in vecbeam's words."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GARBAGE = (
 
 
 def lite_error(path: str, heard: list[BaseException], error: BaseException) -> CollectionError:
-    """What to raise where Lite can't open a path; `heard` is what it logged, `error` what it raised."""
+    """The error if Lite can't open a path; `heard` is what it logged, `error` what it raised."""
     cause = heard[-1] if heard else error
     if type(cause).__name__ == "DataDirLockedError":
         return CollectionError(
@@ -34,10 +34,10 @@ def lite_error(path: str, heard: list[BaseException], error: BaseException) -> C
 
 @contextlib.contextmanager
 def listening(name: str) -> Iterator[list[BaseException]]:
-    """Catches the exceptions that a logger is given, in place of printing them: Lite tells its reason only there.
+    """Catches the exceptions that a logger is given, instead of printing them: Lite tells its reason only there.
 
-    It hears them also where the program around us has turned the logger down or off, as `logging.config` does with
-    those that it doesn't know.
+    It catches them also if the host program has turned the logger down or off, as `logging.config` does with
+    loggers that it doesn't know.
     """
     heard: list[BaseException] = []
 

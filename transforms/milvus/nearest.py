@@ -1,4 +1,4 @@
-"""Searching a collection or an alias."""
+"""Searches a collection or an alias."""
 
 from __future__ import annotations
 
@@ -82,8 +82,8 @@ def search_each(
         The hits of each vector, best first.
 
     Raises:
-        ConfigurationError: where Milvus doesn't understand the filter.
-        CollectionError: where the search fails otherwise.
+        ConfigurationError: if Milvus doesn't understand the filter.
+        CollectionError: if the search fails otherwise.
     """
     parameters = effective_parameters(index_type, search_parameters or {}, k)
     found = search_many(connection, name, vectors, k, parameters, filter, output_fields, field_name)
@@ -109,7 +109,7 @@ def _matching(connection: Milvus, name: str, filter: str) -> int:
 
 
 def _wider(parameters: Mapping[str, int]) -> Iterator[dict[str, int]]:
-    """Search parameters, eight times as large each time, up to Milvus' own limits."""
+    """Yields search parameters, eight times as large each time, up to Milvus' own limits."""
     limits = {"ef": 32768, "nprobe": 65536}
     current = dict(parameters)
     while any(current[name] < limits[name] for name in current):
@@ -129,7 +129,7 @@ def search_many(
 ) -> list[list[Hit]]:
     """Searches with several vectors; the hits of each, best first. See `search_each`."""
     found: list[list[Hit]] = []
-    # The metric is the index's: naming another one would give nonsense on Lite, without an error.
+    # The metric is the index's: Lite returns wrong results for another one, without an error.
     for start in range(0, len(vectors), QUERIES):
         try:
             answer = read(
@@ -165,7 +165,7 @@ def _some(vectors: Vectors, rows: Sequence[int]) -> Vectors:
 
 
 def effective_parameters(index_type: str, parameters: Mapping[str, int], k: int) -> dict[str, int]:
-    """Search parameters over the type's defaults; HNSW's ef is raised to k where it is less, as Milvus demands.
+    """Search parameters over the type's defaults; HNSW's ef is raised to k where it is less, as Milvus requires.
 
     >>> effective_parameters("HNSW", {"ef": 5}, k=10)
     {'ef': 10}

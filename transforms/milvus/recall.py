@@ -26,7 +26,7 @@ CELLS = 4_000_000
 """Most scores computed at a time: queries x rows, 16 MB."""
 
 TOLERANCE = 1e-6
-"""Two scores this close, relative to their scale, are the same one summed in another order."""
+"""Two scores this close, relative to their scale, are the same score summed in another order."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Recall:
     Attributes:
         at_10: share of the ten nearest rows that the index finds, from 0 to 1.
         equal_share: share of the queries' vectors that more than ten rows of the corpus have.
-        most_equal: rows that have the commonest vector among the queries.
+        most_equal: rows that have the most common vector among the queries.
     """
 
     at_10: float
@@ -45,7 +45,7 @@ class Recall:
 
     @property
     def many_are_equal(self) -> bool:
-        """Whether equal vectors may be what an index loses; for half of what is lost they are enough."""
+        """Whether equal vectors may explain the loss of an index: at least half of it."""
         return self.equal_share > 0 and self.equal_share >= (1 - self.at_10) / 2
 
 
@@ -61,16 +61,16 @@ def measure_recall(
     """Recall@10 of a vector's index, with vectors of the corpus as queries; None of a corpus without a row.
 
     A hit counts where its exact score is as good as the tenth best exact one, so among equal vectors (the same text
-    many times) any will do. The query's own row counts like every other.
+    many times) any counts. The query's own row counts like every other.
 
     Args:
         parts: gives the same tables each time it is called, with the columns id and the vector.
         total_rows: rows in all parts; with fewer than ten, recall is measured at that many.
-        sample: how many rows serve as queries (all, where there are fewer), drawn by `seed`.
+        sample: how many rows serve as queries (all, if there are fewer), drawn by `seed`.
         column: the vector; the first one of the collection where None.
 
     Raises:
-        CollectionError: where the search fails.
+        CollectionError: if the search fails.
     """
     if total_rows == 0 or sample == 0:
         return None
@@ -85,7 +85,7 @@ def measure_recall(
 
 
 def _scales(queries: Vectors, tenth: Floats, metric: str) -> Floats:
-    """How large scores and what they are made from are; what they may differ by goes with it."""
+    """The scale of scores and of their inputs, which determines how much equal scores may differ."""
     scales = np.maximum(1.0, np.abs(tenth))
     return np.asarray(
         np.maximum(scales, _squares(queries)) if metric == "L2" and isinstance(queries, np.ndarray) else scales,

@@ -1,4 +1,4 @@
-"""Making, naming, publishing and dropping collections. Each step may be repeated after its answer was lost."""
+"""Creates, names, publishes and drops collections. Each step may be repeated after its answer was lost."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 
 def check_free(connection: Milvus, spec: CollectionSpec) -> None:
-    """Refuses names that are taken by something else.
+    """Refuses names that something else has.
 
     Raises:
-        SpaceMismatchError: where the collection exists and holds another space.
-        CollectionError: where a collection has the alias' name, an alias has the collection's, or the
+        SpaceMismatchError: if the collection exists and holds another space.
+        CollectionError: if a collection has the alias' name, an alias has the collection's, or the
             collection exists with other fields or dimensions.
     """
     where = f"Milvus at {connection.settings.uri}"
@@ -63,7 +63,7 @@ def check_free(connection: Milvus, spec: CollectionSpec) -> None:
 
 def has_columns(found: CollectionState, spec: CollectionSpec) -> bool:
     """Whether a collection has the fields of a configuration."""
-    # Whether a field may be null depends on the server as well, so it is left out.
+    # Whether a field may be null also depends on the server, so it is left out.
     return {str(column) for column in found.columns} == {str(column) for column in columns_of(spec)}
 
 
@@ -80,12 +80,12 @@ def _check_columns(found: CollectionState, spec: CollectionSpec, where: str) -> 
 
 
 def create(connection: Milvus, spec: CollectionSpec, load_id: str) -> None:
-    """Makes the empty collection, without an index, in state "loading".
+    """Creates the empty collection, without an index, in state "loading".
 
     One that exists from an attempt whose answer was lost (same load id) stays as it is.
 
     Raises:
-        CollectionError: where a collection of that name exists.
+        CollectionError: if a collection of that name exists.
     """
     connection.again("create_collection", lambda: _create(connection, spec, load_id))
 
@@ -132,7 +132,7 @@ def set_properties(connection: Milvus, name: str, properties: dict[str, str]) ->
 
 
 def set_ready(connection: Milvus, name: str, previous: str = "") -> None:
-    """Notes in the collection that it is whole, and which one was served before it."""
+    """Records in the collection that it is whole, and which one was served before it."""
     set_properties(connection, name, {PROPERTY_STATE: STATE_READY, PROPERTY_PREVIOUS: previous})
 
 
@@ -167,7 +167,7 @@ def drop(connection: Milvus, name: str) -> None:
     """Drops a collection, if it exists.
 
     Raises:
-        CollectionError: where an alias points to it.
+        CollectionError: if an alias points to it.
     """
     if not exists(connection, name):
         return

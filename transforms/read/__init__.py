@@ -1,7 +1,7 @@
-"""Reading a text corpus: files -> shards -> batches of items, with a reject for whatever is none.
+"""Reads a text corpus: files -> shards -> batches of items, with a reject for each record that is not an item.
 
 `list_files` finds the files, `plan_ranges` cuts them into shards, `ShardFiles` finds the files of one, and `read_shard`
-reads it. Pure functions, which know Beam only as a filesystem.
+reads it. Pure functions that use Beam only as a filesystem.
 """
 
 from transforms.read.batch import Batch

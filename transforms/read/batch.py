@@ -1,4 +1,4 @@
-"""Items and rejects gathered into batches, whose borders follow from the corpus and the configuration alone."""
+"""Items and rejects gathered into batches, whose boundaries follow from the corpus and the configuration alone."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ STEP = "read"
 
 @dataclass(frozen=True)
 class Batch:
-    """What was read of a shard between two borders.
+    """Items and rejects of a shard between two boundaries.
 
-    `items` has `schemas.layout.item_schema`, `rejects` REJECT_SCHEMA: those met since the batch before. `items_read`
-    is the number of rows of both; `bytes_read` counts bytes as they lie in storage.
+    `items` has `schemas.layout.item_schema`, `rejects` REJECT_SCHEMA: those since the previous batch. `items_read`
+    is the number of rows of both; `bytes_read` counts bytes as stored.
     """
 
     key: Key
@@ -54,19 +54,19 @@ class BatchBuilder:
         self._content_bytes = 0
 
     def open_file(self, uri: str, position: Callable[[], int]) -> None:
-        """Says which file the following items are from, and how many of its bytes were read so far."""
+        """Sets the file of the following items, and how many of its bytes were read so far."""
         self._bytes_of_closed_files += self._position()
         self.uri = uri
         self._position = position
 
     def add(self, item_id: str, place: str, content: str, metadata: tuple[Any, ...] | None = None) -> bool:
-        """Adds an item; True where the batch is full."""
+        """Adds an item; True if the batch is full."""
         self._items.append((item_id, self.uri, place, content, *(self._no_metadata if metadata is None else metadata)))
         self._content_bytes += len(content) if content.isascii() else len(content.encode())
         return len(self._items) >= self._batch_rows or self._content_bytes >= self._batch_bytes
 
     def reject(self, item_id: str | None, place: str, error: str, reason: str) -> bool:
-        """Adds a reject; True where the batch is full."""
+        """Adds a reject; True if the batch is full."""
         reason = reason.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
         if len(reason) > MAX_REASON_CHARS:
             reason = reason[: MAX_REASON_CHARS - 3] + "..."
@@ -74,7 +74,7 @@ class BatchBuilder:
         return len(self._rejects) >= self._batch_rows
 
     def item(self, check: ItemChecker, record: Any, place: str) -> Iterator[Batch]:
-        """Adds what a record is, an item or a reject; yields the batch that is full then."""
+        """Adds a record as an item or a reject; yields the batch if it is full."""
         try:
             item_id, content, metadata = check(record)
         except RejectedItemError as error:
@@ -102,7 +102,7 @@ class BatchBuilder:
         return batch
 
     def rest(self) -> Iterator[Batch]:
-        """The last batch of the shard, where there is anything in it."""
+        """The last batch of the shard, if there is anything in it."""
         if self._items or self._rejects:
             yield self.take()
 

@@ -23,7 +23,7 @@ from transforms.read.listing.files import SourceFile
 
 HEAD_BYTES = 1 << 20
 DEPTH = 4
-"""Objects inside objects that are looked into."""
+"""Depth of objects inside objects that are searched."""
 
 
 @dataclass
@@ -31,15 +31,15 @@ class FileSample:
     """The beginning of a file.
 
     Attributes:
-        file: which.
-        records: as they are: of values with types in JSON and Parquet, of strings in CSV. A Markdown file is one record
+        file: the file.
+        records: unchanged: with typed values in JSON and Parquet, with strings in CSV. A Markdown file is one record
             of its front matter.
         kinds: the Arrow type of each column of a Parquet file, by its dotted name.
-        delimiter: that a CSV file seems to have; "" for other files.
-        encoding: that a CSV file seems to have; None for UTF-8, and where a byte order mark tells.
+        delimiter: probable one of a CSV file; "" for other files.
+        encoding: probable one of a CSV file; None for UTF-8, and if a byte order mark tells it.
         twice: names that more than one column of a Parquet file has; their values are not read.
         bad: records among the first that could not be parsed.
-        problem: why the file, or the rest of it, could not be read; "" where it could.
+        problem: why the file, or the rest of it, could not be read; "" if it could.
     """
 
     file: SourceFile
@@ -156,7 +156,7 @@ def _csv(raw: stream.RawStream, found: FileSample, limit: int) -> None:
 
 def _rows(text: str, delimiter: str, limit: int) -> list[list[str]]:
     rows: list[list[str]] = []
-    # As the reader has it: between tabs quotes are letters where they do not pair up within their lines.
+    # As the reader does: in a file with tabs, quotes are ordinary characters if they do not pair up within their lines.
     letters = delimiter == "\t" and any(line.count('"') % 2 for line in text.splitlines()[: limit + 1])
     source = io.StringIO(text, newline="")
     reader = csv.reader(source, delimiter=delimiter, quoting=csv.QUOTE_NONE if letters else csv.QUOTE_MINIMAL)
@@ -167,7 +167,7 @@ def _rows(text: str, delimiter: str, limit: int) -> list[list[str]]:
             if len(rows) == limit:
                 break
     except csv.Error:
-        pass  # what came before is what there is
+        pass  # only what came before can be used
     return rows
 
 

@@ -1,4 +1,4 @@
-"""From a record (a dict) to an item: its id, its text and its typed metadata, or the one reason why it is none."""
+"""From a record (a dict) to an item: its id, its text and its typed metadata, or one reason for its rejection."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def shown(value: object, chars: int = 60) -> str:
 
 
 def check_text(text: str, name: str, item_id: str | None) -> None:
-    """Refuses what no database takes as text.
+    """Refuses text that no database accepts.
 
     Raises:
         RejectedItemError: `NulByte` or `InvalidUtf8` (a lone surrogate), with the offset in characters.
@@ -78,7 +78,7 @@ def check_text(text: str, name: str, item_id: str | None) -> None:
 def lookup(record: Mapping[str, Any], name: str) -> Any:
     """The value of a field, or of one inside an object by a dotted name; `MISSING` where there is none.
 
-    A field whose own name has the dots comes first. Inside an object that is null each field is null.
+    A field whose own name has the dots takes precedence. Inside a null object each field is null.
 
     >>> lookup({"doc": {"text": "a"}}, "doc.text"), lookup({"doc": {"text": "a"}, "doc.text": "b"}, "doc.text")
     ('a', 'b')
@@ -100,7 +100,7 @@ def lookup(record: Mapping[str, Any], name: str) -> Any:
 
 
 def partitions_of(uri: str) -> dict[str, str | None]:
-    """The hive partitions of a path: its folders named `key=value`; of two with one key the last one counts.
+    """The hive partitions of a path: its folders named `key=value`; the last one of a duplicate key counts.
 
     >>> partitions_of("data/year=2024/lang=pt%2FBR/part-0.jsonl")
     {'year': '2024', 'lang': 'pt/BR'}
@@ -124,7 +124,7 @@ class ItemChecker:
         self._metadata: list[tuple[str | None, Any, Convert]] = []
         for name, field in corpus.metadata.items():
             if field.partition is not None:
-                # "" is what the path says, and a string like any other.
+                # "" is the value in the path, and a string like any other.
                 self._metadata.append((None, partitions.get(field.partition), _converter(name, field)))
             else:
                 self._metadata.append((field.source or name, None, _converter(name, field)))
@@ -133,7 +133,7 @@ class ItemChecker:
         """Gives (item_id, content, metadata values in the order of the configuration).
 
         Raises:
-            RejectedItemError: where the record is not an item.
+            RejectedItemError: if the record is not an item.
         """
         item_id = self._item_id(record)
         texts: list[str] = []
@@ -155,7 +155,7 @@ class ItemChecker:
         """The metadata values of a record, in the order of the configuration; () where it names none.
 
         Raises:
-            RejectedItemError: where a value does not fit its column.
+            RejectedItemError: if a value does not fit its column.
         """
         if not self._metadata:
             return ()
@@ -188,7 +188,7 @@ class ItemChecker:
 
 
 def _hashed_id(names: list[str], record: Mapping[str, Any]) -> str:
-    """32 hex digits from the values of some fields, the same wherever these are equal."""
+    """32 hex digits from the values of some fields; equal values give equal digits."""
     values = []
     for name in names:
         value = lookup(record, name)
@@ -258,10 +258,10 @@ Convert = Callable[[Any, str], Any]
 
 
 def _converter(name: str, field: MetadataField) -> Convert:
-    """A function that checks a value of any format and gives it as the column's type.
+    """Returns a function that checks a value of any format and converts it to the column's type.
 
     A text that reads as a number or truth value is one, blank text is null except for strings, and a string column
-    takes numbers, truth values and dates as text: what CSV gives for all values, other formats may give for one.
+    accepts numbers, truth values and dates as text: other formats may give for one value what CSV gives for all.
     """
 
     def string(value: Any, item_id: str) -> str | None:
@@ -300,7 +300,7 @@ def _converter(name: str, field: MetadataField) -> Convert:
 
 
 def _as_text(value: Any) -> str | None:
-    """A number, truth value or date as CSV and JSON would write it; None where it is something else."""
+    """A number, truth value or date as CSV and JSON would write it; None if it is something else."""
     if type(value) is bool:
         return "true" if value else "false"
     if isinstance(value, (datetime.date, datetime.time)):  # a date and time is a date as well
@@ -313,7 +313,7 @@ def _as_text(value: Any) -> str | None:
 def _whole_number(value: Any) -> int | None:
     if type(value) is int:
         return value if value in INT64 else None
-    if type(value) is float:  # writers of tables without nullable integers store them so
+    if type(value) is float:  # programs without nullable integers store them so
         return int(value) if value.is_integer() and abs(value) <= EXACT_FLOAT else None
     if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
         return int(value) if int(value) in INT64 else None
@@ -339,13 +339,13 @@ def _parse(text: str, kind: str) -> int | float | bool:
         if text.lower() not in _TRUE_FALSE:
             raise ValueError(text)
         return _TRUE_FALSE[text.lower()]
-    if "_" in text:  # Python's own grouping, in no CSV
+    if "_" in text:  # Python's own grouping, which CSV does not have
         raise ValueError(text)
     if kind == "int":
         try:
             return int(text)
         except ValueError:
-            pass  # 5.0, as writers of tables without nullable integers write it
+            pass  # 5.0, as programs without nullable integers write it
     return float(text)
 
 

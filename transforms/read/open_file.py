@@ -1,4 +1,4 @@
-"""What a reader of a format is given, and what it is."""
+"""The input of a reader of a format, and its protocol."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class OpenFile:
     """A file of the corpus, open, and which part of it to read.
 
     Attributes:
-        raw: its bytes as they lie in storage; `transforms.read.stream` decompresses them.
+        raw: its bytes as stored; `transforms.read.stream` decompresses them.
         start, end: the part, in the unit in which the format is split; 0 and 0 is all of it.
-        quoted: of CSV, whether quotes make fields, where it was found out already.
+        quoted: of CSV, whether quotes make fields, if it was found out already.
     """
 
     raw: RawStream
@@ -33,7 +33,7 @@ class OpenFile:
 
 
 class Read(Protocol):
-    """A reader: puts each item or reject of a file into the sink, and yields the batches that are full by then."""
+    """A reader: passes each item or reject of a file to the sink, and yields full batches."""
 
     def __call__(self, opened: OpenFile, sink: BatchBuilder) -> Iterator[Batch]: ...
 
@@ -43,7 +43,7 @@ def reader_of(name: str) -> Read:
     """The reader of a format, imported when it is first used.
 
     Raises:
-        ConfigurationError: where no such format is installed on this machine.
+        ConfigurationError: if no such format is installed on this machine.
     """
     one = format_named(name)
     if one is None:

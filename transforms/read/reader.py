@@ -32,12 +32,12 @@ def read_shard(
     """Reads a shard as batches, in flat memory; each is yielded as soon as it is full.
 
     A batch ends at `batch_rows` items, at `batch_rows` rejects, or at `batch_bytes` of content (UTF-8), so that its
-    borders follow from the corpus and the configuration alone. A shard without any record or reject has none.
-    `block_bytes` is what is read at once; nothing but time and memory depends on it.
+    boundaries depend only on the corpus and the configuration. A shard without any record or reject has none.
+    `block_bytes` is the size of one read; only time and memory depend on it.
 
     Raises:
-        CorpusError: where the storage fails in the middle; what can't be parsed or opened is a reject.
-        ConfigurationError: where a library of the extra `documents` is needed and not installed.
+        CorpusError: if the storage fails in the middle; what can't be parsed or opened is a reject.
+        ConfigurationError: if a library of the extra `documents` is needed and not installed.
     """
     builder = BatchBuilder(shard.name, corpus, batch_rows, batch_bytes)
     for file in shard.files:
@@ -61,7 +61,7 @@ def first_records(file: SourceFile, limit: int, corpus: Corpus | None = None) ->
     """The first records of a JSONL, CSV or Parquet file as they are; fewer, or none, where it can't be read.
 
     Args:
-        corpus: what it says of encodings, delimiters and quotes holds; without it, what holds for most.
+        corpus: its encodings, delimiters and quotes apply; by default, the most common ones.
     """
     found: list[dict[str, Any]] = []
     try:
@@ -71,7 +71,7 @@ def first_records(file: SourceFile, limit: int, corpus: Corpus | None = None) ->
                 if len(found) >= limit:
                     break
     except stream.FileRejectedError:
-        pass  # what came before is what there is
+        pass  # only what came before can be used
     return found
 
 

@@ -28,9 +28,9 @@ class Shard:
     """Some files of one format, or a range of one file.
 
     `index` is the position in corpus order. `start` and `end` are bytes [start, end) of one uncompressed JSONL or CSV
-    file, or row groups of a Parquet file; 0 and 0 stand for all of each file. `quoted` says whether quotes make fields
-    in the CSV file that is split; None where whoever reads it finds out. `names` and `positions` are, of each file, its
-    name in the corpus and its row in the listing, where these are known.
+    file, or row groups of a Parquet file; 0 and 0 stand for all of each file. `quoted` says whether quotes delimit
+    fields in the CSV file that is split; None if the reader of it finds out. `names` and `positions` are, of each
+    file, its name in the corpus and its row in the listing, where these are known.
     """
 
     name: str
@@ -58,7 +58,7 @@ class ShardRange:
 
 TO_READ = pa.schema(
     [
-        # The files that a run reads, in corpus order, as they lie in the store.
+        # The files that a run reads, in corpus order, as stored.
         *FILE_ROWS,
         pa.field("name", pa.large_string(), nullable=False),  # in the corpus, unique
         pa.field("position", pa.int64(), nullable=False),  # in the listing
@@ -84,7 +84,7 @@ class ShardFiles:
         """The shard with its files.
 
         Raises:
-            CheckpointError: where the table is missing or damaged.
+            CheckpointError: if the table is missing or damaged.
         """
         if isinstance(shard, Shard):
             return shard
@@ -102,13 +102,13 @@ def plan_ranges(
     """Splits large files and groups small ones, in corpus order; names are unique within the plan.
 
     JSONL is split without being read, CSV is read once, of Parquet the footer is read. A file that can't be read now
-    stays whole: whoever reads the shard rejects it.
+    stays whole: the reader of the shard rejects it.
 
     Args:
         block_bytes: what is read at once.
 
     Raises:
-        CorpusError: where the storage fails.
+        CorpusError: if the storage fails.
     """
     names: set[str] = set()
     index = first = 0
@@ -149,7 +149,7 @@ def _groups(
 
 
 def _ranges(file: SourceFile, corpus: Corpus, block_bytes: int) -> tuple[list[Range], bool | None]:
-    """Ranges of a file, and for CSV whether its quotes make fields."""
+    """Ranges of a file, and for CSV whether its quotes delimit fields."""
     if file.compression or not _is_splittable(file.format):
         return [], None
     if file.format == "jsonl":

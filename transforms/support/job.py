@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 ASK_S = 20.0
-"""Seconds for which a job's state is waited for."""
+"""Seconds to wait for a job's state."""
 ENDED = frozenset({"DONE", "FAILED", "CANCELLED", "UPDATED", "DRAINED"})
 """States of Beam's `PipelineState` in which no worker writes any more."""
 
@@ -30,10 +30,10 @@ class JobState(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """A job as it is written into a lease.
+    """A job as written into a lock.
 
     Attributes:
-        id: what the runner calls it.
+        id: in the runner.
         runner: its name in the configuration.
         place: where to ask its runner about it: project and region, or the endpoint of a job server.
     """
@@ -63,7 +63,7 @@ class Job:
         return cls(str(values["id"]), str(values["runner"]), dict(values.get("place", {})))
 
     def state(self) -> JobState:
-        """Asks the runner; a job that nobody can say anything about has the name ""."""
+        """Asks the runner; a job of unknown state has the name ""."""
         try:
             if self.runner == "dataflow":
                 return JobState(_dataflow_state(self))

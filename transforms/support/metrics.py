@@ -1,4 +1,4 @@
-"""One helper counts everything: Beam metrics on any runner, and a tally of this process for live progress."""
+"""Counts everything: Beam metrics on any runner, and a tally of this process for live progress."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _THREAD = threading.local()
 
 @contextmanager
 def set_aside() -> Iterator[Counter[str]]:
-    """Keeps the counts of this thread in what it yields: for threads that Beam does not know, whose counts it loses."""
+    """Yields a counter for this thread: Beam loses the counts of threads that it did not start."""
     _THREAD.aside = Counter()
     try:
         yield _THREAD.aside
@@ -58,7 +58,7 @@ def count(name: str, value: int) -> None:
     if aside is not None:
         aside[name] += value
     elif value:
-        # Without Beam in this process there is no pipeline to count for, and a search need not load it.
+        # Without Beam in this process there is no pipeline to count for, and a search must not load Beam.
         if "apache_beam" in sys.modules:
             from apache_beam.metrics import Metrics
 

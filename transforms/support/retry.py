@@ -1,4 +1,4 @@
-"""Trying again what may pass (network, rate limits), with backoff, counted. What will not pass is raised at once."""
+"""Retries transient errors (network, rate limits) with backoff, and counts the retries. Raises all others at once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FOR_GOOD = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectory
 
 
 def passes(error: BaseException) -> bool:
-    """Whether a filesystem's error may pass: connection trouble, time-outs, 408, 429 and 5xx answers."""
+    """Whether a filesystem's error is transient: connection errors, time-outs, 408, 429 and 5xx answers."""
     if isinstance(error, FOR_GOOD):
         return False
     if _FOR_GOOD.search(str(error)):
@@ -36,7 +36,7 @@ def passes(error: BaseException) -> bool:
 
 
 def retrying(what: str, seconds: float = 60.0, passing: Callable[[BaseException], bool] = passes) -> Callable[..., Any]:
-    """A caller that tries `function(*args)` again while its errors pass, for at most `seconds`.
+    """Returns a caller that retries `function(*args)` while its errors are transient, for at most `seconds`.
 
     Each further attempt adds one to the counter `retries` and a line to the log.
     """

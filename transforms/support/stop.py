@@ -18,7 +18,7 @@ last_words: Callable[[], object] | None = None
 
 
 def request_stop(exit_code: int = InterruptedRunError.exit_code) -> None:
-    """Asks what this process runs to stop at its next safe point."""
+    """Requests that the work of this process stops at its next safe point."""
     global _exit_code
     _exit_code = exit_code
     _STOP.set()
@@ -45,7 +45,7 @@ def check() -> None:
     """To be called at safe points: before each batch, between groups of tokens, between calls to Milvus.
 
     Raises:
-        InterruptedRunError: where a stop was requested.
+        InterruptedRunError: if a stop was requested.
     """
     if _STOP.is_set():
         raise interruption()
@@ -55,7 +55,7 @@ def sleep(seconds: float) -> None:
     """Waits, until a stop is requested at the latest.
 
     Raises:
-        InterruptedRunError: where a stop was requested.
+        InterruptedRunError: if a stop was requested.
     """
     _STOP.wait(seconds)
     check()
@@ -63,7 +63,7 @@ def sleep(seconds: float) -> None:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """A block that ends by `check` in its own threads: the main thread is not interrupted wherever it is."""
+    """A block that its own threads end by `check`: the main thread is not interrupted inside it."""
     global _deferring
     with _COUNT:
         _deferring += 1

@@ -32,7 +32,7 @@ def matrix_of(vectors: pa.Array) -> Floats:
     """Dense vectors as float32[n, dimensions], without a copy where they lie in one piece.
 
     Raises:
-        ValueError: where they are not all of one length.
+        ValueError: if they are not all of one length.
     """
     rows = len(vectors)
     if not rows:

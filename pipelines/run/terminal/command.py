@@ -40,7 +40,7 @@ class Page:
     Attributes:
         values: with `--json`.
         text: for people, or what prints it.
-        line: in place of it with `--quiet`, where the command has one.
+        line: instead of it with `--quiet`, where the command has one.
         exit_code: of the command.
     """
 
@@ -53,7 +53,7 @@ class Page:
 def command(app: typer.Typer) -> Callable[[Function], Function]:
     """Registers a function as a command of the same name.
 
-    The function imports what is heavy itself. It returns a `Report`, a `Page`, or None where it prints on its own.
+    The function imports what is heavy itself. It returns a `Report`, a `Page`, or None if it prints on its own.
     """
 
     def register(function: Function) -> Function:
@@ -84,7 +84,7 @@ def command(app: typer.Typer) -> Callable[[Function], Function]:
 
 
 def _usual_options(own: inspect.Signature) -> list[Parameter]:
-    """The parameters of a command: those of its function, and the usual ones in place of config and progress."""
+    """The parameters of a command: those of its function, and the usual ones instead of config and progress."""
     names = own.parameters
     options = [each for name, each in names.items() if name not in ("config", "as_given", "progress")]
     if "config" in names:

@@ -35,7 +35,7 @@ def install(*, as_json: bool) -> None:
     """Takes the signals of this process for the rest of its life.
 
     Args:
-        as_json: prints the interruption as a JSON object, where the process has to be ended.
+        as_json: prints the interruption as a JSON object, where the process must be ended.
     """
     global _as_json
     _as_json = as_json
@@ -103,7 +103,7 @@ def _say_last() -> None:
 
 
 def _read(reading: int) -> int:
-    """The exit code for the next signals, 0 where none of them is ours."""
+    """The exit code for the next signals, 0 if none of them is ours."""
     for number in os.read(reading, 64):
         if number in _SIGNALS:
             return _SIGNALS[signal.Signals(number)]

@@ -122,8 +122,8 @@ def result(text: str, *, styled: bool = False) -> None:
         styled: the text has a console's own escapes, and was cleaned before it got them.
 
     Raises:
-        BrokenPipeError: where its reader went away.
-        OutputError: where it can't be written.
+        BrokenPipeError: if its reader went away.
+        OutputError: if it can't be written.
     """
     _write((text if styled else clean(text)) + "\n")
 
@@ -134,8 +134,8 @@ def result_as_json(values: Mapping[str, Any], *, exit_code: int = 0, error: Mapp
     A report has these keys itself.
 
     Raises:
-        BrokenPipeError: where its reader went away.
-        OutputError: where it can't be written.
+        BrokenPipeError: if its reader went away.
+        OutputError: if it can't be written.
     """
     _write(as_json(values, exit_code=exit_code, error=error) + "\n")
 
@@ -166,7 +166,7 @@ def _write(text: str) -> None:
 
 
 def _give_up(stream: TextIO) -> None:
-    # What is left in its buffer would be tried again at the end of the process.
+    # What is left in its buffer would be retried at the end of the process.
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 

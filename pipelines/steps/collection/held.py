@@ -15,7 +15,7 @@ def find_snapshot(config: Config, space_id: str, identity: str) -> tuple[Checkpo
     """A snapshot that a collection refers to.
 
     Raises:
-        CheckpointError: where it is no longer there.
+        CheckpointError: if it is no longer there.
     """
     beam_job.prepare_filesystems(config)
     checkpoint = Checkpoint(config.checkpoint, config.name, space_id)
@@ -32,7 +32,7 @@ def held_snapshot(checkpoint: Checkpoint, state: milvus.CollectionState) -> Snap
     """The snapshot that a collection holds; where an update of it was stopped on the way, the one that it goes to.
 
     Raises:
-        CheckpointError: where the checkpoint does not have it.
+        CheckpointError: if the checkpoint does not have it.
     """
     identity = state.target_id or state.snapshot_id
     snapshot = checkpoint.find_snapshot(identity) if identity else None
@@ -48,8 +48,8 @@ def open_snapshot(config: Config) -> tuple[Checkpoint, Snapshot, Layout]:
     """The checkpoint of a configuration, its current snapshot, and its layout.
 
     Raises:
-        CheckpointError: where there is no snapshot.
-        SpaceMismatchError: where the snapshots are of another space than the configuration's encoder.
+        CheckpointError: if there is no snapshot.
+        SpaceMismatchError: if the snapshots are of another space than the configuration's encoder.
     """
     checkpoint, models = open_checkpoint(config)
     space, layout = models.space, models.layout

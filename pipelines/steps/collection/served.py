@@ -26,7 +26,7 @@ def look(config: Config) -> milvus.CollectionState | None:
     """What is served when a run begins, or None.
 
     Raises:
-        CollectionError: where Milvus can't be reached, or a collection has the name of the alias.
+        CollectionError: if Milvus can't be reached, or a collection has the name of the alias.
     """
     with milvus.connected(config.collection) as connection:
         if milvus.exists(connection, config.name):
@@ -51,7 +51,7 @@ def open_for_search(connection: milvus.Milvus, name: str) -> milvus.CollectionSt
 
 
 def find_served(connection: milvus.Milvus, config: Config) -> milvus.CollectionState | None:
-    """The collection behind the configuration's alias, or None where nothing is served."""
+    """The collection behind the configuration's alias, or None if nothing is served."""
     name = milvus.served(connection, config.name)
     return milvus.state(connection, name) if name else None
 
@@ -60,7 +60,7 @@ def served_state(connection: milvus.Milvus, config: Config) -> milvus.Collection
     """The collection behind the configuration's alias.
 
     Raises:
-        CollectionError: where nothing is served under that name.
+        CollectionError: if nothing is served under that name.
     """
     state = find_served(connection, config)
     if state is None:
@@ -80,7 +80,7 @@ def check_space(state: milvus.CollectionState, config: Config, space: Space) -> 
 
     Raises:
         SpaceMismatchError: with both fingerprints and what differs between them.
-        CollectionError: where vecbeam did not make the collection.
+        CollectionError: if vecbeam did not make the collection.
     """
     if state.space_id == space.id:
         return

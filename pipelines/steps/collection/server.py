@@ -17,7 +17,7 @@ def check_server(settings: Collection) -> None:
     """Refuses what the server can't do. An embedded Milvus Lite isn't opened: its package tells its version.
 
     Raises:
-        CollectionError: with key, value, the server with its version, and the remedy; or where it can't be reached.
+        CollectionError: with key, value, the server with its version, and the remedy; or if it can't be reached.
     """
     server = _server(settings)
     found = (

@@ -37,7 +37,7 @@ class Refused:
 
     Attributes:
         position: in what was given to `add`, from 0.
-        id: of the text; None where it has none.
+        id: of the text; None if it has none.
         error: a word to count by, as in the rejects of a run: EmptyText, NulByte, InvalidUtf8, WrongType, ...
         reason: a sentence.
     """
@@ -56,7 +56,7 @@ class RefusedTextsError(RejectsError):
 
     Attributes:
         refused: each of them, with position and reason.
-        report: of the run that added the others; None where there were none.
+        report: of the run that added the others; None if there were none.
     """
 
     refused: tuple[Refused, ...] = ()
@@ -137,7 +137,7 @@ def _check_some(
 
 
 def _record(given: Any, item_id: Any, config: Config) -> dict[str, Any]:
-    """What was given as a record with its id first; the id is missing where it is to be made."""
+    """What was given as a record with its id first; the id is missing if it is to be made."""
     content = config.corpus.content
     if isinstance(given, str):
         text_field = "text" if "text" in content else content[-1]

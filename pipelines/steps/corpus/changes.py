@@ -32,11 +32,11 @@ class Changes:
 
     Attributes:
         source: the corpus, with the files that are kept.
-        base: the snapshot; None before the first one, or where everything is embedded again.
+        base: the snapshot; None before the first one, or if everything is embedded again.
         lost: positions of its parts that are missing or damaged.
-        shards: what has to be read.
+        shards: what must be read.
         findings: what to do with each item of those.
-        surveyed: items that were read to find out; 0 where that was not needed.
+        surveyed: items that were read to find out; 0 if that was not needed.
         bytes_surveyed: bytes of their content.
     """
 

@@ -1,4 +1,4 @@
-"""The texts that int8 takes its ranges from: chosen once a space, kept with it, and what int8 costs on them."""
+"""The texts that int8 takes its ranges from: chosen once per space, kept with it, and what int8 costs on them."""
 
 from __future__ import annotations
 

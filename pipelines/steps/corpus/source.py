@@ -93,7 +93,7 @@ class Source:
         return np.concatenate([test(piece).to_numpy() for piece in spill.pieces(self.files)])
 
     def rereading(self, positions: Iterable[int]) -> Source:
-        """The corpus with some kept files to be read all the same."""
+        """The corpus with some kept files to be read anyway."""
         kept = self.files.column("kept").to_numpy().copy()
         kept[list(positions)] = False
         return self._keeping(kept)
@@ -142,7 +142,7 @@ class Source:
         return not any(map(holds_records, formats)) and not any(repeats)
 
     def shown(self, position: int) -> str:
-        """A file for people: its uri, or its name where it is not there."""
+        """A file for people: its uri, or its name where it does not exist."""
         row = self.files.slice(position, 1)
         return (
             filesystem.as_text(name_of(row.column("uri")[0].as_py()))
@@ -167,7 +167,7 @@ def _as_before(files: pa.Table, before: pa.Table, by: str) -> spill.Mask:
     """Whether each file has the size and the time that it had before, bool[n].
 
     Args:
-        before: columns size, modified and `by`; where it has the column complete, that has to be true as well.
+        before: columns size, modified and `by`; if it has the column complete, that must be true as well.
     """
 
     def masks() -> Iterator[pa.ChunkedArray]:
@@ -209,7 +209,7 @@ def prepare(config: Config, *, writing: bool = True) -> Source:
     """Checks all that can be checked without reading the corpus, and lists it.
 
     Args:
-        writing: false where the checkpoint need not be writable.
+        writing: false if the checkpoint need not be writable.
 
     Raises:
         ConfigurationError: a glob that matches nothing, a model that can't be found, an option unknown to Beam.
@@ -238,7 +238,7 @@ def open_checkpoint(config: Config) -> tuple[Checkpoint, Models]:
 
 
 def settings_digest(config: Config, models: Models) -> str:
-    """Digest of the settings that rows follow from."""
+    """Digest of the settings that determine rows."""
     exclude = dict.fromkeys(_TOUCHES_NO_ROW, True) | {"metadata": {"__all__": {"default"}}}
     corpus = config.corpus.model_dump(exclude=exclude)
     corpus["metadata"] = {

@@ -34,7 +34,7 @@ class Standing:
 
     Attributes:
         collection: its name; "" where nothing is served.
-        items: of the snapshot that it holds; None where the checkpoint does not have that snapshot.
+        items: of the snapshot that it holds; None if the checkpoint does not have that snapshot.
         rows: of the collection, where `items` is None.
         snapshot: id of the snapshot that it holds; "" where the checkpoint does not have it.
     """
@@ -102,7 +102,7 @@ def check_rows_at_all(snapshot: Snapshot, standing: Standing) -> None:
     """Refuses an empty snapshot: no gate can tell whether an empty collection is right.
 
     Raises:
-        GateError: where it holds no row.
+        GateError: if it holds no row.
     """
     if not snapshot.total("rows"):
         raise GateError(
@@ -170,7 +170,7 @@ def check_shrinking(
 
     Args:
         items: as many as there would be.
-        rows: as many as there would be, where that is known: compared where the checkpoint can't tell what is served.
+        rows: as many as there would be, if that is known: compared where the checkpoint can't tell what is served.
         errors: rejects of the run, by error.
 
     Raises:
@@ -219,8 +219,8 @@ def check_draft(
     the first snapshot, and the run that publishes it ends with exit code 4.
 
     Raises:
-        RejectsError: where no item was embedded, or more was rejected or dropped than allowed.
-        GateError: where more items are missing than allowed.
+        RejectsError: if no item was embedded, or more was rejected or dropped than allowed.
+        GateError: if more items are missing than allowed.
     """
     try:
         _check_draft(session, changes, draft, standing, allow_deletes=allow_deletes)

@@ -117,7 +117,7 @@ def _has_documents(entries: Sequence[Entry]) -> bool:
 
 
 def _csv_keys(samples: Sequence[FileSample]) -> dict[str, Any]:
-    """How the CSV files are written, where that is not as usual."""
+    """How the CSV files are written, if that is not as usual."""
     keys = {}
     if delimiter := next((one.delimiter for one in samples if one.delimiter not in ("", one.file.delimiter)), ""):
         keys["delimiter"] = delimiter

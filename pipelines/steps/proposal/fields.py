@@ -43,7 +43,7 @@ def propose_fields(samples: Sequence[FileSample]) -> Fields:
         samples: of files of records, of which each has some.
 
     Raises:
-        ConfigurationError: where no field of any holds text.
+        ConfigurationError: if no field of any holds text.
     """
     group = _main_group(samples)
     main, unfit = _less_copies(group)

@@ -58,7 +58,7 @@ def is_named(name: str, wanted: Sequence[str]) -> bool:
 
 
 def id_field(columns: Mapping[str, SampledField], total: int, content: Sequence[str]) -> tuple[str | None, str]:
-    """The id's field; where there is none, why."""
+    """The id's field; if there is none, why."""
     able = [column for column in columns.values() if column.name not in content and _could_be_id(column, total)]
     unique = [column for column in able if len(set(map(str, column.values))) == len(column.values)]
     ranked = [column for wanted in ID_NAMES for column in unique if is_named(column.name, (wanted,))]

@@ -17,8 +17,8 @@ def check_served(config: Config, source: Source) -> Standing:
     """What is served; refuses, before anything is read, a collection that rows of this configuration may not go into.
 
     Raises:
-        SpaceMismatchError: where it is of another space.
-        CollectionError: where it has other fields or another index.
+        SpaceMismatchError: if it is of another space.
+        CollectionError: if it has other fields or another index.
     """
     served = look(config)
     if served is not None:

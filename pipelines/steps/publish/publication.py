@@ -55,9 +55,9 @@ def publish(
         corpus_was_read: whether the snapshot is the corpus as it is now, and not just what the checkpoint holds.
 
     Raises:
-        GateError: where rows or recall are not right, or many fewer items than are served; the alias stays where it
+        GateError: if rows or recall are not right, or many fewer items than are served; the alias stays where it
             was.
-        RejectsError: where more was rejected or dropped than allowed. A first collection is published all the same;
+        RejectsError: if more was rejected or dropped than allowed. A first collection is published anyway;
             a served one is not replaced. A snapshot without a row is never published.
     """
     check_rows_at_all(snapshot, stands)
@@ -72,7 +72,7 @@ def publish(
 
 
 def _named(connection: milvus.Milvus, session: Session, spec: CollectionSpec) -> CollectionSpec:
-    """The collection that is served, where it is what is wanted; else one whose name is free or that was begun."""
+    """The collection that is served, if it is what is wanted; else one whose name is free or that was begun."""
     served = find_served(connection, session.config)
     if served is not None and served.state == STATE_READY and served.target_id is None:
         same = (served.space_id, served.snapshot_id) == (spec.space_id, spec.snapshot_id)
@@ -180,7 +180,7 @@ class Publication:
             What the last comparison found, after the last write.
 
         Raises:
-            GateError: where more rows would be deleted than allowed, and nothing was written; or where it is still not
+            GateError: if more rows would be deleted than allowed, and nothing was written; or if it is still not
                 right after three rounds.
         """
         ledger = Ledger(self._checkpoint, self._spec.name, f"repair-{self._session.run_id}")

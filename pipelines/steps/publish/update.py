@@ -36,8 +36,8 @@ def check_fits(
         snapshot: what it should hold; None if that is not known yet.
 
     Raises:
-        SpaceMismatchError: where it holds another space.
-        CollectionError: where it has other fields or another index than the configuration.
+        SpaceMismatchError: if it holds another space.
+        CollectionError: if it has other fields or another index than the configuration.
     """
     check_space(state, config, layout.space)
     spec = replace(collection_spec(config, snapshot, layout), name=state.name)
@@ -83,8 +83,8 @@ class Update:
         """Does what is to be done, or nothing.
 
         Raises:
-            RejectsError: where more was rejected than allowed; then the collection stays as it is.
-            GateError: where the rows are not right afterwards.
+            RejectsError: if more was rejected than allowed; then the collection stays as it is.
+            GateError: if the rows are not right afterwards.
         """
         session, state = self._session, self._state
         session.report.verify.published = True
@@ -111,7 +111,7 @@ class Update:
             What the last comparison found, after the last write.
 
         Raises:
-            GateError: where more rows would be deleted than allowed, or it is not right all the same.
+            GateError: if more rows would be deleted than allowed, or the rows are still not right.
         """
         known = self._state.snapshot_id == self._snapshot.id and not self._state.target_id
         check = self._publication.repair(everything=not known, allow_deletes=self._allow_deletes, compared=compared)
@@ -135,7 +135,7 @@ class Update:
         state = self._state
         try:
             if state.target_id and state.target_id != self._snapshot.id:
-                # An earlier sync was stopped on its way to another snapshot: what it wrote has to be known first.
+                # An earlier sync was stopped on its way to another snapshot: what it wrote must be known first.
                 self._step(self._find(state.snapshot_id), self._find(state.target_id))
                 self._step(self._find(state.target_id), self._snapshot)
             else:
@@ -214,7 +214,7 @@ class Update:
         self._session.report.chunks.deleted += counters["chunks_deleted"]
 
     def _check(self, new: Snapshot, folder: str) -> None:
-        """Verifies what was written, and the number of all rows; where that is not right, every row."""
+        """Verifies what was written, and the number of all rows; if that is not right, every row."""
 
         def written() -> Iterator[pa.Table]:
             for at in self._positions(folder):

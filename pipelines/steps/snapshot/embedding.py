@@ -45,11 +45,11 @@ def bring_up_to_date(
         full_refresh: embeds everything, whatever parts exist: for another precision, for example.
 
     Raises:
-        ConfigurationError: where no record has a field that the configuration names.
+        ConfigurationError: if no record has a field that the configuration names.
         CorpusError: two items with one id, where the configuration says `on_duplicate: error`.
-        EncoderError: where a model can't run on this machine, as far as that is known before it is loaded.
-        GateError: where more would be deleted than allowed.
-        RejectsError: where no item could be embedded, or more was rejected or dropped than allowed.
+        EncoderError: if a model can't run on this machine, as far as that is known before it is loaded.
+        GateError: if more would be deleted than allowed.
+        RejectsError: if no item could be embedded, or more was rejected or dropped than allowed.
     """
     for note in source.notes:
         session.progress.note(note)
@@ -77,7 +77,7 @@ def embed_changes(
 ) -> Snapshot:
     """Embeds what a diff found and writes the snapshot; see `bring_up_to_date`."""
     try:
-        # A run that is refused before it embeds has found these all the same.
+        # A run that is refused before it embeds has found these anyway.
         session.report.rejects, session.report.rejected = foreseen_rejects(changes), first_rejects(changes)
         check_fields(changes, session.config)
         check_deletions(changes, session.config, standing, allowed=allow_deletes)
@@ -249,7 +249,7 @@ def _files_read(
 
 
 def _or_empty(lists: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Lists, and an empty one in place of each null."""
+    """Lists, and an empty one instead of each null."""
     return pc.if_else(pc.is_valid(lists), lists, pa.scalar([], lists.type)) if lists.null_count else lists
 
 

@@ -1,1 +1,1 @@
-"""The steps of the fused stage one by one, as PTransforms for pipelines of users."""
+"""The steps of the fused stage as single PTransforms, for users' own pipelines."""

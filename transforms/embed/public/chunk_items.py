@@ -1,4 +1,4 @@
-"""`Chunk`: items to chunks, as a step of anybody's pipeline."""
+"""`Chunk`: items to chunks, as a step of a user's pipeline."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from transforms.support.versioned_dofn import VersionedDoFn
 
 @dataclass(eq=False)
 class Chunk(beam.PTransform):  # type: ignore[misc]
-    """PCollection of `(Key, items)` -> `(Key, chunks)`, which the encoders take, and `.rejects`.
+    """PCollection of `(Key, items)` -> `(Key, chunks)` for the encoders, and `.rejects`.
 
     Attributes:
         config: a configuration, or the path of its file.

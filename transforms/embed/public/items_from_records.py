@@ -1,4 +1,4 @@
-"""Records that somebody else read (dicts, rows of Beam) to batches of items with deterministic keys."""
+"""Records from any source (dicts, rows of Beam) to batches of items with deterministic keys."""
 
 from __future__ import annotations
 

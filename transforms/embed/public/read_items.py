@@ -1,4 +1,4 @@
-"""`ReadItems`: the files of a configuration to items, as the first step of anybody's pipeline."""
+"""`ReadItems`: the files of a configuration to items, as the first step of a user's pipeline."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from transforms.support.versioned_dofn import VersionedDoFn
 
 
 class ShardWork(NamedTuple):
-    """A shard to read, without the items that another item's id stands for.
+    """A shard to read, without the items whose id another item has.
 
     Attributes:
         shard: what to read.
         duplicates: maps (ordinal, row of its batch) to the place of the kept item.
-        plan: a table of `transforms.diff.comparison.WORK_SCHEMA` that says what to do with each item; "" is embed all.
+        plan: a table of `transforms.diff.comparison.WORK_SCHEMA` that says what to do with each item; "" embeds all.
     """
 
     shard: Shard | ShardRange

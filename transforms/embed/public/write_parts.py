@@ -1,4 +1,4 @@
-"""`WriteParts` and `WriteRejects`: rows and rejects to the checkpoint, as steps of anybody's pipeline."""
+"""`WriteParts` and `WriteRejects`: rows and rejects to the checkpoint, as steps of a user's pipeline."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class WriteRejects(beam.PTransform):  # type: ignore[misc]
     """PCollection of `(Key, rejects)` of one step -> PCollection of `RejectRecord`, each once its file is durable.
 
     Attributes:
-        checkpoint: where they go, or a configuration (or the path of its file) that says so.
+        checkpoint: where to write them, or a configuration (or the path of its file) with it.
         step: read, chunk or embed.
     """
 

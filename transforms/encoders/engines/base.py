@@ -1,4 +1,4 @@
-"""What an engine is: a model's tensors in, vectors out, on one kind of hardware."""
+"""The protocol of an engine: runs a model's tensors on one kind of hardware."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Finished = Callable[[NDArray[np.int64], NDArray[np.float32]], None]
 
 
 class Ran(NamedTuple):
-    """What a table took.
+    """The work of embedding a table.
 
     Attributes:
         padded: padding tokens that went through the model.
@@ -33,7 +33,7 @@ class Engine(Protocol):
         """Puts a table through the model in batches of its own choice.
 
         Args:
-            finished: is called for each batch, in any order, by one thread at a time; each text comes up once.
+            finished: called for each batch, in any order, by one thread at a time; each text is in one call.
 
         Raises:
             Exception: whatever the model raises; some batches may have been finished.
@@ -41,5 +41,5 @@ class Engine(Protocol):
         ...
 
     def runtime(self) -> dict[str, str]:
-        """Engine, device, precision as it really is, processor and library versions."""
+        """Engine, device, the precision that is really used, processor and library versions."""
         ...

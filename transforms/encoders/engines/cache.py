@@ -1,7 +1,7 @@
-"""What is made of a model once a machine and kept on disk by fingerprint: conversions, and comparisons with torch.
+"""Results for a model, kept on disk once per machine by fingerprint: conversions, and comparisons with torch.
 
 Each is a folder `<cache>/<fingerprint>` with manifest.json, which names its files with their SHA-256. It is made next
-to and renamed into place, so that it is whole or not there; a damaged one is made again. The cache is the folder
+to and renamed into place, so that it is whole or does not exist; a damaged one is made again. The cache is the folder
 `VECBEAM_CACHE` names, or `vecbeam` in the user's cache folder; it may be deleted at any time, and is shared by the
 workers of a machine.
 """
@@ -32,7 +32,7 @@ _SETTINGS = ("modules.json", "config.json", "sentence_bert_config.json")
 
 
 def cache_folder() -> Path:
-    """Where all of it is kept."""
+    """The folder of the cache."""
     named = os.environ.get("VECBEAM_CACHE")
     if named:
         return Path(named)
@@ -40,7 +40,7 @@ def cache_folder() -> Path:
 
 
 class Origin(NamedTuple):
-    """All that something kept follows from.
+    """What determines an entry of the cache.
 
     Attributes:
         model: digest of the model's files.
@@ -55,10 +55,10 @@ class Origin(NamedTuple):
 
     @classmethod
     def of(cls, model: TransformerFiles, packages: Sequence[str], *more: str) -> Origin:
-        """What a thing made from a model's files follows from.
+        """The origin of an entry that is made from a model's files.
 
         Args:
-            packages: what makes it.
+            packages: the packages that make it.
         """
         settings = [
             path.read_text(encoding="utf-8")
@@ -70,7 +70,7 @@ class Origin(NamedTuple):
         return cls(digest(graph, 32), versions, more, digest([FORMAT, graph, [*versions.values()], *more], 32))
 
     def followed(self, *by: str) -> Origin:
-        """What a thing made from this thing follows from."""
+        """The origin of an entry that is made from this entry."""
         return Origin(self.model, self.versions, (*self.more, *by), digest([self.fingerprint, *by], 32))
 
     def allows(self, kept: object) -> bool:
@@ -84,16 +84,16 @@ class Origin(NamedTuple):
 
 
 def kept(origin: Origin, make: Callable[[Path], None]) -> Path:
-    """The folder of what is kept, made where it is not there or damaged.
+    """The folder of an entry; makes a missing or damaged one.
 
-    Where a package that makes it is not installed, the work of another machine or environment will do: a cache folder
+    If a package that makes it is not installed, an entry of another machine or environment counts too: a cache folder
     can be copied.
 
     Args:
-        make: writes files into the folder that it is given.
+        make: writes files into the given folder.
 
     Raises:
-        EncoderError: where the cache can't be written.
+        EncoderError: if the cache can't be written.
     """
     found = find(origin)
     if found is not None:
@@ -124,7 +124,7 @@ def kept(origin: Origin, make: Callable[[Path], None]) -> Path:
 
 
 def find(origin: Origin) -> Path | None:
-    """The folder of what is kept already, whole; None where there is none."""
+    """The folder of an existing, whole entry; None if there is none."""
     folder = cache_folder() / origin.fingerprint
     if folder.exists() and _is_whole(folder):
         return folder

@@ -1,4 +1,4 @@
-"""Which engine a model runs on: what the configuration asks for, or what is fastest here."""
+"""Which engine a model runs on: the configured one, or the fastest one here."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def check_engine(model: TransformerFiles) -> None:
     """Refuses what can't run, as far as that is known without a worker.
 
     Raises:
-        ConfigurationError: OpenVINO or int8 without the package, or for a model that it can't hold.
+        ConfigurationError: OpenVINO or int8 without the package, or for a model that it can't convert.
     """
     config = model.config
     if config.engine == "amx":
@@ -46,10 +46,10 @@ def check_engine(model: TransformerFiles) -> None:
 
 
 def check_runnable(model: TransformerFiles) -> None:
-    """Refuses a model that no engine can run here for want of torch, without loading anything.
+    """Refuses a model that no engine can run here because torch is missing: , without loading anything.
 
     Raises:
-        MissingExtraError: where what is configured needs torch, and it is not installed.
+        MissingExtraError: if what is configured needs torch, and it is not installed.
     """
     if has_torch():
         return
@@ -95,11 +95,11 @@ def load_engine(model: TransformerFiles, sample: TokenTable | None = None) -> En
     """Loads a model on the engine of its configuration.
 
     Args:
-        sample: tokens of the texts that int8 takes its ranges from.
+        sample: tokens of the texts from which int8 determines its ranges.
 
     Raises:
-        EncoderError: where a GPU is configured and there is none, or the model can't be loaded or converted.
-        MissingExtraError: where that needs torch, and it is not installed.
+        EncoderError: if a GPU is configured and there is none, or the model can't be loaded or converted.
+        MissingExtraError: if that needs torch, and it is not installed.
     """
     config = model.config
     # These run on the CPU, also of a worker that has a GPU.

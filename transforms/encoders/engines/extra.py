@@ -1,4 +1,4 @@
-"""What the extra `torch` brings: whether it is installed, and what to say where it is needed and is not."""
+"""The extra `torch`: whether it is installed, and the error if it is needed and missing."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def need_torch(what: str) -> None:
     """Raises if the extra is missing.
 
     Args:
-        what: needs it.
+        what: the thing that needs it.
 
     Raises:
-        MissingExtraError: where it is not installed.
+        MissingExtraError: if it is not installed.
     """
     if not has_torch():
         raise MissingExtraError(f"{what} needs the extra torch, which is not installed", INSTALL)
 
 
 def version_of(package: str) -> str | None:
-    """The version of a package whose module has the same name; None where it is not installed."""
+    """The version of a package whose module has the same name; None if it is not installed."""
     if not is_installed(package):
         return None
     try:

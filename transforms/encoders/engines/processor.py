@@ -13,7 +13,7 @@ _INT8 = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}  # x86 three 
 
 @lru_cache(maxsize=1)
 def flags() -> frozenset[str]:
-    """Instruction sets by Linux's names; empty where the system does not tell."""
+    """Instruction sets by Linux's names; empty if the system does not tell."""
     try:
         lines = _FLAGS.read_text().splitlines()
     except OSError:
@@ -24,12 +24,12 @@ def flags() -> frozenset[str]:
 
 
 def has_bfloat16() -> bool:
-    """Whether matrices are multiplied in bfloat16 by the processor itself, and not by a slow detour."""
+    """Whether the processor itself multiplies matrices in bfloat16, without slow emulation."""
     return bool(_BFLOAT16 & flags())
 
 
 def has_wide_int8_sums() -> bool:
-    """Whether products of int8 are summed in 32 bits by the processor itself.
+    """Whether the processor itself sums products of int8 in 32 bits.
 
     Older x86 processors sum pairs of them in 16 bits first, which overflows (OpenVINO, "saturation issue"):
     https://docs.openvino.ai/2025/openvino-workflow/model-optimization-guide/quantizing-models-post-training.html

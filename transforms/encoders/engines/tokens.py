@@ -1,4 +1,4 @@
-"""The tokens of a table as flat arrays, and how they are put together for a model."""
+"""The tokens of a table as flat arrays, and how batches for a model are made of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class TokenTable:
         lengths: int64[n], tokens of each text, special tokens included
         limit: most tokens of a text
         padding_id: token id of what fills up shorter rows
-        prompt_tokens: tokens at the start of each text that pooling leaves out; 0 where it takes them in
+        prompt_tokens: tokens at the start of each text that pooling leaves out; 0 if it includes them
     """
 
     flat: NDArray[np.int32]

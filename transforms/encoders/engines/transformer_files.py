@@ -19,7 +19,7 @@ class TransformerFiles:
         pooling: how token vectors become one.
         max_tokens: length limit, special tokens included.
         padding_id: token id of padding.
-        modules: kinds in modules.json; none where the folder has no such file.
+        modules: kinds in modules.json; none if the folder has no such file.
         leaves_prompt_out: whether pooling leaves out tokens of a prompt.
     """
 

@@ -1,7 +1,7 @@
-"""Milvus's own bulk import: the server reads parts as they lie, and no row goes through the client.
+"""Milvus's own bulk import: the server reads the parts, and no row goes through the client.
 
-The server has to see the checkpoint: on its own disk under the same path, or in the bucket that it keeps its own data
-in. An import ignores keys: existing rows are duplicates afterwards. So it fits a collection that is
+The server must see the checkpoint: on its own disk under the same path, or in the bucket with its own data.
+An import ignores keys: existing rows are duplicates afterwards. So it fits a collection that is
 empty, and parts whose ids are unique, which those of a snapshot are.
 
 The call is that of Milvus 2.3, which this is tested with. Newer servers turn it into a job of their import API (in
@@ -50,20 +50,19 @@ def import_files(
 
     Args:
         uris: of files with the columns of the collection, all of them and no others.
-        finished: is called with a file's position and its rows when it is in.
+        finished: called with a file's position and its rows when it is imported.
 
     Raises:
-        CollectionError: where the server refuses a file, with its reason and the file, or no job makes progress; files
-            that
-            were in by then stay in.
-        InterruptedRunError: where a stop was requested meanwhile.
+        CollectionError: if the server refuses a file, with its reason and the file, or no job makes progress; files
+            that were in by then stay in.
+        InterruptedRunError: if a stop was requested meanwhile.
     """
     handler, place = connection.client._get_connection(), connection.settings.uri
     limit = connection.limit
     jobs = {}
     for at, uri in enumerate(uris):
         begin = partial(handler.do_bulk_insert, name, "", [server_path(uri)], timeout=limit)
-        # Once: where only the answer was lost, a second request would import the file a second time.
+        # Once: if only the answer was lost, a second request would import the file again.
         jobs[connection.again(f"import {uri}", begin, seconds=0)] = at
     seen: dict[int, tuple[Any, ...]] = {}
     wait, changed = POLL_S, time.monotonic()
@@ -93,10 +92,10 @@ def import_files(
 
 
 def await_imports(connection: Milvus, name: str) -> None:
-    """Waits until no import of an earlier run into a collection is under way, whichever way it ends.
+    """Waits until the imports of earlier runs into a collection have ended, with or without success.
 
     Raises:
-        CollectionError: where some take too long.
+        CollectionError: if some take too long.
     """
     from pymilvus.client.types import BulkInsertState
 

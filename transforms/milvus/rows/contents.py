@@ -1,6 +1,6 @@
-"""What rows of a collection hold, read back by their ids, and in which columns they differ from the checkpoint's.
+"""Reads rows of a collection back by their ids, and finds the columns in which they differ from the checkpoint's.
 
-Milvus Lite and servers give a float32 vector back bit for bit, whatever its metric and index, so it is compared bit for
+Milvus Lite and servers return a float32 vector bit for bit, whatever its metric and index, so it is compared bit for
 bit: a tolerance would let a changed vector pass.
 """
 
@@ -38,7 +38,7 @@ Bits = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 def slices(part: pa.Table) -> Iterator[pa.Table]:
-    """A table in slices that one query may ask for."""
+    """A table in slices, one per query."""
     ids = pc.binary_length(part.column("id")).to_numpy().astype(np.int64) + 3
     answers = row_bytes(part)
     start = 0
@@ -63,7 +63,7 @@ def read_back(connection: Milvus, name: str, ids: Sequence[str], columns: pa.Sch
         columns: the columns wanted, id among them, with their types.
 
     Raises:
-        CollectionError: where Milvus doesn't answer.
+        CollectionError: if Milvus doesn't answer.
     """
     try:
         answer = read(connection, connection.client.query, name, filter=by_ids(ids), output_fields=columns.names)
@@ -73,7 +73,7 @@ def read_back(connection: Milvus, name: str, ids: Sequence[str], columns: pa.Sch
         middle = len(ids) // 2
         halves = (read_back(connection, name, some, columns) for some in (ids[:middle], ids[middle:]))
         return pa.concat_tables(halves)
-    # `list.__iter__` leaves the vectors packed, where pymilvus would make an object of each number.
+    # `list.__iter__` leaves the vectors packed; pymilvus would make an object of each number.
     rows: list[dict[str, Any]] = list(list.__iter__(answer))
     arrays = [
         _vectors(answer, len(rows), field)
@@ -85,7 +85,7 @@ def read_back(connection: Milvus, name: str, ids: Sequence[str], columns: pa.Sch
 
 
 def _too_large(error: CollectionError) -> bool:
-    # Servers bound an answer by `quotaAndLimits.limits.maxOutputSize` as well, in words of their own.
+    # Servers also limit an answer by `quotaAndLimits.limits.maxOutputSize`, with another message.
     return isinstance(error, MessageTooLargeError) or "maxoutputsize" in error.message.lower()
 
 
@@ -152,7 +152,7 @@ def _values_differ(mine: pa.Array, theirs: pa.Array) -> Bits:
     same = pc.equal(mine, theirs)
     if pa.types.is_floating(mine.type):
         same = pc.or_(same, pc.and_(pc.is_nan(mine), pc.is_nan(theirs)))
-    # Null where either is null: then both have to be.
+    # Null where either is null: then both must be.
     same = pc.coalesce(same, pc.and_(pc.is_null(mine), pc.is_null(theirs)))
     differ: Bits = ~same.to_numpy(zero_copy_only=False)
     return differ
@@ -162,7 +162,7 @@ def _vectors_differ(mine: pa.Array, theirs: pa.Array) -> Bits:
     lengths = [pc.fill_null(pc.list_value_length(array), -1).to_numpy(zero_copy_only=False) for array in (mine, theirs)]
     differ: Bits = lengths[0] != lengths[1]
     if differ.any() or len(set(lengths[0].tolist())) > 1:
-        # Rare, and not worth being quick about: vectors of several lengths, or none.
+        # Rare, so it may be slow: vectors of several lengths, or none.
         pairs = zip(_bits(mine), _bits(theirs), strict=True)
         return np.fromiter((a != b for a, b in pairs), dtype=bool, count=len(mine))
     if len(mine) == 0 or lengths[0][0] <= 0:

@@ -18,10 +18,10 @@ ID_BYTES = 1 << 20
 
 
 def delete(connection: Milvus, name: str, ids: Sequence[str]) -> None:
-    """Deletes rows of a collection by id; ids that are not there are no error, so it may be repeated.
+    """Deletes rows of a collection by id; ignores ids that do not exist, so it may be repeated.
 
     Raises:
-        CollectionError: where Milvus doesn't take it; what was deleted before stays deleted.
+        CollectionError: if Milvus refuses it; what was deleted before stays deleted.
     """
     for some in _slices(ids):
         connection.call(connection.client.delete, name, filter=f"id in [{','.join(map(quoted, some))}]")

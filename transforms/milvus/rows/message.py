@@ -1,7 +1,7 @@
 """Upsert messages built from Arrow columns: no Python object per number, and none per row except for texts.
 
-pymilvus packs rows one value at a time, which takes as long as the server takes for them. Here a message is put
-together column by column, and the vectors' bytes are copied as they lie: protobuf's packed encoding of floats is their
+pymilvus packs rows one value at a time, which takes as long as the server's work. Here a message is put
+together column by column, and the vectors' bytes are copied unchanged: protobuf's packed encoding of floats is their
 little-endian memory (https://protobuf.dev/programming-guides/encoding/#packed).
 
 The message goes out through `MilvusClient.upsert`, with all that pymilvus does around it. Its one private method that
@@ -29,10 +29,10 @@ _SCALARS = {"VARCHAR": "string_data", "INT64": "long_data", "DOUBLE": "double_da
 
 
 class Rows(list[Any]):
-    """Rows of a message, kept as columns; to pymilvus a list of so many dicts.
+    """Rows of a message, kept as columns; pymilvus sees a list of dicts.
 
     Args:
-        table: columns of the collection but the vectors.
+        table: columns of the collection except the vectors.
         vectors: of each vector column float32[n, dimensions], or an Arrow array of sparse vectors.
         types: Milvus type of each column.
         nullable: columns that the collection declares nullable.
@@ -82,7 +82,7 @@ class Rows(list[Any]):
         data.data.extend(column.to_pylist())
 
     def dicts(self) -> list[dict[str, Any]]:
-        """The rows as pymilvus knows them."""
+        """The rows in pymilvus' form."""
         rows: list[dict[str, Any]] = self._table.to_pylist()
         for name, vectors in self._vectors.items():
             column: Sequence[Any] = list(vectors) if isinstance(vectors, np.ndarray) else as_dicts(vectors)
@@ -118,12 +118,12 @@ def _add_sparse(field: Any, name: str, vectors: pa.StructArray) -> None:
 
 
 def as_dicts(vectors: pa.StructArray) -> list[dict[int, float]]:
-    """Sparse vectors as pymilvus knows them: a number by its position."""
+    """Sparse vectors in pymilvus' form: a number by its position."""
     return [dict(zip(row["indices"], row["values"], strict=True)) for row in vectors.to_pylist()]
 
 
 def as_data(client: MilvusClient, rows: Rows) -> list[Any]:
-    """What to hand to `client.upsert`: the rows as they are, where its channel takes them, or else as dicts."""
+    """The argument of `client.upsert`: the rows as they are, if its channel supports them, or else as dicts."""
     handler = client._get_connection() if hasattr(client, "_get_connection") else None
     prepare = getattr(handler, _PREPARE, None)
     if prepare is None:

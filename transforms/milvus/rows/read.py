@@ -19,7 +19,7 @@ _MOVED = re.compile(r"delegator .* not found", re.IGNORECASE)
 
 
 def load(connection: Milvus, name: str) -> None:
-    """Brings a collection (or the one behind an alias) into memory and waits until it is; does nothing where it is."""
+    """Loads a collection (or the one behind an alias) into memory and waits for it; does nothing if it is loaded."""
     connection.call(connection.client.load_collection, served(connection, name) or name, timeout=LONG_S)
 
 
@@ -40,7 +40,7 @@ def read(connection: Milvus, function: Callable[..., Any], name: str, **keys: An
 
 
 def query(connection: Milvus, name: str, filter: str, output_fields: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows of a collection (or of the one behind an alias) that a filter leaves, with some of their columns."""
+    """The rows of a collection (or of the one behind an alias) that match a filter, with some of their columns."""
     rows = read(connection, connection.client.query, name, filter=filter, output_fields=list(output_fields))
     return [dict(row) for row in rows]
 

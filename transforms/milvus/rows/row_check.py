@@ -1,4 +1,4 @@
-"""Holding a collection against the checkpoint, row by row, in memory that doesn't grow with the corpus."""
+"""Comparing a collection with the checkpoint, row by row, in memory that doesn't grow with the corpus."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ LISTED = 1000
 
 ALL_COLUMNS = "all columns"
 SAMPLED = "sampled"
-"""Ids and hashes of the rows that were written, or their number alone, and all columns of some rows."""
+"""Ids and hashes of the written rows, or only their number, and all columns of some rows."""
 IDS_AND_HASHES = "ids and hashes"
 
 
 @dataclass
 class RowCheck:
-    """What a check found.
+    """The result of a check.
 
     Attributes:
         expected: rows of the snapshot.
@@ -73,7 +73,7 @@ class RowCheck:
         return self.missing_count + self.stale_count + self.damaged_count
 
     def problems(self, shown: int = 3) -> list[str]:
-        """What is wrong, a phrase each with the first ids; empty where all is right.
+        """The problems, one phrase each with the first ids; empty if all is right.
 
         >>> RowCheck(damaged_count=2, damaged=["a#0", "b#0"], columns={"vector": 2, "text": 1}).problems()
         ['2 rows damaged: they differ in vector (2), text (1) (first: a#0, b#0)']
@@ -109,7 +109,7 @@ def verify_rows(
             compared, vectors bit for bit; without it ids and hashes are.
 
     Raises:
-        CollectionError: where Milvus doesn't answer the queries.
+        CollectionError: if Milvus doesn't answer the queries.
     """
     check = RowCheck()
     listed = LISTED if listed is None else listed
@@ -125,7 +125,7 @@ def verify_rows(
                 check.part_indexes_missing.append(ordinal)
         check.total = count(connection, name)
         if check.total != check.found and listed > 0:
-            # What is too many is known by counting. Only then is it worth to look which rows they are; a key that
+            # The count shows whether there are too many. Only then the rows themselves are looked up; a key that
             # is a duplicate in a server's collection is too many as well, and has no id of its own to list.
             check.unexpected_count = max(0, check.total - check.found)
             check.unexpected = list(_unexpected(connection, name, spool, min(listed, check.unexpected_count)))
@@ -133,9 +133,9 @@ def verify_rows(
 
 
 def find_duplicates(connection: Milvus, name: str, parts: Iterator[pa.Table], check: RowCheck) -> None:
-    """Finds ids that the collection holds more than once, and records them in the check; a server keeps both of two such rows.
+    """Finds ids that the collection holds more than once, and records them; a server keeps both copies.
 
-    A query by id gives one of the copies alone, so they are found by counting: slice by slice, then by halves.
+    A query by id returns only one of the copies, so they are found by counting: slice by slice, then by halves.
 
     Args:
         parts: the tables that were checked, with the column id.
@@ -164,7 +164,7 @@ def _twice(connection: Milvus, name: str, ids: list[str]) -> list[str]:
 
 
 def count(connection: Milvus, name: str, filter: str = "") -> int:
-    """Rows of a loaded collection, or those that a filter leaves. (Its statistics count an upserted row twice.)"""
+    """Counts the rows of a loaded collection, or those that match a filter. (Statistics count upserted rows twice.)"""
     answer = read(connection, connection.client.query, name, filter=filter, output_fields=["count(*)"])
     return int(answer[0]["count(*)"])
 

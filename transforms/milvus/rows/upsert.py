@@ -1,4 +1,4 @@
-"""Upserting rows: in messages of bounded size, checked before they are sent, acknowledged row for row."""
+"""Upserts rows: in messages of limited size, checked before they are sent, acknowledged row for row."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ IN_FLIGHT = 4
 """Messages under way at a time to a server."""
 
 ROW_OVERHEAD_BYTES = 16
-"""What protobuf adds to a row beyond its values, generously: tags and lengths of a dozen fields."""
+"""Upper estimate of the bytes that protobuf adds to a row: tags and lengths of a dozen fields."""
 
 
 def upsert(
@@ -40,17 +40,17 @@ def upsert(
     """Sends the rows of a table (the columns of a part) and returns how many rows Milvus acknowledged.
 
     Of several rows with one id only the last is sent, since a server keeps them all. A message holds at most
-    `message_rows` rows and about `message_bytes` bytes; a row that is larger alone travels alone. One that the server
-    refuses as too large is sent in halves, and the size that it takes is remembered by the connection. A message whose
-    answer was lost is sent again: it writes the same rows once more. On a server some messages are under way at a time;
-    on Lite one is, which writers at the same time would only hold up.
+    `message_rows` rows and about `message_bytes` bytes; a larger row is a message of its own. One that the server
+    refuses as too large is sent in halves, and the connection remembers the accepted size. A message whose
+    answer was lost is sent again: it writes the same rows once more. A server gets several messages at a time;
+    Lite gets one, as concurrent writers would only slow it down.
 
     Args:
-        before: is called before each message with the positions [start, end) of its rows; needs unique ids. Messages
-            then go out one after the other.
+        before: called before each message with the positions [start, end) of its rows; needs unique ids. Messages
+            are then sent one after the other.
 
     Raises:
-        CollectionError: where a vector has NaN, infinity or another length, a value doesn't fit its column, a null has
+        CollectionError: if a vector has NaN, infinity or another length, a value doesn't fit its column, a null has
             no place, or Milvus doesn't take a message; what was acknowledged before is kept.
     """
     columns = columns_of(spec)
@@ -130,7 +130,7 @@ def vectors_of(table: pa.Table, column: VectorColumn) -> Vectors:
     """The vectors of a column: dense ones as float32[n, dimensions], sparse ones as they are.
 
     Raises:
-        CollectionError: where one is null or has another length, or a sparse one has no number, which Milvus refuses.
+        CollectionError: if one is null or has another length, or a sparse one has no number, which Milvus refuses.
     """
     vectors = table.column(column.name).combine_chunks()
     if column.kind == "sparse":
@@ -194,7 +194,7 @@ def _last_of_each(table: pa.Table) -> pa.Table:
 
 
 def _fill(connection: Milvus, spec: CollectionSpec, table: pa.Table) -> pa.Table:
-    """Puts defaults in place of nulls, and refuses nulls that the collection can't hold."""
+    """Replaces nulls by defaults, and refuses nulls that the collection can't hold."""
     for m in spec.metadata:
         at = table.schema.get_field_index(m.name)
         column = table.column(at)
@@ -234,7 +234,7 @@ def _check(spec: CollectionSpec, columns: tuple[CollectionField, ...], table: pa
                 f"{values.null_count} rows have no {column.name}",
                 "the part is damaged: vecbeam reindex --full-refresh embeds everything again",
             )
-        # Lite counts characters and a server bytes: hold both to bytes, so that a checkpoint fits either.
+        # Lite counts characters and a server bytes: count bytes for both, so that a checkpoint fits either.
         if column.type == "VARCHAR":
             lengths = pc.fill_null(pc.binary_length(values), 0)
             longest = pc.max(lengths).as_py()

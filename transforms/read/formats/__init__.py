@@ -1,1 +1,1 @@
-"""One file a family of formats: each reads a file, or a part of one, into a BatchBuilder."""
+"""One file per family of formats: each reads a file, or a part of one, into a BatchBuilder."""

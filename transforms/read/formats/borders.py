@@ -1,4 +1,4 @@
-"""Where a CSV or TSV file may be split: at records of it as a whole, so that ranges of it give the same records."""
+"""Where a CSV or TSV file may be split: at records of the whole file, so that its ranges give the same records."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from transforms.read.listing.files import SourceFile
 def split_points(raw: stream.RawStream, file: SourceFile, corpus: Corpus) -> tuple[list[int], bool]:
     """Byte offsets of records at which an uncompressed file is split, and whether its quotes make fields.
 
-    The points are the first records at or after each multiple of `corpus.shard_bytes`. Where each line is a record only
-    the lines' ends around those are looked for. Else the file is read once: where every quote opens or closes a field,
-    counting quotes tells which line ends are inside a field; where one does not, the records are parsed.
+    The points are the first records at or after each multiple of `corpus.shard_bytes`. If each line is a record, only
+    the lines' ends around those are needed. Else the file is read once: if every quote opens or closes a field,
+    counting quotes tells which line ends are inside a field; if one does not, the records are parsed.
 
     Raises:
         streams.FileRejectedError: `UnreadableFile`.
@@ -63,14 +63,14 @@ def _points_by_lines(raw: stream.RawStream, file: SourceFile, step: int, dialect
 
 
 def _points_by_quotes(raw: stream.RawStream, step: int, delimiter: int) -> list[int] | None:
-    """None where a record could not be parsed: the parser continues within it then, and counting would not."""
+    """None if a record could not be parsed: the parser continues within it then, and counting would not."""
     points: list[int] = []
     position = 0  # of the block in the file
     open_quotes = 0
     before = ord("\n")  # the byte before the block
-    closing = False  # the block before ended with a quote that closes a field, or is the first half of two
+    closing = False  # the previous block ended with a quote that closes a field, or is the first half of two
     held = False  # it ended with a \r outside quotes
-    record = 0  # begin of the last record that began before the block, or before
+    record = 0  # begin of the last record that began before the block
     beginning, content = stream.peeked(raw.blocks(), charset.MARK_BYTES)
     mark = charset.marked(beginning)[1]
     for block in content:
@@ -102,7 +102,7 @@ def _points_by_quotes(raw: stream.RawStream, step: int, delimiter: int) -> list[
         record = record if last is None else position + last
         position += len(block)
         if position - record > stream.MAX_RECORD_BYTES // 2:
-            return None  # perhaps too long a record, which the parser would give up
+            return None  # perhaps a record that is too long, which the parser would give up
     return points
 
 
@@ -132,7 +132,7 @@ def _has_lone_return(block: bytes, quotes: np.ndarray, open_quotes: int) -> bool
 
 
 def _first_record(block: bytes, quotes: np.ndarray, open_quotes: int, begin: int) -> int | None:
-    r"""Position after the first \n at or after `begin` that is outside quotes; None where there is none."""
+    r"""Position after the first \n at or after `begin` that is outside quotes; None if there is none."""
     newline = block.find(b"\n", begin)
     while newline >= 0:
         at = int(np.searchsorted(quotes, newline))
@@ -145,7 +145,7 @@ def _first_record(block: bytes, quotes: np.ndarray, open_quotes: int, begin: int
 
 
 def _last_record(block: bytes, quotes: np.ndarray, open_quotes: int) -> int | None:
-    r"""Position after the last \n that is outside quotes; None where there is none."""
+    r"""Position after the last \n that is outside quotes; None if there is none."""
     newline = block.rfind(b"\n")
     while newline >= 0:
         at = int(np.searchsorted(quotes, newline))

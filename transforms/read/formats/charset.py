@@ -1,4 +1,4 @@
-"""Encodings of text files: what a byte order mark says, then what the configuration says, then UTF-8.
+"""Encodings of text files: of the byte order mark, else of the configuration, else UTF-8.
 
 The callers of this module see UTF-8. Bytes that are not valid in the file's encoding become bytes that are not valid
 UTF-8 either, so that the reader rejects just that record or file.
@@ -20,7 +20,7 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-"""Byte order marks, and the encoding that each stands for."""
+"""Byte order marks, and the encoding of each."""
 MARK_BYTES = 4
 """Length of the longest mark."""
 _UNDECODABLE = "vecbeam.undecodable"
@@ -36,7 +36,7 @@ codecs.register_error(_UNDECODABLE, _undecodable)
 
 
 def marked(beginning: bytes) -> tuple[str, int]:
-    """Encoding that a file's byte order mark stands for, and the mark's length; "" and 0 where there is none."""
+    """Encoding of a file's byte order mark, and the mark's length; "" and 0 if there is none."""
     for mark, encoding in MARKS:
         if beginning.startswith(mark):
             return encoding, len(mark)
@@ -48,16 +48,16 @@ def of_file(beginning: bytes, configured: str | None) -> str:
 
     Args:
         beginning: its first MARK_BYTES bytes, or more.
-        configured: what the configuration says; None for UTF-8.
+        configured: the encoding in the configuration; None for UTF-8.
     """
     encoding = marked(beginning)[0] or codecs.lookup(configured or UTF_8).name
-    # A mark was looked for already. Without one, UTF-16 is little-endian as the web's standard has it.
+    # The file has no mark. Without one, UTF-16 is little-endian, as in the web's standard.
     return {"utf-8-sig": UTF_8, "ascii": UTF_8, "utf-16": "utf-16-le", "utf-32": "utf-32-le"}.get(encoding, encoding)
 
 
 @functools.cache
 def is_splittable(encoding: str) -> bool:
-    """Whether line ends, quotes and delimiters are the bytes that they are in ASCII, and never part of others."""
+    """Whether line ends, quotes and delimiters have their bytes of ASCII, which are never part of other characters."""
     if encoding == UTF_8:
         return True
     try:

@@ -1,4 +1,4 @@
-"""How a CSV file is written, guessed from its beginning: for `vecbeam init`, which writes the guess into the file."""
+"""Guesses how a CSV file is written from its beginning: for `vecbeam init`, which writes the guess into the file."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _RECORDS = 200
 
 
 class SniffedCsv(NamedTuple):
-    """What a sample tells.
+    """The result for a sample.
 
     Attributes:
-        delimiter: one character; "" where no delimiter gives records of more than one field.
-        encoding: what `corpus.csv.encoding` has to be; None for UTF-8, or where a byte order mark tells.
+        delimiter: one character; "" if no delimiter gives records of more than one field.
+        encoding: for `corpus.csv.encoding`; None for UTF-8, or if a byte order mark tells it.
         columns: the fields of the first record.
         share: records with as many fields as the first, among those of the sample.
     """
@@ -48,7 +48,7 @@ def sniff_csv(sample: bytes) -> SniffedCsv:
             continue
         share = Counter(map(len, records))[len(records[0])] / len(records)
         found = SniffedCsv(delimiter, encoding, records[0], share)
-        # A few broken records tell nothing; columns that all records have tell much.
+        # A few broken records say little; columns that all records have say much.
         if (round(share, 1), len(records[0])) > (round(best.share, 1), len(best.columns)):
             best = found
     return best
@@ -75,5 +75,5 @@ def _records(lines: list[str], delimiter: str) -> list[list[str]]:
             if len(found) == _RECORDS:
                 break
     except csv.Error:
-        pass  # what came before is what there is
+        pass  # only what came before can be used
     return found

@@ -1,4 +1,4 @@
-"""JSON Lines: one object a line, read line by line from a byte range."""
+"""JSON Lines: one object per line, read line by line from a byte range."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _recoded(lines: Iterator[tuple[int, bytes | None]], encoding: str) -> Iterat
 
 
 def _later_lines(raw: stream.RawStream, start: int, end: int) -> Iterator[tuple[int, bytes | None]]:
-    # From one byte earlier: if that is a line's end, the line at `start` is ours, else it is the range's before.
+    # From one byte earlier: if that is a line's end, the line at `start` is in this range, else in the previous one.
     position = start - 1
     raw.seek(position)
     content = raw.blocks(end=end)

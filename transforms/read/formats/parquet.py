@@ -22,7 +22,7 @@ ROWS_AT_ONCE = 1024
 def read(opened: OpenFile, sink: BatchBuilder) -> Iterator[Batch]:
     """Reads row groups [start, end) of a file; 0 and 0 for all. A file without a row holds no item.
 
-    A row group that is damaged costs its rows from there on, and one reject; the next group is read all the same.
+    A row group that is damaged costs its rows from there on, and one reject; the next group is read anyway.
 
     Raises:
         streams.FileRejectedError: `WrongSchema` where a column that the configuration needs is missing or of another
@@ -84,7 +84,7 @@ def group_ranges(raw: stream.RawStream, step: int) -> list[tuple[int, int]]:
 
 @contextmanager
 def damaged(raw: stream.RawStream) -> Iterator[None]:
-    """Turns pyarrow's complaints about a file's content into `DamagedFile`; trouble of the storage stays what it is."""
+    """Turns pyarrow's errors about a file's content into `DamagedFile`; errors of the storage stay unchanged."""
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -129,7 +129,7 @@ def as_json(column: pa.Array) -> pa.Array:
     if types.is_string_view(kind):
         return column.cast(pa.large_string())
     if _is_binary(kind):
-        # Without a look at the bytes: to_pylist looks at them.
+        # This does not check the bytes: to_pylist does.
         large = column.cast(pa.large_binary())
         return pa.Array.from_buffers(pa.large_string(), len(large), large.buffers(), large.null_count, large.offset)
     return column
@@ -176,7 +176,7 @@ def _decoded(value: bytes | None) -> str | BadUtf8 | None:
 def _needed_columns(schema: pa.Schema, corpus: Corpus) -> list[str]:
     """The file's columns that the configuration names; a metadata column may be missing and is null then.
 
-    A dotted name is a field of a struct, of which the others are not read.
+    A dotted name is a field of a struct; its other fields are not read.
     """
     hashed = not isinstance(corpus.id, str)
     wanted = dict.fromkeys(corpus.id_fields, "string, number or boolean" if hashed else "string or integer")
@@ -218,7 +218,7 @@ def _types_of(fields: pa.Schema | pa.StructType, name: str) -> list[pa.DataType]
 
 
 def _fits(kind: pa.DataType, wanted: str) -> bool:
-    """Whether a column may hold what is wanted; each value is checked."""
+    """Whether a column's type may hold the values; each value is checked later."""
     types = pa.types
     if types.is_dictionary(kind):
         kind = kind.value_type

@@ -1,1 +1,1 @@
-"""Which files are the corpus: globs to a table of files. Nothing is opened here but by the inventory."""
+"""Which files are the corpus: globs to a table of files. Only the inventory opens files."""

@@ -35,8 +35,8 @@ FILE_ROWS = pa.schema(
 class SourceFile:
     """A file of the corpus.
 
-    `path` is relative to its glob's root, with forward slashes, and so the same wherever the corpus is moved; `size` is
-    bytes as they lie in storage; `modified` is seconds since the epoch; `compression` is "", gzip, zstd or bzip2.
+    `path` is relative to its glob's root, with forward slashes, so it stays the same if the corpus moves; `size` is
+    bytes as stored; `modified` is seconds since the epoch; `compression` is "", gzip, zstd or bzip2.
     """
 
     uri: str
@@ -71,7 +71,7 @@ def suffixes(path: str) -> tuple[str, str]:
 
 
 class FileRows(Sequence[SourceFile]):
-    """Rows of a table with the columns of `FILE_ROWS`, each made an object when it is looked at."""
+    """Rows of a table with the columns of `FILE_ROWS`; each becomes an object on access."""
 
     def __init__(self, table: pa.Table) -> None:
         self.table = table
@@ -119,7 +119,7 @@ def name_bytes(text: str) -> bytes:
 
 
 def name_of(name: bytes) -> str:
-    """The name that `name_bytes` made bytes of."""
+    """The inverse of `name_bytes`."""
     return name.decode("utf-8", "surrogatepass")
 
 

@@ -33,8 +33,8 @@ class Entry:
         path: absolute, or a URI; a folder's ends with a slash.
         argument: position of the path that the user named.
         size: in bytes; 0 for a folder.
-        why: why it is left out; "" where it is taken.
-        source: the file as the reader takes it; None where its suffix does not tell the format.
+        why: why it is left out; "" if it is read.
+        source: the file for the reader; None if its suffix does not tell the format.
     """
 
     path: str
@@ -49,7 +49,7 @@ class Entry:
 
     @property
     def kind(self) -> str:
-        """Its format and compression; its suffix where that tells none."""
+        """Its format and compression; its suffix if that tells no format."""
         suffix, compression = suffixes(self.path)
         format = format_of_suffix().get(suffix, suffix or "no suffix")
         return format + (f" ({COMPRESSION_OF_SUFFIX[compression]})" if compression else "")
@@ -68,7 +68,7 @@ def inventory(paths: list[str]) -> list[Entry]:
         paths: local ones are absolute.
 
     Raises:
-        ConfigurationError: where a path matches nothing.
+        ConfigurationError: if a path matches nothing.
     """
     found: dict[str, Entry] = {}
     for argument, path in enumerate(paths):
@@ -119,7 +119,7 @@ def _folder(folder: str, argument: int, above: tuple[tuple[int, int], ...]) -> I
         yield Entry(f"{folder}/", argument, why=f"can't be read: {error.strerror}")
         return
     here = (status.st_dev, status.st_ino)
-    if here in above:  # a link back to a folder that we came through
+    if here in above:  # a link back to a folder above
         return
     for entry in entries:
         path = f"{folder.rstrip('/')}/{entry.name}"

@@ -46,12 +46,12 @@ def list_files(corpus: Corpus, own: Own | None = None, notes: list[str] | None =
 
     Args:
         corpus: its paths are absolute, or URIs.
-        own: where the configuration's own files lie, which are left out.
-        notes: takes a line for each kind of file that was left out.
+        own: where the configuration's own files are, which are left out.
+        notes: receives a line for each kind of file that was left out.
 
     Raises:
-        ConfigurationError: a glob that matches no file, a folder in place of a file, an unknown suffix.
-        CorpusError: a listing that fails; a part of a corpus is never taken for the whole.
+        ConfigurationError: a glob that matches no file, a folder instead of a file, an unknown suffix.
+        CorpusError: a listing that fails; a part of a corpus never counts as the whole.
     """
     tables: list[pa.Table] = []
     for pattern in corpus.paths:
@@ -91,7 +91,7 @@ class _Listing:
         self._own = own
         self._notes = notes
         self._seen = filesystem.Seen()
-        # The paths that the glob is if none of its letters is a wildcard.
+        # The paths that the glob spells if none of its characters is a wildcard.
         self._spelled = list(dict.fromkeys([pattern, self._glob.spelled]))
 
     def matches(self) -> tuple[str, pa.Table]:
@@ -185,7 +185,7 @@ class _Listing:
             )
 
     def _refuse_folders(self, files: pa.Table) -> None:
-        """Refuses a folder such as docs.parquet/ of parts in place of a file: it would be left out."""
+        """Refuses a folder such as docs.parquet/ of parts instead of a file: it would be left out."""
         empty = filesystem.Names()
         for folder in self._seen.folders:
             known = suffixes(folder)[0] in format_of_suffix()
@@ -230,13 +230,13 @@ def _row(file: FileInfo, root: str, corpus: Corpus) -> tuple[bytes, bytes, int, 
         )
     path = file.uri[len(root) :].removeprefix("/")
     if filesystem.is_local(file.uri):
-        path = path.replace(os.sep, "/")  # only Windows has another; elsewhere a backslash is a letter of a name
+        path = path.replace(os.sep, "/")  # only Windows has another; elsewhere names may have backslashes
     kind = f"{format} {COMPRESSION_OF_SUFFIX.get(compression, '')}"
     return name_bytes(file.uri), name_bytes(path), file.size, file.modified, kind
 
 
 def _glob_for(folder: str) -> str | None:
-    """A glob that matches what a folder holds: of its most frequent known suffix, across folders if need be."""
+    """A glob that matches files of a folder: with its most frequent known suffix, across folders if necessary."""
     for depth in ("*", "**/*"):
         counts: Counter[str] = Counter()
         for path in _some_files(folder, depth):

@@ -1,4 +1,4 @@
-"""Files that vecbeam or Milvus Lite wrote: what a run made is never a corpus, whatever the globs match."""
+"""Files that vecbeam or Milvus Lite wrote, which are never a corpus, whatever the globs match."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _ANYWHERE = re.compile(rf"(?s:.*/)?(?:{_TELLING})")
 
 
 def looks_written(path: str) -> bool:
-    """Whether a path, below some folder, is what vecbeam names a checkpoint's files or Milvus Lite its own."""
+    """Whether a path, below some folder, has a name of a checkpoint's files or of Milvus Lite's."""
     return _ANYWHERE.fullmatch(path) is not None
 
 
 @dataclass(frozen=True)
 class Own:
-    """Where a configuration's own files lie.
+    """Where a configuration's own files are.
 
     Attributes:
         checkpoint: the folder of this corpus in the checkpoint; "" for none.
@@ -48,7 +48,7 @@ class Own:
 
     @classmethod
     def of(cls, config: Config) -> Own:
-        """Of a configuration."""
+        """The folders of a configuration."""
         lite = config.collection.uri if config.collection.is_lite else ""
         return cls(filesystem.join(config.checkpoint, config.name), lite)
 
@@ -73,8 +73,8 @@ class Own:
             path = f"{real}/{name}"
             if looks_written(uri[len(root) :]) or (lite and path.startswith(lite)):
                 return True
-            # By their names, not their folder alone: where the checkpoint is the root of a bucket, the corpus may lie
-            # in the folder of its own name.
+            # By their names, not only by their folder: if the checkpoint is the root of a bucket, the corpus may be
+            # in the folder with its name.
             inside = bool(checkpoint) and path.startswith(checkpoint)
             return inside and _IN_CHECKPOINT.fullmatch(path, len(checkpoint)) is not None
 
@@ -82,7 +82,7 @@ class Own:
 
     @staticmethod
     def _below(folder: str, root: str) -> str:
-        """A folder with a slash at its end, or "" where nothing of a glob with this root can lie in it."""
+        """A folder with a slash at its end, or "" if nothing of a glob with this root can be in it."""
         if not folder or filesystem.is_local(folder) != filesystem.is_local(root):
             return ""
         if not filesystem.is_local(folder):

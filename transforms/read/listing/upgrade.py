@@ -7,7 +7,7 @@ from schemas.formats import holds_records
 from transforms.read.listing.files import SourceFile
 
 RULES = 2
-"""Number of the rules that these files are read by; those of 0.1.0 are 1."""
+"""Version of the rules for reading these files; those of 0.1.0 are 1."""
 
 
 def is_read_by_later_rules(file: SourceFile, corpus: Corpus) -> bool:

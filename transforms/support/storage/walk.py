@@ -176,7 +176,7 @@ def _walk_deep(start: _Folder, glob: Glob, seen: Seen) -> Iterator[FileInfo]:
         at = folders.pop()
         status = os.stat(at.path)
         here = (status.st_dev, status.st_ino)
-        if here in at.above:  # a link back to a folder that we came through
+        if here in at.above:  # a link back to a folder above
             continue
         above = (*at.above, here)
         prefix = at.prefix

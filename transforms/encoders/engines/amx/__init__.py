@@ -1,1 +1,1 @@
-"""Models of BERT's kind on processors with AMX: our own kernels, in C++, compiled when vecbeam is installed."""
+"""BERT variants on processors with AMX: vecbeam's own kernels, in C++, compiled when vecbeam is installed."""

@@ -1,7 +1,7 @@
 """The AMX engine: texts without padding, a batch on each core, in vecbeam's kernels.
 
 In bfloat16 all products are of bfloat16 numbers, and sums, softmax, layer norms and the residual stream are float32. In
-float32 the rows and weights of linear layers are integers of 16 bits with a scale a row, and a product three of int8
+float32 the rows and weights of linear layers are integers of 16 bits with one scale per row; a product is three of int8
 (Ootomo, Ozaki, Yokota, 2024). Attention's numbers, and all of a model whose rows are spread too wide for one scale, are
 sums of two bfloat16, and a product three of those (Henry, Tang, Heinecke, 2019).
 """
@@ -41,18 +41,18 @@ class _Way(NamedTuple):
     numbers: Numbers
     products: str
     least_cosine: float
-    """Of vectors to torch's in float32, for the texts of a probe."""
+    """Cosine of vectors to torch's in float32, for the texts of a probe."""
 
 
 WAYS = {
     "bfloat16": [_Way(Numbers.BFLOAT16, "bfloat16", 0.999)],
     "float32": [_Way(Numbers.FIXED, "three of int8", 0.999997), _Way(Numbers.SPLIT, "three of bfloat16", 0.99999)],
 }
-"""By precision, fastest first: the first one whose vectors are near enough is taken."""
+"""By precision, fastest first: the first one whose vectors are near enough is used."""
 
 
 def comparison(model: TransformerFiles, numbers: Numbers) -> Origin:
-    """What a comparison of a model's vectors with torch's follows from."""
+    """What determines a comparison of a model's vectors with torch's."""
     compiled = library.path()
     assert compiled is not None
     return Origin.of(model, ("torch", "transformers"), "amx", numbers.name, digest_bytes([compiled.read_bytes()]))
@@ -69,8 +69,8 @@ class AMXEngine:
     """A model in the kernels.
 
     Raises:
-        ValueError: where the model is not what the kernels know, or gives other vectors than torch.
-        EncoderError: where the cache can't be written, the weights can't be loaded, or they were never compared with
+        ValueError: if the kernels don't support the model, or give other vectors than torch.
+        EncoderError: if the cache can't be written, the weights can't be loaded, or they were never compared with
             torch's vectors here and torch is not installed.
     """
 
@@ -105,7 +105,7 @@ class AMXEngine:
         """See `Engine.run`.
 
         Raises:
-            EncoderError: where the tokenizer gives ids that the model has no row for.
+            EncoderError: if the tokenizer returns ids that the model does not have.
         """
         words = len(self._embeddings[0])
         if len(tokens.flat) and not 0 <= int(tokens.flat.min()) <= int(tokens.flat.max()) < words:
@@ -121,7 +121,7 @@ class AMXEngine:
         return Ran(padded, busy / self._threads)
 
     def _batches(self, tokens: TokenTable) -> Iterator[NDArray[np.int64]]:
-        # A small table is shared out among the cores as well.
+        # A small table is distributed over the cores as well.
         fair = -(-int(tokens.lengths.sum()) // self._threads)
         return tokens.batches(lambda: min(self._budget, fair))
 
@@ -141,7 +141,7 @@ class AMXEngine:
         return _Batch(rows, vectors, padded, time.perf_counter() - start)
 
     def _cosine(self, model: TransformerFiles, way: _Way) -> float:
-        """Of vectors to torch's, found once a machine and kept like a conversion."""
+        """Cosine of vectors to torch's, found once per machine and kept like a conversion."""
 
         def compare(folder: Path) -> None:
             need_torch("comparing the vectors of amx with torch's, once a machine,")

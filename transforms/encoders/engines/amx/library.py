@@ -38,7 +38,7 @@ class Shape(ctypes.Structure):
 
 
 def path() -> Path | None:
-    """Of the compiled kernels; None where installing vecbeam did not compile them."""
+    """Of the compiled kernels; None if installing vecbeam did not compile them."""
     spec = find_spec("transforms.encoders.engines.amx.bert")
     return Path(spec.origin) if spec and spec.origin else None
 

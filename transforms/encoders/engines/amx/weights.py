@@ -1,4 +1,4 @@
-"""What a model's files hold, as the kernels want it."""
+"""The contents of a model's files, in the form that the kernels need."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from transforms.encoders.engines.torch.packed import POSITIONS_AFTER_PADDING
 from transforms.encoders.engines.transformer_files import TransformerFiles
 
 STEP = 32
-"""Sizes are multiples of this."""
+"""Sizes must be multiples of this."""
 POOLINGS = {"mean": 0, "cls": 1}
 _MODULES = ("Transformer", "Pooling", "Normalize")
 _FIRST = ("word_embeddings", "position_embeddings", "token_type_embeddings", "LayerNorm")
@@ -68,7 +68,7 @@ def read(model: TransformerFiles) -> Weights:
     """Reads a supported model.
 
     Raises:
-        ValueError: where the weights are not what the settings say, or lie in several files.
+        ValueError: if the weights are not what the settings say, or are in several files.
     """
     folder = Path(model.transformer_folder)
     settings: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))

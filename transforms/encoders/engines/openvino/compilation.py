@@ -1,4 +1,4 @@
-"""Models as OpenVINO has compiled them, kept on disk: importing one takes a quarter of the time of compiling it."""
+"""Models that OpenVINO has compiled, kept on disk: importing one takes a quarter of the time of compiling it."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ def compiled(conversion: Origin, make: Callable[[], Path], properties: Mapping[s
     """Returns an openvino.CompiledModel for this processor, from the cache where it has been compiled before.
 
     Args:
-        conversion: what the converted model follows from.
-        make: the converted model's model.xml; called where nothing is kept for this processor and these properties.
+        conversion: the origin of the converted model.
+        make: returns the converted model's model.xml; called if the cache has nothing for this processor and these
+            properties.
         properties: of the CPU plugin.
 
     Raises:
-        EncoderError: where the cache can't be written.
+        EncoderError: if the cache can't be written.
     """
     openvino = import_openvino()
     core = openvino.Core()

@@ -1,4 +1,4 @@
-"""Models converted for OpenVINO, kept on disk: converted once a machine, shared by its workers."""
+"""Models converted for OpenVINO, kept on disk: converted once per machine, shared by its workers."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ LEAST_COSINE = 0.99999
 
 
 def converted(origin: Origin, make: Callable[[], Any]) -> Path:
-    """The model.xml of a conversion, made where it is not there or damaged.
+    """The model.xml of a conversion; makes a missing or damaged one.
 
     Args:
-        origin: what it follows from.
+        origin: of the conversion.
         make: converts; returns an openvino.Model.
 
     Raises:
-        EncoderError: where the cache can't be written.
+        EncoderError: if the cache can't be written.
     """
 
     def save(folder: Path) -> None:
@@ -41,7 +41,7 @@ def converted(origin: Origin, make: Callable[[], Any]) -> Path:
 
 
 def convert(folder: str, limit: int) -> Any:
-    """The library's modules in a folder, all of them, as one openvino.Model in float32, held against torch.
+    """All of the library's modules in a folder as one openvino.Model in float32, compared with torch.
 
     Args:
         limit: most tokens of a text.
@@ -49,9 +49,9 @@ def convert(folder: str, limit: int) -> Any:
     Inputs are `input_ids` and `attention_mask` (int64[texts, tokens]), the output is float32[texts, dimensions].
 
     Raises:
-        EncoderError: where the weights can't be loaded, or torch is not installed.
-        ValueError: where the converted model gives other vectors than torch.
-        Exception: where OpenVINO does not know what the model is made of.
+        EncoderError: if the weights can't be loaded, or torch is not installed.
+        ValueError: if the converted model gives other vectors than torch.
+        Exception: if OpenVINO does not support the model.
     """
     need_torch("converting a model for OpenVINO")
     openvino = import_openvino()

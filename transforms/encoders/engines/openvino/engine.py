@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 BATCH_TOKENS = 2048
 CACHED_SHAPES = 512
-"""Compiled primitives that OpenVINO keeps for shapes it has met; by default 5,000, which is memory for nothing."""
+"""Compiled primitives that OpenVINO keeps for the shapes that it has seen; its default of 5,000 wastes memory."""
 
 
 class OpenVINOEngine:
     """A converted model, compiled for this processor.
 
     Args:
-        model: its precision is at most how wide the processor computes.
-        conversion: what the converted model follows from.
+        model: with a precision that the processor supports.
+        conversion: the origin of the converted model.
         make: the converted model's model.xml.
     """
 

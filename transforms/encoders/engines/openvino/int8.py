@@ -23,7 +23,7 @@ def quantize(path: Path, sample: TokenTable) -> Any:
 
     Args:
         path: the float32 model.xml.
-        sample: tokens of the texts that ranges are taken from.
+        sample: tokens of the texts that determine the ranges.
     """
     openvino = import_openvino()
 
@@ -33,7 +33,7 @@ def quantize(path: Path, sample: TokenTable) -> Any:
     logging.getLogger("nncf").setLevel(logging.ERROR)
     batches = [sample.padded(np.array([row])) for row in range(len(sample.lengths))]
     data = nncf.Dataset(batches, lambda pair: {"input_ids": pair[0], "attention_mask": pair[1]})
-    # Without it, half of what older processors compute is cut off. It costs weights one of their eight bits.
+    # Without it, sums overflow on older processors. It costs weights one of their eight bits.
     overflow = nncf.OverflowFix.DISABLE if processor.has_wide_int8_sums() else nncf.OverflowFix.ENABLE
     try:
         # Its progress bars go to standard output, which is for results.
@@ -51,7 +51,7 @@ def quantize(path: Path, sample: TokenTable) -> Any:
 
 
 def loss(reference: NDArray[np.float32], found: NDArray[np.float32]) -> dict[str, float]:
-    """What other vectors of the same texts cost: cosine to the unquantized ones, and the share of nearest texts kept.
+    """The loss of other vectors of the same texts: cosine to the unquantized ones, and the share of nearest texts kept.
 
     Args:
         reference, found: float32[n, dimensions].

@@ -1,4 +1,4 @@
-"""Heavy libraries of the engines, imported when first used, and kept from calling home."""
+"""Heavy libraries of the engines, imported when first used, with their telemetry turned off."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The torch engine: the library's modules on CPUs and on GPUs, with batches of tokens that fit the device.
 
-On a GPU batches are launched ahead of the answers: ids go from pinned memory while the batch before computes, and
+On a GPU batches are launched ahead of the answers: ids go from pinned memory while the previous batch computes, and
 vectors come back while the next one does. Several GPUs have a copy of the model each and take turns. On a CPU each core
 computes its own batch: the work between the matrix products does not get faster with more threads per batch.
 """
@@ -63,10 +63,10 @@ class TorchEngine:
     Args:
         model: the folder, its space and the configuration.
         devices: torch's names, a copy of the model on each.
-        packed: whether texts lie one after another without padding; None: on GPUs, where the model allows it.
+        packed: whether texts follow each other without padding; None: on GPUs, if the model allows it.
 
     Raises:
-        EncoderError: where the weights can't be loaded.
+        EncoderError: if the weights can't be loaded.
     """
 
     def __init__(self, model: TransformerFiles, devices: list[str], packed: bool | None = None) -> None:
@@ -163,7 +163,7 @@ class TorchEngine:
 
 
 def _precision(asked: str, on_cuda: bool) -> str:
-    """What is computed in: bfloat16 where the hardware has it, float16 on GPUs without, float32 on CPUs without."""
+    """The precision of the computation: bfloat16 if the hardware has it, else float16 on GPUs and float32 on CPUs."""
     if asked == "float32":
         return asked
     if on_cuda:
@@ -195,7 +195,7 @@ class _Replica:
             self.packing = self._agreeing()
 
     def _agreeing(self) -> Packing | None:
-        """The model without padding, where it gives the vectors that it gives with padding."""
+        """The model without padding, if its vectors are those with padding."""
         import torch
 
         words = self._modules[0].auto_model.config.vocab_size
@@ -212,7 +212,7 @@ class _Replica:
                 if float(cosine.min()) > 0.999:
                     return packing
                 reason = f"cosine to padded vectors {float(cosine.min()):.4f}"
-            except Exception as error:  # models differ in what they take; each has the padded way
+            except Exception as error:  # models accept different arguments; each can run with padding
                 reason = str(error)
             log.warning("this model runs with padding: %s", reason)
             self._modules[0].auto_model.set_attn_implementation(previous)

@@ -14,7 +14,7 @@ def load_modules(folder: str, device: str) -> Any:
     """The library's own modules (Transformer, Pooling, Dense, Normalize), in evaluation mode, in float32.
 
     Raises:
-        EncoderError: where the files are damaged.
+        EncoderError: if the files are damaged.
     """
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
@@ -33,7 +33,7 @@ def load_modules(folder: str, device: str) -> Any:
 
 
 def prepack(modules: Any) -> bool:
-    """Replaces float32 linear layers by ones whose weights lie in oneDNN's own order, where that is faster here.
+    """Replaces float32 linear layers by ones whose weights lie in oneDNN's own order, if that is faster here.
 
     torch multiplies float32 matrices with MKL, which is slow on some processors. Vectors stay the same up to rounding.
 

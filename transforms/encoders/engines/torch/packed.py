@@ -1,7 +1,7 @@
 """Padding-free forward passes: all texts of a batch as one long row, with attention kept inside each text.
 
-The transformer runs once over the tokens that there are. On CUDA attention is torch's variable-length flash attention
-(Dao, FlashAttention-2, 2023); elsewhere each text attends for itself, which is slow: for tests.
+The transformer runs once over the existing tokens. On CUDA attention is torch's variable-length flash attention
+(Dao, FlashAttention-2, 2023); elsewhere attention runs text by text, which is slow: for tests.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "xlm
 
 
 def register() -> None:
-    """Makes the attention known to transformers, by name."""
+    """Registers the attention with transformers, by name."""
     from transformers import AttentionInterface, AttentionMaskInterface
 
     AttentionInterface.register(ATTENTION, _attention)
@@ -69,10 +69,10 @@ class Packing:
     """Runs a library model without padding.
 
     Args:
-        modules: of `transforms.encoders.engines.torch.modules.load_modules`; its attention is exchanged.
+        modules: of `transforms.encoders.engines.torch.modules.load_modules`; its attention is replaced.
 
     Raises:
-        ValueError: where the model's attention can't be exchanged.
+        ValueError: if the model's attention can't be replaced.
     """
 
     def __init__(self, modules: Any) -> None:
@@ -86,7 +86,7 @@ class Packing:
         self._rest = list(modules)[1:]
 
     def positions(self, ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Of the tokens of texts that lie one after another, in the table of positions: int64[tokens]."""
+        """Positions of the tokens of texts that follow each other, in the table of positions: int64[tokens]."""
         if self._padding_id is None:
             return np.concatenate([np.arange(size) for size in lengths])
         # They begin after that of padding, which a padding token in the middle of a text keeps.
@@ -95,7 +95,7 @@ class Packing:
         return places
 
     def __call__(self, ids: Any, positions: Any, lengths: Any, prompt_tokens: int) -> Any:
-        """Vectors of texts that lie one after another.
+        """Vectors of texts that follow each other without padding.
 
         Args:
             ids, positions: int64[tokens].

@@ -51,7 +51,7 @@ def _text(data: bytes, file: SourceFile, corpus: Corpus) -> str:
 
 
 def plain_text(data: bytes, configured: str | None = None) -> str:
-    """The text of a file, without a byte order mark: in the encoding that the mark tells, the configured one, or UTF-8.
+    """The text of a file, without a byte order mark: in the encoding of the mark, the configured one, or UTF-8.
 
     Raises:
         RejectedItemError: `InvalidUtf8` or `InvalidEncoding`.

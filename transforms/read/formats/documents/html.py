@@ -1,4 +1,4 @@
-"""The text of HTML pages: their encoding as browsers find it, their main part, and never less than that."""
+"""The text of HTML pages: decoded as browsers do it, the whole main part."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from transforms.read.item import RejectedItemError
 HTML_DEFAULT = "windows-1252"
 """The encoding of a page that declares none and is not valid UTF-8."""
 _DECLARED_WITHIN = 64 << 10
-"""Bytes in which a declaration is looked for, before the body; the standard has 1,024, browsers look further."""
+"""Bytes before the body that are searched for a declaration; the standard has 1,024, browsers search more."""
 _BODY = re.compile(rb"<body\b", re.IGNORECASE)
 _COMMENT = re.compile(rb"<!--.*?-->", re.DOTALL)
 _META = re.compile(rb"<meta\b[^>]*?\bcharset\s*=\s*[\"']?\s*([A-Za-z0-9_.:\-]+)", re.IGNORECASE)
@@ -34,10 +34,10 @@ _STANDARD = {
     "shift_jis": "cp932",
     "euc_kr": "cp949",
     "big5": "big5hkscs",
-    # A declaration that can be read in ASCII was not written in UTF-16.
+    # A declaration that is readable as ASCII was not written in UTF-16.
     **dict.fromkeys(("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig", "utf-7"), "utf-8"),
 }
-"""What the standard reads a declared encoding as, by Python's names of codecs."""
+"""The encoding that the standard uses for a declared one, by Python's names of codecs."""
 _WHATWG = {"x-sjis": "cp932", "windows-31j": "cp932", "ks_c_5601-1987": "cp949", "x-gbk": "gb18030", "unicode": "utf-8"}
 _UNSEEN = frozenset(
     [
@@ -51,12 +51,12 @@ _NAVIGATION = re.compile(
     r"(?:^|[\s_-])(?:nav|navbar|navigation|menu|footer|sidebar|breadcrumbs?|banner|pagination|skip-link)(?:$|[\s_-])",
     re.IGNORECASE,
 )
-"""Names of what is navigation where it consists of links."""
+"""Names of elements that are navigation if they consist of links."""
 _NOISE = re.compile(
     r"(?:^|[\s_-])(?:cookies?|consent|comments?|share|sharing|social|advert|ads|newsletter)(?:$|[\s_-])", re.IGNORECASE
 )
 _UNSEEN_PAIRS = frozenset({"script", "style", "template", "noscript", "title"})
-"""Those of them that always have an end."""
+"""Those of them that always have an end tag."""
 _HIDDEN_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
 _INLINE = frozenset(
     [
@@ -109,7 +109,7 @@ def html_text(data: bytes, configured: str | None = None) -> str:
 
     Args:
         data: the page, or a fragment of one.
-        configured: encoding that the configuration says, which goes before what the page declares.
+        configured: encoding in the configuration, which takes precedence over the page's declaration.
 
     Raises:
         RejectedItemError: `EmptyText`, `NulByte` or `InvalidHtml`.
@@ -130,7 +130,7 @@ def html_text(data: bytes, configured: str | None = None) -> str:
             text = _flat_text(page)
         else:
             text = _whole(str(trafilatura.extract(page, include_comments=False) or ""), tree)
-    except Exception as error:  # whatever a broken page sets off in the parsers costs that page only
+    except Exception as error:  # any error of the parsers on a broken page costs only that page
         raise RejectedItemError("InvalidHtml", f"The page can't be parsed: {error}") from error
     if not text or text.isspace():
         raise RejectedItemError("EmptyText", "The page holds no text")
@@ -141,8 +141,8 @@ def decoded(data: bytes, configured: str | None = None) -> str:
     """The text of a page: by its byte order mark, the configuration, its declaration, UTF-8 if it is that, or
     windows-1252.
 
-    A declaration that can't be true does not count: a page that declares an encoding of one byte a character and is
-    UTF-8 is read as that, and one that declares UTF-8 and has not one character of it is read as windows-1252.
+    A declaration that can't be true does not count: a page that declares a single-byte encoding and is
+    UTF-8 is read as UTF-8, and one that declares UTF-8 and has no character of it is read as windows-1252.
     """
     encoding, length = charset.marked(data)
     if encoding:
@@ -191,7 +191,7 @@ def _decoded_as(data: bytes, encoding: str) -> str:
 
 
 def _parsed(page: str) -> Any:
-    """The tree of a page; None where it is nested so deeply that the parser gives up, or has no element."""
+    """The tree of a page; None if it is nested so deeply that the parser gives up, or has no element."""
     lxml_html = stream.import_for_documents("lxml.html")
     parser = lxml_html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, huge_tree=True)
     try:
@@ -202,7 +202,7 @@ def _parsed(page: str) -> Any:
 
 
 class _FlatText(HTMLParser):
-    """Gathers text without a tree, however deep the elements are nested."""
+    """Gathers text without a tree, at any depth of nesting."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -270,7 +270,7 @@ def _is_aside(element: Any) -> bool:
 
 
 def _is_uncertain(element: Any) -> bool:
-    """Whether an element may well be navigation: a list of links, or a page's head without a title."""
+    """Whether an element is probably navigation: a list of links, or a page's head without a title."""
     if element.tag in ("ul", "ol", "menu"):
         return _link_share(element) > 0.8
     return element.tag == "header" and not _is_inside(element, ("main", "article")) and element.find(".//h1") is None
@@ -283,12 +283,12 @@ def _link_share(element: Any) -> float:
 
 
 def _shown(tree: Any, *, asides: bool = False, certain: bool = False) -> str:
-    """The text of an element as a browser shows it: a line a block, the cells of a row on one line.
+    """The text of an element as a browser shows it: one line per block, the cells of a row on one line.
 
     Args:
         tree: the element.
-        asides: navigation and the like count as well.
-        certain: what may well be navigation does not count.
+        asides: includes navigation and similar elements.
+        certain: leaves out what is probably navigation.
     """
     etree = stream.import_for_documents("lxml.etree")
     pieces: list[str] = []

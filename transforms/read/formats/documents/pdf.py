@@ -40,7 +40,7 @@ def _page_texts(pdfium: Any, data: bytes) -> list[str]:
     try:
         document = pdfium.PdfDocument(data)
         try:
-            document.init_forms()  # before any page is loaded; it also draws values that have no appearance yet
+            document.init_forms()  # before any page is loaded; it also draws values without an appearance
             for number in range(len(document)):
                 texts.append(_page_text(pdfium, document, number))
         finally:
@@ -58,7 +58,7 @@ def _page_text(pdfium: Any, document: Any, number: int) -> str:
     written: list[str] = []
     if pdfium.raw.FPDFPage_GetAnnotCount(page) > 0:
         written = _annotations(pdfium.raw, document.formenv, page)
-        # Puts forms and notes into the page, as a reader shows them; where it fails the page stays as it is.
+        # Draws forms and notes into the page, as a reader shows them; if that fails, the page stays unchanged.
         pdfium.raw.FPDFPage_Flatten(page, pdfium.raw.FLAT_NORMALDISPLAY)
         page.close()
         page = document[number]
@@ -66,7 +66,8 @@ def _page_text(pdfium: Any, document: Any, number: int) -> str:
     text = _cleaned(text_page.get_text_range())
     text_page.close()
     page.close()
-    # A value whose letters the form's font has not, or a note that nobody drew, is not in the page's text.
+    # A value with letters that the form's font does not have, or a note without an appearance, is not in the page's
+    # text.
     shown = "".join(text.split())
     missing = [value for value in written if "".join(value.split()) not in shown]
     return "\n".join([text, *missing]) if text else "\n".join(missing)
