@@ -109,7 +109,7 @@ def format_of_suffix() -> Mapping[str, str]:
 def _brought(point: EntryPoint) -> Format:
     try:
         found = point.load()
-    except Exception as error:  # of code that is not ours
+    except Exception as error:  # of another package's code
         raise ConfigurationError(
             f"the format {point.name!r} of {_package(point)} can't be imported: {type(error).__name__}: {error}",
             "install that package with all it needs, or uninstall it",

@@ -50,7 +50,7 @@ def is_over(holder: dict[str, Any], age: Callable[[], float]) -> bool:
     """Whether a lease may be taken.
 
     Args:
-        age: seconds since its last renewal, by the clock of the store; asked where nothing else tells.
+        age: seconds since its last renewal, by the clock of the store; needed only if nothing else decides.
     """
     if holder.get("ended"):
         return True

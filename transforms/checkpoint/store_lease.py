@@ -1,11 +1,11 @@
 """A lease on an object store: a small object that says who holds a checkpoint.
 
-It is created on the condition that none is there, and replaced on the condition that it is the one that was read, each
-in one step of the store: of two runs that start in the same moment, exactly one goes on. It counts for nothing a minute
-after the last renewal, by the store's clock alone: those of two machines may be hours apart.
+It is created on the condition that none exists, and replaced on the condition that it is the one that was read, each
+in one step of the store: of two runs that start at the same moment, exactly one continues. It expires a minute after
+the last renewal, by the store's clock alone: the clocks of two machines may be hours apart.
 
-A store without such conditions has an older rule: whoever wrote waits a moment, and looks whether the lease is still
-its own. Two runs that start within that moment may both go on there.
+On a store without such conditions, a run that has written the lease waits a moment and checks whether it is still its
+own. Two runs that start within that moment may both continue there.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class StoreLease:
         return filesystem.store_time(self._root, self._run_id) - facts.modified
 
     def _is_kept(self, data: bytes, before: ObjectFacts | None) -> bool:
-        """Whether the store heeds conditions: it must refuse the same once more."""
+        """Whether the store obeys conditions: it must refuse the same request the second time."""
         try:
             filesystem.write_if(self.uri, data, before)
         except ConditionError:
@@ -88,7 +88,8 @@ class StoreLease:
     def _take_unconditionally(self, data: bytes) -> None:
         self._conditional = False
         log.warning(
-            "%s: the store has no conditional writes; of two runs that start within a second both may go on", self.uri
+            "%s: the store has no conditional writes; of two runs that start within a second both may continue",
+            self.uri,
         )
         filesystem.write_atomic(self.uri, data)
         stop.sleep(SETTLE_S)
@@ -109,7 +110,7 @@ class StoreLease:
             if (facts := self._written(data, self._facts)) is not None:
                 self._facts = facts
                 return
-            # Somebody deleted it by hand: then it is nobody's, and may be created again.
+            # Someone deleted it manually: then nobody holds it, and it may be created again.
             self._facts = None
         raise CheckpointError(f"{self.uri} comes and goes", "let no other program delete it, and run the command again")
 
@@ -142,6 +143,6 @@ class StoreLease:
             data, facts = filesystem.read_with_facts(self.uri)
             try:
                 return _Found(json.loads(data), facts)
-            except ValueError:  # written by hand, or cut
+            except ValueError:  # written manually, or cut
                 return _Found({}, facts)
         return None

@@ -1,7 +1,7 @@
 """Models that are known by name.
 
-Facts of an entry that is not `verified` were read in the hub's and the MTEB benchmark's published pages: nobody has
-loaded the model with this version of vecbeam. A revision or a SHA-256 stands only where it was seen.
+Facts of an entry that is not `verified` are from the published pages of the hub and of the MTEB benchmark: nobody has
+loaded the model with this version of vecbeam. An entry has a revision or a SHA-256 only if it was seen.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def read_tokenizer(path: Path, *, special_tokens: bool = True) -> Tokenizer:
         special_tokens: whether it adds those of the model.
 
     Raises:
-        EncoderError: where it can't be read.
+        EncoderError: if it can't be read.
     """
     from tokenizers import Tokenizer
 
@@ -99,8 +99,8 @@ def weights_digest(folders: Sequence[Path], pinned: str) -> str:
         pinned: what that of the first file must be; "" for whatever it is.
 
     Raises:
-        ConfigurationError: where a folder holds no safetensors.
-        EncoderError: where the first file is another one than the pinned.
+        ConfigurationError: if a folder holds no safetensors.
+        EncoderError: if the first file is another one than the pinned.
     """
     hashes = []
     for place in folders:

@@ -78,7 +78,7 @@ class ModelSource:
             prompts: in the model's files; none there is no difference.
 
         Raises:
-            EncoderError: where a verified entry says otherwise.
+            EncoderError: if a verified entry says otherwise.
         """
         entry = self.entry
         if entry is None:
@@ -127,7 +127,7 @@ class ModelSource:
 
 @cache
 def _say(warning: str) -> None:
-    """Logs a warning, once a process."""
+    """Logs a warning, once per process."""
     log.warning("%s", warning)
 
 

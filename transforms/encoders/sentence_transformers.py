@@ -1,4 +1,4 @@
-"""Models of the sentence-transformers library: what their files say of the space, before weights are loaded."""
+"""Models of the sentence-transformers library: the space that their files define, before weights are loaded."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class SentenceTransformersModel(FactedText):
 
     Attributes:
         files: what engines load.
-        lower: whether texts are lowered before the tokenizer sees them.
+        lower: whether texts are lower-cased before the tokenizer sees them.
     """
 
     files: TransformerFiles
@@ -82,8 +82,8 @@ def describe(config: EncoderConfig, source: ModelSource) -> SentenceTransformers
     """Reads a model's files and fingerprints its space.
 
     Raises:
-        ConfigurationError: where the folder is incomplete, or the model can't do what the configuration says.
-        EncoderError: where the weights are not the pinned ones.
+        ConfigurationError: if the folder is incomplete, or the model can't do what the configuration says.
+        EncoderError: if the weights are not the pinned ones.
     """
     folder = source.folder()
     modules = _modules(folder)
@@ -150,7 +150,7 @@ def _modules(folder: Path) -> dict[str, list[str]]:
 
 def _pooling(folder: Path, modules: dict[str, list[str]]) -> tuple[str, int | None]:
     if not modules.get("Pooling"):
-        return "mean", None  # what the library adds to a bare transformer
+        return "mean", None  # what the library adds to a transformer alone
     settings = read_json(folder / modules["Pooling"][0] / "config.json")
     modes = settings.get("pooling_mode") or [
         key.removeprefix("pooling_mode_").removesuffix("_tokens").removesuffix("_token")

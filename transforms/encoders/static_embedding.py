@@ -113,8 +113,8 @@ def describe_static(config: EncoderConfig, source: ModelSource, folder: Path, ro
         root: of the module, with tokenizer.json and weights.
 
     Raises:
-        ConfigurationError: where a file is not there, the table has another name, or int8 is wanted.
-        EncoderError: where the weights are not the pinned ones.
+        ConfigurationError: if a file does not exist, the table has another name, or int8 is wanted.
+        EncoderError: if the weights are not the pinned ones.
     """
     if config.precision == "int8":
         raise ConfigurationError(

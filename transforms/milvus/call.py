@@ -89,10 +89,10 @@ def again(settings: Collection, what: str, function: Callable[[], Any], seconds:
 
 
 class _OurCalls(logging.Filter):
-    """Keeps what pymilvus logs of calls of ours out of the log: each error, with its traceback, before it raises it.
+    """Keeps pymilvus' messages about vecbeam's calls out of the log: it logs each error with its traceback and raises it.
 
-    We raise the same in a line, and some are no errors to us, such as an alias that is not there yet. What the program
-    around us calls is logged as before.
+    vecbeam raises the same error in a line, and some are expected, such as a missing alias. Calls of the host program
+    are logged as before.
     """
 
     def __init__(self) -> None:
@@ -108,7 +108,7 @@ _OUR_CALLS = _OurCalls()
 
 @contextlib.contextmanager
 def _unlogged() -> Iterator[None]:
-    logging.getLogger("pymilvus.decorators").addFilter(_OUR_CALLS)  # it is there once, however often it is added
+    logging.getLogger("pymilvus.decorators").addFilter(_OUR_CALLS)  # added once, however often this runs
     _OUR_CALLS.of_thread.calls = getattr(_OUR_CALLS.of_thread, "calls", 0) + 1
     try:
         yield

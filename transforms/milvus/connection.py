@@ -1,4 +1,4 @@
-"""Connecting to Milvus Lite or a server, and saying clearly why it didn't work."""
+"""Connects to Milvus Lite or a server, with a clear error if that fails."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Milvus:
     Attributes:
         settings: the section `collection` of the configuration.
         client: of pymilvus; call it through `call` or `again`.
-        server: kind and version of what answers.
+        server: its kind and version.
         message_bytes: most bytes of an upsert message; less than configured once the server has refused larger ones.
     """
 
@@ -87,17 +87,17 @@ class Milvus:
 
 
 def connect(config: Collection, *, create: bool = True) -> Milvus:
-    """Opens a connection, checks with one call that it is let in, and asks for the server's version.
+    """Opens a connection, checks access with one call, and asks for the server's version.
 
     The token comes from the environment variable MILVUS_TOKEN. Close the connection, or use `connected`.
 
     Args:
-        create: whether a Milvus Lite folder that does not exist is made. What only reads passes False.
+        create: whether to create a missing Milvus Lite folder; readers pass False.
 
     Raises:
         CollectionError: where Milvus doesn't answer (after about five seconds), refuses the token, or has no such
-            database;
-            where a Lite file is held by another process, is none, or can't be made; where milvus-lite is missing.
+            database; if another process holds a Lite file, it is not one, or can't be created; if milvus-lite is
+            missing.
     """
     if not create:
         check_exists(config)
@@ -163,7 +163,7 @@ def _open(config: Collection, uri: str, seconds: float) -> Milvus:
         **({"grpc_options": {"grpc.enable_http_proxy": 0}} if _is_here(uri) else {}),
     )
     try:
-        # The handshake checks neither the database nor what the user may do.
+        # The handshake checks neither the database nor the user's permissions.
         client.list_collections(timeout=OneAttempt(seconds))
         server = Server.of(client.get_server_version(timeout=OneAttempt(seconds)))
     except BaseException:
@@ -206,7 +206,7 @@ def _connect_lite(config: Collection) -> Milvus:
         from pymilvus.exceptions import ConnectionConfigException
 
         try:
-            # The embedded server comes up with the first client; a minute is ample for reading its log again.
+            # The embedded server starts with the first client; a minute is enough for reading its log again.
             with _LITE_LOCK:
                 opened = _open(config, path, 60.0)
                 _LITE_OPEN.setdefault(path, weakref.WeakSet()).add(opened)
@@ -218,5 +218,5 @@ def _connect_lite(config: Collection) -> Milvus:
 
 
 def _lite_path(config: Collection) -> str:
-    # pymilvus takes a path for Lite's by its last letters, so a slash after them has to go.
+    # pymilvus recognizes a path of Lite by its last letters, so a slash after them must be removed.
     return str(Path(config.uri).absolute())

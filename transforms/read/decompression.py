@@ -15,26 +15,26 @@ from transforms.support import memory
 MAX_WINDOW_BYTES = 1 << 31
 """Longest window of zstd, which `zstd --long=31` writes; only as much of it as there is content takes memory."""
 LEAST_MEMORY_BYTES = 256 << 20
-"""Of the machine, or of the container, which are left to others while a window fills."""
+"""Bytes of the machine's or the container's memory that stay free while a window fills."""
 _MAGIC = {"gzip": (b"\x1f\x8b",), "bzip2": (b"BZh",), "zstd": (b"\x28\xb5\x2f\xfd",)}
 _ZSTD_HEADER_BYTES = 18
 _ZSTD_CHECK_BYTES = 32 << 20
-"""So many bytes of content are read between two looks at the memory."""
+"""Bytes of content between two checks of the memory."""
 _ZSTD_INPUT_BYTES = 1024
-"""At most 32 MiB come out of it: a block of 128 KiB can be stored in 4 bytes."""
+"""Its output is at most 32 MiB: a block of 128 KiB can be stored in 4 bytes."""
 
 Decompress = Callable[[bytes], Iterator[bytes]]
 """Takes compressed bytes and yields what they hold; b"" is the end, which raises EOFError inside a stream."""
 Start = tuple[Decompress, tuple[type[Exception], ...]]
-"""A decompression, and what it raises for damaged data."""
+"""A decompressor, and the errors that it raises for damaged data."""
 
 
 def blocks(raw: RawStream, file: SourceFile) -> Iterator[bytes]:
-    """The content of a file from where `raw` stands, decompressed, in blocks of at most some MiB.
+    """The content of a file from the position of `raw`, decompressed, in blocks of at most some MiB.
 
     Raises:
         FileRejectedError: `DamagedFile` where the compressed data is corrupt or ends early, `TooLarge` where it needs
-            more memory than there is; what came before is out.
+            more memory than available; earlier content was yielded.
     """
     if not file.compression:
         yield from raw.blocks()
@@ -57,7 +57,7 @@ def blocks(raw: RawStream, file: SourceFile) -> Iterator[bytes]:
 
 
 def _not_compressed(compression: str, beginning: bytes) -> str:
-    """What to say of a file whose suffix promises a compression that its first bytes have not."""
+    """The error for a file whose suffix names a compression that its first bytes do not have."""
     magics = _MAGIC[compression]
     if compression == "zstd" and beginning[1:4] == b"\x2a\x4d\x18":  # a frame to be skipped
         return ""
@@ -171,7 +171,7 @@ def _start_zstd(block_bytes: int) -> Start:
 
 
 def _zstd_window(header: bytes) -> int:
-    """Bytes of a frame's window; 0 where its header is not complete or not a frame's."""
+    """Bytes of a frame's window; 0 if its header is not complete or not a frame's."""
     if len(header) < 6 or not header.startswith(_MAGIC["zstd"]):
         return 0
     # RFC 8878, 3.1.1.1: a descriptor follows the magic number, and then the window, or in frames of a single segment

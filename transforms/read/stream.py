@@ -1,4 +1,4 @@
-"""Bytes of a file as it lies in storage, and lines of bytes. Memory is bounded whatever the file holds."""
+"""Bytes of a file as stored, and lines of bytes. Memory is bounded whatever the file holds."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from transforms.read.listing.files import SourceFile
 from transforms.support.storage import filesystem
 
 BLOCK_BYTES = 1 << 20
-"""What is read and decompressed at once."""
+"""Bytes that are read and decompressed at once."""
 REST_BYTES = 64 << 10
-"""What is read at once where only the rest of a record is wanted."""
+"""Bytes that are read at once if only the rest of a record is needed."""
 MAX_RECORD_BYTES = 64 << 20
 """A line, a CSV record or a text file longer than this is rejected, so that one of them can't fill the memory."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -41,7 +41,7 @@ class FileRejectedError(Exception):
         self.place = place
 
     def after(self, place: str) -> FileRejectedError:
-        """The same, met after a place."""
+        """The same error, after a place in the file."""
         return FileRejectedError(self.error, self.reason, place)
 
 
@@ -49,7 +49,7 @@ def import_for_documents(name: str) -> ModuleType:
     """Imports a library of the extra `documents` when it is first used.
 
     Raises:
-        ConfigurationError: where it is not installed.
+        ConfigurationError: if it is not installed.
     """
     try:
         return importlib.import_module(name)
@@ -61,15 +61,15 @@ def import_for_documents(name: str) -> ModuleType:
 
 
 class RawStream:
-    """A file as it lies in storage, which counts what is read and tells its own failures from damaged content.
+    """A file as stored, which counts the bytes read and distinguishes its own failures from damaged content.
 
     Args:
         file: what to open.
-        block_bytes: what is read and decompressed at once, in bytes; what is read does not depend on it.
+        block_bytes: bytes that are read and decompressed at once; the content does not depend on it.
 
     Raises:
-        FileRejectedError: `UnreadableFile` where it is not there or may not be read.
-        CorpusError: any other failure of the storage; the run ends, and the same command takes it up again.
+        FileRejectedError: `UnreadableFile` where it does not exist or may not be read.
+        CorpusError: any other failure of the storage; the run ends, and the same command resumes it.
     """
 
     def __init__(self, file: SourceFile, block_bytes: int = BLOCK_BYTES) -> None:
@@ -92,12 +92,12 @@ class RawStream:
         return self._stream.tell()
 
     def rewind(self) -> None:
-        """Back to the beginning; what was read so far is not counted."""
+        """Returns to the beginning; the bytes read so far are not counted."""
         self.seek(0)
         self.bytes_read = 0
 
     def blocks(self, size: int | None = None, end: int | None = None) -> Iterator[bytes]:
-        """Blocks from here on; past `end`, small ones, as only the rest of a line is wanted."""
+        """Blocks from here on; after `end` small ones, as only the rest of a line is needed."""
         size = min(size or self.block_bytes, self.block_bytes)
         position = self.tell() if end is not None else 0
         while block := self.read(
@@ -158,10 +158,10 @@ def peeked(content: Iterator[bytes], size: int) -> tuple[bytes, Iterator[bytes]]
 
 
 def lines(content: Iterator[bytes], offset: int, end: int | None) -> Iterator[tuple[int, bytes | None]]:
-    r"""Lines of blocks as (byte offset, line without its \n); None in place of one longer than MAX_RECORD_BYTES.
+    r"""Lines of blocks as (byte offset, line without its \n); None instead of one longer than MAX_RECORD_BYTES.
 
     Args:
-        content: blocks of bytes, the first of which stands at `offset`.
+        content: blocks of bytes, the first of which begins at `offset`.
         offset: of the first line; a byte order mark at 0 is left out.
         end: lines that start at or after it are not yielded; None for all.
     """

@@ -1,4 +1,4 @@
-"""Memory of this process that nothing uses any more, back to the system."""
+"""Returns unused memory of this process to the system."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _CONTAINERS = (
 
 
 def give_back() -> None:
-    """Returns what Arrow's and glibc's allocators keep for later, tens of milliseconds' work.
+    """Returns the memory that Arrow's and glibc's allocators keep for later; takes tens of milliseconds.
 
-    Between the steps of a run: what one step has let go of is of no use to the next one, whose own peak would come on
-    top. Without glibc only Arrow's part is returned.
+    Between the steps of a run: memory that one step has released does not help the next one, whose own peak would come
+    on top. Without glibc only Arrow's part is returned.
     """
     pa.default_memory_pool().release_unused()
     _glibc("malloc_trim", 0)
@@ -46,9 +46,9 @@ def give_back_at_once() -> None:
 
 
 def available() -> int:
-    """Bytes that this process could still take, by the system's account and that of its container.
+    """Bytes that this process could still allocate, by the system's and its container's figures.
 
-    Where neither tells, as outside Linux, very many.
+    A very large number if neither is known, as outside Linux.
     """
     return min(_of_machine(), _of_container())
 

@@ -49,7 +49,7 @@ def prepare() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     # Beam starts workers with `python -m`, which would look for `schemas` and the like in the current folder first.
     os.environ["PYTHONSAFEPATH"] = "1"
-    # Worker processes are forked after the launcher has tokenized; tokenizers would go on with one thread, and say so.
+    # Worker processes are forked after the launcher has tokenized; tokenizers would continue with one thread, and warn.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     process.take()
 

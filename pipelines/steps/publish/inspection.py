@@ -22,7 +22,7 @@ GRAPHS = ("HNSW", "AUTOINDEX")
 
 
 class Inspection:
-    """A collection, held against the snapshot that it is to hold.
+    """A collection, compared with the snapshot that it is to hold.
 
     Args:
         spec: the collection, by its name in Milvus.

@@ -32,10 +32,10 @@ class Dialect:
 
     Attributes:
         delimiter: one character.
-        quoted: whether quotes make fields; else they are letters.
-        escape: the character that makes the next one a letter, or none.
+        quoted: whether quotes delimit fields; else they are ordinary characters.
+        escape: the character that makes the next one an ordinary one, or none.
         encoding: name of the codec.
-        returns: a lone \r ends a line, as old programs of the Macintosh write it.
+        returns: whether a lone \r ends a line, as in old Macintosh files.
     """
 
     delimiter: str
@@ -99,7 +99,7 @@ def read(opened: OpenFile, sink: BatchBuilder) -> Iterator[Batch]:
 
 
 def raw_records(raw: stream.RawStream, file: SourceFile, corpus: Corpus) -> Iterator[dict[str, str]]:
-    """The records of a whole file as they are, without those that can't be parsed."""
+    """The unchanged records of a whole file, without those that can't be parsed."""
     dialect = dialect_of(raw, file, corpus)
     raw.rewind()
     found = records(lines_of(_content(raw, file, dialect), 0, dialect), dialect)
@@ -110,7 +110,7 @@ def raw_records(raw: stream.RawStream, file: SourceFile, corpus: Corpus) -> Iter
 
 
 def delimiter_hint(names: Sequence[str]) -> str:
-    """What to say of a header that is one field with a delimiter in it, or "".
+    """A hint for a header that is one field with a delimiter in it, or "".
 
     >>> delimiter_hint(["id;text"])
     "; if ';' separates its fields, set corpus.csv.delimiter"
@@ -146,9 +146,10 @@ def _uneven(header: list[str], fields: list[str], corpus: Corpus, check: ItemChe
 
 
 def dialect_of(raw: stream.RawStream, file: SourceFile, corpus: Corpus, quoted: bool | None = None) -> Dialect:
-    """How a file is written, from the configuration and the file as a whole: each shard of it finds the same.
+    """How a file is written, from the configuration and the whole file, so that each of its shards finds the same.
 
-    Reads the header; and all of a file between tabs, where the configuration does not say whether it has quotes.
+    Reads the header; and all of a file with tabs between its fields, unless the configuration says whether it has
+    quotes.
 
     Raises:
         streams.FileRejectedError: `DamagedFile` before the end of the header.
@@ -175,7 +176,7 @@ def dialect_of(raw: stream.RawStream, file: SourceFile, corpus: Corpus, quoted: 
 
 
 class _Terminators:
-    """Lines that remember the last one which was not blank."""
+    """Iterates over lines and keeps the last one that is not blank."""
 
     def __init__(self, lines: Iterator[Line]) -> None:
         self._lines = lines
@@ -191,7 +192,7 @@ class _Terminators:
 
 
 def _content(raw: stream.RawStream, file: SourceFile, dialect: Dialect) -> Iterator[bytes]:
-    """Blocks of the whole file; of UTF-8, where a character's bytes could be taken for a delimiter."""
+    """Blocks of the whole file; converted to UTF-8 if a character's bytes could look like a delimiter."""
     content = decompression.blocks(raw, file)
     return content if charset.is_splittable(dialect.encoding) else charset.recoded(content, dialect.encoding)
 
@@ -205,10 +206,10 @@ def lines_of(content: Iterator[bytes], offset: int, dialect: Dialect) -> Iterato
 
 
 def _is_quoted(raw: stream.RawStream, file: SourceFile, dialect: Dialect) -> bool:
-    """Whether the quotes of a file between tabs make fields, as spreadsheets write them, or are letters.
+    """Whether quotes in a file with tabs delimit fields, as in spreadsheets, or are ordinary characters.
 
-    They make fields where they pair up within each line, or where reading them as letters would leave more records
-    broken: lines with another number of fields than the header, or fields in which quotes stay doubled.
+    They make fields where they pair up within each line, or if reading them as letters would leave more records
+    broken: lines with another number of fields than the header, or fields with doubled quotes.
     """
 
     def lines() -> Iterator[bytes]:
@@ -230,7 +231,7 @@ def _is_quoted(raw: stream.RawStream, file: SourceFile, dialect: Dialect) -> boo
         found = records(lines_of(_content(raw, file, dialect), 0, dialect), dialect)
         rejected = sum(isinstance(fields, RejectedItemError) or len(fields) != tabs + 1 for _, _, fields in found)
     except stream.FileRejectedError:
-        return True  # damaged: what comes before is read as RFC 4180 has it
+        return True  # damaged: what comes before is read by RFC 4180
     return broken > rejected
 
 
@@ -253,7 +254,7 @@ def _has_doubled_quotes(line: bytes) -> bool:
 def records(lines: Iterator[Line], dialect: Dialect) -> Iterator[Record]:
     """Parsed records of lines; blank lines between records are left out."""
     source = _RecordLines(lines, dialect)
-    # The limit is the csv module's own and holds for the whole process; a record is bounded by _RecordLines.
+    # The csv module's own limit, for the whole process; _RecordLines limits a record.
     csv.field_size_limit(max(csv.field_size_limit(), stream.MAX_RECORD_BYTES))
     reader = _reader(source, dialect)
     while True:
@@ -291,7 +292,7 @@ def _unparsed(error: Exception, source: _RecordLines) -> RejectedItemError:
 
 
 class _RecordLines:
-    """Feeds the csv module line by line, and remembers the lines of the current record."""
+    """Passes lines to the csv module one by one, and keeps the lines of the current record."""
 
     def __init__(self, lines: Iterator[Line], dialect: Dialect) -> None:
         self._lines = lines
@@ -311,7 +312,7 @@ class _RecordLines:
         self._bad_text = None
 
     def push_back(self) -> None:
-        """Only the record's first line is used up; the others are read again as records of their own."""
+        """Consumes only the record's first line; the others are read again as records of their own."""
         self._again.extendleft(reversed(self._record[1:]))
         del self._record[1:]
 

@@ -125,8 +125,8 @@ def parse(line: bytes, known_id: KnownId, encoding: str = charset.UTF_8) -> dict
         encoding: of the file, for the message about a line that is not text.
 
     Raises:
-        RejectedItemError: `InvalidUtf8`, `InvalidEncoding`, `NulByte`, `InvalidJson`, or `WrongType` where it is not an
-            object.
+        RejectedItemError: `InvalidUtf8`, `InvalidEncoding`, `NulByte`, `InvalidJson`, or `WrongType` where it is not
+            ant an object.
     """
     try:
         value = orjson.loads(line)

@@ -12,7 +12,7 @@ _TELEMETRY = "openvino_telemetry"
 
 
 def import_openvino() -> Any:
-    """OpenVINO without its telemetry, which reports conversions to its makers over the network unless told not to."""
+    """OpenVINO without its telemetry, which by default reports conversions to its makers over the network."""
     with _telemetry_kept_out():
         return importlib.import_module("openvino")
 
