@@ -14,7 +14,7 @@ demo: venv
 # At most 20 minutes on two idle cores. A worker takes up to 3 GB, and starts a Milvus server of its own.
 WORKERS ?= 2
 test: $(VENV)/.installed-test lint
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(WORKERS)
 
 # The pure core alone, under a minute: neither Milvus nor a model, and no lint.
 test-unit: $(VENV)/.installed-test

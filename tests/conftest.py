@@ -1,10 +1,11 @@
-"""Fixtures that several test files share, and how tests are shared among workers (`pytest -n 2 --dist loadgroup`)."""
+"""Fixtures that several test files share, and how workers share the tests (`pytest -n 2`)."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import beam_classes
 import pytest
@@ -22,19 +23,30 @@ LONGEST = (
     *("test_sync_machine", "test_sigkill_sync", "test_remedies", "test_sync_rules", "test_engines", "test_backfill"),
     *("test_cases", "test_index"),
 )
-"""Files that come first, so that at the end no worker waits for one of them; the longest first."""
+"""Files that come first, so that at the end no worker waits for one of them; longest first."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The tests of a file stay together and in their order: what it sets up once is set up in one worker."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first; where there is one worker, it changes nothing else."""
     rank = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
-    for item in items:
-        name = item.path.stem
-        item.add_marker(pytest.mark.xdist_group(ALONE if name in ALONE_FILES else name))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """The tests of a file stay together and in their order: what it sets up once is set up in one worker.
+
+    As `--dist loadfile`, with a group of files; `--dist loadgroup` of xdist 3.8 groups nothing under pytest 9.2.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            name = Path(nodeid.split("::", 1)[0]).stem
+            return ALONE if name in ALONE_FILES else name
+
+    config.option.loadscopereorder = False
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
