@@ -82,7 +82,7 @@ def part_rows(old: Snapshot, new: Snapshot) -> list[PartRows]:
 
 @dataclass(eq=False)
 class FindDelta(beam.PTransform):  # type: ignore[misc]
-    """PCollection of `Side` -> PCollection of positions of parts with something to upsert; deletes gone items.
+    """PCollection of `PartRows` -> PCollection of positions of parts with something to upsert; deletes gone items.
 
     Writes `<folder>/<position>.parquet` of `DELTA_SCHEMA` for each of these parts.
 
