@@ -462,15 +462,19 @@ def test_what_can_not_be_read_is_named(tmp_path: Path, name: str, content: bytes
 
 
 def test_folders_of_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    moto = pytest.importorskip("moto", reason="the stand-in for S3 comes with the test extra")
+    moto = pytest.importorskip("moto.server", reason="the S3 server comes with the test extra")
     boto3 = pytest.importorskip("boto3")
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "x",
-        "AWS_SECRET_ACCESS_KEY": "y",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    with moto.mock_aws():
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        for name, value in {
+            "AWS_ACCESS_KEY_ID": "x",
+            "AWS_SECRET_ACCESS_KEY": "y",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        }.items():
+            monkeypatch.setenv(name, value)
         client = boto3.client("s3")
         client.create_bucket(Bucket="bucket")
         for key, first in (("docs [1]/a.jsonl", 0), ("docs [1]/more/b.jsonl", 50)):
@@ -486,6 +490,8 @@ def test_folders_of_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert made.config.corpus.paths == ["s3://bucket/docs [[]1]/*.jsonl"]
         with pytest.raises(ConfigurationError, match="matches no file"):
             init("s3://bucket/nothing", output="none.yaml")
+    finally:
+        server.stop()
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="no shared data beside the project")

@@ -89,7 +89,7 @@ def again(settings: Collection, what: str, function: Callable[[], Any], seconds:
 
 
 class _OurCalls(logging.Filter):
-    """Keeps pymilvus' messages about vecbeam's calls out of the log: it logs each error with its traceback and raises it.
+    """Keeps pymilvus' messages about vecbeam's calls out of the log: it logs each error, then raises it.
 
     vecbeam raises the same error in a line, and some are expected, such as a missing alias. Calls of the host program
     are logged as before.
