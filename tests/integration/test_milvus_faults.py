@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import threading
 import time
@@ -15,7 +16,10 @@ import pytest
 from collection_data import all_rows, configuration, numbered, sliced, spec_of, unit_vectors
 from milvus_server import NamespaceError, Server, start_server
 
+from pipelines.backfill import backfill
+from pipelines.index import Index
 from schemas.config import Collection
+from schemas.config.loader import load_config
 from schemas.errors import CollectionError
 from transforms import milvus
 from transforms.support.metrics import TALLY
@@ -223,7 +227,24 @@ def own_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list
     servers[-1].stop()
 
 
-def test_tokens_databases_and_a_server_that_dies(own_server: list[Server], monkeypatch: pytest.MonkeyPatch) -> None:
+def published_index(folder: Path, uri: str) -> Index:
+    """An open Index of three texts, published on a server."""
+    (folder / "islands.jsonl").write_text("".join(f'{{"id": "{n}", "text": "island {n}"}}\n' for n in "abc"))
+    values = {
+        "name": "islands",
+        "corpus": {"paths": "islands.jsonl", "id": "id", "content": ["text"]},
+        "encoder": {"model": "fake"},
+        "checkpoint": "checkpoint",
+        "collection": {"uri": uri, "index": {"type": "FLAT"}},
+    }
+    (folder / "vecbeam.yaml").write_text(json.dumps(values))
+    backfill(load_config(folder / "vecbeam.yaml"))
+    return Index(folder / "vecbeam.yaml")
+
+
+def test_tokens_databases_and_a_server_that_dies(
+    own_server: list[Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = configuration(own_server[0].uri, retry_s=90.0)
 
     for token in ("", "root:wr0ng-s3cret", "whole-api-key-s3cret"):
@@ -260,12 +281,16 @@ def test_tokens_databases_and_a_server_that_dies(own_server: list[Server], monke
     assert check == milvus.RowCheck(expected=1000, found=1000, total=1000)
     milvus.publish(connection, "docs", FLAT.name)
 
-    # Killed after that; searching waits until the collection is there again.
+    # Killed after that; searching waits until the collection is there again, and an open Index goes on.
+    index = published_index(tmp_path, config.uri)
+    found = index.search("island b", 2)
     own_server[-1].kill()
     own_server.append(own_server[-1].restart())
     assert milvus.served(connection, "docs") == FLAT.name
     hits = milvus.search(connection, "docs", unit_vectors(1000)[3], 1, index_type="FLAT")
     assert [hit.id for hit in hits] == ["doc-3#0"]
+    assert index.search("island b", 2) == found
+    index.close()
 
     # Gone for good.
     own_server[-1].kill()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,13 +112,20 @@ def weights_digest(folders: Sequence[Path], pinned: str) -> str:
                 "convert the model: model.save_pretrained(folder, safe_serialization=True)",
             )
         for file in files:
-            hashes.append(digest_bytes(_blocks(file)))
+            status = file.stat()
+            hashes.append(_digest_of_version(file, status.st_ino, status.st_size, status.st_mtime_ns))
     if pinned and hashes[0] != pinned:
         raise EncoderError(
             f"the weights in {folders[0]} have SHA-256 {hashes[0]}, pinned is {pinned}",
             "install the package again; the file is damaged or another model",
         )
     return hashes[0] if len(hashes) == 1 else digest(hashes, 64)
+
+
+@lru_cache(maxsize=64)
+def _digest_of_version(file: Path, *_version: int) -> str:
+    """The SHA-256 of a file, once in a process for each version: a pipeline resolves a model once a transform."""
+    return digest_bytes(_blocks(file))
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
