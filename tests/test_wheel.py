@@ -23,7 +23,7 @@ PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel of the sources at hand, made where there is no C++ compiler."""
+    """A wheel of these sources, made where there is no C++ compiler."""
     folder = tmp_path_factory.mktemp("sources")
     for name in SOURCES:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
@@ -53,7 +53,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def hostile(tmp_path: Path) -> Path:
-    """A folder of somebody's project, with packages that have the names of ours, and a corpus."""
+    """A folder of somebody's project, with packages that have the names of vecbeam's, and a corpus."""
     for name in ("schemas", "transforms", "pipelines"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise RuntimeError('not the package of vecbeam')\n")
