@@ -12,7 +12,7 @@ from schemas.config import Corpus
 from transforms.read import list_corpus, plan_shards, read_shard
 from transforms.read.formats.documents.html import html_text
 from transforms.read.formats.documents.pdf import pdf_text
-from transforms.read.item import RejectedItemError
+from transforms.read.rejected_item import RejectedItemError
 
 FRENCH = "Une journée très agréable à Genève, où l'été dure longtemps."
 RUSSIAN = "Съешь же ещё этих мягких французских булок"

@@ -12,7 +12,7 @@ from schemas.config import Corpus
 from schemas.layout import item_schema
 from schemas.records import REJECT_SCHEMA, Key
 from transforms.read.batch import Batch, BatchBuilder
-from transforms.read.item import MAX_REASON_CHARS
+from transforms.read.rejected_item import MAX_REASON_CHARS
 
 PROPERTY = settings(derandomize=True, database=None, deadline=None, max_examples=150)
 

@@ -11,7 +11,8 @@ import pyarrow as pa
 from schemas.config import Corpus
 from schemas.layout import item_schema
 from schemas.records import REJECT_SCHEMA, Key
-from transforms.read.item import MAX_REASON_CHARS, ItemChecker, RejectedItemError
+from transforms.read.item import ItemChecker
+from transforms.read.rejected_item import MAX_REASON_CHARS, RejectedItemError
 
 STEP = "read"
 

@@ -18,8 +18,8 @@ from transforms.read import decompression, stream
 from transforms.read.formats import charset, parquet
 from transforms.read.formats.dialect import sniff_csv
 from transforms.read.formats.documents import front_matter
-from transforms.read.item import RejectedItemError
 from transforms.read.listing.files import SourceFile
+from transforms.read.rejected_item import RejectedItemError
 
 HEAD_BYTES = 1 << 20
 DEPTH = 4

@@ -21,7 +21,8 @@ from transforms.embed.work import with_facts
 from transforms.encoders.models import Models
 from transforms.read.batch import BatchBuilder
 from transforms.read.formats import jsonl
-from transforms.read.item import MISSING, ItemChecker, RejectedItemError, lookup
+from transforms.read.item import MISSING, ItemChecker, lookup
+from transforms.read.rejected_item import RejectedItemError
 
 REFUSALS = (ConfigurationError, CorpusError, GateError, RejectsError)
 """Errors of a run that does not take what it was given; others (Milvus is away, Ctrl-C) pass, and a run continues."""

@@ -16,7 +16,8 @@ from pipelines.steps.proposal.sampled_field import DATE, NUMBER, sampled_fields
 from schemas.config import Corpus
 from schemas.errors import ConfigurationError
 from transforms.read.head import FileSample, flat
-from transforms.read.item import ItemChecker, RejectedItemError, shown
+from transforms.read.item import ItemChecker
+from transforms.read.rejected_item import RejectedItemError, shown
 
 
 @dataclass

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from pipelines.steps.proposal.sampled_field import DATE, MOSTLY, SampledField
-from transforms.read.item import shown
+from transforms.read.rejected_item import shown
 
 ID_NAMES = (
     *("id", "_id", "doc_id", "docid", "document_id", "item_id", "uuid", "guid", "key", "uri", "url", "docno", "pid"),

@@ -10,7 +10,8 @@ from decimal import Decimal
 from typing import Any
 
 from transforms.read.head import FileSample, flat, is_dated
-from transforms.read.item import INT64, BadUtf8
+from transforms.read.metadata_value import INT64
+from transforms.read.rejected_item import BadUtf8
 
 MOSTLY = 0.95
 """Share of the records that must have the main text and the id; the rest is broken, and each costs itself."""

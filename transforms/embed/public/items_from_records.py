@@ -15,7 +15,8 @@ from schemas.config.loader import as_config
 from transforms.diff import chunking_of
 from transforms.embed.work import BATCH_BYTES, with_facts
 from transforms.read.batch import Batch, BatchBuilder
-from transforms.read.item import ItemChecker, RejectedItemError
+from transforms.read.item import ItemChecker
+from transforms.read.rejected_item import RejectedItemError
 from transforms.support import metrics
 from transforms.support.outputs import Outputs
 from transforms.support.versioned_dofn import VersionedDoFn

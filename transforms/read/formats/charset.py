@@ -10,7 +10,7 @@ import codecs
 import functools
 from collections.abc import Iterator
 
-from transforms.read.item import RejectedItemError
+from transforms.read.rejected_item import RejectedItemError
 
 UTF_8 = "utf-8"
 MARKS = (

@@ -16,9 +16,10 @@ from transforms.read import decompression, stream
 from transforms.read.batch import Batch, BatchBuilder
 from transforms.read.formats import charset
 from transforms.read.formats.jsonl import too_large
-from transforms.read.item import ItemChecker, RejectedItemError
+from transforms.read.item import ItemChecker
 from transforms.read.listing.files import SourceFile
 from transforms.read.open_file import OpenFile
+from transforms.read.rejected_item import RejectedItemError
 
 Record = tuple[int, int, list[str] | RejectedItemError]
 """(byte offset, line number from 1 on, fields or why there are none)"""

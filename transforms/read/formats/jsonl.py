@@ -12,9 +12,10 @@ import orjson
 from transforms.read import decompression, stream
 from transforms.read.batch import Batch, BatchBuilder
 from transforms.read.formats import charset
-from transforms.read.item import ItemChecker, RejectedItemError
+from transforms.read.item import ItemChecker
 from transforms.read.listing.files import SourceFile
 from transforms.read.open_file import OpenFile
+from transforms.read.rejected_item import RejectedItemError
 
 BLANK = b" \t\r\n"
 KnownId = Callable[[dict[str, Any]], str | None]

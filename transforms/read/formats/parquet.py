@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 from schemas.config import Corpus
 from transforms.read import decompression, stream
 from transforms.read.batch import Batch, BatchBuilder
-from transforms.read.item import BadUtf8, ItemChecker
+from transforms.read.item import ItemChecker
 from transforms.read.open_file import OpenFile
+from transforms.read.rejected_item import BadUtf8
 
 ROWS_AT_ONCE = 1024
 

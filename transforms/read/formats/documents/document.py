@@ -10,9 +10,10 @@ from transforms.read import decompression, stream
 from transforms.read.batch import Batch, BatchBuilder
 from transforms.read.formats import charset
 from transforms.read.formats.documents import front_matter, html, pdf
-from transforms.read.item import ItemChecker, RejectedItemError, check_text
+from transforms.read.item import ItemChecker
 from transforms.read.listing.files import SourceFile
 from transforms.read.open_file import OpenFile
+from transforms.read.rejected_item import RejectedItemError, check_text
 
 
 def read(opened: OpenFile, sink: BatchBuilder) -> Iterator[Batch]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from transforms.read.item import RejectedItemError, shown
+from transforms.read.rejected_item import RejectedItemError, shown
 
 MAX_BYTES = 1 << 20
 _BLOCK = re.compile(r"---[ \t]*\r?\n(.*?)(?:^|(?<=\n))(?:---|\.\.\.)[ \t]*(?:\r?\n|\Z)", re.DOTALL)

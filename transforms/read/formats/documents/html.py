@@ -12,7 +12,7 @@ from typing import Any
 
 from transforms.read import stream
 from transforms.read.formats import charset
-from transforms.read.item import RejectedItemError
+from transforms.read.rejected_item import RejectedItemError
 
 HTML_DEFAULT = "windows-1252"
 """The encoding of a page that declares none and is not valid UTF-8."""

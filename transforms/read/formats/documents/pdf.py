@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from transforms.read import stream
-from transforms.read.item import RejectedItemError
+from transforms.read.rejected_item import RejectedItemError
 
 MAX_PDF_BYTES = 512 << 20
 """A PDF has pictures, which never become text; text files are bounded by streams.MAX_RECORD_BYTES."""
