@@ -1,8 +1,8 @@
 """Runs every case of ../shared/cases as its README says and holds it against the right outcome: `make cases`.
 
 A case is a folder of small files that once went wrong. Each has a check of its own here; it runs in a temporary copy,
-with the commands in this process, but for those that need an environment or streams of their own. Prints a table, and
-ends with exit code 1 where a case is not right.
+with the commands in this process, except for those that need an environment or streams of their own. Prints a table,
+and ends with exit code 1 where a case is not right.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def shell(command: str, **environment: str) -> Done:
 
 
 def release() -> None:
-    """Lets go of all Milvus Lite files of this process."""
+    """Releases all Milvus Lite files of this process."""
     from milvus_lite.server_manager import server_manager_instance
 
     server_manager_instance.release_all()
@@ -175,7 +175,7 @@ def empty_parts() -> str:
     assert json_lines.code == parquet.code, f"exit codes {json_lines.code} and {parquet.code}"
     rejects = [last_report(config)["rejects"] for config in ("vecbeam.yaml", "p.yaml")]
     assert rejects[0] == rejects[1], f"rejects {rejects}"
-    return f"alike: exit code {parquet.code}, rejects {rejects[0] or 'none'}"
+    return f"the same: exit code {parquet.code}, rejects {rejects[0] or 'none'}"
 
 
 def last_report(config: str = "vecbeam.yaml") -> dict[str, Any]:
@@ -312,7 +312,7 @@ def metadata_null() -> str:
 def pdf_form() -> str:
     backfilled()
     assert "Form value text" in texts()["form.pdf"], texts()
-    return "what was filled in is there"
+    return "what was filled in exists"
 
 
 @case
@@ -446,7 +446,7 @@ def run(name: str) -> tuple[str, bool, float]:
 
 
 def names() -> list[str]:
-    """Names of the cases that are there."""
+    """Names of the existing cases."""
     return sorted(folder.name for folder in CASES.iterdir() if folder.is_dir()) if CASES.is_dir() else []
 
 

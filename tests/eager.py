@@ -61,7 +61,7 @@ def run(
     Args:
         inputs: None for a transform that begins a pipeline.
         folder: where outputs are kept until they are given back; one may serve several calls.
-        tags: of the outputs beside the main one, where `step` is a DoFn with several.
+        tags: of the outputs in addition to the main one, if `step` is a DoFn with several.
     """
     if isinstance(step, beam.DoFn):
         step = beam.ParDo(step).with_outputs(*tags, main="main") if tags else beam.ParDo(step)

@@ -1,9 +1,9 @@
 """A real Milvus standalone server for tests, seen from nowhere but this machine.
 
-The server of the `milvus` package listens on all interfaces and can't be told otherwise, so it runs in a network
+The server of the `milvus` package always listens on all interfaces, so it runs in a network
 namespace of its own that has nothing but a loopback. A small forwarder brings one port of it out to 127.0.0.1: a
 socket belongs to the namespace in which it was made, so a process that listens first and unshares afterwards
-stands in both. Where the kernel doesn't permit that, `start_server` raises `NamespaceError`, unless
+is in both. If the kernel doesn't permit that, `start_server` raises `NamespaceError`, unless
 VECBEAM_TEST_MILVUS_ANY_INTERFACE=1 allows the server to listen on every interface.
 
     server = start_server(folder)     # about ten seconds
@@ -45,7 +45,7 @@ NO_NAMESPACE = "no namespace"
 START_S = 180
 SETTINGS: dict[str, Any] = {
     "log.level": "warn",
-    # A killed server's sessions stand in its etcd for this many seconds, and the next start waits for them.
+    # A killed server's sessions stay in its etcd for this many seconds, and the next start waits for them.
     "common.session.ttl": 5,
     # Tests are many small steps; each would wait for the next round of the server's. Milliseconds, and a second.
     "proxy.timeTickInterval": 50,
@@ -89,7 +89,7 @@ class Server:
     def stop(self) -> None:
         """Ends the server; a second call does nothing.
 
-        By SIGKILL too: asked politely it takes up to a minute, and nobody needs its last words.
+        By SIGKILL too: a clean stop takes up to a minute, and no test needs it.
         """
         self._end(signal.SIGKILL)
 
@@ -162,7 +162,7 @@ def _wait_answering(server: Server) -> None:
                 return
             except grpc.RpcError as error:
                 if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-                    return  # it wants a token, say
+                    return  # it needs a token, for example
         time.sleep(0.1)
     server.stop()
     raise RuntimeError(f"Milvus does not answer\n{_log_tail(server.folder)}")
@@ -222,7 +222,7 @@ def _start_binary(folder: Path, settings: dict[str, Any]) -> tuple[subprocess.Po
     inside = int(config.get("proxy_port"))
     health, sock = config.resolve_port(9091)
     sock.close()
-    # The package's file has room only for the keys of its template; the server takes every key from the environment.
+    # The package's file has only the keys of its template; the server reads every key from the environment.
     keys = {key.upper().replace(".", "_"): str(value) for key, value in settings.items() if "." in key}
     environment = dict(
         os.environ,

@@ -226,7 +226,7 @@ def test_a_thousand_bad_records_among_ten_thousand_good_ones(tmp_path: Path) -> 
         ("cut.jsonl.gz", gzip.compress(b'{"id": "z", "text": "cut off"}')[:-12], "DamagedFile", 4),
         ("cut.jsonl.bz2", bz2.compress(b"x" * 100)[:-9], "DamagedFile", 4),
         ("cut.parquet", b"PAR1 and then nothing", "DamagedFile", 4),
-        ("none.pdf", b"this is no PDF", "InvalidPdf", 0),
+        ("none.pdf", b"this is not a PDF", "InvalidPdf", 0),
         ("empty.txt", b"", "EmptyText", 0),
         ("binary.txt", b"\xff\xfe\x00", "InvalidEncoding", 0),  # the mark of UTF-16, and half a letter
         ("latin.txt", b"caf\xe9", "InvalidUtf8", 0),

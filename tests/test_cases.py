@@ -1,4 +1,4 @@
-"""The cases of ../shared/cases, if that is there, each against its right outcome."""
+"""The cases of ../shared/cases, if it exists, each against its right outcome."""
 
 from __future__ import annotations
 

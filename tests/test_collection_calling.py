@@ -1,4 +1,4 @@
-"""Calls to Milvus: what is retried, what is not, and how errors read. No Milvus needed, but for Lite's own."""
+"""Calls to Milvus: what is retried, what is not, and how errors read. Needs no Milvus except Lite's own tests."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ FOR_GOOD = [
     MilvusException(100, "can't find collection docs_1"),
     MilvusException(1100, "invalid parameter: the dim (7) of field data(vector) is not equal to schema dim (8)"),
     CollectionError("ours", "already clear"),
-    KeyError("a mistake of ours"),
+    KeyError("a mistake of vecbeam"),
 ]
 
 

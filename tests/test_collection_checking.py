@@ -28,7 +28,7 @@ ODD_IDS = [
     "back\\slash#0",
     "trailing\\",
     "\\\\server\\share\\",
-    "\\n is no newline#0",
+    "\\n is not a newline#0",
     "\\u0041\\x41\\101",
     "new\nline#0",
     "carriage\rreturn",
@@ -93,7 +93,7 @@ def test_missing_stale_and_unexpected_rows_are_told_apart(
     milvus.finish(connection, FLAT)
     assert verify(connection, *sliced(held, 10)).clean
 
-    # The snapshot lacks 3 rows of the collection, has 5 of its own, and 2 with another hash.
+    # The snapshot does not have 3 rows of the collection, has 5 of its own, and 2 with another hash.
     hashes = held.column("content_hash").to_pylist()
     hashes[41] = hashes[77] = "changed"
     changed = held.set_column(6, held.schema.field("content_hash"), [hashes])
@@ -193,7 +193,7 @@ def test_nulls_defaults_and_odd_values_compare_equal(connection: milvus.Milvus) 
     )
     milvus.upsert(connection, FLAT, held)
     milvus.finish(connection, FLAT)
-    # SPEC has a default for each field, which stands in the collection where the checkpoint has null.
+    # SPEC has a default for each field, which replaces null in the collection.
     assert compared(connection, held).clean
     assert compared(connection, with_value(held, 0, "year", 1)).columns == {"year": 1}
     assert compared(connection, with_value(held, 7, "text", texts[8])).columns == {"text": 1}
@@ -227,7 +227,7 @@ def test_answers_are_bounded_by_rows_ids_and_bytes(monkeypatch: pytest.MonkeyPat
     for start, rows in zip(np.cumsum([0, *sizes]), sizes, strict=False):
         held = sum(len(text) for text in texts[start : start + rows]) + rows * 2048
         assert held <= contents.ANSWER_BYTES
-    # A row that is larger alone is asked for alone; without its vector and text it is small.
+    # A row that is too large with others is queried alone; without its vector and text it is small.
     monkeypatch.setattr(contents, "ANSWER_BYTES", 1000)
     assert {rows.num_rows for rows in contents.slices(part)} == {1}
     monkeypatch.setattr(contents, "ANSWER_BYTES", 100_000)

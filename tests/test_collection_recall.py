@@ -1,4 +1,4 @@
-"""Recall against exact search: right by hand, in parts, with ties, and moving with the parameters of the index."""
+"""Recall against exact search: computed manually, in parts, with ties, and with the parameters of the index."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CONFIG = configuration("unused.db")
 
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], list[str]]], None]:
-    """Stands in for Milvus: gives the hits that a test makes up for each query."""
+    """Replaces Milvus: returns a test's hits for each query."""
 
     def install(answer: Callable[[int], list[str]]) -> None:
         def search_many(*args: Any, **_: Any) -> list[list[Hit]]:
@@ -94,7 +94,7 @@ def test_a_hit_given_twice_counts_once_and_a_stranger_never(answers: Any) -> Non
 
 
 def test_any_of_many_equal_rows_is_right(answers: Any) -> None:
-    """A text that stands 40 times in the corpus: which ten of them the index gives says nothing about it."""
+    """A text that is in the corpus 40 times: which ten of them the index returns says nothing about it."""
     vectors = np.concatenate([np.repeat(unit_vectors(1, seed=3), 40, axis=0), unit_vectors(60, seed=4)])
     answers(lambda query: [f"doc-{i}#0" for i in range(30, 40)] if query < 40 else exact(vectors, query, "COSINE", 10))
     assert measured(numbered(100, vectors=vectors), spec_of(index_type="FLAT"), part_rows=7) == 1.0

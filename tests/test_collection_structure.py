@@ -155,7 +155,7 @@ def test_one_call_describes_what_an_alias_leads_to(connection: milvus.Milvus) ->
         assert whole is not None
         assert (found.name, found.space_id) == (name, space)
         assert (found.columns, found.properties) == (whole.columns, whole.properties)
-    # A collection is no alias.
+    # A collection is not an alias.
     assert milvus.described(connection, "docs_2") is None
 
 

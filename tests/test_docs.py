@@ -50,7 +50,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def reject_errors() -> set[str]:
-    """CamelCase names in the sources that make rejects, but for labels of Beam's steps."""
+    """CamelCase names in the sources that make rejects, except for labels of Beam's steps."""
     sources = [
         *(ROOT / "transforms" / "read").rglob("[!_]*.py"),
         *(ROOT / "transforms" / "embed" / "public").rglob("[!_]*.py"),

@@ -155,7 +155,7 @@ def test_a_page_without_text_is_a_reject(data: bytes) -> None:
 
 
 def pdf(annotations: list[str], fields: bool) -> bytes:
-    """A page that says Label, with annotations; they are fields of a form where asked."""
+    """A page that says Label, with annotations; they are fields of a form if `form` says so."""
     stream = b"BT /F1 12 Tf 20 100 Td (Label) Tj ET"
     references = " ".join(f"{number} 0 R" for number in range(6, 6 + len(annotations)))
     form = (
@@ -220,7 +220,7 @@ def test_text_files_in_other_encodings(tmp_path: Path) -> None:
     assert texts == [FRENCH, FRENCH]
     assert [error for error, _ in rejects] == ["InvalidUtf8"]
     assert read(tmp_path / "*", encoding="windows-1252") == ([FRENCH, FRENCH, FRENCH], [])
-    (tmp_path / "d.txt").write_bytes(b"\x81 is no letter")
+    (tmp_path / "d.txt").write_bytes(b"\x81 is not a letter")
     assert read(tmp_path / "d.txt", encoding="windows-1252")[1] == [
         ("InvalidEncoding", "The file has bytes that are not cp1252")
     ]

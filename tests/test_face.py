@@ -150,7 +150,7 @@ def test_each_transform_gives_tables_and_rejects(config: Config, tmp_path: Path)
     assert rows.column("id").to_pylist() == ["a#0", "d#0"]
     assert len(rows.column("vector")[0]) == 64
 
-    for _ in range(2):  # the second time each part is there
+    for _ in range(2):  # the second time each part exists
         assert eager.tables(vecbeam.WriteParts(config), embedded.batches.items(), tmp_path).batches == embedded.batches
         assert ids(tmp_path) == ["a", "d"]
 

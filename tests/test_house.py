@@ -32,7 +32,7 @@ def modules() -> dict[str, ast.Module]:
 
 
 def repeated(named: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    """Names that stand in several places -> the places, for pairs of name and place."""
+    """Names that occur in several places -> the places, for pairs of name and place."""
     places: dict[str, list[str]] = defaultdict(list)
     for name, place in named:
         places[name].append(place)

@@ -275,7 +275,7 @@ def test_a_csv_file_between_semicolons_gets_typed_columns_and_runs(tmp_path: Pat
         "year": "int",
         "price": "float",
         "stock": "bool",
-        "code": "string",  # 007 is no number
+        "code": "string",  # 007 is not a number
         "day": "string",
         "score_": {"from": "score", "type": "int"},
         "in_": {"from": "in", "type": "string"},
@@ -494,7 +494,7 @@ def test_folders_of_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         server.stop()
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="no shared data beside the project")
+@pytest.mark.skipif(not DATA.is_dir(), reason="no shared data next to the project")
 @pytest.mark.parametrize(("folder", "taken"), [("cranfield", {"docs.jsonl"}), ("debian", {"corpus.jsonl.gz"})])
 def test_real_folders(folder: str, taken: set[str]) -> None:
     found = write_configuration([str(DATA / folder)], Path("vecbeam.yaml"), None)

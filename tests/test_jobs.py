@@ -62,7 +62,7 @@ def configured(folder: Path, endpoint: str) -> Config:
 
 
 def waiting_for(marker: Path) -> Callable[[beam.Pipeline], Any]:
-    """A pipeline that says that it has begun, and runs until a file is there."""
+    """A pipeline that reports its start, and runs until a file exists."""
     path = str(marker)
 
     def wait(element: int) -> int:

@@ -64,7 +64,7 @@ def s3() -> Iterator[str]:
 
 @pytest.fixture
 def stored(tmp_path: Path, s3: str, config: Config, monkeypatch: pytest.MonkeyPatch) -> Config:
-    """A configuration whose checkpoint lies in a bucket of its own."""
+    """A configuration whose checkpoint is in its own bucket."""
     import boto3
 
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -80,7 +80,7 @@ def stored(tmp_path: Path, s3: str, config: Config, monkeypatch: pytest.MonkeyPa
 
 @pytest.fixture
 def emulated(tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> Iterator[Config]:
-    """A configuration whose checkpoint lies on an emulator of GCS, which heeds no conditions."""
+    """A configuration whose checkpoint is on an emulator of GCS, which ignores conditions."""
     pytest.importorskip("gcp_storage_emulator", reason="pip install 'vecbeam[test]'")
     from gcp_storage_emulator.server import create_server
 
@@ -149,7 +149,7 @@ def test_a_second_run_is_refused_and_writes_nothing(tmp_path: Path, config: Conf
         before = files(tmp_path)
         with pytest.raises(LockedError, match=r"held by run the-first \(process \d+ on .+\) since 20\d\d-.* UTC"):
             sync(config)
-        with pytest.raises(LockedError, match="the lock of a run that was killed opens by itself"):
+        with pytest.raises(LockedError, match="the lock of a killed run expires automatically"):
             backfill(config)
         refused = CliRunner().invoke(app, ["sync", str(tmp_path / "vecbeam.yaml"), "--quiet"])
         assert refused.exit_code == 1

@@ -1,4 +1,4 @@
-"""Memory that is let go of, seen from the system."""
+"""Released memory, as the system sees it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if "later" in sys.argv:
 print(full, resident() - before, pa.default_memory_pool().backend_name)
 """
 
-pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives back what it is told to")
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc returns memory on request")
 
 
 def kept(*how: str) -> tuple[int, int, str]:

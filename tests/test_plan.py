@@ -106,7 +106,7 @@ def test_more_deletions_than_allowed(tmp_path: Path, items: list[dict[str, Any]]
     path = str(tmp_path / "vecbeam.yaml")
     milvus.release(config.collection)
     done = CliRunner().invoke(app, ["plan", path, "--exit-code", "--set", "batch_rows=100"])
-    # A plan is no run: it says how the run would end, and that there is something to do.
+    # A plan is not a run: it says how the run would end, and that there is something to do.
     assert done.exit_code == 10
     assert "outcome     exit code 3, GateError: 100 of 200 items" in done.stdout
     assert done.stdout.splitlines()[-1] == f"only after that: vecbeam sync {path} --set batch_rows=100"
@@ -138,7 +138,7 @@ def test_rejects_and_what_they_lead_to(tmp_path: Path, items: list[dict[str, Any
     assert "3 rejected" in shown
     assert f"{tmp_path / 'corpus' / 'b.jsonl'}, line 2: InvalidJson: " in shown
     assert shown.splitlines()[-1] == "run: vecbeam backfill"
-    # Over what is there, the same; and where more go wrong than the limit allows, the run would be refused.
+    # Over existing parts, the same; and if more fail than the limit allows, the run would be refused.
     assert plan(config).rejects == wanted
     # Rejects of files that did not change count as well.
     write_jsonl(tmp_path / "corpus" / "c.jsonl", [{"id": "another", "text": "another"}])

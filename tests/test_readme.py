@@ -35,7 +35,7 @@ def steps(session: str) -> list[tuple[str, list[str]]]:
 
 
 def same(shown: str, printed: str) -> bool:
-    """Whether two lines are the same but for spacing; scores may differ in their last digits between processors."""
+    """Whether two lines are the same except for spacing; scores may differ in their last digits between processors."""
     ours, theirs = shown.split(), printed.split()
     return len(ours) == len(theirs) and all(map(_same_word, ours, theirs))
 

@@ -2,7 +2,7 @@
 
     python tests/test_recorded_vectors.py    records them again, where the change is wanted
 
-A space id stays the same through an upgrade, and vectors of two releases of a library stand in one collection: so they
+A space id stays the same through an upgrade, and vectors of two releases of a library are in one collection: so they
 have to stay the same, within the tolerance.
 """
 

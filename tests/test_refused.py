@@ -166,7 +166,7 @@ def test_the_parts_of_a_refused_run_are_found_again(tmp_path: Path, items: list[
     write_jsonl(tmp_path / "corpus" / "b.jsonl", [*more, *({"id": f"bad-{number}", "text": 7} for number in range(5))])
     with pytest.raises(RejectsError):
         sync(config)
-    assert not gc(config).files  # they are no garbage
+    assert not gc(config).files  # they are not garbage
     write_jsonl(tmp_path / "corpus" / "b.jsonl", more)
     report = sync(config)
     assert (report.items.new, report.chunks.embedded, report.chunks.loaded) == (30, 0, 30)

@@ -154,7 +154,7 @@ def test_rollbacks_keep_the_chain_of_collections(tmp_path: Path, items: list[dic
     assert gc(flat, keep=2).kept == [third, second, first]
     rollback(flat, to=first)
     assert gc(flat, keep=2).kept == [first, third, second]
-    # To a collection that is there already, by a command that builds: the same.
+    # To a collection that exists already, by a command that builds: the same.
     assert backfill(flat).collection == second
     assert gc(flat, keep=2).kept == [second, first, third]
     assert rollback(flat).collection == first

@@ -1,4 +1,4 @@
-"""Reports: what stands in them and on the page, which run is the last, and runs and rejects as lists."""
+"""Reports: their contents and their page, which run is the last, and runs and rejects as lists."""
 
 from __future__ import annotations
 

@@ -115,7 +115,9 @@ def jsonl_files(draw: st.DrawFn) -> File:
 def csv_files(draw: st.DrawFn) -> File:
     tabs = draw(st.booleans())
     texts = draw(st.lists(TEXTS, max_size=12))
-    if tabs:  # a field with line ends whose lines all have the header's tabs can't be told from lines of their own
+    if (
+        tabs
+    ):  # a field with line ends whose lines all have the header's tabs can't be distinguished from lines of their own
         texts = [text.replace("\n", " ").replace("\r", " ") for text in texts]
     records = [(f"r{n}", "x" + text) for n, text in enumerate(texts)]
     out = io.StringIO()
@@ -141,7 +143,7 @@ def csv_files(draw: st.DrawFn) -> File:
 
 @st.composite
 def broken_files(draw: st.DrawFn) -> File:
-    """Anything: records, halves of records, quotes and bytes that are no text."""
+    """Anything: records, halves of records, quotes and bytes that are not text."""
     suffix = draw(st.sampled_from(["csv", "tsv", "jsonl"]))
     line = {
         "csv": st.sampled_from(

@@ -214,7 +214,7 @@ def test_an_item_of_a_broken_file_that_stands_elsewhere_by_now(tmp_path: Path, i
     report = sync(config)
     assert (report.items.changed, report.items.deleted, report.balance()) == (1, 0, [])
     assert served(config) == as_texts([*items[:39], newer])
-    # Gone for good, its items go as well.
+    # Gone permanently, its items go as well.
     (tmp_path / "corpus" / "b.jsonl.gz").unlink()
     with pytest.raises(GateError, match="19 of 40 items"):
         sync(config)
@@ -388,10 +388,10 @@ def test_each_kind_of_wrong_row_is_mended(tmp_path: Path, items: list[Record], k
         connection.client.load_collection(name)
         [row] = connection.client.query(name, filter='id == "item-7#0"', output_fields=["*"])
         if kind == "stale":
-            connection.client.upsert(name, [{**row, "text": "by hand", "content_hash": "0" * 32}])
+            connection.client.upsert(name, [{**row, "text": "manual", "content_hash": "0" * 32}])
         else:
             connection.client.upsert(
-                name, [{**row, "id": f"by hand {number}", "item_id": str(number)} for number in range(3)]
+                name, [{**row, "id": f"manual {number}", "item_id": str(number)} for number in range(3)]
             )
     path = str(tmp_path / "vecbeam.yaml")
     runner = CliRunner()

@@ -1,4 +1,4 @@
-"""What an earlier release left goes on: nobody embeds again because of an upgrade."""
+"""Data of an earlier release still works: no upgrade makes anyone embed again."""
 
 from __future__ import annotations
 

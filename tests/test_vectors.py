@@ -1,4 +1,4 @@
-"""Several vectors a row, and a family of encoders from another package whose vectors are sparse."""
+"""Several vectors per row, and a family of encoders from another package whose vectors are sparse."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from schemas.layout import VectorKind
 from transforms import milvus
 
 LETTERS = '''
-"""Texts as how often each letter stands in them: sparse vectors, and two ways to get them wrong."""
+"""Texts as how often they have each letter: sparse vectors, and two ways to get them wrong."""
 
 from dataclasses import dataclass
 
@@ -114,7 +114,7 @@ TWO = {"meaning": {"model": "fake", "dimensions": 16}, "spelling": {"model": "le
 
 
 def two_vectors(tmp_path: Path, **keys: Any) -> Config:
-    """A configuration of a dense and a sparse vector, over 40 items; it lies beside them as vecbeam.yaml."""
+    """A configuration of a dense and a sparse vector, over 40 items, in their folder as vecbeam.yaml."""
     return configure(tmp_path, encoders=TWO, **keys)
 
 

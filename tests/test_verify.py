@@ -123,7 +123,8 @@ def test_load_rebuild_replaces_a_damaged_collection_without_an_encoder(
     overwrite(published, 100)
     before = holds(published)
     first = verify_fails(published).collection
-    # Stopped before it is verified: searchers see what they saw, and the next rebuild goes on with the same collection.
+    # Stopped before it is verified: searchers see what they saw, and the next rebuild continues with the same
+    # collection.
     with monkeypatch.context() as patch:
         patch.setattr(Inspection, "gate", lambda *_, **__: (_ for _ in ()).throw(CollectionError("went away")))
         with pytest.raises(CollectionError, match="went away"):
@@ -134,7 +135,7 @@ def test_load_rebuild_replaces_a_damaged_collection_without_an_encoder(
     assert (report.chunks.embedded, report.chunks.loaded) == (0, 0)
     assert (report.verify.compared, report.verify.recall_at_10) == ("all columns", 1.0)
     assert holds(published) == damages.in_checkpoint(published)
-    # What is served is what runs go on with, and the one before is there to go back to.
+    # Runs continue with what is served, and the previous one exists for a rollback.
     assert sync(published).collection == report.collection
     assert backfill(published).collection == report.collection
     # A second rebuild makes one more, from the checkpoint again.
@@ -251,7 +252,7 @@ def test_every_damage_is_found_and_restored(tmp_path: Path) -> None:
 
 @pytest.mark.server
 def test_every_damage_is_found_and_restored_on_a_server(tmp_path: Path, milvus_server: Any) -> None:
-    """A key that stands twice as well, which a server lets happen."""
+    """A duplicate key as well, which a server allows."""
     from conftest import empty
 
     empty(milvus_server.uri)

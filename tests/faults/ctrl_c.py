@@ -57,7 +57,7 @@ class Pty:
         while select.select([self._fd], [], [], 0)[0]:
             self._seen = (self._seen + os.read(self._fd, 65536).decode(errors="replace"))[-20_000:]
         line = self._seen.rsplit("\n", 1)[-1]
-        # What is erased is gone; a carriage return alone is not, as the prompt would stand in what was there before.
+        # Erased text is gone; a carriage return alone is not enough, as the prompt would be inside older text.
         line = line.rsplit("\x1b[2K", 1)[-1]
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line).strip("\r")
 
@@ -109,7 +109,7 @@ class Ended:
 
 
 def run_in(terminal: Pty | Tmux, command: str, stop_after_s: float | None, marker: Path | None = None) -> Ended:
-    """Types a command, and Ctrl-C after some seconds or once a file is there.
+    """Types a command, and Ctrl-C after some seconds or once a file exists.
 
     Raises:
         TimeoutError: if no prompt comes.
@@ -197,7 +197,7 @@ def main() -> int:
                 )
                 place = whole
             else:
-                # Each run goes on where the one before was stopped; every fifth begins from scratch.
+                # Each run resumes where the previous one was stopped; every fifth begins from scratch.
                 if point % 5 == 0:
                     shutil.rmtree(folder, ignore_errors=True)
                     write(folder)

@@ -3,7 +3,7 @@
     python tests/faults/damages.py --damages 1000 --seed 0 [--uri http://127.0.0.1:19530]
 
 A damage is one number of a vector (by its last bit, or by anything), a text, a metadata value, a content hash, a row
-too few or a row too many; on a server also a key that stands twice. In each round ten rows are damaged: `verify` has to
+too few or a row too many; on a server also a duplicate key. In each round ten rows are damaged: `verify` must
 refuse the collection and to count each of them as what it is, and after the repair every row must be the
 checkpoint's again, bit for bit. Prints how many were found and how many restored.
 """
@@ -222,7 +222,7 @@ def run(config: Config, damages: int, seed: int, *, twice: bool = False, shown: 
     """Rounds of damages until there were so many of them.
 
     Args:
-        twice: makes keys stand twice as well, which a server alone lets happen.
+        twice: makes duplicate keys as well, which only a server allows.
     """
     chance = random.Random(seed)
     tally = Tally()

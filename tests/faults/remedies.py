@@ -2,7 +2,7 @@
 
     python tests/faults/remedies.py --sequences 2000 [--seed 0]
 
-A sequence begins with a collection that is in step with its corpus. Something goes wrong (fields, files, limits, rows
+A sequence begins with a collection that is in sync with its corpus. Something goes wrong (fields, files, limits, rows
 that somebody else writes), a command is run, and then again and again what its last message recommends. After each
 command every item that is in the corpus and was served before must still be served, whole. At the end all is put
 right, and one more sync or reindex must serve just the corpus.
@@ -210,7 +210,7 @@ def lowered_limits(world: World) -> list[str]:
 
 
 def vanished_files(world: World) -> list[str]:
-    """Their items are in the corpus no longer: to delete them is no loss."""
+    """Their items are no longer in the corpus, so deleting them loses nothing."""
     for name in world.random.sample(sorted(world.records), world.random.choice([1, 2])):
         del world.records[name]
     world.write_all()
@@ -309,7 +309,7 @@ def check(world: World, before: Rows, after: Rows, step: Step) -> None:
 
 
 def walk(world: World, counts: Counter[str]) -> list[Step]:
-    """One sequence, from a collection that is in step to one that is in step again.
+    """One sequence, from a collection that is in sync to one that is in sync again.
 
     Raises:
         RowsLostError: with the commands and what they printed.

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from ctrl_c import COMMAND, Pty, Tmux, run_in, write
 
-# The process of the command line, with a command that does what the test wants instead of the real ones.
+# The process of the command line, with a test's command instead of the real ones.
 STUB = """
 import sys, time, types
 from pathlib import Path

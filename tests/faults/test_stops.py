@@ -15,7 +15,7 @@ import pytest
 from milvus_server import Server
 
 RECORDS = 64
-# A run of which some calls go through, and the next waits until it is told to stop: no test depends on how fast it is.
+# A run of which some calls succeed, and the next waits for a stop: no test depends on its speed.
 HELD = """
 import sys, time
 from pathlib import Path

@@ -14,7 +14,7 @@ DATA = Path(__file__).parents[3] / "shared" / "data" / "cranfield"
 EXACT_NDCG = 0.400
 """Of all-MiniLM-L6-v2 on title and text with exact search in float32, each document one vector."""
 
-pytestmark = pytest.mark.skipif(not DATA.exists(), reason="the Cranfield corpus is not beside this checkout")
+pytestmark = pytest.mark.skipif(not DATA.exists(), reason="the Cranfield corpus is not next to this checkout")
 
 
 @pytest.fixture(scope="module")

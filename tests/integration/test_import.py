@@ -1,4 +1,4 @@
-"""`collection.load: import` on the real server: it reads the parts itself, and each row is there once."""
+"""`collection.load: import` on the real server: it reads the parts itself, and each row exists once."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Known items through the pipeline and a search: the first line of a docstring has to find the rest of it.
 
 The labelled set is made from the corpus of `vecbeam demo`, the docstrings of this Python's standard library, so that it
-is there on every machine.
+exists on every machine.
 """
 
 from __future__ import annotations

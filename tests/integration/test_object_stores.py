@@ -179,7 +179,7 @@ def azure() -> Iterator[str]:
 
 
 def create_container(connection: str, name: str) -> None:
-    """Creates a container, signed as Azure wants it: obstore creates none."""
+    """Creates a container, signed as Azure requires: obstore creates none."""
     date = email.utils.formatdate(usegmt=True)
     headers = {"x-ms-date": date, "x-ms-version": "2021-08-06"}
     lines = ["PUT", *[""] * 11, *(f"{key}:{value}" for key, value in headers.items())]
@@ -244,7 +244,7 @@ def test_keys_are_names_whatever_their_letters(store: str) -> None:
     uris = {name: f"{folder}/{name}/{name}.txt" for name in odd}
     for name, uri in uris.items():
         filesystem.write_atomic(uri, name.encode())
-    filesystem.write_atomic(f"{store}/proj1 #x%20?/a1/a1.txt", b"beside")
+    filesystem.write_atomic(f"{store}/proj1 #x%20?/a1/a1.txt", b"another")
 
     assert names(filesystem.list_files(folder, "*/*.txt"), folder) == sorted(f"/{n}/{n}.txt" for n in odd)
     for name in {"a[1]", "[*?", "back\\slash"} & {*odd}:
@@ -260,7 +260,7 @@ def test_keys_are_names_whatever_their_letters(store: str) -> None:
     batches = [batch for shard in shards for batch in read_shard(shard, corpus, batch_rows=50)]
     assert [reject for batch in batches for reject in batch.rejects.to_pylist()] == []
     items = [(item["item_id"], item["@content"]) for batch in batches for item in batch.items.to_pylist()]
-    assert sorted(items) == sorted([*((f"{name}/{name}.txt", name) for name in rest), ("a1/a1.txt", "beside")])
+    assert sorted(items) == sorted([*((f"{name}/{name}.txt", name) for name in rest), ("a1/a1.txt", "another")])
 
 
 def test_a_bucket_that_is_not_there_is_named(store: str) -> None:

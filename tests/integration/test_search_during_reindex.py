@@ -90,7 +90,7 @@ class Searcher:
             if len(self.answers) + len(self.errors) >= enough:
                 return
             time.sleep(0.1)
-        raise AssertionError("the searcher stands still")
+        raise AssertionError("the searcher is stuck")
 
     def _search(self, uri: str, alias: str, vector: list[float]) -> None:
         client = MilvusClient(uri, dedicated=True)

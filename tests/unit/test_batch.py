@@ -73,7 +73,7 @@ def test_batches_are_those_of_lists(events: list[tuple[str, Any]], batch_rows: i
         assert [tuple(row.values())[:-1] for row in batch.rejects.to_pylist()] == its_rejects
         assert all(len(reason) <= MAX_REASON_CHARS for reason in batch.rejects.column("reason").to_pylist())
         assert batch.items_read == len(its_items) + len(its_rejects)
-    # Bytes are told once: of files that nothing follows those after the last boundary are not.
+    # Bytes are counted once: those after the last boundary of a file that nothing follows are not.
     told = sum(batch.bytes_read for batch in batches)
     assert 0 <= told <= sum(value for event, value in events if event == "file")
     if events and events[-1][0] == "item":

@@ -14,7 +14,7 @@ from schemas.records import Kind
 from transforms.diff.comparison import Comparison, buckets_of, compare, pack, pair_moves, split, unpack
 from transforms.diff.digest import DIGEST_SCHEMA, Side
 
-# Digests that are alike in either half, so that an order or an equality of one half alone does not do.
+# Digests that share either half, so that comparing only one half is not enough.
 DIGESTS = [
     bytes(16),
     b"\1" + bytes(15),

@@ -79,7 +79,7 @@ def test_the_delta_brings_a_collection_to_the_new_snapshot(two: Two, seed: Any) 
     for row_id in settled.gone:
         del collection[row_id]
     for (part, row), vanishing in settled.upserts.items():
-        for row_id in vanishing:  # ids of the same item, and each is there until then
+        for row_id in vanishing:  # ids of the same item, and each exists until then
             del collection[row_id]
         live = new.live_part(part)
         upserted = live.keep(two.table(live.name)).slice(row, 1).to_pylist()[0]

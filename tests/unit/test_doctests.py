@@ -1,4 +1,4 @@
-"""The examples in docstrings are true. Read from the source, so that none is passed over wherever it stands."""
+"""The examples in docstrings are true. Read from the source, so that none is missed wherever it is."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_examples_of_a_module(path: Path) -> None:
         test = doctest.DocTestParser().get_doctest(text, dict(vars(module)), f"{name}:{line}", str(path), line - 1)
         runner.run(test, out=said.append)
     assert not runner.failures, "".join(said)
-    assert runner.tries == path.read_text().count(">>> "), "an example stands where nothing runs it"
+    assert runner.tries == path.read_text().count(">>> "), "an example is where nothing runs it"
 
 
 def test_there_are_examples() -> None:

@@ -22,7 +22,7 @@ paths = st.text("ab.-/*[]!^\n", max_size=6)
 
 
 def tokens(pattern: str) -> list[tuple[str, bool]]:
-    """Letters and wildcards, each with whether it stands at the beginning of a name."""
+    """Letters and wildcards, each with whether it is at the beginning of a name."""
     found: list[tuple[str, bool]] = []
     at = 0
     while at < len(pattern):

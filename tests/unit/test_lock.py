@@ -1,4 +1,4 @@
-"""Who holds a checkpoint: when a lease is over, and what of a holder stands on disk."""
+"""Who holds a checkpoint: when a lease is over, and which facts of a holder are on disk."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def started() -> float:
         ({"host": "elsewhere"}, holder.STALE_S - 5, False),
         ({"host": "elsewhere"}, holder.STALE_S + 5, True),
         ({}, 0, False),
-        # One that let go while its jobs ran on.
+        # One that released the lock while its jobs continued.
         ({"host": "elsewhere", "ended": True}, 0, True),
         ({"host": HERE, "process": os.getpid(), "process_started": started(), "ended": True}, 0, True),
     ],

@@ -1,4 +1,4 @@
-"""Vectors that are there already: what is put together is what embedding everything again gives."""
+"""Existing vectors: the combined result is that of embedding everything again."""
 
 from __future__ import annotations
 

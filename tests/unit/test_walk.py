@@ -24,7 +24,7 @@ globs = st.lists(
 
 
 def plant(root: Path, tree: set[str]) -> set[str]:
-    """Makes files, but for those that are a folder of another; returns those that are there."""
+    """Makes files, except for those that are a folder of another; returns the existing ones."""
     files = {path for path in tree if not any(other.startswith(path + "/") for other in tree)}
     for path in files:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ def test_a_walk_finds_what_matches(tree: set[str], glob: str) -> None:
         expected = sorted(f"{folder}/{path}" for path in files if pattern.matches(f"{folder}/{path}"))
         assert sorted(file.uri for file in found) == expected
         assert all(file.size == Path(file.uri).stat().st_size for file in found)
-        # What matches by its path and is a folder is told apart, and no file that matches is called hidden.
+        # A matching path that is a folder is recognized as one, and no matching file is called hidden.
         folders = {parent for path in files for parent in map(str, Path(path).parents) if parent != "."}
         assert set(seen.folders) <= {f"{folder}/{path}" for path in folders if pattern.matches(f"{folder}/{path}")}
         assert set(seen.hidden.first).isdisjoint(expected)

@@ -32,7 +32,7 @@ def items_of(contents: list[str], first: int = 0) -> pa.Table:
     batch_bytes=st.integers(1, 16),
 )
 def test_items_are_gathered_into_full_batches(tables: list[list[str]], batch_rows: int, batch_bytes: int) -> None:
-    # What is at hand grows a table at a time; while there is too much of it, the first rows go.
+    # The state grows one table at a time; while it is too large, the first rows go.
     expected: list[list[str]] = []
     waiting: list[str] = []
     for contents in tables:

@@ -1,4 +1,4 @@
-"""Who holds a checkpoint, as its lock file says: whether that is over, and how a run that has to wait is refused."""
+"""Who holds a checkpoint, by its lock file: whether that has ended, and the errors for a run that must wait."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from schemas.errors import LockedError
 from transforms.support.job import Job
 
 STALE_S = 60.0
-"""Seconds without a renewal after which a lease counts for nothing."""
+"""Seconds without a renewal after which a lease has expired."""
 
 
 def check_jobs(holder: dict[str, Any], root: str, uri: str) -> None:
     """Refuses to take over from a run whose jobs may still be at work.
 
     Raises:
-        LockedError: where one runs, or where nobody can say whether it does.
+        LockedError: if one runs, or if it is not known whether it does.
     """
     for job in (Job.from_json(values) for values in holder.get("jobs", ())):
         state = job.state()
@@ -38,11 +38,11 @@ def check_jobs(holder: dict[str, Any], root: str, uri: str) -> None:
 
 
 def refused(holder: dict[str, Any], root: str) -> LockedError:
-    """The error of a run that finds another at work."""
+    """The error of a run that finds another holder."""
     who = f"run {holder.get('run_id', '?')} (process {holder.get('process', '?')} on {holder.get('host', '?')})"
     return LockedError(
         f"{root} is held by {who} since {holder.get('since', '?')}",
-        "wait until it ends; the lock of a run that was killed opens by itself",
+        "wait until it ends; the lock of a killed run expires automatically",
     )
 
 

@@ -2,10 +2,10 @@
 
 On a local disk the system's own file lock, which ends with its process. On an object store a lease (`store_lease`),
 which its holder renews every fifteen seconds. A run that slept while another one took over finds that at its next
-renewal, and stops after the batch at hand.
+renewal, and stops after its current batch.
 
-Where workers are other machines the run's job is written beside its holder. Such a job outlives the process that
-started it, so nobody takes over before its runner says that it has ended.
+If workers are other machines, the run's job is written next to its holder. Such a job outlives the process that
+started it, so no run takes over before the job's runner says that it has ended.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ RENEW_S = 15.0
 
 
 class Hold:
-    """A checkpoint that is held, and the jobs that work on it elsewhere. Several threads may use it at once.
+    """A held checkpoint, and its jobs on other machines. Several threads may use it at once.
 
     Args:
         uri: of the file that names the holder.
-        facts: who holds it; `run_id` is there.
-        lease: where that file is a lease on an object store.
+        facts: who holds it, with `run_id`.
+        lease: if that file is a lease on an object store.
     """
 
     def __init__(self, uri: str, facts: dict[str, Any], lease: StoreLease | None = None) -> None:
@@ -54,7 +54,7 @@ class Hold:
         """Writes down a job that has started.
 
         Raises:
-            LockedError: where another run has taken over while this machine slept.
+            LockedError: if another run has taken over while this machine slept.
         """
         with self._lock:
             self._jobs.append(job)
@@ -74,7 +74,7 @@ class Hold:
         """Writes it again.
 
         Raises:
-            LockedError: where another run has taken over.
+            LockedError: if another run has taken over.
         """
         with self._lock:
             self._renewals += 1
@@ -84,7 +84,7 @@ class Hold:
         """Lets others in, once all jobs have ended.
 
         Raises:
-            LockedError: where another run has taken over.
+            LockedError: if another run has taken over.
         """
         with self._lock:
             if self._jobs:
@@ -114,7 +114,7 @@ def held(root: str, run_id: str) -> Iterator[Hold]:
     """Holds the checkpoint of a corpus for the length of a block.
 
     Raises:
-        LockedError: where another run holds it, or a job of a run that is gone.
+        LockedError: if another run holds it, or a job of a run that is gone.
     """
     mine = {
         "run_id": run_id,

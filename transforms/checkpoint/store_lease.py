@@ -50,8 +50,8 @@ class StoreLease:
             data: JSON of the holder, with its `run_id`.
 
         Raises:
-            LockedError: where another run holds it, or a job of a run that is gone.
-            CheckpointError: where the store fails.
+            LockedError: if another run holds it, or a job of a run that is gone.
+            CheckpointError: if the store fails.
         """
         for _ in range(TRIES):
             found = self._read()
@@ -99,8 +99,8 @@ class StoreLease:
         """Writes the lease again.
 
         Raises:
-            LockedError: where another run has taken it.
-            CheckpointError: where the store fails.
+            LockedError: if another run has taken it.
+            CheckpointError: if the store fails.
         """
         if not self._conditional:
             self._check_own()
@@ -115,10 +115,10 @@ class StoreLease:
         raise CheckpointError(f"{self.uri} comes and goes", "let no other program delete it, and run the command again")
 
     def _written(self, data: bytes, before: ObjectFacts | None) -> ObjectFacts | None:
-        """Writes on the condition that the lease is what it was; None where it is gone.
+        """Writes on the condition that the lease is what it was; None if it is gone.
 
         Raises:
-            LockedError: where another run has it.
+            LockedError: if another run has it.
         """
         for _ in range(TRIES):
             with contextlib.suppress(ConditionError):

@@ -1,1 +1,1 @@
-"""Files in any store, whole or not at all; and the Parquet files that are ours."""
+"""Files in any store, whole or not at all; and vecbeam's Parquet files."""

@@ -33,8 +33,8 @@ _LOOKS_ESCAPED = re.compile(r"\\udc[89a-f][0-9a-f]")
 def as_text(name: str) -> str:
     r"""A path as valid text; different paths have different texts.
 
-    A byte that is no UTF-8 becomes \udc and two hexadecimal digits, and each backslash beside it two. So it does in a
-    name that is written with such letters; all other names stay as they are.
+    A byte that is not valid UTF-8 becomes \udc and two hexadecimal digits, and each backslash of that name two. So it
+    does in a name that is written with such letters; all other names stay as they are.
 
     >>> as_text("caf\udce9"), as_text(r"caf\udce9"), as_text(r"a\b")
     ('caf\\udce9', 'caf\\\\udce9', 'a\\b')
@@ -60,11 +60,11 @@ def join(folder: str, *names: str) -> str:
 
 
 def open_binary(uri: str) -> BinaryIO:
-    """Opens a file for reading, as it lies (no decompression), seekable.
+    """Opens a file for reading, as stored (no decompression), seekable.
 
     Raises:
-        NotRegularFileError: where it is a pipe, a socket or a device, whose reading may never end.
-        OSError: where the file can't be opened.
+        NotRegularFileError: if it is a pipe, a socket or a device, whose reading may never end.
+        OSError: if the file can't be opened.
     """
     if is_local(uri):
         return local_file.open_file(uri)
@@ -84,7 +84,7 @@ def read_bytes(uri: str) -> bytes:
 
 
 def exists(uri: str) -> bool:
-    """Whether a file is there."""
+    """Whether a file exists."""
     if is_local(uri):
         return Path(uri).exists()
     _check_name(uri)
@@ -94,7 +94,7 @@ def exists(uri: str) -> bool:
 def list_files(folder: str, pattern: str = "*") -> list[FileInfo]:
     """The files below a folder whose path from there on matches a glob, sorted by name; see `glob`.
 
-    The letters of the folder stand for themselves, whatever they are. A folder that is not there has no files.
+    The characters of the folder are never wildcards. A folder that does not exist has no files.
     """
     return glob(join(escape(folder), pattern))
 
@@ -102,14 +102,14 @@ def list_files(folder: str, pattern: str = "*") -> list[FileInfo]:
 def glob(pattern: str, seen: Seen | None = None) -> list[FileInfo]:
     """The files that match a glob (see `schemas.glob`), sorted by name; folders are left out.
 
-    A link that leads nowhere is listed with size 0, so that whoever reads it finds out; so is what is no regular file.
+    A dangling link is listed with size 0, so that its reader reports it; so is what is not a regular file.
 
     Args:
-        seen: takes what was met and not listed.
+        seen: receives what was found and not listed.
 
     Raises:
-        OSError: where the listing fails; a listing never ends short without it.
-        ValueError: where Beam has no filesystem for the URI.
+        OSError: if the listing fails; a listing never ends short without it.
+        ValueError: if Beam has no filesystem for the URI.
     """
     return sorted(iterate(pattern, seen))
 
@@ -131,7 +131,7 @@ def some_files(folder: str, pattern: str, limit: int) -> list[str]:
 
 
 def find(uri: str) -> FileInfo | None:
-    """A file of this very name, or None; its letters stand for themselves."""
+    """A file of exactly this name, or None; its characters are never wildcards."""
     if is_local(uri):
         return next(walk(Glob(escape(uri)), Seen()), None)
     _check_name(uri)
@@ -165,7 +165,7 @@ def write_atomic(uri: str, data: bytes) -> None:
     """Writes a file in one atomic step: rename on local disk (fsynced), a single upload on object stores.
 
     Raises:
-        CheckpointError: where it can't be written (disk full, no permission, no bucket).
+        CheckpointError: if it can't be written (disk full, no permission, no bucket).
     """
     with _as_checkpoint_errors(uri):
         if is_local(uri):
@@ -178,7 +178,7 @@ def write_atomic(uri: str, data: bytes) -> None:
 def write_stream(uri: str, write: Callable[[BinaryIO], None]) -> None:
     """Writes a file as `write_atomic` does, of any size: it is written to the stream that `write` is given.
 
-    What goes to an object store lies in a temporary file first, so that an upload can be tried again.
+    Data for an object store is in a temporary file first, so that an upload can be retried.
     """
     with _as_checkpoint_errors(uri):
         if is_local(uri):
@@ -194,7 +194,7 @@ def read_with_facts(uri: str) -> tuple[bytes, ObjectFacts]:
     """The content of a small file, and what it is: for a condition of `write_if`.
 
     Raises:
-        FileNotFoundError: where it is not there.
+        FileNotFoundError: if it does not exist.
     """
     if is_local(uri):
         status = os.stat(uri)
@@ -206,12 +206,12 @@ def write_if(uri: str, data: bytes, before: ObjectFacts | None) -> ObjectFacts:
     """Writes a file if it is what it was, in one step of the store.
 
     Args:
-        before: the file that this one replaces; None where there must be none.
+        before: the file that this one replaces; None if there must be none.
 
     Raises:
-        ConditionError: where it is another one, or there is one.
-        UnconditionalError: where the store can't do it.
-        CheckpointError: where it can't be written.
+        ConditionError: if it is another one, or there is one.
+        UnconditionalError: if the store can't do it.
+        CheckpointError: if it can't be written.
     """
     if is_local(uri):
         raise UnconditionalError(f"{uri} is on a local disk")
@@ -239,7 +239,7 @@ def _as_checkpoint_errors(uri: str) -> Iterator[None]:
     except OSError as error:
         remedy = "check that the folder exists and may be written"
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            remedy = "free some space and run the same command again; what is written so far is kept"
+            remedy = "free some space and run the same command again; what was written is kept"
         if isinstance(error, StorageError):
             raise CheckpointError(error.message, error.remedy) from error
         raise CheckpointError(f"can't write {uri}: {error.strerror or error}", remedy) from error
@@ -269,7 +269,7 @@ def check_writable(folder: str) -> None:
 
 
 def delete(uris: list[str]) -> None:
-    """Deletes files; one that is gone already is no error."""
+    """Deletes files; ignores missing ones."""
     for uri in uris:
         if is_local(uri):
             Path(uri).unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import psutil
 
 NAME_BYTES = 255
-"""The longest name that usual filesystems take."""
+"""The longest name on usual filesystems."""
 _KINDS = {
     stat.S_IFIFO: "a named pipe (FIFO)",
     stat.S_IFSOCK: "a socket",
@@ -26,15 +26,15 @@ _KINDS = {
 
 
 class NotRegularFileError(OSError):
-    """What stands under a name is a pipe, a socket or a device."""
+    """The file is a pipe, a socket or a device."""
 
 
 def open_file(path: str) -> BinaryIO:
     """Opens a file for reading.
 
     Raises:
-        NotRegularFileError: where it is a pipe, a socket or a device, whose reading may never end.
-        OSError: where it can't be opened.
+        NotRegularFileError: if it is a pipe, a socket or a device, whose reading may never end.
+        OSError: if it can't be opened.
     """
     _check_regular(path, os.stat(path).st_mode)
     # Should a pipe have taken the file's place just now, opening it does not wait for a writer.
@@ -55,18 +55,18 @@ def _check_regular(path: str, mode: int) -> None:
 
 
 def kind_of(mode: int) -> str:
-    """What a file that is no regular one is, from its mode."""
+    """What a file that is not regular is, from its mode."""
     return _KINDS.get(stat.S_IFMT(mode), "a special file")
 
 
 def write(path: Path, content: Callable[[BinaryIO], object]) -> None:
-    """Writes a file under a temporary name, and gives it its own once all of it is on the disk.
+    """Writes a file under a temporary name, and renames it once all of it is on the disk.
 
     Args:
         content: writes it to the stream that it is given.
 
     Raises:
-        OSError: where it can't be written; then nothing is there under its name.
+        OSError: if it can't be written; then nothing has its name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The process is named so that a later run can tell a dead writer's leftover from a live one's.

@@ -1,6 +1,6 @@
-"""Tables of millions of rows that lie in a temporary file: they are mapped, sorted and compared a piece at a time.
+"""Tables of millions of rows in a temporary file, which are mapped, sorted and compared one piece at a time.
 
-A file has no name and is gone with its table, however the process ends. It lies where TMPDIR says.
+A file has no name and disappears with its table, however the process ends. It is in the folder TMPDIR.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROWS = 65_536
 RUN_ROWS = 4 * ROWS
 """Rows that are sorted at one time."""
 LEAST_ROWS = 1_024
-"""Rows of a sorted run that are looked at, at least, while runs are merged."""
+"""Fewest rows of a sorted run that are read while runs are merged."""
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Positions = np.ndarray[Any, np.dtype[np.int64]]
@@ -34,7 +34,7 @@ _maps: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 
 
 def in_chunks(rows: Iterable[tuple[object, ...]], schema: pa.Schema) -> Iterator[pa.Table]:
-    """Rows as tables of up to `ROWS` rows: so many are Python objects at one time."""
+    """Rows as tables of up to `ROWS` rows, which is how many are Python objects at one time."""
     waiting = iter(rows)
     while some := list(islice(waiting, ROWS)):
         arrays = [pa.array(column, field.type) for column, field in zip(zip(*some, strict=True), schema, strict=True)]
@@ -42,7 +42,7 @@ def in_chunks(rows: Iterable[tuple[object, ...]], schema: pa.Schema) -> Iterator
 
 
 def regrouped(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
-    """The rows of some tables in tables of so many rows each, but for the last; at least one if any is given."""
+    """The rows of some tables in tables of `rows` rows, the last one smaller; at least one if any is given."""
     held: list[pa.Table] = []
     count, empty = 0, None
     for table in tables:
@@ -59,10 +59,10 @@ def regrouped(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
 
 
 def spilled(tables: Iterable[pa.Table], schema: pa.Schema) -> pa.Table:
-    """The rows of some tables as one that lies in a temporary file, where they are more than one piece.
+    """The rows of some tables as one table, in a temporary file if they are more than one piece.
 
     Raises:
-        StorageError: where the temporary folder can't take it.
+        StorageError: if the temporary folder can't hold it.
     """
     waiting = regrouped(tables, ROWS)
     first = list(islice(waiting, 2))
@@ -95,7 +95,7 @@ def _writing() -> Iterator[None]:
 
 
 def let_go() -> None:
-    """Takes the pages of the tables that lie in files out of this process's memory; they come back when looked at."""
+    """Releases the pages of mapped tables from this process's memory; they return on access."""
     if hasattr(mmap, "MADV_DONTNEED"):
         for mapped in list(_maps):
             mapped.madvise(mmap.MADV_DONTNEED)
@@ -110,7 +110,7 @@ def pieces(table: pa.Table) -> Iterator[pa.Table]:
 
 
 def filtered(table: pa.Table, mask: Mask) -> pa.Table:
-    """The rows for which the mask is true; the table itself where that is all."""
+    """The rows for which the mask is true; the table itself if that is all."""
     if mask.all():
         return table
     masks = (pa.array(mask[start : start + ROWS]) for start in range(0, max(1, len(mask)), ROWS))
@@ -131,7 +131,7 @@ def find(column: pa.ChunkedArray, value: bytes) -> int:
 
 
 def sorted_pieces(tables: Iterable[pa.Table], by: Sequence[str]) -> Iterator[pa.Table]:
-    """The rows of some tables, sorted; those with one value in the first column stand in one piece.
+    """The rows of some tables, sorted; those with one value in the first column are in one piece.
 
     Args:
         by: names of columns, the first of text or bytes.
@@ -166,7 +166,7 @@ def _merged(runs: list[pa.Table], order: list[tuple[str, str]]) -> Iterator[pa.T
                 ends[at] = _after(columns[at], lasts[at], end, len(columns[at]))
         if not ends:
             return
-        # What is not greater than the least of the last values of all windows is in the windows.
+        # All rows up to the least of the last values of all windows are in the windows.
         bound = min(lasts.values())
         moved, taken = [], []
         for at, end in ends.items():
@@ -189,8 +189,8 @@ def beside(left: pa.Table, right: pa.Table, by: str) -> Iterator[pa.Table]:
     """For each piece of a table the rows of another one that have the same values in a column, in the same order.
 
     Args:
-        left: each value of its column stands once in it.
-        right: as `left`; its rows are what comes out, all null where it has none.
+        left: values of its column are unique.
+        right: as `left`; its rows are returned, all null if it has none.
     """
     kind = left.schema.field(by).type
     schema = pa.schema([field.with_nullable(True) for field in right.schema])
@@ -226,7 +226,7 @@ def beside(left: pa.Table, right: pa.Table, by: str) -> Iterator[pa.Table]:
 
 
 def interleaved(chosen: pa.Table, others: pa.Table, is_chosen: Mask) -> pa.Table:
-    """The rows of two tables as one, in the order that the mask says: true stands for the next row of `chosen`."""
+    """The rows of two tables as one, in the order of the mask: true stands for the next row of `chosen`."""
 
     def tables() -> Iterator[pa.Table]:
         at = 0
@@ -252,7 +252,7 @@ def _same(left: pa.Table, right: pa.Table) -> bool:
 
 
 def repeats(table: pa.Table, by: str) -> Iterator[tuple[Positions, Positions]]:
-    """The rows whose value in a column stands in a later row too, and the next such row of each."""
+    """The rows whose value in a column is in a later row too, and the next such row of each."""
     columns = table.select([by])
     if _ascends(columns):
         return
@@ -279,6 +279,6 @@ def _all(values: pa.Array) -> bool:
 
 
 def _before_equals(values: pa.ChunkedArray) -> Positions:
-    """Positions of the values that the next one equals."""
+    """Positions of the values that equal the next one."""
     array = values.combine_chunks()
     return np.flatnonzero(pc.equal(array[:-1], array[1:]).to_numpy(zero_copy_only=False)).astype(np.int64)

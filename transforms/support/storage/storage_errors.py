@@ -1,4 +1,4 @@
-"""What a store's error means: a missing file, a missing right or credential, a wrong place, or a passing fault."""
+"""The meaning of a store's error: a missing file, permission or credential, a wrong place, or a transient fault."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PLACE = re.compile(
 
 
 def is_missing(error: BaseException) -> bool:
-    """Whether an error says that the file is not there, its bucket and the way to it being fine."""
+    """Whether an error says that the file is missing, although its bucket can be reached."""
     if isinstance(error, FileNotFoundError):
         return True
     text = _text(error)
@@ -35,7 +35,7 @@ def storage_error(what: str, uri: str, error: BaseException) -> StorageError:
     """The error of a store as one line with its remedy.
 
     Args:
-        what: what was tried: "read", "write", ...
+        what: the operation: "read", "write", ...
     """
     if isinstance(error, StorageError):
         return error

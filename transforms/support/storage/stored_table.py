@@ -24,7 +24,7 @@ def write_rows(uri: str, tables: Iterable[pa.Table], by: str = "") -> None:
 
     Args:
         tables: its rows, in one table at least.
-        by: a column of text by which they are sorted, and rows can be found.
+        by: a column of text that sorts them, to look rows up.
     """
     firsts: list[str] = []
     rows = 0
@@ -45,7 +45,7 @@ class StoredTable:
     """A table that `write_rows` wrote; some of its rows are in memory at a time.
 
     Raises:
-        CheckpointError: where it is missing or damaged.
+        CheckpointError: if it is missing or damaged.
     """
 
     def __init__(self, uri: str) -> None:
@@ -73,10 +73,10 @@ class StoredTable:
         return table.slice(first - groups[0] * GROUP_ROWS, count)
 
     def find(self, by: str, wanted: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """The rows whose value of the column that the table is sorted by is one of these; what is not there is not.
+        """The rows whose value in the sorted column is one of these; missing values have no row.
 
         Args:
-            by: that column; each of its values stands once.
+            by: that column; its values are unique.
         """
         found: dict[str, dict[str, Any]] = {}
         groups: dict[int, list[str]] = {}

@@ -1,4 +1,4 @@
-"""The files on a local disk that match a glob, and what lay beside them."""
+"""The files on a local disk that match a glob, and what was found next to them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from schemas.glob import Glob
 
 SHOWN = 5
-"""How many of the names that were left out are kept, to be shown."""
+"""How many of the names that were left out are kept for messages."""
 
 
 class FileInfo(NamedTuple):
@@ -42,11 +42,11 @@ class Names:
 
 @dataclass
 class Seen:
-    """What a listing met and did not list.
+    """Names that a listing found and left out.
 
     Attributes:
         folders: folders whose own path matches the glob, as a file's would.
-        hidden: paths that match but for a leading dot, of files and of folders.
+        hidden: paths of files and folders that match except for a leading dot.
         markers: keys of an object store that match and end in a slash.
     """
 
@@ -55,7 +55,7 @@ class Seen:
     markers: Names = field(default_factory=Names)
 
     def note_key(self, glob: Glob, uri: str) -> None:
-        """Notes an object that does not match."""
+        """Records an object that does not match."""
         names = glob.pattern.count("/") + 1
         above = uri.split("/", names)
         if len(above) > names and "**" not in glob.pattern and glob.matches(folder := "/".join(above[:-1])):
@@ -65,7 +65,7 @@ class Seen:
             self.hidden.add(uri)
 
     def note_marker(self, glob: Glob, uri: str) -> None:
-        """Notes an object whose key ends in a slash: an empty one that stands for a folder, as a rule."""
+        """Records an object whose key ends in a slash: usually an empty one that stands for a folder."""
         if glob.matches(uri):
             self.markers.add(uri)
         else:
@@ -73,7 +73,7 @@ class Seen:
 
 
 class _Folder(NamedTuple):
-    """A folder to look into: `prefix` is its path with a slash, `depth` counts the glob's names down to it."""
+    """A folder to search: `prefix` is its path with a slash, `depth` counts the glob's names down to it."""
 
     path: str
     prefix: str
@@ -82,10 +82,10 @@ class _Folder(NamedTuple):
 
 
 class _Level(NamedTuple):
-    """What one folder's names are held against.
+    """What one folder's names are matched against.
 
-    Where it is `deep`, from a name with `**` on, all folders below are looked into, and `glob` is held against the path
-    from the folder on in which that began.
+    If it is `deep`, from a name with `**` on, all folders below are searched, and `glob` is matched against the path
+    from the folder in which that began.
     """
 
     glob: Glob
@@ -96,10 +96,10 @@ class _Level(NamedTuple):
 def walk(glob: Glob, seen: Seen) -> Iterator[FileInfo]:
     """Files that match, in no order.
 
-    Beam's own local listing leaves out folders that it can't read, without a word: their items would look deleted.
+    Beam's own local listing silently leaves out folders that it can't read: their items would look deleted.
 
     Raises:
-        OSError: where a folder can't be read.
+        OSError: if a folder can't be read.
     """
     if not glob.has_wildcard:
         yield from _named(glob.prefix, seen)
@@ -148,7 +148,7 @@ def _named(path: str, seen: Seen) -> Iterator[FileInfo]:
 
 
 def _walk_level(at: _Folder, level: _Level, seen: Seen, folders: list[_Folder]) -> Iterator[FileInfo]:
-    """Files of one folder that match; folders that match are looked into later, where more names follow."""
+    """Files of one folder that match; matching folders are searched later, if more names follow."""
     match = level.glob.regex.fullmatch
     prefix = at.prefix
     with os.scandir(at.path) as entries:
@@ -199,10 +199,10 @@ def _walk_deep(start: _Folder, glob: Glob, seen: Seen) -> Iterator[FileInfo]:
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder or leads to one; a link that leads to itself does not."""
+    """Whether an entry is a folder or a link to one; a link to itself is not."""
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads to itself
+    except OSError:  # a link to itself
         if entry.is_symlink():
             return False
         raise
@@ -214,7 +214,7 @@ def _is_folder_path(path: str) -> bool:
 
 
 def _followed(path: str) -> os.stat_result | None:
-    """What a path leads to; None where that is nothing. One that may not be looked at raises."""
+    """The target of a path; None if it does not exist. One that may not be read raises."""
     try:
         return os.stat(path)
     except OSError as error:
@@ -228,7 +228,7 @@ def _entry_file(path: str, entry: os.DirEntry[str]) -> FileInfo:
         return _file(path, entry.stat())
     except PermissionError:
         raise
-    except OSError:  # a link that leads nowhere, or a file that has just been deleted
+    except OSError:  # a dangling link, or a file that has just been deleted
         return FileInfo(path, 0, 0.0)
 
 

@@ -1,4 +1,4 @@
-"""Where an object lies: the parts of its URI."""
+"""The place of an object: the parts of its URI."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 AZURE = ("az", "abfs", "abfss", "azfs")
 SCHEMES = ("s3", "gs", *AZURE)
-"""What obstore serves here; URIs of other schemes are Beam's."""
+"""Schemes that obstore serves; URIs of other schemes go to Beam."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -32,7 +32,7 @@ class Address(NamedTuple):
 
     @property
     def is_plain(self) -> bool:
-        """Whether obstore takes the key as it is: no empty name, "." or ".." in it, and no control character.
+        """Whether obstore supports the key: no empty name, "." or ".." in it, and no control character.
 
         It would strip a slash at the end, and refuses the rest.
         """
@@ -55,7 +55,7 @@ def parse(uri: str) -> Address:
     ('azfs://acme/corpus/', 'corpus', 'acme', '', 'a')
 
     Raises:
-        ValueError: where it names no bucket.
+        ValueError: if it names no bucket.
     """
     scheme, _, rest = uri.partition("://")
     bucket, _, key = rest.partition("/")
@@ -75,7 +75,7 @@ def parse(uri: str) -> Address:
 def is_served(uri: str) -> bool:
     """Whether obstore serves a URI's bucket.
 
-    Emulators of GCS do not speak the XML interface that obstore uses, so what STORAGE_EMULATOR_HOST leads to is Beam's.
+    Emulators of GCS do not speak the XML interface that obstore uses, so Beam serves STORAGE_EMULATOR_HOST.
     """
     scheme = uri.partition("://")[0]
     return scheme in SCHEMES and not (scheme == "gs" and os.environ.get("STORAGE_EMULATOR_HOST"))

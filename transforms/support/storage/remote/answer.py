@@ -1,4 +1,4 @@
-"""What obstore's errors mean: each as an OSError that the rest of vecbeam knows."""
+"""Converts obstore's errors to OSErrors that the rest of vecbeam handles."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from transforms.support.storage.remote.address import Address
 
 
 class ConditionError(OSError):
-    """The object is not as the condition of a request wants it: somebody else has written it."""
+    """The object does not fulfil the condition of a request: another program has written it."""
 
 
 class UnconditionalError(OSError):
-    """The store has no requests with a condition."""
+    """The store does not support requests with a condition."""
 
 
 class AnswerError(OSError):
@@ -28,7 +28,7 @@ class AnswerError(OSError):
 
 
 class OddKeyError(ValueError):
-    """There is a key that obstore can't hold, so that a listing with it fails."""
+    """A key that obstore does not support, so that a listing with it fails."""
 
 
 _STATUS = re.compile(r"status code: (\d{3}) ?([A-Za-z ]*)")
@@ -39,7 +39,7 @@ _ENDPOINT = re.compile(r"https?://[^/\s]+")
 
 
 def translated(error: Exception, address: Address) -> Exception:
-    """An error of obstore as one that the rest of vecbeam knows; others as they are."""
+    """An error of obstore as one that the rest of vecbeam handles; others unchanged."""
     name = type(error).__name__
     if type(error).__module__.partition(".")[0] not in ("obstore", "builtins") or isinstance(error, AnswerError):
         return error
@@ -75,7 +75,7 @@ def _unreached(text: str) -> OSError:
 
 
 def short(error: Exception | str) -> str:
-    """The first line of an error, with what the store says in place of its XML."""
+    """The first line of an error, with what the store says instead of its XML."""
     text = str(error).partition("\n\nDebug source")[0]
     status, told, message = (pattern.search(text) for pattern in (_STATUS, _CODE, _MESSAGE))
     if status and told:

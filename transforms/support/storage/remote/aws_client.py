@@ -12,14 +12,14 @@ from transforms.support.storage.remote.address import Address
 from transforms.support.storage.remote.connection_options import RETRIES, client_options
 
 AWS_CREDENTIAL_LIFE = timedelta(minutes=10)
-"""botocore hands out credentials that live so long at least."""
+"""Seconds that credentials of botocore are valid at least."""
 
 
 def s3_store(address: Address, options: Mapping[str, Any]) -> Any:
     """obstore's client of an S3 bucket.
 
     Raises:
-        ConfigurationError: where boto3 or credentials are missing.
+        ConfigurationError: if boto3 or credentials are missing.
     """
     from obstore.store import S3Store
 
@@ -55,7 +55,7 @@ def aws_client(options: Mapping[str, Any]) -> tuple[Any, Any]:
     """A session and a client of botocore, made as Beam makes them, which know the endpoint, region and profile.
 
     Raises:
-        ConfigurationError: where botocore is not installed.
+        ConfigurationError: if botocore is not installed.
     """
     try:
         from botocore.session import get_session
@@ -81,7 +81,7 @@ def _is_custom(endpoint: str) -> bool:
 
 
 def bucket_region(client: Any, bucket: str) -> str:
-    """The region of a bucket, which AWS tells whoever asks; "" where it does not.
+    """The region of a bucket, which AWS reports; "" if it does not.
 
     botocore follows AWS to another region by itself, and obstore does not.
     """

@@ -15,7 +15,7 @@ def azure_store(address: Address, options: Mapping[str, Any]) -> Any:
     """obstore's client of a container.
 
     Raises:
-        ConfigurationError: where no account is named.
+        ConfigurationError: if no account is named.
     """
     from obstore.store import AzureStore
 
@@ -47,7 +47,7 @@ def azure_config(connection: str, address: Address) -> dict[str, Any]:
     {'account_name': 'acme', 'account_key': 'a2V5', 'endpoint': 'https://acme.blob.core.windows.net'}
 
     Raises:
-        ConfigurationError: where the two name different accounts.
+        ConfigurationError: if the two name different accounts.
     """
     parts = dict(part.split("=", 1) for part in connection.split(";") if "=" in part)
     config: dict[str, Any] = {}

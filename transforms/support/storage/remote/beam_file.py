@@ -27,7 +27,7 @@ def beam() -> Any:
 
 
 def _need_no_credentials() -> None:
-    """Spares the search for credentials, which takes half a minute where there are none, for an emulator."""
+    """Skips the search for credentials for an emulator, which takes half a minute if there are none."""
     try:
         from apache_beam.internal.gcp.auth import _Credentials
     except ImportError:
@@ -37,7 +37,7 @@ def _need_no_credentials() -> None:
 
 
 def open_file(uri: str) -> Any:
-    """Opens a file for reading, as it lies."""
+    """Opens a file for reading, as stored."""
     stream = beam().open(uri, compression_type=_UNCOMPRESSED)
     if (blob := getattr(stream, "_blob", None)) is not None:
         # Google's client quotes the name itself where the store gives no address; stand-ins give one with bare letters.
@@ -46,12 +46,12 @@ def open_file(uri: str) -> Any:
 
 
 def exists(uri: str) -> bool:
-    """Whether a file is there."""
+    """Whether a file exists."""
     return bool(beam().exists(uri))
 
 
 def facts(uri: str) -> FileInfo:
-    """What a file is."""
+    """The facts of a file."""
     return _info(beam().get_filesystem(uri).metadata(uri))
 
 
@@ -68,10 +68,10 @@ def write(uri: str, data: bytes | BinaryIO) -> None:
 
 
 def delete(uri: str) -> None:
-    """Deletes a file that is there."""
+    """Deletes an existing file."""
     filesystem = beam().get_filesystem(uri)
     if filesystem.scheme() == "gs":
-        # Its own deleting takes the name for a glob, and deletes whatever that matches.
+        # Its own deletion reads the name as a glob, and deletes whatever that matches.
         filesystem._gcsIO().delete(uri)
     else:
         filesystem.delete([uri])
@@ -81,12 +81,12 @@ def begin_with(prefix: str, limit: int | None = None) -> Iterator[FileInfo]:
     """The objects whose names begin so; on a filesystem with folders, those in one folder.
 
     Raises:
-        OSError: where the listing fails, or there is no such bucket.
+        OSError: if the listing fails, or there is no such bucket.
     """
     filesystem = beam().get_filesystem(prefix)
     if filesystem.has_dirs():
         prefix = prefix.rpartition("/")[0]
-    prefix = prefix.partition("\n")[0]  # Beam takes no line break; what it lists is held against the glob
+    prefix = prefix.partition("\n")[0]  # Beam does not support a line break; what it lists is matched against the glob
     try:
         for metadata in islice(filesystem._list(prefix), limit):
             yield _info(metadata)

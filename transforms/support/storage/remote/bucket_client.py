@@ -1,4 +1,4 @@
-"""One client a bucket and configuration, kept for the life of the process: making one costs more than most requests."""
+"""One client per bucket and configuration for the life of the process: making one costs more than most requests."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ _making = threading.Lock()
 
 
 def client_of(address: Address) -> BucketClient:
-    """The client of a bucket, as the environment and Beam's options have it now.
+    """The client of a bucket, for the current environment and Beam's options.
 
     Raises:
-        ConfigurationError: where a library or credentials are missing.
+        ConfigurationError: if a library or credentials are missing.
     """
     options = beam_options()
     environment = tuple(item for item in os.environ.items() if item[0].startswith(_VARIABLES))
     known = (address.root, id(options), environment)
     with _making:
         if known not in _clients:
-            # The options are held so that no others get their id.
+            # A reference to the options, so that no others get their id.
             _clients[known] = options, BucketClient(_store(address, options))
         return _clients[known][1]
 
@@ -56,10 +56,10 @@ def _store(address: Address, options: Any) -> Any:
 def check(uri: str, *, anonymous: bool = False) -> None:
     """Refuses a URI whose library or credentials are missing, before anything is read.
 
-    Where there are no credentials, Beam's filesystems look for them for half a minute, and then fail.
+    Without credentials, Beam's filesystems search them for half a minute, and then fail.
 
     Args:
-        anonymous: lets a bucket of GCS pass without credentials: it may be public.
+        anonymous: accepts a bucket of GCS without credentials: it may be public.
 
     Raises:
         ConfigurationError: with what is missing.

@@ -29,5 +29,5 @@ def client_options(endpoint: str = "", verify: Any = None) -> dict[str, Any]:
     return options
 
 
-# Retrying is ours: it is counted, shown, and ended by Ctrl-C.
+# vecbeam retries: it counts and shows retries, and Ctrl-C ends them.
 RETRIES = {"max_retries": 0, "retry_timeout": timedelta(seconds=REQUEST_S)}

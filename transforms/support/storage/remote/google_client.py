@@ -21,7 +21,7 @@ def gcs_store(address: Address, options: Any) -> Any:
         options: Beam's pipeline options, or None.
 
     Raises:
-        ConfigurationError: where Google's libraries are missing.
+        ConfigurationError: if Google's libraries are missing.
     """
     from obstore.store import GCSStore
 
@@ -46,12 +46,12 @@ GOOGLE_REMEDY = "run gcloud auth application-default login, or name a file with 
 
 
 def google_token() -> str:
-    """A token that the environment gives, as obstore takes it; or ""."""
+    """A token from the environment, in obstore's form; or ""."""
     return os.environ.get("GOOGLE_BEARER_TOKEN", "")
 
 
 def google_credentials(options: Any) -> Any:
-    """Google's credentials of this process, or None; Beam looks for them for half a minute where there are none."""
+    """Google's credentials of this process, or None; Beam searches them for half a minute if there are none."""
     named = tuple(os.environ.get(name, "") for name in ("GOOGLE_APPLICATION_CREDENTIALS", "HOME", "CLOUDSDK_CONFIG"))
     return _google_credentials(named, options)
 

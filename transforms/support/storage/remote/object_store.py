@@ -1,8 +1,8 @@
 """Objects in S3, GCS and Azure, through obstore: read, write on a condition, list, delete.
 
-Whatever goes wrong comes out as an OSError: `FileNotFoundError` for an object that is not there, `ConditionError` for a
-condition that does not hold, and else `AnswerError` or a `ConnectionError`, of which `transforms.support.retry.passes`
-can tell whether it may pass. Those are tried again here, counted, until Ctrl-C.
+Every error is an OSError: `FileNotFoundError` for a missing object, `ConditionError` for a
+condition that does not hold, and else `AnswerError` or a `ConnectionError`. `transforms.support.retry.passes`
+says which of these are transient; they are retried and counted here, until Ctrl-C.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ OBJECTS = pa.schema(
     [("uri", pa.large_binary()), ("size", pa.int64()), ("modified", pa.float64()), ("version", pa.string())]
 )
 LISTED_AT_ONCE = 1000
-"""Objects of a page: what S3 and GCS answer at most."""
+"""Objects per page: the most that S3 and GCS return."""
 DELETED_AT_ONCE = 1000
 FIRST_CONTACT_S = 5.0
-"""Seconds for which a store is tried again that has not answered yet: its endpoint may be wrong."""
+"""Seconds of retries for a store that has never answered: its endpoint may be wrong."""
 PATIENCE_S = 60.0
 _UNORDERED = "--x-s3"
-"""How names of S3 Express buckets end, whose listings have no order."""
+"""Suffix of the names of S3 Express buckets, whose listings have no order."""
 
 
 class ObjectFacts(NamedTuple):
-    """What a store says of an object; `e_tag` and `version` (a generation, on GCS) as it writes them, or ""."""
+    """A store's facts of an object; `e_tag` and `version` (a generation, on GCS) in its own form, or ""."""
 
     size: int
     modified: float
@@ -49,24 +49,24 @@ class ObjectFacts(NamedTuple):
 
 
 def head(uri: str) -> ObjectFacts:
-    """What an object is.
+    """The facts of an object.
 
     Raises:
-        FileNotFoundError: where it is not there.
+        FileNotFoundError: if it does not exist.
     """
     address, store = _at(uri)
     return _facts(_called(address, "look for", store.head, address.key))
 
 
 def read(uri: str, start: int = 0, length: int | None = None, e_tag: str = "") -> tuple[bytes, ObjectFacts]:
-    """Bytes of an object, and what it is.
+    """Bytes of an object, and its facts.
 
     Args:
         e_tag: refuses another version of the object.
 
     Raises:
-        FileNotFoundError: where it is not there.
-        ConditionError: where it is another version.
+        FileNotFoundError: if it does not exist.
+        ConditionError: if it is another version.
     """
     address, store = _at(uri)
     options: dict[str, Any] = {"if_match": e_tag} if e_tag else {}
@@ -81,7 +81,7 @@ def read(uri: str, start: int = 0, length: int | None = None, e_tag: str = "") -
 
 
 def write(uri: str, data: bytes | BinaryIO) -> None:
-    """Writes an object whole, in the place of one that is there."""
+    """Writes an object whole; replaces an existing one."""
     address, store = _at(uri)
 
     def put() -> None:
@@ -93,16 +93,16 @@ def write(uri: str, data: bytes | BinaryIO) -> None:
 
 
 def write_if(uri: str, data: bytes, before: ObjectFacts | None) -> ObjectFacts:
-    """Writes an object if it is still what it was, in one step of the store.
+    """Writes an object if it has not changed, in one step of the store.
 
-    An answer that got lost makes the second try fail though the first has written: the caller has to look.
+    After a lost answer the retry fails although the first request wrote: the caller must check.
 
     Args:
-        before: the object that this one replaces; None where there must be none.
+        before: the object that this one replaces; None if there must be none.
 
     Raises:
-        ConditionError: where it is not, or where another request was at it in the same moment.
-        UnconditionalError: where the store can't do it.
+        ConditionError: if it has changed, or if another request wrote it at the same moment.
+        UnconditionalError: if the store can't do it.
     """
     address, store = _at(uri)
     mode: Any = "create"
@@ -113,7 +113,7 @@ def write_if(uri: str, data: bytes, before: ObjectFacts | None) -> ObjectFacts:
 
 
 def delete(uris: list[str]) -> None:
-    """Deletes objects of one bucket; one that is gone already is no error."""
+    """Deletes objects of one bucket; ignores missing ones."""
     address, store = _at(uris[0])
     keys = [parse(uri).key for uri in uris]
     if address.scheme == "s3":
@@ -130,15 +130,15 @@ def delete(uris: list[str]) -> None:
 def listed(prefix: str, limit: int | None = None) -> Iterator[pa.Table]:
     """The objects whose URIs begin so, tables of `OBJECTS`, in the order of the store; some at least, or none.
 
-    A listing that fails on its way goes on where it was. A slash at the end of a key is not seen: see
+    A listing that fails continues from the last key. A slash at the end of a key is lost: see
     `transforms.support.storage.filesystem`.
 
     Args:
-        limit: of so many at least, where there are more.
+        limit: at least so many, if more exist.
 
     Raises:
-        OddKeyError: where a key is one that obstore can't hold.
-        OSError: where the listing fails, or there is no such bucket.
+        OddKeyError: if obstore does not support a key.
+        OSError: if the listing fails, or there is no such bucket.
     """
     address = parse(prefix)
     folder, slash, begin = address.key.rpartition("/")
@@ -166,7 +166,7 @@ def listed(prefix: str, limit: int | None = None) -> Iterator[pa.Table]:
 
 
 class _Pages:
-    """The pages of a listing. After a failure it begins behind the last key that it gave out."""
+    """The pages of a listing. After a failure it continues after the last key that it returned."""
 
     def __init__(self, address: Address, folder: str, after: str) -> None:
         self._address = address
@@ -207,7 +207,7 @@ def _objects(address: Address, batch: pa.RecordBatch) -> pa.Table:
     micros = batch.column("last_modified").cast(pa.timestamp("us", "UTC")).cast(pa.int64())
     whole = pc.divide(micros, 1_000_000)
     rest = pc.subtract(micros, pc.multiply(whole, 1_000_000))
-    # As Beam has it, to the last bit: a snapshot may hold what that gave.
+    # Bit for bit as Beam has it: a snapshot may hold Beam's value.
     modified = pc.add(whole.cast(pa.float64()), pc.divide(rest.cast(pa.float64()), 1_000_000.0))
     tags = batch.column("e_tag").cast(pa.string())
     version = pc.coalesce(batch.column("version").cast(pa.string()), tags, pa.scalar(""))
@@ -225,7 +225,7 @@ def _facts(meta: Any) -> ObjectFacts:
 
 
 def _called(address: Address, what: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Calls obstore, again while its errors pass."""
+    """Calls obstore, and retries while its errors are transient."""
     client = client_of(address)
     begun = time.monotonic()
 

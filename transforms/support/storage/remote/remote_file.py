@@ -1,4 +1,4 @@
-"""Files of any store that is not a local disk; whatever goes wrong comes out as an OSError with a remedy."""
+"""Files of any store that is not a local disk; every error is an OSError with a remedy."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ BUFFER_BYTES = 64 << 10
 
 
 def is_obstores(uri: str) -> bool:
-    """Whether obstore takes a file; Beam's filesystem does where it can't."""
+    """Whether obstore supports a file; if not, Beam's filesystem is used."""
     return is_served(uri) and parse(uri).is_plain
 
 
 @contextlib.contextmanager
 def storage_errors(what: str, uri: str) -> Iterator[None]:
-    """Makes an error of a store a StorageError, but for a file that is not there.
+    """Makes an error of a store a StorageError, except for a missing file.
 
     Raises:
-        StorageError: for all but that.
+        StorageError: for all other errors.
     """
     try:
         yield
@@ -52,11 +52,11 @@ def _by_beam(what: str, uri: str, function: Callable[..., Any], *args: Any) -> A
 
 
 def open_file(uri: str) -> BinaryIO:
-    """Opens a file for reading, as it lies, seekable.
+    """Opens a file for reading, as stored, seekable.
 
     Raises:
-        FileNotFoundError: where it is not there.
-        StorageError: where it can't be opened.
+        FileNotFoundError: if it does not exist.
+        StorageError: if it can't be opened.
     """
     if not is_obstores(uri):
         stream: BinaryIO = _by_beam("open", uri, beam_file.open_file, uri)
@@ -66,7 +66,7 @@ def open_file(uri: str) -> BinaryIO:
 
 
 def exists(uri: str) -> bool:
-    """Whether a file is there."""
+    """Whether a file exists."""
     return find(uri) is not None if is_obstores(uri) else bool(_by_beam("look for", uri, beam_file.exists, uri))
 
 
@@ -87,7 +87,7 @@ def write(uri: str, data: bytes | BinaryIO) -> None:
     """Writes a file whole, in one step of the store.
 
     Raises:
-        OSError: where it can't be written.
+        OSError: if it can't be written.
     """
     if not is_obstores(uri):
         _by_beam("write", uri, beam_file.write, uri, data)
@@ -97,10 +97,10 @@ def write(uri: str, data: bytes | BinaryIO) -> None:
 
 
 def read_with_facts(uri: str) -> tuple[bytes, ObjectFacts]:
-    """The content of a small file, and what it is; by Beam without an ETag.
+    """The content of a small file, and its facts; by Beam without an ETag.
 
     Raises:
-        FileNotFoundError: where it is not there.
+        FileNotFoundError: if it does not exist.
     """
     if is_obstores(uri):
         with storage_errors("read", uri):
@@ -113,11 +113,11 @@ def read_with_facts(uri: str) -> tuple[bytes, ObjectFacts]:
 
 
 def write_if(uri: str, data: bytes, before: ObjectFacts | None) -> ObjectFacts:
-    """Writes a file if it is what it was; see `object_store.write_if`.
+    """Writes a file if it has not changed; see `object_store.write_if`.
 
     Raises:
-        ConditionError: where it is not.
-        UnconditionalError: where the store can't do it.
+        ConditionError: if it has changed.
+        UnconditionalError: if the store can't do it.
     """
     if not is_obstores(uri) or (before is not None and not before.e_tag):
         raise UnconditionalError(f"{uri} has no version that a write could depend on")
@@ -126,7 +126,7 @@ def write_if(uri: str, data: bytes, before: ObjectFacts | None) -> ObjectFacts:
 
 
 def delete(uris: list[str]) -> None:
-    """Deletes files; one that is gone already is no error."""
+    """Deletes files; ignores missing ones."""
     by_bucket: dict[str, list[str]] = {}
     for uri in uris:
         if is_obstores(uri):
@@ -141,15 +141,15 @@ def delete(uris: list[str]) -> None:
 def begin_with(what: str, prefix: str, limit: int | None = None) -> pa.Table:
     """The objects whose names begin so, a table of `object_store.OBJECTS`.
 
-    It is whole before anybody sees it: a listing that fails on its way is no listing.
+    It is complete before anyone sees it: a failed listing returns nothing.
 
     Args:
-        what: for an error: "list", ...
-        limit: so many are enough.
+        what: the operation, for an error: "list", ...
+        limit: how many are enough.
 
     Raises:
-        StorageError: where the listing fails, or there is no such bucket.
-        ValueError: where Beam has no filesystem for the URI.
+        StorageError: if the listing fails, or there is no such bucket.
+        ValueError: if Beam has no filesystem for the URI.
     """
     if is_served(prefix):
         with storage_errors(what, prefix):
@@ -181,7 +181,7 @@ def is_marker(file: FileInfo) -> bool:
     """Whether a file of a listing is an object whose key ends in a slash: obstore lists it without that.
 
     Raises:
-        StorageError: where the store fails.
+        StorageError: if the store fails.
     """
     if file.size or not is_obstores(file.uri):
         return False

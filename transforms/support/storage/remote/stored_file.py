@@ -1,4 +1,4 @@
-"""An object as a file to read: in ranges, which grow while it is read from front to back."""
+"""An object as a file to read: in ranges, which grow during a sequential read."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from transforms.support.storage.remote import object_store
 from transforms.support.storage.remote.answer import AnswerError
 
 FIRST_BYTES = 256 << 10
-"""What is read when it is opened: all of most files."""
+"""Bytes read when it is opened: all of most files."""
 SEEK_BYTES = 64 << 10
-"""What is read at least after a jump."""
+"""Fewest bytes read after a seek."""
 MOST_BYTES = 8 << 20
 _NOTHING_THERE = 416
 
 
 class StoredFile(io.RawIOBase):
-    """A file of an object store, of one version from its first byte to its last.
+    """A file of an object store, in one version from its first byte to its last.
 
     Raises:
-        FileNotFoundError: where it is not there.
-        ConditionError: on reading, where it was written again since it was opened.
+        FileNotFoundError: if it does not exist.
+        ConditionError: on reading, if it was overwritten after it was opened.
     """
 
     def __init__(self, uri: str) -> None:
