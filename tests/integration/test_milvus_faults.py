@@ -1,4 +1,4 @@
-"""A real server that goes away, answers into the void or late, throttles, wants a token, or takes no large messages."""
+"""A real server that stops, loses its answers, is late, throttles, needs a token, or refuses large messages."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ LIMITS = {"enabled": True, "dml.enabled": True, "dml.insertRate.max": 0.5, "dml.
 
 @pytest.fixture
 def own_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Server]]:
-    """A server of the test's own, that wants a token and takes little at a time; the last of the list runs."""
+    """A server of the test's own, which needs a token and accepts only small messages; the last of the list runs."""
     monkeypatch.setenv("MILVUS_TOKEN", TOKEN)
     monkeypatch.setattr("transforms.milvus.connection.CONNECT_S", 1.0)
     limits = {f"quotaAndLimits.{key}": value for key, value in LIMITS.items()}
@@ -281,7 +281,7 @@ def test_tokens_databases_and_a_server_that_dies(
     assert check == milvus.RowCheck(expected=1000, found=1000, total=1000)
     milvus.publish(connection, "docs", FLAT.name)
 
-    # Killed after that; searching waits until the collection is there again, and an open Index goes on.
+    # Killed after that; searching waits until the collection is loaded again, and an open Index continues.
     index = published_index(tmp_path, config.uri)
     found = index.search("island b", 2)
     own_server[-1].kill()
@@ -292,7 +292,7 @@ def test_tokens_databases_and_a_server_that_dies(
     assert index.search("island b", 2) == found
     index.close()
 
-    # Gone for good.
+    # Gone permanently.
     own_server[-1].kill()
     short = connection.settings = config.model_copy(update={"retry_s": 1.0})
     with pytest.raises(
