@@ -23,6 +23,7 @@ test-unit: $(VENV)/.installed-test
 # The long campaigns of faults, with a figure at the end of each: about three hours, before a release.
 SEQUENCES ?= 2000
 test-campaign: $(VENV)/.installed-test
+	VECBEAM_KILL_POINTS=all $(BIN)/python -m pytest tests/faults/test_sigkill.py tests/faults/test_sigkill_sync.py
 	VECBEAM_STEPS=10000 $(BIN)/python -m pytest -s tests/faults/test_sync_machine.py
 	$(BIN)/python tests/faults/remedies.py --sequences $(SEQUENCES)
 	$(BIN)/python tests/faults/damages.py --damages 1000

@@ -20,8 +20,8 @@ ALONE = "alone"
 """Group of the files whose tests stop processes in time or measure memory: never two of them at once."""
 ALONE_FILES = ("test_ctrl_c", "test_stops", "test_memory")
 LONGEST = (
-    *("test_sync_machine", "test_sigkill_sync", "test_remedies", "test_sync_rules", "test_engines", "test_backfill"),
-    *("test_cases", "test_index"),
+    *("test_sigkill_sync", "test_sigkill", "test_cranfield", "test_engines", "test_sync_rules", "test_backfill"),
+    *("test_sync_machine", "test_sync", "test_remedies", "test_cases", "test_index", "test_known_items"),
 )
 """Files that come first, so that at the end no worker waits for one of them; longest first."""
 

@@ -128,12 +128,12 @@ def test_a_model_whose_attention_can_t_be_exchanged_runs_with_padding(
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("texts", [["alone"], ["same words"] * 40, ["word " * 1_000_000, "short"], [""]])
+@pytest.mark.parametrize("texts", [["alone"], ["same words"] * 40, ["word " * 200_000, "short"], [""]])
 def test_odd_tables(bert: Path, engine: str, texts: list[str]) -> None:
     found = resolve(EncoderConfig(model=str(bert), engine=engine)).load().encode(text_inputs(texts))
     reference = library(bert, [text[:1000] for text in texts])
     assert cosine(found.matrix, reference).min() >= 0.99999
-    assert found.dropped.sum() == (1_000_002 - 48 if len(texts[0]) > 1000 else 0)
+    assert found.dropped.sum() == (200_002 - 48 if len(texts[0]) > 1000 else 0)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -25,6 +25,7 @@ from kill_points import (
     NAME,
     Point,
     backfill,
+    chosen,
     counting,
     digest,
     import_heavy,
@@ -185,7 +186,7 @@ def main(folder: Path) -> None:
     jobs = [
         partial(run, prepared, folder / f"{command.name}-{number}", command, point)
         for command in COMMANDS
-        for number, point in enumerate((None, *command.points))
+        for number, point in enumerate((None, *chosen(command.points)))
     ]
     print_results(jobs, folder)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import remedies
 
-SEQUENCES = 100
+SEQUENCES = 40
+"""`make test-campaign` takes two thousand."""
 
 
 @pytest.mark.timeout(1800)
