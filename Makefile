@@ -40,6 +40,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tests/word_list.py
 
 # Needs the data folder; an idle machine, and about an hour. PEERS: scripts to compare with, ENVIRONMENTS: where theirs are
 # (v_<peer>/bin/python), FIGURES: where JSON goes.

@@ -119,7 +119,7 @@ def test_check_free_refuses_other_fields_and_shows_both(
 
 def test_check_free_refuses_a_collection_of_someone_else(connection: milvus.Milvus) -> None:
     connection.client.create_collection("docs_1", dimension=8)
-    with pytest.raises(CollectionError, match="vecbeam did not make"):
+    with pytest.raises(CollectionError, match="vecbeam did not create"):
         milvus.check_free(connection, SPEC)
 
 

@@ -210,7 +210,7 @@ def test_a_job_that_takes_its_time_to_end_keeps_the_lease(tmp_path: Path, monkey
         stop.reset()
         result.ended.set()
     assert result.cancelled == 1
-    assert "other runs are kept off this checkpoint" in progress.notes[-1]
+    assert "other runs of this checkpoint are refused" in progress.notes[-1]
     for state, refused in (("CANCELLING", "which is CANCELLING"), ("", "only then delete .*runs/.holder.json")):
         found = SimpleNamespace(name=state, reason="no network", ended=False)
         monkeypatch.setattr(Job, "state", lambda _, found=found: found)
