@@ -72,7 +72,7 @@ def plan(
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exits with 10 if there is something to do.")] = False,
     allow_deletes: AllowDeletes = False,
 ) -> Page:
-    """Shows what a run would do: items, tokens, time, cost, changes in Milvus. Writes nothing."""
+    """Shows what a run would do and cost; writes nothing."""
     from pipelines.plan import line, plan, text
 
     found = plan(config, progress, allow_deletes=allow_deletes, words=as_given)
@@ -82,7 +82,7 @@ def plan(
 
 @command(app)
 def backfill(config: "Config", progress: "Progress", allow_deletes: AllowDeletes = False) -> "Report":
-    """Embeds the corpus, then builds and publishes a collection; resumes where an earlier run stopped."""
+    """Embeds the corpus and publishes it; resumes where a run stopped."""
     from pipelines.backfill import backfill
 
     return backfill(config, progress, allow_deletes=allow_deletes)
@@ -90,7 +90,7 @@ def backfill(config: "Config", progress: "Progress", allow_deletes: AllowDeletes
 
 @command(app)
 def sync(config: "Config", progress: "Progress", allow_deletes: AllowDeletes = False) -> "Report":
-    """Updates the served collection with what changed since the last run, deletions included."""
+    """Updates the served collection with all changes and deletions."""
     from pipelines.sync import sync
 
     return sync(config, progress, allow_deletes=allow_deletes)
@@ -106,7 +106,7 @@ def reindex(
     anew: Annotated[bool, typer.Option("--anew", hidden=True, help="The earlier name of --full-refresh.")] = False,
     allow_deletes: AllowDeletes = False,
 ) -> "Report":
-    """Builds a new collection for another model, index, chunking or fields; then moves the alias."""
+    """Builds a collection for another model, index, chunks or fields."""
     from pipelines.reindex import reindex
 
     return reindex(config, progress, allow_deletes=allow_deletes, full_refresh=full_refresh or anew)
@@ -138,7 +138,7 @@ def gc(
     keep: Annotated[int, typer.Option("--keep", min=0, help="How many earlier collections to keep.")] = 1,
     yes: Annotated[bool, typer.Option("--yes", help="Removes what is listed.")] = False,
 ) -> Page:
-    """Lists collections and files that nothing refers to; --yes removes them."""
+    """Lists, and with --yes removes, what nothing refers to."""
     from pipelines.gc import gc, text
     from pipelines.run.progress import Progress
 
@@ -155,7 +155,7 @@ def load(
     ] = False,
     allow_deletes: AllowDeletes = False,
 ) -> "Report":
-    """Builds and publishes a collection from the checkpoint, without an encoder."""
+    """Builds and publishes a collection from the checkpoint alone."""
     from pipelines.load import load
 
     return load(config, progress, allow_deletes=allow_deletes, rebuild=rebuild)
@@ -169,7 +169,7 @@ def verify(
     quick: Annotated[bool, typer.Option("--quick", help="Compares only ids and content hashes.")] = False,
     allow_deletes: AllowDeletes = False,
 ) -> "Report":
-    """Compares the served collection with the checkpoint, all columns of all rows, and measures recall."""
+    """Compares the collection with the checkpoint; measures recall."""
     from pipelines.verify import verify
 
     return verify(config, progress, repair=repair, allow_deletes=allow_deletes, quick=quick)
@@ -231,7 +231,7 @@ def report(
 def demo(
     folder: Annotated[Path, typer.Argument(help="Folder for corpus, configuration and results.")] = Path("demo"),
 ) -> None:
-    """Runs a tour: embeds, publishes and searches the docstrings of Python's standard library."""
+    """Runs a tour over the docstrings of Python's standard library."""
     from pipelines.demo import demo
 
     demo(folder)

@@ -84,7 +84,7 @@ def _target(connection: milvus.Milvus, config: Config, to: str | None) -> milvus
 def _look(session: Session, connection: milvus.Milvus, state: milvus.CollectionState) -> None:
     """Checks the number of rows, and the rows of the first and the last part.
 
-    Metadata is left out: the collection may be of another configuration, whose defaults nobody knows here.
+    Metadata is left out: the collection may be of another configuration, whose defaults are not known here.
     """
     config = session.config
     with Phase(session, "verify"):

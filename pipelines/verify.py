@@ -36,7 +36,7 @@ def verify(
     Args:
         repair: upserts what is missing, stale or damaged and deletes what is unexpected, from the checkpoint.
         allow_deletes: lifts `corpus.max_deleted` for the rows that a repair deletes.
-        quick: compares ids and content hashes alone, which finds no row whose vector, text or metadata somebody changed
+        quick: compares ids and content hashes alone, which misses rows whose vector, text or metadata changed
             under the same hash.
 
     Raises:

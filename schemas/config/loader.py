@@ -276,7 +276,7 @@ def absolute_glob(pattern: str, folder: Path) -> str:
 
 
 def _expanded(path: str) -> Path:
-    """A path with the home folder instead of a leading ~; one that is nobody's is a letter of a name."""
+    """A path with the home folder instead of a leading ~; a ~ without such a user is an ordinary character."""
     try:
         return Path(path).expanduser()
     except RuntimeError:

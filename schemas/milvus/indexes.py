@@ -89,6 +89,6 @@ def index_bytes(index_type: str, parameters: dict[str, int], rows: int, dimensio
         links = given.get("M", INDEX_DEFAULTS["HNSW"]["M"])
         return round(rows * (vectors + 4 * (2 * links + links / (links - 1)) + 8))
     if index_type == "SPARSE_INVERTED_INDEX":
-        return 0  # as large as the rows have numbers, which nobody knows beforehand
+        return 0  # depends on the numbers in the rows, which are not known beforehand
     row = vectors if index_type == "IVF_FLAT" else dimensions
     return rows * (row + 8) + given["nlist"] * vectors

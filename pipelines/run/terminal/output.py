@@ -101,7 +101,7 @@ def _stream(number: int) -> TextIO | None:
 
 
 def shield(*, debug: bool) -> None:
-    """From here on nobody but this module writes to the terminal or to standard output; for the command line alone.
+    """From here on only this module writes to the terminal or to standard output; for the command line alone.
 
     Args:
         debug: sends what others print to standard error.

@@ -85,7 +85,9 @@ def over_limits(config: Config, errors: dict[str, int], read: int, dropped: int,
     limits = config.verify
     hidden = sorted(CONTAINER_ERRORS & set(errors))
     if hidden and limits.max_rejected < 1:
-        return f"files could not be read to their end ({', '.join(hidden)}), so nobody knows how many items they hold"
+        return (
+            f"files could not be read to their end ({', '.join(hidden)}), so it is not known how many items they hold"
+        )
     # What `on_duplicate` left out was the user's choice.
     rejected = sum(count for error, count in errors.items() if error != "DuplicateId")
     if read and rejected / read > limits.max_rejected:
@@ -252,7 +254,7 @@ def _check_draft(
 def costs_nothing(changes: Changes, standing: Standing) -> bool:
     """Whether no rejected record can be an item that is served.
 
-    That is known only against the snapshot that is served, and only where none of its parts is lost: nobody knows which
+    That is known only against the snapshot that is served, and only if none of its parts is lost: it is not known which
     items those held.
     """
     if not standing.collection:
@@ -280,7 +282,7 @@ def remedy(over: str, *, lossless: bool = True) -> str:
 def check_known(snapshot: Snapshot, standing: Standing) -> None:
     """Refuses a snapshot with fewer rows than are served, where the checkpoint lost the one that is served.
 
-    Without that one, and without a look at the corpus, nobody knows whether the rows are to go.
+    Without that one, and without the corpus, it is not known whether the rows should be deleted.
 
     Raises:
         GateError: with both numbers.

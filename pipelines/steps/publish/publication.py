@@ -145,7 +145,7 @@ class Publication:
         ledger = Ledger(self._checkpoint, spec.name, state.load_id)
         fresh = state.state != STATE_READY
         if fresh and ledger.import_broke_off:
-            # Which of its rows are in, nobody knows, and an import of them again would double them.
+            # It is not known which of its rows were imported, and a second import would duplicate them.
             self._session.progress.note(f"an import into {spec.name} broke off: making the collection from scratch")
             milvus.await_imports(connection, spec.name)
             milvus.drop(connection, spec.name)

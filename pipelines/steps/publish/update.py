@@ -141,7 +141,8 @@ class Update:
             else:
                 self._step(self._find(state.snapshot_id), self._snapshot)
         except CheckpointError as error:
-            # Without the old rows nobody knows what to delete, so the whole collection is compared with the snapshot.
+            # Without the old rows it is not known what to delete, so the whole collection is compared with the
+            # snapshot.
             self._session.progress.note(f"{error.message}: comparing {state.name} row by row")
             self.repair()
 

@@ -28,8 +28,8 @@ ID_BYTES = 4 << 20
 """Most bytes of ids in one query's filter."""
 
 ANSWER_BYTES = 4 << 20
-"""Most bytes of rows, as the checkpoint has them, that one query asks for. Texts that somebody made longer may exceed
-it: what Milvus refuses as too large is queried in halves."""
+"""Most bytes of rows, by the checkpoint, in one query. Texts that were made longer in Milvus may exceed it: what Milvus
+refuses as too large is queried in halves."""
 
 ANSWER_ROWS = 8192
 """Most rows of one query; Milvus answers at most 16,384. A server needs 0.2 s for its consistency alone."""
