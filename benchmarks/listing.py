@@ -123,6 +123,7 @@ def write_snapshot(folder: Path) -> None:
         "errors": errors,
         "rejects": rejects,
         "complete": pa.array([True] * count),
+        "version": pa.nulls(count, pa.string()),
     }
     files = pa.table(columns, schema=FILE_SCHEMA)
     checkpoint, parts = source.checkpoint, PART_SCHEMA.empty_table()

@@ -73,14 +73,15 @@ def files_with_rejects(source: Source, base: Snapshot) -> Source:
     first_rules = read_by_first_rules(base)
 
     def scoped() -> Iterator[pa.Table]:
-        known = base.files.select(["path", "size", "modified"]).rename_columns({"path": "name"})
+        known = base.files.select(["path", "size", "modified", "version"]).rename_columns({"path": "name"})
         for before, now in zip(spill.pieces(known), spill.beside(known, source.files, "name"), strict=True):
             there = pc.is_valid(now.column("uri"))
             wanted = pc.and_(there, pc.is_in(before.column("name"), value_set=pa.array(again, pa.string())))
             columns = {name: pc.fill_null(now.column(name), _NOTHING[name]) for name in _NOTHING}
             columns["name"] = before.column("name").cast(pa.large_string())
-            for name in ("size", "modified"):
+            for name in ("size", "modified", "version"):
                 columns[name] = pc.if_else(wanted, now.column(name), before.column(name))
+            columns["version"] = pc.fill_null(columns["version"], "")
             columns["there"], columns["kept"] = there, pc.invert(wanted)
             # The files that are not read now keep the rules that they were read by.
             columns["by_later_rules"] = pc.and_(pc.fill_null(now.column("by_later_rules"), False), not first_rules)

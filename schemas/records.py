@@ -61,6 +61,8 @@ FILE_SCHEMA = pa.schema(
         pa.field("errors", pa.list_(ERROR_COUNT), nullable=False),  # rejects by error
         pa.field("rejects", pa.list_(pa.string()), nullable=False),  # file names below rejects/
         pa.field("complete", pa.bool_(), nullable=False),  # false: to be read again, whatever the listing says
+        # The ETag or generation in an object store; null where there is none, as in files of earlier releases.
+        pa.field("version", pa.string()),
     ]
 )
 

@@ -22,9 +22,14 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from apache_beam.io.filesystems import FileSystems
+from corpora import configure
 
+from pipelines.sync import sync
 from schemas.config import Corpus
 from schemas.errors import ConfigurationError, CorpusError
+from schemas.identity import digest
+from transforms import milvus
 from transforms.read import list_corpus, plan_shards, read_shard
 from transforms.support.storage import filesystem
 
@@ -200,7 +205,6 @@ ODD_KEYS = ["a[1]", "a1", "[*?", "100%25", "a#b", "a b+", "back\\slash", "é"]
 @pytest.fixture(params=["s3", "gs", "az"])
 def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The root of an empty bucket, which this process has the options and the environment for."""
-    from apache_beam.io.filesystems import FileSystems
     from apache_beam.options.pipeline_options import PipelineOptions
 
     bucket = f"odd-{time.time_ns()}"
@@ -337,3 +341,54 @@ def test_missing_credentials_are_named_before_anything_is_read(scheme: str, tmp_
     assert {"gs": "there are no credentials for gs://", "az": "no storage account"}[scheme] in done.stderr
     assert {"gs": "GOOGLE_APPLICATION_CREDENTIALS", "az": "AZURE_STORAGE_ACCOUNT_NAME"}[scheme] in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def without_versions(client: Any, bucket: str) -> None:
+    """Makes the newest snapshot one of an earlier release: no versions, and a digest without them."""
+    newest = max(o["Key"] for o in client.list_objects_v2(Bucket=bucket)["Contents"] if "/files/" in o["Key"])
+    files = pq.read_table(io.BytesIO(client.get_object(Bucket=bucket, Key=newest)["Body"].read()))
+    facts = json.loads(files.schema.metadata[b"vecbeam"])
+    facts["corpus_digest"] = digest(
+        [facts["settings_digest"], [[row["path"], row["size"], row["modified"]] for row in files.to_pylist()]], 32
+    )
+    for key in (newest, newest.replace("/files/", "/snapshots/")):
+        table = pq.read_table(io.BytesIO(client.get_object(Bucket=bucket, Key=key)["Body"].read()))
+        written = io.BytesIO()
+        names = [name for name in table.column_names if name != "version"]
+        pq.write_table(table.select(names).replace_schema_metadata({"vecbeam": json.dumps(facts)}), written)
+        client.put_object(Bucket=bucket, Key=key, Body=written.getvalue())
+
+
+@pytest.mark.parametrize("store", ["s3"], indirect=True)
+def test_a_snapshot_of_an_earlier_release_is_continued_and_its_files_get_versions(
+    s3: Any, store: str, tmp_path: Path
+) -> None:
+    bucket = store.removeprefix("s3://")
+    for name in ("a", "b"):
+        s3.put_object(Bucket=bucket, Key=f"docs/{name}.txt", Body=f"text {name}".encode())
+    runner = {"name": "local", "s3_endpoint_url": s3.meta.endpoint_url, "s3_region_name": "us-east-1"}
+    config = configure(
+        tmp_path, corpus={"paths": [f"{store}/docs/*.txt"]}, checkpoint=f"{store}/checkpoint", runner=runner
+    )
+    assert sync(config).items.new == 2
+    without_versions(s3, bucket)
+    # The times that Beam's filesystem gave an earlier release are those of the listing now.
+    found = FileSystems.match([f"{store}/docs/*"])[0].metadata_list
+    listed = filesystem.list_files(f"{store}/docs", "*")
+    assert {file.uri: file.modified for file in listed} == {m.path: m.last_updated_in_seconds for m in found}
+    assert all(file.version for file in listed)
+
+    for again in range(2):
+        report = sync(config)
+        assert (report.items.unchanged, report.chunks.embedded, report.bytes.read) == (2, 0, 0), again
+    newest = max(file.uri for file in filesystem.list_files(f"{store}/checkpoint/tested/files", "*.parquet"))
+    with filesystem.open_binary(newest) as stream:
+        assert pq.read_table(stream)["version"].to_pylist() == [file.version for file in listed]
+
+    time.sleep(1.1)  # the store's times are in seconds
+    s3.put_object(Bucket=bucket, Key="docs/a.txt", Body=b"text a")
+    report = sync(config)
+    assert (report.items.unchanged, report.chunks.embedded, report.bytes.read) == (2, 0, 0)
+    s3.put_object(Bucket=bucket, Key="docs/a.txt", Body=b"text c")
+    assert sync(config).items.changed == 1
+    milvus.release(config.collection)

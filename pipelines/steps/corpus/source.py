@@ -38,6 +38,7 @@ _ALWAYS_IN_DIGEST = {
 """Keys of version 0.1.0. Each later key counts only where it is set, so that an upgrade changes no digest."""
 
 
+_DESCRIBED = ["name", "size", "modified", "version", "by_later_rules"]
 SOURCE_SCHEMA = pa.schema(
     [
         # One row per file, in corpus order.
@@ -70,7 +71,7 @@ class Source:
     @cached_property
     def corpus_digest(self) -> str:
         """Of all that the rows follow from; what has the same digest need not be read again."""
-        return _corpus_digest(self.settings_digest, self.files.select(["name", "size", "modified", "by_later_rules"]))
+        return _corpus_digest(self.settings_digest, self.files.select(_DESCRIBED))
 
     def against(self, base: Snapshot, reread: Iterable[str] = ()) -> Source:
         """The corpus with its files compared with a snapshot: kept are those that did not change.
@@ -80,7 +81,8 @@ class Source:
         """
         if base.settings_digest != self.settings_digest:
             return self
-        known = base.files.rename_columns({"path": "name"}).select(["name", "size", "modified", "complete"])
+        columns = ["name", "size", "modified", "version", "complete"]
+        known = base.files.rename_columns({"path": "name"}).select(columns)
         kept = _as_before(self.files, known, "name")
         if again := pa.array(sorted(set(reread)), pa.large_string()):
             kept &= ~self._each(lambda files: pc.is_in(files.column("name"), value_set=again))
@@ -164,16 +166,22 @@ class Source:
 
 
 def _as_before(files: pa.Table, before: pa.Table, by: str) -> spill.Mask:
-    """Whether each file has the size and the time that it had before, bool[n].
+    """Whether each file is what it was before, bool[n].
+
+    It has the size that it had, and the version; if one of the two versions is not known, the modification time.
 
     Args:
-        before: columns size, modified and `by`; if it has the column complete, that must be true as well.
+        before: columns size, modified, version and `by`; if it has the column complete, that must be true as well.
     """
 
     def masks() -> Iterator[pa.ChunkedArray]:
-        columns = files.select([by, "size", "modified"])
+        columns = files.select([by, "size", "modified", "version"])
         for now, then in zip(spill.pieces(columns), spill.beside(columns, before, by), strict=True):
-            equal = pc.and_(*(pc.equal(now.column(name), then.column(name)) for name in ("size", "modified")))
+            sizes, times, versions = (
+                pc.equal(now.column(name), then.column(name)) for name in ("size", "modified", "version")
+            )
+            known = pc.and_(*(pc.not_equal(pc.fill_null(side.column("version"), ""), "") for side in (now, then)))
+            equal = pc.and_(sizes, pc.if_else(known, versions, times))
             yield pc.and_(equal, then.column("complete")) if "complete" in then.column_names else equal
 
     return np.concatenate([pc.fill_null(mask, False).to_numpy() for mask in masks()])
@@ -183,14 +191,18 @@ def _corpus_digest(settings_digest: str, files: pa.Table) -> str:
     """What `schemas.identity.digest` makes of the settings' digest and the list of files, a piece at a time.
 
     Args:
-        files: columns name, size, modified and by_later_rules.
+        files: columns name, size, modified, version and by_later_rules. A version that is not known is left out, so
+            that local files and those of earlier releases have the digest that they had.
     """
 
     def described() -> Iterator[bytes]:
         yield f"[{json.dumps(settings_digest)},[".encode()
         for number, piece in enumerate(spill.pieces(files)):
             columns = [column.to_pylist() for column in piece.columns]
-            rows = [(*row, upgrade.RULES) if later else row for *row, later in zip(*columns, strict=True)]
+            rows = [
+                (*row, *([version] if version else []), *([upgrade.RULES] if later else []))
+                for *row, version, later in zip(*columns, strict=True)
+            ]
             text = json.dumps(rows, separators=(",", ":"), ensure_ascii=True)
             yield f"{',' if number else ''}{text[1:-1]}".encode()
         yield b"]]"
@@ -200,7 +212,7 @@ def _corpus_digest(settings_digest: str, files: pa.Table) -> str:
 
 def read_by_first_rules(base: Snapshot) -> bool:
     """Whether a snapshot is of version 0.1.0, or of a corpus that it read as this version does."""
-    files = base.files.select(["path", "size", "modified"])
+    files = base.files.select(["path", "size", "modified", "version"])
     files = files.append_column("by_later_rules", pa.array(np.zeros(files.num_rows, bool)))
     return base.corpus_digest == _corpus_digest(base.settings_digest, files)
 
@@ -304,6 +316,6 @@ def settled(source: Source, config: Config) -> spill.Mask:
     """Whether each file is still as it was listed, bool[n], by a second listing."""
     found: spill.Mask = ~source.is_read.to_numpy()
     if not found.all():
-        now = list_files(config.corpus, Own.of(config)).table.select(["uri", "size", "modified"])
+        now = list_files(config.corpus, Own.of(config)).table.select(["uri", "size", "modified", "version"])
         found |= _as_before(source.files, now, "uri")
     return found

@@ -28,6 +28,7 @@ from transforms.read import CONTAINER_ERRORS
 from transforms.read.listing.files import shown_column
 from transforms.support.storage import filesystem, spill
 
+_LISTED = ["size", "modified", "version"]
 _URI = pa.schema([pa.field("uri", pa.large_string())])
 
 
@@ -206,9 +207,22 @@ def _files_of(changes: Changes, records: pa.Table, unsettled: np.ndarray[Any, np
     read = _files_read(source, records, unsettled[is_read], changes.findings.spared(), np.flatnonzero(is_read))
     if is_read.all() or changes.base is None:
         return read
-    names = spill.filtered(source.files.select(["name"]), ~is_read).rename_columns(["path"])
-    kept = (table.cast(FILE_SCHEMA) for table in spill.beside(names, changes.base.files, "path"))
-    return spill.interleaved(read, spill.spilled(kept, FILE_SCHEMA), is_read)
+    listed = spill.filtered(source.files.select(["name", *_LISTED]), ~is_read).rename_columns(["path", *_LISTED])
+    return spill.interleaved(read, spill.spilled(_files_kept(listed, changes.base.files), FILE_SCHEMA), is_read)
+
+
+def _files_kept(listed: pa.Table, before: pa.Table) -> Iterator[pa.Table]:
+    """The rows that files have in a snapshot, with what the listing says of them now."""
+    names = listed.select(["path"])
+    for now, then in zip(spill.pieces(listed), spill.beside(names, before, "path"), strict=True):
+        columns = {name: then.column(name) for name in FILE_SCHEMA.names}
+        columns |= {name: now.column(name) for name in _LISTED}
+        columns["version"] = _or_null(now.column("version"))
+        yield pa.table(columns).cast(FILE_SCHEMA)
+
+
+def _or_null(versions: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.if_else(pc.equal(versions, ""), None, versions)
 
 
 def _files_read(
@@ -241,6 +255,7 @@ def _files_read(
                 "items_read": read,
                 **{name: _or_empty(record.column(name)) for name in ("errors", "rejects")},
                 "complete": pc.and_(whole, pa.array(unsettled[here])),
+                "version": _or_null(piece.column("version")),
             }
             yield pa.table(columns, schema=FILE_SCHEMA)
             start = here.stop

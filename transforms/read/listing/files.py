@@ -27,6 +27,7 @@ FILE_ROWS = pa.schema(
         pa.field(
             "kind", pa.string(), nullable=False
         ),  # format and compression with a space between: "csv gzip", "csv "
+        pa.field("version", pa.string(), nullable=False),  # the ETag or generation in an object store, or ""
     ]
 )
 
@@ -101,7 +102,7 @@ class FileRows(Sequence[SourceFile]):
 
 
 def _objects(table: pa.Table) -> list[SourceFile]:
-    columns = (table.column(name).to_pylist() for name in FILE_ROWS.names)
+    columns = (table.column(name).to_pylist() for name in ("uri", "path", "size", "modified", "kind"))
     return [
         SourceFile(name_of(uri), name_of(path), size, modified, *_kind(kind))
         for uri, path, size, modified, kind in zip(*columns, strict=True)

@@ -33,7 +33,9 @@ from transforms.support.storage.walk import walk
 
 _MARKER = re.compile(r"_(?:SUCCESS|(?:started|committed)_\w+|(?:common_)?metadata)")
 """Files that programs such as Spark and Hadoop leave next to the parts that they write."""
-_LISTED = pa.schema([("uri", pa.large_binary()), ("size", pa.int64()), ("modified", pa.float64())])
+_LISTED = pa.schema(
+    [("uri", pa.large_binary()), ("size", pa.int64()), ("modified", pa.float64()), ("version", pa.string())]
+)
 
 
 def list_corpus(corpus: Corpus, own: Own | None = None, notes: list[str] | None = None) -> list[SourceFile]:
@@ -71,14 +73,14 @@ def _once(files: pa.Table) -> pa.Table:
 
 def _gathered(files: Iterable[FileInfo]) -> pa.Table:
     """Table of `_LISTED`, by uri."""
-    rows = ((name_bytes(file.uri), file.size, file.modified) for file in files)
+    rows = ((name_bytes(file.uri), file.size, file.modified, file.version) for file in files)
     return spill.spilled(spill.sorted_pieces(spill.in_chunks(rows, _LISTED), ["uri"]), _LISTED)
 
 
 def _infos(listed: pa.Table) -> Iterator[FileInfo]:
     for piece in spill.pieces(listed):
         columns = (column.to_pylist() for column in piece.columns)
-        yield from (FileInfo(name_of(uri), size, modified) for uri, size, modified in zip(*columns, strict=True))
+        yield from (FileInfo(name_of(uri), *facts) for uri, *facts in zip(*columns, strict=True))
 
 
 class _Listing:
@@ -218,7 +220,7 @@ def _first_from(uri: str, files: pa.Table) -> str | None:
     return name_of(files.column("uri")[at].as_py()) if at < files.num_rows else None
 
 
-def _row(file: FileInfo, root: str, corpus: Corpus) -> tuple[bytes, bytes, int, float, str]:
+def _row(file: FileInfo, root: str, corpus: Corpus) -> tuple[bytes, bytes, int, float, str, str]:
     """A row of `FILE_ROWS`."""
     suffix, compression = suffixes(file.uri)
     format = corpus.format or format_of_suffix().get(suffix)
@@ -232,7 +234,7 @@ def _row(file: FileInfo, root: str, corpus: Corpus) -> tuple[bytes, bytes, int, 
     if filesystem.is_local(file.uri):
         path = path.replace(os.sep, "/")  # only Windows has another; elsewhere names may have backslashes
     kind = f"{format} {COMPRESSION_OF_SUFFIX.get(compression, '')}"
-    return name_bytes(file.uri), name_bytes(path), file.size, file.modified, kind
+    return name_bytes(file.uri), name_bytes(path), file.size, file.modified, kind, file.version
 
 
 def _glob_for(folder: str) -> str | None:

@@ -84,6 +84,8 @@ def read_table(uri: str, columns: Sequence[str] | None = None) -> pa.Table:
 def read_spilled(uri: str, schema: pa.Schema) -> pa.Table:
     """A table of any number of rows, which lies in a temporary file then; see `transforms.support.storage.spill`.
 
+    A column that may be null, and that a file of an earlier release has not, is null.
+
     Raises:
         CheckpointError: where the file is missing or damaged.
         StorageError: where the store fails; the file may well be sound.
@@ -91,10 +93,17 @@ def read_spilled(uri: str, schema: pa.Schema) -> pa.Table:
 
     def read(stream: Any) -> pa.Table:
         batches = pq.ParquetFile(stream).iter_batches(spill.ROWS)
-        tables = (pa.Table.from_batches([batch]).select(schema.names).cast(schema) for batch in batches)
+        tables = (_with_absent(pa.Table.from_batches([batch]), schema).cast(schema) for batch in batches)
         return spill.spilled(tables, schema)
 
     return _parsed(uri, read)
+
+
+def _with_absent(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    for field in schema:
+        if field.nullable and field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+    return table.select(schema.names)
 
 
 def read_schema(uri: str) -> pa.Schema:

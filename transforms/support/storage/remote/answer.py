@@ -41,7 +41,7 @@ _ENDPOINT = re.compile(r"https?://[^/\s]+")
 def translated(error: Exception, address: Address) -> Exception:
     """An error of obstore as one that the rest of vecbeam handles; others unchanged."""
     name = type(error).__name__
-    if type(error).__module__.partition(".")[0] not in ("obstore", "builtins") or isinstance(error, AnswerError):
+    if not type(error).__module__.startswith("obstore") and not isinstance(error, (FileNotFoundError, ValueError)):
         return error
     text = str(error)
     found = _STATUS.search(text)

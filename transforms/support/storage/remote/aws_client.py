@@ -58,12 +58,15 @@ def aws_client(options: Mapping[str, Any]) -> tuple[Any, Any]:
         ConfigurationError: if botocore is not installed.
     """
     try:
+        from botocore.config import Config
         from botocore.session import get_session
     except ImportError:
         raise ConfigurationError("s3:// needs boto3", "pip install 'vecbeam[s3]'") from None
     session = get_session()
     client = session.create_client(
         "s3",
+        # It only asks for a bucket's region.
+        config=Config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 2}),
         region_name=options.get("s3_region_name"),
         api_version=options.get("s3_api_version"),
         use_ssl=not options.get("s3_disable_ssl"),

@@ -6,7 +6,7 @@ import io
 from typing import Any
 
 from transforms.support.storage.remote import object_store
-from transforms.support.storage.remote.answer import AnswerError
+from transforms.support.storage.remote.answer import AnswerError, ConditionError
 
 FIRST_BYTES = 256 << 10
 """Bytes read when it is opened: all of most files."""
@@ -66,5 +66,10 @@ class StoredFile(io.RawIOBase):
 
     def _fetch(self, wanted: int, *, follows: bool) -> None:
         self._next_bytes = min(2 * self._next_bytes, MOST_BYTES) if follows else SEEK_BYTES
-        self._block, _ = object_store.read(self._uri, self._position, max(wanted, self._next_bytes), self._facts.e_tag)
+        try:
+            self._block, _ = object_store.read(
+                self._uri, self._position, max(wanted, self._next_bytes), self._facts.e_tag
+            )
+        except ConditionError as error:
+            raise ConditionError("it was written again while it was read") from error
         self._start = self._position
