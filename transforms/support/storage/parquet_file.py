@@ -1,4 +1,4 @@
-"""Parquet files with facts of ours in their metadata: written whole, read with a clear error where they are damaged."""
+"""Parquet files with facts of vecbeam in their metadata: written whole, read with a clear error where damaged."""
 
 from __future__ import annotations
 
@@ -82,9 +82,9 @@ def read_table(uri: str, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def read_spilled(uri: str, schema: pa.Schema) -> pa.Table:
-    """A table of any number of rows, which lies in a temporary file then; see `transforms.support.storage.spill`.
+    """A table of any number of rows, in a temporary file where it is large; see `spill`.
 
-    A column that may be null, and that a file of an earlier release has not, is null.
+    A nullable column that a file of an earlier release does not have is null.
 
     Raises:
         CheckpointError: where the file is missing or damaged.
