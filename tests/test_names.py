@@ -338,7 +338,7 @@ def test_items_with_odd_names_are_served_changed_and_deleted(tmp_path: Path) -> 
     for number, name in enumerate(names):
         (folder / "corpus" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "corpus" / name).write_text(text(number))
-    with pytest.raises(ConfigurationError, match=r"collection\.uri .* no UTF-8"):
+    with pytest.raises(ConfigurationError, match=r"collection\.uri .* not valid UTF-8"):
         configure(folder)
     config = configure(folder, collection={"uri": f"{tmp_path}/milvus.db"})
     try:
