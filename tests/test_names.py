@@ -359,7 +359,7 @@ def test_items_with_odd_names_are_served_changed_and_deleted(tmp_path: Path) -> 
 
 
 def test_a_glob_that_is_no_utf8_is_refused_with_a_way_out(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"corpus\.paths\.0: .*no UTF-8; in a glob write \?"):
+    with pytest.raises(ConfigurationError, match=r"corpus\.paths\.0: .*not valid UTF-8; in a glob write \?"):
         parse_config({"name": "t", "corpus": {"paths": [f"{NOT_UTF8}/*.txt"]}}, folder=tmp_path)
     (tmp_path / NOT_UTF8).mkdir()
     (tmp_path / NOT_UTF8 / "a.txt").touch()
