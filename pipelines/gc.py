@@ -23,7 +23,7 @@ FOLDERS = ("parts", "items", "rejects")
 
 @dataclass
 class Garbage:
-    """What can go.
+    """Collections and files that can be removed.
 
     Attributes:
         collections: names, with why.

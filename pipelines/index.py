@@ -213,7 +213,7 @@ class Index:
             return self._add_path(source)
 
     def plan(self) -> Plan:
-        """What `index` would do."""
+        """The plan of `index`."""
         from pipelines.plan import plan
 
         return plan(self.config, self._shown())
@@ -368,7 +368,7 @@ class Index:
 
 
 def _version(path: Path) -> tuple[int, int, int]:
-    """What tells that a file is another one now; cheap enough to ask before each search."""
+    """Facts that change with a file's content; cheap enough to read before each search."""
     try:
         status = path.stat()
     except OSError:

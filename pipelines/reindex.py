@@ -78,7 +78,7 @@ def reindex(
 
 
 def decide(config: Config, checkpoint: Checkpoint, models: Models, current: Snapshot | None) -> str:
-    """What has changed since the checkpoint's current snapshot, in words.
+    """Returns the changes since the checkpoint's current snapshot, in words.
 
     Args:
         current: the newest snapshot of the configuration's space, if there is one.
@@ -101,7 +101,7 @@ def _is_served(config: Config, current: Snapshot, layout: Layout) -> bool:
 
 
 def _for_precision(config: Config, checkpoint: Checkpoint, current: Snapshot) -> str:
-    """What another precision needs, as a change of it alone changes nothing."""
+    """A hint for another precision, whose change alone changes nothing."""
     made = precisions(checkpoint.runtime(current.part_names[0])) if current.part_names else ""
     wanted = config.precisions
     if made and made != wanted:

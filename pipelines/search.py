@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class Found(NamedTuple):
-    """What a search found.
+    """The result of a search.
 
     Attributes:
         metric: what `score` measures: COSINE or IP, where larger is nearer, or L2, where smaller is nearer.
@@ -37,7 +37,7 @@ class Found(NamedTuple):
 
 
 class _Opened:
-    """What searches need: model, and a connection. It closes when it is retired and its last search has ended."""
+    """Model and connection of searches. It closes when it is retired and its last search has ended."""
 
     def __init__(self, collection: Collection, connection: milvus.Milvus, models: _Loaded, *, release: bool) -> None:
         self.collection = collection
@@ -215,7 +215,7 @@ def _open(config: Config, vector: str, *, release: bool) -> _Opened:
 
 
 class _Loaded(NamedTuple):
-    """What embeds queries.
+    """The encoder of queries.
 
     Attributes:
         layout: of the rows that are searched.

@@ -77,7 +77,7 @@ def verify(
 
 
 def unpublished(config: Config, checkpoint: Checkpoint, held: Snapshot) -> list[str]:
-    """What came after the snapshot that is served and was not published, and why; a sentence each."""
+    """Later snapshots that were not published, and why; one sentence each."""
     found = []
     current = checkpoint.current_snapshot()
     if current is not None and current.id != held.id:

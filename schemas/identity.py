@@ -1,4 +1,4 @@
-"""Who is who: row ids, content hashes, and digests of values.
+"""Identity: row ids, content hashes, and digests of values.
 
 Nothing here is random or looks at a clock: the same input gives the same name on every machine and in every run.
 """

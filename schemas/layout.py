@@ -31,7 +31,7 @@ SOURCE_ROW = "@source_row"
 
 
 class Modality(StrEnum):
-    """What a chunk is."""
+    """The modality of a chunk."""
 
     TEXT = "text"
     IMAGE = "image"
@@ -70,7 +70,7 @@ _VECTOR_TYPES: dict[VectorKind, pa.DataType] = {
 
 @dataclass(frozen=True)
 class Space:
-    """What makes two vectors comparable: the family's own facts, as plain JSON values.
+    """The facts that make two vectors comparable: the family's own, as plain JSON values.
 
     For a text model these are its weights, tokenizer, architecture, pooling, prompts, length limit, dimensions and
     normalisation. Each part records precision, engine and library versions; they are not part of the space: a
@@ -94,7 +94,7 @@ class Space:
         return cls(json.loads(text))
 
     def differences(self, other: Space) -> list[str]:
-        """What differs from another space, a phrase each.
+        """Returns the differences from another space, one phrase each.
 
         >>> Space({"weights": "w", "dimensions": 384}).differences(Space({"weights": "w", "dimensions": 768}))
         ['dimensions: 384 here, 768 there']
@@ -191,7 +191,7 @@ class Layout:
 
 
 AMOUNTS = ("tokens", "tokens_dropped")
-"""What is counted of each row: what went through the encoder, and what was over its limit."""
+"""Counts of each row: the amount that went through the encoder, and the amount over its limit."""
 
 _CHUNK_FIELDS = (
     pa.field("id", pa.string(), nullable=False),
@@ -207,7 +207,7 @@ HASHED = ("text",)
 
 
 def compared_columns(names: list[str], vectors: frozenset[str]) -> list[str]:
-    """Of the columns of a part those that tell whether two of its rows are the same: vectors follow from the rest.
+    """The columns of a part that tell whether two rows are the same: the rest determines the vectors.
 
     Args:
         vectors: names of the vectors.

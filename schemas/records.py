@@ -81,17 +81,17 @@ ITEM_SCHEMA = pa.schema(
 
 
 class Kind(enum.IntEnum):
-    """What an item is to the snapshot before."""
+    """How an item relates to the previous snapshot."""
 
     NEW = 0
     CHANGED = 1
-    MOVED = 2  # its content stood under another id, which is gone
+    MOVED = 2  # its content was under another id, which no longer exists
     RELOCATED = 3  # the same item in another file: its rows are written again, its vectors are not computed again
     UNCHANGED = 4
 
 
 class ReadRecord(NamedTuple):
-    """What was read for a batch; `files` holds (uri, items and rejects)."""
+    """Record of the read step for a batch; `files` holds (uri, items and rejects)."""
 
     key: Key
     files: tuple[tuple[str, int], ...]

@@ -53,7 +53,7 @@ class PlannedPool(BaseModel):
 
 
 class PlannedCollection(BaseModel):
-    """What changes in Milvus."""
+    """Planned changes in Milvus."""
 
     served: str = Field("", description="What the alias points to now")
     collection: str = Field("", description="What it would point to; the same if the collection is changed in place")
@@ -78,7 +78,7 @@ class Outcome(BaseModel):
 
 
 class Plan(BaseModel):
-    """What a run would do."""
+    """The plan of a run."""
 
     name: str
     action: Action = "nothing"

@@ -226,7 +226,7 @@ class Report(BaseModel):
         return self.command in CHANGING if self.could_change is None else self.could_change
 
     def balance(self) -> list[str]:
-        """What does not balance in the books, a phrase each; empty if all is well."""
+        """Returns the books that do not balance, one phrase each; empty if all do."""
         items = self.items
         problems = []
         if items.read != items.new + items.changed + items.moved + items.unchanged + items.rejected:

@@ -61,6 +61,7 @@ WORDS: tuple[tuple[str, str], ...] = (
     (r"otherwise than", "differently from"),
     (r"of ours|of our own", "of vecbeam"),
     (r"shall", "must, should"),
+    (r"stood", "was"),
     (r"stands?(?!-| for\b)", "is"),
     (r"without a word", "silently"),
     (r"(?:is|are|was|were) there(?! (?:an?|any|no|the)\b)(?!\?)", "exists"),

@@ -130,7 +130,7 @@ def run(
     build(pipeline)
     stop.check()
     try:
-        # The steps of this process look themselves whether to stop, and so does whoever waits for a job elsewhere.
+        # The steps of this process check for a stop themselves, and so does the wait for a job on other machines.
         with stop.deferred():
             result = pipeline.run()
             job = None if config.runner.is_local else job_of(config, result)

@@ -67,7 +67,7 @@ def _corpus(report: Report) -> Iterator[str]:
 
 
 def deleted_words(report: Report) -> str:
-    """What to call the deletions: a refused run did not make them."""
+    """Words for the deletions: a refused run did not make them."""
     return "deleted" if report.error is None or report.chunks.deleted or _moved(report) else "to delete, none deleted"
 
 

@@ -43,7 +43,7 @@ _PACKAGES = (
 )
 
 LONGEST_MESSAGE = 1000
-"""Characters of the message of an error that is not ours."""
+"""Characters of the message of another program's error."""
 
 
 class Session:

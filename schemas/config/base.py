@@ -1,4 +1,4 @@
-"""What each section of the configuration is built on."""
+"""Base of each section of the configuration."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _SECRETS_PLACE = {
 
 
 class Cost(Section):
-    """What a pool of workers costs, for `vecbeam plan`."""
+    """Prices of a pool of workers, for `vecbeam plan`."""
 
     workers: int = Field(1, ge=1, description="Workers that embed at the same time")
     usd_per_hour: float = Field(ge=0, description="Price per worker in US dollars per hour")

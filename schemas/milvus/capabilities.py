@@ -26,7 +26,7 @@ class Evidence(StrEnum):
 
 @dataclass(frozen=True)
 class Server:
-    """What answers at an address.
+    """The server at an address.
 
     Attributes:
         kind: `LITE` or `SERVER`.
@@ -62,7 +62,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a kind of server can do from a version on.
+    """Capabilities of a kind of server from a version on.
 
     Attributes:
         evidence: where the entry comes from.
@@ -174,7 +174,7 @@ CAPABILITIES: dict[str, dict[tuple[int, int], Capabilities]] = {
         (3, 0): _SERVER_3_0,
     },
 }
-"""By kind, and by the version from which an entry holds, oldest first."""
+"""Capabilities by kind, and by the version from which an entry holds, oldest first."""
 
 
 def capabilities_of(server: Server) -> Capabilities:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 SPARSE_INDEX, SPARSE_METRIC = "SPARSE_INVERTED_INDEX", "IP"
-"""What a sparse vector has where nothing else is configured."""
+"""The default index of a sparse vector."""
 
 INDEX_PARAMETERS: dict[str, dict[str, tuple[int, int]]] = {
     "AUTOINDEX": {},

@@ -62,7 +62,7 @@ class World:
 
     Attributes:
         records: of each file, by its name below corpus/.
-        cut_off: ids of records that stood behind the end of a file that was cut, and so are in the corpus no longer.
+        cut_off: ids of records after the new end of a file that was cut, which are no longer in the corpus.
     """
 
     folder: Path

@@ -111,12 +111,12 @@ class Checkpoint:
         return {file.uri.rsplit("/", 1)[-1]: file.size for file in files}
 
     def runtime(self, name: str) -> dict[str, str]:
-        """What a part was embedded with: engine, device, precision and versions."""
+        """Engine, device, precision and versions that embedded a part."""
         facts, _ = read_footer(self.part_uri(name), self.space_id)
         return {str(key): str(value) for key, value in facts["runtime"].items()}
 
     def find_part(self, key: Key, name: str) -> PartRecord | None:
-        """What the footer of a part says, or None if the part does not exist."""
+        """The facts in the footer of a part, or None if the part does not exist."""
         uri = self.part_uri(name)
         if not filesystem.exists(uri):
             return None

@@ -1,4 +1,4 @@
-"""What names a part: a digest of everything that determines its rows."""
+"""Names of parts: digests of everything that determines their rows."""
 
 from __future__ import annotations
 

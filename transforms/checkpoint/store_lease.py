@@ -65,7 +65,7 @@ class StoreLease:
             except UnconditionalError:
                 self._take_unconditionally(data)
                 return
-            if self._facts is None:  # the lease that stood in the way is gone
+            if self._facts is None:  # the blocking lease no longer exists
                 continue
             if not self._is_kept(data, before):
                 self._take_unconditionally(data)

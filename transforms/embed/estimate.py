@@ -25,7 +25,7 @@ CONFIDENCE = 1.96
 
 WARM_UP_CHUNKS = 32
 MOST_CHARACTERS = 100_000
-"""Of an item in a sample."""
+"""A sampled item."""
 
 
 class Ratio(NamedTuple):

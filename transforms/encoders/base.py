@@ -1,4 +1,4 @@
-"""What an encoder is, and what is known about a model before its weights are loaded."""
+"""Protocols of an encoder, and of a model before its weights are loaded."""
 
 from __future__ import annotations
 
@@ -91,12 +91,12 @@ class Model(Protocol):
 
     @property
     def kind(self) -> VectorKind:
-        """Of its vectors."""
+        """The kind of its vectors."""
         ...
 
     @property
     def dimensions(self) -> int:
-        """Of its vectors; see `schemas.layout.VectorField`."""
+        """Dimensions of its vectors; see `schemas.layout.VectorField`."""
         ...
 
     @property

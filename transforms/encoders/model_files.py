@@ -1,4 +1,4 @@
-"""What files of a model say, whatever reads them: settings, prompts, the tokenizer, and the weights' digests."""
+"""Contents of a model's files for any reader: settings, prompts, the tokenizer, and the weights' digests."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
 
 
 class Prompts(NamedTuple):
-    """What is put before items and before queries."""
+    """Prompts of items and of queries."""
 
     item: str = ""
     query: str = ""

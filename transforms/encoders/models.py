@@ -79,7 +79,7 @@ class Models:
 
 
 def described(config: Config) -> Described:
-    """What the models of a configuration are; raises what `Models.of` raises."""
+    """The facts of a configuration's models for workers; raises what `Models.of` raises."""
     models = Models.of(config)
     return Described(models.layout, models.cutting)
 

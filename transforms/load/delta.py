@@ -140,7 +140,7 @@ def row_digests(rows: pa.Table, side: int, position: int) -> pa.Table:
 
 
 class Settled(NamedTuple):
-    """What to do with the rows of some items.
+    """Decisions for the rows of some items.
 
     Attributes:
         upserts: for (part, row) the ids that vanish with it.

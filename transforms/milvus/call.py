@@ -152,7 +152,7 @@ def code_of(error: BaseException) -> int | str:
 
 
 def words(error: BaseException) -> str:
-    """What an error and its causes say, without tracebacks, pymilvus' own retry prefix or the token."""
+    """Text of an error and its causes, without tracebacks, pymilvus' own retry prefix or the token."""
     said: list[str] = []
     for link in _chain(error):
         status, details = _status(link), getattr(link, "details", None)

@@ -51,7 +51,7 @@ class Milvus:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the server can do, by its kind and version."""
+        """Capabilities of the server, by its kind and version."""
         return capabilities_of(self.server)
 
     @property
@@ -61,7 +61,7 @@ class Milvus:
 
     @property
     def limit(self) -> OneAttempt:
-        """What one call may take, in seconds."""
+        """Time limit of one call, in seconds."""
         return OneAttempt(self.settings.timeout_s)
 
     def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -65,7 +65,7 @@ class CollectionState:
     columns: tuple[CollectionField, ...]
     properties: dict[str, str] = field(default_factory=dict)
     indexes: dict[str, IndexState] = field(default_factory=dict)
-    """By the vector's name."""
+    """Indexes by the vector's name."""
     loaded: bool = False
 
     @property

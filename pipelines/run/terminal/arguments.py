@@ -23,7 +23,7 @@ def configuration(path: Path | str, overrides: Sequence[str] | None) -> Config:
 
 
 def config_and_query(words: Sequence[str]) -> tuple[Path, str]:
-    """What `search` is given: one word is the query; of two the first is the configuration.
+    """Parses the words of `search`: one word is the query; the first of two is the configuration.
 
     Raises:
         ConfigurationError: for another number of words, a query that is missing, or one that is not UTF-8.
@@ -50,7 +50,7 @@ def config_and_query(words: Sequence[str]) -> tuple[Path, str]:
 
 
 def config_and_run(words: Sequence[str]) -> tuple[Path, str | None]:
-    """What `report` is given: the configuration is what ends in .yaml or .yml, or the first of two words.
+    """Parses the words of `report`: the configuration ends in .yaml or .yml, or is the first of two words.
 
     Raises:
         ConfigurationError: for more than two words.

@@ -102,7 +102,7 @@ def _option(name: str, annotation: Any, default: Any) -> Parameter:
 
 
 def _arguments(own: inspect.Signature, values: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
-    """What a function is called with, for the values of its command's options."""
+    """Arguments of a function, from the values of its command's options."""
     if "config" in own.parameters:
         path, overrides = values["config"], values.pop("set_")
         values = values | {"config": configuration(path, overrides)}

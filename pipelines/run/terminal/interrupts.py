@@ -103,7 +103,7 @@ def _say_last() -> None:
 
 
 def _read(reading: int) -> int:
-    """The exit code for the next signals, 0 if none of them is ours."""
+    """The exit code for the next signals, 0 if vecbeam handles none of them."""
     for number in os.read(reading, 64):
         if number in _SIGNALS:
             return _SIGNALS[signal.Signals(number)]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 FORMAT_VERSION = 1
-"""Of every JSON that the command line prints; raised where a key is renamed or removed."""
+"""Format version of all JSON of the command line; a renamed or removed key raises it."""
 
 # Control characters, and those that reorder or break lines. Tab and newline are left: they are the layout of a page.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -157,7 +157,7 @@ def _write(text: str) -> None:
     except BrokenPipeError:
         _give_up(stream)
         raise
-    except UnicodeEncodeError:  # a stream that is not ours, with an encoding of its own
+    except UnicodeEncodeError:  # a stream of the host program, with its own encoding
         stream.write(text.encode(stream.encoding or "ascii", "backslashreplace").decode(stream.encoding or "ascii"))
         stream.flush()
     except OSError as error:

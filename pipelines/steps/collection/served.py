@@ -99,7 +99,7 @@ def check_space(state: milvus.CollectionState, config: Config, space: Space) -> 
 
 
 def misfits(state: milvus.CollectionState, spec: CollectionSpec) -> list[str]:
-    """What differs between a collection and what the configuration asks for, but its rows; a phrase each."""
+    """Differences between a collection and the configuration, except rows; one phrase each."""
     found = []
     if not milvus.has_columns(state, spec):
         found.append("metadata fields")

@@ -138,7 +138,7 @@ def _check_some(
 
 
 def _record(given: Any, item_id: Any, config: Config) -> dict[str, Any]:
-    """What was given as a record with its id first; the id is missing if it is to be made."""
+    """The given text as a record with its id first; without an id if one must be made."""
     content = config.corpus.content
     if isinstance(given, str):
         text_field = "text" if "text" in content else content[-1]

@@ -1,4 +1,4 @@
-"""What an `Index` is given, checked: places, texts, ids and paths."""
+"""Checks the arguments of an `Index`: places, texts, ids and paths."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def checked_place(where: Any) -> Path:
 
 
 def as_lists(texts: Any, ids: Any) -> tuple[list[Any], list[Any] | None]:
-    """What `add` was given, as lists: one text or record is a list of one; what is neither is one odd text."""
+    """The arguments of `add` as lists: one text or record is a list of one; anything else is one odd text."""
     several = isinstance(texts, Iterable) and not isinstance(texts, (str, bytes, bytearray, Mapping))
     given = list(texts) if several else [texts]
     if ids is None:
@@ -34,7 +34,7 @@ def as_lists(texts: Any, ids: Any) -> tuple[list[Any], list[Any] | None]:
 
 
 def checked_ids(ids: Any) -> set[str]:
-    """What `delete` was given, as ids."""
+    """The argument of `delete`, as ids."""
     several = isinstance(ids, Iterable) and not isinstance(ids, (str, bytes, bytearray, Mapping))
     given = list(ids) if several else [ids]
     for name in given:
@@ -44,7 +44,7 @@ def checked_ids(ids: Any) -> set[str]:
 
 
 def checked_path(source: str | Path) -> str:
-    """What `index` was given, as an absolute path or glob, or as a URI."""
+    """The argument of `index`, as an absolute path or glob, or as a URI."""
     text = str(source)
     if not isinstance(source, (str, Path)) or not text.strip() or "\x00" in text:
         raise ConfigurationError(f"{source!r} is not a path", "name a file, a folder or a glob; add() takes texts")

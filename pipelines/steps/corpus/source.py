@@ -1,4 +1,4 @@
-"""What a run is about, known before the first byte is read: the files of the corpus, the model and the checkpoint."""
+"""The source of a run, known before the first byte is read: the files of the corpus, the model, the checkpoint."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Source:
 
     @cached_property
     def corpus_digest(self) -> str:
-        """Of all that the rows follow from; what has the same digest need not be read again."""
+        """Digest of everything that determines rows; files with the same digest need not be read again."""
         return _corpus_digest(self.settings_digest, self.files.select(_DESCRIBED))
 
     def against(self, base: Snapshot, reread: Iterable[str] = ()) -> Source:

@@ -1,1 +1,1 @@
-"""What a run may do and what it will come to: limits, forecasts, rejects by name."""
+"""What a run may do and what is expected of it: limits, forecasts, listed rejects."""

@@ -1,4 +1,4 @@
-"""What a run expects of itself before it embeds, so that its report can compare plan and fact."""
+"""The expectation of a run before it embeds, so that its report can compare plan and fact."""
 
 from __future__ import annotations
 

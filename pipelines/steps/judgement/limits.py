@@ -49,7 +49,7 @@ class Standing:
 
 
 def standing(config: Config, served: milvus.CollectionState | None, checkpoint: Checkpoint) -> Standing:
-    """What is served, with the items that it holds by the checkpoint's own account."""
+    """What is served, with the number of its items by the checkpoint."""
     if served is None:
         return Standing()
     try:
@@ -67,14 +67,14 @@ def standing(config: Config, served: milvus.CollectionState | None, checkpoint: 
 
 
 def excess(snapshot: Snapshot, config: Config) -> str:
-    """What a snapshot has rejected or dropped over the limits of `verify`, or ""."""
+    """Rejects or dropped tokens of a snapshot over the limits of `verify`, in words, or ""."""
     dropped = snapshot.total("tokens_dropped")
     tokens = snapshot.total("tokens") + dropped
     return over_limits(config, snapshot.errors(), snapshot.total("items_read"), dropped, tokens)
 
 
 def over_limits(config: Config, errors: dict[str, int], read: int, dropped: int, tokens: int) -> str:
-    """What is over the limits of `verify`, or "".
+    """Rejects or dropped tokens over the limits of `verify`, in words, or "".
 
     Args:
         errors: rejects by error.
@@ -264,7 +264,7 @@ def costs_nothing(changes: Changes, standing: Standing) -> bool:
 
 
 def remedy(over: str, *, lossless: bool = True) -> str:
-    """What to do about an excess.
+    """The remedy for an excess.
 
     Args:
         lossless: whether no earlier item is missing, so that a higher limit would delete nothing.

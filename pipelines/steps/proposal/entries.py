@@ -154,13 +154,13 @@ def shown_path(path: str, argument: str) -> str:
 
 
 def reasons_of(found: Proposal) -> str:
-    """Why nothing is taken, in a sentence."""
+    """Why no file is read, in a sentence."""
     said = [f"{len(paths):,} {plural('file', len(paths))} ({paths[0]}): {why}" for why, paths in found.left_out.items()]
     return "; ".join(said) or "there is no file"
 
 
 def remedy(found: Proposal) -> str:
-    """What a user can do where nothing is taken."""
+    """The remedy if no file is read."""
     labels = [path for why, paths in found.left_out.items() if "as labels do" in why for path in paths]
     if labels:
         return f"name a file to embed it all the same, for example {labels[0]}, in a folder of its own"

@@ -22,7 +22,7 @@ from transforms.read.rejected_item import RejectedItemError, shown
 
 @dataclass
 class Fields:
-    """What a configuration says of the records.
+    """The parts of a configuration for the records.
 
     Attributes:
         corpus: keys of `corpus`: id, content, metadata, on_duplicate.

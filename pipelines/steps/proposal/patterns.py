@@ -103,7 +103,7 @@ def relative(pattern: str, output: Path) -> str:
 
 
 def find_home(patterns: Sequence[str], output: Path) -> str:
-    """Where checkpoint and Milvus Lite go: hidden, where the corpus' own globs would match their Parquet files."""
+    """Folder of checkpoint and Milvus Lite: hidden if the corpus' own globs would match their Parquet files."""
     here = str(output.absolute().parent)
     for pattern in patterns:
         root = str(Path(Glob(pattern).root).absolute())

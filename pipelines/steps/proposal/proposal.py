@@ -47,7 +47,7 @@ class Proposal:
         return corpus
 
     def lines(self) -> list[str]:
-        """What was found, a line each."""
+        """Returns the findings, one line each."""
         corpus = self.corpus
         lines = [
             f"found {_files(self.seen)}",

@@ -1,4 +1,4 @@
-"""What the sampled records of files have in each of their fields."""
+"""Contents of each field in the sampled records of files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TRUTHS = {"true", "false", "yes", "no"}
 
 @dataclass
 class SampledField:
-    """What the sampled records have in one field.
+    """Contents of one field in the sampled records.
 
     Attributes:
         present: records that have the field, null or not.
@@ -68,7 +68,7 @@ class SampledField:
 
 
 def sampled_fields(samples: Sequence[FileSample]) -> dict[str, SampledField]:
-    """What the samples have in each field, by its dotted name."""
+    """Contents of each field in the samples, by its dotted name."""
     columns: dict[str, SampledField] = {}
     for sample in samples:
         is_csv = sample.file.format == "csv"

@@ -164,7 +164,7 @@ def _embed(session: Session, changes: Changes, salt: str) -> tuple[pa.Table, pa.
 
 
 def _plan_of(changes: Changes, index: int) -> str:
-    """Where the plan of a shard is; a shard without any item has none, and needs none."""
+    """Uri of the plan of a shard; a shard without any item has none, and needs none."""
     if changes.base is None:
         return ""
     uri = changes.findings.plan_uri(str(index))

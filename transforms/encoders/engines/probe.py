@@ -42,6 +42,6 @@ class Probe(NamedTuple):
             return cls(tokens, modules(features)["sentence_embedding"].float().numpy())
 
     def least_cosine(self, found: NDArray[np.float32]) -> float:
-        """Of another engine's vectors (float32[3, dimensions]) to these; NaN if one of theirs is."""
+        """Least cosine of another engine's vectors (float32[3, dimensions]) to these; NaN if one of theirs is NaN."""
         norms = np.linalg.norm(self.vectors, axis=1) * np.linalg.norm(found, axis=1)
         return float(((self.vectors * found).sum(axis=1) / norms).min())

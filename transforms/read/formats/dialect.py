@@ -9,7 +9,7 @@ from typing import NamedTuple
 from transforms.read.formats import charset
 
 DELIMITERS = (",", ";", "\t", "|")
-"""What is tried, in this order if two fit equally well."""
+"""Candidates; the first wins if two fit equally well."""
 _RECORDS = 200
 
 

@@ -15,7 +15,7 @@ NEEDED = frozenset({"amx_tile", "amx_bf16", "amx_int8", "avx512f", "avx512bw", "
 
 
 class Numbers(IntEnum):
-    """In what the kernels compute: `vecbeam::Numbers` of linear.h."""
+    """Number types of the kernels: `vecbeam::Numbers` of linear.h."""
 
     BFLOAT16 = 0
     SPLIT = 1
@@ -23,7 +23,7 @@ class Numbers(IntEnum):
 
 
 class Shape(ctypes.Structure):
-    """What a model is like: `vecbeam_shape` of bert.cpp."""
+    """Shape of a model: `vecbeam_shape` of bert.cpp."""
 
     _fields_ = (
         ("hidden", ctypes.c_int64),
@@ -38,7 +38,7 @@ class Shape(ctypes.Structure):
 
 
 def path() -> Path | None:
-    """Of the compiled kernels; None if installing vecbeam did not compile them."""
+    """Path of the compiled kernels; None if installing vecbeam did not compile them."""
     spec = find_spec("transforms.encoders.engines.amx.bert")
     return Path(spec.origin) if spec and spec.origin else None
 

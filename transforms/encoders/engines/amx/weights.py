@@ -45,7 +45,7 @@ class Weights(NamedTuple):
 
 
 def unsupported(model: TransformerFiles) -> str:
-    """What of a model the kernels don't know, by its settings; "" where they know all of it."""
+    """What the kernels don't support in a model, by its settings; "" if they support all of it."""
     settings = json.loads((Path(model.transformer_folder) / "config.json").read_text(encoding="utf-8"))
     kind = settings.get("model_type")
     if kind != "bert" and kind not in POSITIONS_AFTER_PADDING:
