@@ -99,6 +99,17 @@ def test_a_converted_model_searches_and_embeds_without_torch(folder: Path) -> No
     assert hits[0]["score"] > 0.999
 
 
+def test_a_first_run_that_needs_torch_reads_and_writes_nothing(folder: Path) -> None:
+    configuration(folder, engine="torch")
+    shutil.rmtree(folder / "checkpoint")
+    (folder / "corpus.jsonl").write_text("no record, which a run that reads it would reject\n", encoding="utf-8")
+    [(_, said)] = called(folder, "backfill")
+    assert said["message"] == "encoder.engine: torch needs the extra torch, which is not installed"
+    assert [*(folder / "checkpoint").rglob("*.parquet")] == []
+    [report] = (folder / "checkpoint").rglob("report.json")
+    assert json.loads(report.read_text())["rejects"] == {}, "the corpus was read"
+
+
 def test_what_needs_torch_says_so_before_anything_is_written(folder: Path) -> None:
     (folder / "corpus.jsonl").open("a").write('{"id": "peru", "text": "Peru is a country in America"}\n')
     before = sorted(path.name for path in (folder / "checkpoint").rglob("*.parquet"))

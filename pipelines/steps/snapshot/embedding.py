@@ -61,12 +61,20 @@ def bring_up_to_date(
         session.progress.note(f"unchanged since snapshot {current.name}: nothing to read or embed")
         report_unchanged(session, current)
         return current
+    if current is None:
+        _check_runnable(session, source)
     filesystem.sweep_temporaries(checkpoint.root)
     checkpoint.write_space(source.models.space)
     changes = find_changes(session, source, current, session.uri("diff"))
     return embed_changes(
         session, changes, standing, allow_deletes=allow_deletes, salt=_salt(session) if full_refresh else ""
     )
+
+
+def _check_runnable(session: Session, source: Source) -> None:
+    # Workers on other machines have packages of their own.
+    if session.config.runner.is_local:
+        source.models.check_runnable()
 
 
 def _salt(session: Session) -> str:
@@ -82,8 +90,8 @@ def embed_changes(
         session.report.rejects, session.report.rejected = foreseen_rejects(changes), first_rejects(changes)
         check_fields(changes, session.config)
         check_deletions(changes, session.config, standing, allowed=allow_deletes)
-        if changes.shards and session.config.runner.is_local:
-            changes.source.models.check_runnable()
+        if changes.shards:
+            _check_runnable(session, changes.source)
         return _embedded(session, changes, standing, allow_deletes=allow_deletes, salt=salt)
     finally:
         changes.findings.remove()
