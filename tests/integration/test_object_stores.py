@@ -32,6 +32,7 @@ from schemas.identity import digest
 from transforms import milvus
 from transforms.read import list_corpus, plan_shards, read_shard
 from transforms.support.storage import filesystem
+from transforms.support.storage.remote.aws_client import bucket_region
 
 ITEMS = 50
 CORPUS = "".join(json.dumps({"id": str(i), "text": f"hello number {i}"}) + "\n" for i in range(ITEMS)).encode()
@@ -392,3 +393,29 @@ def test_a_snapshot_of_an_earlier_release_is_continued_and_its_files_get_version
     s3.put_object(Bucket=bucket, Key="docs/a.txt", Body=b"text c")
     assert sync(config).items.changed == 1
     milvus.release(config.collection)
+
+
+def test_gcs_through_its_xml_interface(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No emulator of GCS has all of that interface; the requests are those of S3, and moto's server answers them."""
+    pytest.importorskip("google.auth", reason="pip install 'vecbeam[test]'")
+    bucket = f"xml{time.time_ns()}"  # obstore escapes a hyphen in it, and moto takes it as it is written
+    s3.create_bucket(Bucket=bucket)
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
+    monkeypatch.setenv("GOOGLE_BASE_URL", s3.meta.endpoint_url)
+    monkeypatch.setenv("GOOGLE_BEARER_TOKEN", "token")
+    filesystem.check_writable(f"gs://{bucket}/docs")
+    filesystem.write_atomic(f"gs://{bucket}/docs/a b.txt", b"hello")
+    (found,) = filesystem.list_files(f"gs://{bucket}/docs", "*.txt")
+    assert (found.uri, found.size) == (f"gs://{bucket}/docs/a b.txt", 5)
+    assert filesystem.read_bytes(found.uri) == b"hello"
+    filesystem.delete([found.uri, f"gs://{bucket}/docs/none.txt"])
+    assert not filesystem.exists(found.uri)
+    with pytest.raises(ConfigurationError, match="there is no bucket gs://nowhere"):
+        filesystem.check_writable("gs://nowhere/docs")
+
+
+def test_the_region_of_a_bucket_comes_from_the_store(s3: Any) -> None:
+    bucket = f"far-{time.time_ns()}"
+    s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    assert bucket_region(s3, bucket) == "eu-west-1"
+    assert bucket_region(s3, "nowhere-at-all") == ""

@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 from filelock import FileLock, Timeout
 
-from schemas.errors import CheckpointError, LockedError
+from schemas.errors import CheckpointError, InterruptedRunError, LockedError
 from transforms.checkpoint.holder import check_jobs, refused
 from transforms.checkpoint.store_lease import StoreLease
 from transforms.support import stop
@@ -184,6 +184,8 @@ def _renew(hold: Hold, ended: threading.Event) -> None:
             hold.renew()
         except LockedError:
             stop.request_stop()
+            return
+        except InterruptedRunError:  # the run ends within seconds
             return
         except (CheckpointError, OSError):
             continue
