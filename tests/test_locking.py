@@ -223,12 +223,6 @@ def test_a_holder_renews_its_lease(stored: Config, monkeypatch: pytest.MonkeyPat
         wait_until(lambda: filesystem.glob(lease(stored))[0].modified > first)
 
 
-def test_of_two_that_start_at_once_on_an_object_store_exactly_one_goes_on(stored: Config) -> None:
-    for pair in range(5):
-        assert [isinstance(end, LockedError) for end in ends_of_two(f"{root(stored)}-{pair}")] == [False, True]
-        assert not filesystem.exists(f"{root(stored)}-{pair}/runs/lock.json")
-
-
 def ends_of_two(place: str) -> list[object]:
     """What becomes of two runs that start at once: the first's is its name, the other's the error."""
     ended: list[object] = []
