@@ -11,7 +11,8 @@ venv: $(VENV)/.installed
 demo: venv
 	$(BIN)/vecbeam demo demo
 
-# At most 20 minutes on two idle cores. A worker takes up to 3 GB, and starts a Milvus server of its own.
+# About 1,800 CPU seconds, shared by the workers; the aim is 20 minutes on two idle cores. A worker takes up to 3 GB, and
+# starts a Milvus server of its own.
 WORKERS ?= 2
 test: $(VENV)/.installed-test lint
 	$(BIN)/python -m pytest -n $(WORKERS)

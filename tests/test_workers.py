@@ -98,8 +98,9 @@ batch = (Key("a", 0), with_facts(items, b""))
 for payload in json.load(sys.stdin):
     do_fn = pickler.loads(payload.encode())[0]
     if type(do_fn).__name__ == "_Chunk":
+        do_fn.setup()
         ((key, chunks),) = do_fn.process(batch)
-        model = do_fn._chunker.get()._model
+        model = do_fn._chunker._model
         print(json.dumps([chunks.column("tokens").to_pylist(), model.files.folder, model.space.id]))
 """
 
