@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import remedies
 
-SEQUENCES = 40
+SEQUENCES = 100
 """`make test-campaign` takes two thousand."""
 
 
