@@ -25,6 +25,7 @@ from pipelines.run.progress import Progress
 from pipelines.run.session import Session
 from pipelines.steps.corpus.changes import find_changes
 from pipelines.steps.corpus.source import prepare
+from pipelines.steps.judgement.limits import Standing
 from pipelines.steps.snapshot.embedding import bring_up_to_date
 from schemas.config import Config
 from schemas.config.loader import parse_config
@@ -107,7 +108,7 @@ def run(step: str, folder: Path) -> dict[str, Any]:
 def backfill(config: Config) -> None:
     start = time.perf_counter()
     with Progress(quiet=True) as quiet:
-        snapshot = bring_up_to_date(Session("backfill", config, quiet), prepare(config))
+        snapshot = bring_up_to_date(Session("backfill", config, quiet), prepare(config), Standing())
     show(items=snapshot.total("items"), seconds=time.perf_counter() - start)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from matrix_rate import measure
 from operations import Operations
 
 from schemas.config import EncoderConfig
-from transforms.encoders import resolve, text_inputs
+from transforms.encoders import Encoder, resolve, text_inputs
 from transforms.encoders.engines import processor
 from transforms.encoders.engines.amx import library as library_of_amx
+from transforms.encoders.sentence_transformers import SentenceTransformersModel
 
 SETTINGS = (
     ("torch", "float32"),
@@ -48,7 +50,8 @@ def main() -> None:
     given = parser.parse_args()
     texts = [record["text"] for record in common.records(given.corpus, given.rows)]
     model = resolve(EncoderConfig(model=given.model))
-    runs = {("sentence-transformers", "float32"): library(model.files.folder)}  # type: ignore[attr-defined]
+    assert isinstance(model, SentenceTransformersModel)
+    runs: dict[Name, Run] = {("sentence-transformers", "float32"): library(model.files.folder)}
     # Without instructions for bfloat16 torch emulates its products, for minutes; engines compute in float32 there.
     half = "bfloat16" if processor.has_bfloat16() else "float32"
     peaks = {"float32": measure("cpu", "float32"), "bfloat16": measure("cpu", half)}
@@ -57,8 +60,9 @@ def main() -> None:
         if engine == "amx" and library_of_amx.lacking():
             print(f"without amx: {library_of_amx.lacking()}")
             continue
-        encoder = resolve(EncoderConfig(model=given.model, engine=engine, precision=precision)).load(texts[:SAMPLE])
-        runs[engine, precision] = lambda texts, encoder=encoder: encoder.encode(text_inputs(texts)).matrix
+        chosen = {"model": given.model, "engine": engine, "precision": precision}
+        encoder = resolve(EncoderConfig.model_validate(chosen)).load(texts[:SAMPLE])
+        runs[engine, precision] = partial(vectors_of, encoder)
         rates[engine, precision] = peaks["float32" if encoder.runtime()["precision"] == "float32" else "bfloat16"]
     vectors, seconds = in_turn(runs, texts, given.rounds)
     encoded = encoder.encode(text_inputs(texts))
@@ -70,6 +74,11 @@ def main() -> None:
     ]
     print(f"matrix rate: {peaks['float32'] / 1e9:,.0f} GFLOP/s in float32, {peaks['bfloat16'] / 1e9:,.0f} in bfloat16")
     common.show(rows, given.json)
+
+
+def vectors_of(encoder: Encoder, texts: list[str]) -> np.ndarray[Any, Any]:
+    vectors: np.ndarray[Any, Any] = encoder.encode(text_inputs(texts)).matrix
+    return vectors
 
 
 def library(folder: str) -> Run:
@@ -86,7 +95,8 @@ def in_turn(
     """Vectors of each, and its seconds round by round."""
     for run in runs.values():
         run(texts[:64])
-    vectors, seconds = {}, {name: [] for name in runs}
+    vectors: dict[Name, np.ndarray[Any, Any]] = {}
+    seconds: dict[Name, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
             start = time.perf_counter()

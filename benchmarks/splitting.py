@@ -31,7 +31,7 @@ def main() -> None:
     read_one = property_test.outcome
 
     def counted(file: property_test.File, shard_bytes: int, block_bytes: int) -> tuple[list[object], list[object], int]:
-        found = read_one(file, shard_bytes, block_bytes)
+        found: tuple[list[object], list[object], int] = read_one(file, shard_bytes, block_bytes)
         counts.update({"readings": 1, "split": found[2] > 1, "shards": found[2], "rejects": len(found[1])})
         counts["items"] += len(found[0])
         return found

@@ -132,7 +132,7 @@ def compile_packages(python: Path) -> None:
 def engine_alone(corpus: Path, precision: str) -> float:
     """Tokens per second of the encoder over the first texts at once."""
     texts = [record["text"] for record in common.records(corpus, ALONE)]
-    encoder = resolve(EncoderConfig(precision=precision)).load()
+    encoder = resolve(EncoderConfig.model_validate({"precision": precision})).load()
     encoder.encode(text_inputs(texts[:64]))
     start = time.perf_counter()
     found = encoder.encode(text_inputs(texts))
