@@ -12,7 +12,7 @@ demo: venv
 	$(BIN)/vecbeam demo demo
 
 # About 1,800 CPU seconds, shared by the workers; the aim is 20 minutes on two idle cores. A worker takes up to 3 GB, and
-# starts a Milvus server of its own.
+# one of them starts the Milvus server.
 WORKERS ?= 2
 test: $(VENV)/.installed-test lint
 	$(BIN)/python -m pytest -n $(WORKERS)

@@ -19,9 +19,17 @@ if IS_WORKER:
 ALONE = "alone"
 """Group of the files whose tests stop processes in time or measure memory: never two of them at once."""
 ALONE_FILES = ("test_ctrl_c", "test_stops", "test_memory")
+SERVER = "server"
+"""Group of the files that use the real Milvus server: one worker starts it, as an idle one takes a fifth of a core."""
+SERVER_FILES = (
+    *("test_capabilities", "test_collection_checking", "test_collection_indexing", "test_collection_loading"),
+    *("test_collection_recall", "test_collection_structure", "test_cranfield", "test_fields", "test_import"),
+    *("test_milvus_faults", "test_search_during_reindex", "test_sigkill_server", "test_sync_machine", "test_vectors"),
+    "test_verify",
+)
 LONGEST = (
-    *("test_sigkill_sync", "test_sigkill", "test_cranfield", "test_engines", "test_sync_rules", "test_backfill"),
-    *("test_sync_machine", "test_sync", "test_remedies", "test_cases", "test_index", "test_known_items"),
+    *("test_cranfield", "test_sigkill_sync", "test_sigkill", "test_engines", "test_sync_rules", "test_backfill"),
+    *("test_sync", "test_remedies", "test_cases", "test_index", "test_known_items"),
 )
 """Files that come first, so that at the end no worker waits for one of them; longest first."""
 
@@ -43,7 +51,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class ByFile(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             name = Path(nodeid.split("::", 1)[0]).stem
-            return ALONE if name in ALONE_FILES else name
+            return ALONE if name in ALONE_FILES else SERVER if name in SERVER_FILES else name
 
     config.option.loadscopereorder = False
     return ByFile(config, log)
@@ -62,7 +70,7 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="session")
 def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The real Milvus server of the test extra, one for the tests of a worker; seen on 127.0.0.1 alone."""
+    """The real Milvus server of the test extra, for all tests of a worker; seen on 127.0.0.1 alone."""
     pytest.importorskip("milvus", reason="the real server comes with the test extra: pip install milvus==2.3.5")
     try:
         server = start_server(tmp_path_factory.mktemp("milvus"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -13,6 +14,7 @@ from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import conftest
 import typer
 
 from pipelines.cli import app
@@ -105,3 +107,13 @@ for name in {list(typer.main.get_group(app).commands)}:
     assert CliRunner().invoke(app, [name, "--help"]).exit_code == 0, name
 """
     assert imported(code, (*HEAVY, "pipelines.run.session", "schemas.config")) == []
+
+
+def test_the_files_that_use_the_server_are_those_that_one_worker_gets() -> None:
+    found = {
+        path.stem
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if re.search(r"milvus_(uri|server)\b(?! import)", path.read_text(encoding="utf-8"))
+        and path.stem != "test_house"
+    }
+    assert found - {"test_stops"} == set(conftest.SERVER_FILES)  # that one starts its own
