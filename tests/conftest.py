@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,6 +67,15 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     base = tmp_path_factory.getbasetemp()
     os.environ["VECBEAM_CACHE"] = str((base.parent if IS_WORKER else base) / "cache")
     beam_classes.remember()
+
+
+@pytest.fixture(autouse=True)
+def _log_level() -> Iterator[None]:
+    """A command that a test runs in this process sets the level of vecbeam's log: not for the tests after it."""
+    log = logging.getLogger("vecbeam")
+    before = log.level
+    yield
+    log.setLevel(before)
 
 
 @pytest.fixture(scope="session")

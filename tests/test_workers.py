@@ -119,6 +119,7 @@ def test_a_worker_finds_its_own_files_of_the_model(tmp_path: Path, monkeypatch: 
         [sys.executable, "-c", WORKER],
         input=json.dumps(payloads),
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        cwd=tmp_path,  # Python looks there first, and a checkout may hold metadata of its own
         capture_output=True,
         text=True,
         check=False,
@@ -186,6 +187,7 @@ def test_a_worker_with_another_version_is_refused_before_it_looks_up_a_class(
         [sys.executable, "-c", REFUSED],
         input=json.dumps(payloads),
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        cwd=tmp_path,  # Python looks there first, and a checkout may hold metadata of its own
         capture_output=True,
         text=True,
         check=False,
