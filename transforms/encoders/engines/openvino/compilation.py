@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import logging
+import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from transforms.encoders.engines import processor
 from transforms.encoders.engines.cache import Origin, cant_write, kept
 from transforms.encoders.engines.openvino.runtime import import_openvino
 
-log = logging.getLogger("vecbeam")
 _FILE = "model.blob"
-_mapped: list[Any] = []
-"""Files that compiled models use where they are mapped. A model does not keep its file mapped, and OpenVINO crashes
-where that ends too early: they stay until the process ends. The pages belong to the file, and its workers share them.
-"""
 
 
 def compiled(conversion: Origin, make: Callable[[], Path], properties: Mapping[str, str]) -> Any:
@@ -49,11 +42,6 @@ def compiled(conversion: Origin, make: Callable[[], Path], properties: Mapping[s
     path = kept(conversion.followed("compiled", openvino.__version__, processor.name(), *named), save) / _FILE
     if fresh:
         return fresh[0]
-    try:
-        blob = openvino.Tensor(np.memmap(path, np.uint8, "c"), shared_memory=True)
-        model = core.import_model(blob, "CPU", dict(properties))
-    except RuntimeError as error:
-        log.debug("OpenVINO does not take the compiled model in %s: %s", path, error)
-        return core.compile_model(make(), "CPU", dict(properties))
-    _mapped.append(blob)
-    return model
+    # From a stream, of which OpenVINO copies what it needs. A mapped file would save that memory, but a compiled model
+    # does not keep it mapped, and a file that is cut while it is mapped ends the process.
+    return core.import_model(io.BytesIO(path.read_bytes()), "CPU", dict(properties))

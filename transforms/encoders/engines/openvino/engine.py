@@ -85,6 +85,9 @@ class OpenVINOEngine:
                     self._queue.start_async({"input_ids": ids, "attention_mask": mask}, rows)
             finally:
                 self._queue.wait_all()
+                # The queue would keep this one, and with it the texts, the encoder and this engine: Python's collector
+                # does not see into it.
+                self._queue.set_callback(_nothing)
             if failures:
                 raise failures[0]
             return Ran(padded, time.perf_counter() - start)
@@ -101,3 +104,7 @@ class OpenVINOEngine:
             "processor": processor.name(),
             "openvino": openvino.__version__,
         }
+
+
+def _nothing(_request: Any, _rows: Any) -> None:
+    pass
