@@ -73,10 +73,10 @@ class StaticEncoder:
     def encode(self, inputs: pa.Table, *, query: bool = False, advance: Callable[[int], None] | None = None) -> Encoded:
         start = time.perf_counter()
         facts, texts = self.model.facts, inputs.column("text").to_pylist()
-        seen = [
-            np.asarray(known if known is not None else self._ids(text, query), np.int64)
-            for text, known in zip(texts, token_ids_of(inputs), strict=True)
-        ]
+        known = token_ids_of(inputs)
+        unknown = [self.model.as_seen(text, query=query) for text, ids in zip(texts, known, strict=True) if ids is None]
+        encodings = iter(self.tokenizer.encode_batch_fast(unknown))
+        seen = [np.asarray(next(encodings).ids if ids is None else ids, np.int64) for ids in known]
         vectors = np.zeros((len(texts), facts.dimensions), np.float32)
         for place, ids in enumerate(seen):
             if len(ids):
@@ -88,10 +88,6 @@ class StaticEncoder:
         if advance is not None:
             advance(int(tokens.sum()))
         return Encoded(dense_array(vectors), tokens, total - tokens, Work(0, time.perf_counter() - start))
-
-    def _ids(self, text: str, query: bool) -> Sequence[int]:
-        ids: Sequence[int] = self.tokenizer.encode(self.model.as_seen(text, query=query)).ids
-        return ids
 
     def _mean(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         kept = self.rows[:, : self.model.facts.dimensions]
