@@ -12,10 +12,10 @@ demo: venv
 	$(BIN)/vecbeam demo demo
 
 # About 1,800 CPU seconds, shared by the workers; the aim is 20 minutes on two idle cores. A worker takes up to 3 GB, and
-# one of them starts the Milvus server.
+# one of them starts the Milvus server. A worker that crashes ends the run: xdist would give its test to the next one.
 WORKERS ?= 2
 test: $(VENV)/.installed-test lint
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --max-worker-restart 0
 
 # The pure core alone, under a minute: neither Milvus nor a model, and no lint.
 test-unit: $(VENV)/.installed-test

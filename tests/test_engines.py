@@ -248,6 +248,25 @@ def test_an_engine_that_has_run_is_freed(bert: Path) -> None:
     assert engine() is None
 
 
+MANY_ENGINES = """
+import sys
+from schemas.config import EncoderConfig
+from transforms.encoders import resolve, text_inputs
+
+for number in range(60):
+    encoder = resolve(EncoderConfig(model=sys.argv[1], engine="openvino", batch_tokens=64)).load()
+    encoder.encode(text_inputs(["some words " * (1 + number % 9) for number in range(20 + number)]))
+    del encoder
+"""
+
+
+def test_many_engines_after_another_leave_the_process_whole(bert: Path) -> None:
+    # With callbacks, the last holder of an engine could be one of OpenVINO's own threads, and the process aborted.
+    command = [sys.executable, "-c", MANY_ENGINES, str(bert)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+
+
 def remove_compiled(cache: Path) -> None:
     for blob in cache.glob("*/model.blob"):
         shutil.rmtree(blob.parent)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from transforms.encoders.engines import processor
 from transforms.encoders.engines.base import Finished, Ran
@@ -36,8 +36,6 @@ class OpenVINOEngine:
     """
 
     def __init__(self, model: TransformerFiles, conversion: Origin, make: Callable[[], Path]) -> None:
-        openvino = import_openvino()
-
         asked = model.config.precision
         # What int8 leaves of a model stays in float32: with bfloat16 next to int8, OpenVINO 2026.4 gives wrong
         # attention for texts of 18 to 28 tokens that are padded to 32, and it is no faster.
@@ -53,43 +51,49 @@ class OpenVINOEngine:
                 "CPU_RUNTIME_CACHE_CAPACITY": str(CACHED_SHAPES),
             },
         )
-        self._requests = self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-        self._queue = openvino.AsyncInferQueue(self._compiled, self._requests)
+        streams = self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        # One more than can run at once: its batch is padded while the others compute.
+        self._requests = [self._compiled.create_infer_request() for _ in range(streams + 1)]
+        self._streams = streams
         self._lock = threading.Lock()
 
     def run(self, tokens: TokenTable, finished: Finished) -> Ran:
-        """See `Engine.run`."""
-        handing_over = threading.Lock()
-        failures: list[BaseException] = []
+        """See `Engine.run`.
 
-        def done(request: Any, rows: NDArray[np.int64]) -> None:
-            vectors = np.array(request.get_output_tensor(0).data)
-            with handing_over:
-                # Raised on a thread of OpenVINO's own, an error may end the process.
-                try:
-                    if not failures:
-                        finished(rows, vectors)
-                except BaseException as error:
-                    failures.append(error)
-
+        Threads of vecbeam wait for OpenVINO's. A callback would run on one of OpenVINO's threads, and drop there what
+        it holds: where that is this engine, the thread waits for its own end, and the process aborts.
+        """
+        taking, handing_over = threading.Lock(), threading.Lock()
+        batches = tokens.batches(lambda: self._budget)
         padded = 0
-        with self._lock:  # the queue is one for all threads
-            start = time.perf_counter()
-            self._queue.set_callback(done)
-            try:
-                for rows in tokens.batches(lambda: self._budget):
-                    if failures:
-                        break
+        stopped = threading.Event()
+
+        def work(request: Any) -> None:
+            nonlocal padded
+            while not stopped.is_set():
+                with taking:
+                    rows = next(batches, None)
+                if rows is None:
+                    return
+                try:
                     ids, mask = tokens.padded(rows)
-                    padded += tokens.padding(rows)
-                    self._queue.start_async({"input_ids": ids, "attention_mask": mask}, rows)
-            finally:
-                self._queue.wait_all()
-                # The queue would keep this one, and with it the texts, the encoder and this engine: Python's collector
-                # does not see into it.
-                self._queue.set_callback(_nothing)
-            if failures:
-                raise failures[0]
+                    request.infer({"input_ids": ids, "attention_mask": mask}, share_inputs=True)
+                    vectors = np.array(request.get_output_tensor(0).data)
+                    with handing_over:
+                        padded += tokens.padding(rows)
+                        finished(rows, vectors)
+                except BaseException:
+                    stopped.set()
+                    raise
+
+        with self._lock:  # the requests are one set for all threads
+            start = time.perf_counter()
+            with ThreadPoolExecutor(len(self._requests)) as pool:
+                try:
+                    for future in [pool.submit(work, request) for request in self._requests]:
+                        future.result()
+                finally:
+                    stopped.set()
             return Ran(padded, time.perf_counter() - start)
 
     def runtime(self) -> dict[str, str]:
@@ -100,11 +104,7 @@ class OpenVINOEngine:
             "engine": "openvino",
             "device": "cpu",
             "precision": self._precision,
-            "streams": str(self._requests),
+            "streams": str(self._streams),
             "processor": processor.name(),
             "openvino": openvino.__version__,
         }
-
-
-def _nothing(_request: Any, _rows: Any) -> None:
-    pass
