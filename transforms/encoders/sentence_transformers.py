@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from schemas.config import Config, EncoderConfig
 from schemas.errors import ConfigurationError
@@ -13,7 +13,9 @@ from transforms.chunk.text import TextChunker
 from transforms.encoders.engines.choice import check_engine, check_runnable
 from transforms.encoders.engines.transformer_files import TransformerFiles
 from transforms.encoders.model_files import (
+    architecture_of,
     lowered,
+    own_token_limit,
     prompts_of,
     read_json,
     read_tokenizer,
@@ -28,19 +30,6 @@ from transforms.encoders.text_facts import FactedText, TextFacts
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-# Settings that change vectors though the weights stay the same; the rest of config.json is bookkeeping.
-_ARCHITECTURE_KEYS = (
-    "model_type",
-    "hidden_act",
-    "hidden_activation",
-    "num_attention_heads",
-    "position_embedding_type",
-    "layer_norm_eps",
-    "layer_norm_epsilon",
-    "rms_norm_eps",
-    "rope_theta",
-    "sliding_window",
-)
 _MODULES = ("Transformer", "Pooling", "Dense", "Normalize")
 
 
@@ -104,13 +93,13 @@ def describe(config: EncoderConfig, source: ModelSource) -> SentenceTransformers
     own_dimensions = _dense_dimensions(folder, modules) or pooled_dimensions or int(settings["hidden_size"])
     lower = bool(read_json(root / "sentence_bert_config.json").get("do_lower_case"))
     in_files = prompts_of(folder)
-    own_tokens = _max_tokens(root, settings)
+    own_tokens = own_token_limit(root, settings)
     source.compare(own_dimensions, own_tokens, in_files)
     prompts = source.own_prompts(in_files)
     facts = TextFacts(
         weights=weights_digest([root, *(folder / path for path in modules.get("Dense", []))], source.weights_sha256),
         tokenizer=tokenizer_digest(root, lower=lower),
-        architecture={key: settings[key] for key in _ARCHITECTURE_KEYS if settings.get(key) is not None},
+        architecture=architecture_of(settings),
         pooling=pooling,
         prompt=prompts.item if config.prompt is None else config.prompt,
         query_prompt=prompts.query if config.query_prompt is None else config.query_prompt,
@@ -140,6 +129,11 @@ def _modules(folder: Path) -> dict[str, list[str]]:
         modules.setdefault(str(module["type"]).rsplit(".", 1)[-1], []).append(str(module["path"]))
     known = {"StaticEmbedding", "Normalize"} if "StaticEmbedding" in modules else {*_MODULES}
     unknown = set(modules) - known
+    if "SpladePooling" in unknown:
+        raise ConfigurationError(
+            f"encoder.model: {folder} holds a SPLADE model, whose vectors are sparse",
+            "set encoder.family: splade",
+        )
     if unknown:
         raise ConfigurationError(
             f"encoder.model: {folder} has modules that are not supported: {', '.join(sorted(unknown))}",
@@ -168,15 +162,3 @@ def _dense_dimensions(folder: Path, modules: dict[str, list[str]]) -> int | None
     if not modules.get("Dense"):
         return None
     return int(read_json(folder / modules["Dense"][-1] / "config.json")["out_features"])
-
-
-def _max_tokens(root: Path, settings: dict[str, Any]) -> int:
-    """The model's own limit, as the library finds it."""
-    named = read_json(root / "sentence_bert_config.json").get("max_seq_length")
-    if named and named < 1_000_000:
-        return int(named)
-    limits = [
-        read_json(root / "tokenizer_config.json").get("model_max_length"),
-        settings.get("max_position_embeddings"),
-    ]
-    return min((int(limit) for limit in limits if limit and limit < 1_000_000), default=512)

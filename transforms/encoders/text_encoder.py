@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 
 from transforms.chunk.text import Tokenizing
 from transforms.encoders.base import Encoded, TokenIds, Work, token_ids_of
-from transforms.encoders.engines import TokenTable, load_engine
+from transforms.encoders.engines import Engine, TokenTable, load_engine
 from transforms.encoders.engines.transformer_files import TransformerFiles
 from transforms.encoders.text_facts import TextFacts
 from transforms.support.vectors import dense_array
+
+Load = Callable[[TransformerFiles, TokenTable | None], Engine]
 
 
 class TextModel(Tokenizing, Protocol):
@@ -35,18 +37,21 @@ class TextEncoder:
 
     Args:
         sample: texts from which int8 determines its ranges; nothing else needs them.
+        load: gives the engine, from files and the tokens of the sample.
 
     Raises:
         EncoderError: if the model can't be loaded, or a GPU is configured and there is none.
     """
 
-    def __init__(self, model: TextModel, files: TransformerFiles, sample: Sequence[str] = ()) -> None:
+    def __init__(
+        self, model: TextModel, files: TransformerFiles, sample: Sequence[str] = (), load: Load = load_engine
+    ) -> None:
         self._model = model
         self._facts = model.facts
         self._padding_id = files.padding_id
         self._tokenizer = model.tokenizer()
         tokens = self._tokenize(sample)[0] if sample else None
-        self._engine = load_engine(files, tokens)
+        self._engine = load(files, tokens)
 
     def encode(self, inputs: pa.Table, *, query: bool = False, advance: Callable[[int], None] | None = None) -> Encoded:
         """See `Encoder.encode`."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from schemas.errors import ConfigurationError, EncoderError, MissingExtraError
 from schemas.identity import digest
@@ -177,6 +179,22 @@ def _torch(model: TransformerFiles, devices: list[str]) -> Engine:
     from transforms.encoders.engines.torch.engine import TorchEngine
 
     return TorchEngine(model, devices)
+
+
+def load_on_torch(model: TransformerFiles, load: Callable[[str, str], Any]) -> Engine:
+    """Loads a model whose modules are not the sentence-transformers library's, on all GPUs or on the CPU.
+
+    Args:
+        load: gives its torch modules, from folder and device.
+
+    Raises:
+        EncoderError: if a GPU is configured and there is none, or the model can't be loaded.
+        MissingExtraError: if torch is not installed.
+    """
+    need_torch(f"encoder.model: {model.config.model}")
+    from transforms.encoders.engines.torch.engine import TorchEngine
+
+    return TorchEngine(model, _gpus(model.config.device) or ["cpu"], False, load)
 
 
 def _openvino(model: TransformerFiles, sample: TokenTable | None) -> Engine:

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain
@@ -30,6 +30,7 @@ from transforms.encoders.engines.transformer_files import TransformerFiles
 log = logging.getLogger("vecbeam")
 CPU_BATCH_TOKENS = 2048
 CUDA_BATCH_TOKENS = 65536
+LoadModules = Callable[[str, str], Any]
 AHEAD = 3
 """Batches launched on each GPU before the oldest one's vectors are awaited."""
 
@@ -64,17 +65,20 @@ class TorchEngine:
         model: the folder, its space and the configuration.
         devices: torch's names, a copy of the model on each.
         packed: whether texts follow each other without padding; None: on GPUs, if the model allows it.
+        load: gives the torch modules of a folder on a device; they fill `sentence_embedding`.
 
     Raises:
         EncoderError: if the weights can't be loaded.
     """
 
-    def __init__(self, model: TransformerFiles, devices: list[str], packed: bool | None = None) -> None:
+    def __init__(
+        self, model: TransformerFiles, devices: list[str], packed: bool | None = None, load: LoadModules = load_modules
+    ) -> None:
         import torch
 
         self._on_cuda = devices[0] != "cpu"
         self._precision = _precision(model.config.precision, self._on_cuda)
-        self._replicas = [_Replica(model.folder, device, self._precision, packed) for device in devices]
+        self._replicas = [_Replica(load(model.folder, device), device, self._precision, packed) for device in devices]
         self._budget = model.config.batch_tokens or (CUDA_BATCH_TOKENS if self._on_cuda else CPU_BATCH_TOKENS)
         self._packed = all(replica.packing for replica in self._replicas)
         self._lock = threading.Lock()
@@ -179,11 +183,11 @@ def _precision(asked: str, on_cuda: bool) -> str:
 class _Replica:
     """One copy of the model on one device."""
 
-    def __init__(self, folder: str, device: str, precision: str, packed: bool | None) -> None:
+    def __init__(self, modules: Any, device: str, precision: str, packed: bool | None) -> None:
         import torch
 
         self._device = device
-        self._modules = load_modules(folder, device)
+        self._modules = modules
         self._cuda = device != "cpu"
         self._autocast = precision == "bfloat16" and not self._cuda
         if self._cuda and precision != "float32":
