@@ -186,6 +186,12 @@ def search(
     k: Annotated[int, typer.Option("-k", min=1, max=16384, help="How many rows to return.")] = 10,
     filter_: Annotated[str, typer.Option("--filter", help="Milvus expression over the columns.")] = "",
     vector: Annotated[str, typer.Option("--vector", help="The vector to search; by default the first one.")] = "",
+    plus: Annotated[
+        list[str] | None, typer.Option("--plus", metavar="TEXT", help="Adds the vector of a text; repeatable.")
+    ] = None,
+    minus: Annotated[
+        list[str] | None, typer.Option("--minus", metavar="TEXT", help="Subtracts the vector of a text; repeatable.")
+    ] = None,
     set_: Overrides = None,
 ) -> Page:
     """Searches the served collection."""
@@ -193,8 +199,17 @@ def search(
 
     from pipelines.search import find, show
 
-    found = find(configuration(path, set_), query, k=k, filter_expression=filter_, vector=vector)
-    return Page({"query": query, "metric": found.metric, "hits": found.hits[0]}, lambda: show(found))
+    found = find(
+        configuration(path, set_),
+        query,
+        k=k,
+        filter_expression=filter_,
+        vector=vector,
+        plus=plus or (),
+        minus=minus or (),
+    )
+    terms = {name: given for name, given in (("plus", plus), ("minus", minus)) if given}
+    return Page({"query": query, **terms, "metric": found.metric, "hits": found.hits[0]}, lambda: show(found))
 
 
 @command(app)

@@ -102,15 +102,42 @@ class Index:
         return load_config(self._path)
 
     @overload
-    def search(self, query: str, k: int = 10, *, filter: str = "") -> list[dict[str, Any]]: ...  # type: ignore[overload-overlap]
+    def search(  # type: ignore[overload-overlap]
+        self,
+        query: str,
+        k: int = 10,
+        *,
+        filter: str = "",
+        plus: str | Sequence[str] = (),
+        minus: str | Sequence[str] = (),
+    ) -> list[dict[str, Any]]: ...
     @overload
-    def search(self, query: Iterable[str], k: int = 10, *, filter: str = "") -> list[list[dict[str, Any]]]: ...
-    def search(self, query: str | Iterable[str], k: int = 10, *, filter: str = "") -> Any:
+    def search(
+        self,
+        query: Iterable[str],
+        k: int = 10,
+        *,
+        filter: str = "",
+        plus: str | Sequence[str] = (),
+        minus: str | Sequence[str] = (),
+    ) -> list[list[dict[str, Any]]]: ...
+    def search(
+        self,
+        query: str | Iterable[str],
+        k: int = 10,
+        *,
+        filter: str = "",
+        plus: str | Sequence[str] = (),
+        minus: str | Sequence[str] = (),
+    ) -> Any:
         """The `k` rows nearest to a text, best first.
 
         Args:
             query: a text, or several, which are embedded together and searched in one call.
             filter: Milvus expression over the columns, e.g. 'author == "ting-yili"'.
+            plus, minus: texts whose vectors are added to that of the query, and subtracted:
+                `search("king", minus=["man"], plus=["woman"])`. All are scaled to length 1 first. Rows whose text is
+                the query or one of these are left out.
 
         Returns:
             One dict per row: `score` (larger is nearer with COSINE and IP, smaller with L2), `id`, `item_id`, `chunk`,
@@ -122,7 +149,8 @@ class Index:
             CollectionError: if nothing is published, or Milvus does not answer.
         """
         several = isinstance(query, Iterable) and not isinstance(query, (str, bytes, Mapping))
-        found = self._open().search(list(query) if several else [query], k, filter_expression=filter)  # type: ignore[list-item]
+        queries: list[Any] = list(query) if several else [query]
+        found = self._open().search(queries, k, filter_expression=filter, plus=plus, minus=minus)
         return found.hits if several else found.hits[0]
 
     def add(

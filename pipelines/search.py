@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeVar
 
 from pipelines.steps.collection.served import check_space, nothing_served, open_for_search
+from pipelines.steps.collection.word_arithmetic import Arithmetic, without
 from schemas.config import Collection, Config, EncoderConfig
 from schemas.errors import CollectionError, ConfigurationError
 from schemas.layout import Layout, VectorField, VectorKind
@@ -16,6 +18,7 @@ from transforms.encoders import Encoder, Model, resolve, text_inputs
 from transforms.encoders.models import Models
 from transforms.load.specification import vector_column
 
+log = logging.getLogger("vecbeam")
 SHOWN_CHARACTERS = 160
 MOST_ROWS = 16384
 """Rows of one search that Milvus gives at most."""
@@ -102,23 +105,38 @@ class Searcher:
             if (before.vectors, before.collection) != (config.vectors, config.collection):
                 self.close()
 
-    def search(self, queries: Sequence[str], k: int = 10, *, filter_expression: str = "", vector: str = "") -> Found:
+    def search(
+        self,
+        queries: Sequence[str],
+        k: int = 10,
+        *,
+        filter_expression: str = "",
+        vector: str = "",
+        plus: str | Sequence[str] = (),
+        minus: str | Sequence[str] = (),
+    ) -> Found:
         """The `k` rows nearest to each of some texts. They are embedded together and searched in one call to Milvus.
 
         Args:
             vector: which vector of the rows is searched, if they have several; the first one for "".
+            plus, minus: texts whose vectors are added to each query's, and subtracted; see `Arithmetic`.
 
         Raises:
-            ConfigurationError: if a query is blank or no text, `k` is out of range, or the filter is not understood.
+            ConfigurationError: if a query is blank or no text, or has no word that the model knows, `k` is out of
+                range, the filter is not understood, or vectors are added that are not dense.
             CollectionError: if nothing is published, or Milvus does not answer.
             SpaceMismatchError: if the collection holds vectors of another space than the configuration's encoder.
         """
         _check(queries, k)
+        arithmetic = Arithmetic.of(plus, minus)
+        _check_texts(arithmetic.plus, "plus")
+        _check_texts(arithmetic.minus, "minus")
+        left_out = [arithmetic.left_out(query) for query in queries] if arithmetic.texts else []
         config, opened = self._enter(vector)
         try:
-            vectors = opened.models.embed(queries)
+            vectors = opened.models.embed(queries, arithmetic)
             try:
-                return _search(config, opened, vectors, k, filter_expression)
+                return _search(config, opened, vectors, k, filter_expression, left_out)
             except CollectionError as error:
                 gone = milvus.connection_gone(error)
                 if not gone and not milvus.collection_gone(error):
@@ -126,7 +144,7 @@ class Searcher:
             # The connection is lost, or the alias has just moved away from a collection that was dropped.
             again = self._enter_again(opened) if gone else opened.enter()
             try:
-                return _search(config, again, vectors, k, filter_expression)
+                return _search(config, again, vectors, k, filter_expression, left_out)
             finally:
                 again.leave()
         finally:
@@ -167,7 +185,9 @@ class Searcher:
             return opened
 
 
-def _search(config: Config, opened: _Opened, vectors: Any, k: int, filter_expression: str) -> Found:
+def _search(
+    config: Config, opened: _Opened, vectors: Any, k: int, filter_expression: str, left_out: Sequence[frozenset[str]]
+) -> Found:
     column = vector_column(config, opened.models.field)
     connection = opened.connection
     state = milvus.described(connection, config.name)
@@ -180,17 +200,21 @@ def _search(config: Config, opened: _Opened, vectors: Any, k: int, filter_expres
         opened.metrics[state.name] = index.metric if index is not None else column.metric
     wanted = [*COLUMNS, *config.corpus.metadata]
     there = {column.name for column in state.columns}
-    found = milvus.search_each(
-        connection,
-        state.name,
-        vectors,
-        k,
-        filter_expression,
-        [name for name in wanted if name in there],
-        column.search_parameters,
-        column.index_type,
-        column.name,
-    )
+
+    def nearest(rows: int) -> list[list[milvus.Hit]]:
+        return milvus.search_each(
+            connection,
+            state.name,
+            vectors,
+            rows,
+            filter_expression,
+            [name for name in wanted if name in there],
+            column.search_parameters,
+            column.index_type,
+            column.name,
+        )
+
+    found = without(left_out, k, MOST_ROWS, nearest) if left_out else nearest(k)
     return Found(opened.metrics[state.name], [[_row(hit, wanted) for hit in hits] for hits in found])
 
 
@@ -226,10 +250,32 @@ class _Loaded(NamedTuple):
     field: VectorField
     encoder: Encoder
 
-    def embed(self, queries: Sequence[str]) -> Any:
-        """The vectors of some texts: float32[n, dimensions], or an Arrow array of sparse ones."""
-        encoded = self.encoder.encode(text_inputs(queries), query=True)
-        return encoded.matrix if self.field.kind is VectorKind.DENSE else encoded.vectors
+    def embed(self, queries: Sequence[str], arithmetic: Arithmetic) -> Any:
+        """The vectors of some queries: float32[n, dimensions], or an Arrow array of sparse ones.
+
+        Raises:
+            ConfigurationError: if the model can't embed a text, or vectors are added that are not dense.
+        """
+        dense = self.field.kind is VectorKind.DENSE
+        if arithmetic.texts and not dense:
+            raise ConfigurationError(
+                f"the vector {self.field.name} is {self.field.kind}: only dense vectors are added and subtracted",
+                "name a dense vector with --vector, or leave --plus and --minus out",
+            )
+        texts = [*queries, *arithmetic.texts]
+        encoded = self.encoder.encode(text_inputs(texts), query=True)
+        for row, (_, reason) in sorted(encoded.refused.items()):
+            raise ConfigurationError(f"can't search for {_short(texts[row])}: {reason}", "name other words to look for")
+        for row, dropped in enumerate(encoded.dropped.tolist()):
+            if dropped:
+                log.warning("%d tokens of %s were dropped: not known, or over the limit", dropped, _short(texts[row]))
+        if not dense:
+            return encoded.vectors
+        return arithmetic.sums(encoded.matrix) if arithmetic.texts and queries else encoded.matrix
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…")
 
 
 def _load(config: Config, vector: str) -> _Loaded:
@@ -275,8 +321,13 @@ def _row(hit: milvus.Hit, wanted: Sequence[str]) -> dict[str, Any]:
 def _check(queries: Sequence[str], k: int) -> None:
     if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MOST_ROWS:
         raise ConfigurationError(f"k is {k!r}", f"name a whole number from 1 to {MOST_ROWS}")
-    for at, query in enumerate(queries):
-        where = f"query {at}" if len(queries) > 1 else "the query"
+    _check_texts(queries, "query", "the query")
+
+
+def _check_texts(texts: Sequence[str], name: str, only: str = "") -> None:
+    """Refuses what is no text; `only` is the name of one that is alone."""
+    for at, query in enumerate(texts):
+        where = only if only and len(texts) == 1 else f"{name} {at}"
         if not isinstance(query, str):
             raise ConfigurationError(f"{where} is of type {type(query).__name__}, not a text", "name a string")
         if not query.strip():
@@ -291,7 +342,14 @@ def _check(queries: Sequence[str], k: int) -> None:
 
 
 def search(
-    config: Config, query: str, *, k: int = 10, filter_expression: str = "", vector: str = ""
+    config: Config,
+    query: str,
+    *,
+    k: int = 10,
+    filter_expression: str = "",
+    vector: str = "",
+    plus: str | Sequence[str] = (),
+    minus: str | Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """The `k` rows nearest to a text, best first.
 
@@ -299,6 +357,7 @@ def search(
         config: whose encoder embeds the query and whose alias is searched.
         filter_expression: Milvus expression over the columns, e.g. 'author == "ting-yili"'.
         vector: which vector of the rows is searched, if they have several; the first one for "".
+        plus, minus: texts whose vectors are added to the query's, and subtracted; see `Arithmetic`.
 
     Returns:
         One dict per row: score, id, item_id, chunk, text, start, end, and the metadata columns. With COSINE and IP a
@@ -309,14 +368,23 @@ def search(
         CollectionError: if nothing is published, or Milvus does not answer.
         SpaceMismatchError: if the collection holds vectors of another space than the configuration's encoder.
     """
-    return find(config, query, k=k, filter_expression=filter_expression, vector=vector).hits[0]
+    return find(config, query, k=k, filter_expression=filter_expression, vector=vector, plus=plus, minus=minus).hits[0]
 
 
-def find(config: Config, query: str, *, k: int = 10, filter_expression: str = "", vector: str = "") -> Found:
+def find(
+    config: Config,
+    query: str,
+    *,
+    k: int = 10,
+    filter_expression: str = "",
+    vector: str = "",
+    plus: str | Sequence[str] = (),
+    minus: str | Sequence[str] = (),
+) -> Found:
     """`search`, with the metric of its scores."""
     searcher = Searcher(config)
     try:
-        return searcher.search([query], k, filter_expression=filter_expression, vector=vector)
+        return searcher.search([query], k, filter_expression=filter_expression, vector=vector, plus=plus, minus=minus)
     finally:
         searcher.close()
 

@@ -305,7 +305,7 @@ def _absolute(config: Config, folder: Path) -> Config:
     def absolute(encoder: EncoderConfig) -> EncoderConfig:
         model = encoder.model
         in_folder = folder / _expanded(model)
-        if not (model.startswith((".", "/", "~")) or in_folder.is_dir()):
+        if not (model.startswith((".", "/", "~")) or in_folder.exists()):
             return encoder
         if refusal := config.runner.refusal("encoder.model", str(in_folder.absolute())):
             raise ConfigurationError(refusal)

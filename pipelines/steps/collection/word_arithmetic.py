@@ -1,0 +1,89 @@
+"""Arithmetic with the vectors of words: king - man + woman."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.errors import ConfigurationError
+from transforms.milvus import Hit
+
+_WIDER = 4
+_SMALLEST = 1e-5
+"""Length of a sum of vectors of length 1, under which it is rounding alone."""
+
+
+class Arithmetic(NamedTuple):
+    """What is added to each query, and what is subtracted from it."""
+
+    plus: tuple[str, ...] = ()
+    minus: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, plus: str | Sequence[str], minus: str | Sequence[str]) -> Arithmetic:
+        """From arguments of a search: a text, or several."""
+        return cls(*(((each,) if isinstance(each, str) else tuple(each)) for each in (plus, minus)))
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All texts, first those that are added."""
+        return (*self.plus, *self.minus)
+
+    def sums(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The vectors to search with.
+
+        Args:
+            vectors: float32[queries + texts, dimensions].
+
+        Returns:
+            float32[queries, dimensions]: sums of vectors of length 1, scaled to length 1 again.
+
+        Raises:
+            ConfigurationError: if the vectors of a query cancel each other out.
+        """
+        queries = len(vectors) - len(self.texts)
+        units = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        added = units[queries : queries + len(self.plus)].sum(axis=0)
+        found = units[:queries] + added - units[queries + len(self.plus) :].sum(axis=0)
+        lengths = np.linalg.norm(found, axis=1, keepdims=True)
+        if (lengths < _SMALLEST).any():
+            raise ConfigurationError(
+                f"query {int(lengths.argmin())}, --plus and --minus cancel each other out: their sum has no direction",
+                "name other words",
+            )
+        unit: NDArray[np.float32] = (found / lengths).astype(np.float32)
+        return unit
+
+    def left_out(self, query: str) -> frozenset[str]:
+        """Texts of rows that are no answer: the words of the question, as in gensim's `most_similar`."""
+        return frozenset(_comparable(text) for text in (query, *self.texts))
+
+
+def without(
+    left_out: Sequence[frozenset[str]], k: int, most: int, search: Callable[[int], list[list[Hit]]]
+) -> list[list[Hit]]:
+    """The `k` best hits of each query whose text is not one of those that are left out.
+
+    Args:
+        left_out: of each query.
+        most: rows of one search.
+        search: gives so many hits of each query, with their texts.
+    """
+    wanted = min(most, k + max(map(len, left_out), default=0))
+    while True:
+        found = search(wanted)
+        kept = [
+            [hit for hit in hits if _comparable(hit.fields.get("text")) not in words][:k]
+            for hits, words in zip(found, left_out, strict=True)
+        ]
+        # Many rows may have the text of a word of the question.
+        if wanted == most or all(len(own) == k or len(hits) < wanted for own, hits in zip(kept, found, strict=True)):
+            return kept
+        wanted = min(most, wanted * _WIDER)
+
+
+def _comparable(text: Any) -> str:
+    return str(text or "").strip().casefold()
