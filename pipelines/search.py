@@ -271,7 +271,7 @@ class _Loaded(NamedTuple):
                 log.warning("%d tokens of %s were dropped: not known, or over the limit", dropped, _short(texts[row]))
         if not dense:
             return encoded.vectors
-        return arithmetic.sums(encoded.matrix) if arithmetic.texts and queries else encoded.matrix
+        return arithmetic.sums(encoded.matrix) if arithmetic.texts else encoded.matrix
 
 
 def _short(text: str) -> str:

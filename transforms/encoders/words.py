@@ -49,7 +49,7 @@ Rows = tuple[int, ...]
 """The rows of the table whose mean is the vector of a word: one, or those of its parts as well."""
 
 
-class Read(NamedTuple):
+class KnownWords(NamedTuple):
     """A text as words.
 
     Attributes:
@@ -62,14 +62,14 @@ class Read(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Reader:
+class WordReader:
     """Reads texts as words of a table, as `RULE` says."""
 
     table: WordTable
     max_tokens: int
     _pieces: dict[str, tuple[Rows | None, ...]] = field(default_factory=dict, repr=False, compare=False)
 
-    def read(self, texts: Sequence[str]) -> list[Read]:
+    def read(self, texts: Sequence[str]) -> list[KnownWords]:
         """The words of each text."""
         whole = self._rows([text.strip() for text in texts], _LONGEST_ENTRY)
         seen = [() if text.strip() in whole else unicodedata.normalize("NFC", text).split() for text in texts]
@@ -81,9 +81,9 @@ class Reader:
             found.append(self._limited([word for piece in words for word in piece]))
         return found
 
-    def _limited(self, words: Sequence[Rows | None]) -> Read:
+    def _limited(self, words: Sequence[Rows | None]) -> KnownWords:
         known = [rows for rows in words[: self.max_tokens] if rows is not None]
-        return Read(known, len(words) - len(known))
+        return KnownWords(known, len(words) - len(known))
 
     def _known(self, pieces: Iterable[str]) -> dict[str, tuple[Rows | None, ...]]:
         """The words of each piece of text."""
@@ -146,9 +146,9 @@ class WordsModel(FactedText):
     def probe(self) -> pa.Table:
         return text_inputs([self.table.word(0).decode(errors="replace")])
 
-    def reader(self) -> Reader:
+    def reader(self) -> WordReader:
         """Reads texts as its words."""
-        return Reader(self.table, self.facts.max_tokens)
+        return WordReader(self.table, self.facts.max_tokens)
 
     def tokenizer(self) -> Tokenizer:
         """Counts at least as many tokens as a text has words: where a long text is cut follows from it."""
@@ -170,7 +170,7 @@ class WordsChunker:
     """Cuts items as `TextChunker` does, and counts words that have a vector, and as dropped those that have none."""
 
     whole: TextChunker
-    reader: Reader
+    reader: WordReader
 
     def chunk(self, items: pa.Table) -> Chunked:
         chunks, rejects = self.whole.chunk(items)
@@ -187,7 +187,7 @@ class WordsEncoder:
     """See the module."""
 
     model: WordsModel
-    reader: Reader
+    reader: WordReader
 
     def encode(self, inputs: pa.Table, *, query: bool = False, advance: Callable[[int], None] | None = None) -> Encoded:  # noqa: ARG002 (the protocol's)
         """See `Encoder.encode`; a text without a known word is refused."""
@@ -209,7 +209,7 @@ class WordsEncoder:
         refused = {row: ("UnknownWords", self._reason(read[row])) for row in np.flatnonzero(tokens == 0).tolist()}
         return Encoded(dense_array(vectors), tokens, dropped, Work(0, time.perf_counter() - start), refused)
 
-    def _reason(self, read: Read) -> str:
+    def _reason(self, read: KnownWords) -> str:
         name = Path(self.model.config.model).name
         if not read.dropped:
             return f"the text has no word, and is no entry of {name}"

@@ -271,7 +271,8 @@ def remedy(over: str, *, lossless: bool = True) -> str:
     """
     if "max_dropped_tokens" in over:
         return (
-            "lower chunk.max_tokens or turn chunking on, or raise verify.max_dropped_tokens to leave those tokens out"
+            "lower chunk.max_tokens or turn chunking on (for word vectors, name a file that has these words), or raise "
+            "verify.max_dropped_tokens to leave those tokens out"
         )
     fix = "vecbeam report --rejects shows the reasons; fix the corpus and run the same command again"
     if not lossless:

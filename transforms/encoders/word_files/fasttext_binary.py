@@ -28,7 +28,7 @@ from transforms.encoders.word_files.word_file import (
 )
 
 MAGIC = struct.pack("<i", 793712314)
-_VERSION = 12
+_VERSIONS = (11, 12)
 _SUPERVISED = 3
 _HEADER = struct.Struct("<i 12i d")
 _COUNTS = struct.Struct("<3i 2q")
@@ -46,8 +46,8 @@ def read(path: Path, stream: BinaryIO) -> WordFile:
     header = _HEADER.unpack(read_on(path, stream, _HEADER.size))
     version, dimensions, model = header[0], header[1], header[8]
     buckets, shortest, longest = header[9:12]
-    if version != _VERSION:
-        raise damaged(path, f"is of fastText's format {version}", f"save it with a fastText of format {_VERSION}")
+    if version not in _VERSIONS:
+        raise damaged(path, f"is of fastText's format {version}", "save it with a fastText of format 11 or 12")
     size, count, labels, _, pruned = _COUNTS.unpack(read_on(path, stream, _COUNTS.size))
     if model == _SUPERVISED or labels:
         raise damaged(path, "is a supervised fastText model, a classifier", "name an unsupervised one (cbow, skipgram)")

@@ -94,7 +94,7 @@ def open_word_file(path: Path) -> WordFile:
     size = path.stat().st_size
     with path.open("rb") as raw:
         is_gzip = raw.read(2) == b"\x1f\x8b"
-    stream: BinaryIO = cast(BinaryIO, gzip.open(path, "rb")) if is_gzip else path.open("rb")
+    stream = cast(BinaryIO, gzip.open(path) if is_gzip else path.open("rb"))  # noqa: SIM115 (its blocks close it)
     start = read_some(path, stream, 4)
     if start == fasttext_binary.MAGIC:
         if is_gzip:
@@ -108,9 +108,10 @@ def open_word_file(path: Path) -> WordFile:
             "is a Python pickle, which may run code and is not read",
             "save the vectors with gensim: model.wv.save_word2vec_format(FILE, binary=True)",
         )
-    if start.startswith(b"PK"):
+    if start == b"PK\x03\x04":
         raise damaged(path, "is a zip file", "unpack it, and name the file of vectors in it")
-    line = start + _line(path, stream, 1 << 20)
+    stream.seek(0)
+    line = _line(path, stream, 1 << 20)
     promised = vector_lines.header(line)
     if promised is None:
         return vector_lines.read(path, stream, line, None)
