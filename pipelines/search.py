@@ -325,7 +325,7 @@ def _check(queries: Sequence[str], k: int) -> None:
 
 
 def _check_texts(texts: Sequence[str], name: str, only: str = "") -> None:
-    """Refuses what is no text; `only` is the name of one that is alone."""
+    """Refuses what is not a text; `only` is the name of one that is alone."""
     for at, query in enumerate(texts):
         where = only if only and len(texts) == 1 else f"{name} {at}"
         if not isinstance(query, str):

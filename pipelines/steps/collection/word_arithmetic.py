@@ -58,7 +58,7 @@ class Arithmetic(NamedTuple):
         return unit
 
     def left_out(self, query: str) -> frozenset[str]:
-        """Texts of rows that are no answer: the words of the question, as in gensim's `most_similar`."""
+        """Texts of rows that do not count as answers: the words of the question, as in gensim's `most_similar`."""
         return frozenset(_comparable(text) for text in (query, *self.texts))
 
 
