@@ -79,12 +79,18 @@ class OpenVINOEngine:
                     ids, mask = tokens.padded(rows)
                     request.infer({"input_ids": ids, "attention_mask": mask}, share_inputs=True)
                     vectors = np.array(request.get_output_tensor(0).data)
-                    with handing_over:
-                        padded += tokens.padding(rows)
-                        finished(rows, vectors)
                 except BaseException:
                     stopped.set()
                     raise
+                with handing_over:
+                    if stopped.is_set():
+                        return
+                    padded += tokens.padding(rows)
+                    try:
+                        finished(rows, vectors)
+                    except BaseException:
+                        stopped.set()
+                        raise
 
         with self._lock:  # the requests are one set for all threads
             start = time.perf_counter()
