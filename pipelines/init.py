@@ -12,13 +12,22 @@ from typing import Any
 import yaml
 
 from pipelines.steps.proposal.columns import partition_columns
-from pipelines.steps.proposal.entries import less_labels, less_readme, reasons_of, remedy, shown_path, with_fields
+from pipelines.steps.proposal.entries import (
+    less_labels,
+    less_readme,
+    of_one_modality,
+    reasons_of,
+    remedy,
+    shown_path,
+    with_fields,
+)
 from pipelines.steps.proposal.patterns import find_home, find_patterns, relative
 from pipelines.steps.proposal.proposal import CONTROL, NAMED, Proposal, printable
 from schemas.config import Config, Corpus, template
 from schemas.config.loader import parse_config
 from schemas.errors import ConfigurationError, VecbeamError
 from schemas.glob import Glob
+from schemas.modality import Modality
 from transforms.read import Shard, SourceFile, list_corpus, read_shard
 from transforms.read.listing.inventory import Entry, inventory
 from transforms.support.storage import filesystem
@@ -60,6 +69,16 @@ def propose(paths: list[str], output: Path, name: str | None) -> tuple[dict[str,
     return found.values, found.lines()
 
 
+_ENCODING: dict[Modality, dict[str, Any]] = {
+    Modality.TEXT: {
+        "chunk": {"max_tokens": 256, "overlap_tokens": 32},
+        "encoder": {"model": "all-MiniLM-L6-v2", "precision": "float32"},
+    },
+    Modality.IMAGE: {"encoder": {"model": "conse", "precision": "float32"}},
+}
+"""What the embedded model of each modality needs in a configuration."""
+
+
 def write_values(output: Path, values: dict[str, Any]) -> None:
     """Writes a configuration, with the line that lets editors complete and check it."""
     filesystem.write_atomic(str(output.absolute()), template.plain(values).encode())
@@ -71,7 +90,7 @@ def look(paths: list[str], output: Path, name: str | None) -> Proposal:
     _prepare_stores([path for path in arguments if not is_local(path)])
     entries = [entry for entry in inventory(arguments) if entry.path != str(output.absolute())]
     found = Proposal({}, Counter(entry.kind for entry in entries if not entry.path.endswith("/")))
-    entries = less_labels(less_readme(entries))
+    entries, modality = of_one_modality(less_labels(less_readme(entries)))
     entries, fields = with_fields(entries, found)
     taken = [entry for entry in entries if not entry.why]
     for entry in entries:
@@ -86,7 +105,8 @@ def look(paths: list[str], output: Path, name: str | None) -> Proposal:
         found.notes.append(
             f"the globs match files that are left out as well; move them away: {', '.join(also[:NAMED])}"
         )
-    corpus: dict[str, Any] = {"paths": [relative(pattern, output) for pattern in patterns], **fields}
+    kind = {} if modality is Modality.TEXT else {"format": str(modality)}
+    corpus: dict[str, Any] = {"paths": [relative(pattern, output) for pattern in patterns], **kind, **fields}
     metadata = partition_columns([entry.path for entry in taken], corpus.pop("metadata", {}))
     if metadata:
         corpus["metadata"] = metadata
@@ -94,8 +114,7 @@ def look(paths: list[str], output: Path, name: str | None) -> Proposal:
     found.values |= {
         "name": _free_name(name, paths[0], output, found),
         "corpus": corpus,
-        "chunk": {"max_tokens": 256, "overlap_tokens": 32},
-        "encoder": {"model": "all-MiniLM-L6-v2", "precision": "float32"},
+        **_ENCODING[modality],
         "checkpoint": f"{home}checkpoint",
         "collection": {
             "uri": f"./{home}milvus.db",
@@ -194,7 +213,8 @@ def _show_texts(found: Proposal, taken: Sequence[Entry], patterns: Sequence[str]
         if batch.rejects.num_rows:
             reason = reason or str(batch.rejects.column("reason")[0].as_py())
         for item in batch.items.slice(0, min(wanted, SHOWN_TEXTS - len(found.samples))).to_pylist():
-            found.samples.append((item["item_id"], _cut(item["@content"])))
+            shown = item["@uri"] if corpus.modality.is_media else item["@content"]
+            found.samples.append((item["item_id"], _cut(shown)))
     if rejected:
         found.notes.append(f"{rejected} of {read} items that were tried would be rejected: {printable(reason)}")
 

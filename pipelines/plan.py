@@ -25,6 +25,7 @@ from pipelines.steps.judgement.outcome import foresee, foresee_unchanged
 from schemas.config import Config
 from schemas.layout import Layout, Space
 from schemas.milvus import STATE_READY, index_bytes, index_words
+from schemas.modality import Modality
 from schemas.run_plan import Estimate, Plan, PlannedCollection, PlannedItems, PlannedPool, PlannedSeconds
 from transforms import milvus
 from transforms.checkpoint import Snapshot
@@ -60,7 +61,7 @@ def plan(
         check_vectors(config, source.models.layout)
         base = source.checkpoint.current_snapshot()
         served = _served(config)
-        found = Plan(name=config.name, space=source.models.space.id)
+        found = Plan(name=config.name, space=source.models.space.id, modality=source.models.modality)
         found.warnings += source.notes
         startup = session.seconds_so_far()
         stands = standing(config, served, source.checkpoint)
@@ -131,20 +132,24 @@ def _estimate(session: Session, found: Plan, changes: Changes, fixed: float) -> 
     chunked = chunk_sample(sample, changes.surveyed, config, models)
     size = changes.bytes_to_embed
     found.sampled = chunked.items
-    found.chunks = _estimated(chunked.chunks_per_byte, size)
+    is_whole = models.modality is Modality.IMAGE  # each item is one chunk
+    found.chunks = Estimate(value=_to_embed(found.items)) if is_whole else _estimated(chunked.chunks_per_byte, size)
     found.tokens = _estimated(chunked.tokens_per_byte, size)
     found.dropped = _estimated(chunked.dropped_per_byte, size)
     measured = calibrate(chunked.chunks, models, CALIBRATED_S, sample_texts(session, changes))
-    rate, where = earlier_rate(config) or (measured.tokens_per_second, f"a calibration of {CALIBRATED_S:.0f} s")
+    is_text = models.modality is Modality.TEXT
+    calibrated = (measured.per_second, f"a calibration of {CALIBRATED_S:.0f} s")
+    rate, where = (is_text and earlier_rate(config)) or calibrated
     found.checkpoint_bytes = round(measured.bytes_per_chunk * found.chunks.value)
-    embed = found.tokens.value / rate
+    embed = (found.chunks.value if models.modality is Modality.IMAGE else found.tokens.value) / rate
     rows = found.chunks.value + found.items.moved
     other = fixed + measured.load_seconds + chunked.seconds_per_byte * size + rows * (_earlier_row(config))
     found.seconds = PlannedSeconds(
         total=round(embed + other, 1),
         embed=round(embed, 1),
         other=round(other, 1),
-        tokens_per_second=round(rate, 1),
+        tokens_per_second=round(rate, 1) if is_text else 0.0,
+        per_second=round(rate / models.modality.per_unit, 1),
         measured=where,
     )
     if cost := config.runner.cost:
@@ -255,10 +260,7 @@ def line(found: Plan) -> str:
     parts = ["items " + (", ".join(f"{count:,} {what}" for what, count in counted if count) or "none")]
     if found.chunks.value:
         most = "at most " if found.at_most else ""
-        parts.append(
-            f"to embed {most}{found.chunks.value:,} chunks, {found.tokens.value:,} tokens, "
-            f"{_duration(found.seconds.total)}"
-        )
+        parts.append(f"to embed {most}{found.chunks.value:,} chunks{_amount(found)}, {_duration(found.seconds.total)}")
     parts += [f"warning {warning}" for warning in found.warnings]
     if error is not None:
         parts.append(f"exit code {found.outcome.exit_code}, {error.kind}: {error.message}")
@@ -276,15 +278,17 @@ def _work(found: Plan) -> Iterator[str]:
     most = "at most " if found.at_most else ""
     if found.chunks.value:
         yield (
-            f"to embed    {most}{found.chunks.value:,} chunks (±{found.chunks.error:.1%}), "
-            f"{tokens.value:,} tokens (±{tokens.error:.1%})"
+            f"to embed    {most}{found.chunks.value:,} chunks (±{found.chunks.error:.1%})"
+            + (f"{_amount(found)} (±{tokens.error:.1%})" if tokens.value else "")
             + (f", estimated from {found.sampled:,} items" if tokens.error else "")
         )
         if dropped.value:
             share = dropped.value / (tokens.value + dropped.value)
-            yield f"dropped     {dropped.value:,} tokens over the encoder's limit (±{dropped.error:.1%}), {share:.2%}"
+            over = dropped.value // found.modality.per_unit
+            unit = found.modality.unit
+            yield f"dropped     {over:,} {unit} over the encoder's limit (±{dropped.error:.1%}), {share:.2%}"
         yield f"checkpoint  {found.checkpoint_bytes:,} bytes to write"
-        rate = f"{seconds.tokens_per_second:,.0f} tokens/s by {seconds.measured}"
+        rate = f"{seconds.per_second:,.0f} {found.modality.unit}/s by {seconds.measured}"
         yield (
             f"time here   {most}{_duration(seconds.total)}: {_duration(seconds.embed)} to embed ({rate}), "
             f"{_duration(seconds.other)} for the rest"
@@ -294,6 +298,13 @@ def _work(found: Plan) -> Iterator[str]:
     if found.pool is not None:
         pool = found.pool
         yield f"time there  {_duration(pool.seconds)} on {pool.workers} such workers, {pool.usd:,.2f} USD"
+
+
+def _amount(found: Plan) -> str:
+    """What is embedded in addition to the number of chunks; "" for images."""
+    if found.modality is Modality.IMAGE:
+        return ""
+    return f", {found.tokens.value // found.modality.per_unit:,} {found.modality.unit}"
 
 
 def _end(found: Plan) -> Iterator[str]:

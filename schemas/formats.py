@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from schemas.errors import ConfigurationError
+from schemas.modality import Modality
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -29,6 +30,7 @@ class Format:
         holds_records: whether a file holds many items, with fields; in other formats a file is an item.
         has_fields: whether items have fields: records do, and Markdown has its front matter.
         splittable: whether ranges of a file can be read alone.
+        modality: of the items.
     """
 
     name: str
@@ -37,10 +39,12 @@ class Format:
     holds_records: bool = False
     has_fields: bool = False
     splittable: bool = False
+    modality: Modality = Modality.TEXT
 
 
 _ROOM = "transforms.read.formats"
 _DOCUMENT = f"{_ROOM}.documents.document:read"
+_MEDIA = f"{_ROOM}.media:read"
 OWN = (
     Format("jsonl", (".jsonl", ".ndjson"), f"{_ROOM}.jsonl:read", True, True, True),
     Format("csv", (".csv", ".tsv"), f"{_ROOM}.delimited:read", True, True, True),
@@ -49,6 +53,13 @@ OWN = (
     Format("markdown", (".md", ".markdown"), _DOCUMENT, has_fields=True),
     Format("html", (".html", ".htm"), _DOCUMENT),
     Format("pdf", (".pdf",), _DOCUMENT),
+    Format(
+        "image",
+        (".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif", ".heic", ".heif"),
+        _MEDIA,
+        modality=Modality.IMAGE,
+    ),
+    Format("audio", (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac"), _MEDIA, modality=Modality.AUDIO),
 )
 
 
@@ -101,9 +112,22 @@ def formats() -> Mapping[str, Format]:
     return installed().formats
 
 
-def format_of_suffix() -> Mapping[str, str]:
-    """The format that each suffix tells; raises what `installed` raises."""
-    return installed().of_suffix
+def format_of_suffix(modality: Modality | None = None) -> Mapping[str, str]:
+    """The format that each suffix tells; raises what `installed` raises.
+
+    Args:
+        modality: of the formats; None for all.
+    """
+    found = installed()
+    if modality is None:
+        return found.of_suffix
+    return {suffix: name for suffix, name in found.of_suffix.items() if found.formats[name].modality is modality}
+
+
+def modality_of(name: str) -> Modality:
+    """The modality of a format's items."""
+    one = format_named(name)
+    return one.modality if one is not None else Modality.TEXT
 
 
 def _brought(point: EntryPoint) -> Format:

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from schemas.config.encoder import VECTOR
 from schemas.identity import digest
+from schemas.modality import Modality
 
 ARROW_TYPES: dict[str, pa.DataType] = {
     "string": pa.string(),
@@ -26,17 +27,10 @@ ARROW_TYPES: dict[str, pa.DataType] = {
 
 TOKEN_IDS = "@token_ids"
 """Column of a chunk on its way to the encoder: its tokens as the chunker counted them, null if it kept none."""
+LOCATOR = "@locator"
+"""Column of a media item and its chunks: where in its file the bytes are; "" for the whole file."""
 SOURCE_ROW = "@source_row"
 """Column of a chunk on its way to the encoder: row of its source that has its vectors, -1 where there is none."""
-
-
-class Modality(StrEnum):
-    """The modality of a chunk."""
-
-    TEXT = "text"
-    IMAGE = "image"
-    AUDIO = "audio"
-    VIDEO = "video"
 
 
 class VectorKind(StrEnum):
@@ -170,38 +164,60 @@ class Layout:
     @property
     def items(self) -> pa.Schema:
         """An item as read; see `item_schema`."""
-        return item_schema(self.metadata)
+        return item_schema(self.metadata, self.modality)
 
     @property
     def chunks(self) -> pa.Schema:
         """A chunk on its way to the encoders; see `chunk_schema`."""
-        return chunk_schema(self.metadata)
+        return chunk_schema(self.metadata, self.modality)
 
     @property
     def rows(self) -> pa.Schema:
         """A row of a part, and of a collection: the same columns in both, in this order."""
-        facts = [pa.field(name, pa.int64(), nullable=False) for name in AMOUNTS]
         made = [one.arrow_field for one in self.vectors]
-        return pa.schema([*_CHUNK_FIELDS, *made, *facts, *metadata_fields(self.metadata)])
+        return pa.schema(
+            [
+                *identity_fields(self.modality),
+                *made,
+                *amount_fields(self.modality),
+                *metadata_fields(self.metadata),
+            ]
+        )
 
     @property
     def made(self) -> tuple[str, ...]:
         """Columns of a row that encoders make, and that a chunk whose content is known takes from its old row."""
-        return (*(one.name for one in self.vectors), *AMOUNTS)
+        return (*(one.name for one in self.vectors), *(one.name for one in amount_fields(self.modality)))
 
 
-AMOUNTS = ("tokens", "tokens_dropped")
-"""Counts of each row: the amount that went through the encoder, and the amount over its limit."""
+def identity_fields(modality: Modality) -> tuple[pa.Field, ...]:
+    """The columns of a row before its vectors: which piece of which item it is.
 
-_CHUNK_FIELDS = (
-    pa.field("id", pa.string(), nullable=False),
-    pa.field("item_id", pa.string(), nullable=False),
-    pa.field("chunk", pa.int64(), nullable=False),
-    pa.field("text", pa.string(), nullable=False),
-    pa.field("start", pa.int64(), nullable=False),
-    pa.field("end", pa.int64(), nullable=False),
-    pa.field("content_hash", pa.string(), nullable=False),
-)
+    `start` and `end` are characters of a text, seconds of a recording or film, and 0 of an image.
+    """
+    timed = modality in (Modality.AUDIO, Modality.VIDEO)
+    place = pa.float64() if timed else pa.int64()
+    return (
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("chunk", pa.int64(), nullable=False),
+        pa.field("uri" if modality.is_media else "text", pa.string(), nullable=False),
+        pa.field("start", place, nullable=False),
+        pa.field("end", place, nullable=False),
+        pa.field("content_hash", pa.string(), nullable=False),
+    )
+
+
+def amount_fields(modality: Modality) -> tuple[pa.Field, ...]:
+    """The columns of a row that count what went through the encoder, and what was over its limit.
+
+    Of a recording or film only what was dropped: the rest is `start` and `end`. Nothing of an image is counted.
+    """
+    if modality is Modality.TEXT:
+        return tuple(pa.field(name, pa.int64(), nullable=False) for name in ("tokens", "tokens_dropped"))
+    return () if modality is Modality.IMAGE else (pa.field("seconds_dropped", pa.float64(), nullable=False),)
+
+
 HASHED = ("text",)
 """Columns of a row that `content_hash` stands for."""
 
@@ -220,27 +236,34 @@ def metadata_fields(metadata: Mapping[str, str]) -> list[pa.Field]:
     return [pa.field(name, ARROW_TYPES[kind]) for name, kind in metadata.items()]
 
 
-def item_schema(metadata: Mapping[str, str]) -> pa.Schema:
+def item_schema(metadata: Mapping[str, str], modality: Modality = Modality.TEXT) -> pa.Schema:
     """An item as read: `@content` is its whole text, `@place` its place in the file ("line 12").
 
-    Columns that the collection does not have begin with @, as no metadata field can.
+    Media are referred to: `@uri` and `@locator` say where the bytes are, and `@content` is their version, which
+    changes if the bytes change. Columns that the collection does not have begin with @, as no metadata field can.
     """
+    locator = [pa.field(LOCATOR, pa.string(), nullable=False)] if modality.is_media else []
     return pa.schema(
         [
             pa.field("item_id", pa.string(), nullable=False),
             pa.field("@uri", pa.string(), nullable=False),
             pa.field("@place", pa.string(), nullable=False),
+            *locator,
             pa.field("@content", pa.string(), nullable=False),
             *metadata_fields(metadata),
         ]
     )
 
 
-def chunk_schema(metadata: Mapping[str, str]) -> pa.Schema:
-    """A chunk on its way to the encoder: a row without its vectors, with its token ids and the facts of its item."""
-    facts = [pa.field(name, pa.int64(), nullable=False) for name in AMOUNTS]
+def chunk_schema(metadata: Mapping[str, str], modality: Modality = Modality.TEXT) -> pa.Schema:
+    """A chunk on its way to the encoder: a row without its vectors, with what the encoder reads, and its item's facts.
+
+    The encoder reads the token ids of a text, and the bytes that `@uri` and `@locator` refer to of media.
+    """
     ids = pa.field(TOKEN_IDS, pa.list_(pa.field("element", pa.int32(), nullable=False)))
-    return pa.schema([*_CHUNK_FIELDS, *facts, *metadata_fields(metadata), ids, *item_facts()])
+    read = pa.field(LOCATOR, pa.string(), nullable=False) if modality.is_media else ids
+    columns = [*identity_fields(modality), *amount_fields(modality), *metadata_fields(metadata), read]
+    return pa.schema([*columns, *item_facts()])
 
 
 def item_facts() -> pa.Schema:
@@ -263,5 +286,5 @@ def item_facts() -> pa.Schema:
     )
 
 
-ON_THE_WAY = frozenset([*item_facts().names, TOKEN_IDS, SOURCE_ROW])
+ON_THE_WAY = frozenset([*item_facts().names, TOKEN_IDS, LOCATOR, SOURCE_ROW])
 """Columns that a chunk has only before the encoder, and that are not part of its row."""

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from schemas.modality import Modality
 from schemas.run_report import Failure, Rejected
 
 Action = Literal["nothing", "backfill", "sync", "reindex"]
@@ -35,12 +36,16 @@ class Estimate(BaseModel):
 
 
 class PlannedSeconds(BaseModel):
-    """Seconds on this machine; `tokens_per_second` and where it is from."""
+    """Seconds on this machine; `tokens_per_second` and where it is from.
+
+    `per_second` is the same in the unit of the corpus: tokens, images, or seconds of sound.
+    """
 
     total: float = 0.0
     embed: float = 0.0
     other: float = 0.0
     tokens_per_second: float = 0.0
+    per_second: float = 0.0
     measured: str = Field("", description="An earlier run, a calibration, or nothing to embed")
 
 
@@ -83,10 +88,15 @@ class Plan(BaseModel):
     name: str
     action: Action = "nothing"
     space: str = ""
+    modality: Modality = Modality.TEXT
     items: PlannedItems = Field(default_factory=PlannedItems)
     chunks: Estimate = Field(default_factory=Estimate, description="To embed")
-    tokens: Estimate = Field(default_factory=Estimate, description="To embed")
-    dropped: Estimate = Field(default_factory=Estimate, description="Tokens over the limit, of what is to embed")
+    tokens: Estimate = Field(
+        default_factory=Estimate, description="To embed; of sound milliseconds instead, and nothing of images"
+    )
+    dropped: Estimate = Field(
+        default_factory=Estimate, description="What is over the encoder's limit, of what is to embed, in the same unit"
+    )
     rejects: dict[str, int] = Field(default_factory=dict, description="Rejects of the whole corpus, by error")
     rejected: list[Rejected] = Field(default_factory=list, description="The first of them by name")
     sampled: int = Field(0, description="Items that chunks and tokens are estimated from; 0 where there are none")

@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from schemas.modality import Modality
+
 FORMAT_VERSION = 2
 """Version of the report as JSON. Reports without one are of version 1: there `error` is text."""
 
@@ -66,17 +68,26 @@ class Seconds(BaseModel):
     verify: float = 0.0
 
 
+class Sound(BaseModel):
+    """Seconds of recordings: what this run embedded, and what of the snapshot is over the encoder's limit."""
+
+    embedded: float = 0.0
+    dropped: float = 0.0
+
+
 class Rates(BaseModel):
     """How well the encoder was used; all 0 if nothing was embedded.
 
     Attributes:
         tokens_per_second: of the embedding step, padding not counted.
+        per_second: the same in the unit of the corpus: tokens, images, or seconds of sound.
         padding_share: of all tokens that went through the model.
         encoder_busy_share: of the time of the embedding step, what the device computed.
         step_shares: each step's part of the wall time.
     """
 
     tokens_per_second: float = 0.0
+    per_second: float = 0.0
     padding_share: float = 0.0
     encoder_busy_share: float = 0.0
     step_shares: dict[str, float] = Field(default_factory=dict)
@@ -193,7 +204,9 @@ class Report(BaseModel):
     rejects: dict[str, int] = Field(default_factory=dict, description="Rejects by error")
     rejected: list[Rejected] = Field(default_factory=list, description="The first rejects by name, 100 at most")
     chunks: Chunks = Field(default_factory=Chunks)
+    modality: Modality = Modality.TEXT
     tokens: Tokens = Field(default_factory=Tokens)
+    sound: Sound | None = Field(None, description="Of recordings; null for other corpora")
     bytes: Bytes = Field(default_factory=Bytes)
     seconds: Seconds = Field(default_factory=Seconds)
     rates: Rates = Field(default_factory=Rates)

@@ -12,10 +12,14 @@ import beam_classes
 import pytest
 from milvus_server import NamespaceError, Server, start_server
 
+from transforms.encoders.engines.torch.torchvision_operators import make_importable
+
 IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 if IS_WORKER:
     # Before torch is imported, here and in what tests start: two workers with two threads each would wait for cores.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Tests import libraries that import torchvision, as vecbeam does, and compare with them.
+make_importable()
 
 ALONE = "alone"
 """Group of the files whose tests stop processes in time or measure memory: never two of them at once."""

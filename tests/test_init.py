@@ -214,8 +214,9 @@ def test_records_whose_ids_are_stems_of_pictures_elsewhere_are_no_labels(tmp_pat
     assert init(".").files == {"a.jsonl"}
     (tmp_path / "vecbeam.yaml").unlink()
     write_jsonl(tmp_path / "images" / "a.jsonl", rows)
-    with pytest.raises(ConfigurationError, match=r"a.jsonl\): it names 9 of the .jpg files"):
-        init("images")
+    made = init("images")
+    assert made.why == {"a.jsonl": "it names 9 of the image files, as labels do"}
+    assert made.config.corpus.format == "image"
 
 
 def test_samples_have_the_ids_that_a_run_gives(tmp_path: Path) -> None:
@@ -240,14 +241,15 @@ def test_labels_beside_pictures_are_no_corpus(tmp_path: Path) -> None:
     for number in range(9):
         (tmp_path / "images" / f"p{number}.jpg").write_bytes(b"x")
     (tmp_path / "images" / "labels.tsv").write_text("file\tlabel\n" + "".join(f"p{n}.jpg\tcat\n" for n in range(9)))
-    with pytest.raises(ConfigurationError) as refused:
-        init("images")
-    assert "labels.tsv): it names 9 of the .jpg files, as labels do" in str(refused.value)
-    assert "image: vecbeam embeds text" in str(refused.value)
-    assert not (tmp_path / "vecbeam.yaml").exists()
+    made = init("images")
+    assert made.why["labels.tsv"] == "it names 9 of the image files, as labels do"
+    assert (made.config.corpus.format, made.config.encoder.model, len(made.items)) == ("image", "conse", 9)
+    (tmp_path / "vecbeam.yaml").unlink()
     (tmp_path / "images" / "labels.tsv").rename(tmp_path / "labels.tsv")
-    with pytest.raises(ConfigurationError, match=r"labels.tsv\): it names 9 of the .jpg files"):
-        init(".")
+    made = init(".")
+    assert "as labels do" in made.why["labels.tsv"]
+    assert len(made.items) == 9
+    (tmp_path / "vecbeam.yaml").unlink()
     captions = [{"file": f"images/p{n}.jpg", "caption": f"a dog runs over the grass number {n}"} for n in range(9)]
     write_jsonl(tmp_path / "captions.jsonl", captions)
     made = init(".")
@@ -480,10 +482,11 @@ def test_folders_of_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         for key, first in (("docs [1]/a.jsonl", 0), ("docs [1]/more/b.jsonl", 50)):
             rows = [{"id": str(number), "text": text(number)} for number in range(first, first + 20)]
             client.put_object(Bucket="bucket", Key=key, Body="\n".join(map(json.dumps, rows)).encode())
-        client.put_object(Bucket="bucket", Key="docs [1]/x.png", Body=b"x")
+        for number in range(3):
+            client.put_object(Bucket="bucket", Key=f"docs [1]/{number}.png", Body=b"x")
         made = init("s3://bucket/docs [1]/", output="folder.yaml")
         assert made.config.corpus.paths == ["s3://bucket/docs [[]1]/**/*.jsonl"]
-        assert (len(made.items), list(made.why)) == (40, ["x.png"])
+        assert (len(made.items), list(made.why)) == (40, ["0.png", "1.png", "2.png"])
         made = init("s3://bucket/docs [1]/a.jsonl", output="file.yaml")
         assert made.config.corpus.paths == ["s3://bucket/docs [[]1]/a.jsonl"]
         made = init("s3://bucket/docs [[]1]/*.jsonl", output="glob.yaml")

@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from pipelines.run.terminal import output
+from schemas.modality import Modality
 from transforms.support.metrics import TALLY
 
 TERMINAL_EVERY_S = 0.2
@@ -29,6 +30,8 @@ class Progress:
         self._quiet = quiet
         self.steps: list[str] = []
         """Steps that were begun, in order."""
+        self.modality = Modality.TEXT
+        """Of the corpus, whose unit rates are in."""
         self._step = ""
         self._total = 0
         self._counter = "items_done"
@@ -103,7 +106,8 @@ class Progress:
         tokens = now.get("tokens_ahead", 0) - self._at_start.get("tokens_ahead", 0)
         if tokens:
             padded = now.get("tokens_padded", 0) - self._at_start.get("tokens_padded", 0)
-            parts.append(f"{tokens / seconds:,.0f} tokens/s, {padded / (tokens + padded):.0%} padding")
+            rate = f"{tokens / self.modality.per_unit / seconds:,.0f} {self.modality.unit}/s"
+            parts.append(rate + (f", {padded / (tokens + padded):.0%} padding" if padded else ""))
         if self._total and rejected < done < self._total:
             parts.append(f"{_duration((self._total - done) * seconds / (done - rejected))} left")
         return "  ".join(parts)

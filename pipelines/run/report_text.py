@@ -77,10 +77,11 @@ def _moved(report: Report) -> bool:
 
 def _work(report: Report) -> Iterator[str]:
     chunks, tokens, plan = report.chunks, report.tokens, report.plan
-    if plan is not None and plan.tokens:
+    if plan is not None and (plan.tokens or plan.chunks):
         seconds = plan.embed_seconds
         expected = "" if seconds is None else f" in {seconds:,.1f} s"
-        yield f"expected  {plan.chunks:,} chunks, {plan.tokens:,} tokens{expected}"
+        amount = f", {plan.tokens // report.modality.per_unit:,} {report.modality.unit}" if plan.tokens else ""
+        yield f"expected  {plan.chunks:,} chunks{amount}{expected}"
     done = {"embedded": chunks.embedded, "reused": chunks.reused, "loaded": chunks.loaded, "deleted": chunks.deleted}
     if any(done.values()):
         yield "chunks    " + ", ".join(f"{count:,} {what}" for what, count in done.items() if count)
@@ -88,6 +89,8 @@ def _work(report: Report) -> Iterator[str]:
         yield f"tokens    {tokens.embedded:,} embedded, {tokens.padded:,} padding, {tokens.dropped:,} dropped"
     elif tokens.dropped:
         yield f"tokens    {tokens.dropped:,} dropped"
+    if report.sound is not None:
+        yield f"seconds   {report.sound.embedded:,.1f} embedded, {report.sound.dropped:,.1f} dropped"
 
 
 def _check(report: Report) -> Iterator[str]:
@@ -135,12 +138,14 @@ def _left_alone(report: Report) -> bool:
 
 
 def _encoder(report: Report) -> Iterator[str]:
-    if report.rates.tokens_per_second:
+    if report.rates.tokens_per_second or report.rates.per_second:
         rates, runtime = report.rates, report.runtime
         engine = " ".join(runtime[key] for key in ("engine", "precision", "device") if key in runtime)
+        rate = f"{rates.per_second or rates.tokens_per_second:,.0f} {report.modality.unit}/s"
         yield (
-            f"encoder   {rates.tokens_per_second:,.0f} tokens/s on {engine or '-'}, {rates.padding_share:.1%} padding, "
-            f"busy {rates.encoder_busy_share:.0%} of the embed step"
+            f"encoder   {rate} on {engine or '-'}, "
+            + (f"{rates.padding_share:.1%} padding, " if rates.padding_share else "")
+            + f"busy {rates.encoder_busy_share:.0%} of the embed step"
         )
     if report.loss is not None:
         loss = report.loss

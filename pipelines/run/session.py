@@ -19,6 +19,7 @@ import psutil
 from pipelines.run.progress import Progress
 from schemas.config import Config
 from schemas.errors import CheckpointError, ConfigurationError, InterruptedRunError, LockedError, VecbeamError
+from schemas.modality import Modality
 from schemas.rejects import shortened
 from schemas.run_report import CHANGING, FORMAT_VERSION, Failure, Rates, Report, Served
 from transforms.checkpoint import lock
@@ -63,6 +64,7 @@ class Session:
             format_version=FORMAT_VERSION, run_id=self.run_id, command=command, name=config.name, alias=config.name
         )
         self.report.could_change = command in CHANGING
+        self.report.modality = progress.modality = config.corpus.modality
         self.report.model = config.model_names
         self.report.versions = {"python": sys.version.split()[0], **_versions()}
         self._counters: Counter[str] = Counter()
@@ -171,10 +173,18 @@ class Session:
         shares = spent.model_dump(exclude={"total"})
         return Rates(
             tokens_per_second=round(tokens.embedded / spent.embed, 1) if spent.embed else 0.0,
+            per_second=round(self._amount() / spent.embed, 1) if spent.embed else 0.0,
             padding_share=round(tokens.padded / max(1, tokens.embedded + tokens.padded), 4),
             encoder_busy_share=round(min(1.0, self._counters["encoder_busy_us"] / 1e6 / max(spent.embed, 1e-6)), 4),
             step_shares={step: round(value / spent.total, 4) for step, value in shares.items() if value},
         )
+
+    def _amount(self) -> float:
+        """What was embedded, in the unit of the corpus."""
+        report = self.report
+        if report.sound is not None:
+            return report.sound.embedded
+        return report.chunks.embedded if report.modality is Modality.IMAGE else report.tokens.embedded
 
 
 @contextlib.contextmanager

@@ -9,7 +9,8 @@ from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, mod
 
 from schemas import milvus
 from schemas.config.base import Section, Text
-from schemas.formats import format_named, formats
+from schemas.formats import format_named, format_of_suffix, formats, modality_of
+from schemas.modality import Modality
 
 MetadataType = Literal["string", "int", "float", "bool"]
 RESERVED_COLUMNS = (
@@ -24,6 +25,7 @@ RESERVED_COLUMNS = (
     "vector",
     "tokens",
     "tokens_dropped",
+    "seconds_dropped",
 )
 COLUMN_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,254}$")
 
@@ -172,8 +174,8 @@ class Corpus(Section):
     )
     format: Text | None = Field(
         None,
-        description="jsonl, csv, parquet, text, markdown, html, pdf, or a format of another package; optional if the "
-        "suffix tells it. The suffix always tells the compression (.gz, .zst, .bz2)",
+        description="jsonl, csv, parquet, text, markdown, html, pdf, image, audio, or a format of another package; "
+        "optional if the suffix tells it. The suffix always tells the compression (.gz, .zst, .bz2)",
     )
     id: Id = Field(
         "id",
@@ -251,6 +253,15 @@ class Corpus(Section):
         return value
 
     @property
+    def modality(self) -> Modality:
+        """The modality of the items: that of the format, or of the suffix that all paths end with; else text."""
+        if self.format is not None:
+            return modality_of(self.format)
+        known = format_of_suffix()
+        found = {modality_of(known.get(_suffix(path), "text")) for path in self.paths}
+        return found.pop() if len(found) == 1 else Modality.TEXT
+
+    @property
     def id_fields(self) -> list[str]:
         """The fields that the id is, or is made from."""
         return [self.id] if isinstance(self.id, str) else list(self.id.hash)
@@ -264,6 +275,11 @@ class Corpus(Section):
         """The field of the record that a metadata column comes from; None if it comes from the path."""
         field = self.metadata[column]
         return None if field.partition is not None else field.source or column
+
+
+def _suffix(path: str) -> str:
+    name = path.rpartition("/")[2].lower()
+    return f".{name.rpartition('.')[2]}" if "." in name else ""
 
 
 def rename_hint(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from schemas.milvus.indexes import INDEX_DEFAULTS
+from schemas.modality import Modality
 
 PROPERTY_ALIAS = "vecbeam.alias"
 """The alias that the collection was made for."""
@@ -79,6 +80,7 @@ class CollectionSpec:
     metadata: tuple[MetadataColumn, ...] = ()
     id_max_bytes: int = 512
     space: str = ""
+    modality: Modality = Modality.TEXT
 
     @property
     def vector_names(self) -> frozenset[str]:

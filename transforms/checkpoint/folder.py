@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from schemas.errors import SpaceMismatchError
 from schemas.identity import digest
@@ -16,6 +15,7 @@ from schemas.layout import Space
 from schemas.records import FILE_SCHEMA, ITEM_SCHEMA, PART_SCHEMA, SCHEMA_VERSION, Key, PartRecord, RejectRecord
 from transforms.checkpoint.embedded import EmbeddedBatch
 from transforms.checkpoint.snapshot import SNAPSHOT_DIGITS, SPACE_DIGITS, LivePart, Snapshot, snapshot_id, snapshot_name
+from transforms.support.amounts import amounts_of
 from transforms.support.storage import filesystem, spill
 from transforms.support.storage.parquet_file import (
     damaged,
@@ -138,7 +138,7 @@ class Checkpoint:
             CheckpointError: if it can't be written; then nothing has its name.
         """
         rejects = self.write_rejects(key, "embed", batch.rejects)
-        tokens, dropped = (pc.sum(batch.rows.column(name)).as_py() or 0 for name in ("tokens", "tokens_dropped"))
+        tokens, dropped = (int(amount.sum()) for amount in amounts_of(batch.rows))
         counts = (batch.rows.num_rows, items.num_rows, tokens, dropped, batch.tokens_padded)
         facts = {
             "schema_version": SCHEMA_VERSION,

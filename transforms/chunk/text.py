@@ -21,6 +21,7 @@ from schemas.layout import TOKEN_IDS, chunk_schema, item_facts
 from schemas.milvus import VARCHAR_MAX_BYTES
 from schemas.rejects import Reject, rejects_table
 from transforms.chunk.base import Chunked
+from transforms.chunk.whole import id_too_long
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -153,11 +154,7 @@ class TextChunker:
             return Reject(item_id, uri, place, "chunk", "EmptyText", reason)
         longest = len(row_id(item_id, len(spans) - 1).encode())
         if longest > self._id_max_bytes:
-            reason = (
-                f"the row id takes {longest} bytes, collection.id_max_bytes is {self._id_max_bytes}: "
-                f"raise it (65535 at most) or shorten the id {item_id[:60]!r}…"
-            )
-            return Reject(item_id, uri, place, "chunk", "IdTooLong", reason)
+            return id_too_long(item_id, uri, place, longest, self._id_max_bytes)
         return None
 
     def _spans(self, texts: Sequence[str], items: pa.Table) -> Iterator[list[Span]]:

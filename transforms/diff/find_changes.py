@@ -26,6 +26,7 @@ from apache_beam.pvalue import AsIter, TaggedOutput
 
 from schemas.config import Config
 from schemas.identity import row_id
+from schemas.layout import LOCATOR
 from schemas.records import Kind
 from transforms.checkpoint import write_table
 from transforms.checkpoint.items import first_rows
@@ -181,8 +182,10 @@ class _New(VersionedDoFn):
         # By a digest, not by chance: the same items in each run.
         chosen = np.flatnonzero(halves(digests.column("key"))[:, 1] < np.uint64(min(self._highest, 2**64 - 1)))
         if len(chosen):
-            taken = items.select(["@content", "@uri"]).take(pa.array(chosen))
-            yield TaggedOutput("tables", ("sample", taken.rename_columns(SAMPLE_SCHEMA.names).cast(SAMPLE_SCHEMA)))
+            taken = items.take(pa.array(chosen))
+            locator = taken.column(LOCATOR) if LOCATOR in taken.column_names else pa.array([""] * len(chosen))
+            columns = [taken.column("@content"), taken.column("@uri"), locator]
+            yield TaggedOutput("tables", ("sample", pa.table(columns, schema=SAMPLE_SCHEMA)))
 
 
 class _Buckets:

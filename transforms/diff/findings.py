@@ -33,6 +33,7 @@ SAMPLE_SCHEMA = pa.schema(
     [
         pa.field("content", pa.string(), nullable=False),
         pa.field("uri", pa.string(), nullable=False),
+        pa.field("locator", pa.string(), nullable=False),  # of media; see `schemas.layout.LOCATOR`
     ]
 )
 DEAD_PARTS_SCHEMA = pa.schema(

@@ -25,6 +25,7 @@ from transforms.embed.lazy_encoders import LazyEncoders
 from transforms.embed.rows import embed_table, nothing_embedded
 from transforms.encoders.models import Described, configured
 from transforms.support import metrics
+from transforms.support.amounts import amounts_of
 from transforms.support.outputs import Outputs
 from transforms.support.versioned_dofn import VersionedDoFn
 
@@ -109,7 +110,7 @@ class _Embed(VersionedDoFn):
         with metrics.timed("embed"), metrics.ahead(waiting) as advance:
             embedded = embed_table(waiting, fillers, self._layout, advance)
         metrics.count("chunks_embedded", len(embedded.rows))
-        metrics.count("tokens_embedded", pc.sum(embedded.rows.column("tokens")).as_py() or 0)
+        metrics.count("tokens_embedded", int(amounts_of(embedded.rows).taken.sum()))
         metrics.count("tokens_padded", embedded.tokens_padded)
         yield key, EmbeddedTable(chunks, embedded)
 

@@ -13,11 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.config import Config
-from schemas.layout import item_schema
+from schemas.layout import LOCATOR, item_schema
 from transforms.embed.lazy_encoders import load_fillers
 from transforms.embed.rows import embed_table
 from transforms.embed.work import with_facts
 from transforms.encoders.models import Models
+from transforms.support.amounts import amounts_of, weights_of
 from transforms.support.storage.parquet_file import parquet
 
 CONFIDENCE = 1.96
@@ -65,23 +66,22 @@ def chunk_sample(sample: pa.Table, population: int, config: Config, models: Mode
     rows = sample.num_rows
     # The beginning of a long text shows its tokens per byte as well.
     contents = pc.utf8_slice_codeunits(sample.column("content"), 0, MOST_CHARACTERS)
-    items = pa.table(
-        {
-            "item_id": [str(number) for number in range(rows)],
-            "@uri": sample.column("uri"),
-            "@place": [""] * rows,
-            "@content": contents,
-        },
-        schema=item_schema({}),
-    )
+    schema = item_schema({}, models.modality)
+    columns = {
+        "item_id": pa.array([str(number) for number in range(rows)], pa.string()),
+        "@uri": sample.column("uri"),
+        "@place": pa.array([""] * rows, pa.string()),
+        LOCATOR: sample.column("locator"),
+        "@content": contents,
+    }
+    items = pa.table([columns[name] for name in schema.names], schema=schema)
     sizes = pc.binary_length(contents).to_numpy().astype(np.float64)
     chunker = models.chunker(bare)
     start = time.perf_counter()
     chunks, _ = chunker.chunk(with_facts(items, b""))
     seconds = time.perf_counter() - start
     numbers = np.array(chunks.column("item_id").to_pylist(), dtype=np.int64)
-    tokens = np.bincount(numbers, weights=chunks.column("tokens").to_numpy(), minlength=rows)
-    dropped = np.bincount(numbers, weights=chunks.column("tokens_dropped").to_numpy(), minlength=rows)
+    tokens, dropped = (np.bincount(numbers, weights=amount, minlength=rows) for amount in amounts_of(chunks))
     counts = np.bincount(numbers, minlength=rows).astype(np.float64)
     # The population is finite, and there is no error if all of it was drawn.
     unseen = math.sqrt(max(0.0, 1 - rows / max(1, population)))
@@ -104,9 +104,12 @@ def _ratio(values: np.ndarray[Any, Any], sizes: np.ndarray[Any, Any]) -> Ratio:
 
 
 class Calibration(NamedTuple):
-    """Measurements of some seconds of the encoder; `bytes_per_chunk` is of a part on disk."""
+    """Measurements of some seconds of the encoder; `bytes_per_chunk` is of a part on disk.
 
-    tokens_per_second: float
+    `per_second` is tokens of text, milliseconds of recordings, or images.
+    """
+
+    per_second: float
     load_seconds: float
     bytes_per_chunk: float
 
@@ -131,6 +134,6 @@ def calibrate(chunks: pa.Table, models: Models, seconds: float, sample: Sequence
     start = time.perf_counter()
     batch = embed_table(chunks.slice(0, size), fillers, layout)
     spent = time.perf_counter() - start
-    tokens = pc.sum(batch.rows.column("tokens")).as_py() or 0
+    amount = int(weights_of(batch.rows).sum())
     size_on_disk = len(parquet(batch.rows, {"schema_version": 1}))
-    return Calibration(tokens / spent, loaded, size_on_disk / max(1, batch.rows.num_rows))
+    return Calibration(amount / spent, loaded, size_on_disk / max(1, batch.rows.num_rows))

@@ -16,6 +16,7 @@ from transforms.checkpoint import Checkpoint
 from transforms.checkpoint.embedded import EmbeddedBatch, EmbeddedTable
 from transforms.checkpoint.items import first_rows
 from transforms.diff.digest import item_keys
+from transforms.support.amounts import amounts_of
 
 log = logging.getLogger("vecbeam")
 
@@ -108,8 +109,7 @@ def items_beside(rows: pa.Table, chunks: pa.Table) -> pa.Table:
     columns = [chunks.column(name).to_pylist() for name in ("item_id", "@digest", "@content_digest", "@path")]
     facts = {item_id: fact for item_id, *fact in zip(*columns, strict=True)}
     borders = np.array([*firsts, len(ids)], np.int64)
-    tokens = _sums(rows.column("tokens"), borders)
-    dropped = _sums(rows.column("tokens_dropped"), borders)
+    tokens, dropped = (_sums(amount, borders) for amount in amounts_of(rows))
     return pa.table(
         {
             "key": item_keys(names),
@@ -124,7 +124,7 @@ def items_beside(rows: pa.Table, chunks: pa.Table) -> pa.Table:
     )
 
 
-def _sums(column: pa.ChunkedArray, borders: Integers) -> Integers:
-    sums = np.concatenate([[0], np.cumsum(column.to_numpy())])
+def _sums(column: Integers, borders: Integers) -> Integers:
+    sums = np.concatenate([[0], np.cumsum(column)])
     found: Integers = sums[borders[1:]] - sums[borders[:-1]]
     return found

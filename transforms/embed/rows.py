@@ -12,11 +12,13 @@ import pyarrow.compute as pc
 
 from schemas.config.encoder import VECTOR
 from schemas.errors import EncoderError, VecbeamError
-from schemas.layout import AMOUNTS, TOKEN_IDS, Layout, VectorField, VectorKind
+from schemas.layout import TOKEN_IDS, Layout, VectorField, VectorKind
+from schemas.modality import Modality
 from schemas.rejects import Reject, rejects_table
 from transforms.checkpoint.embedded import EmbeddedBatch
 from transforms.encoders import Encoded, Encoder
 from transforms.support import metrics, stop
+from transforms.support.amounts import Amounts, amount_columns
 from transforms.support.vectors import not_finite, without_length
 
 log = logging.getLogger("vecbeam")
@@ -41,7 +43,7 @@ class Filler(NamedTuple):
 def nothing_embedded(chunks: pa.Table, layout: Layout) -> EmbeddedBatch:
     """The batch of a table whose rows already have all vectors."""
     empty = {one.name: pa.nulls(0, one.kind.arrow_type) for one in layout.vectors}
-    return EmbeddedBatch(_rows(chunks.slice(0, 0), layout, empty, _Amounts.none(0)), rejects_table([]), 0, {})
+    return EmbeddedBatch(_rows(chunks.slice(0, 0), layout, empty, _no_amounts(0)), rejects_table([]), 0, {})
 
 
 def embed_table(
@@ -55,7 +57,7 @@ def embed_table(
     Args:
         chunks: table of `schemas.layout.chunk_schema`.
         fillers: of each vector of the layout, in its order.
-        advance: called with the tokens that have gone through the first model, during the embedding.
+        advance: called with the amount that has gone through the first model, during the embedding.
 
     Raises:
         EncoderError: if an encoder fails on its probe, or returns vectors that are not of its kind:
@@ -63,16 +65,18 @@ def embed_table(
     """
     failed: dict[int, tuple[str, str]] = {}
     made: dict[str, pa.Array] = {}
-    amounts = _Amounts.none(chunks.num_rows)
+    amounts = _no_amounts(chunks.num_rows)
     runtime: dict[str, str] = {}
     padded = 0
     for filler in fillers:
         is_first = not made
-        found = _fill(chunks, filler, _stopping(advance if is_first else None))
+        found = _fill(chunks, filler, layout.modality, _stopping(advance if is_first else None))
         for row, reason in found.failed.items():
             failed.setdefault(row, reason)
         made[filler.field.name] = found.vectors
-        amounts = found.amounts if is_first else amounts.with_dropped(found.amounts)
+        # The first encoder's counts, and the most that any encoder dropped.
+        dropped = np.maximum(amounts.dropped, found.amounts.dropped)
+        amounts = found.amounts if is_first else Amounts(amounts.taken, dropped)
         padded += found.padded
         prefix = "" if filler.field.name == VECTOR else f"{filler.field.name}."
         runtime |= {f"{prefix}{key}": value for key, value in filler.encoder.runtime().items()}
@@ -85,33 +89,23 @@ def embed_table(
     return EmbeddedBatch(rows, rejects, padded, runtime)
 
 
-class _Amounts(NamedTuple):
-    """int64[n] each: what went through the encoder of each chunk, and what was over its limit."""
-
-    taken: np.ndarray[tuple[int], np.dtype[np.int64]]
-    dropped: np.ndarray[tuple[int], np.dtype[np.int64]]
-
-    @classmethod
-    def none(cls, rows: int) -> _Amounts:
-        return cls(np.zeros(rows, np.int64), np.zeros(rows, np.int64))
-
-    def with_dropped(self, other: _Amounts) -> _Amounts:
-        """The first encoder's counts, and the largest number that any encoder dropped."""
-        return _Amounts(self.taken, np.maximum(self.dropped, other.dropped))
+def _no_amounts(rows: int) -> Amounts:
+    return Amounts(np.zeros(rows, np.int64), np.zeros(rows, np.int64))
 
 
 class _Filled(NamedTuple):
     vectors: pa.Array  # of failed chunks an empty one
-    amounts: _Amounts
+    amounts: Amounts
     failed: dict[int, tuple[str, str]]
     padded: int
 
 
-def _fill(chunks: pa.Table, filler: Filler, advance: Callable[[int], None]) -> _Filled:
-    inputs = chunks if filler.counts_tokens else chunks.drop_columns([TOKEN_IDS])
+def _fill(chunks: pa.Table, filler: Filler, modality: Modality, advance: Callable[[int], None]) -> _Filled:
+    others = [TOKEN_IDS] if not filler.counts_tokens and TOKEN_IDS in chunks.column_names else []
+    inputs = chunks.drop_columns(others)
     failed: dict[int, tuple[str, str]] = {}
     pieces: list[pa.Array] = []
-    amounts = _Amounts.none(chunks.num_rows)
+    amounts = _no_amounts(chunks.num_rows)
     padded = 0
     for start, outcome in _attempts(inputs, 0, filler, advance):
         if isinstance(outcome, Exception):
@@ -119,7 +113,7 @@ def _fill(chunks: pa.Table, filler: Filler, advance: Callable[[int], None]) -> _
             pieces.append(pa.array([_EMPTY[filler.field.kind]], filler.field.kind.arrow_type))
             continue
         _check_vectors(outcome, filler.field)
-        bad = _bad_vectors(outcome.vectors, filler.field.kind) | dict(outcome.refused)
+        bad = _bad_vectors(outcome.vectors, filler.field.kind, modality) | dict(outcome.refused)
         failed |= {start + row: reason for row, reason in bad.items()}
         pieces.append(outcome.vectors)
         rows = slice(start, start + len(outcome.vectors))
@@ -178,7 +172,7 @@ def _check_alive(filler: Filler, failure: Exception) -> None:
         filler.encoder.encode(filler.probe)
     except Exception as error:
         raise EncoderError(
-            f"the encoder{_of(filler.field)} fails on every text: {type(failure).__name__}: {failure}",
+            f"the encoder{_of(filler.field)} fails on every input: {type(failure).__name__}: {failure}",
             "check the model and the device, and run the same command again; no item was rejected for it",
         ) from error
 
@@ -207,14 +201,14 @@ def _check_vectors(encoded: Encoded, field: VectorField) -> None:
         )
 
 
-def _bad_vectors(vectors: pa.Array, kind: VectorKind) -> dict[int, tuple[str, str]]:
+def _bad_vectors(vectors: pa.Array, kind: VectorKind, modality: Modality) -> dict[int, tuple[str, str]]:
     infinite = not_finite(vectors)
     bad = {
-        int(row): ("VectorNotFinite", "the encoder made NaN or infinity of this text")
+        int(row): ("VectorNotFinite", f"the encoder made NaN or infinity of this {modality.noun}")
         for row in np.flatnonzero(infinite)
     }
     empty = np.flatnonzero(without_length(vectors) & ~infinite)
-    reason = "the encoder made a vector of length 0 of this text"
+    reason = f"the encoder made a vector of length 0 of this {modality.noun}"
     if kind is VectorKind.SPARSE:
         reason = "the encoder gives no word a weight for this text, and Milvus refuses an empty sparse vector"
     return bad | {int(row): ("VectorZero", reason) for row in empty}
@@ -229,7 +223,7 @@ def _rejects(chunks: pa.Table, failed: Mapping[int, tuple[str, str]]) -> pa.Tabl
     return rejects_table(first.values())
 
 
-def _rows(chunks: pa.Table, layout: Layout, vectors: Mapping[str, pa.Array], amounts: _Amounts) -> pa.Table:
-    made = {**vectors, **dict(zip(AMOUNTS, amounts, strict=True))}
+def _rows(chunks: pa.Table, layout: Layout, vectors: Mapping[str, pa.Array], amounts: Amounts) -> pa.Table:
+    made = {**vectors, **amount_columns(layout, amounts)}
     schema = layout.rows
     return pa.table({name: made[name] if name in made else chunks.column(name) for name in schema.names}, schema=schema)

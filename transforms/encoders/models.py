@@ -8,10 +8,14 @@ from functools import cached_property
 from typing import NamedTuple
 
 from schemas.config import Config
+from schemas.config.encoder import VECTOR
 from schemas.config.loader import as_config
+from schemas.errors import ConfigurationError
 from schemas.layout import Layout, Space
+from schemas.modality import Modality
 from transforms.chunk.base import Chunker
 from transforms.encoders.base import Model, vector_field
+from transforms.encoders.catalogue import CATALOGUE
 from transforms.encoders.families import resolve, resolve_on_worker
 
 
@@ -36,21 +40,29 @@ class Models:
 
     by_name: Mapping[str, Model]
     metadata: Mapping[str, str]
+    modality: Modality = Modality.TEXT
 
     @classmethod
     def of(cls, config: Config) -> Models:
         """Finds the models of a configuration.
 
         Raises:
-            ConfigurationError: if a name is unknown, or a folder holds no model.
+            ConfigurationError: if a name is unknown, a folder holds no model, or a model does not embed what the
+                corpus holds.
             EncoderError: if files can't be fetched, or are not those that the catalogue pins.
         """
-        return cls({name: resolve(encoder) for name, encoder in config.vectors.items()}, config.corpus.column_types)
+        modality = config.corpus.modality
+        models = {name: resolve(encoder) for name, encoder in config.vectors.items()}
+        for name, model in models.items():
+            _check_modality(name, model, modality)
+        return cls(models, config.corpus.column_types, modality)
 
     @cached_property
     def layout(self) -> Layout:
         """What a row holds."""
-        return Layout(tuple(vector_field(name, model) for name, model in self.by_name.items()), self.metadata)
+        return Layout(
+            tuple(vector_field(name, model) for name, model in self.by_name.items()), self.metadata, self.modality
+        )
 
     @property
     def space(self) -> Space:
@@ -76,6 +88,19 @@ class Models:
     def chunker(self, config: Config) -> Chunker:
         """The chunker for all models."""
         return self.by_name[self.cutting].chunker(config)
+
+
+def _check_modality(name: str, model: Model, modality: Modality) -> None:
+    if modality not in model.modalities:
+        key = "encoder.model" if name == VECTOR else f"encoders.{name}.model"
+        known = [entry.name for entry in CATALOGUE.values() if modality in entry.modalities]
+        raise ConfigurationError(
+            f"{key}: {model.config.model} embeds {' and '.join(sorted(model.modalities))}, and the corpus is of the "
+            f"modality {modality}",
+            f"name a model that embeds {modality}"
+            + (f", for example {known[0]}" if known else "")
+            + ", or set corpus.format to what the files are",
+        )
 
 
 def described(config: Config) -> Described:

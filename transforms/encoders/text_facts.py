@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from schemas.layout import Modality, Space, VectorKind
+from schemas.layout import Space, VectorKind
+from schemas.modality import Modality
 from transforms.encoders.base import text_inputs
 
 

@@ -44,6 +44,7 @@ def collection_spec(config: Config, snapshot: Snapshot | None, layout: Layout) -
         metadata=metadata,
         id_max_bytes=settings.id_max_bytes,
         space=layout.space.as_json(),
+        modality=layout.modality,
     )
 
 

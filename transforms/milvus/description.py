@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
+from schemas.layout import amount_fields, identity_fields
 from schemas.milvus import (
     PROPERTY_ALIAS,
     PROPERTY_LOAD,
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from transforms.milvus.connection import Milvus
 
 HASH_MAX_BYTES = 128
+_PLAIN_TYPES = {pa.string(): "VARCHAR", pa.int64(): "INT64", pa.float64(): "DOUBLE"}
 _METADATA_TYPES = {"string": "VARCHAR", "int": "INT64", "float": "DOUBLE", "bool": "BOOL"}
 
 
@@ -115,17 +119,16 @@ class CollectionState:
 
 def columns_of(spec: CollectionSpec) -> tuple[CollectionField, ...]:
     """The fields of a collection, in order: the columns of a part."""
+    sizes = {"id": spec.id_max_bytes, "item_id": spec.id_max_bytes, "content_hash": HASH_MAX_BYTES}
+
+    def plain(field: pa.Field) -> CollectionField:
+        kind = _PLAIN_TYPES[field.type]
+        return CollectionField(field.name, kind, sizes.get(field.name, VARCHAR_MAX_BYTES) if kind == "VARCHAR" else 0)
+
     return (
-        CollectionField("id", "VARCHAR", spec.id_max_bytes),
-        CollectionField("item_id", "VARCHAR", spec.id_max_bytes),
-        CollectionField("chunk", "INT64"),
-        CollectionField("text", "VARCHAR", VARCHAR_MAX_BYTES),
-        CollectionField("start", "INT64"),
-        CollectionField("end", "INT64"),
-        CollectionField("content_hash", "VARCHAR", HASH_MAX_BYTES),
+        *map(plain, identity_fields(spec.modality)),
         *(CollectionField(one.name, one.type, one.dimensions if one.kind == "dense" else 0) for one in spec.vectors),
-        CollectionField("tokens", "INT64"),
-        CollectionField("tokens_dropped", "INT64"),
+        *map(plain, amount_fields(spec.modality)),
         # A default replaces nulls during the load, on any server.
         *(
             CollectionField(

@@ -38,7 +38,7 @@ class BatchBuilder:
     def __init__(self, shard: str, corpus: Corpus, batch_rows: int, batch_bytes: int) -> None:
         self.corpus = corpus
         self._shard = shard
-        self._schema = item_schema({name: field.type for name, field in corpus.metadata.items()})
+        self._schema = item_schema(corpus.column_types, corpus.modality)
         self._no_metadata = (None,) * len(corpus.metadata)
         self._batch_rows = batch_rows
         self._batch_bytes = batch_bytes
@@ -60,9 +60,23 @@ class BatchBuilder:
         self.uri = uri
         self._position = position
 
-    def add(self, item_id: str, place: str, content: str, metadata: tuple[Any, ...] | None = None) -> bool:
-        """Adds an item; True if the batch is full."""
-        self._items.append((item_id, self.uri, place, content, *(self._no_metadata if metadata is None else metadata)))
+    def add(
+        self,
+        item_id: str,
+        place: str,
+        content: str,
+        metadata: tuple[Any, ...] | None = None,
+        locator: str | None = None,
+    ) -> bool:
+        """Adds an item; True if the batch is full.
+
+        Args:
+            content: see `schemas.layout.item_schema`.
+            locator: of a media item, where in its file the bytes are; "" for the whole file.
+        """
+        referred = () if locator is None else (locator,)
+        values = self._no_metadata if metadata is None else metadata
+        self._items.append((item_id, self.uri, place, *referred, content, *values))
         self._content_bytes += len(content) if content.isascii() else len(content.encode())
         return len(self._items) >= self._batch_rows or self._content_bytes >= self._batch_bytes
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from itertools import chain
 from types import ModuleType
 from typing import Any, BinaryIO
@@ -67,8 +68,10 @@ class RawStream:
         file: what to open.
         block_bytes: bytes that are read and decompressed at once; the content does not depend on it.
 
+    It is opened when it is first read: a media file is only referred to here.
+
     Raises:
-        FileRejectedError: `UnreadableFile` where it does not exist or may not be read.
+        FileRejectedError: at its first use, `UnreadableFile` where it does not exist or may not be read.
         CorpusError: any other failure of the storage; the run ends, and the same command resumes it.
     """
 
@@ -77,15 +80,22 @@ class RawStream:
         self.block_bytes = block_bytes
         self.bytes_read = 0
         self.failure: Exception | None = None
-        self._stream: BinaryIO = self._guarded(lambda: filesystem.open_binary(file.uri))
+        self._closed = False
+
+    @cached_property
+    def _stream(self) -> BinaryIO:
+        opened: BinaryIO = self._guarded(lambda: filesystem.open_binary(self._file.uri))
+        return opened
 
     def read(self, size: int = -1) -> bytes:
-        data: bytes = self._guarded(lambda: self._stream.read(size))
+        stream = self._stream
+        data: bytes = self._guarded(lambda: stream.read(size))
         self.bytes_read += len(data)
         return data
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        self._guarded(lambda: self._stream.seek(offset, whence))
+        stream = self._stream
+        self._guarded(lambda: stream.seek(offset, whence))
         return self.tell()
 
     def tell(self) -> int:
@@ -107,11 +117,13 @@ class RawStream:
             yield block
 
     def close(self) -> None:
-        self._stream.close()
+        self._closed = True
+        if "_stream" in self.__dict__:
+            self._stream.close()
 
     @property
     def closed(self) -> bool:
-        return self._stream.closed
+        return self._closed
 
     def readable(self) -> bool:
         return True

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from transforms.support.amounts import weights_of
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -70,17 +72,17 @@ def count(name: str, value: int) -> None:
 def ahead(chunks: pa.Table) -> Iterator[Callable[[int], None]]:
     """Shows a batch's items as they go through the encoder, before its part is written and they count as done.
 
-    Yields a function to call with the number of tokens that have gone through. Kept in the tally `items_ahead` alone,
+    Yields a function to call with the amount that has gone through. Kept in the tally `items_ahead` alone,
     and taken back at the end of the block.
     """
-    tokens = max(1, sum(chunks.column("tokens").to_pylist()))
+    total = max(1, int(weights_of(chunks).sum()))
     items = len(set(chunks.column("item_id").to_pylist()))
     through = shown = 0
 
     def advance(more: int) -> None:
         nonlocal through, shown
         through += more
-        now = min(items, items * through // tokens)
+        now = min(items, items * through // total)
         TALLY.add("items_ahead", now - shown)
         TALLY.add("tokens_ahead", more)
         shown = now

@@ -79,7 +79,7 @@ def over_limits(config: Config, errors: dict[str, int], read: int, dropped: int,
     Args:
         errors: rejects by error.
         read: items read, with the rejects.
-        dropped: tokens over the encoder's limit.
+        dropped: tokens over the encoder's limit, or milliseconds of sound.
         tokens: all of them, with the dropped ones.
     """
     limits = config.verify
@@ -93,8 +93,9 @@ def over_limits(config: Config, errors: dict[str, int], read: int, dropped: int,
     if read and rejected / read > limits.max_rejected:
         return f"{rejected} of {read} items were rejected, verify.max_rejected allows {limits.max_rejected:.2%}"
     if tokens and dropped / tokens > limits.max_dropped_tokens:
+        unit, per_unit = config.corpus.modality.unit, config.corpus.modality.per_unit
         return (
-            f"{dropped} of {tokens} tokens were dropped, "
+            f"{dropped // per_unit} of {tokens // per_unit} {unit} were dropped, "
             f"verify.max_dropped_tokens allows {limits.max_dropped_tokens:.2%}"
         )
     return ""
@@ -271,8 +272,8 @@ def remedy(over: str, *, lossless: bool = True) -> str:
     """
     if "max_dropped_tokens" in over:
         return (
-            "lower chunk.max_tokens or turn chunking on (for word vectors, name a file that has these words), or raise "
-            "verify.max_dropped_tokens to leave those tokens out"
+            "turn chunking on, or lower the length of chunks (for word vectors, name a file that has these words), or "
+            f"raise verify.max_dropped_tokens to leave those {'seconds' if ' seconds ' in over else 'tokens'} out"
         )
     fix = "vecbeam report --rejects shows the reasons; fix the corpus and run the same command again"
     if not lossless:

@@ -11,8 +11,9 @@ from typing import Any
 from pipelines.steps.proposal.columns import add_column
 from pipelines.steps.proposal.fields import Fields, propose_fields
 from pipelines.steps.proposal.proposal import Proposal, plural, printable
-from schemas.formats import format_of_suffix, holds_records
+from schemas.formats import format_of_suffix, holds_records, modality_of
 from schemas.glob import Glob
+from schemas.modality import Modality
 from transforms.read import SourceFile
 from transforms.read.head import FileSample, sample
 from transforms.read.listing.inventory import Entry
@@ -39,6 +40,24 @@ def less_readme(entries: list[Entry]) -> list[Entry]:
         else entry
         for entry in entries
     ]
+
+
+def of_one_modality(entries: list[Entry]) -> tuple[list[Entry], Modality]:
+    """The entries of one modality, and it: a corpus has one.
+
+    It is text if there is a file of records, else what most files are.
+    """
+    counts = Counter(
+        modality_of(entry.source.format) for entry in entries if entry.source is not None and not entry.why
+    )
+    is_text = not counts or any(map(_has_records, entries))
+    chosen = Modality.TEXT if is_text else max(Modality, key=lambda modality: counts[modality])
+    return [
+        entry.without(f"it is of the modality {modality_of(entry.source.format)}, the corpus is {chosen}")
+        if entry.source is not None and not entry.why and modality_of(entry.source.format) is not chosen
+        else entry
+        for entry in entries
+    ], chosen
 
 
 def _has_records(entry: Entry) -> bool:

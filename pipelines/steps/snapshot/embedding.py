@@ -21,11 +21,13 @@ from pipelines.steps.judgement.named_rejects import named_rejects
 from pipelines.steps.judgement.null_columns import explained, null_columns, unfilterable
 from schemas.errors import RejectsError
 from schemas.records import FILE_SCHEMA, PART_SCHEMA
+from schemas.run_report import Report, Sound
 from transforms.checkpoint import Checkpoint, Snapshot, read_table
 from transforms.checkpoint.snapshot import with_any
 from transforms.embed.record import FILE_RECORDS, PART_RECORDS
 from transforms.read import CONTAINER_ERRORS
 from transforms.read.listing.files import shown_column
+from transforms.support.amounts import MILLISECONDS
 from transforms.support.storage import filesystem, spill
 
 _LISTED = ["size", "modified", "version"]
@@ -287,8 +289,15 @@ def report_unchanged(session: Session, snapshot: Snapshot) -> None:
     report.rejected = named_rejects(checkpoint, snapshot.files) if report.rejects else []
     report.items.rejected = sum(report.rejects.values())
     report.chunks.reused = snapshot.total("rows")
-    report.tokens.dropped = snapshot.total("tokens_dropped")
+    _count_dropped(report, snapshot.total("tokens_dropped"))
     report.bytes.checkpoint = snapshot.total("bytes")
+
+
+def _count_dropped(report: Report, dropped: int) -> None:
+    if report.modality.unit == "seconds":
+        report.sound = Sound(dropped=dropped / MILLISECONDS)
+    else:
+        report.tokens.dropped = dropped
 
 
 def _report(session: Session, changes: Changes, snapshot: Snapshot, parts: pa.Table) -> None:
@@ -303,7 +312,10 @@ def _report(session: Session, changes: Changes, snapshot: Snapshot, parts: pa.Ta
     report.items.deleted = changes.deleted
     report.chunks.embedded = _sum(done, "rows_embedded")
     report.chunks.reused = snapshot.total("rows") - report.chunks.embedded
-    report.tokens.embedded = _sum(done, "tokens_embedded")
+    if report.sound is not None:
+        report.sound.embedded = _sum(done, "tokens_embedded") / MILLISECONDS
+    else:
+        report.tokens.embedded = _sum(done, "tokens_embedded")
     report.tokens.padded = _sum(done, "tokens_padded")
     report.bytes.read = session.counter("bytes_read")
     embedded = done.filter(pc.greater(done.column("rows_embedded"), 0))

@@ -69,6 +69,11 @@ class Origin(NamedTuple):
         versions = {name: version_of(name) for name in packages}
         return cls(digest(graph, 32), versions, more, digest([FORMAT, graph, [*versions.values()], *more], 32))
 
+    @classmethod
+    def named(cls, name: str, *more: str) -> Origin:
+        """The origin of an entry that its name and some facts determine."""
+        return cls(name, {}, more, digest([FORMAT, name, *more], 32))
+
     def followed(self, *by: str) -> Origin:
         """The origin of an entry that is made from this entry."""
         return Origin(self.model, self.versions, (*self.more, *by), digest([self.fingerprint, *by], 32))

@@ -37,6 +37,25 @@ def need_torch(what: str) -> None:
         raise MissingExtraError(f"{what} needs the extra torch, which is not installed", INSTALL)
 
 
+def need(extra: str, what: str, *modules: str) -> None:
+    """Raises if an extra is missing.
+
+    Args:
+        extra: its name.
+        what: the thing that needs it.
+        modules: that it brings.
+
+    Raises:
+        MissingExtraError: if one of them is not installed.
+    """
+    missing = [name for name in modules if not is_installed(name)]
+    if missing:
+        raise MissingExtraError(
+            f"{what} needs the extra {extra}, of which {', '.join(missing)} is not installed",
+            f"pip install 'vecbeam[{extra}]'",
+        )
+
+
 def version_of(package: str) -> str | None:
     """The version of a package whose module has the same name; None if it is not installed."""
     if not is_installed(package):

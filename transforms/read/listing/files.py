@@ -37,7 +37,8 @@ class SourceFile:
     """A file of the corpus.
 
     `path` is relative to its glob's root, with forward slashes, so it stays the same if the corpus moves; `size` is
-    bytes as stored; `modified` is seconds since the epoch; `compression` is "", gzip, zstd or bzip2.
+    bytes as stored; `modified` is seconds since the epoch; `compression` is "", gzip, zstd or bzip2; `version` is the
+    ETag or generation in an object store, or "".
     """
 
     uri: str
@@ -46,6 +47,7 @@ class SourceFile:
     modified: float
     format: str
     compression: str
+    version: str = ""
 
     @property
     def shown(self) -> str:
@@ -102,10 +104,10 @@ class FileRows(Sequence[SourceFile]):
 
 
 def _objects(table: pa.Table) -> list[SourceFile]:
-    columns = (table.column(name).to_pylist() for name in ("uri", "path", "size", "modified", "kind"))
+    columns = (table.column(name).to_pylist() for name in ("uri", "path", "size", "modified", "kind", "version"))
     return [
-        SourceFile(name_of(uri), name_of(path), size, modified, *_kind(kind))
-        for uri, path, size, modified, kind in zip(*columns, strict=True)
+        SourceFile(name_of(uri), name_of(path), size, modified, *_kind(kind), version)
+        for uri, path, size, modified, kind, version in zip(*columns, strict=True)
     ]
 
 

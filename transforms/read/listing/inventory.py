@@ -180,7 +180,7 @@ def _file(path: str, argument: int, size: int, modified: float) -> Entry:
 
 def _unknown(suffix: str, compression: str) -> str:
     if suffix in MEDIA:
-        return f"{MEDIA[suffix]}: vecbeam embeds text"
+        return f"{MEDIA[suffix]}: not a format that vecbeam reads"
     if suffix == ".json":
         return "JSON, but not JSON Lines: write one object per line into a .jsonl file"
     if suffix in _ARCHIVES:

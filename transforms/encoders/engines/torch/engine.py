@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from transforms.encoders.engines import processor
 from transforms.encoders.engines.base import Finished, Ran
 from transforms.encoders.engines.tokens import TokenTable
+from transforms.encoders.engines.torch.computed_precision import computed_precision
 from transforms.encoders.engines.torch.modules import load_modules, prepack
 from transforms.encoders.engines.torch.packed import Packing
 from transforms.encoders.engines.transformer_files import TransformerFiles
@@ -77,7 +78,7 @@ class TorchEngine:
         import torch
 
         self._on_cuda = devices[0] != "cpu"
-        self._precision = _precision(model.config.precision, self._on_cuda)
+        self._precision = computed_precision(model.config.precision, self._on_cuda)
         self._replicas = [_Replica(load(model.folder, device), device, self._precision, packed) for device in devices]
         self._budget = model.config.batch_tokens or (CUDA_BATCH_TOKENS if self._on_cuda else CPU_BATCH_TOKENS)
         self._packed = all(replica.packing for replica in self._replicas)
@@ -164,20 +165,6 @@ class TorchEngine:
             "transformers": transformers.__version__,
             "sentence-transformers": sentence_transformers.__version__,
         }
-
-
-def _precision(asked: str, on_cuda: bool) -> str:
-    """The precision of the computation: bfloat16 if the hardware has it, else float16 on GPUs and float32 on CPUs."""
-    if asked == "float32":
-        return asked
-    if on_cuda:
-        import torch
-
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
-    if processor.has_bfloat16():
-        return "bfloat16"
-    log.warning("this processor multiplies no bfloat16 matrices; embedding in float32")
-    return "float32"
 
 
 class _Replica:

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from schemas.errors import EncoderError
+from transforms.encoders.engines.torch.torchvision_operators import make_importable
 
 PROBE_ROWS = 512
 
@@ -16,6 +17,7 @@ def load_modules(folder: str, device: str) -> Any:
     Raises:
         EncoderError: if the files are damaged.
     """
+    make_importable()
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
 

@@ -1,0 +1,109 @@
+"""Images as every encoder of vecbeam sees them: RGB, upright, over white, within a bound of pixels.
+
+Decoding is exact: no JPEG is scaled while it is decoded.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from schemas.errors import EncoderError
+from transforms.encoders.media.content import RefusedError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_PIXELS = 178_956_970
+"""A larger image is refused before it is decoded: Pillow's own bound."""
+_NAMES = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "HEIF", "PPM", "JPEG2000", "ICO", "MPO")
+_LARGEST_8_BIT = 255
+_LARGEST_16_BIT = 65535
+
+
+def decode(data: bytes) -> Image:
+    """An image of a file's bytes, in RGB.
+
+    EXIF orientation is applied; transparency is over white; colours of CMYK and others with a profile become sRGB by
+    it; 16 bits become 8; of an animation it is the first frame.
+
+    Raises:
+        RefusedError: `NotAnImage`, `DamagedImage`, or `TooManyPixels`.
+        EncoderError: if Pillow is not installed.
+    """
+    try:
+        from PIL import Image as library
+        from PIL import ImageOps, UnidentifiedImageError
+    except ImportError as error:
+        raise EncoderError(f"Pillow is needed to decode images: {error}", "pip install 'vecbeam[image]'") from error
+    if not data:
+        raise RefusedError("EmptyFile", "The file has no bytes")
+    try:
+        with library.open(io.BytesIO(data), formats=_formats(library)) as opened:
+            _check_pixels(opened.size)
+            opened.load()
+            return _rgb(ImageOps.exif_transpose(opened))
+    except UnidentifiedImageError as error:
+        raise RefusedError("NotAnImage", f"The file is not an image that Pillow knows; {_begins(data)}") from error
+    except library.DecompressionBombError as error:
+        raise RefusedError("TooManyPixels", f"{error}") from error
+    except RefusedError:
+        raise
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise errors of many kinds for damaged files
+        raise RefusedError("DamagedImage", f"The image can't be decoded: {type(error).__name__}: {error}") from error
+
+
+def _formats(library: Any) -> list[str]:
+    # By their content, whatever the name says; nothing that runs a program (EPS) or opens other files.
+    library.init()
+    return [name for name in library.OPEN if name in _NAMES]
+
+
+def _check_pixels(size: tuple[int, int]) -> None:
+    width, height = size
+    if width * height > MAX_PIXELS:
+        raise RefusedError(
+            "TooManyPixels", f"The image has {width:,} x {height:,} pixels, more than {MAX_PIXELS:,}; scale it down"
+        )
+
+
+def _begins(data: bytes) -> str:
+    return f"it begins with {data[:16]!r}"
+
+
+def _rgb(image: Image) -> Image:
+    from PIL import Image as library
+
+    if image.mode.startswith("I"):
+        # 16 bits, of which `convert` would cut values over 255 off.
+        pixels = np.clip(np.asarray(image), 0, _LARGEST_16_BIT)
+        wide = image.mode != "I" or pixels.max(initial=0) > _LARGEST_8_BIT
+        image = library.fromarray((pixels / (_LARGEST_16_BIT / _LARGEST_8_BIT) if wide else pixels).astype(np.uint8))
+    elif image.mode == "F":
+        raise RefusedError("UnsupportedPixels", "The image has floating-point pixels, whose range is not known")
+    image = _to_srgb(image)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        layers = image.convert("RGBA")
+        white = library.new("RGBA", layers.size, "white")
+        return library.alpha_composite(white, layers).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_srgb(image: Image) -> Image:
+    """Colours by the image's profile, where it is not of the kind that `convert` is right for."""
+    profile = image.info.get("icc_profile")
+    if image.mode != "CMYK" or not profile:
+        return image
+    from PIL import ImageCms
+
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except ImageCms.PyCMSError:
+        return image  # a damaged profile: as if there were none
+    assert converted is not None
+    return converted

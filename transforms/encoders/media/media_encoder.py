@@ -1,0 +1,99 @@
+"""Media to vectors: opened, decoded and prepared on all cores ahead of the model, then put through it in batches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from transforms.encoders.base import Encoded, Work
+from transforms.encoders.media.ahead import mapped
+from transforms.encoders.media.content import RefusedError, contents, read
+from transforms.support.vectors import dense_array
+
+Floats = NDArray[np.float32]
+
+
+class Prepared(NamedTuple):
+    """One input of a model.
+
+    Attributes:
+        array: of the shape that the model takes.
+        amount, dropped: see `Encoded`.
+    """
+
+    array: Floats
+    amount: int = 1
+    dropped: int = 0
+
+
+@dataclass(frozen=True)
+class MediaEncoder:
+    """A model of images or recordings, loaded. Several threads may use it at once.
+
+    Attributes:
+        dimensions: of a vector.
+        normalize: whether vectors get length 1.
+        prepare: bytes of a file to an input of the model; raises RefusedError.
+        run: a batch of inputs, float32[n, ...], to vectors, float32[n, at least dimensions].
+        batch: most inputs that go through the model at once. They have one shape.
+        described: see `Encoder.runtime`.
+    """
+
+    dimensions: int
+    normalize: bool
+    prepare: Callable[[bytes], Prepared]
+    run: Callable[[Floats], Floats]
+    batch: int
+    described: Mapping[str, str]
+
+    def encode(self, inputs: pa.Table, *, query: bool = False, advance: Callable[[int], None] | None = None) -> Encoded:  # noqa: ARG002 (the protocol's)
+        """See `Encoder.encode`."""
+        rows = inputs.num_rows
+        vectors = np.ones((rows, self.dimensions), np.float32)
+        amount, dropped = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
+        refused: dict[int, tuple[str, str]] = {}
+        busy = 0.0
+        for places, group in self._batches(inputs, refused):
+            start = time.perf_counter()
+            vectors[places] = self.run(np.stack([one.array for one in group]))[:, : self.dimensions]
+            busy += time.perf_counter() - start
+            amount[places], dropped[places] = [one.amount for one in group], [one.dropped for one in group]
+            if advance is not None:
+                advance(int(amount[places].sum()))
+        if self.normalize:
+            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return Encoded(dense_array(vectors), amount, dropped, Work(0, busy), refused)
+
+    def runtime(self) -> dict[str, str]:
+        """See `Encoder.runtime`."""
+        return dict(self.described)
+
+    def _batches(
+        self, inputs: pa.Table, refused: dict[int, tuple[str, str]]
+    ) -> Iterator[tuple[list[int], list[Prepared]]]:
+        places: list[int] = []
+        group: list[Prepared] = []
+        for row, found in enumerate(mapped(self._prepared, contents(inputs), 2 * self.batch)):
+            if isinstance(found, RefusedError):
+                refused[row] = (found.error, found.reason)
+                continue
+            places.append(row)
+            group.append(found)
+            if len(group) == self.batch:
+                yield places, group
+                places, group = [], []
+        if group:
+            yield places, group
+
+    def _prepared(self, content: tuple[str, bytes | None]) -> Prepared | RefusedError:
+        uri, data = content
+        try:
+            return self.prepare(read(uri) if data is None else data)
+        except RefusedError as error:
+            return error

@@ -1,0 +1,1 @@
+"""Weights inside Python packages, as folders that their libraries load: no hub is needed."""
