@@ -24,6 +24,7 @@ from schemas.layout import VectorKind
 from transforms.encoders.base import Encoded, Work, token_ids_of
 from transforms.encoders.engines import load_on_torch
 from transforms.encoders.engines.extra import need_torch
+from transforms.encoders.engines.torch.torchvision_operators import make_importable
 from transforms.encoders.engines.transformer_files import TransformerFiles
 from transforms.encoders.model_files import (
     architecture_of,
@@ -200,6 +201,8 @@ def _load_modules(pooling: str, twice: bool, folder: str, device: str) -> Any:
         EncoderError: if the files are damaged, hold no head, or logits are not what the head's last layer gives.
     """
     import torch
+
+    make_importable()
     from transformers import AutoModelForMaskedLM
     from transformers.utils import logging
 
