@@ -152,6 +152,9 @@ def _estimate(session: Session, found: Plan, changes: Changes, fixed: float) -> 
         per_second=round(rate / models.modality.per_unit, 1),
         measured=where,
     )
+    servers = [one.server for one in config.vectors.values() if one.server is not None]
+    if prices := [one.usd_per_million_tokens for one in servers if one.usd_per_million_tokens is not None]:
+        found.usd = round(found.tokens.value * sum(prices) / 1e6, 6)
     if cost := config.runner.cost:
         seconds = embed / cost.workers + other
         usd = cost.workers * cost.usd_per_hour * seconds / 3600
@@ -293,6 +296,8 @@ def _work(found: Plan) -> Iterator[str]:
             f"time here   {most}{_duration(seconds.total)}: {_duration(seconds.embed)} to embed ({rate}), "
             f"{_duration(seconds.other)} for the rest"
         )
+        if found.usd is not None:
+            yield f"cost        {found.usd:,.2f} USD for the embedding server"
     elif seconds.total:
         yield f"time here   {_duration(seconds.total)}, {seconds.measured}"
     if found.pool is not None:

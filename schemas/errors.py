@@ -98,6 +98,13 @@ class SpaceMismatchError(CollectionError):
     pass
 
 
+NEW_VERSION = (
+    "if the change is intended, set encoder.revision to a name for the new version and run vecbeam reindex; else serve "
+    "the earlier model again"
+)
+"""The remedy where a server's model was changed under its name."""
+
+
 class VersionMismatchError(VecbeamError):
     pass
 

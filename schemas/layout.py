@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from schemas.canaries import CANARIES, LEAST_COSINE, canary_cosine, without_canaries
 from schemas.config.encoder import VECTOR
 from schemas.identity import digest
 from schemas.modality import Modality
@@ -75,8 +76,8 @@ class Space:
 
     @property
     def id(self) -> str:
-        """The fingerprint, 16 hex digits."""
-        return digest(self.facts)
+        """The fingerprint, 16 hex digits. It covers all facts except canaries, which are never exactly the same."""
+        return digest(without_canaries(self.facts))
 
     def as_json(self) -> str:
         """All facts as canonical JSON; `from_json` reads it."""
@@ -95,6 +96,10 @@ class Space:
         """
         return list(_differences(self.facts, other.facts, ""))
 
+    def drift(self, other: Space) -> str:
+        """How the vectors of a server's model differ from another space of the same id; "" if they do not."""
+        return "; ".join(self.differences(other)) if self.id == other.id else ""
+
     def __hash__(self) -> int:
         return hash(self.id)
 
@@ -106,6 +111,12 @@ def _differences(mine: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str
         if isinstance(here, Mapping) and isinstance(there, Mapping) and key == VECTORS:
             for name in [*here, *(name for name in there if name not in here)]:
                 found += _differences(here.get(name) or {}, there.get(name) or {}, f"{prefix}{name}.")
+        elif key == CANARIES and here and there:
+            if (cosine := canary_cosine(here, there)) < LEAST_COSINE:
+                found.append(
+                    f"{prefix}{key}: the server gives other vectors for the same sentences, cosine {cosine:.3f} where "
+                    f"the same model gives at least {LEAST_COSINE}"
+                )
         elif here != there:
             shown = ["none" if value is None else value for value in (here, there)]
             found.append(f"{prefix}{key}: {shown[0]} here, {shown[1]} there")

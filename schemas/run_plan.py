@@ -104,6 +104,7 @@ class Plan(BaseModel):
     checkpoint_bytes: int = Field(0, description="Parquet to be written")
     seconds: PlannedSeconds = Field(default_factory=PlannedSeconds)
     pool: PlannedPool | None = None
+    usd: float | None = Field(None, description="What the embedding servers cost, if their prices are configured")
     milvus: PlannedCollection = Field(default_factory=PlannedCollection)
     outcome: Outcome = Field(default_factory=Outcome)
     command: str = Field("", description="What to run; empty where there is nothing to do")

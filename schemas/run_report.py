@@ -41,11 +41,15 @@ class Chunks(BaseModel):
 
 
 class Tokens(BaseModel):
-    """Tokens through the model, padding in addition to them, and tokens over the limit (of the whole corpus)."""
+    """Tokens through the model, padding in addition to them, and tokens over the limit (of the whole corpus).
+
+    `billed` are those that an embedding server has counted; of models on one the others are estimates.
+    """
 
     embedded: int = 0
     padded: int = 0
     dropped: int = 0
+    billed: int = 0
 
 
 class Bytes(BaseModel):
@@ -210,6 +214,7 @@ class Report(BaseModel):
     bytes: Bytes = Field(default_factory=Bytes)
     seconds: Seconds = Field(default_factory=Seconds)
     rates: Rates = Field(default_factory=Rates)
+    usd: float | None = Field(None, description="Cost of the embedding server, if its price is configured")
     loss: Loss | None = None
     peak_rss_mb: int = 0
     retries: int = 0

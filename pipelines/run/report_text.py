@@ -87,6 +87,9 @@ def _work(report: Report) -> Iterator[str]:
         yield "chunks    " + ", ".join(f"{count:,} {what}" for what, count in done.items() if count)
     if tokens.embedded:
         yield f"tokens    {tokens.embedded:,} embedded, {tokens.padded:,} padding, {tokens.dropped:,} dropped"
+        if tokens.billed:
+            cost = "" if report.usd is None else f", {report.usd:,.2f} USD"
+            yield f"billed    {tokens.billed:,} tokens by the embedding server{cost}"
     elif tokens.dropped:
         yield f"tokens    {tokens.dropped:,} dropped"
     if report.sound is not None:

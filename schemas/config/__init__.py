@@ -3,7 +3,7 @@
 from schemas.config.collection import Collection, IndexConfig, Verify
 from schemas.config.configuration import Config
 from schemas.config.corpus import RESERVED_COLUMNS, ChunkConfig, Corpus, Csv, HashedId, MetadataField, suggested_column
-from schemas.config.encoder import EncoderConfig
+from schemas.config.encoder import EmbeddingServer, EncoderConfig
 from schemas.config.runner import Cost, Runner
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Corpus",
     "Cost",
     "Csv",
+    "EmbeddingServer",
     "EncoderConfig",
     "HashedId",
     "IndexConfig",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
@@ -13,13 +15,50 @@ VECTOR = "vector"
 """The name of the vector where there is one."""
 
 
+_ADDRESS = re.compile(r"^https?://", re.IGNORECASE)
+KEY_VARIABLE = "VECBEAM_EMBEDDINGS_KEY"
+
+
+class EmbeddingServer(Section):
+    """A server of the protocol POST /v1/embeddings, and how much vecbeam may send it."""
+
+    model: Text = Field(description="Name of the model at the server, part of the space")
+    key_variable: str = Field(
+        KEY_VARIABLE,
+        pattern="^[A-Z_][A-Z0-9_]*$",
+        description="Environment variable with the key that vecbeam sends as a bearer token. If it is not set, vecbeam "
+        "sends no key",
+    )
+    batch_texts: int = Field(32, ge=1, le=2048, description="Most texts per request")
+    concurrency: int = Field(4, ge=1, le=256, description="Requests at the same time, for each worker process")
+    requests_per_minute: float | None = Field(None, gt=0, description="Limit for each worker process")
+    tokens_per_minute: float | None = Field(
+        None, gt=0, description="Limit for each worker process, in estimated tokens"
+    )
+    timeout_s: float = Field(60.0, gt=0, description="Seconds in which a request must be answered")
+    retry_s: float = Field(
+        300.0, ge=0, description="Seconds for which vecbeam retries a request that fails temporarily"
+    )
+    usd_per_million_tokens: float | None = Field(
+        None, ge=0, description="Price, from which plan and report compute the cost"
+    )
+
+
 class EncoderConfig(Section):
     model: Text = Field(
         "all-MiniLM-L6-v2",
         description="A catalogue name (such as all-MiniLM-L6-v2, multilingual-e5-small, bge-m3; docs/encoders.md has "
-        "all), a hub id (with revision), a folder, or a file of word vectors",
+        "all), a hub id (with revision), a folder, a file of word vectors, or the address of an embedding "
+        "server, http(s)://server/v1",
     )
-    revision: Text | None = Field(None, description="Commit of the hub repository; needed for a hub id")
+    revision: Text | None = Field(
+        None,
+        description="Commit of the hub repository; needed for a hub id. For an embedding server a name of your own for "
+        "the version of its model, part of the space",
+    )
+    server: EmbeddingServer | None = Field(
+        None, description="See [encoder.server](#encoderserver); needed if `model` is an address"
+    )
     family: Text | None = Field(
         None,
         description="Family of encoders that loads the model: sentence_transformers, words, use, or one from another "
@@ -49,9 +88,16 @@ class EncoderConfig(Section):
     query_prompt: str | None = Field(
         None, description="Prefix of each query; by default the model's own query prompt, if it has one"
     )
-    max_tokens: int | None = Field(None, ge=8, description="Lowers the model's own length limit")
+    max_tokens: int | None = Field(
+        None,
+        ge=8,
+        description="Lowers the model's own length limit. Of an embedding server: in estimated tokens, 512 by default",
+    )
     dimensions: int | None = Field(
-        None, ge=1, description="Keeps the first n numbers of each vector (Matryoshka models)"
+        None,
+        ge=1,
+        description="Keeps the first n numbers of each vector (Matryoshka models). An embedding server gets it with "
+        "each request",
     )
     normalize: bool = Field(True, description="Scales each vector to length 1, after cutting it to `dimensions`")
     metric: Literal["COSINE", "IP", "L2"] | None = Field(
@@ -64,8 +110,36 @@ class EncoderConfig(Section):
         None,
         ge=64,
         description="Most tokens, padding included, that go through the model at once; by default what "
-        "fits the engine: 2048 on a CPU (4096 with amx), 65536 on a GPU",
+        "fits the engine: 2048 on a CPU (4096 with amx), 65536 on a GPU. For an embedding server estimated tokens per "
+        "request, 8192 by default",
     )
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a server embeds."""
+        return bool(_ADDRESS.match(self.model))
+
+    @model_validator(mode="after")
+    def _server_fits(self) -> EncoderConfig:
+        if not self.is_remote:
+            if self.server is not None:
+                raise ValueError(
+                    f"model {self.model!r} is not an address: set model: https://server/v1, or remove server"
+                )
+            return self
+        address = urlsplit(self.model)
+        if "@" in address.netloc or address.query or address.fragment:
+            raise ValueError(
+                "the address of the embedding server has a user, a password or a query: remove it, and put the key "
+                f"into the environment variable {KEY_VARIABLE}"
+            )
+        if not address.hostname:
+            raise ValueError(f"model {self.model!r} names no server: write https://server/v1")
+        if self.server is None:
+            raise ValueError(f"server is missing: add server: {{model: NAME}}, the model's name at {self.model}")
+        if self.precision != "float32" or self.engine != "auto":
+            raise ValueError("an embedding server has its own engine and precision: remove engine and precision")
+        return self
 
     @model_validator(mode="after")
     def _engine_fits(self) -> EncoderConfig:

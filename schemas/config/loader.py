@@ -241,7 +241,10 @@ def _shortened(value: Any) -> str:
 
 def _remedy_for_unknown(path: Sequence[str]) -> str:
     if path[-1] in _SECRETS:
-        return "; secrets stay in the environment: the token is read from MILVUS_TOKEN"
+        return (
+            "; secrets stay in the environment: the token is read from MILVUS_TOKEN, the key of a server from "
+            "VECBEAM_EMBEDDINGS_KEY"
+        )
     known = sorted(_keys_beside(path))
     close = difflib.get_close_matches(path[-1], known, 1)
     return f"; did you mean {close[0]!r}?" if close else f"; known here: {', '.join(known)}"

@@ -24,6 +24,7 @@ from schemas.config import (
     Corpus,
     Cost,
     Csv,
+    EmbeddingServer,
     EncoderConfig,
     HashedId,
     IndexConfig,
@@ -42,6 +43,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "corpus.csv": Csv,
     "chunk": ChunkConfig,
     "encoder": EncoderConfig,
+    "encoder.server": EmbeddingServer,
     "collection": Collection,
     "collection.index": IndexConfig,
     "verify": Verify,
@@ -138,6 +140,10 @@ _NOTES = {
     "chunk": "How vecbeam splits a long text. `chunk: false` turns splitting off. A text within the limit is one "
     "chunk.",
     "encoder": "Which model makes the vectors. [Encoders](encoders.md) has the details.",
+    "encoder.server": (
+        "An embedding server of the protocol `POST /v1/embeddings`. The key stays in the environment. "
+        "[Embedding servers](encoders.md#embedding-servers) has the details."
+    ),
     "collection": (
         "Where vecbeam publishes the vectors. It creates a collection with a generated name and moves the alias, which "
         "is the top-level `name`, to it."

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from schemas.errors import SpaceMismatchError
+from schemas.canaries import without_canaries
+from schemas.errors import NEW_VERSION, SpaceMismatchError
 from schemas.identity import digest
 from schemas.layout import Space
 from schemas.records import FILE_SCHEMA, ITEM_SCHEMA, PART_SCHEMA, SCHEMA_VERSION, Key, PartRecord, RejectRecord
@@ -77,7 +78,10 @@ class Checkpoint:
         uri = filesystem.join(self.root, self.space_id, "space.json")
         if filesystem.exists(uri):
             found = json.loads(filesystem.read_bytes(uri))
-            if found.get("space") != json.loads(space.as_json()):
+            recorded = Space(found.get("space") or {})
+            if recorded.id == space.id and (drift := space.drift(recorded)):
+                raise SpaceMismatchError(f"the model has changed since {uri} was written: {drift}", NEW_VERSION)
+            if without_canaries(recorded.facts) != without_canaries(json.loads(space.as_json())):
                 raise SpaceMismatchError(
                     f"{uri} describes another space", "move that folder away; someone changed it manually"
                 )

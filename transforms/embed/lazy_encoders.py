@@ -53,7 +53,8 @@ class LazyEncoders:
     def _load(self) -> list[Filler]:
         sample = read_table(self._sample_uri).column("text").to_pylist() if self._sample_uri else ()
         models = {
-            one.name: resolve_on_worker(self._config.vectors[one.name], one.space.id) for one in self._layout.vectors
+            one.name: resolve_on_worker(self._config.vectors[one.name], one.space.id, one.space)
+            for one in self._layout.vectors
         }
         return load_fillers(models, self._layout, self._cutting, sample)
 

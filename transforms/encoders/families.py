@@ -13,7 +13,8 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from schemas.config import EncoderConfig
-from schemas.errors import ConfigurationError, EncoderError, SpaceMismatchError
+from schemas.errors import NEW_VERSION, ConfigurationError, EncoderError, SpaceMismatchError
+from schemas.layout import Space
 from transforms.encoders.base import Model
 from transforms.encoders.model_files import read_json
 from transforms.encoders.model_source import ModelSource
@@ -23,6 +24,7 @@ FAMILIES = {
     "splade": "transforms.encoders.splade:describe",
     "timm": "transforms.encoders.timm:describe",
     "conse": "transforms.encoders.conse:describe",
+    "remote": "transforms.encoders.remote.remote_model:describe",
     "fake": "transforms.encoders.fake:describe",
     "words": "transforms.encoders.words:describe",
     "use": "transforms.encoders.universal_sentence_encoder:describe",
@@ -51,7 +53,7 @@ def resolve(config: EncoderConfig) -> Model:
     return model
 
 
-def resolve_on_worker(config: EncoderConfig, space_id: str) -> Model:
+def resolve_on_worker(config: EncoderConfig, space_id: str, space: Space | None = None) -> Model:
     """Finds this machine's own files of a run's model and checks that they define the run's space.
 
     The configuration and the space id travel to a worker, never the model: files of a model have other paths on
@@ -59,35 +61,45 @@ def resolve_on_worker(config: EncoderConfig, space_id: str) -> Model:
 
     Args:
         space_id: of the run.
+        space: of the run, with the canary vectors of a model on a server.
 
     Raises:
         EncoderError: if this machine has no such model.
         SpaceMismatchError: if its files define another space.
     """
-    found = _FOUND.get((config.model_dump_json(), space_id))
-    if found is not None:
-        return found
-    try:
-        model = resolve(config)
-    except ConfigurationError as error:
-        raise EncoderError(
-            f"the worker {socket.gethostname()} can't find the model of this run: {error.message}",
-            "give each worker the model files of the machine that starts the run: the same packages, or access to the "
-            "hub",
-        ) from error
+    model = _FOUND.get((config.model_dump_json(), space_id)) or _resolve_here(config)
     if model.space.id != space_id:
         raise SpaceMismatchError(
             f"encoder.model {config.model} on the worker {socket.gethostname()} is of space {model.space.id}, "
             f"the run is of space {space_id}",
             "give each worker the model files of the machine that starts the run",
         )
+    if space is not None and (drift := model.space.drift(space)):
+        raise SpaceMismatchError(
+            f"encoder.model {config.model} has changed since the run began, as the worker {socket.gethostname()} sees: "
+            f"{drift}",
+            NEW_VERSION,
+        )
     return model
+
+
+def _resolve_here(config: EncoderConfig) -> Model:
+    try:
+        return resolve(config)
+    except ConfigurationError as error:
+        raise EncoderError(
+            f"the worker {socket.gethostname()} can't find the model of this run: {error.message}",
+            "give each worker the model files of the machine that starts the run: the same packages, or access to the "
+            "hub",
+        ) from error
 
 
 def _family_of(source: ModelSource) -> str:
     config = source.config
     if config.family is not None:
         return config.family
+    if config.is_remote:
+        return "remote"
     if source.entry is not None:
         return source.entry.family
     if (family := SUFFIXES.get(Path(config.model.removesuffix(".gz")).suffix)) is not None:

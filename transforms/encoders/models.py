@@ -124,4 +124,5 @@ def chunker_on_worker(config: Config, layout: Layout, cutting: str) -> Chunker:
     Raises:
         SpaceMismatchError: if this worker's model is of another space than the run's.
     """
-    return resolve_on_worker(config.vectors[cutting], layout.vector(cutting).space.id).chunker(config)
+    space = layout.vector(cutting).space
+    return resolve_on_worker(config.vectors[cutting], space.id, space).chunker(config)

@@ -35,10 +35,17 @@ def passes(error: BaseException) -> bool:
     return False
 
 
+def _named_wait(state: tenacity.RetryCallState) -> float:
+    """Seconds that a server tells vecbeam to wait; 0 if it does not say."""
+    error = state.outcome.exception() if state.outcome else None
+    return float(getattr(error, "retry_after", None) or 0.0)
+
+
 def retrying(what: str, seconds: float = 60.0, passing: Callable[[BaseException], bool] = passes) -> Callable[..., Any]:
     """Returns a caller that retries `function(*args)` while its errors are transient, for at most `seconds`.
 
-    Each further attempt adds one to the counter `retries` and a line to the log.
+    An error may have `retry_after`, seconds that the server tells vecbeam to wait; one that is longer than `seconds` is
+    raised at once. Each further attempt adds one to the counter `retries` and a line to the log.
     """
 
     def again(state: tenacity.RetryCallState) -> None:
@@ -46,10 +53,11 @@ def retrying(what: str, seconds: float = 60.0, passing: Callable[[BaseException]
         outcome = state.outcome.exception() if state.outcome else None
         log.warning("%s failed (%s), attempt %d follows", what, outcome, state.attempt_number + 1)
 
+    backoff = tenacity.wait_exponential_jitter(initial=0.2, max=10.0)
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception(passing),
-        wait=tenacity.wait_exponential_jitter(initial=0.2, max=10.0),
-        stop=tenacity.stop_after_delay(seconds),
+        wait=lambda state: max(backoff(state), _named_wait(state)),
+        stop=lambda state: (state.seconds_since_start or 0.0) >= seconds or _named_wait(state) > seconds,
         before_sleep=again,
         sleep=stop.sleep,
         reraise=True,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from schemas.config import Config
 from schemas.config.encoder import VECTOR
-from schemas.errors import CollectionError, SpaceMismatchError
+from schemas.errors import NEW_VERSION, CollectionError, SpaceMismatchError
 from schemas.layout import Layout, Space, VectorField, VectorKind
 from schemas.milvus import VECTOR_TYPES, CollectionSpec, index_words
 from transforms import milvus
@@ -83,6 +83,8 @@ def check_space(state: milvus.CollectionState, config: Config, space: Space) -> 
         CollectionError: if vecbeam did not make the collection.
     """
     if state.space_id == space.id:
+        if state.space_json and (drift := space.drift(Space.from_json(state.space_json))):
+            raise SpaceMismatchError(f"the model has changed since {state.name} was built: {drift}", NEW_VERSION)
         return
     if state.space_id is None:
         raise CollectionError(

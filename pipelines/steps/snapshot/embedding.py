@@ -317,6 +317,11 @@ def _report(session: Session, changes: Changes, snapshot: Snapshot, parts: pa.Ta
     else:
         report.tokens.embedded = _sum(done, "tokens_embedded")
     report.tokens.padded = _sum(done, "tokens_padded")
+    report.tokens.billed = session.counter("tokens_billed")
+    prices = {one.server.usd_per_million_tokens for one in session.config.vectors.values() if one.server is not None}
+    price = prices.pop() if len(prices) == 1 else None
+    if price is not None:
+        report.usd = round(report.tokens.billed * price / 1e6, 6)
     report.bytes.read = session.counter("bytes_read")
     embedded = done.filter(pc.greater(done.column("rows_embedded"), 0))
     if embedded.num_rows:

@@ -1,0 +1,1 @@
+"""Models on a server of the protocol POST /v1/embeddings: OpenAI's, and those of TEI, vLLM and Infinity."""
