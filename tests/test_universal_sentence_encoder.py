@@ -135,6 +135,10 @@ def test_what_it_can_t_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: other)
     with pytest.raises(EncoderError, match=rf"have SHA-256 .*pinned is {CATALOGUE[NAME].weights_sha256}"):
         resolve(EncoderConfig(model=NAME))
+    shutil.copy(RESOURCES / "weights.npz", tmp_path / "resources")
+    (tmp_path / "resources" / "sp.model").write_bytes(b"another")
+    with pytest.raises(EncoderError, match=r"the pieces of words in .*sp\.model have SHA-256 .*pinned is 994fcc2e"):
+        resolve(EncoderConfig(model=NAME))
     monkeypatch.setattr("transforms.encoders.universal_sentence_encoder.find_spec", lambda _: None)
     with pytest.raises(MissingExtraError, match=r"needs the extra use.*pip install 'vecbeam\[use\]'"):
         resolve(EncoderConfig(model=str(RESOURCES), family="use"))

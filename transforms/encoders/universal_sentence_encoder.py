@@ -142,12 +142,13 @@ def describe(config: EncoderConfig, source: ModelSource) -> UniversalModel:
                 f"encoder.model: {folder} does not hold {name}",
                 "name use-multilingual, or a folder with the files weights.npz and sp.model of its package",
             )
-    weights = file_digest(folder / _WEIGHTS)
+    weights, vocabulary = file_digest(folder / _WEIGHTS), file_digest(folder / _VOCABULARY)
     check_pinned(folder, weights, source.weights_sha256)
+    check_pinned(folder / _VOCABULARY, vocabulary, source.vocabulary_sha256, "pieces of words")
     source.compare(DIMENSIONS, MOST_TOKENS, Prompts())
     facts = TextFacts(
         weights=weights,
-        tokenizer=digest(["sentencepiece", file_digest(folder / _VOCABULARY)], 64),
+        tokenizer=digest(["sentencepiece", vocabulary], 64),
         architecture={"model_type": "universal_sentence_encoder_multilingual_3"},
         pooling="sum over square root",
         prompt=config.prompt or "",

@@ -263,6 +263,7 @@ def describe(config: EncoderConfig, source: ModelSource) -> WordsModel:
         ) from error
     if digests:
         check_pinned(files[0], digests[0], source.weights_sha256)
+        check_pinned(files[-1], digests[-1], source.vocabulary_sha256, "words")
     weights, *vocabulary = digests or [""]
     table = word_table(path, digest(digests, 64) if vocabulary else weights)
     source.compare(table.dimensions, MOST_TOKENS, Prompts())

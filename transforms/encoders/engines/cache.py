@@ -113,7 +113,7 @@ def kept(origin: Origin, make: Callable[[Path], None]) -> Path:
     except OSError as error:
         raise EncoderError(
             f"can't write the cache of models to {folder.parent}: {error.strerror}",
-            "name a folder that can be written with VECBEAM_CACHE, or set encoder.engine: torch",
+            "name a folder that can be written with VECBEAM_CACHE; a transformer needs none with encoder.engine: torch",
         ) from error
     try:
         make(beside)
