@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,12 +94,13 @@ def test_the_command_adds_and_subtracts(animals: Config) -> None:
         ((" ",), (), "plus 0 is blank"),
         ((), ("dog", ""), "minus 1 is blank"),
         ((7,), (), "plus 0 is of type int"),
+        (7, (), "plus is of type int.*a text, or a list of texts"),
+        ((), b"dog", "minus is of type bytes"),
+        ({"dog": 1}, (), "plus is of type dict"),
         (("a\udc80",), (), "plus 0 has a lone surrogate"),
     ],
 )
-def test_what_can_t_be_added_is_refused(
-    animals: Config, plus: tuple[str, ...], minus: tuple[str, ...], says: str
-) -> None:
+def test_what_can_t_be_added_is_refused(animals: Config, plus: Any, minus: Any, says: str) -> None:
     with pytest.raises(ConfigurationError, match=says):
         search(animals, "cat", plus=plus, minus=minus)
 

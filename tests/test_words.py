@@ -226,6 +226,11 @@ def test_another_file_is_another_space(file: Path) -> None:
         resolve_on_worker(EncoderConfig(model=str(file), max_tokens=100), before.space.id)
 
 
+def test_a_file_that_has_the_name_of_a_model_is_not_one(tmp_path: Path) -> None:
+    (tmp_path / "fake").write_text("a file next to the configuration")
+    assert configure(tmp_path).encoder.model == "fake"
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [

@@ -15,6 +15,8 @@ VECTOR = "vector"
 """The name of the vector where there is one."""
 
 
+WORD_VECTOR_FILES = (".vec", ".bin", ".txt", ".vec.gz", ".bin.gz", ".txt.gz")
+"""Ends of the names of models that are files."""
 _ADDRESS = re.compile(r"^https?://", re.IGNORECASE)
 KEY_VARIABLE = "VECBEAM_EMBEDDINGS_KEY"
 

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from schemas.config import Config, EncoderConfig
+from schemas.config.encoder import WORD_VECTOR_FILES
 from schemas.errors import ConfigurationError
 from schemas.glob import escape
 
@@ -308,7 +309,8 @@ def _absolute(config: Config, folder: Path) -> Config:
     def absolute(encoder: EncoderConfig) -> EncoderConfig:
         model = encoder.model
         in_folder = folder / _expanded(model)
-        if not (model.startswith((".", "/", "~")) or in_folder.exists()):
+        is_file = model.endswith(WORD_VECTOR_FILES) and in_folder.is_file()
+        if not (model.startswith((".", "/", "~")) or in_folder.is_dir() or is_file):
             return encoder
         if refusal := config.runner.refusal("encoder.model", str(in_folder.absolute())):
             raise ConfigurationError(refusal)

@@ -13,6 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from schemas.config import EncoderConfig
+from schemas.config.encoder import WORD_VECTOR_FILES
 from schemas.errors import NEW_VERSION, ConfigurationError, EncoderError, SpaceMismatchError
 from schemas.layout import Space
 from transforms.encoders.base import Model
@@ -31,8 +32,6 @@ FAMILIES = {
 }
 """vecbeam's own families: module and function of each."""
 DEFAULT = "sentence_transformers"
-SUFFIXES = {".vec": "words", ".bin": "words", ".txt": "words"}
-"""The families whose models are files, by their suffixes."""
 GROUP = "vecbeam.encoders"
 Describe = Callable[[EncoderConfig, ModelSource], Model]
 
@@ -102,8 +101,8 @@ def _family_of(source: ModelSource) -> str:
         return "remote"
     if source.entry is not None:
         return source.entry.family
-    if (family := SUFFIXES.get(Path(config.model.removesuffix(".gz")).suffix)) is not None:
-        return family
+    if config.model.endswith(WORD_VECTOR_FILES):
+        return "words"
     # A model without files is named by its family.
     if config.model in FAMILIES or ("/" not in config.model and config.model in _brought()):
         return config.model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,8 +24,12 @@ class Arithmetic(NamedTuple):
 
     @classmethod
     def of(cls, plus: str | Sequence[str], minus: str | Sequence[str]) -> Arithmetic:
-        """From arguments of a search: a text, or several."""
-        return cls(*(((each,) if isinstance(each, str) else tuple(each)) for each in (plus, minus)))
+        """From arguments of a search: a text, or several.
+
+        Raises:
+            ConfigurationError: if one is neither.
+        """
+        return cls(_several("plus", plus), _several("minus", minus))
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -83,6 +87,14 @@ def without(
         if wanted == most or all(len(own) == k or len(hits) < wanted for own, hits in zip(kept, found, strict=True)):
             return kept
         wanted = min(most, wanted * _WIDER)
+
+
+def _several(name: str, given: Any) -> tuple[str, ...]:
+    if isinstance(given, str):
+        return (given,)
+    if isinstance(given, (bytes, Mapping)) or not isinstance(given, Iterable):
+        raise ConfigurationError(f"{name} is of type {type(given).__name__}", "name a text, or a list of texts")
+    return tuple(given)
 
 
 def _comparable(text: Any) -> str:
