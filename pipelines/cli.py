@@ -185,7 +185,10 @@ def search(
     ],
     k: Annotated[int, typer.Option("-k", min=1, max=16384, help="How many rows to return.")] = 10,
     filter_: Annotated[str, typer.Option("--filter", help="Milvus expression over the columns.")] = "",
-    vector: Annotated[str, typer.Option("--vector", help="The vector to search; by default the first one.")] = "",
+    vector: Annotated[
+        list[str] | None,
+        typer.Option("--vector", metavar="NAME", help="The vector to search, by default the first one; repeatable."),
+    ] = None,
     plus: Annotated[
         list[str] | None, typer.Option("--plus", metavar="TEXT", help="Adds the vector of a text; repeatable.")
     ] = None,
@@ -204,7 +207,7 @@ def search(
         query,
         k=k,
         filter_expression=filter_,
-        vector=vector,
+        vector=vector or (),
         plus=plus or (),
         minus=minus or (),
     )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeVar
 
+from pipelines.steps.collection.rank_fusion import DEPTH, METRIC, fused
 from pipelines.steps.collection.served import check_space, nothing_served, open_for_search
 from pipelines.steps.collection.word_arithmetic import Arithmetic, without
 from schemas.config import Collection, Config, EncoderConfig
@@ -31,7 +32,8 @@ class Found(NamedTuple):
     """The result of a search.
 
     Attributes:
-        metric: what `score` measures: COSINE or IP, where larger is nearer, or L2, where smaller is nearer.
+        metric: what `score` measures: COSINE, IP or RRF (of several vectors), where larger is nearer, or L2, where
+            smaller is nearer.
         hits: of each query, best first; one dict per row, see `search`.
     """
 
@@ -96,7 +98,7 @@ class Searcher:
         self._config = config
         self._release = release
         self._changing = threading.RLock()
-        self._opened: _Opened | None = None
+        self._opened: dict[str, _Opened] = {}
 
     def configure(self, config: Config) -> None:
         """Searches with another configuration from now on; what is open stays open where it still fits."""
@@ -111,14 +113,15 @@ class Searcher:
         k: int = 10,
         *,
         filter_expression: str = "",
-        vector: str = "",
+        vector: str | Sequence[str] = "",
         plus: str | Sequence[str] = (),
         minus: str | Sequence[str] = (),
     ) -> Found:
         """The `k` rows nearest to each of some texts. They are embedded together and searched in one call to Milvus.
 
         Args:
-            vector: which vector of the rows is searched, if they have several; the first one for "".
+            vector: which vector of the rows is searched, if they have several; the first one for "". Of several names
+                each is searched, and their hits are fused by rank: see `rank_fusion`.
             plus, minus: texts whose vectors are added to each query's, and subtracted; see `Arithmetic`.
 
         Raises:
@@ -128,11 +131,14 @@ class Searcher:
             SpaceMismatchError: if the collection holds vectors of another space than the configuration's encoder.
         """
         _check(queries, k)
+        names = list(dict.fromkeys([vector] if isinstance(vector, str) else vector)) or [""]
+        if len(names) > 1:
+            return self._search_each(queries, k, filter_expression, names, plus, minus)
         arithmetic = Arithmetic.of(plus, minus)
         _check_texts(arithmetic.plus, "plus")
         _check_texts(arithmetic.minus, "minus")
         left_out = [arithmetic.left_out(query) for query in queries] if arithmetic.texts else []
-        config, opened = self._enter(vector)
+        config, opened = self._enter(names[0])
         try:
             vectors = opened.models.embed(queries, arithmetic)
             try:
@@ -150,12 +156,32 @@ class Searcher:
         finally:
             opened.leave()
 
+    def _search_each(
+        self,
+        queries: Sequence[str],
+        k: int,
+        filter_expression: str,
+        names: Sequence[str],
+        plus: str | Sequence[str],
+        minus: str | Sequence[str],
+    ) -> Found:
+        """The hits of several vectors, fused by rank."""
+        for name in names:  # all names, before the first search
+            _vector(self._config, name)
+        found = [
+            self.search(
+                queries, max(k, DEPTH), filter_expression=filter_expression, vector=name, plus=plus, minus=minus
+            ).hits
+            for name in names
+        ]
+        return Found(METRIC, [fused(lists, k) for lists in zip(*found, strict=True)])
+
     def close(self) -> None:
         """Frees model and connection, as soon as searches of other threads have ended."""
         with self._changing:
-            opened, self._opened = self._opened, None
-        if opened is not None:
-            opened.retire()
+            opened, self._opened = self._opened, {}
+        for one in opened.values():
+            one.retire()
 
     def model(self) -> Model:
         """The model of the queries."""
@@ -164,22 +190,22 @@ class Searcher:
     def _enter(self, vector: str) -> tuple[Config, _Opened]:
         with self._changing:
             name = _vector(self._config, vector)
-            if self._opened is not None and self._opened.models.field.name != name:
-                self.close()
-            if self._opened is None:
-                self._opened = _open(self._config, name, release=self._release)
-            return self._config, self._opened.enter()
+            if name not in self._opened:
+                self._opened[name] = _open(self._config, name, release=self._release)
+            return self._config, self._opened[name].enter()
 
     def _enter_again(self, gone: _Opened) -> _Opened:
         """Another connection instead of one that has gone; one that another thread has opened will do."""
         with self._changing:
-            if self._opened is not None and self._opened is not gone:
-                return self._opened.enter()
+            name = gone.models.field.name
+            current = self._opened.get(name)
+            if current is not None and current is not gone:
+                return current.enter()
             gone.retire()
             connection = milvus.connect(gone.collection, create=False)
             opened = _Opened(gone.collection, connection, gone.models, release=self._release).enter()
-            if self._opened is gone:
-                self._opened = opened
+            if current is gone:
+                self._opened[name] = opened
             else:
                 opened.retire()  # `close` was called meanwhile: it is for this search alone
             return opened
@@ -347,7 +373,7 @@ def search(
     *,
     k: int = 10,
     filter_expression: str = "",
-    vector: str = "",
+    vector: str | Sequence[str] = "",
     plus: str | Sequence[str] = (),
     minus: str | Sequence[str] = (),
 ) -> list[dict[str, Any]]:
@@ -356,7 +382,8 @@ def search(
     Args:
         config: whose encoder embeds the query and whose alias is searched.
         filter_expression: Milvus expression over the columns, e.g. 'author == "ting-yili"'.
-        vector: which vector of the rows is searched, if they have several; the first one for "".
+        vector: which vector of the rows is searched, if they have several; the first one for "". Of several names
+            each is searched, and their hits are fused by rank: see `rank_fusion`.
         plus, minus: texts whose vectors are added to the query's, and subtracted; see `Arithmetic`.
 
     Returns:
@@ -377,7 +404,7 @@ def find(
     *,
     k: int = 10,
     filter_expression: str = "",
-    vector: str = "",
+    vector: str | Sequence[str] = "",
     plus: str | Sequence[str] = (),
     minus: str | Sequence[str] = (),
 ) -> Found:

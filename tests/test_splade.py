@@ -171,6 +171,17 @@ def test_dense_and_sparse_vectors_of_one_row_are_searched_by_name(tmp_path: Path
     assert report.runtime["words.engine"] == "torch"
     milvus.release(config.collection)
     command = ["search", str(tmp_path / "vecbeam.yaml"), text(11), "-k", "1", "--json"]
+    together = json.loads(CliRunner().invoke(app, [*command, "--vector", "words", "--vector", "vector"]).stdout)
+    assert (together["metric"], together["hits"][0]["item_id"]) == ("RRF", "item-11")
+    assert together["hits"][0]["score"] == pytest.approx(2 / 61, abs=1e-6)
+    lists = [search(config, "elk fox 3", k=30, vector=name) for name in ("words", "vector")]
+    fused = search(config, "elk fox 3", k=5, vector=("words", "vector"))
+    ranks = [{hit["id"]: 1 / (60 + rank) for rank, hit in enumerate(hits, 1)} for hits in lists]
+    expected = {row: sum(rank.get(row, 0) for rank in ranks) for row in ranks[0] | ranks[1]}
+    assert [hit["score"] for hit in fused] == pytest.approx(sorted(expected.values(), reverse=True)[:5], abs=1e-6)
+    with pytest.raises(ConfigurationError, match="rows have no vector 'smell'"):
+        search(config, "elk", vector=("words", "smell"))
+    milvus.release(config.collection)
     for name, metric in (("vector", "COSINE"), ("words", "IP")):
         shown = json.loads(CliRunner().invoke(app, [*command, "--vector", name]).stdout)
         assert (shown["metric"], shown["hits"][0]["item_id"]) == (metric, "item-11")
