@@ -288,8 +288,8 @@ def _work(found: Plan) -> Iterator[str]:
         if dropped.value:
             share = dropped.value / (tokens.value + dropped.value)
             over = dropped.value // found.modality.per_unit
-            unit = found.modality.unit
-            yield f"dropped     {over:,} {unit} over the encoder's limit (±{dropped.error:.1%}), {share:.2%}"
+            what = f"{over:,} {found.modality.unit} over the encoder's limit or not known"
+            yield f"dropped     {what} (±{dropped.error:.1%}), {share:.2%}"
         yield f"checkpoint  {found.checkpoint_bytes:,} bytes to write"
         rate = f"{seconds.per_second:,.0f} {found.modality.unit}/s by {seconds.measured}"
         yield (

@@ -95,7 +95,8 @@ class Plan(BaseModel):
         default_factory=Estimate, description="To embed; of sound milliseconds instead, and nothing of images"
     )
     dropped: Estimate = Field(
-        default_factory=Estimate, description="What is over the encoder's limit, of what is to embed, in the same unit"
+        default_factory=Estimate,
+        description="What is over the encoder's limit or not known, of what is to embed, in the same unit",
     )
     rejects: dict[str, int] = Field(default_factory=dict, description="Rejects of the whole corpus, by error")
     rejected: list[Rejected] = Field(default_factory=list, description="The first of them by name")
