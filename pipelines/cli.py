@@ -178,11 +178,15 @@ def verify(
 @command(app)
 def search(
     words: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
-            metavar="[CONFIG] QUERY", help="The query; before it the configuration, if it is not ./vecbeam.yaml."
+            metavar="[CONFIG] [QUERY]",
+            help="The query, unless an option names one; before it the configuration, if it is not ./vecbeam.yaml.",
         ),
-    ],
+    ] = None,
+    image: Annotated[str, typer.Option("--image", metavar="FILE", help="Searches for an image.")] = "",
+    audio: Annotated[str, typer.Option("--audio", metavar="FILE", help="Searches for a recording.")] = "",
+    like: Annotated[str, typer.Option("--like", metavar="ID", help="Searches for rows that are like a row.")] = "",
     k: Annotated[int, typer.Option("-k", min=1, max=16384, help="How many rows to return.")] = 10,
     filter_: Annotated[str, typer.Option("--filter", help="Milvus expression over the columns.")] = "",
     vector: Annotated[
@@ -198,7 +202,11 @@ def search(
     set_: Overrides = None,
 ) -> Page:
     """Searches the served collection."""
-    path, query = config_and_query(words)
+    from pipelines.steps.collection.query import from_options
+
+    option, named = from_options(image=image, audio=audio, like=like)
+    path, words_of_query = config_and_query(words or [], option)
+    query = words_of_query if named is None else named
 
     from pipelines.search import find, show
 
@@ -212,7 +220,7 @@ def search(
         minus=minus or (),
     )
     terms = {name: given for name, given in (("plus", plus), ("minus", minus)) if given}
-    return Page({"query": query, **terms, "metric": found.metric, "hits": found.hits[0]}, lambda: show(found))
+    return Page({"query": str(query), **terms, "metric": found.metric, "hits": found.hits[0]}, lambda: show(found))
 
 
 @command(app)

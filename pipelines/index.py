@@ -3,7 +3,8 @@
 from pipelines.index import Index
 
 with Index("islands") as index:
-    index.add(["Japan spans 6852 islands.", "Kenya is in East Africa."]) hits = index.search("How many islands?")
+    index.add(["Japan spans 6852 islands.", "Kenya is in East Africa."])
+    hits = index.search("How many islands?")
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from pipelines.steps.collection.query import OneQuery, as_query, is_one
 from pipelines.steps.corpus.first_configuration import TEXTS, first_configuration, index_name
 from pipelines.steps.corpus.index_arguments import (
     as_lists,
@@ -104,7 +106,7 @@ class Index:
     @overload
     def search(  # type: ignore[overload-overlap]
         self,
-        query: str,
+        query: OneQuery,
         k: int = 10,
         *,
         filter: str = "",
@@ -114,7 +116,7 @@ class Index:
     @overload
     def search(
         self,
-        query: Iterable[str],
+        query: Iterable[OneQuery],
         k: int = 10,
         *,
         filter: str = "",
@@ -123,17 +125,18 @@ class Index:
     ) -> list[list[dict[str, Any]]]: ...
     def search(
         self,
-        query: str | Iterable[str],
+        query: OneQuery | Iterable[OneQuery],
         k: int = 10,
         *,
         filter: str = "",
         plus: str | Sequence[str] = (),
         minus: str | Sequence[str] = (),
     ) -> Any:
-        """The `k` rows nearest to a text, best first.
+        """The `k` rows nearest to a query, best first.
 
         Args:
-            query: a text, or several, which are embedded together and searched in one call.
+            query: a text; for media a pathlib.Path, the bytes of a file, a PIL image or an array of pixels; a
+                `LikeQuery` with the id of a row. Or several, which are embedded together and searched in one call.
             filter: Milvus expression over the columns, e.g. 'author == "ting-yili"'.
             plus, minus: texts whose vectors are added to that of the query, and subtracted:
                 `search("king", minus=["man"], plus=["woman"])`. All are scaled to length 1 first. Rows whose text is
@@ -141,15 +144,17 @@ class Index:
 
         Returns:
             One dict per row: `score` (larger is nearer with COSINE and IP, smaller with L2), `id`, `item_id`, `chunk`,
-            `text`, `start`, `end`, and the metadata columns. For several texts a list of such lists, in their order.
+            `text` (of media `uri`), `start`, `end`, and the metadata columns. For several queries a list of such
+            lists, in their order.
 
         Raises:
             ConfigurationError: for a blank query, a filter that Milvus does not understand, or if there is nothing
                 to search yet.
             CollectionError: if nothing is published, or Milvus does not answer.
         """
-        several = isinstance(query, Iterable) and not isinstance(query, (str, bytes, Mapping))
-        queries: list[Any] = list(query) if several else [query]
+        several = not is_one(query)
+        given: Any = query if several else [query]
+        queries = [as_query(one) for one in given]
         found = self._open().search(queries, k, filter_expression=filter, plus=plus, minus=minus)
         return found.hits if several else found.hits[0]
 

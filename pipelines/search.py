@@ -1,31 +1,36 @@
-"""`vecbeam search CONFIG QUERY`: text to the nearest rows of the served collection."""
+"""`vecbeam search CONFIG QUERY`: a text, a media file or a row to the nearest rows of the served collection."""
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeVar
 
+import pyarrow as pa
+
+from pipelines.steps.collection.query import LikeQuery, MediaQuery, Query
+from pipelines.steps.collection.query_encoder import QueryEncoder
 from pipelines.steps.collection.rank_fusion import DEPTH, METRIC, fused
 from pipelines.steps.collection.served import check_space, nothing_served, open_for_search
-from pipelines.steps.collection.word_arithmetic import Arithmetic, without
+from pipelines.steps.collection.word_arithmetic import Arithmetic, LeftOut, without
 from schemas.config import Collection, Config, EncoderConfig
 from schemas.errors import CollectionError, ConfigurationError
-from schemas.layout import Layout, VectorField, VectorKind
 from transforms import milvus
-from transforms.encoders import Encoder, Model, resolve, text_inputs
-from transforms.encoders.models import Models
+from transforms.encoders import Encoder, Model, resolve
 from transforms.load.specification import vector_column
+from transforms.milvus.rows.contents import read_back
 
-log = logging.getLogger("vecbeam")
 SHOWN_CHARACTERS = 160
 MOST_ROWS = 16384
 """Rows of one search that Milvus gives at most."""
-COLUMNS = ("id", "item_id", "chunk", "text", "start", "end")
-"""Columns of a hit that every collection has; the metadata columns come after them."""
 T = TypeVar("T")
+
+
+def columns(config: Config) -> tuple[str, ...]:
+    """Columns of a hit that each collection of the corpus' modality has; the metadata columns come after them."""
+    content = "uri" if config.corpus.modality.is_media else "text"
+    return ("id", "item_id", "chunk", content, "start", "end")
 
 
 class Found(NamedTuple):
@@ -44,7 +49,9 @@ class Found(NamedTuple):
 class _Opened:
     """Model and connection of searches. It closes when it is retired and its last search has ended."""
 
-    def __init__(self, collection: Collection, connection: milvus.Milvus, models: _Loaded, *, release: bool) -> None:
+    def __init__(
+        self, collection: Collection, connection: milvus.Milvus, models: QueryEncoder, *, release: bool
+    ) -> None:
         self.collection = collection
         self.connection = connection
         self.models = models
@@ -109,7 +116,7 @@ class Searcher:
 
     def search(
         self,
-        queries: Sequence[str],
+        queries: Sequence[Query],
         k: int = 10,
         *,
         filter_expression: str = "",
@@ -117,9 +124,10 @@ class Searcher:
         plus: str | Sequence[str] = (),
         minus: str | Sequence[str] = (),
     ) -> Found:
-        """The `k` rows nearest to each of some texts. They are embedded together and searched in one call to Milvus.
+        """The `k` rows nearest to each query. They are embedded together and searched in one call to Milvus.
 
         Args:
+            queries: texts, media files, or rows.
             vector: which vector of the rows is searched, if they have several; the first one for "". Of several names
                 each is searched, and their hits are fused by rank: see `rank_fusion`.
             plus, minus: texts whose vectors are added to each query's, and subtracted; see `Arithmetic`.
@@ -137,10 +145,10 @@ class Searcher:
         arithmetic = Arithmetic.of(plus, minus)
         _check_texts(arithmetic.plus, "plus")
         _check_texts(arithmetic.minus, "minus")
-        left_out = [arithmetic.left_out(query) for query in queries] if arithmetic.texts else []
+        left_out = [arithmetic.left_out(query) for query in queries]
         config, opened = self._enter(names[0])
         try:
-            vectors = opened.models.embed(queries, arithmetic)
+            vectors = opened.models.embed(queries, arithmetic, lambda ids: _stored(config, opened, ids))
             try:
                 return _search(config, opened, vectors, k, filter_expression, left_out)
             except CollectionError as error:
@@ -212,7 +220,7 @@ class Searcher:
 
 
 def _search(
-    config: Config, opened: _Opened, vectors: Any, k: int, filter_expression: str, left_out: Sequence[frozenset[str]]
+    config: Config, opened: _Opened, vectors: Any, k: int, filter_expression: str, left_out: Sequence[LeftOut]
 ) -> Found:
     column = vector_column(config, opened.models.field)
     connection = opened.connection
@@ -224,7 +232,7 @@ def _search(
         loaded = open_for_search(connection, state.name)
         index = loaded.indexes.get(opened.models.field.name) if loaded is not None else None
         opened.metrics[state.name] = index.metric if index is not None else column.metric
-    wanted = [*COLUMNS, *config.corpus.metadata]
+    wanted = [*columns(config), *config.corpus.metadata]
     there = {column.name for column in state.columns}
 
     def nearest(rows: int) -> list[list[milvus.Hit]]:
@@ -240,7 +248,7 @@ def _search(
             column.name,
         )
 
-    found = without(left_out, k, MOST_ROWS, nearest) if left_out else nearest(k)
+    found = without(left_out, k, MOST_ROWS, nearest) if any(map(any, left_out)) else nearest(k)
     return Found(opened.metrics[state.name], [[_row(hit, wanted) for hit in hits] for hits in found])
 
 
@@ -264,51 +272,8 @@ def _open(config: Config, vector: str, *, release: bool) -> _Opened:
         raise
 
 
-class _Loaded(NamedTuple):
-    """The encoder of queries.
-
-    Attributes:
-        layout: of the rows that are searched.
-        field: the vector that is searched.
-    """
-
-    layout: Layout
-    field: VectorField
-    encoder: Encoder
-
-    def embed(self, queries: Sequence[str], arithmetic: Arithmetic) -> Any:
-        """The vectors of some queries: float32[n, dimensions], or an Arrow array of sparse ones.
-
-        Raises:
-            ConfigurationError: if the model can't embed a text, or vectors are added that are not dense.
-        """
-        dense = self.field.kind is VectorKind.DENSE
-        if arithmetic.texts and not dense:
-            raise ConfigurationError(
-                f"the vector {self.field.name} is {self.field.kind}: only dense vectors are added and subtracted",
-                "name a dense vector with --vector, or leave --plus and --minus out",
-            )
-        texts = [*queries, *arithmetic.texts]
-        encoded = self.encoder.encode(text_inputs(texts), query=True)
-        for row, (_, reason) in sorted(encoded.refused.items()):
-            raise ConfigurationError(f"can't search for {_short(texts[row])}: {reason}", "name other words to look for")
-        for row, dropped in enumerate(encoded.dropped.tolist()):
-            if dropped:
-                log.warning("%d tokens of %s were dropped: not known, or over the limit", dropped, _short(texts[row]))
-        if not dense:
-            return encoded.vectors
-        return arithmetic.sums(encoded.matrix) if arithmetic.texts else encoded.matrix
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…")
-
-
-def _load(config: Config, vector: str) -> _Loaded:
-    # The others count too: their spaces are part of what the collection is made of.
-    models = {name: query_model(config, name) for name in config.vectors}
-    layout = Models(models, config.corpus.column_types).layout
-    return _Loaded(layout, layout.vector(vector), models[vector].load())
+def _load(config: Config, vector: str) -> QueryEncoder:
+    return QueryEncoder.of(config, {name: query_model(config, name) for name in config.vectors}, vector)
 
 
 def _vector(config: Config, name: str) -> str:
@@ -344,15 +309,38 @@ def _row(hit: milvus.Hit, wanted: Sequence[str]) -> dict[str, Any]:
     return score | {name: hit.fields.get(name) for name in wanted} | score
 
 
-def _check(queries: Sequence[str], k: int) -> None:
+def _stored(config: Config, opened: _Opened, ids: Sequence[str]) -> pa.Array:
+    """Vectors of rows of the served collection, in the order of their ids.
+
+    Raises:
+        ConfigurationError: if there is no row of an id.
+    """
+    field = opened.models.field
+    columns = pa.schema([("id", pa.string()), (field.name, field.kind.arrow_type)])
+    if (name := milvus.served(opened.connection, config.name)) is None:
+        raise nothing_served(config)
+    rows = read_back(opened.connection, name, [*dict.fromkeys(ids)], columns)
+    places = {row_id: at for at, row_id in enumerate(rows.column("id").to_pylist())}
+    for row_id in ids:
+        if row_id not in places:
+            raise ConfigurationError(
+                f"--like: {config.name} has no row {row_id!r}",
+                "name the `id` of a hit, for example docs/a.md#0; `item_id` is without #",
+            )
+    return rows.column(field.name).combine_chunks().take(pa.array([places[row_id] for row_id in ids]))
+
+
+def _check(queries: Sequence[Query], k: int) -> None:
     if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MOST_ROWS:
         raise ConfigurationError(f"k is {k!r}", f"name a whole number from 1 to {MOST_ROWS}")
     _check_texts(queries, "query", "the query")
 
 
-def _check_texts(texts: Sequence[str], name: str, only: str = "") -> None:
-    """Refuses what is not a text; `only` is the name of one that is alone."""
+def _check_texts(texts: Sequence[Query], name: str, only: str = "") -> None:
+    """Refuses what is not a query, and blank texts; `only` is the name of one that is alone."""
     for at, query in enumerate(texts):
+        if isinstance(query, (MediaQuery, LikeQuery)):
+            continue
         where = only if only and len(texts) == 1 else f"{name} {at}"
         if not isinstance(query, str):
             raise ConfigurationError(f"{where} is of type {type(query).__name__}, not a text", "name a string")
@@ -369,7 +357,7 @@ def _check_texts(texts: Sequence[str], name: str, only: str = "") -> None:
 
 def search(
     config: Config,
-    query: str,
+    query: Query,
     *,
     k: int = 10,
     filter_expression: str = "",
@@ -377,9 +365,10 @@ def search(
     plus: str | Sequence[str] = (),
     minus: str | Sequence[str] = (),
 ) -> list[dict[str, Any]]:
-    """The `k` rows nearest to a text, best first.
+    """The `k` rows nearest to a query, best first.
 
     Args:
+        query: a text, a media file, or a row; see `pipelines.steps.collection.query`.
         config: whose encoder embeds the query and whose alias is searched.
         filter_expression: Milvus expression over the columns, e.g. 'author == "ting-yili"'.
         vector: which vector of the rows is searched, if they have several; the first one for "". Of several names
@@ -387,8 +376,8 @@ def search(
         plus, minus: texts whose vectors are added to the query's, and subtracted; see `Arithmetic`.
 
     Returns:
-        One dict per row: score, id, item_id, chunk, text, start, end, and the metadata columns. With COSINE and IP a
-        larger score is nearer, with L2 a smaller one.
+        One dict per row: score, id, item_id, chunk, text (uri of media), start, end, and the metadata columns. With
+        COSINE and IP a larger score is nearer, with L2 a smaller one.
 
     Raises:
         ConfigurationError: if the query is blank, or Milvus does not understand the filter.
@@ -400,7 +389,7 @@ def search(
 
 def find(
     config: Config,
-    query: str,
+    query: Query,
     *,
     k: int = 10,
     filter_expression: str = "",
@@ -447,9 +436,10 @@ def show(found: Found) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("L2 distance" if found.metric == "L2" else "score", justify="right", no_wrap=True)
     table.add_column("id", overflow="fold", max_width=48)
-    table.add_column("text")
+    content = "text" if not hits or "text" in hits[0] else "uri"
+    table.add_column(content)
     for hit in hits:
-        text = output.clean_line(str(hit["text"]))
+        text = output.clean_line(str(hit[content]))
         cut = text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
         table.add_row(f"{hit['score']:.4f}", Text(output.clean(str(hit["id"]))), Text(cut))
     if not hits:

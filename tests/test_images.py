@@ -17,10 +17,12 @@ from typer.testing import CliRunner
 
 from pipelines.backfill import backfill
 from pipelines.cli import app
+from pipelines.index import Index
 from pipelines.load import load
 from pipelines.plan import plan
 from pipelines.plan import text as plan_text
 from pipelines.reindex import reindex
+from pipelines.steps.collection.query import LikeQuery
 from pipelines.sync import sync
 from pipelines.verify import verify
 from schemas.config import Config, EncoderConfig
@@ -243,3 +245,64 @@ def test_a_text_finds_an_image_and_an_image_finds_itself(tmp_path: Path) -> None
     ran = CliRunner().invoke(app, ["search", str(tmp_path / "vecbeam.yaml"), "a small dog", "--json", "-k", "1"])
     assert ran.exit_code == 0, ran.output
     assert json.loads(ran.stdout)["hits"][0]["item_id"] == "n02085620_Chihuahua.JPEG"
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Config:
+    folder = tmp_path_factory.mktemp("published")
+    write_drawings(folder / "images", 30)
+    config = image_config(folder, model)
+    backfill(config)
+    return config
+
+
+def command(config: Config, *words: str) -> Any:
+    return CliRunner().invoke(app, ["search", str(Path(config.checkpoint).parent / "vecbeam.yaml"), *words])
+
+
+def test_an_image_finds_itself_and_a_row_what_is_like_it(published: Config, tmp_path: Path) -> None:
+    smaller = tmp_path / "smaller.jpg"
+    smaller.write_bytes(encoded(drawing(7).resize((72, 60)), "JPEG", quality=60))
+    ran = command(published, "--image", str(smaller), "--json", "-k", "3")
+    assert ran.exit_code == 0, ran.output
+    hits = json.loads(ran.stdout)["hits"]
+    assert hits[0]["item_id"] == "drawing-007.png"
+    assert hits[0]["uri"].endswith("/images/drawing-007.png")
+    assert {*hits[0]} == {"score", "id", "item_id", "chunk", "uri", "start", "end"}
+    alike = json.loads(command(published, "--like", "drawing-007.png#0", "--json", "-k", "29").stdout)["hits"]
+    assert len(alike) == 29
+    assert "drawing-007.png#0" not in {hit["id"] for hit in alike}
+    shown = command(published, "--image", str(smaller), "-k", "1").stdout
+    assert "uri" in shown.splitlines()[0]
+
+
+def test_an_index_is_searched_by_path_bytes_picture_and_array(published: Config, model: Path) -> None:
+    where = Path(published.checkpoint).parent
+    image = drawing(11)
+    with Index(str(where / "vecbeam.yaml")) as index:
+        path = where / "images" / "drawing-011.png"
+        found = index.search([path, path.read_bytes(), image, np.asarray(image)], k=1)
+        assert [hits[0]["item_id"] for hits in found] == ["drawing-011.png"] * 4
+        assert index.search(image, k=1) == found[2]
+        assert index.search(LikeQuery("drawing-011.png#0"), k=1)[0]["item_id"] != "drawing-011.png"
+        with pytest.raises(ConfigurationError, match=r"an array float64\[4, 4\]"):
+            index.search(np.zeros((4, 4)))
+        with pytest.raises(ConfigurationError, match="the query is of type int"):
+            index.search(3)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["a drawing"], "embeds image: a text can't be searched for"),
+        (["--audio", "a.wav"], "embeds image: an audio file can't be searched for"),
+        (["--like", "nothing#0"], "tested has no row 'nothing#0'"),
+        (["--image", "nowhere.png"], "can't search for nowhere.png: The file can't be opened"),
+        (["--image", "a.png", "--like", "b#0"], "--image and --like are both queries"),
+        (["--image", "a.png", "a text"], "--image and 'a text' are both queries"),
+    ],
+)
+def test_queries_that_can_t_be_answered_are_told(published: Config, words: list[str], said: str) -> None:
+    ran = command(published, *words)
+    assert ran.exit_code == 2
+    assert said in " ".join(ran.stderr.split())

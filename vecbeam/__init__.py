@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pipelines.replay import replay
     from pipelines.rollback import rollback
     from pipelines.search import search
+    from pipelines.steps.collection.query import LikeQuery, MediaQuery
     from pipelines.sync import sync
     from pipelines.verify import verify
     from schemas.config import Config
@@ -49,6 +50,8 @@ __all__ = [
     "Index",
     "ItemsFromRecords",
     "Key",
+    "LikeQuery",
+    "MediaQuery",
     "ReadItems",
     "UpsertParts",
     "VecbeamError",
@@ -76,6 +79,8 @@ _MODULES = {
     "Index": "pipelines.index",
     "ItemsFromRecords": "transforms.embed.public.items_from_records",
     "Key": "schemas.records",
+    "LikeQuery": "pipelines.steps.collection.query",
+    "MediaQuery": "pipelines.steps.collection.query",
     "ReadItems": "transforms.embed.public.read_items",
     "UpsertParts": "transforms.load.upsert_parts",
     "VecbeamError": "schemas.errors",

@@ -22,14 +22,23 @@ def configuration(path: Path | str, overrides: Sequence[str] | None) -> Config:
     return load_config(path, overrides or (), environment=environment.given())
 
 
-def config_and_query(words: Sequence[str]) -> tuple[Path, str]:
+def config_and_query(words: Sequence[str], named: str = "") -> tuple[Path, str]:
     """Parses the words of `search`: one word is the query; the first of two is the configuration.
 
+    Args:
+        named: the option that names the query; then the only word is the configuration, and "" is returned.
+
     Raises:
-        ConfigurationError: for another number of words, a query that is missing, or one that is not UTF-8.
+        ConfigurationError: for another number of words, a query that is missing, two, or one that is not UTF-8.
     """
     from schemas.errors import ConfigurationError
 
+    if named:
+        if len(words) > 1 or (words and not _is_configuration(words[0])):
+            raise ConfigurationError(f"{named} and {output.clean(words[-1])!r} are both queries", "name one query")
+        return Path(words[0]) if words else _default_configuration(), ""
+    if not words:
+        raise ConfigurationError("there is no query", 'write: vecbeam search "what to look for"')
     if len(words) > 2:
         raise ConfigurationError(
             f"{len(words)} words where CONFIG and QUERY are expected",

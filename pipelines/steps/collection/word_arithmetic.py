@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.steps.collection.query import LikeQuery, Query
 from schemas.errors import ConfigurationError
 from transforms.milvus import Hit
 
@@ -61,28 +62,38 @@ class Arithmetic(NamedTuple):
         unit: NDArray[np.float32] = (found / lengths).astype(np.float32)
         return unit
 
-    def left_out(self, query: str) -> frozenset[str]:
-        """Texts of rows that do not count as answers: the words of the question, as in gensim's `most_similar`."""
-        return frozenset(_comparable(text) for text in (query, *self.texts))
+    def left_out(self, query: Query) -> LeftOut:
+        """Rows that do not count as answers: the words of the question, as in gensim's `most_similar`, and the row."""
+        words = (query, *self.texts) if isinstance(query, str) else self.texts
+        ids = {query.row_id} if isinstance(query, LikeQuery) else set()
+        return LeftOut(frozenset(map(_comparable, words)) if self.texts else frozenset(), frozenset(ids))
+
+
+class LeftOut(NamedTuple):
+    """Rows that are not hits, by their texts and by their ids."""
+
+    texts: frozenset[str]
+    ids: frozenset[str]
+
+    def has(self, hit: Hit) -> bool:
+        """Whether a row is one of them."""
+        return hit.id in self.ids or (bool(self.texts) and _comparable(hit.fields.get("text")) in self.texts)
 
 
 def without(
-    left_out: Sequence[frozenset[str]], k: int, most: int, search: Callable[[int], list[list[Hit]]]
+    left_out: Sequence[LeftOut], k: int, most: int, search: Callable[[int], list[list[Hit]]]
 ) -> list[list[Hit]]:
-    """The `k` best hits of each query whose text is not one of those that are left out.
+    """The `k` best hits of each query that are not left out.
 
     Args:
         left_out: of each query.
         most: rows of one search.
         search: gives so many hits of each query, with their texts.
     """
-    wanted = min(most, k + max(map(len, left_out), default=0))
+    wanted = min(most, k + max((len(one.texts) + len(one.ids) for one in left_out), default=0))
     while True:
         found = search(wanted)
-        kept = [
-            [hit for hit in hits if _comparable(hit.fields.get("text")) not in words][:k]
-            for hits, words in zip(found, left_out, strict=True)
-        ]
+        kept = [[hit for hit in hits if not own.has(hit)][:k] for hits, own in zip(found, left_out, strict=True)]
         # Many rows may have the text of a word of the question.
         if wanted == most or all(len(own) == k or len(hits) < wanted for own, hits in zip(kept, found, strict=True)):
             return kept
