@@ -63,6 +63,7 @@ bench: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/storage.py
 	$(BIN)/python benchmarks/verify.py --json $(FIGURES)/verify.json
 	$(BIN)/python benchmarks/cranfield.py $(BENCH_DATA)/cranfield
+	$(BIN)/python benchmarks/images.py $(BENCH_DATA)/images --json $(FIGURES)/images.json
 	$(BIN)/python benchmarks/pictures.py $(FIGURES) docs/pictures
 
 clean:

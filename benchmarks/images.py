@@ -2,10 +2,10 @@
 
     python benchmarks/images.py ../shared/data/images [--json FILE]
 
-The folder holds labels.tsv with the columns `file` and `label`. Quality: copies of half the size, as JPEG of quality 60,
-that find their original first (efficientnet-lite0); images whose label is the nearest of all labels, and labels whose
-image is the nearest row (conse). Rate: images a second of the backfill's embed step, against the encoder alone over the
-same files with decoding on all cores, by the median of some rounds.
+The folder holds labels.tsv with the columns `file` and `label`. Quality: copies of half the size, as JPEG of quality
+60, that find their original first (efficientnet-lite0); images whose label is the nearest of all labels, and labels
+whose image is the nearest row (conse). Rate: images per second of the backfill's embed step, against the encoder alone
+over the same files with decoding on all cores, by the median of some rounds.
 """
 
 from __future__ import annotations
