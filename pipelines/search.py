@@ -166,7 +166,7 @@ class Searcher:
 
     def _search_each(
         self,
-        queries: Sequence[str],
+        queries: Sequence[Query],
         k: int,
         filter_expression: str,
         names: Sequence[str],
