@@ -24,6 +24,7 @@ FAMILIES = {
     "sentence_transformers": "transforms.encoders.sentence_transformers:describe",
     "splade": "transforms.encoders.splade:describe",
     "timm": "transforms.encoders.timm:describe",
+    "open_clip": "transforms.encoders.open_clip:describe",
     "conse": "transforms.encoders.conse:describe",
     "remote": "transforms.encoders.remote.remote_model:describe",
     "fake": "transforms.encoders.fake:describe",
@@ -111,6 +112,8 @@ def _family_of(source: ModelSource) -> str:
 
 def _family_of_files(folder: Path) -> str:
     """The family whose library wrote a folder."""
+    if (folder / "open_clip_config.json").exists():
+        return "open_clip"
     return "timm" if "architecture" in read_json(folder / "config.json") else DEFAULT
 
 

@@ -1,0 +1,125 @@
+"""Models of the open_clip library: images and texts in one space, against the library itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from corpora import configure
+from drawings import drawing, encoded, write_drawings
+from PIL import Image
+
+from pipelines.backfill import backfill
+from pipelines.index import Index
+from pipelines.search import search
+from schemas.config import EncoderConfig
+from schemas.errors import ConfigurationError, EncoderError
+from transforms.encoders import resolve, text_inputs
+from transforms.encoders.base import media_inputs
+
+open_clip = pytest.importorskip("open_clip", reason="the extra image is not installed")
+
+TOWERS = {"layers": 2, "width": 64}
+SETTINGS = {
+    "model_cfg": {
+        "embed_dim": 32,
+        "vision_cfg": {**TOWERS, "image_size": 64, "patch_size": 16, "head_width": 32},
+        "text_cfg": {**TOWERS, "context_length": 16, "vocab_size": 49408, "heads": 2},
+    },
+    "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "interpolation": "bicubic"},
+}
+TEXTS = ["a cat", "a red square over a blue circle", "two words", "x " * 40]
+
+
+def save_open_clip(folder: Path, seed: int = 0) -> Path:
+    """A small model with seeded random weights, as the library saves it for the hub."""
+    import torch
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "open_clip_config.json").write_text(json.dumps(SETTINGS))
+    torch.manual_seed(seed)
+    model = open_clip.CLIP(**SETTINGS["model_cfg"])
+    save_file(
+        {name: value.contiguous() for name, value in model.state_dict().items()}, folder / "open_clip_model.safetensors"
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_open_clip(tmp_path_factory.mktemp("open_clip"))
+
+
+def library(folder: Path, images: list[Image.Image], texts: list[str]) -> list[np.ndarray[Any, Any]]:
+    import torch
+
+    loaded, _, transform = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+    loaded.eval()
+    with torch.inference_mode():
+        return [
+            loaded.encode_image(torch.stack([transform(image) for image in images]), normalize=True).numpy(),
+            loaded.encode_text(tokenizer(texts), normalize=True).numpy(),
+        ]
+
+
+def test_images_and_texts_have_the_library_s_vectors_through_a_run(tmp_path: Path, model: Path) -> None:
+    paths = write_drawings(tmp_path / "images", 20)
+    config = configure(tmp_path, corpus={"paths": ["images/*.png"]}, encoder={"model": str(model)})
+    report = backfill(config)
+    assert (report.verify.found, report.verify.recall_at_10) == (20, 1.0)
+    images, texts = library(model, [Image.open(path) for path in paths], TEXTS)
+    parts = [
+        row for part in Path(config.checkpoint).rglob("parts/*.parquet") for row in pq.read_table(part).to_pylist()
+    ]
+    rows = {row["item_id"]: row["vector"] for row in parts}
+    vectors = np.array([rows[path.name] for path in paths])
+    assert (vectors * images).sum(axis=1).min() >= 0.9999
+
+    found = resolve(EncoderConfig(model=str(model))).load().encode(text_inputs(TEXTS), query=True)
+    assert (found.matrix * texts).sum(axis=1).min() >= 0.9999
+    assert found.dropped.tolist() == [0, 0, 0, 42 - 16]
+    best = np.argsort(-(images @ texts[1]), kind="stable")[0]
+    assert search(config, TEXTS[1], k=1)[0]["item_id"] == paths[best].name
+    with Index(str(tmp_path / "vecbeam.yaml")) as index:
+        mixed = index.search(["a cat", paths[5]], k=1)
+    assert mixed[1][0]["item_id"] == "drawing-005.png"
+
+
+def test_batches_do_not_change_vectors(model: Path) -> None:
+    encoder = resolve(EncoderConfig(model=str(model))).load()
+    files = [encoded(drawing(number), "JPEG") for number in range(19)]
+    for make, values in ((media_inputs, files), (text_inputs, [*TEXTS, *(f"text {n} " * n for n in range(1, 80))])):
+        whole = encoder.encode(make(values)).matrix
+        alone = np.concatenate([encoder.encode(make([value])).matrix for value in values])
+        order = np.random.default_rng(2).permutation(len(values))
+        shuffled = encoder.encode(make([values[at] for at in order])).matrix
+        assert np.abs(whole - alone).max() < 1e-5
+        assert np.abs(whole[order] - shuffled).max() < 1e-5
+
+
+def test_what_it_can_t_do_is_refused_before_reading(tmp_path: Path, model: Path) -> None:
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "a.txt").write_text("a text")
+    with pytest.raises(ConfigurationError, match="embeds texts as queries alone"):
+        backfill(configure(tmp_path, encoder={"model": str(model)}))
+    with pytest.raises(ConfigurationError, match=r"encoder\.dimensions: 64 is more than"):
+        resolve(EncoderConfig(model=str(model), dimensions=64))
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "open_clip_config.json").write_text("{}")
+    with pytest.raises(ConfigurationError, match="with the settings of an open_clip model"):
+        resolve(EncoderConfig(model=str(empty)))
+    (empty / "open_clip_config.json").write_text(json.dumps(SETTINGS))
+    with pytest.raises(ConfigurationError, match="holds no safetensors weights"):
+        resolve(EncoderConfig(model=str(empty)))
+    damaged = save_open_clip(tmp_path / "damaged")
+    weights = damaged / "open_clip_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(EncoderError, match="can't load the model in"):
+        resolve(EncoderConfig(model=str(damaged))).load()

@@ -1,0 +1,178 @@
+"""Images and texts in one space, by models of the open_clip library (CLIP, SigLIP and others).
+
+https://github.com/mlfoundations/open_clip
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from schemas.config import Config, EncoderConfig
+from schemas.errors import ConfigurationError, EncoderError
+from schemas.modality import Modality
+from transforms.chunk.whole import WholeChunker
+from transforms.encoders.base import Encoded, Work
+from transforms.encoders.engines.extra import need, version_of
+from transforms.encoders.media.image import decode
+from transforms.encoders.media.image_model import ImageModel, refuse_text_settings
+from transforms.encoders.media.media_encoder import MediaEncoder, Prepared
+from transforms.encoders.model_files import lowered, read_json, weights_digest
+from transforms.encoders.model_source import ModelSource
+from transforms.support.vectors import dense_array
+
+PACKAGES = ("torch", "torchvision", "open_clip", "PIL")
+SETTINGS = "open_clip_config.json"
+"""The file that tells a folder of this library."""
+_TEXTS = 64
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class OpenCLIPModel(ImageModel):
+    """A folder that open_clip loads as `local-dir:`; a corpus is of images, and queries are images or texts."""
+
+    modalities: ClassVar = frozenset({Modality.IMAGE, Modality.TEXT})
+
+    def chunker(self, config: Config) -> WholeChunker:
+        if config.corpus.modality is Modality.TEXT:
+            raise ConfigurationError(
+                f"encoder.model: {self.config.model} embeds texts as queries alone, and the corpus is of texts",
+                "name a text model, for example all-MiniLM-L6-v2, or a corpus of images",
+            )
+        return super().chunker(config)
+
+
+class OpenCLIPEncoder:
+    """See the module. Several threads may use it at once.
+
+    Attributes:
+        images: the tower of images.
+        tokenize: texts to int64[n, context length].
+        count: number of a text's tokens before it is cut to the context length.
+        texts: int64[n, context length] to float32[n, dimensions].
+    """
+
+    def __init__(
+        self,
+        images: MediaEncoder,
+        tokenize: Callable[[list[str]], NDArray[np.int64]],
+        count: Callable[[str], int],
+        texts: Callable[[NDArray[np.int64]], Floats],
+    ) -> None:
+        self._images = images
+        self._tokenize = tokenize
+        self._count = count
+        self._texts = texts
+        self._tokenizing = threading.Lock()
+
+    def encode(self, inputs: pa.Table, *, query: bool = False, advance: Callable[[int], None] | None = None) -> Encoded:
+        """See `Encoder.encode`."""
+        if "text" not in inputs.column_names:
+            return self._images.encode(inputs, query=query, advance=advance)
+        start = time.perf_counter()
+        texts = inputs.column("text").to_pylist()
+        total = np.fromiter(map(self._count, texts), np.int64, len(texts))
+        vectors = np.empty((len(texts), self._images.dimensions), np.float32)
+        context = 0
+        for first in range(0, len(texts), _TEXTS):
+            with self._tokenizing:  # tokenizers of this library keep a cache
+                tokens = self._tokenize(texts[first : first + _TEXTS])
+            context = tokens.shape[1]
+            vectors[first : first + _TEXTS] = self._texts(tokens)[:, : self._images.dimensions]
+        if self._images.normalize:
+            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        taken = np.minimum(total, context)
+        return Encoded(dense_array(vectors), taken, total - taken, Work(0, time.perf_counter() - start))
+
+    def runtime(self) -> dict[str, str]:
+        """See `Encoder.runtime`."""
+        return self._images.runtime()
+
+
+def describe(config: EncoderConfig, source: ModelSource) -> OpenCLIPModel:
+    """Reads the settings of a folder; see `transforms.encoders.families`.
+
+    Raises:
+        ConfigurationError: if the folder is incomplete, or the configuration sets what such a model does not have.
+        EncoderError: if the weights are not the pinned ones.
+    """
+    refuse_text_settings(config)
+    folder = source.folder()
+    settings = read_json(folder / SETTINGS)
+    model = settings.get("model_cfg") or {}
+    if not model.get("embed_dim"):
+        raise ConfigurationError(
+            f"encoder.model: {folder} has no {SETTINGS} with the settings of an open_clip model",
+            "name a folder that open_clip.push_to_hf_hub wrote, or a hub id of such a model",
+        )
+    facts = {
+        "family": "open_clip",
+        "weights": weights_digest([folder], source.weights_sha256),
+        "architecture": model,
+        "image": settings.get("preprocess_cfg") or {},
+        "decoding": "exact",
+        "dimensions": lowered(config, "dimensions", int(model["embed_dim"])),
+        "normalize": config.normalize,
+    }
+    return OpenCLIPModel(config, facts, partial(_load, config, folder, facts), PACKAGES)
+
+
+def _load(config: EncoderConfig, folder: Path, facts: dict[str, Any]) -> OpenCLIPEncoder:
+    need("image", "an open_clip model", *PACKAGES)
+    from transforms.encoders.engines.torch.torchvision_operators import make_importable
+
+    make_importable()
+    import open_clip
+    import torch
+
+    from transforms.encoders.engines.torch.forward import forward
+
+    name = f"local-dir:{folder}"
+    try:
+        model, _, transform = open_clip.create_model_and_transforms(name, weights_only=True)
+        tokenizer = open_clip.get_tokenizer(name)
+    except Exception as error:  # the library raises errors of many kinds for damaged files
+        raise EncoderError(f"can't load the model in {folder}: {error}", "check the folder's files") from error
+    towers = torch.nn.ModuleDict({"model": model})
+    images = forward(towers, config, _of_images, open_clip=version_of("open_clip") or "")
+    texts = forward(towers, config, _of_texts)
+    media = MediaEncoder(
+        facts["dimensions"],
+        facts["normalize"],
+        partial(_prepare, transform),
+        images.run,
+        images.batch,
+        images.described,
+    )
+    return OpenCLIPEncoder(media, lambda some: tokenizer(some).numpy(), partial(_count, tokenizer), texts.run)
+
+
+def _prepare(transform: Any, data: bytes) -> Prepared:
+    return Prepared(np.ascontiguousarray(transform(decode(data)).numpy(), np.float32))
+
+
+def _of_images(towers: Any, images: Any) -> Any:
+    return towers["model"].encode_image(images)
+
+
+def _of_texts(towers: Any, tokens: Any) -> Any:
+    return towers["model"].encode_text(tokens)
+
+
+def _count(tokenizer: Any, text: str) -> int:
+    """Tokens of a text, those at its ends included."""
+    inner = getattr(tokenizer, "tokenizer", None)
+    if inner is not None:  # of the transformers library
+        return len(inner(text, truncation=False)["input_ids"])
+    return len(tokenizer.encode(text)) + 2
