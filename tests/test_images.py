@@ -85,6 +85,7 @@ def test_a_folder_of_images_is_published_kept_in_sync_and_restored(tmp_path: Pat
     wanted = library(model, [Image.open(path).convert("RGB") for path in paths])
     assert (vectors * wanted).sum(axis=1).min() >= 0.9999
 
+    assert report.seconds.total < 60  # of this run, not of the process that the tests run in
     again = sync(config)
     assert (again.chunks.embedded, again.chunks.reused, again.bytes.read) == (0, 40, 0)
     paths[3].write_bytes(encoded(drawing(103)))

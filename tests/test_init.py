@@ -243,7 +243,7 @@ def test_labels_beside_pictures_are_no_corpus(tmp_path: Path) -> None:
     (tmp_path / "images" / "labels.tsv").write_text("file\tlabel\n" + "".join(f"p{n}.jpg\tcat\n" for n in range(9)))
     made = init("images")
     assert made.why["labels.tsv"] == "it names 9 of the image files, as labels do"
-    assert (made.config.corpus.format, made.config.encoder.model, len(made.items)) == ("image", "conse", 9)
+    assert (made.config.corpus.format, made.found.values["encoder"]["model"], len(made.items)) == ("image", "conse", 9)
     (tmp_path / "vecbeam.yaml").unlink()
     (tmp_path / "images" / "labels.tsv").rename(tmp_path / "labels.tsv")
     made = init(".")

@@ -14,8 +14,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib import metadata
 
-import psutil
-
 from pipelines.run.progress import Progress
 from schemas.config import Config
 from schemas.errors import CheckpointError, ConfigurationError, InterruptedRunError, LockedError, VecbeamError
@@ -24,7 +22,7 @@ from schemas.rejects import shortened
 from schemas.run_report import CHANGING, FORMAT_VERSION, Failure, Rates, Report, Served
 from transforms.checkpoint import lock
 from transforms.milvus.alias import served_now
-from transforms.support import stop
+from transforms.support import process, stop
 from transforms.support.job import Job
 from transforms.support.storage import filesystem
 
@@ -69,8 +67,8 @@ class Session:
         self.report.versions = {"python": sys.version.split()[0], **_versions()}
         self._counters: Counter[str] = Counter()
         self._hold: lock.Hold | None = None
-        # The process began before its imports, which users wait for too.
-        self._phases = defaultdict[str, float](float, startup=time.time() - psutil.Process().create_time())
+        self._began = process.run_began()
+        self._phases = defaultdict[str, float](float, startup=self.seconds_so_far())
 
     @property
     def root(self) -> str:
@@ -82,8 +80,8 @@ class Session:
         return filesystem.join(self.root, "runs", self.run_id, name)
 
     def seconds_so_far(self) -> float:
-        """Since the process began."""
-        return time.time() - psutil.Process().create_time()
+        """Since the run began; see `transforms.support.process.run_began`."""
+        return time.time() - self._began
 
     def moved(self, before: str | None, after: str) -> None:
         """Records that the run moved the alias, and what it pointed to before."""

@@ -63,8 +63,9 @@ class EncoderConfig(Section):
     )
     family: Text | None = Field(
         None,
-        description="Family of encoders that loads the model: sentence_transformers, words, use, or one from another "
-        "package. By default that of the catalogue's entry, of the file's suffix, or the family with the model's name",
+        description="Family of encoders that loads the model: sentence_transformers, splade, words, use, remote, timm, "
+        "open_clip, conse, or one from another package. By default that of the catalogue's entry, of the files, "
+        "or the family with the model's name",
     )
     precision: Literal["float32", "bfloat16", "int8"] = Field(
         "float32",

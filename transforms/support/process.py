@@ -5,7 +5,12 @@ The command line says so of its process. A Python program that imports vecbeam k
 
 from __future__ import annotations
 
+import time
+
+import psutil
+
 _own = False
+_has_run = False
 
 
 def take() -> None:
@@ -17,3 +22,14 @@ def take() -> None:
 def is_own() -> bool:
     """Whether `take` was called."""
     return _own
+
+
+def run_began() -> float:
+    """When a run that starts now began for its user, in seconds since the epoch.
+
+    The first run of vecbeam's own process began with the process, before its imports, which users wait for too. In a
+    Python program, and after the first run, it begins now.
+    """
+    global _has_run
+    first, _has_run = not _has_run, True
+    return float(psutil.Process().create_time()) if first and _own else time.time()

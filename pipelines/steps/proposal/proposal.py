@@ -26,7 +26,8 @@ class Proposal:
         taken_bytes: their size.
         left_out: what is not read, and why: reason -> paths.
         fields_left_out: field -> why.
-        samples: id and beginning of some texts.
+        samples: id and beginning of some texts; of media id and file.
+        shown_as: what `samples` show: text or file.
         notes: what a user should know before a run.
         path: of the configuration; "" where none is written.
     """
@@ -38,6 +39,7 @@ class Proposal:
     left_out: dict[str, list[str]] = field(default_factory=dict)
     fields_left_out: dict[str, str] = field(default_factory=dict)
     samples: list[tuple[str, str]] = field(default_factory=list)
+    shown_as: str = "text"
     notes: list[str] = field(default_factory=list)
     path: str = ""
 
@@ -66,7 +68,7 @@ class Proposal:
         for name, why in self.fields_left_out.items():
             reasons.setdefault(why, []).append(name)
         lines += [f"no column for {_some(names)}: {why}" for why, names in reasons.items()]
-        lines += [f"text of {printable(item_id)}: {text}" for item_id, text in self.samples]
+        lines += [f"{self.shown_as} of {printable(item_id)}: {text}" for item_id, text in self.samples]
         return lines + [f"note: {note}" for note in self.notes]
 
     def __str__(self) -> str:
