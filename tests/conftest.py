@@ -96,6 +96,35 @@ def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         server.stop()
 
 
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """Address of an S3 server of this process."""
+    pytest.importorskip("boto3", reason="pip install 'vecbeam[test]'")
+    moto = pytest.importorskip("moto.server", reason="the S3 server comes with the test extra")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3_bucket(s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, str]:
+    """A client of that server by the environment's variables, and the name of an empty bucket of the test."""
+    import boto3
+
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "y",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": s3_endpoint,
+    }.items():
+        monkeypatch.setenv(name, value)
+    client, bucket = boto3.client("s3"), f"bucket-{abs(hash(tmp_path))}"
+    client.create_bucket(Bucket=bucket)
+    return client, bucket
+
+
 @pytest.fixture(params=["lite", pytest.param("server", marks=pytest.mark.server)])
 def milvus_uri(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """An empty Milvus: Lite in a folder of the test, then the real server."""

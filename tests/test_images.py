@@ -22,7 +22,9 @@ from pipelines.load import load
 from pipelines.plan import plan
 from pipelines.plan import text as plan_text
 from pipelines.reindex import reindex
-from pipelines.steps.collection.query import LikeQuery
+from pipelines.replay import replay
+from pipelines.search import search
+from pipelines.steps.collection.query import LikeQuery, MediaQuery
 from pipelines.sync import sync
 from pipelines.verify import verify
 from schemas.config import Config, EncoderConfig
@@ -138,6 +140,26 @@ def test_a_file_that_vanishes_before_it_is_embedded_is_one_reject(
     found = encoder.encode(media_inputs([str(path), str(tmp_path / "gone.png"), str(path)]))
     assert {row: error for row, (error, _) in found.refused.items()} == {1: "UnreadableMedia"}
     assert np.allclose(found.matrix[0], found.matrix[2])
+
+
+def test_images_in_an_object_store_are_versions_of_their_etag_and_replayed(
+    tmp_path: Path, model: Path, s3_bucket: tuple[Any, str]
+) -> None:
+    client, bucket = s3_bucket
+    for number in range(8):
+        client.put_object(Bucket=bucket, Key=f"photos/{number}.png", Body=encoded(drawing(number)))
+    client.put_object(Bucket=bucket, Key="photos/bad.png", Body=b"bad")
+    corpus = {"paths": [f"s3://{bucket}/photos/*"], "format": "image"}
+    config = image_config(tmp_path, model, corpus=corpus, checkpoint=f"s3://{bucket}/c", verify={"max_rejected": 0.2})
+    assert backfill(config).verify.found == 8
+    uri = f"s3://{bucket}/photos/3.png"
+    assert search(config, MediaQuery(uri), k=1)[0]["uri"] == uri
+    # The same bytes, written again, have the same ETag.
+    client.put_object(Bucket=bucket, Key="photos/3.png", Body=encoded(drawing(3)))
+    assert sync(config).chunks.embedded == 0
+    client.put_object(Bucket=bucket, Key="photos/bad.png", Body=encoded(drawing(50)))
+    report = replay(config)
+    assert (report.items.new, report.items.rejected, report.verify.found) == (1, 0, 9)
 
 
 def test_an_encoder_of_another_modality_is_refused_before_reading(tmp_path: Path, model: Path) -> None:

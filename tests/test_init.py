@@ -463,38 +463,22 @@ def test_what_can_not_be_read_is_named(tmp_path: Path, name: str, content: bytes
         init("nothing here")
 
 
-def test_folders_of_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    moto = pytest.importorskip("moto.server", reason="the S3 server comes with the test extra")
-    boto3 = pytest.importorskip("boto3")
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        for name, value in {
-            "AWS_ACCESS_KEY_ID": "x",
-            "AWS_SECRET_ACCESS_KEY": "y",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        }.items():
-            monkeypatch.setenv(name, value)
-        client = boto3.client("s3")
-        client.create_bucket(Bucket="bucket")
-        for key, first in (("docs [1]/a.jsonl", 0), ("docs [1]/more/b.jsonl", 50)):
-            rows = [{"id": str(number), "text": text(number)} for number in range(first, first + 20)]
-            client.put_object(Bucket="bucket", Key=key, Body="\n".join(map(json.dumps, rows)).encode())
-        for number in range(3):
-            client.put_object(Bucket="bucket", Key=f"docs [1]/{number}.png", Body=b"x")
-        made = init("s3://bucket/docs [1]/", output="folder.yaml")
-        assert made.config.corpus.paths == ["s3://bucket/docs [[]1]/**/*.jsonl"]
-        assert (len(made.items), list(made.why)) == (40, ["0.png", "1.png", "2.png"])
-        made = init("s3://bucket/docs [1]/a.jsonl", output="file.yaml")
-        assert made.config.corpus.paths == ["s3://bucket/docs [[]1]/a.jsonl"]
-        made = init("s3://bucket/docs [[]1]/*.jsonl", output="glob.yaml")
-        assert made.config.corpus.paths == ["s3://bucket/docs [[]1]/*.jsonl"]
-        with pytest.raises(ConfigurationError, match="matches no file"):
-            init("s3://bucket/nothing", output="none.yaml")
-    finally:
-        server.stop()
+def test_folders_of_an_object_store(s3_bucket: tuple[Any, str]) -> None:
+    client, bucket = s3_bucket
+    for key, first in (("docs [1]/a.jsonl", 0), ("docs [1]/more/b.jsonl", 50)):
+        rows = [{"id": str(number), "text": text(number)} for number in range(first, first + 20)]
+        client.put_object(Bucket=bucket, Key=key, Body="\n".join(map(json.dumps, rows)).encode())
+    for number in range(3):
+        client.put_object(Bucket=bucket, Key=f"docs [1]/{number}.png", Body=b"x")
+    made = init(f"s3://{bucket}/docs [1]/", output="folder.yaml")
+    assert made.config.corpus.paths == [f"s3://{bucket}/docs [[]1]/**/*.jsonl"]
+    assert (len(made.items), list(made.why)) == (40, ["0.png", "1.png", "2.png"])
+    made = init(f"s3://{bucket}/docs [1]/a.jsonl", output="file.yaml")
+    assert made.config.corpus.paths == [f"s3://{bucket}/docs [[]1]/a.jsonl"]
+    made = init(f"s3://{bucket}/docs [[]1]/*.jsonl", output="glob.yaml")
+    assert made.config.corpus.paths == [f"s3://{bucket}/docs [[]1]/*.jsonl"]
+    with pytest.raises(ConfigurationError, match="matches no file"):
+        init(f"s3://{bucket}/nothing", output="none.yaml")
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="no shared data next to the project")

@@ -49,21 +49,8 @@ def config(tmp_path: Path) -> Iterator[Config]:
     milvus.release(found.collection)
 
 
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """Address of an S3 server of this process."""
-    pytest.importorskip("boto3", reason="pip install 'vecbeam[test]'")
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture
-def stored(tmp_path: Path, s3: str, config: Config, monkeypatch: pytest.MonkeyPatch) -> Config:
+def stored(tmp_path: Path, s3_endpoint: str, config: Config, monkeypatch: pytest.MonkeyPatch) -> Config:
     """A configuration whose checkpoint is in its own bucket."""
     import boto3
 
@@ -71,8 +58,8 @@ def stored(tmp_path: Path, s3: str, config: Config, monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv(name, "test")
     monkeypatch.setattr(store_lease, "SETTLE_S", 0.05)
     bucket = f"bucket-{abs(hash(tmp_path))}"
-    boto3.client("s3", endpoint_url=s3, region_name="us-east-1").create_bucket(Bucket=bucket)
-    runner = {"name": "local", "s3_endpoint_url": s3, "s3_region_name": "us-east-1"}
+    boto3.client("s3", endpoint_url=s3_endpoint, region_name="us-east-1").create_bucket(Bucket=bucket)
+    runner = {"name": "local", "s3_endpoint_url": s3_endpoint, "s3_region_name": "us-east-1"}
     found = configure(tmp_path, checkpoint=f"s3://{bucket}/checkpoint", runner=runner)
     beam_job.prepare_filesystems(found)
     return found
