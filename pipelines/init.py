@@ -75,6 +75,8 @@ _ENCODING: dict[Modality, dict[str, Any]] = {
         "encoder": {"model": "all-MiniLM-L6-v2", "precision": "float32"},
     },
     Modality.IMAGE: {"encoder": {"model": "conse", "precision": "float32"}},
+    # Windows are as long as the model takes.
+    Modality.AUDIO: {"encoder": {"model": "whisper-base", "precision": "float32"}},
 }
 """What the embedded model of each modality needs in a configuration."""
 

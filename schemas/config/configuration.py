@@ -12,6 +12,7 @@ from schemas.config.collection import Collection, Verify
 from schemas.config.corpus import COLUMN_NAME, RESERVED_COLUMNS, ChunkConfig, Corpus, rename_hint
 from schemas.config.encoder import VECTOR, EncoderConfig
 from schemas.config.runner import Runner
+from schemas.modality import Modality
 
 
 class Config(Section):
@@ -23,7 +24,8 @@ class Config(Section):
     corpus: Corpus
     chunk: ChunkConfig | Literal[False] = Field(
         default_factory=lambda: ChunkConfig(),
-        description="false turns chunking off: one vector per item; tokens over the limit are dropped and counted",
+        description="false turns chunking off: one vector per item; tokens or seconds over the limit are dropped and "
+        "counted",
     )
     encoder: EncoderConfig = Field(default_factory=lambda: EncoderConfig())
     encoders: dict[str, EncoderConfig] = Field(
@@ -73,6 +75,25 @@ class Config(Section):
                 why = "a name has letters, digits and underscores"
             if why:
                 raise ValueError(f"encoders: {name!r} can't be the name of a vector: {why}; choose another")
+        return self
+
+    @model_validator(mode="after")
+    def _chunks_fit_the_items(self) -> Config:
+        if not self.chunk:
+            return self
+        modality = self.corpus.modality
+        timed = modality in (Modality.AUDIO, Modality.VIDEO)
+        if self.chunk.of_seconds and not timed:
+            raise ValueError(
+                f"chunk.{self.chunk.of_seconds[0]}: the corpus is of the modality {modality}, and seconds are for "
+                "recordings; " + ("set chunk.max_tokens" if modality is Modality.TEXT else "remove it")
+            )
+        tokens = [key for key in ("max_tokens", "overlap_tokens") if key in self.chunk.model_fields_set]
+        if tokens and modality.is_media:
+            raise ValueError(
+                f"chunk.{tokens[0]}: the corpus is of the modality {modality}, and tokens are for texts; "
+                + ("set chunk.seconds" if timed else "remove it")
+            )
         return self
 
     @model_validator(mode="after")

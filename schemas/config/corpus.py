@@ -311,11 +311,34 @@ class ChunkConfig(Section):
         256, ge=8, description="Most tokens per chunk, special tokens included; the model's own limit also applies"
     )
     overlap_tokens: int = Field(32, ge=0, description="Most tokens that a chunk shares with the previous one")
+    seconds: float | None = Field(
+        None, ge=0.1, le=86400, description="Of recordings: seconds per window; without it, what the model takes at once"
+    )
+    overlap_seconds: float | None = Field(
+        None, ge=0, description="Seconds that a window shares with the previous one; 0 where `seconds` is set alone"
+    )
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> ChunkConfig:
+        tokens = [key for key in ("max_tokens", "overlap_tokens") if key in self.model_fields_set]
+        if tokens and self.of_seconds:
+            raise ValueError(
+                f"{tokens[0]} and {self.of_seconds[0]} are both there; tokens are for texts, and seconds for "
+                "recordings: remove one"
+            )
+        if self.overlap_seconds is not None and self.seconds is None:
+            raise ValueError("overlap_seconds is there without seconds; set seconds, or remove it")
+        return self
+
+    @property
+    def of_seconds(self) -> list[str]:
+        """The keys of recordings that are set."""
+        return [key for key in ("seconds", "overlap_seconds") if getattr(self, key) is not None]
 
     @model_validator(mode="after")
     def _overlap_fits(self) -> ChunkConfig:
-        if self.overlap_tokens * 2 > self.max_tokens:
-            raise ValueError(
-                f"overlap_tokens {self.overlap_tokens} is more than half of max_tokens {self.max_tokens}; lower it"
-            )
+        for over, whole in (("overlap_tokens", "max_tokens"), ("overlap_seconds", "seconds")):
+            most, length = getattr(self, over), getattr(self, whole)
+            if most is not None and length is not None and most * 2 > length:
+                raise ValueError(f"{over} {most:g} is more than half of {whole} {length:g}; lower it")
         return self

@@ -52,7 +52,8 @@ _digest = partial(blake2b, digest_size=DIGEST_BYTES)
 
 def chunking_of(config: Config) -> bytes:
     """What determines an item's rows in addition to the item: how it is chunked, and the types of its metadata."""
-    chunk = config.chunk.model_dump() if config.chunk else False
+    # Keys later than version 0.1.0 count only where they are set, so that an upgrade changes no digest.
+    chunk = config.chunk.model_dump(exclude_none=True) if config.chunk else False
     limits = {name: encoder.max_tokens for name, encoder in config.vectors.items()}
     limit = limits[VECTOR] if list(limits) == [VECTOR] else limits
     return orjson.dumps([chunk, limit, config.corpus.column_types], option=orjson.OPT_SORT_KEYS)

@@ -29,6 +29,8 @@ FAMILIES = {
     "remote": "transforms.encoders.remote.remote_model:describe",
     "fake": "transforms.encoders.fake:describe",
     "words": "transforms.encoders.words:describe",
+    "whisper": "transforms.encoders.whisper:describe",
+    "resemblyzer": "transforms.encoders.resemblyzer:describe",
     "use": "transforms.encoders.universal_sentence_encoder:describe",
 }
 """vecbeam's own families: module and function of each."""
@@ -114,7 +116,10 @@ def _family_of_files(folder: Path) -> str:
     """The family whose library wrote a folder."""
     if (folder / "open_clip_config.json").exists():
         return "open_clip"
-    return "timm" if "architecture" in read_json(folder / "config.json") else DEFAULT
+    settings = read_json(folder / "config.json")
+    if settings.get("model_type") == "whisper":
+        return "whisper"
+    return "timm" if "architecture" in settings else DEFAULT
 
 
 def _brought() -> dict[str, list[EntryPoint]]:

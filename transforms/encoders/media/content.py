@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 
@@ -52,13 +55,79 @@ def read(uri: str, most: int = MAX_BYTES) -> bytes:
     try:
         with filesystem.open_binary(uri) as stream:
             data: bytes = stream.read(most + 1)
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        raise RefusedError("UnreadableMedia", f"The file can't be opened: {error.strerror or error}") from error
     except Exception as error:
-        raise CorpusError(
-            f"can't read {filesystem.as_text(uri)}: {error}",
-            "run the same command again once the storage answers; nothing was lost",
-        ) from error
+        raise _failed(uri, error) from error
     if len(data) > most:
         raise RefusedError("MediaTooLarge", f"The file has more than {most >> 20} MiB")
     return data
+
+
+@contextmanager
+def opened(uri: str, data: bytes | None) -> Iterator[BinaryIO]:
+    """A file to seek in, for decoders that read a part of it.
+
+    Decoders take a failure of the storage for damage, or for the end. So the first one is kept, and raised at the end
+    whatever the decoder made of it.
+
+    Args:
+        data: its bytes if they are in memory already.
+
+    Raises:
+        RefusedError: `UnreadableMedia` where it does not exist or may not be read.
+        CorpusError: any other failure of the storage; the run ends, and the same command resumes it.
+    """
+    try:
+        source: BinaryIO = io.BytesIO(data) if data is not None else filesystem.open_binary(uri)
+    except Exception as error:
+        raise _failed(uri, error) from error
+    with source:
+        watched = _Watched(source)
+        try:
+            yield cast(BinaryIO, watched)
+        finally:
+            if watched.failure is not None:
+                raise _failed(uri, watched.failure) from watched.failure
+
+
+class _Watched(io.RawIOBase):
+    """A stream that keeps the first failure of another, and is at its end from then on."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        super().__init__()
+        self._source = source
+        self.failure: Exception | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._tried(lambda: self._source.read(len(buffer)), b"")
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return int(self._tried(lambda: self._source.seek(offset, whence), 0))
+
+    def tell(self) -> int:
+        return int(self._tried(self._source.tell, 0))
+
+    def _tried(self, call: Any, otherwise: Any) -> Any:
+        if self.failure is not None:
+            return otherwise
+        try:
+            return call()
+        except Exception as error:
+            self.failure = error
+            return otherwise
+
+
+def _failed(uri: str, error: Exception) -> Exception:
+    if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
+        return RefusedError("UnreadableMedia", f"The file can't be opened: {error.strerror or error}")
+    return CorpusError(
+        f"can't read {filesystem.as_text(uri)}: {error}",
+        "run the same command again once the storage answers; nothing was lost",
+    )

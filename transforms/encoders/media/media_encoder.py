@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -25,32 +26,37 @@ class Prepared(NamedTuple):
     Attributes:
         array: of the shape that the model takes.
         amount, dropped: see `Encoded`.
+        frames: of the array that are not padding, for a model of sound.
     """
 
     array: Floats
     amount: int = 1
     dropped: int = 0
+    frames: int = 0
 
 
-@dataclass(frozen=True)
-class MediaEncoder:
-    """A model of images or recordings, loaded. Several threads may use it at once.
+class BatchEncoder(ABC):
+    """A model of media, loaded. Several threads may use it at once.
 
     Attributes:
         dimensions: of a vector.
         normalize: whether vectors get length 1.
-        prepare: bytes of a file to an input of the model; raises RefusedError.
-        run: a batch of inputs, float32[n, ...], to vectors, float32[n, at least dimensions].
-        batch: most inputs that go through the model at once. They have one shape.
+        batch: most inputs that go through the model at once.
         described: see `Encoder.runtime`.
     """
 
     dimensions: int
     normalize: bool
-    prepare: Callable[[bytes], Prepared]
-    run: Callable[[Floats], Floats]
     batch: int
     described: Mapping[str, str]
+
+    @abstractmethod
+    def _prepared_rows(self, inputs: pa.Table) -> Iterator[Prepared | RefusedError]:
+        """Each row as an input of the model, or why there is none."""
+
+    @abstractmethod
+    def _vectors(self, group: list[Prepared]) -> Floats:
+        """float32[n, at least dimensions] of a batch."""
 
     def encode(self, inputs: pa.Table, *, query: bool = False, advance: Callable[[int], None] | None = None) -> Encoded:  # noqa: ARG002 (the protocol's)
         """See `Encoder.encode`."""
@@ -61,7 +67,7 @@ class MediaEncoder:
         busy = 0.0
         for places, group in self._batches(inputs, refused):
             start = time.perf_counter()
-            vectors[places] = self.run(np.stack([one.array for one in group]))[:, : self.dimensions]
+            vectors[places] = self._vectors(group)[:, : self.dimensions]
             busy += time.perf_counter() - start
             amount[places], dropped[places] = [one.amount for one in group], [one.dropped for one in group]
             if advance is not None:
@@ -79,7 +85,7 @@ class MediaEncoder:
     ) -> Iterator[tuple[list[int], list[Prepared]]]:
         places: list[int] = []
         group: list[Prepared] = []
-        for row, found in enumerate(mapped(self._prepared, contents(inputs), 2 * self.batch)):
+        for row, found in enumerate(self._prepared_rows(inputs)):
             if isinstance(found, RefusedError):
                 refused[row] = (found.error, found.reason)
                 continue
@@ -90,6 +96,29 @@ class MediaEncoder:
                 places, group = [], []
         if group:
             yield places, group
+
+
+@dataclass(frozen=True)
+class MediaEncoder(BatchEncoder):
+    """A model whose inputs are whole files, and have one shape.
+
+    Attributes:
+        prepare: bytes of a file to an input of the model; raises RefusedError.
+        run: a batch of inputs, float32[n, ...], to vectors, float32[n, at least dimensions].
+    """
+
+    dimensions: int
+    normalize: bool
+    prepare: Callable[[bytes], Prepared]
+    run: Callable[[Floats], Floats]
+    batch: int
+    described: Mapping[str, str]
+
+    def _vectors(self, group: list[Prepared]) -> Floats:
+        return self.run(np.stack([one.array for one in group]))
+
+    def _prepared_rows(self, inputs: pa.Table) -> Iterator[Prepared | RefusedError]:
+        return mapped(self._prepared, contents(inputs), 2 * self.batch)
 
     def _prepared(self, content: tuple[str, bytes | None]) -> Prepared | RefusedError:
         uri, data = content
