@@ -312,7 +312,10 @@ class ChunkConfig(Section):
     )
     overlap_tokens: int = Field(32, ge=0, description="Most tokens that a chunk shares with the previous one")
     seconds: float | None = Field(
-        None, ge=0.1, le=86400, description="Of recordings: seconds per window; without it, what the model takes at once"
+        None,
+        ge=0.1,
+        le=86400,
+        description="Of recordings: seconds per window; the most that the model takes if not set",
     )
     overlap_seconds: float | None = Field(
         None, ge=0, description="Seconds that a window shares with the previous one; 0 where `seconds` is set alone"
@@ -323,11 +326,11 @@ class ChunkConfig(Section):
         tokens = [key for key in ("max_tokens", "overlap_tokens") if key in self.model_fields_set]
         if tokens and self.of_seconds:
             raise ValueError(
-                f"{tokens[0]} and {self.of_seconds[0]} are both there; tokens are for texts, and seconds for "
+                f"{tokens[0]} and {self.of_seconds[0]} are both set; tokens are for texts, and seconds for "
                 "recordings: remove one"
             )
         if self.overlap_seconds is not None and self.seconds is None:
-            raise ValueError("overlap_seconds is there without seconds; set seconds, or remove it")
+            raise ValueError("overlap_seconds is set without seconds; set seconds, or remove it")
         return self
 
     @property

@@ -83,9 +83,7 @@ def _load(config: EncoderConfig, folder: Path, facts: dict[str, Any]) -> SoundEn
         found: Floats = np.stack([own.mean(axis=0) for own in np.split(np.concatenate(pieces), borders)])
         return found
 
-    return SoundEncoder(
-        facts["dimensions"], facts["normalize"], ready.batch, ready.described, _HEARING, prepare, embed
-    )
+    return SoundEncoder(facts["dimensions"], facts["normalize"], ready.batch, ready.described, _HEARING, prepare, embed)
 
 
 def load(folder: Path) -> Any:

@@ -116,9 +116,7 @@ def _load(config: EncoderConfig, folder: Path, facts: dict[str, Any], hearing: H
     def embed(group: list[Prepared]) -> Floats:
         return ready.run(np.stack([one.array for one in group]), np.array([one.frames for one in group], np.int64))
 
-    return SoundEncoder(
-        facts["dimensions"], facts["normalize"], ready.batch, ready.described, hearing, prepare, embed
-    )
+    return SoundEncoder(facts["dimensions"], facts["normalize"], ready.batch, ready.described, hearing, prepare, embed)
 
 
 def load(folder: Path) -> Any:
@@ -158,4 +156,3 @@ def mean_of_real(model: Any, features: Any, frames: Any) -> Any:
     hidden = model(features).last_hidden_state.float()
     real = torch.arange(hidden.shape[1], device=hidden.device)[None, :] < frames[:, None]
     return (hidden * real[:, :, None]).sum(dim=1) / real.sum(dim=1, keepdim=True)
-

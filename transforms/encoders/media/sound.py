@@ -1,7 +1,7 @@
 """Recordings as every encoder of vecbeam hears them: float32, one channel, at the model's rate.
 
-libsndfile reads wav, flac, mp3, ogg and opus, and PyAV m4a and aac; which one it is follows from the content. All
-channels count alike: mono is their mean. soxr resamples, at its high quality. Only the seconds that are asked for are
+libsndfile reads wav, flac, mp3, ogg and opus, and PyAV m4a and aac; which one it is follows from the content. Mono
+is the mean of all channels. soxr resamples, at its high quality. Only the requested seconds are
 decoded, and nothing but the file itself is opened.
 """
 
