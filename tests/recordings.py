@@ -62,7 +62,7 @@ def promising(data: bytes, more: int) -> bytes:
 
 
 def damaged() -> dict[str, tuple[bytes, str]]:
-    """Files that are no recording, or a damaged one, and the error that each is rejected with."""
+    """Files that are not a recording, or a damaged one, and the error that each is rejected with."""
     whole = encoded(tune(900))
     ogg = encoded(tune(900, 3.0), format="OGG", subtype="VORBIS")
     return {

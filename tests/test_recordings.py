@@ -1,4 +1,4 @@
-"""Corpora of recordings: whole runs, vectors against the library, windows, and files that are no recording."""
+"""Corpora of recordings: whole runs, vectors against the library, windows, and files that are not a recording."""
 
 from __future__ import annotations
 

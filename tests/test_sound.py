@@ -113,6 +113,6 @@ def test_a_failure_of_the_storage_is_no_damage(monkeypatch: pytest.MonkeyPatch) 
             return super().read(size)
 
     data = encoded(tune(1, 30.0), format="FLAC")
-    monkeypatch.setattr(filesystem, "open_binary", lambda uri: Failing(data))
+    monkeypatch.setattr(filesystem, "open_binary", lambda _: Failing(data))
     with pytest.raises(CorpusError, match="does not answer"), opened("gs://b/a.flac", None) as stream:
         sound.decode(stream, 16_000)
