@@ -66,7 +66,7 @@ def damaged() -> dict[str, tuple[bytes, str]]:
     whole = encoded(tune(900))
     ogg = encoded(tune(900, 3.0), format="OGG", subtype="VORBIS")
     return {
-        "page.mp3": (b"<html><body>Not found</body></html>", "NotASound"),
+        "page.mp3": (b"<html><body>Not found</body></html>", "NotSound"),
         "promises.wav": (promising(whole, 9000), "DamagedSound"),
         "cut.ogg": (ogg[: len(ogg) * 2 // 3], "DamagedSound"),
         "no-samples.wav": (encoded(tune(1)[:0]), "EmptySound"),

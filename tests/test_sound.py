@@ -97,7 +97,7 @@ def test_a_file_without_sound_and_one_by_another_demuxer_are_refused() -> None:
     playlist = b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1/a.aac\n"
     with pytest.raises(RefusedError) as one:
         heard(playlist)
-    assert one.value.error == "NotASound"
+    assert one.value.error == "NotSound"
 
 
 def test_a_failure_of_the_storage_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,11 +115,11 @@ def prepare(samples: Floats) -> Prepared:
     """Samples, float32[n], as windows of a mel spectrogram, float32[windows, 160, 40].
 
     Raises:
-        RefusedError: `Silence`.
+        RefusedError: `SilentSound`.
     """
     loudness = np.sqrt(np.mean(samples.astype(np.float64) ** 2))
     if loudness == 0:
-        raise RefusedError("Silence", "All samples are 0, and the loudness of silence can't be raised")
+        raise RefusedError("SilentSound", "All samples are 0, and the loudness of silence can't be raised")
     samples = samples * np.float32(max(1.0, 10 ** (_LOUDNESS / 20) / loudness))
     frames = -(-(len(samples) + 1) // _HOP)
     starts = list(range(0, max(1, frames - _FRAMES + _STEP + 1), _STEP))

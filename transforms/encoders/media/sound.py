@@ -47,7 +47,7 @@ def seconds_of(stream: BinaryIO) -> float:
     """How long a recording is, by its header where it has one.
 
     Raises:
-        RefusedError: `EmptyFile`, `NotASound`, `DamagedSound`, `EmptySound` or `SoundTooLong`.
+        RefusedError: `EmptyFile`, `NotSound`, `DamagedSound`, `EmptySound` or `SoundTooLong`.
         EncoderError: if soundfile or PyAV is not installed.
     """
     head = _head(stream)
@@ -117,7 +117,7 @@ def _opened(stream: BinaryIO, head: bytes):  # type: ignore[no-untyped-def]  # o
         if _is_known(head):
             raise RefusedError("DamagedSound", f"The recording can't be decoded: {error}") from error
         raise RefusedError(
-            "NotASound", f"The file is not a recording that libsndfile or PyAV knows; it begins with {head[:16]!r}"
+            "NotSound", f"The file is not a recording that libsndfile or PyAV knows; it begins with {head[:16]!r}"
         ) from error
 
 
