@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -329,3 +331,28 @@ def test_queries_that_can_t_be_answered_are_told(published: Config, words: list[
     ran = command(published, *words)
     assert ran.exit_code == 2
     assert said in " ".join(ran.stderr.split())
+
+
+IMPORTS = """
+from transforms.encoders.engines.torch.torchvision_operators import make_importable
+
+make_importable()
+import open_clip, sentence_transformers, timm, torch, torchvision, transformers
+
+transformers.AutoImageProcessor, transformers.ViTModel, transformers.CLIPModel
+assert torchvision.transforms.CenterCrop(2)(torch.zeros(1, 4, 4)).shape == (1, 2, 2)
+print("imported")
+"""
+
+
+def test_the_libraries_that_import_torchvision_import_in_a_new_process() -> None:
+    ran = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True, timeout=300)
+    assert (ran.returncode, ran.stdout) == (0, "imported\n"), ran.stderr[-2000:]
+
+
+def test_worker_processes_embed_images(tmp_path: Path, model: Path) -> None:
+    write_drawings(tmp_path / "images", 30)
+    runner = {"name": "local", "direct_running_mode": "multi_processing", "direct_num_workers": 2}
+    corpus = {"paths": ["images/*"], "format": "image", "shard_bytes": 2048}
+    report = backfill(image_config(tmp_path, model, corpus=corpus, runner=runner))
+    assert (report.chunks.embedded, report.verify.found, report.verify.recall_at_10) == (30, 30, 1.0)
