@@ -25,7 +25,7 @@ from pipelines.steps.judgement.outcome import foresee, foresee_unchanged
 from schemas.config import Config
 from schemas.layout import Layout, Space
 from schemas.milvus import STATE_READY, index_bytes, index_words
-from schemas.modality import Modality
+from schemas.modality import Modality, shown_rate
 from schemas.run_plan import Estimate, Plan, PlannedCollection, PlannedItems, PlannedPool, PlannedSeconds
 from transforms import milvus
 from transforms.checkpoint import Snapshot
@@ -291,7 +291,7 @@ def _work(found: Plan) -> Iterator[str]:
             what = f"{over:,} {found.modality.unit} over the encoder's limit or not known"
             yield f"dropped     {what} (±{dropped.error:.1%}), {share:.2%}"
         yield f"checkpoint  {found.checkpoint_bytes:,} bytes to write"
-        rate = f"{seconds.per_second:,.0f} {found.modality.unit}/s by {seconds.measured}"
+        rate = f"{shown_rate(seconds.per_second)} {found.modality.unit}/s by {seconds.measured}"
         yield (
             f"time here   {most}{_duration(seconds.total)}: {_duration(seconds.embed)} to embed ({rate}), "
             f"{_duration(seconds.other)} for the rest"

@@ -32,3 +32,12 @@ class Modality(StrEnum):
     def per_unit(self) -> int:
         """What `Encoded.amount` counts per unit: milliseconds per second, else 1."""
         return 1000 if self.unit == "seconds" else 1
+
+
+def shown_rate(rate: float) -> str:
+    """A rate for people: whole from 10 on.
+
+    >>> shown_rate(0.2345), shown_rate(1234.5)
+    ('0.23', '1,234')
+    """
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"

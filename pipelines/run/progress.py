@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from pipelines.run.terminal import output
-from schemas.modality import Modality
+from schemas.modality import Modality, shown_rate
 from transforms.support.metrics import TALLY
 
 TERMINAL_EVERY_S = 0.2
@@ -106,7 +106,7 @@ class Progress:
         tokens = now.get("tokens_ahead", 0) - self._at_start.get("tokens_ahead", 0)
         if tokens:
             padded = now.get("tokens_padded", 0) - self._at_start.get("tokens_padded", 0)
-            rate = f"{tokens / self.modality.per_unit / seconds:,.0f} {self.modality.unit}/s"
+            rate = f"{shown_rate(tokens / self.modality.per_unit / seconds)} {self.modality.unit}/s"
             parts.append(rate + (f", {padded / (tokens + padded):.0%} padding" if padded else ""))
         if self._total and rejected < done < self._total:
             parts.append(f"{_duration((self._total - done) * seconds / (done - rejected))} left")

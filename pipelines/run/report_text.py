@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from schemas.modality import shown_rate
 from schemas.run_report import Report, Verification
 
 _RESULTS = {
@@ -144,7 +145,7 @@ def _encoder(report: Report) -> Iterator[str]:
     if report.rates.tokens_per_second or report.rates.per_second:
         rates, runtime = report.rates, report.runtime
         engine = " ".join(runtime[key] for key in ("engine", "precision", "device") if key in runtime)
-        rate = f"{rates.per_second or rates.tokens_per_second:,.0f} {report.modality.unit}/s"
+        rate = f"{shown_rate(rates.per_second or rates.tokens_per_second)} {report.modality.unit}/s"
         yield (
             f"encoder   {rate} on {engine or '-'}, "
             + (f"{rates.padding_share:.1%} padding, " if rates.padding_share else "")

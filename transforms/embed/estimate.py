@@ -24,7 +24,7 @@ from transforms.support.storage.parquet_file import parquet
 CONFIDENCE = 1.96
 """Standard errors of a 95 % confidence interval."""
 
-WARM_UP_CHUNKS = 32
+WARM_UP_CHUNKS = (2, 8, 32)
 MOST_CHARACTERS = 100_000
 """A sampled item."""
 
@@ -125,15 +125,19 @@ def calibrate(chunks: pa.Table, models: Models, seconds: float, sample: Sequence
     layout = replace(models.layout, metadata={})
     fillers = load_fillers(dict(models.by_name), layout, models.cutting, sample)
     loaded = time.perf_counter() - start
-    # The first pass includes the set-up of memory and caches.
-    embed_table(chunks.slice(0, WARM_UP_CHUNKS), fillers, layout)
-    start = time.perf_counter()
-    embed_table(chunks.slice(0, WARM_UP_CHUNKS), fillers, layout)
-    rate = min(WARM_UP_CHUNKS, chunks.num_rows) / (time.perf_counter() - start)
-    size = int(min(chunks.num_rows, max(WARM_UP_CHUNKS, rate * seconds)))
-    start = time.perf_counter()
-    batch = embed_table(chunks.slice(0, size), fillers, layout)
-    spent = time.perf_counter() - start
+    embed_table(chunks.slice(0, 1), fillers, layout)  # includes the set-up of memory and caches
+    # Growing passes: one of a slow encoder may take all the time.
+    for size in WARM_UP_CHUNKS:
+        start = time.perf_counter()
+        batch = embed_table(chunks.slice(0, size), fillers, layout)
+        spent = time.perf_counter() - start
+        if spent > seconds / 3:
+            break
+    else:
+        rate = min(size, chunks.num_rows) / spent
+        start = time.perf_counter()
+        batch = embed_table(chunks.slice(0, int(min(chunks.num_rows, max(size, rate * seconds)))), fillers, layout)
+        spent = time.perf_counter() - start
     amount = int(weights_of(batch.rows).sum())
     size_on_disk = len(parquet(batch.rows, {"schema_version": 1}))
     return Calibration(amount / spent, loaded, size_on_disk / max(1, batch.rows.num_rows))

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from schemas.config import EncoderConfig
 from schemas.errors import ConfigurationError, EncoderError
 from transforms.encoders.engines.extra import version_of
+from transforms.encoders.engines.torch.torchvision_operators import make_importable
 from transforms.encoders.media.image_model import refuse_text_settings
 from transforms.encoders.media.media_encoder import Prepared
 from transforms.encoders.media.sound_encoder import Hearing, SoundEncoder
@@ -99,6 +100,7 @@ def _features_of(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _load(config: EncoderConfig, folder: Path, facts: dict[str, Any], hearing: Hearing) -> SoundEncoder:
+    make_importable()
     from transformers import WhisperFeatureExtractor
 
     from transforms.encoders.engines.torch.forward import forward
@@ -126,6 +128,8 @@ def load(folder: Path) -> Any:
         EncoderError: if the files are damaged.
     """
     from safetensors import safe_open
+
+    make_importable()
     from transformers import WhisperConfig
     from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
