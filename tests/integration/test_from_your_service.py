@@ -17,6 +17,7 @@ from pipelines.search import search
 from schemas.config import Config
 from schemas.config.loader import parse_config
 from transforms.encoders import CATALOGUE
+from transforms.encoders.engines.torch.torchvision_operators import DECLARED
 
 PAGE = (Path(__file__).parents[2] / "docs" / "guides" / "from-your-service.md").read_text(encoding="utf-8")
 QUERY = "Which country is in Africa?"
@@ -81,6 +82,8 @@ def test_the_examples_find_what_vecbeam_finds(published: tuple[Config, list[tupl
     }
     # A service imports nothing of vecbeam, and has a process of its own.
     code = [f"{name} = {value!r}" for name, value in names.items()]
+    if DECLARED:  # torchvision is for another torch here
+        code.append(example("torchvision for another torch"))
     for heading, found in FOUND.items():
         code += [example(heading), f"import json; print('FOUND', json.dumps({found}))"]
     code += ["import sys; print('OURS', sorted({'vecbeam', 'schemas', 'transforms', 'pipelines'} & {*sys.modules}))"]

@@ -14,7 +14,7 @@ from typing import Any
 from transforms.encoders.engines.extra import is_installed
 
 _LOCK = threading.Lock()
-_DECLARED: list[Any] = []
+DECLARED: list[Any] = []
 """The library of operators, which are declared as long as it lives."""
 
 
@@ -24,10 +24,10 @@ def make_importable() -> None:
     Where a plain import works, nothing changes. Else it declares the operators that torchvision registers properties
     of, without an implementation.
     """
-    if "torchvision" in sys.modules or _DECLARED or not is_installed("torchvision"):
+    if "torchvision" in sys.modules or DECLARED or not is_installed("torchvision"):
         return
     with _LOCK:
-        if "torchvision" in sys.modules or _DECLARED:
+        if "torchvision" in sys.modules or DECLARED:
             return
         import torch
 
@@ -43,4 +43,4 @@ def make_importable() -> None:
         library = torch.library.Library("torchvision", "DEF")
         library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _DECLARED.append(library)
+        DECLARED.append(library)
