@@ -386,3 +386,10 @@ def test_init_writes_a_configuration_that_runs(tmp_path: Path, items: list[dict[
     done = runner.invoke(app, ["backfill", str(path), "--set", "encoder.model=fake", "--json", "--quiet"])
     assert json.loads(done.stdout)["items"]["new"] == 100
     assert runner.invoke(app, ["init", str(tmp_path / "corpus"), "--output", str(path)]).exit_code == 2
+
+
+def test_what_is_over_the_stored_length_of_a_text_is_counted_as_dropped(tmp_path: Path) -> None:
+    # 100,000 bytes, of which Milvus stores 65,535; the encoder takes 256 words.
+    write_jsonl(tmp_path / "corpus" / "a.jsonl", [{"id": "long", "text": "word " * 20_000}])
+    report = backfill(configure(tmp_path, chunk=False, verify={"max_dropped_tokens": 1.0}))
+    assert (report.tokens.embedded, report.tokens.dropped) == (256, 20_000 - 256)

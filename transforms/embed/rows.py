@@ -18,7 +18,7 @@ from schemas.rejects import Reject, rejects_table
 from transforms.checkpoint.embedded import EmbeddedBatch
 from transforms.encoders import Encoded, Encoder
 from transforms.support import metrics, stop
-from transforms.support.amounts import Amounts, amount_columns
+from transforms.support.amounts import Amounts, amount_columns, amounts_of
 from transforms.support.vectors import not_finite, without_length
 
 log = logging.getLogger("vecbeam")
@@ -65,7 +65,8 @@ def embed_table(
     """
     failed: dict[int, tuple[str, str]] = {}
     made: dict[str, pa.Array] = {}
-    amounts = _no_amounts(chunks.num_rows)
+    # A chunker may have dropped what no encoder sees: a text is stored up to Milvus's limit.
+    amounts = Amounts(np.zeros(chunks.num_rows, np.int64), amounts_of(chunks).dropped)
     runtime: dict[str, str] = {}
     padded = 0
     for filler in fillers:
@@ -74,9 +75,9 @@ def embed_table(
         for row, reason in found.failed.items():
             failed.setdefault(row, reason)
         made[filler.field.name] = found.vectors
-        # The first encoder's counts, and the most that any encoder dropped.
-        dropped = np.maximum(amounts.dropped, found.amounts.dropped)
-        amounts = found.amounts if is_first else Amounts(amounts.taken, dropped)
+        # What the first encoder took, and the most that any of them dropped.
+        taken = found.amounts.taken if is_first else amounts.taken
+        amounts = Amounts(taken, np.maximum(amounts.dropped, found.amounts.dropped))
         padded += found.padded
         prefix = "" if filler.field.name == VECTOR else f"{filler.field.name}."
         runtime |= {f"{prefix}{key}": value for key, value in filler.encoder.runtime().items()}
