@@ -64,6 +64,8 @@ OWN = (
 
 
 _OWN = {one.name: one for one in OWN}
+COMPRESSED = frozenset({".gz", ".zst", ".bz2"})
+"""Suffixes of compressed files, of whatever format."""
 
 
 class Installed(NamedTuple):
@@ -122,6 +124,17 @@ def format_of_suffix(modality: Modality | None = None) -> Mapping[str, str]:
     if modality is None:
         return found.of_suffix
     return {suffix: name for suffix, name in found.of_suffix.items() if found.formats[name].modality is modality}
+
+
+def modality_of_suffix(suffix: str) -> Modality:
+    """The modality of the format that a suffix tells; text for one that tells none.
+
+    Searches other packages only for suffixes that no format in `OWN` has: that takes a part of a search's start.
+    """
+    if not suffix or suffix in COMPRESSED:
+        return Modality.TEXT
+    own = next((one for one in OWN if suffix in one.suffixes), None)
+    return own.modality if own is not None else modality_of(format_of_suffix().get(suffix, "text"))
 
 
 def modality_of(name: str) -> Modality:

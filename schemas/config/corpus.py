@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, mod
 
 from schemas import milvus
 from schemas.config.base import Section, Text
-from schemas.formats import format_named, format_of_suffix, formats, modality_of
+from schemas.formats import format_named, formats, modality_of, modality_of_suffix
 from schemas.modality import Modality
 
 MetadataType = Literal["string", "int", "float", "bool"]
@@ -257,8 +257,7 @@ class Corpus(Section):
         """The modality of the items: that of the format, or of the suffix that all paths end with; else text."""
         if self.format is not None:
             return modality_of(self.format)
-        known = format_of_suffix()
-        found = {modality_of(known.get(_suffix(path), "text")) for path in self.paths}
+        found = {modality_of_suffix(_suffix(path)) for path in self.paths}
         return found.pop() if len(found) == 1 else Modality.TEXT
 
     @property

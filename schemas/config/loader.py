@@ -214,13 +214,13 @@ def _mistakes(error: ValidationError, places: Places) -> Iterable[str]:
         yield f"{_at(mistake['loc'], places)}: {_mistake(mistake)}"
 
 
+def _is_branch(part: str | int) -> bool:
+    """Whether a part of a mistake's place is pydantic's name for a branch of a union, and not a key."""
+    return part in ("ChunkConfig", "literal[False]", "FieldId", "HashedId") or str(part).startswith("function-after[")
+
+
 def _mistake(mistake: Mapping[str, Any]) -> str:
-    path = [
-        str(p)
-        for p in mistake["loc"]
-        if p
-        not in ("ChunkConfig", "literal[False]", "function-after[_overlap_fits(), ChunkConfig]", "FieldId", "HashedId")
-    ]
+    path = [str(part) for part in mistake["loc"] if not _is_branch(part)]
     key = ".".join(path)
     if mistake["type"] == "extra_forbidden":
         return f"unknown key {key!r}{_remedy_for_unknown(path)}"
