@@ -40,8 +40,8 @@ def contents(inputs: pa.Table) -> Iterator[tuple[str, bytes | None]]:
     """
     uris = inputs.column("@uri").to_pylist()
     known = inputs.column(MEDIA_BYTES) if MEDIA_BYTES in inputs.column_names else None
+    assert not any(inputs.column(LOCATOR).to_pylist()), "members of containers are not read yet"
     for row, uri in enumerate(uris):
-        assert not inputs.column(LOCATOR)[row].as_py(), "members of containers are not read yet"
         yield uri, None if known is None else known[row].as_py()
 
 
