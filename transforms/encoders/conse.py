@@ -29,8 +29,9 @@ from transforms.encoders import families, timm
 from transforms.encoders.base import Encoded, Encoder, Model, text_inputs
 from transforms.encoders.engines.cache import Origin, kept
 from transforms.encoders.engines.extra import need, version_of
-from transforms.encoders.media.image_model import ImageModel, refuse_text_settings
+from transforms.encoders.media.image_model import ImageModel
 from transforms.encoders.media.media_encoder import MediaEncoder
+from transforms.encoders.media.media_model import refuse_text_settings
 from transforms.encoders.model_source import ModelSource
 
 CLASSIFIER = "efficientnet-lite0"

@@ -24,8 +24,9 @@ from transforms.chunk.whole import WholeChunker
 from transforms.encoders.base import Encoded, Work
 from transforms.encoders.engines.extra import need, version_of
 from transforms.encoders.media.image import decode
-from transforms.encoders.media.image_model import ImageModel, refuse_text_settings
+from transforms.encoders.media.image_model import ImageModel
 from transforms.encoders.media.media_encoder import MediaEncoder, Prepared
+from transforms.encoders.media.media_model import refuse_text_settings
 from transforms.encoders.model_files import lowered, read_json, weights_digest
 from transforms.encoders.model_source import ModelSource
 from transforms.support.vectors import dense_array

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from schemas.config import EncoderConfig
 from schemas.errors import EncoderError
 from transforms.encoders.media.content import RefusedError
-from transforms.encoders.media.image_model import refuse_text_settings
 from transforms.encoders.media.media_encoder import Prepared
+from transforms.encoders.media.media_model import refuse_text_settings
 from transforms.encoders.media.sound_encoder import Hearing, SoundEncoder
 from transforms.encoders.media.sound_model import SoundModel
 from transforms.encoders.model_files import lowered, weights_digest
@@ -68,7 +68,7 @@ def describe(config: EncoderConfig, source: ModelSource) -> SoundModel:
         "dimensions": lowered(config, "dimensions", DIMENSIONS),
         "normalize": config.normalize,
     }
-    return SoundModel(config, facts, _HEARING, partial(_load, config, folder, facts), ("torch",))
+    return SoundModel(config, facts, partial(_load, config, folder, facts), ("torch",), _HEARING)
 
 
 def _load(config: EncoderConfig, folder: Path, facts: dict[str, Any]) -> SoundEncoder:

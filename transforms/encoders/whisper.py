@@ -19,8 +19,8 @@ from schemas.config import EncoderConfig
 from schemas.errors import ConfigurationError, EncoderError
 from transforms.encoders.engines.extra import version_of
 from transforms.encoders.engines.torch.torchvision_operators import make_importable
-from transforms.encoders.media.image_model import refuse_text_settings
 from transforms.encoders.media.media_encoder import Prepared
+from transforms.encoders.media.media_model import refuse_text_settings
 from transforms.encoders.media.sound_encoder import Hearing, SoundEncoder
 from transforms.encoders.media.sound_model import SoundModel
 from transforms.encoders.model_files import lowered, read_json, weights_digest
@@ -74,7 +74,7 @@ def describe(config: EncoderConfig, source: ModelSource) -> SoundModel:
         "normalize": config.normalize,
     }
     hearing = Hearing(rate, hop * _STRIDE / rate, float(features["chunk_length"]))
-    return SoundModel(config, facts, hearing, partial(_load, config, folder, facts, hearing), PACKAGES)
+    return SoundModel(config, facts, partial(_load, config, folder, facts, hearing), PACKAGES, hearing)
 
 
 def _features_of(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:

@@ -1,95 +1,40 @@
-"""A model of media before it is loaded: what its facts determine, whatever reads its files."""
+"""A model of images before it is loaded."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import io
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pyarrow as pa
 
-from schemas.config import Config, EncoderConfig
-from schemas.errors import ConfigurationError
-from schemas.layout import Space, VectorKind
+from schemas.config import Config
 from schemas.modality import Modality
 from transforms.chunk.whole import WholeChunker
-from transforms.encoders.base import Encoder, media_inputs
-from transforms.encoders.engines.extra import need
-
-_TEXT_KEYS = ("prompt", "query_prompt", "max_tokens", "batch_tokens")
+from transforms.encoders.base import media_inputs
+from transforms.encoders.media.media_model import MediaModel
 
 
 @dataclass(frozen=True)
-class ImageModel:
-    """A model that embeds images.
+class ImageModel(MediaModel):
+    """A model that embeds images."""
 
-    Attributes:
-        facts: of its space; `dimensions` and `normalize` are among them.
-        loader: loads the weights.
-        packages: that it needs.
-    """
-
-    config: EncoderConfig
-    facts: Mapping[str, Any]
-    loader: Callable[[], Encoder]
-    packages: Sequence[str]
-
-    kind: ClassVar = VectorKind.DENSE
     modalities: ClassVar = frozenset({Modality.IMAGE})
-
-    @cached_property
-    def space(self) -> Space:
-        return Space(self.facts)
-
-    @property
-    def dimensions(self) -> int:
-        return int(self.facts["dimensions"])
+    extra: ClassVar = "image"
 
     @property
     def probe(self) -> pa.Table:
         return media_inputs([probe_image()])
 
-    def check_runnable(self) -> None:
-        """See `transforms.encoders.models.Models.check_runnable`."""
-        need("image", self.config.model, *self.packages)
-
     def chunker(self, config: Config) -> WholeChunker:
         return WholeChunker(config)
-
-    def load(self, sample: Sequence[str] = ()) -> Encoder:  # noqa: ARG002 (the protocol's)
-        self.check_runnable()
-        return self.loader()
 
 
 def probe_image() -> bytes:
     """A small image that every encoder can embed, as a PNG file."""
-    import io
-
     from PIL import Image
 
     image = Image.linear_gradient("L").resize((64, 64)).convert("RGB")
     stream = io.BytesIO()
     image.save(stream, "PNG")
     return stream.getvalue()
-
-
-def refuse_text_settings(config: EncoderConfig) -> None:
-    """Refuses what a configuration sets for texts, and what only text engines have.
-
-    Raises:
-        ConfigurationError: names the key.
-    """
-    for key in _TEXT_KEYS:
-        if getattr(config, key) is not None:
-            raise ConfigurationError(f"encoder.{key}: {config.model} embeds no text", f"remove encoder.{key}")
-    if config.precision == "int8":
-        raise ConfigurationError(
-            f"encoder.precision: int8 is for text models, and {config.model} is not one",
-            "set encoder.precision: float32, or bfloat16",
-        )
-    if config.engine not in ("auto", "torch"):
-        raise ConfigurationError(
-            f"encoder.engine: {config.engine} is for text models, and {config.model} is not one",
-            "set encoder.engine: auto",
-        )

@@ -1,22 +1,21 @@
-"""A model of recordings before it is loaded: what its facts determine, whatever reads its files."""
+"""A model of recordings before it is loaded."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
 
-from schemas.config import Config, EncoderConfig
-from schemas.layout import Space, VectorKind
+from schemas.config import Config
 from schemas.modality import Modality
 from transforms.chunk.seconds import SecondsChunker
-from transforms.encoders.base import Encoder, media_inputs
+from transforms.encoders.base import media_inputs
 from transforms.encoders.engines.extra import need
+from transforms.encoders.media.media_model import MediaModel
 from transforms.encoders.media.sound_encoder import Hearing, durations
 
 PACKAGES = ("soundfile", "soxr", "av")
@@ -24,32 +23,17 @@ PACKAGES = ("soundfile", "soxr", "av")
 
 
 @dataclass(frozen=True)
-class SoundModel:
-    """A model that embeds recordings.
+class SoundModel(MediaModel):
+    """A model that embeds recordings; `packages` are those in addition to `PACKAGES`.
 
     Attributes:
-        facts: of its space; `dimensions` and `normalize` are among them.
         hearing: what it takes.
-        loader: loads the weights.
-        packages: that it needs in addition to `PACKAGES`.
     """
 
-    config: EncoderConfig
-    facts: Mapping[str, Any]
     hearing: Hearing
-    loader: Callable[[], Encoder]
-    packages: Sequence[str]
 
-    kind: ClassVar = VectorKind.DENSE
     modalities: ClassVar = frozenset({Modality.AUDIO})
-
-    @cached_property
-    def space(self) -> Space:
-        return Space(self.facts)
-
-    @property
-    def dimensions(self) -> int:
-        return int(self.facts["dimensions"])
+    extra: ClassVar = "audio"
 
     @property
     def max_seconds(self) -> float:
@@ -71,8 +55,8 @@ class SoundModel:
         return media_inputs([probe_sound()])
 
     def check_runnable(self) -> None:
-        """See `transforms.encoders.models.Models.check_runnable`."""
-        need("audio", self.config.model, *PACKAGES, *self.packages)
+        need(self.extra, self.config.model, *PACKAGES)
+        super().check_runnable()
 
     def chunker(self, config: Config) -> SecondsChunker:
         return SecondsChunker(config, self)
@@ -80,10 +64,6 @@ class SoundModel:
     def durations(self, uris: list[str]) -> Iterator[float | tuple[str, str]]:
         """See `transforms.chunk.seconds.Timing`."""
         return durations(uris, self.shortest)
-
-    def load(self, sample: Sequence[str] = ()) -> Encoder:  # noqa: ARG002 (the protocol's)
-        self.check_runnable()
-        return self.loader()
 
 
 def probe_sound() -> bytes:
