@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from pipelines.backfill import backfill
 from pipelines.cli import app
+from pipelines.reindex import reindex
 from pipelines.search import search
 from pipelines.verify import verify
 from schemas.errors import CollectionError, CorpusError, GateError, RejectsError, SpaceMismatchError
@@ -186,6 +187,21 @@ def test_a_lost_part_is_embedded_again(tmp_path: Path, items: list[dict[str, Any
     assert report.chunks.embedded == 10
     assert sorted(parts_of(tmp_path), key=itemgetter("id")) == sorted(before, key=itemgetter("id"))
     assert backfill(config).chunks.embedded == 0
+
+
+def test_a_part_whose_file_of_items_was_lost_does_not_exist(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    config = configure(tmp_path, chunk={"max_tokens": 8, "overlap_tokens": 2})
+    backfill(config)
+    before = sorted(rows_of(config), key=itemgetter("id"))
+    lost = list(tmp_path.glob("checkpoint/tested/*/items/*"))
+    assert lost
+    reindex(configure(tmp_path, chunk={"max_tokens": 16, "overlap_tokens": 2}))
+    for file in lost:
+        file.unlink()
+    # The parts are those of the first run, by their names; what belongs to them is missing.
+    reindex(configure(tmp_path, chunk={"max_tokens": 8, "overlap_tokens": 2}))
+    assert sorted(rows_of(config), key=itemgetter("id")) == before
+    assert {file.name for file in lost} <= {file.name for file in tmp_path.glob("checkpoint/tested/*/items/*")}
 
 
 def test_a_thousand_bad_records_among_ten_thousand_good_ones(tmp_path: Path) -> None:

@@ -120,9 +120,9 @@ class Checkpoint:
         return {str(key): str(value) for key, value in facts["runtime"].items()}
 
     def find_part(self, key: Key, name: str) -> PartRecord | None:
-        """The facts in the footer of a part, or None if the part does not exist."""
+        """The facts in the footer of a part, or None if it or its file of items does not exist."""
         uri = self.part_uri(name)
-        if not filesystem.exists(uri):
+        if not (filesystem.exists(uri) and filesystem.exists(self.items_uri(name))):
             return None
         facts, size = read_footer(uri, self.space_id)
         rejects = tuple(
