@@ -119,14 +119,16 @@ class ConSEEncoder:
         """See `Encoder.encode`."""
         if "text" in inputs.column_names:
             return self._texts.encode(inputs, query=query, advance=advance)
-        return self._loaded().encode(inputs, query=query, advance=advance)
+        return self.images.encode(inputs, query=query, advance=advance)
 
     def runtime(self) -> dict[str, str]:
         """See `Encoder.runtime`."""
         texts = {f"text {key}": value for key, value in self._texts.runtime().items()}
         return {**texts, **(self._images.runtime() if self._images is not None else {})}
 
-    def _loaded(self) -> MediaEncoder:
+    @property
+    def images(self) -> MediaEncoder:
+        """The classifier, loaded."""
         with self._loading:
             if self._images is None:
                 self._images = self._load()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,13 +23,15 @@ from schemas.modality import Modality
 from transforms.chunk.whole import WholeChunker
 from transforms.encoders.base import Encoded, Work
 from transforms.encoders.engines.extra import need, version_of
-from transforms.encoders.media.image import decode
 from transforms.encoders.media.image_model import ImageModel
 from transforms.encoders.media.media_encoder import MediaEncoder, Prepared
 from transforms.encoders.media.media_model import refuse_text_settings
 from transforms.encoders.model_files import lowered, read_json, weights_digest
 from transforms.encoders.model_source import ModelSource
 from transforms.support.vectors import dense_array
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 PACKAGES = ("torch", "torchvision", "open_clip", "PIL")
 SETTINGS = "open_clip_config.json"
@@ -71,7 +73,7 @@ class OpenCLIPEncoder:
         count: Callable[[str], int],
         texts: Callable[[NDArray[np.int64]], Floats],
     ) -> None:
-        self._images = images
+        self.images = images
         self._tokenize = tokenize
         self._count = count
         self._texts = texts
@@ -80,25 +82,25 @@ class OpenCLIPEncoder:
     def encode(self, inputs: pa.Table, *, query: bool = False, advance: Callable[[int], None] | None = None) -> Encoded:
         """See `Encoder.encode`."""
         if "text" not in inputs.column_names:
-            return self._images.encode(inputs, query=query, advance=advance)
+            return self.images.encode(inputs, query=query, advance=advance)
         start = time.perf_counter()
         texts = inputs.column("text").to_pylist()
         total = np.fromiter(map(self._count, texts), np.int64, len(texts))
-        vectors = np.empty((len(texts), self._images.dimensions), np.float32)
+        vectors = np.empty((len(texts), self.images.dimensions), np.float32)
         context = 0
         for first in range(0, len(texts), _TEXTS):
             with self._tokenizing:  # tokenizers of this library keep a cache
                 tokens = self._tokenize(texts[first : first + _TEXTS])
             context = tokens.shape[1]
-            vectors[first : first + _TEXTS] = self._texts(tokens)[:, : self._images.dimensions]
-        if self._images.normalize:
+            vectors[first : first + _TEXTS] = self._texts(tokens)[:, : self.images.dimensions]
+        if self.images.normalize:
             vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         taken = np.minimum(total, context)
         return Encoded(dense_array(vectors), taken, total - taken, Work(0, time.perf_counter() - start))
 
     def runtime(self) -> dict[str, str]:
         """See `Encoder.runtime`."""
-        return self._images.runtime()
+        return self.images.runtime()
 
 
 def describe(config: EncoderConfig, source: ModelSource) -> OpenCLIPModel:
@@ -159,8 +161,8 @@ def _load(config: EncoderConfig, folder: Path, facts: dict[str, Any]) -> OpenCLI
     return OpenCLIPEncoder(media, lambda some: tokenizer(some).numpy(), partial(_count, tokenizer), texts.run)
 
 
-def _prepare(transform: Any, data: bytes) -> Prepared:
-    return Prepared(np.ascontiguousarray(transform(decode(data)).numpy(), np.float32))
+def _prepare(transform: Any, image: Image) -> Prepared:
+    return Prepared(np.ascontiguousarray(transform(image).numpy(), np.float32))
 
 
 def _of_images(towers: Any, images: Any) -> Any:

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from schemas.config import EncoderConfig
 from schemas.errors import ConfigurationError, EncoderError
 from transforms.encoders.engines.extra import need, version_of
-from transforms.encoders.media.image import decode
 from transforms.encoders.media.image_model import ImageModel
 from transforms.encoders.media.media_encoder import MediaEncoder, Prepared
 from transforms.encoders.media.media_model import refuse_text_settings
 from transforms.encoders.model_files import lowered, read_json, weights_digest
 from transforms.encoders.model_source import ModelSource
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 PACKAGES = ("torch", "torchvision", "timm", "PIL")
 _SEEN = ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std")
@@ -93,9 +95,9 @@ def load(folder: Path) -> tuple[Any, Any]:
     return model, create_transform(**resolve_model_data_config(model), is_training=False)
 
 
-def prepare(transform: Any, data: bytes) -> Prepared:
-    """A file's bytes as float32[channels, height, width]; raises RefusedError."""
-    return Prepared(np.ascontiguousarray(transform(decode(data)).numpy(), np.float32))
+def prepare(transform: Any, image: Image) -> Prepared:
+    """An image as float32[channels, height, width]."""
+    return Prepared(np.ascontiguousarray(transform(image).numpy(), np.float32))
 
 
 def _features(model: Any, images: Any) -> Any:

@@ -6,7 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,11 @@ from numpy.typing import NDArray
 from transforms.encoders.base import Encoded, Work
 from transforms.encoders.media.ahead import mapped
 from transforms.encoders.media.content import RefusedError, contents, read
+from transforms.encoders.media.image import decode
 from transforms.support.vectors import dense_array
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 Floats = NDArray[np.float32]
 
@@ -100,19 +104,24 @@ class BatchEncoder(ABC):
 
 @dataclass(frozen=True)
 class MediaEncoder(BatchEncoder):
-    """A model whose inputs are whole files, and have one shape.
+    """A model of images, whose inputs have one shape.
 
     Attributes:
-        prepare: bytes of a file to an input of the model; raises RefusedError.
+        prepare: an image in RGB to an input of the model; raises RefusedError.
         run: a batch of inputs, float32[n, ...], to vectors, float32[n, at least dimensions].
     """
 
     dimensions: int
     normalize: bool
-    prepare: Callable[[bytes], Prepared]
+    prepare: Callable[[Image], Prepared]
     run: Callable[[Floats], Floats]
     batch: int
     described: Mapping[str, str]
+
+    @property
+    def images(self) -> MediaEncoder:
+        """What embeds images in an encoder that may embed texts as well: here itself."""
+        return self
 
     def _vectors(self, group: list[Prepared]) -> Floats:
         return self.run(np.stack([one.array for one in group]))
@@ -123,6 +132,6 @@ class MediaEncoder(BatchEncoder):
     def _prepared(self, content: tuple[str, bytes | None]) -> Prepared | RefusedError:
         uri, data = content
         try:
-            return self.prepare(read(uri) if data is None else data)
+            return self.prepare(decode(read(uri) if data is None else data))
         except RefusedError as error:
             return error
