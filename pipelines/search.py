@@ -16,6 +16,7 @@ from pipelines.steps.collection.served import check_space, nothing_served, open_
 from pipelines.steps.collection.word_arithmetic import Arithmetic, LeftOut, without
 from schemas.config import Collection, Config, EncoderConfig
 from schemas.errors import CollectionError, ConfigurationError
+from schemas.milvus.full_text import TEXT_COLUMN
 from transforms import milvus
 from transforms.encoders import Encoder, Model, resolve
 from transforms.load.specification import vector_column
@@ -37,8 +38,8 @@ class Found(NamedTuple):
     """The result of a search.
 
     Attributes:
-        metric: what `score` measures: COSINE, IP or RRF (of several vectors), where larger is nearer, or L2, where
-            smaller is nearer.
+        metric: what `score` measures: COSINE, IP, BM25 or RRF (of several vectors), where larger is nearer, or L2,
+            where smaller is nearer.
         hits: of each query, best first; one dict per row, see `search`.
     """
 
@@ -310,13 +311,15 @@ def _row(hit: milvus.Hit, wanted: Sequence[str]) -> dict[str, Any]:
 
 
 def _stored(config: Config, opened: _Opened, ids: Sequence[str]) -> pa.Array:
-    """Vectors of rows of the served collection, in the order of their ids.
+    """Vectors of rows of the served collection, in the order of their ids; texts where Milvus computes the vectors.
 
     Raises:
         ConfigurationError: if there is no row of an id.
     """
     field = opened.models.field
-    columns = pa.schema([("id", pa.string()), (field.name, field.kind.arrow_type)])
+    kind = pa.string() if field.computed else field.kind.arrow_type
+    column = TEXT_COLUMN if field.computed else field.name
+    columns = pa.schema([("id", pa.string()), (column, kind)])
     if (name := milvus.served(opened.connection, config.name)) is None:
         raise nothing_served(config)
     rows = read_back(opened.connection, name, [*dict.fromkeys(ids)], columns)
@@ -327,7 +330,7 @@ def _stored(config: Config, opened: _Opened, ids: Sequence[str]) -> pa.Array:
                 f"--like: {config.name} has no row {row_id!r}",
                 "name the `id` of a hit, for example docs/a.md#0; `item_id` is without #",
             )
-    return rows.column(field.name).combine_chunks().take(pa.array([places[row_id] for row_id in ids]))
+    return rows.column(column).combine_chunks().take(pa.array([places[row_id] for row_id in ids]))
 
 
 def _check(queries: Sequence[Query], k: int) -> None:
@@ -377,7 +380,8 @@ def search(
 
     Returns:
         One dict per row: score, id, item_id, chunk, text (uri of media), start, end, and the metadata columns. With
-        COSINE and IP a larger score is nearer, with L2 a smaller one.
+        COSINE, IP and BM25 a larger score is nearer, with L2 a smaller one. BM25 finds only rows that have a word of
+        the query.
 
     Raises:
         ConfigurationError: if the query is blank, or Milvus does not understand the filter.

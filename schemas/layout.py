@@ -135,12 +135,24 @@ class VectorField:
         name: of the column.
         space: what its vectors are comparable in.
         dimensions: numbers of a dense vector, or of each vector of a multi one; positions that a sparse one may have.
+        computed: whether Milvus computes it from the text of a row (BM25).
     """
 
     name: str
     space: Space
     dimensions: int
     kind: VectorKind = VectorKind.DENSE
+    computed: bool = False
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether the rows of the checkpoint's parts have it."""
+        return not self.computed
+
+    @property
+    def in_collection(self) -> bool:
+        """Whether the rows of the collection have it: Milvus stores one vector per field, and no multi vectors."""
+        return self.kind is not VectorKind.MULTI
 
     @property
     def arrow_field(self) -> pa.Field:
@@ -184,8 +196,11 @@ class Layout:
 
     @property
     def rows(self) -> pa.Schema:
-        """A row of a part, and of a collection: the same columns in both, in this order."""
-        made = [one.arrow_field for one in self.vectors]
+        """A row of a part, and of a collection: the same columns in both, in this order, except for some vectors.
+
+        `VectorField.in_parts` and `VectorField.in_collection` say which.
+        """
+        made = [one.arrow_field for one in self.vectors if one.in_parts]
         return pa.schema(
             [
                 *identity_fields(self.modality),
@@ -198,7 +213,13 @@ class Layout:
     @property
     def made(self) -> tuple[str, ...]:
         """Columns of a row that encoders make, and that a chunk whose content is known takes from its old row."""
-        return (*(one.name for one in self.vectors), *(one.name for one in amount_fields(self.modality)))
+        vectors = (one.name for one in self.vectors if one.in_parts)
+        return (*vectors, *(one.name for one in amount_fields(self.modality)))
+
+    @property
+    def encoded(self) -> tuple[VectorField, ...]:
+        """The vectors whose encoders see the chunks: those of the parts; where there are none, they count words."""
+        return tuple(one for one in self.vectors if one.in_parts) or self.vectors
 
 
 def identity_fields(modality: Modality) -> tuple[pa.Field, ...]:

@@ -83,3 +83,14 @@ def test_commands_refuse_before_they_read(tmp_path: Path, command: Any) -> None:
         command(config.model_copy(update={"collection": collection}))
     assert not (tmp_path / "milvus.db").exists()
     assert not list(tmp_path.rglob("*.parquet"))
+
+
+@pytest.mark.server
+def test_a_server_without_bm25_is_refused_by_name(tmp_path: Path, milvus_server: Any) -> None:
+    write_jsonl(tmp_path / "corpus" / "items.jsonl", [{"id": "a", "text": "words"}])
+    config = configure(tmp_path, encoder={"model": "bm25"}, collection={"uri": milvus_server.uri})
+    says = r"encoders\.vector\.model: bm25: Milvus 2\.3\.5 computes no BM25"
+    for command in (plan, backfill, reindex):
+        with pytest.raises(CollectionError, match=says):
+            command(config)
+    assert not list(tmp_path.glob("checkpoint/tested/*/parts"))

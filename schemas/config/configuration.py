@@ -54,13 +54,18 @@ class Config(Section):
 
     @property
     def precisions(self) -> str:
-        """The precision of each model, in words."""
-        return ", ".join(encoder.precision for encoder in self.vectors.values())
+        """The precision of each model that vecbeam runs, in words."""
+        return ", ".join(encoder.precision for encoder in self.vectors.values() if not encoder.is_bm25)
 
     @model_validator(mode="after")
     def _vectors_are_named(self) -> Config:
         if self.encoders and "encoder" in self.model_fields_set:
             raise ValueError("encoder and encoders are both there; encoder is short for encoders: {vector: ...}")
+        of_words = [name for name, encoder in self.encoders.items() if encoder.is_bm25]
+        if len(of_words) > 1:
+            raise ValueError(
+                f"encoders: {' and '.join(of_words)} are both bm25, which reads the text of a row in one way; keep one"
+            )
         hints = {encoder.accelerator for encoder in self.encoders.values() if encoder.accelerator}
         if len(hints) > 1:
             raise ValueError(

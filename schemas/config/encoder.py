@@ -15,6 +15,8 @@ VECTOR = "vector"
 """The name of the vector where there is one."""
 
 
+BM25 = "bm25"
+"""The family, and the model, whose vectors Milvus makes."""
 WORD_VECTOR_FILES = (".vec", ".bin", ".txt", ".vec.gz", ".bin.gz", ".txt.gz")
 """Ends of the names of models that are files."""
 _ADDRESS = re.compile(r"^https?://", re.IGNORECASE)
@@ -63,9 +65,14 @@ class EncoderConfig(Section):
     )
     family: Text | None = Field(
         None,
-        description="Family of encoders that loads the model: sentence_transformers, splade, words, use, remote, timm, "
-        "open_clip, conse, or one from another package. By default that of the catalogue's entry, of the files, "
+        description="Family of encoders that loads the model: sentence_transformers, splade, bm25, words, use, remote, "
+        "timm, open_clip, conse, or one from another package. By default that of the catalogue's entry, of the files, "
         "or the family with the model's name",
+    )
+    analyzer: Literal["standard", "english", "chinese"] | None = Field(
+        None,
+        description="How Milvus splits texts into words for bm25, standard by default: lower-cased runs of letters and "
+        "digits; english also stems them and drops stop words; part of the space",
     )
     precision: Literal["float32", "bfloat16", "int8"] = Field(
         "float32",
@@ -121,6 +128,17 @@ class EncoderConfig(Section):
     def is_remote(self) -> bool:
         """Whether a server embeds."""
         return bool(_ADDRESS.match(self.model))
+
+    @property
+    def is_bm25(self) -> bool:
+        """Whether Milvus makes the vectors, of the words of the rows' texts."""
+        return (self.family or self.model) == BM25
+
+    @model_validator(mode="after")
+    def _analyzer_fits(self) -> EncoderConfig:
+        if self.analyzer is not None and not self.is_bm25:
+            raise ValueError(f"analyzer is for model: bm25, and model is {self.model!r}: remove analyzer")
+        return self
 
     @model_validator(mode="after")
     def _server_fits(self) -> EncoderConfig:

@@ -75,7 +75,7 @@ class Capabilities:
         bulk_import: whether the server reads Parquet files itself.
         group_by: whether a search may group its hits by a field.
         hybrid_search: whether one search ranks hits of several vectors.
-        full_text: whether the server makes sparse vectors of texts itself (BM25).
+        analyzers: how the server can split texts into words; with any, it makes sparse vectors of them (BM25).
         partial_upsert: whether an upsert may leave fields out.
     """
 
@@ -89,7 +89,7 @@ class Capabilities:
     bulk_import: bool = True
     group_by: bool = False
     hybrid_search: bool = False
-    full_text: bool = False
+    analyzers: frozenset[str] = frozenset()
     partial_upsert: bool = False
 
     @property
@@ -114,7 +114,7 @@ _LITE_3_2 = Capabilities(
     bulk_import=False,
     group_by=True,
     hybrid_search=True,
-    full_text=True,
+    analyzers=frozenset({"standard"}),  # jieba needs a package; it doesn't know english
     partial_upsert=True,
 )
 _SERVER_2_3 = Capabilities(
@@ -149,7 +149,7 @@ _SERVER_2_5 = replace(
     metrics={**_SERVER_2_4.metrics, _SPARSE: frozenset({"IP", "BM25"})},
     scalar_indexes=_SERVER_2_4.scalar_indexes | {"BITMAP"},
     nullable=True,
-    full_text=True,
+    analyzers=frozenset({"standard", "english", "chinese"}),
 )
 _SERVER_2_6 = replace(
     _SERVER_2_5,
@@ -188,6 +188,24 @@ def capabilities_of(server: Server) -> Capabilities:
     entries = CAPABILITIES[server.kind]
     number = server.number or max(entries)
     return entries[max((version for version in entries if version <= number), default=min(entries))]
+
+
+def analyzer_refusal(server: Server, analyzer: str) -> tuple[str, str] | None:
+    """Why a server can't compute BM25 with an analyzer, and the remedy; None if it can.
+
+    >>> analyzer_refusal(Server(SERVER, "v2.3.5"), "standard")
+    ('model: bm25: Milvus 2.3.5 computes no BM25', 'use a server that can (Milvus 2.5 or newer), or another model')
+    """
+    can = capabilities_of(server)
+    if analyzer in can.analyzers:
+        return None
+    newer = _newer(server, lambda other: analyzer in other.analyzers)
+    if not can.analyzers:
+        return f"model: bm25: {server} computes no BM25", f"use a server that can{newer}, or another model"
+    return (
+        f"analyzer: {analyzer}: {server} has no such analyzer",
+        f"choose one of {_listed(can.analyzers)}, or use a server that can{newer}",
+    )
 
 
 def refusals(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from schemas.milvus.full_text import BM25_PARAMETERS
 from schemas.milvus.indexes import INDEX_DEFAULTS
 from schemas.modality import Modality
 
@@ -44,6 +45,7 @@ class VectorColumn:
     Attributes:
         dimensions: of a dense vector; a sparse field has none.
         kind: dense or sparse, a value of `schemas.layout.VectorKind`.
+        analyzer: splits the text of a row into words, where Milvus computes the vector from them; else "".
     """
 
     name: str
@@ -53,6 +55,12 @@ class VectorColumn:
     index_parameters: dict[str, int] = field(default_factory=dict)
     search_parameters: dict[str, int] = field(default_factory=dict)
     kind: str = "dense"
+    analyzer: str = ""
+
+    @property
+    def computed(self) -> bool:
+        """Whether Milvus computes the vector: vecbeam neither sends it nor compares it."""
+        return bool(self.analyzer)
 
     @property
     def type(self) -> str:
@@ -60,9 +68,10 @@ class VectorColumn:
         return VECTOR_TYPES[self.kind]
 
     @property
-    def build_parameters(self) -> dict[str, int]:
+    def build_parameters(self) -> dict[str, float]:
         """All that the index is built with."""
-        return {**INDEX_DEFAULTS[self.index_type], **self.index_parameters}
+        of_words = BM25_PARAMETERS if self.computed else {}
+        return {**INDEX_DEFAULTS[self.index_type], **self.index_parameters, **of_words}
 
 
 @dataclass(frozen=True)
@@ -86,3 +95,8 @@ class CollectionSpec:
     def vector_names(self) -> frozenset[str]:
         """Names of the vector fields."""
         return frozenset(one.name for one in self.vectors)
+
+    @property
+    def sent_vectors(self) -> tuple[VectorColumn, ...]:
+        """The vectors that rows are sent with, and that come from the parts."""
+        return tuple(one for one in self.vectors if not one.computed)

@@ -65,7 +65,7 @@ def _check(kind: str, index_type: str, parameters: dict[str, Any], allowed: dict
             raise ValueError(f"{key} of {index_type} must be a whole number from {low} to {high}, not {value!r}")
 
 
-def index_words(index_type: str, metric: str, parameters: Mapping[str, int]) -> str:
+def index_words(index_type: str, metric: str, parameters: Mapping[str, float]) -> str:
     """An index in words.
 
     >>> index_words("HNSW", "COSINE", {"M": 16, "efConstruction": 200})

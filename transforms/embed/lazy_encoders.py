@@ -54,13 +54,13 @@ class LazyEncoders:
         sample = read_table(self._sample_uri).column("text").to_pylist() if self._sample_uri else ()
         models = {
             one.name: resolve_on_worker(self._config.vectors[one.name], one.space.id, one.space)
-            for one in self._layout.vectors
+            for one in self._layout.encoded
         }
         return load_fillers(models, self._layout, self._cutting, sample)
 
 
 def load_fillers(models: dict[str, Model], layout: Layout, cutting: str, sample: Sequence[str] = ()) -> list[Filler]:
-    """Loads the encoder of each vector of a layout.
+    """Loads the encoder of each vector of a layout that a part has.
 
     Args:
         models: by the name of the vector.
@@ -68,7 +68,7 @@ def load_fillers(models: dict[str, Model], layout: Layout, cutting: str, sample:
     """
     return [
         Filler(one, models[one.name].load(sample), models[one.name].probe, one.name == cutting)
-        for one in layout.vectors
+        for one in layout.encoded
     ]
 
 

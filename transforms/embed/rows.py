@@ -42,7 +42,7 @@ class Filler(NamedTuple):
 
 def nothing_embedded(chunks: pa.Table, layout: Layout) -> EmbeddedBatch:
     """The batch of a table whose rows already have all vectors."""
-    empty = {one.name: pa.nulls(0, one.kind.arrow_type) for one in layout.vectors}
+    empty = {one.name: pa.nulls(0, one.kind.arrow_type) for one in layout.encoded}
     return EmbeddedBatch(_rows(chunks.slice(0, 0), layout, empty, _no_amounts(0)), rejects_table([]), 0, {})
 
 
@@ -56,7 +56,7 @@ def embed_table(
 
     Args:
         chunks: table of `schemas.layout.chunk_schema`.
-        fillers: of each vector of the layout, in its order.
+        fillers: of the layout's encoded vectors, in their order.
         advance: called with the amount that has gone through the first model, during the embedding.
 
     Raises:
@@ -114,7 +114,8 @@ def _fill(chunks: pa.Table, filler: Filler, modality: Modality, advance: Callabl
             pieces.append(pa.array([_EMPTY[filler.field.kind]], filler.field.kind.arrow_type))
             continue
         _check_vectors(outcome, filler.field)
-        bad = _bad_vectors(outcome.vectors, filler.field.kind, modality) | dict(outcome.refused)
+        checked = outcome.vectors if filler.field.in_parts else outcome.vectors[:0]
+        bad = _bad_vectors(checked, filler.field.kind, modality) | dict(outcome.refused)
         failed |= {start + row: reason for row, reason in bad.items()}
         pieces.append(outcome.vectors)
         rows = slice(start, start + len(outcome.vectors))

@@ -84,7 +84,7 @@ class Model(Protocol):
     """A model before it is loaded: cheap to make.
 
     It may hold paths of the machine that made it, so it does not travel: each worker finds its own from the
-    configuration and checks the space id.
+    configuration and checks the space id. A model whose vectors Milvus computes has `computed_by_milvus = True`.
     """
 
     @property
@@ -137,7 +137,8 @@ class Model(Protocol):
 
 def vector_field(name: str, model: Model) -> VectorField:
     """The vector column that a model fills."""
-    return VectorField(name, model.space, model.dimensions, model.kind)
+    computed = bool(getattr(model, "computed_by_milvus", False))
+    return VectorField(name, model.space, model.dimensions, model.kind, computed)
 
 
 def text_inputs(texts: Iterable[str], token_ids: Sequence[TokenIds | None] | None = None) -> pa.Table:

@@ -23,6 +23,7 @@ from transforms.encoders.model_source import ModelSource
 FAMILIES = {
     "sentence_transformers": "transforms.encoders.sentence_transformers:describe",
     "splade": "transforms.encoders.splade:describe",
+    "bm25": "transforms.encoders.bm25:describe",
     "timm": "transforms.encoders.timm:describe",
     "open_clip": "transforms.encoders.open_clip:describe",
     "conse": "transforms.encoders.conse:describe",

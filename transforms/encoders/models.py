@@ -73,7 +73,8 @@ class Models:
     def cutting(self) -> str:
         """The name of the vector whose model cuts items into chunks: the one with the shortest limit."""
         limit = "max_seconds" if self.modality is Modality.AUDIO else "max_tokens"
-        return min(self.by_name, key=lambda name: getattr(self.by_name[name], limit, 1 << 62))
+        names = (one.name for one in self.layout.encoded)
+        return min(names, key=lambda name: getattr(self.by_name[name], limit, 1 << 62))
 
     def check_runnable(self) -> None:
         """Refuses models that can't run on this machine, as far as their families know that before loading them.

@@ -10,6 +10,7 @@ from schemas.config.encoder import VECTOR
 from schemas.identity import digest
 from schemas.layout import Layout, VectorField, VectorKind
 from schemas.milvus import CollectionSpec, MetadataColumn, VectorColumn
+from schemas.milvus.full_text import BM25_METRIC, DEFAULT_ANALYZER
 from schemas.milvus.indexes import SPARSE_INDEX, SPARSE_METRIC
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def collection_spec(config: Config, snapshot: Snapshot | None, layout: Layout) -
         for name, field in config.corpus.metadata.items()
     )
     settings = config.collection
-    vectors = tuple(vector_column(config, one) for one in layout.vectors)
+    vectors = tuple(vector_column(config, one) for one in layout.vectors if one.in_collection)
     identity = [
         snapshot_id,
         *_identity(vectors),
@@ -53,6 +54,9 @@ def vector_column(config: Config, field: VectorField) -> VectorColumn:
     settings, encoder = config.collection, config.vectors.get(field.name)
     index = encoder.index if encoder is not None else None
     metric = encoder.metric if encoder is not None else None
+    if field.computed:
+        analyzer = (encoder.analyzer if encoder is not None else None) or DEFAULT_ANALYZER
+        return VectorColumn(field.name, 0, BM25_METRIC, SPARSE_INDEX, kind="sparse", analyzer=analyzer)
     if field.kind is VectorKind.SPARSE:
         return VectorColumn(field.name, 0, metric or SPARSE_METRIC, SPARSE_INDEX, kind="sparse")
     chosen = index or settings.index

@@ -21,6 +21,7 @@ from schemas.milvus import (
     VECTOR_TYPES,
     CollectionSpec,
 )
+from schemas.milvus.full_text import BM25_PARAMETERS
 from transforms.milvus.call import not_found
 
 if TYPE_CHECKING:
@@ -33,12 +34,18 @@ _METADATA_TYPES = {"string": "VARCHAR", "int": "INT64", "float": "DOUBLE", "bool
 
 @dataclass(frozen=True)
 class CollectionField:
-    """A field of a collection; `size` is the most bytes of a VARCHAR, or the dimensions of a vector, or 0."""
+    """A field of a collection.
+
+    Attributes:
+        size: the most bytes of a VARCHAR, or the dimensions of a vector, or 0.
+        computed: whether Milvus computes its values.
+    """
 
     name: str
     type: str
     size: int = 0
     nullable: bool = False
+    computed: bool = False
 
     def __str__(self) -> str:
         return f"{self.name} {self.type}({self.size})" if self.size else f"{self.name} {self.type}"
@@ -50,7 +57,7 @@ class IndexState:
 
     type: str
     metric: str
-    parameters: dict[str, int]
+    parameters: dict[str, float]
     rows: int
     pending_rows: int
     state: str
@@ -117,8 +124,13 @@ class CollectionState:
         return all(one.name in self.indexes and self.indexes[one.name].built for one in self.vectors)
 
 
+def sent_columns(spec: CollectionSpec) -> tuple[CollectionField, ...]:
+    """The fields whose values vecbeam sends, or a bulk import reads from a part."""
+    return tuple(column for column in columns_of(spec) if not column.computed)
+
+
 def columns_of(spec: CollectionSpec) -> tuple[CollectionField, ...]:
-    """The fields of a collection, in order: the columns of a part."""
+    """The fields of a collection, in the order of the columns of a part."""
     sizes = {"id": spec.id_max_bytes, "item_id": spec.id_max_bytes, "content_hash": HASH_MAX_BYTES}
 
     def plain(field: pa.Field) -> CollectionField:
@@ -127,7 +139,10 @@ def columns_of(spec: CollectionSpec) -> tuple[CollectionField, ...]:
 
     return (
         *map(plain, identity_fields(spec.modality)),
-        *(CollectionField(one.name, one.type, one.dimensions if one.kind == "dense" else 0) for one in spec.vectors),
+        *(
+            CollectionField(one.name, one.type, one.dimensions if one.kind == "dense" else 0, computed=one.computed)
+            for one in spec.vectors
+        ),
         *map(plain, amount_fields(spec.modality)),
         # A default replaces nulls during the load, on any server.
         *(
@@ -247,7 +262,13 @@ def _properties(answer: dict[str, Any]) -> dict[str, str]:
 def _column(field: dict[str, Any]) -> CollectionField:
     parameters = field.get("params", {})
     size = int(parameters.get("max_length") or parameters.get("dim") or 0)
-    return CollectionField(field["name"], field["type"].name, size, bool(field.get("nullable", False)))
+    return CollectionField(
+        field["name"],
+        field["type"].name,
+        size,
+        bool(field.get("nullable", False)),
+        bool(field.get("is_function_output", False)),
+    )
 
 
 def _indexes(connection: Milvus, name: str, answer: dict[str, Any]) -> dict[str, IndexState]:
@@ -273,9 +294,9 @@ def _index(connection: Milvus, name: str, vector: str) -> IndexState | None:
     return None
 
 
-def _numbers(described: dict[str, Any]) -> dict[str, int]:
+def _numbers(described: dict[str, Any]) -> dict[str, float]:
     """Build parameters from a description: Lite nests them under `params`, a server lists them flat and as text."""
     nested = described.get("params")
     flat = {**described, **(nested if isinstance(nested, dict) else {})}
-    known = ("M", "efConstruction", "nlist")
-    return {key: int(flat[key]) for key in known if key in flat}
+    known = ("M", "efConstruction", "nlist", *BM25_PARAMETERS)
+    return {key: float(flat[key]) if key in BM25_PARAMETERS else int(flat[key]) for key in known if key in flat}

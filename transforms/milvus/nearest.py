@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,8 @@ from transforms.milvus.rows.read import read
 if TYPE_CHECKING:
     from transforms.milvus.connection import Milvus
 
+Queries: TypeAlias = Vectors | list[str]
+"""Vectors, or texts of which Milvus computes them."""
 QUERIES = 100
 """Most queries of one search call."""
 
@@ -31,7 +33,7 @@ _FILTER = re.compile(
 
 @dataclass(frozen=True)
 class Hit:
-    """A row found. `score` is Milvus' distance: larger is nearer for COSINE and IP, smaller for L2."""
+    """A row found. `score` is Milvus' distance: larger is nearer for COSINE, IP and BM25, smaller for L2."""
 
     id: str
     score: float
@@ -62,7 +64,7 @@ def search(
 def search_each(
     connection: Milvus,
     name: str,
-    vectors: Vectors,
+    vectors: Queries,
     k: int,
     filter: str = "",
     output_fields: Sequence[str] = (),
@@ -73,7 +75,7 @@ def search_each(
     """The `k` rows of a collection (or of the one behind an alias) nearest to each of some vectors.
 
     Args:
-        vectors: float32[n, dimensions], or an Arrow array of sparse ones.
+        vectors: float32[n, dimensions], or an Arrow array of sparse ones; texts, for a vector that Milvus computes.
         filter: an expression over the collection's fields, e.g. `year > 1990 and author == "ting-yili"`.
         search_parameters: over the index type's defaults.
         field_name: the vector field that is searched.
@@ -88,8 +90,8 @@ def search_each(
     parameters = effective_parameters(index_type, search_parameters or {}, k)
     found = search_many(connection, name, vectors, k, parameters, filter, output_fields, field_name)
     short = [at for at, hits in enumerate(found) if len(hits) < k]
-    if not short:
-        return found
+    if not short or not parameters:
+        return found  # an index without search parameters looks at every row
     # An index that walks a graph or some lists may miss rows that a narrow filter leaves: look wider until all
     # that match, or k of them, were found.
     wanted = min(k, _matching(connection, name, filter))
@@ -120,7 +122,7 @@ def _wider(parameters: Mapping[str, int]) -> Iterator[dict[str, int]]:
 def search_many(
     connection: Milvus,
     name: str,
-    vectors: Vectors,
+    vectors: Queries,
     k: int,
     parameters: Mapping[str, int],
     filter: str = "",
@@ -151,17 +153,25 @@ def search_many(
                 ) from error
             raise
         found.extend(
-            [Hit(str(hit["id"]), float(hit["distance"]), dict(hit["entity"])) for hit in hits] for hits in answer
+            [Hit(str(hit["id"]), _score(hit["distance"], vectors), dict(hit["entity"])) for hit in hits]
+            for hits in answer
         )
     return found
 
 
-def _as_queries(vectors: Vectors) -> list[Any]:
-    return list(vectors) if isinstance(vectors, np.ndarray) else as_dicts(vectors)
+def _score(distance: float, queries: Queries) -> float:
+    # A BM25 score is never negative; Milvus Lite gives it with a minus.
+    return abs(float(distance)) if isinstance(queries, list) else float(distance)
 
 
-def _some(vectors: Vectors, rows: Sequence[int]) -> Vectors:
-    return vectors[list(rows)] if isinstance(vectors, np.ndarray) else vectors.take(pa.array(rows, pa.int64()))
+def _as_queries(vectors: Queries) -> list[Any]:
+    return as_dicts(vectors) if isinstance(vectors, pa.StructArray) else list(vectors)
+
+
+def _some(vectors: Queries, rows: Sequence[int]) -> Queries:
+    if isinstance(vectors, pa.StructArray):
+        return vectors.take(pa.array(rows, pa.int64()))
+    return [vectors[row] for row in rows] if isinstance(vectors, list) else vectors[list(rows)]
 
 
 def effective_parameters(index_type: str, parameters: Mapping[str, int], k: int) -> dict[str, int]:

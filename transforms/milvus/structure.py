@@ -19,6 +19,7 @@ from schemas.milvus import (
     VECTOR_TYPES,
     CollectionSpec,
 )
+from schemas.milvus.full_text import TEXT_COLUMN, analyzer_parameters
 from transforms.milvus.call import passes, words
 from transforms.milvus.description import CollectionState, columns_of, describe, exists, resolve, served, state
 
@@ -91,7 +92,7 @@ def create(connection: Milvus, spec: CollectionSpec, load_id: str) -> None:
 
 
 def _create(connection: Milvus, spec: CollectionSpec, load_id: str) -> None:
-    from pymilvus import DataType
+    from pymilvus import DataType, Function, FunctionType
 
     if (found := describe(connection, spec.name)) is not None:
         if found.load_id == load_id and found.space_id == spec.space_id:
@@ -101,6 +102,7 @@ def _create(connection: Milvus, spec: CollectionSpec, load_id: str) -> None:
             "run the command again that began to load it",
         )
     schema = connection.client.create_schema(auto_id=False, enable_dynamic_field=False)
+    of_words = [one for one in spec.vectors if one.computed]
     for column in columns_of(spec):
         options: dict[str, Any] = {"is_primary": True} if column.name == "id" else {}
         if column.nullable:
@@ -109,7 +111,11 @@ def _create(connection: Milvus, spec: CollectionSpec, load_id: str) -> None:
             options["max_length"] = column.size
         if column.type == VECTOR_TYPES["dense"]:
             options["dim"] = column.size
+        if column.name == TEXT_COLUMN and of_words:
+            options |= {"enable_analyzer": True, "analyzer_params": analyzer_parameters(of_words[0].analyzer)}
         schema.add_field(column.name, DataType[column.type], **options)
+    for one in of_words:
+        schema.add_function(Function(one.name, FunctionType.BM25, [TEXT_COLUMN], [one.name]))
     connection.client.create_collection(
         spec.name,
         schema=schema,

@@ -52,8 +52,10 @@ class QueryEncoder(NamedTuple):
     def embed(self, queries: Sequence[Query], arithmetic: Arithmetic, stored: Stored) -> Any:
         """The vectors of some queries: float32[n, dimensions], or an Arrow array of sparse ones.
 
+        Where Milvus computes them, their texts.
+
         Args:
-            stored: gives the vectors of rows of the collection.
+            stored: gives the vectors, or the texts, of rows of the collection.
 
         Raises:
             ConfigurationError: if the model can't embed a query, or vectors are added that are not dense.
@@ -75,13 +77,16 @@ class QueryEncoder(NamedTuple):
                 places += here
         vectors = pa.concat_arrays(pieces) if pieces else pa.nulls(0, self.field.kind.arrow_type)
         vectors = vectors.take(pa.array(np.argsort(places, kind="stable")))
+        if self.field.computed:
+            return vectors.to_pylist()
         if not is_dense:
             return vectors
         return arithmetic.sums(matrix_of(vectors)) if arithmetic.texts else matrix_of(vectors)
 
     def _texts(self, texts: Sequence[str]) -> pa.Array:
         self._check(Modality.TEXT, "a text")
-        return self._encoded(text_inputs(texts), texts)
+        encoded = self._encoded(text_inputs(texts), texts)
+        return pa.array(texts, pa.string()) if self.field.computed else encoded
 
     def _media(self, queries: Sequence[MediaQuery]) -> pa.Array:
         for query in queries:

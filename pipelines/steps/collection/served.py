@@ -19,7 +19,7 @@ def served_layout(state: milvus.CollectionState) -> Layout:
     """The vectors of a collection, as it says itself what they are; without its metadata."""
     space = Space.from_json(state.space_json) if state.space_json else Space({})
     kinds = {name: VectorKind(kind) for kind, name in VECTOR_TYPES.items()}
-    return Layout(tuple(VectorField(one.name, space, one.size, kinds[one.type]) for one in state.vectors))
+    return Layout(tuple(VectorField(one.name, space, one.size, kinds[one.type], one.computed) for one in state.vectors))
 
 
 def look(config: Config) -> milvus.CollectionState | None:

@@ -8,7 +8,7 @@ from schemas.config import Collection, Config
 from schemas.errors import CollectionError
 from schemas.layout import Layout, VectorKind
 from schemas.milvus import LITE, VECTOR_TYPES
-from schemas.milvus.capabilities import Server, capabilities_of, refusals
+from schemas.milvus.capabilities import Server, analyzer_refusal, capabilities_of, refusals
 from transforms import milvus
 from transforms.load.specification import vector_column
 
@@ -53,9 +53,12 @@ def check_vectors(config: Config, layout: Layout) -> None:
             found.append((f"encoders.{field.name}: Milvus holds no {field.kind} vectors", "choose another model"))
             continue
         column = vector_column(config, field)
+        if column.computed and (refusal := analyzer_refusal(server, column.analyzer)):
+            found.append((f"encoders.{field.name}.{refusal[0]}", refusal[1]))
+            continue
         refused = refusals(server, index_type=column.index_type, metric=column.metric, vector_type=column.type)
         found += [(f"encoders.{field.name}: {what}", remedy) for what, remedy in refused]
-        if column.kind == "sparse" and settings.load == "import":
+        if column.kind == "sparse" and not column.computed and settings.load == "import":
             found.append((f"encoders.{field.name}: sparse vectors are not imported", "set collection.load: upsert"))
     if found:
         raise CollectionError(

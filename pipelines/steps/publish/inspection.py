@@ -88,11 +88,12 @@ class Inspection:
         if published:
             advice = "vecbeam verify --repair restores these rows from the checkpoint, load --rebuild all of them"
         if recall and not problems:
-            column, measured = self._measure_recall()
+            worst = self._measure_recall()
             least = self._config.verify.recall_at_10
-            if measured is None:
+            if not self._snapshot.total("rows"):
                 problems = ["it is to hold no row, so there is no recall to measure"]
-            elif measured.at_10 < least:
+            elif worst is not None and worst[1].at_10 < least:
+                column, measured = worst
                 of = "" if column.name == VECTOR else f" of {column.name}"
                 problems = [f"recall@10{of} is {measured.at_10:.4f}, verify.recall_at_10 is {least}"]
                 cause, advice = self._of_low_recall(column, measured)
@@ -142,11 +143,15 @@ class Inspection:
             "collection.index and run vecbeam reindex",
         )
 
-    def _measure_recall(self) -> tuple[VectorColumn, milvus.Recall | None]:
-        """The recall of each vector's index; returns that of the worst, which is the report's."""
+    def _measure_recall(self) -> tuple[VectorColumn, milvus.Recall] | None:
+        """The recall of each vector's index; returns that of the worst, which is the report's.
+
+        Vectors that Milvus computes are left out: no part has them, and an inverted index ranks every row that has a
+        word of the query. None if there is no other, or no row.
+        """
         found: dict[str, tuple[VectorColumn, milvus.Recall]] = {}
         with Phase(self._session, "verify"):
-            for column in self._spec.vectors:
+            for column in self._spec.sent_vectors:
                 measured = milvus.measure_recall(
                     self._connection,
                     self._spec,
@@ -155,9 +160,10 @@ class Inspection:
                     self._config.verify.sample,
                     column=column,
                 )
-                if measured is None:
-                    return column, None
-                found[column.name] = (column, measured)
+                if measured is not None:
+                    found[column.name] = (column, measured)
+        if not found:
+            return None
         verify = self._session.report.verify
         if len(found) > 1:
             verify.recalls = {name: round(recall.at_10, 4) for name, (_, recall) in found.items()}

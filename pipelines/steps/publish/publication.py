@@ -262,7 +262,7 @@ class Publication:
     def _as_it_lies(self, part: LivePart) -> bool:
         """Whether a part's file holds just what the collection is to hold: no dead row, no null, the same columns."""
         metadata = [column.name for column in self._spec.metadata]
-        columns = {column.name for column in milvus.columns_of(self._spec)}
+        columns = {column.name for column in milvus.sent_columns(self._spec)}
         if len(part.dead) or set(self._checkpoint.part_columns(part.name)) != columns:
             return False
         table = self._checkpoint.read_part(part.name, metadata) if metadata else None

@@ -16,7 +16,7 @@ from schemas.errors import CollectionError
 from schemas.layout import ARROW_TYPES
 from schemas.milvus import CollectionSpec, VectorColumn
 from transforms.milvus.call import MessageTooLargeError
-from transforms.milvus.description import CollectionField, columns_of
+from transforms.milvus.description import CollectionField, sent_columns
 from transforms.milvus.rows.message import Rows, Vectors, as_data
 from transforms.support import metrics, stop
 from transforms.support.vectors import not_finite
@@ -53,12 +53,12 @@ def upsert(
         CollectionError: if a vector has NaN, infinity or another length, a value doesn't fit its column, a null has
             no place, or Milvus doesn't take a message; what was acknowledged before is kept.
     """
-    columns = columns_of(spec)
+    columns = sent_columns(spec)
     table = _last_of_each(rows.select([column.name for column in columns]))
     if table.num_rows == 0:
         return 0
     table = _fill(connection, spec, table)
-    vectors = {one.name: vectors_of(table, one) for one in spec.vectors}
+    vectors = {one.name: vectors_of(table, one) for one in spec.sent_vectors}
     _check(spec, columns, table)
     sizes = row_bytes(table)
     sender = _Sender(connection, spec, table, vectors, sizes)
@@ -91,7 +91,7 @@ class _Sender:
         self._table = table.drop_columns(list(vectors))
         self._vectors = vectors
         self._sizes = sizes
-        self._types = {column.name: column.type for column in columns_of(spec)}
+        self._types = {column.name: column.type for column in sent_columns(spec)}
         # Read from the collection itself: servers before 2.5 silently accept `nullable` and forget it.
         self._nullable = frozenset(_nullable(connection, spec.name)) if spec.metadata else frozenset()
 
@@ -218,7 +218,7 @@ def _nullable(connection: Milvus, name: str) -> set[str]:
 
 
 def _check(spec: CollectionSpec, columns: tuple[CollectionField, ...], table: pa.Table) -> None:
-    for one in spec.vectors:
+    for one in spec.sent_vectors:
         bad = np.flatnonzero(not_finite(table.column(one.name).combine_chunks()))
         if len(bad):
             names = [table.column("id")[int(i)].as_py() for i in bad[:3]]
