@@ -20,13 +20,16 @@ from pipelines.steps.proposal.entries import (
     remedy,
     shown_path,
     with_fields,
+    with_tars,
 )
 from pipelines.steps.proposal.patterns import find_home, find_patterns, relative
 from pipelines.steps.proposal.proposal import CONTROL, NAMED, Proposal, printable
+from schemas import locator
 from schemas.config import Config, Corpus, template
 from schemas.config.loader import parse_config
 from schemas.errors import ConfigurationError, VecbeamError
 from schemas.glob import Glob
+from schemas.layout import LOCATOR
 from schemas.modality import Modality
 from transforms.read import Shard, SourceFile, list_corpus, read_shard
 from transforms.read.listing.inventory import Entry, inventory
@@ -93,7 +96,8 @@ def look(paths: list[str], output: Path, name: str | None) -> Proposal:
     entries = [entry for entry in inventory(arguments) if entry.path != str(output.absolute())]
     found = Proposal({}, Counter(entry.kind for entry in entries if not entry.path.endswith("/")))
     entries, modality = of_one_modality(less_labels(less_readme(entries)))
-    entries, fields = with_fields(entries, found)
+    entries, modality, of_tars = with_tars(entries, modality, found)
+    entries, fields = with_fields(entries, found) if of_tars is None else (entries, of_tars)
     taken = [entry for entry in entries if not entry.why]
     for entry in entries:
         if entry.why:
@@ -107,7 +111,7 @@ def look(paths: list[str], output: Path, name: str | None) -> Proposal:
         found.notes.append(
             f"the globs match files that are left out as well; move them away: {', '.join(also[:NAMED])}"
         )
-    kind = {} if modality is Modality.TEXT else {"format": str(modality)}
+    kind = {} if modality is Modality.TEXT or of_tars is not None else {"format": str(modality)}
     corpus: dict[str, Any] = {"paths": [relative(pattern, output) for pattern in patterns], **kind, **fields}
     metadata = partition_columns([entry.path for entry in taken], corpus.pop("metadata", {}))
     if metadata:
@@ -215,7 +219,9 @@ def _show_texts(found: Proposal, taken: Sequence[Entry], patterns: Sequence[str]
         if batch.rejects.num_rows:
             reason = reason or str(batch.rejects.column("reason")[0].as_py())
         for item in batch.items.slice(0, min(wanted, SHOWN_TEXTS - len(found.samples))).to_pylist():
-            shown = item["@uri"] if corpus.modality.is_media else item["@content"]
+            shown = item["@content"]
+            if corpus.modality.is_media:
+                shown = locator.shown(locator.address(item["@uri"], item[LOCATOR]))
             found.shown_as = "file" if corpus.modality.is_media else "text"
             found.samples.append((item["item_id"], _cut(shown)))
     if rejected:

@@ -30,7 +30,7 @@ class Format:
         holds_records: whether a file holds many items, with fields; in other formats a file is an item.
         has_fields: whether items have fields: records do, and Markdown has its front matter.
         splittable: whether ranges of a file can be read alone.
-        modality: of the items.
+        modality: of the items; `Corpus.modality_of` where the configuration says it.
     """
 
     name: str
@@ -59,6 +59,7 @@ OWN = (
         _MEDIA,
         modality=Modality.IMAGE,
     ),
+    Format("webdataset", (".tar",), f"{_ROOM}.webdataset:read", True, True, modality=Modality.IMAGE),
     Format("audio", (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac"), _MEDIA, modality=Modality.AUDIO),
 )
 

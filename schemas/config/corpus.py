@@ -12,6 +12,7 @@ from schemas.config.base import Section, Text
 from schemas.formats import format_named, formats, modality_of, modality_of_suffix
 from schemas.modality import Modality
 
+WEBDATASET = "webdataset"
 MetadataType = Literal["string", "int", "float", "bool"]
 RESERVED_COLUMNS = (
     "id",
@@ -174,16 +175,26 @@ class Corpus(Section):
     )
     format: Text | None = Field(
         None,
-        description="jsonl, csv, parquet, text, markdown, html, pdf, image, audio, or a format of another package; "
-        "optional if the suffix tells it. The suffix always tells the compression (.gz, .zst, .bz2)",
+        description="jsonl, csv, parquet, text, markdown, html, pdf, image, audio, webdataset, or a format of another "
+        "package; optional if the suffix tells it. The suffix always tells the compression (.gz, .zst, .bz2)",
     )
     id: Id = Field(
         "id",
         description="Field with the item's id, or `{hash: [question, answer]}` for an id made from those fields' "
-        "values. If a file is an item, its path under the glob's root is the id",
+        "values. If a file is an item, its path under the glob's root is the id; in tars it is `__key__` by default, "
+        "the name of a sample's members up to the first dot",
     )
     content: list[Text] = Field(
         ["text"], min_length=1, description="Fields to embed, joined by a blank line; vecbeam leaves out empty ones"
+    )
+    media: Text | None = Field(
+        None,
+        description="In tars (webdataset): the ending of the member that is the item, e.g. `input.jpg`; needed only "
+        "where a sample has several of the modality",
+    )
+    media_modality: Literal["image", "audio", "video"] | None = Field(
+        None,
+        description="What the media of tars are: image (the default), audio or video; other formats tell it themselves",
     )
     metadata: dict[str, MetadataField] = Field(
         default_factory=dict, description="Fields that become typed, filterable columns in Milvus"
@@ -209,6 +220,23 @@ class Corpus(Section):
         "page declares. A byte order mark of UTF-8, UTF-16 or UTF-32 takes precedence",
     )
     csv: Csv = Field(default_factory=lambda: Csv(), description="How CSV and TSV files are written")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ids_of_samples(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "id" not in value and _is_of_tars(value.get("format"), value.get("paths")):
+            return {**value, "id": "__key__"}
+        return value
+
+    @model_validator(mode="after")
+    def _media_are_referred_to(self) -> Corpus:
+        keys = [("media", self.media), ("media_modality", self.media_modality)]
+        for key, _ in [(key, value) for key, value in keys if value is not None and not self.is_of_tars]:
+            raise ValueError(
+                f"{key} is for tars, and the files are {self.format or 'of the format that their suffix tells'}; set "
+                f"format: webdataset, or remove {key}"
+            )
+        return self
 
     @field_validator("format")
     @classmethod
@@ -255,10 +283,23 @@ class Corpus(Section):
     @property
     def modality(self) -> Modality:
         """The modality of the items: that of the format, or of the suffix that all paths end with; else text."""
+        if self.is_of_tars:
+            return self.modality_of(WEBDATASET)
         if self.format is not None:
             return modality_of(self.format)
         found = {modality_of_suffix(_suffix(path)) for path in self.paths}
         return found.pop() if len(found) == 1 else Modality.TEXT
+
+    def modality_of(self, format: str) -> Modality:
+        """The modality of the items in files of a format."""
+        if format == WEBDATASET:
+            return Modality(self.media_modality or Modality.IMAGE)
+        return modality_of(format)
+
+    @property
+    def is_of_tars(self) -> bool:
+        """Whether the files are tars of samples."""
+        return _is_of_tars(self.format, self.paths)
 
     @property
     def id_fields(self) -> list[str]:
@@ -274,6 +315,14 @@ class Corpus(Section):
         """The field of the record that a metadata column comes from; None if it comes from the path."""
         field = self.metadata[column]
         return None if field.partition is not None else field.source or column
+
+
+def _is_of_tars(format: Any, paths: Any) -> bool:
+    """Whether values of `format` and `paths`, which need not be valid, name tars of samples."""
+    if format is not None:
+        return bool(format == WEBDATASET)
+    named = [paths] if isinstance(paths, str) else paths if isinstance(paths, list) else []
+    return bool(named) and all(isinstance(path, str) and _suffix(path) == ".tar" for path in named)
 
 
 def _suffix(path: str) -> str:

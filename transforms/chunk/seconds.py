@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 
+from schemas import locator
 from schemas.config import Config
 from schemas.errors import ConfigurationError
 from schemas.identity import content_hash, row_id
@@ -39,8 +40,12 @@ class Timing(Protocol):
         """The shortest window, in seconds."""
         ...
 
-    def durations(self, uris: list[str]) -> Iterator[float | tuple[str, str]]:
-        """The seconds of each file, or the error and the reason why it can't be embedded."""
+    def durations(self, addresses: list[str]) -> Iterator[float | tuple[str, str]]:
+        """The seconds of each file, or the error and the reason why it can't be embedded.
+
+        Args:
+            addresses: see `schemas.locator`.
+        """
         ...
 
 
@@ -95,7 +100,9 @@ class SecondsChunker:
             name: [] for name in ("id", "item_id", "chunk", "uri", "start", "end", "content_hash", "seconds_dropped")
         }
         taken: list[int] = []
-        found = self._model.durations(columns["@uri"])
+        addresses = locator.addresses(items.column("@uri"), items.column(LOCATOR))
+        shown = [locator.shown(address) for address in addresses]
+        found = self._model.durations(addresses)
         for place, (item_id, uri, line, content, seconds) in enumerate(zip(*columns.values(), found, strict=True)):
             if isinstance(seconds, tuple):
                 rejects.append(Reject(item_id, uri, line, "chunk", *seconds))
@@ -110,7 +117,7 @@ class SecondsChunker:
                     row_id(item_id, number),
                     item_id,
                     number,
-                    uri,
+                    shown[place],
                     window.start,
                     window.end,
                     content_hash(json.dumps([content, window.start, window.end])),

@@ -8,6 +8,7 @@ import pyarrow as pa
 from schemas.config import Config
 from schemas.identity import content_hash, row_id
 from schemas.layout import LOCATOR, amount_fields, chunk_schema, item_facts
+from schemas.locator import shown_column
 from schemas.modality import Modality
 from schemas.rejects import Reject, rejects_table
 from transforms.chunk.base import Chunked
@@ -39,7 +40,7 @@ class WholeChunker:
             "id": pa.array([name for name, fits in zip(ids, kept, strict=True) if fits], pa.string()),
             "item_id": items.column("item_id"),
             "chunk": zeros,
-            "uri": items.column("@uri"),
+            "uri": shown_column(items.column("@uri"), items.column(LOCATOR)),
             "start": zeros,
             "end": zeros,
             "content_hash": pa.array(map(content_hash, items.column("@content").to_pylist()), pa.string()),

@@ -18,6 +18,8 @@ from transforms.read import decompression, stream
 from transforms.read.formats import charset, parquet
 from transforms.read.formats.dialect import sniff_csv
 from transforms.read.formats.documents import front_matter
+from transforms.read.formats.tar_members import DamagedTarError, members
+from transforms.read.formats.tar_sample import TarSample, key_of
 from transforms.read.listing.files import SourceFile
 from transforms.read.rejected_item import RejectedItemError
 
@@ -38,6 +40,7 @@ class FileSample:
         delimiter: probable one of a CSV file; "" for other files.
         encoding: probable one of a CSV file; None for UTF-8, and if a byte order mark tells it.
         twice: names that more than one column of a Parquet file has; their values are not read.
+        parts: of each sample of a tar, what follows the first dot of its members' names.
         bad: records among the first that could not be parsed.
         problem: why the file, or the rest of it, could not be read; "" if it could.
     """
@@ -48,6 +51,7 @@ class FileSample:
     delimiter: str = ""
     encoding: str | None = None
     twice: list[str] = field(default_factory=list)
+    parts: list[set[str]] = field(default_factory=list)
     bad: int = 0
     problem: str = ""
 
@@ -57,7 +61,8 @@ def sample(file: SourceFile, limit: int) -> FileSample:
     found = FileSample(file)
     try:
         with stream.RawStream(file) as raw:
-            {"jsonl": _jsonl, "csv": _csv, "parquet": _parquet}.get(file.format, _document)(raw, found, limit)
+            readers = {"jsonl": _jsonl, "csv": _csv, "parquet": _parquet, "webdataset": _tar}
+            readers.get(file.format, _document)(raw, found, limit)
     except stream.FileRejectedError as error:
         found.problem = found.problem or error.reason
     except CorpusError as error:
@@ -188,6 +193,25 @@ def _parquet(raw: stream.RawStream, found: FileSample, limit: int) -> None:
             if len(found.records) >= limit:
                 del found.records[limit:]
                 return
+
+
+def _tar(raw: stream.RawStream, found: FileSample, limit: int) -> None:
+    samples: list[TarSample] = []
+    try:
+        for member in members(raw):
+            key, part = key_of(member.name)
+            if not part or member.error:
+                continue
+            if not samples or samples[-1].key != key:
+                if len(samples) == limit:
+                    break
+                samples.append(TarSample(key))
+            samples[-1].add(raw, part, member, is_media=False)
+    except DamagedTarError as error:
+        found.problem = "" if samples else error.reason
+    found.bad = sum(one.error is not None for one in samples)
+    found.parts = [one.parts for one in samples]
+    found.records = [one.record(found.file.name) for one in samples if one.error is None]
 
 
 def is_plain(kind: pa.DataType) -> bool:

@@ -79,7 +79,7 @@ class ItemChecker:
         Raises:
             RejectedItemError: if the record is not an item.
         """
-        item_id = self._item_id(record)
+        item_id = self.item_id(record)
         texts: list[str] = []
         for name in self._content:
             text = record.get(name, MISSING)
@@ -116,11 +116,16 @@ class ItemChecker:
     def known_id(self, record: Mapping[str, Any]) -> str | None:
         """The id of a broken record, if it can be found."""
         try:
-            return self._item_id(record)
+            return self.item_id(record)
         except RejectedItemError:
             return None
 
-    def _item_id(self, record: Mapping[str, Any]) -> str:
+    def item_id(self, record: Mapping[str, Any]) -> str:
+        """The id of a record.
+
+        Raises:
+            RejectedItemError: if it has none that is valid.
+        """
         if not isinstance(self._id, str):
             return _hashed_id(self._id, record)
         value = record.get(self._id, MISSING)

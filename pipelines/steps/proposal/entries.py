@@ -11,6 +11,8 @@ from typing import Any
 from pipelines.steps.proposal.columns import add_column
 from pipelines.steps.proposal.fields import Fields, propose_fields
 from pipelines.steps.proposal.proposal import Proposal, plural, printable
+from pipelines.steps.proposal.tars import propose_tars
+from schemas.config.corpus import WEBDATASET
 from schemas.formats import format_of_suffix, holds_records, modality_of
 from schemas.glob import Glob
 from schemas.modality import Modality
@@ -21,6 +23,7 @@ from transforms.read.listing.inventory import Entry
 SAMPLED_FILES = 500
 SAMPLED_RECORDS = 5000
 """Most records that are looked at; each file gives its share, but at least 20 and at most 200."""
+SAMPLED_TARS = 20
 MOST_LABELS = 100
 """Files of records among which labels of other files are looked for."""
 WORDS_OF_TEXT = 5
@@ -45,7 +48,7 @@ def less_readme(entries: list[Entry]) -> list[Entry]:
 def of_one_modality(entries: list[Entry]) -> tuple[list[Entry], Modality]:
     """The entries of one modality, and it: a corpus has one.
 
-    It is text if there is a file of records, else what most files are.
+    It is text if there is a file of records, else what most files are; for tars `with_fields` finds out.
     """
     counts = Counter(
         modality_of(entry.source.format) for entry in entries if entry.source is not None and not entry.why
@@ -61,7 +64,15 @@ def of_one_modality(entries: list[Entry]) -> tuple[list[Entry], Modality]:
 
 
 def _has_records(entry: Entry) -> bool:
-    return entry.source is not None and holds_records(entry.source.format) and not entry.why
+    """Whether an entry is a file of records, which may hold texts; tars hold media."""
+    return (
+        entry.source is not None and holds_records(entry.source.format) and not entry.why and not is_tar(entry.source)
+    )
+
+
+def is_tar(file: SourceFile) -> bool:
+    """Whether a file is a tar of samples."""
+    return file.format == WEBDATASET
 
 
 def less_labels(entries: list[Entry]) -> list[Entry]:
@@ -94,6 +105,26 @@ def _named(file: SourceFile, others: dict[str, Entry]) -> list[Entry]:
         if len(named) * 2 > len(records):
             found = found or named
     return found
+
+
+def with_tars(
+    entries: list[Entry], modality: Modality, found: Proposal
+) -> tuple[list[Entry], Modality, dict[str, Any] | None]:
+    """The entries without what is next to tars, the modality of their media, and the keys of `corpus` for them.
+
+    The keys are None where there are no tars.
+    """
+    taken = [entry for entry in entries if entry.source is not None and not entry.why]
+    tars = [entry.source for entry in taken if entry.source is not None and is_tar(entry.source)]
+    if not tars or modality is Modality.TEXT:
+        return entries, modality, None
+    step = -(-len(tars) // SAMPLED_TARS)
+    samples = [sample(file, 50) for file in tars[::step]]
+    why = {one.file.uri: f"can't be read: {printable(one.problem)}" for one in samples if one.problem}
+    why |= {entry.path: "the corpus is the tars" for entry in taken if entry.source and not is_tar(entry.source)}
+    fields, modality, found.fields_left_out = propose_tars([one for one in samples if not one.problem], found.notes)
+    fields = {"format": WEBDATASET, **fields}
+    return [entry.without(why[entry.path]) if entry.path in why else entry for entry in entries], modality, fields
 
 
 def with_fields(entries: list[Entry], found: Proposal) -> tuple[list[Entry], dict[str, Any]]:

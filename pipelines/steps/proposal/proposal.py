@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.steps.proposal.columns import shown_kinds
+from schemas.config.corpus import WEBDATASET
 
 NAMED = 5
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]+")
@@ -60,6 +61,8 @@ class Proposal:
         if "content" in corpus:
             identity = corpus["id"] if isinstance(corpus["id"], str) else f"hash of {', '.join(corpus['id']['hash'])}"
             lines.append(f"id: {identity}; content: {', '.join(corpus['content'])}")
+        elif corpus.get("format") == WEBDATASET:
+            lines.append("each sample of a tar is an item; the name of its members up to the first dot is the id")
         else:
             lines.append("each file is an item; its path is the id")
         if metadata := corpus.get("metadata"):

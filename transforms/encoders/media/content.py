@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 
+from schemas import locator
 from schemas.errors import CorpusError
 from schemas.layout import LOCATOR
 from transforms.encoders.base import MEDIA_BYTES
@@ -33,51 +34,67 @@ class RefusedError(Exception):
 
 
 def contents(inputs: pa.Table) -> Iterator[tuple[str, bytes | None]]:
-    """The URI of each row, and its bytes if they are in memory already.
+    """The address of each row (see `schemas.locator`), and its bytes if they are in memory already.
 
     Args:
         inputs: with the columns `@uri` and `@locator`, and maybe `@bytes`; see `transforms.encoders.base.media_inputs`.
     """
-    uris = inputs.column("@uri").to_pylist()
     known = inputs.column(MEDIA_BYTES) if MEDIA_BYTES in inputs.column_names else None
-    assert not any(inputs.column(LOCATOR).to_pylist()), "members of containers are not read yet"
-    for row, uri in enumerate(uris):
-        yield uri, None if known is None else known[row].as_py()
+    for row, address in enumerate(locator.addresses(inputs.column("@uri"), inputs.column(LOCATOR))):
+        yield address, None if known is None else known[row].as_py()
 
 
-def read(uri: str, most: int = MAX_BYTES) -> bytes:
-    """All bytes of a file.
+def read(address: str, most: int = MAX_BYTES) -> bytes:
+    """All bytes of a file, or of a part of one.
+
+    Args:
+        address: see `schemas.locator`.
 
     Raises:
         RefusedError: `UnreadableMedia` where it does not exist or may not be read, `MediaTooLarge` above `most` bytes.
         CorpusError: any other failure of the storage; the run ends, and the same command resumes it.
     """
+    uri, place = locator.parsed(address)
     try:
+        if place is not None:
+            if place.length > most:
+                raise _too_large(most)
+            return filesystem.read_range(uri, place.offset, place.length)
         with filesystem.open_binary(uri) as stream:
             data: bytes = stream.read(most + 1)
+    except RefusedError:
+        raise
     except Exception as error:
         raise _failed(uri, error) from error
     if len(data) > most:
-        raise RefusedError("MediaTooLarge", f"The file has more than {most >> 20} MiB")
+        raise _too_large(most)
     return data
 
 
+def _too_large(most: int) -> RefusedError:
+    return RefusedError("MediaTooLarge", f"The file has more than {most >> 20} MiB")
+
+
 @contextmanager
-def opened(uri: str, data: bytes | None) -> Iterator[BinaryIO]:
-    """A file to seek in, for decoders that read a part of it.
+def opened(address: str, data: bytes | None) -> Iterator[BinaryIO]:
+    """A file to seek in, for decoders that read a part of it; a part of a file is as if it were alone.
 
     Decoders take a failure of the storage for damage, or for the end. So the first one is kept, and raised at the end
     whatever the decoder made of it.
 
     Args:
+        address: see `schemas.locator`.
         data: its bytes if they are in memory already.
 
     Raises:
         RefusedError: `UnreadableMedia` where it does not exist or may not be read.
         CorpusError: any other failure of the storage; the run ends, and the same command resumes it.
     """
+    uri, place = locator.parsed(address)
     try:
         source: BinaryIO = io.BytesIO(data) if data is not None else filesystem.open_binary(uri)
+        if data is None and place is not None:
+            source = cast(BinaryIO, io.BufferedReader(_Part(source, place.offset, place.length)))
     except Exception as error:
         raise _failed(uri, error) from error
     with source:
@@ -87,6 +104,45 @@ def opened(uri: str, data: bytes | None) -> Iterator[BinaryIO]:
         finally:
             if watched.failure is not None:
                 raise _failed(uri, watched.failure) from watched.failure
+
+
+class _Part(io.RawIOBase):
+    """Some bytes of a stream, as a stream of its own."""
+
+    def __init__(self, source: BinaryIO, offset: int, length: int) -> None:
+        super().__init__()
+        self._source, self._offset, self._length = source, offset, length
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        wanted = min(len(buffer), self._length - self._position)
+        if wanted <= 0:
+            return 0
+        self._source.seek(self._offset + self._position)
+        data = self._source.read(wanted)
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._length}[whence]
+        if base + offset < 0:
+            raise ValueError(f"can't seek to {base + offset}")
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def close(self) -> None:
+        self._source.close()
+        super().close()
 
 
 class _Watched(io.RawIOBase):

@@ -130,8 +130,8 @@ class MediaEncoder(BatchEncoder):
         return mapped(self._prepared, contents(inputs), 2 * self.batch)
 
     def _prepared(self, content: tuple[str, bytes | None]) -> Prepared | RefusedError:
-        uri, data = content
+        address, data = content
         try:
-            return self.prepare(decode(read(uri) if data is None else data))
+            return self.prepare(decode(read(address) if data is None else data))
         except RefusedError as error:
             return error

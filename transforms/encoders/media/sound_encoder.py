@@ -34,7 +34,7 @@ class Hearing(NamedTuple):
 
 
 class _Seconds(NamedTuple):
-    uri: str
+    address: str
     data: bytes | None
     start: float
     end: float | None
@@ -69,7 +69,7 @@ class SoundEncoder(BatchEncoder):
         rate, shortest, longest = self.hearing
         end = row.start + longest if row.end is None else min(row.end, row.start + longest)
         try:
-            with opened(row.uri, row.data) as stream:
+            with opened(row.address, row.data) as stream:
                 heard = sound.decode(stream, rate, row.start, end)
             if heard.seconds < shortest:
                 raise too_short(heard.seconds, shortest)
@@ -86,10 +86,11 @@ def too_short(seconds: float, shortest: float) -> RefusedError:
     return RefusedError("SoundTooShort", f"The recording has {seconds:.4g} s, and the model needs {shortest:g} s")
 
 
-def durations(uris: list[str], shortest: float) -> Iterator[float | tuple[str, str]]:
+def durations(addresses: list[str], shortest: float) -> Iterator[float | tuple[str, str]]:
     """The seconds of each file, or the error and the reason why there are none.
 
     Args:
+        addresses: see `schemas.locator`.
         shortest: seconds; less is refused.
 
     Raises:
@@ -97,9 +98,9 @@ def durations(uris: list[str], shortest: float) -> Iterator[float | tuple[str, s
         EncoderError: if a library is not installed.
     """
 
-    def found(uri: str) -> float | tuple[str, str]:
+    def found(address: str) -> float | tuple[str, str]:
         try:
-            with opened(uri, None) as stream:
+            with opened(address, None) as stream:
                 seconds = sound.seconds_of(stream)
             if seconds < shortest:
                 raise too_short(seconds, shortest)
@@ -107,7 +108,7 @@ def durations(uris: list[str], shortest: float) -> Iterator[float | tuple[str, s
             return error.error, error.reason
         return seconds
 
-    return mapped(found, uris, 64)
+    return mapped(found, addresses, 64)
 
 
 def _rows(inputs: pa.Table) -> Iterator[_Seconds]:
@@ -118,5 +119,5 @@ def _rows(inputs: pa.Table) -> Iterator[_Seconds]:
         over = np.rint(inputs.column("seconds_dropped").to_numpy() * MILLISECONDS).astype(int).tolist()
     else:
         starts, ends, over = [0.0] * rows, [None] * rows, [0] * rows
-    for (uri, data), start, end, dropped in zip(contents(inputs), starts, ends, over, strict=True):
-        yield _Seconds(uri, data, start, end, dropped)
+    for (address, data), start, end, dropped in zip(contents(inputs), starts, ends, over, strict=True):
+        yield _Seconds(address, data, start, end, dropped)

@@ -61,9 +61,9 @@ class SoundModel(MediaModel):
     def chunker(self, config: Config) -> SecondsChunker:
         return SecondsChunker(config, self)
 
-    def durations(self, uris: list[str]) -> Iterator[float | tuple[str, str]]:
+    def durations(self, addresses: list[str]) -> Iterator[float | tuple[str, str]]:
         """See `transforms.chunk.seconds.Timing`."""
-        return durations(uris, self.shortest)
+        return durations(addresses, self.shortest)
 
 
 def probe_sound() -> bytes:

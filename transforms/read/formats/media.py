@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from transforms.read.batch import Batch, BatchBuilder
 from transforms.read.item import ItemChecker
+from transforms.read.listing.files import SourceFile
 from transforms.read.open_file import OpenFile
 from transforms.read.rejected_item import RejectedItemError
 
@@ -29,8 +30,11 @@ def read(opened: OpenFile, sink: BatchBuilder) -> Iterator[Batch]:
     except RejectedItemError as error:
         full = sink.reject(file.name, "", error.error, error.reason)
     else:
-        # The path belongs to it: two files of one size and time are not the same file.
-        version = [file.name, file.version] if file.version else [file.name, file.size, file.modified]
-        full = sink.add(file.name, "", json.dumps(version), metadata, locator="")
+        full = sink.add(file.name, "", json.dumps(version_of(file)), metadata, locator="")
     if full:
         yield sink.take()
+
+
+def version_of(file: SourceFile) -> list[str | int | float]:
+    """What changes if a file does. The path belongs to it: two files of one size and time are not the same file."""
+    return [file.name, file.version] if file.version else [file.name, file.size, file.modified]

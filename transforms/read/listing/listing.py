@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from schemas.config import Corpus
 from schemas.errors import ConfigurationError, CorpusError, StorageError
-from schemas.formats import format_of_suffix, modality_of
+from schemas.formats import format_of_suffix
 from schemas.glob import Glob
 from transforms.read.listing.files import (
     COMPRESSION_OF_SUFFIX,
@@ -230,7 +230,7 @@ def _row(file: FileInfo, root: str, corpus: Corpus) -> tuple[bytes, bytes, int, 
             f"corpus.paths: the suffix of {file.uri!r} does not tell the format",
             f"set corpus.format, or let the globs match only files that end in {known} (and then .gz, .zst or .bz2)",
         )
-    if (modality := modality_of(format)) is not corpus.modality:
+    if (modality := corpus.modality_of(format)) is not corpus.modality:
         raise ConfigurationError(
             f"corpus.paths: {file.uri!r} is of the format {format} ({modality}); the corpus is {corpus.modality}",
             f"let the globs match files of one modality; for a corpus of {modality} alone, set corpus.format: {format}",

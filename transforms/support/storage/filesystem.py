@@ -83,6 +83,16 @@ def read_bytes(uri: str) -> bytes:
         return stream.read()
 
 
+def read_range(uri: str, start: int, length: int) -> bytes:
+    """Some bytes of a file, in one request of an object store; fewer at its end."""
+    if not is_local(uri):
+        _check_name(uri)
+        return remote_file.read_range(uri, start, length)
+    with open_binary(uri) as stream:
+        stream.seek(start)
+        return stream.read(length)
+
+
 def exists(uri: str) -> bool:
     """Whether a file exists."""
     if is_local(uri):

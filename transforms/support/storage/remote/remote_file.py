@@ -65,6 +65,21 @@ def open_file(uri: str) -> BinaryIO:
         return io.BufferedReader(StoredFile(uri), BUFFER_BYTES)
 
 
+def read_range(uri: str, start: int, length: int) -> bytes:
+    """Some bytes of a file; fewer at its end.
+
+    Raises:
+        FileNotFoundError: if it does not exist.
+        StorageError: if it can't be read.
+    """
+    if not is_obstores(uri):
+        with open_file(uri) as stream:
+            stream.seek(start)
+            return stream.read(length)
+    with storage_errors("read", uri):
+        return object_store.read(uri, start, length)[0]
+
+
 def exists(uri: str) -> bool:
     """Whether a file exists."""
     return find(uri) is not None if is_obstores(uri) else bool(_by_beam("look for", uri, beam_file.exists, uri))
