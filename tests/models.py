@@ -43,7 +43,7 @@ def save_model(
 
     torch.manual_seed(0)
     place = folder / kind
-    model = _transformer(kind, _save_tokenizer(place, vocabulary), sizes)
+    model = _transformer(kind, save_tokenizer(place, vocabulary), sizes)
     model.save_pretrained(place)
     hidden = sizes.get("hidden_size", 32)
     made = {"Dense": lambda: Dense(hidden, 24), "Normalize": Normalize}
@@ -57,7 +57,8 @@ def save_model(
     return folder / "whole"
 
 
-def _save_tokenizer(place: Path, vocabulary: Sequence[str]) -> int:
+def save_tokenizer(place: Path, vocabulary: Sequence[str]) -> int:
+    """A WordPiece tokenizer with BERT's marks; returns how many tokens it has."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 

@@ -19,6 +19,7 @@ from schemas.layout import Space
 from transforms.encoders.base import Model
 from transforms.encoders.model_files import read_json
 from transforms.encoders.model_source import ModelSource
+from transforms.encoders.transformers.architectures import ARCHITECTURES
 
 FAMILIES = {
     "sentence_transformers": "transforms.encoders.sentence_transformers:describe",
@@ -26,6 +27,7 @@ FAMILIES = {
     "bm25": "transforms.encoders.bm25:describe",
     "timm": "transforms.encoders.timm:describe",
     "open_clip": "transforms.encoders.open_clip:describe",
+    "transformers": "transforms.encoders.transformers.family:describe",
     "conse": "transforms.encoders.conse:describe",
     "remote": "transforms.encoders.remote.remote_model:describe",
     "fake": "transforms.encoders.fake:describe",
@@ -120,6 +122,8 @@ def _family_of_files(folder: Path) -> str:
     settings = read_json(folder / "config.json")
     if settings.get("model_type") == "whisper":
         return "whisper"
+    if settings.get("model_type") in ARCHITECTURES and not (folder / "modules.json").exists():
+        return "transformers"
     return "timm" if "architecture" in settings else DEFAULT
 
 

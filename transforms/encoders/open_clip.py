@@ -5,30 +5,25 @@ https://github.com/mlfoundations/open_clip
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 
 from schemas.config import Config, EncoderConfig
 from schemas.errors import ConfigurationError, EncoderError
 from schemas.modality import Modality
 from transforms.chunk.whole import WholeChunker
-from transforms.encoders.base import Encoded, Work
 from transforms.encoders.engines.extra import need, version_of
 from transforms.encoders.media.image_model import ImageModel
 from transforms.encoders.media.media_encoder import MediaEncoder, Prepared
 from transforms.encoders.media.media_model import refuse_text_settings
+from transforms.encoders.media.two_towers import TextTower, TwoTowerEncoder
 from transforms.encoders.model_files import lowered, read_json, weights_digest
 from transforms.encoders.model_source import ModelSource
-from transforms.support.vectors import dense_array
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -36,9 +31,6 @@ if TYPE_CHECKING:
 PACKAGES = ("torch", "torchvision", "open_clip", "PIL")
 SETTINGS = "open_clip_config.json"
 """The file that tells a folder of this library."""
-_TEXTS = 64
-
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -56,6 +48,7 @@ class OpenCLIPModel(ImageModel):
         return super().chunker(config)
 
 
+<<<<<<< HEAD
 class OpenCLIPEncoder:
     """See the module. Several threads may use it at once.
 
@@ -103,6 +96,8 @@ class OpenCLIPEncoder:
         return self.images.runtime()
 
 
+=======
+>>>>>>> b1a8970 (Models of the transformers library embed images, and images with texts)
 def describe(config: EncoderConfig, source: ModelSource) -> OpenCLIPModel:
     """Reads the settings of a folder; see `transforms.encoders.families`.
 
@@ -131,7 +126,7 @@ def describe(config: EncoderConfig, source: ModelSource) -> OpenCLIPModel:
     return OpenCLIPModel(config, facts, partial(_load, config, folder, facts), PACKAGES)
 
 
-def _load(config: EncoderConfig, folder: Path, facts: dict[str, Any]) -> OpenCLIPEncoder:
+def _load(config: EncoderConfig, folder: Path, facts: dict[str, Any]) -> TwoTowerEncoder:
     need("image", "an open_clip model", *PACKAGES)
     from transforms.encoders.engines.torch.torchvision_operators import make_importable
 
@@ -158,7 +153,9 @@ def _load(config: EncoderConfig, folder: Path, facts: dict[str, Any]) -> OpenCLI
         images.batch,
         images.described,
     )
-    return OpenCLIPEncoder(media, lambda some: tokenizer(some).numpy(), partial(_count, tokenizer), texts.run)
+    limit = tokenizer([""]).shape[1]
+    tower = TextTower(limit, partial(_counts, tokenizer), lambda some: [tokenizer(some).numpy()], texts.run)
+    return TwoTowerEncoder(media, tower)
 
 
 def _prepare(transform: Any, image: Image) -> Prepared:
@@ -173,9 +170,9 @@ def _of_texts(towers: Any, tokens: Any) -> Any:
     return towers["model"].encode_text(tokens)
 
 
-def _count(tokenizer: Any, text: str) -> int:
-    """Tokens of a text, those at its ends included."""
+def _counts(tokenizer: Any, texts: Sequence[str]) -> list[int]:
+    """Tokens of each text, those at its ends included."""
     inner = getattr(tokenizer, "tokenizer", None)
     if inner is not None:  # of the transformers library
-        return len(inner(text, truncation=False)["input_ids"])
-    return len(tokenizer.encode(text)) + 2
+        return [len(inner(text, truncation=False)["input_ids"]) for text in texts]
+    return [len(tokenizer.encode(text)) + 2 for text in texts]

@@ -60,7 +60,9 @@ def refuse_text_settings(config: EncoderConfig) -> None:
     """
     for key in _TEXT_KEYS:
         if getattr(config, key) is not None:
-            raise ConfigurationError(f"encoder.{key}: {config.model} embeds no text", f"remove encoder.{key}")
+            raise ConfigurationError(
+                f"encoder.{key} is for text models, and {config.model} is not one", f"remove encoder.{key}"
+            )
     if config.precision == "int8":
         raise ConfigurationError(
             f"encoder.precision: int8 is for text models, and {config.model} is not one",

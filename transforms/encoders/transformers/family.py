@@ -1,0 +1,37 @@
+"""The family `transformers`: models of media that transformers' `save_pretrained` wrote.
+
+https://github.com/huggingface/transformers
+"""
+
+from __future__ import annotations
+
+from schemas.config import EncoderConfig
+from schemas.errors import ConfigurationError
+from transforms.encoders.base import Model
+from transforms.encoders.media.media_model import refuse_text_settings
+from transforms.encoders.model_source import ModelSource
+from transforms.encoders.transformers.architectures import ARCHITECTURES, BACKBONES, IMAGE_TEXT
+from transforms.encoders.transformers.image_backbone import describe_backbone
+from transforms.encoders.transformers.image_text import describe_image_text
+from transforms.encoders.transformers.model_folder import ModelFolder
+
+
+def describe(config: EncoderConfig, source: ModelSource) -> Model:
+    """Reads the settings of a folder; see `transforms.encoders.families`.
+
+    Raises:
+        ConfigurationError: if the folder is incomplete or of another architecture, or the configuration sets what such
+            a model does not have.
+        EncoderError: if the weights are not the pinned ones.
+    """
+    refuse_text_settings(config)
+    files = ModelFolder.read(source.folder())
+    if files.model_type in BACKBONES:
+        return describe_backbone(config, source, files)
+    if files.model_type in IMAGE_TEXT:
+        return describe_image_text(config, source, files)
+    raise ConfigurationError(
+        f"encoder.model: {files.folder / 'config.json'} has model_type {files.settings.get('model_type')!r}, which the "
+        "family transformers does not embed",
+        f"name a model of one of these architectures: {', '.join(sorted(ARCHITECTURES))}",
+    )

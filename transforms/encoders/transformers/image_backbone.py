@@ -1,0 +1,80 @@
+"""Images by a model without its last layer: ViT, DINOv2, ResNet and others of `architectures.BACKBONES`."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from schemas.config import EncoderConfig
+from schemas.errors import ConfigurationError, EncoderError
+from transforms.encoders.engines.extra import version_of
+from transforms.encoders.media.image_model import ImageModel
+from transforms.encoders.media.media_encoder import MediaEncoder
+from transforms.encoders.model_files import lowered, weights_digest
+from transforms.encoders.model_source import ModelSource
+from transforms.encoders.transformers.architectures import BACKBONES, Pooling
+from transforms.encoders.transformers.model_folder import ModelFolder
+from transforms.encoders.transformers.pixels import PACKAGES, RESAMPLING, preparation
+
+
+def describe_backbone(config: EncoderConfig, source: ModelSource, files: ModelFolder) -> ImageModel:
+    """The model in a folder.
+
+    Raises:
+        ConfigurationError: if a file does not exist, or does not say the model's dimensions.
+        EncoderError: if the weights are not the pinned ones.
+    """
+    backbone = BACKBONES[files.model_type]
+    own = _last(files.settings.get(backbone.dimensions))
+    if not own:
+        raise ConfigurationError(
+            f"encoder.model: {files.folder / 'config.json'} does not say {backbone.dimensions}",
+            "save the model again with save_pretrained",
+        )
+    processing = files.processing("image_processor")
+    source.compare_dimensions(own)
+    facts = {
+        "family": "transformers",
+        "weights": weights_digest([files.folder], source.weights_sha256),
+        "architecture": files.architecture,
+        "pooling": str(backbone.pooling),
+        "image": processing,
+        "resampling": RESAMPLING,
+        "decoding": "exact",
+        "dimensions": lowered(config, "dimensions", own),
+        "normalize": config.normalize,
+    }
+    return ImageModel(config, facts, partial(_load, config, files, facts, own), PACKAGES)
+
+
+def _load(config: EncoderConfig, files: ModelFolder, facts: dict[str, Any], own: int) -> MediaEncoder:
+    from transforms.encoders.engines.torch.forward import forward
+
+    pooling = Pooling(facts["pooling"])
+    unused = () if pooling is Pooling.POOLER else ("pooler.",)
+    prepare = preparation(files.folder)
+    call = partial(_pooled, pooling, own)
+    ready = forward(files.load(*unused), config, call, transformers=version_of("transformers") or "")
+    return MediaEncoder(facts["dimensions"], facts["normalize"], prepare, ready.run, ready.batch, ready.described)
+
+
+def _pooled(pooling: Pooling, own: int, model: Any, images: Any) -> Any:
+    found = model(pixel_values=images)
+    match pooling:
+        case Pooling.FIRST:
+            vectors = found.last_hidden_state[:, 0]
+        case Pooling.MEAN:
+            vectors = found.last_hidden_state.mean(dim=1)
+        case Pooling.POOLER:
+            vectors = found.pooler_output.flatten(1)
+    if vectors.shape[1] != own:
+        raise EncoderError(
+            f"the model makes vectors of {vectors.shape[1]} numbers, and its config.json says {own}",
+            "save the model again with save_pretrained",
+        )
+    return vectors
+
+
+def _last(value: Any) -> int:
+    found = value[-1] if isinstance(value, list) and value else value
+    return found if isinstance(found, int) else 0

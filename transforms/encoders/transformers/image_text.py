@@ -1,0 +1,117 @@
+"""Images and texts in one space: CLIP, SigLIP and SigLIP 2.
+
+Radford et al., Learning Transferable Visual Models From Natural Language Supervision: https://arxiv.org/abs/2103.00020
+Zhai et al., Sigmoid Loss for Language Image Pre-Training: https://arxiv.org/abs/2303.15343
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from schemas.config import Config, EncoderConfig
+from schemas.modality import Modality
+from transforms.chunk.base import Chunker
+from transforms.chunk.text import TextChunker
+from transforms.encoders.engines.extra import version_of
+from transforms.encoders.media.image_model import ImageModel
+from transforms.encoders.media.media_encoder import MediaEncoder
+from transforms.encoders.media.two_towers import TwoTowerEncoder
+from transforms.encoders.model_files import lowered, weights_digest
+from transforms.encoders.model_source import ModelSource, Prompts
+from transforms.encoders.transformers.architectures import IMAGE_TEXT, Padding, projected_dimensions
+from transforms.encoders.transformers.model_folder import ModelFolder
+from transforms.encoders.transformers.pixels import PACKAGES, RESAMPLING, preparation
+from transforms.encoders.transformers.text_tower import chunking_tokenizer, text_tower, tokenizer_facts
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+@dataclass(frozen=True)
+class ImageTextModel(ImageModel):
+    """A folder with two towers; a corpus is of images or of texts, and so are queries.
+
+    Attributes:
+        folder: with its files.
+    """
+
+    folder: Path
+
+    modalities: ClassVar = frozenset({Modality.IMAGE, Modality.TEXT})
+
+    @property
+    def max_tokens(self) -> int:
+        """See `transforms.chunk.text.Tokenizing`."""
+        return int(self.facts["max_tokens"])
+
+    @property
+    def prompt(self) -> str:
+        """None: texts are embedded as they are."""
+        return ""
+
+    def tokenizer(self) -> Tokenizer:
+        """See `transforms.chunk.text.Tokenizing`."""
+        return chunking_tokenizer(self.folder)
+
+    def as_seen(self, text: str, *, query: bool = False) -> str:  # noqa: ARG002 (the protocol's)
+        """See `transforms.chunk.text.Tokenizing`."""
+        return text
+
+    def chunker(self, config: Config) -> Chunker:
+        if config.corpus.modality is Modality.TEXT:
+            return TextChunker(config, self)
+        return super().chunker(config)
+
+
+def describe_image_text(config: EncoderConfig, source: ModelSource, files: ModelFolder) -> ImageTextModel:
+    """The model in a folder.
+
+    Raises:
+        ConfigurationError: if a file does not exist.
+        EncoderError: if the weights are not the pinned ones.
+    """
+    towers = IMAGE_TEXT[files.model_type]
+    own = projected_dimensions(files.model_type, files.settings)
+    processing = files.processing("image_processor")
+    texts = files.settings.get("text_config") or {}
+    tokens = int(texts.get("max_position_embeddings") or towers.tokens)
+    source.compare(own, tokens, Prompts())
+    facts = {
+        "family": "transformers",
+        "weights": weights_digest([files.folder], source.weights_sha256),
+        "architecture": files.architecture,
+        "image": processing,
+        "resampling": RESAMPLING,
+        "decoding": "exact",
+        "tokenizer": tokenizer_facts(files.folder),
+        "padding": str(towers.padding),
+        "max_tokens": tokens,
+        "dimensions": lowered(config, "dimensions", own),
+        "normalize": config.normalize,
+    }
+    return ImageTextModel(config, facts, partial(_load, config, files, facts), PACKAGES, files.folder)
+
+
+def _load(config: EncoderConfig, files: ModelFolder, facts: dict[str, Any]) -> TwoTowerEncoder:
+    from transforms.encoders.engines.torch.forward import forward
+
+    prepare = preparation(files.folder)
+    model = files.load()
+    images = forward(model, config, _of_images, transformers=version_of("transformers") or "")
+    texts = forward(model, config, _of_texts)
+    tower = text_tower(files.folder, facts["max_tokens"], Padding(facts["padding"]), texts.run)
+    media = MediaEncoder(
+        facts["dimensions"], facts["normalize"], prepare, images.run, images.batch, images.described
+    )
+    return TwoTowerEncoder(media, tower)
+
+
+def _of_images(model: Any, images: Any) -> Any:
+    return model.get_image_features(pixel_values=images).pooler_output
+
+
+def _of_texts(model: Any, tokens: Any, mask: Any = None) -> Any:
+    return model.get_text_features(input_ids=tokens, attention_mask=mask).pooler_output
