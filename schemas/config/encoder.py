@@ -66,8 +66,8 @@ class EncoderConfig(Section):
     family: Text | None = Field(
         None,
         description="Family of encoders that loads the model: sentence_transformers, splade, bm25, words, use, remote, "
-        "timm, open_clip, transformers, conse, whisper, resemblyzer, or one from another package. By default that of the "
-        "catalogue's entry, of the files, or the family with the model's name",
+        "timm, open_clip, transformers, conse, whisper, resemblyzer, or one from another package. By default that of "
+        "the catalogue's entry, of the files, or the family with the model's name",
     )
     analyzer: Literal["standard", "english", "chinese"] | None = Field(
         None,

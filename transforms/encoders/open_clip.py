@@ -16,7 +16,7 @@ import numpy as np
 from schemas.config import Config, EncoderConfig
 from schemas.errors import ConfigurationError, EncoderError
 from schemas.modality import Modality
-from transforms.chunk.whole import WholeChunker
+from transforms.chunk.base import Chunker
 from transforms.encoders.engines.extra import need, version_of
 from transforms.encoders.media.image_model import ImageModel
 from transforms.encoders.media.media_encoder import MediaEncoder, Prepared
@@ -39,7 +39,7 @@ class OpenCLIPModel(ImageModel):
 
     modalities: ClassVar = frozenset({Modality.IMAGE, Modality.TEXT})
 
-    def chunker(self, config: Config) -> WholeChunker:
+    def chunker(self, config: Config) -> Chunker:
         if config.corpus.modality is Modality.TEXT:
             raise ConfigurationError(
                 f"encoder.model: {self.config.model} embeds texts as queries alone, and the corpus is of texts",
@@ -48,56 +48,6 @@ class OpenCLIPModel(ImageModel):
         return super().chunker(config)
 
 
-<<<<<<< HEAD
-class OpenCLIPEncoder:
-    """See the module. Several threads may use it at once.
-
-    Attributes:
-        images: the tower of images.
-        tokenize: texts to int64[n, context length].
-        count: number of a text's tokens before it is cut to the context length.
-        texts: int64[n, context length] to float32[n, dimensions].
-    """
-
-    def __init__(
-        self,
-        images: MediaEncoder,
-        tokenize: Callable[[list[str]], NDArray[np.int64]],
-        count: Callable[[str], int],
-        texts: Callable[[NDArray[np.int64]], Floats],
-    ) -> None:
-        self.images = images
-        self._tokenize = tokenize
-        self._count = count
-        self._texts = texts
-        self._tokenizing = threading.Lock()
-
-    def encode(self, inputs: pa.Table, *, query: bool = False, advance: Callable[[int], None] | None = None) -> Encoded:
-        """See `Encoder.encode`."""
-        if "text" not in inputs.column_names:
-            return self.images.encode(inputs, query=query, advance=advance)
-        start = time.perf_counter()
-        texts = inputs.column("text").to_pylist()
-        total = np.fromiter(map(self._count, texts), np.int64, len(texts))
-        vectors = np.empty((len(texts), self.images.dimensions), np.float32)
-        context = 0
-        for first in range(0, len(texts), _TEXTS):
-            with self._tokenizing:  # tokenizers of this library keep a cache
-                tokens = self._tokenize(texts[first : first + _TEXTS])
-            context = tokens.shape[1]
-            vectors[first : first + _TEXTS] = self._texts(tokens)[:, : self.images.dimensions]
-        if self.images.normalize:
-            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-        taken = np.minimum(total, context)
-        return Encoded(dense_array(vectors), taken, total - taken, Work(0, time.perf_counter() - start))
-
-    def runtime(self) -> dict[str, str]:
-        """See `Encoder.runtime`."""
-        return self.images.runtime()
-
-
-=======
->>>>>>> b1a8970 (Models of the transformers library embed images, and images with texts)
 def describe(config: EncoderConfig, source: ModelSource) -> OpenCLIPModel:
     """Reads the settings of a folder; see `transforms.encoders.families`.
 

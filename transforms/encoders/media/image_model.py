@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from schemas.config import Config
 from schemas.modality import Modality
+from transforms.chunk.base import Chunker
 from transforms.chunk.whole import WholeChunker
 from transforms.encoders.base import media_inputs
 from transforms.encoders.media.media_model import MediaModel
@@ -26,7 +27,7 @@ class ImageModel(MediaModel):
     def probe(self) -> pa.Table:
         return media_inputs([probe_image()])
 
-    def chunker(self, config: Config) -> WholeChunker:
+    def chunker(self, config: Config) -> Chunker:
         return WholeChunker(config)
 
 

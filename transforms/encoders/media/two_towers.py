@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from transforms.encoders.base import Encoded, Work
-from transforms.encoders.media.media_encoder import BatchEncoder
+from transforms.encoders.media.media_encoder import BatchEncoder, MediaEncoder
 from transforms.support.vectors import dense_array
 
 _TEXTS = 64
@@ -20,7 +21,8 @@ _TEXTS = 64
 Floats = NDArray[np.float32]
 
 
-class TextTower(NamedTuple):
+@dataclass(frozen=True)
+class TextTower:
     """The tower of texts.
 
     Attributes:
@@ -48,6 +50,12 @@ class TwoTowerEncoder:
         self._media = media
         self._texts = texts
         self._tokenizing = threading.Lock()
+
+    @property
+    def images(self) -> MediaEncoder:
+        """What embeds images."""
+        assert isinstance(self._media, MediaEncoder), "no tower of images"
+        return self._media
 
     def encode(self, inputs: pa.Table, *, query: bool = False, advance: Callable[[int], None] | None = None) -> Encoded:
         """See `Encoder.encode`. A table with the column `text` is of texts."""

@@ -103,9 +103,7 @@ def _load(config: EncoderConfig, files: ModelFolder, facts: dict[str, Any]) -> T
     images = forward(model, config, _of_images, transformers=version_of("transformers") or "")
     texts = forward(model, config, _of_texts)
     tower = text_tower(files.folder, facts["max_tokens"], Padding(facts["padding"]), texts.run)
-    media = MediaEncoder(
-        facts["dimensions"], facts["normalize"], prepare, images.run, images.batch, images.described
-    )
+    media = MediaEncoder(facts["dimensions"], facts["normalize"], prepare, images.run, images.batch, images.described)
     return TwoTowerEncoder(media, tower)
 
 
