@@ -13,6 +13,7 @@ from pipelines.steps.collection.server import check_server, check_vectors
 from pipelines.steps.corpus.source import prepare
 from pipelines.steps.judgement.limits import standing
 from pipelines.steps.publish.publication import publish
+from pipelines.steps.snapshot.corpus_fit import fitted_source
 from pipelines.steps.snapshot.embedding import bring_up_to_date
 from schemas.config import Config
 from schemas.run_report import Report
@@ -36,6 +37,7 @@ def backfill(config: Config, progress: Progress | None = None, *, allow_deletes:
             stands = standing(config, look(config), source.checkpoint)
         session.report.space = source.models.space.id
         with session.exclusive():
+            source = fitted_source(session, source)
             snapshot = bring_up_to_date(session, source, stands, allow_deletes=allow_deletes)
             publish(session, source.checkpoint, snapshot, source.models.layout, stands, allow_deletes=allow_deletes)
     return session.report

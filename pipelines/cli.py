@@ -104,12 +104,15 @@ def reindex(
         bool, typer.Option("--full-refresh", help="Embeds everything again, for another precision.")
     ] = False,
     anew: Annotated[bool, typer.Option("--anew", hidden=True, help="The earlier name of --full-refresh.")] = False,
+    refit: Annotated[
+        bool, typer.Option("--refit", help="Fits the models again that are fitted on the corpus.")
+    ] = False,
     allow_deletes: AllowDeletes = False,
 ) -> "Report":
     """Builds a collection for another model, index, chunks or fields."""
     from pipelines.reindex import reindex
 
-    return reindex(config, progress, allow_deletes=allow_deletes, full_refresh=full_refresh or anew)
+    return reindex(config, progress, allow_deletes=allow_deletes, full_refresh=full_refresh or anew, refit=refit)
 
 
 @command(app)

@@ -5,7 +5,7 @@ Listed first, removed with `--yes`. What is served stays, and so do `keep` colle
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipelines.run import beam_job
@@ -13,9 +13,13 @@ from pipelines.run.progress import Progress
 from pipelines.run.session import running
 from pipelines.steps.corpus.source import open_checkpoint
 from schemas.config import Config
+from schemas.errors import CheckpointError
+from schemas.layout import Space
 from schemas.milvus import STATE_READY
 from transforms import milvus
 from transforms.checkpoint import Checkpoint, Snapshot
+from transforms.encoders.fitted.fitted_files import FOLDER as FITTED
+from transforms.encoders.fitted.kept_fits import fits_of
 from transforms.support.storage import filesystem
 
 FOLDERS = ("parts", "items", "rejects")
@@ -138,6 +142,17 @@ def _find_parts(garbage: Garbage, checkpoint: Checkpoint, stays: list[Snapshot])
     for file in filesystem.list_files(checkpoint.root, "*/space.json"):
         if file.uri.split("/")[-2] not in spaces:
             garbage.files[file.uri] = file.size
+    fits = {fit for space in spaces for fit in fits_of(_space(checkpoint, space))}
+    for file in filesystem.list_files(checkpoint.root, f"{FITTED}/*/*"):
+        if file.uri.split("/")[-2] not in fits:
+            garbage.files[file.uri] = file.size
+
+
+def _space(checkpoint: Checkpoint, space_id: str) -> Space:
+    try:
+        return replace(checkpoint, space_id=space_id).read_space()
+    except CheckpointError:  # without it nobody can use the rows
+        return Space({})
 
 
 def text(garbage: Garbage) -> str:

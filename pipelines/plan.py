@@ -10,6 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from pipelines.run.progress import Progress
 from pipelines.run.report_store import reports
 from pipelines.run.session import Session
@@ -26,13 +28,16 @@ from schemas.config import Config
 from schemas.layout import Layout, Space
 from schemas.milvus import STATE_READY, index_bytes, index_words
 from schemas.modality import Modality, shown_rate
-from schemas.run_plan import Estimate, Plan, PlannedCollection, PlannedItems, PlannedPool, PlannedSeconds
+from schemas.run_plan import Estimate, Plan, PlannedCollection, PlannedFit, PlannedItems, PlannedPool, PlannedSeconds
 from transforms import milvus
 from transforms.checkpoint import Snapshot
+from transforms.encoders.models import Models
 from transforms.load.specification import collection_spec, vector_column
 
 CALIBRATED_S = 6.0
 ENOUGH_ROWS = 1000
+FITTED_ITEMS = 2000
+"""Items on which a plan fits a model that is not fitted yet, to measure its speed."""
 NOTHING_TO_EMBED = "nothing to embed"
 SECONDS_A_ROW = 0.0008
 """Checkpoint, load, index and verify of a row of 384 dimensions on Milvus Lite, where no earlier run tells."""
@@ -61,7 +66,9 @@ def plan(
         check_vectors(config, source.models.layout)
         base = source.checkpoint.current_snapshot()
         served = _served(config)
-        found = Plan(name=config.name, space=source.models.space.id, modality=source.models.modality)
+        found = Plan(name=config.name, modality=source.models.modality)
+        if not source.models.to_fit:  # a model that is not fitted yet has no space
+            found.space = source.models.space.id
         found.warnings += source.notes
         startup = session.seconds_so_far()
         stands = standing(config, served, source.checkpoint)
@@ -107,6 +114,9 @@ def _plan_rows(
     found.action = "sync" if base is not None else "backfill"
     found.at_most = base is not None and base.settings_digest != source.settings_digest
     _estimate(session, found, changes, startup + survey)
+    for name, model in changes.source.models.to_fit.items():
+        fitted_on = min(_to_embed(found.items), model.sample_of[0])
+        found.fits.append(PlannedFit(vector=name, model=model.name, items=fitted_on))
     found.outcome = foresee(changes, session.config, stands, found, allow_deletes=allow_deletes)
     changes.findings.remove()
     found.warnings += unfilterable(session.config)
@@ -129,14 +139,17 @@ def _estimate(session: Session, found: Plan, changes: Changes, fixed: float) -> 
         return
     models.check_runnable()
     session.progress.step("calibrate")
-    chunked = chunk_sample(sample, changes.surveyed, config, models)
+    fitted = _fitted_for_estimates(models, sample)
+    # Where not all items are in that fit, terms of the others would count as dropped.
+    is_whole_fit = changes.surveyed <= FITTED_ITEMS
+    chunked = chunk_sample(sample, changes.surveyed, config, fitted if is_whole_fit else models)
     size = changes.bytes_to_embed
     found.sampled = chunked.items
     is_whole = models.modality is Modality.IMAGE  # each item is one chunk
     found.chunks = Estimate(value=_to_embed(found.items)) if is_whole else _estimated(chunked.chunks_per_byte, size)
     found.tokens = _estimated(chunked.tokens_per_byte, size)
     found.dropped = _estimated(chunked.dropped_per_byte, size)
-    measured = calibrate(chunked.chunks, models, CALIBRATED_S, sample_texts(session, changes))
+    measured = calibrate(chunked.chunks, fitted, CALIBRATED_S, sample_texts(session, changes))
     is_text = models.modality is Modality.TEXT
     calibrated = (measured.per_second, f"a calibration of {CALIBRATED_S:.0f} s")
     rate, where = (is_text and earlier_rate(config)) or calibrated
@@ -159,6 +172,15 @@ def _estimate(session: Session, found: Plan, changes: Changes, fixed: float) -> 
         seconds = embed / cost.workers + other
         usd = cost.workers * cost.usd_per_hour * seconds / 3600
         found.pool = PlannedPool(workers=cost.workers, seconds=round(seconds, 1), usd=round(usd, 4))
+
+
+def _fitted_for_estimates(models: Models, sample: pa.Table) -> Models:
+    """The models, with those fitted on some of the sample that are not fitted yet; nothing is written."""
+    fitted = {}
+    for name, model in models.to_fit.items():
+        items = max(FITTED_ITEMS, 2 * model.dimensions)
+        fitted[name] = model.rough().fit(sample.column("content").to_pylist()[:items])
+    return models.with_fitted(fitted)
 
 
 def _estimated(ratio: Any, size: int) -> Estimate:
@@ -232,7 +254,7 @@ def text(found: Plan) -> str:
         f"{items.unchanged:,} unchanged, {items.deleted:,} to delete"
         + (f", {items.rejected:,} rejected" if items.rejected else "")
     ]
-    lines += [*_rejects(found), *_work(found)]
+    lines += [*_rejects(found), *_fits(found), *_work(found)]
     collection = found.milvus
     lines.append(
         f"index       {collection.index}, {collection.rows:,} rows, {collection.index_bytes:,} bytes of memory"
@@ -261,6 +283,7 @@ def line(found: Plan) -> str:
         ("rejected", items.rejected),
     )
     parts = ["items " + (", ".join(f"{count:,} {what}" for what, count in counted if count) or "none")]
+    parts += [f"to fit {fit.model} on {fit.items:,} items" for fit in found.fits]
     if found.chunks.value:
         most = "at most " if found.at_most else ""
         parts.append(f"to embed {most}{found.chunks.value:,} chunks{_amount(found)}, {_duration(found.seconds.total)}")
@@ -274,6 +297,11 @@ def _rejects(found: Plan) -> Iterator[str]:
     if found.rejects:
         yield "rejects     " + ", ".join(f"{count:,} {error}" for error, count in found.rejects.items())
         yield from (f"            {reject}" for reject in found.rejected)
+
+
+def _fits(found: Plan) -> Iterator[str]:
+    for fit in found.fits:
+        yield f"to fit      {fit.model} on {fit.items:,} items, before anything is embedded"
 
 
 def _work(found: Plan) -> Iterator[str]:

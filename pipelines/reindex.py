@@ -10,11 +10,13 @@ from pipelines.run.session import Phase, Session, running
 from pipelines.steps.collection.served import find_served, look, misfits
 from pipelines.steps.collection.server import check_server, check_vectors
 from pipelines.steps.corpus.changes import lost_parts
-from pipelines.steps.corpus.source import open_checkpoint, prepare, settings_digest
+from pipelines.steps.corpus.source import Source, open_checkpoint, prepare, settings_digest
 from pipelines.steps.judgement.limits import Standing, standing
 from pipelines.steps.publish.publication import publish
+from pipelines.steps.snapshot.corpus_fit import fitted_source
 from pipelines.steps.snapshot.embedding import bring_up_to_date, report_unchanged
 from schemas.config import Config
+from schemas.errors import ConfigurationError
 from schemas.layout import Layout
 from schemas.milvus import STATE_READY
 from schemas.run_report import Report
@@ -35,36 +37,56 @@ NOTHING = (
 LOST = "parts of the checkpoint are gone: the corpus is read, what is lost is embedded again"
 
 
+REFIT = "a model that is fitted on the corpus: fitted again, and all is embedded with it"
+
+
 def reindex(
-    config: Config, progress: Progress | None = None, *, allow_deletes: bool = False, full_refresh: bool = False
+    config: Config,
+    progress: Progress | None = None,
+    *,
+    allow_deletes: bool = False,
+    full_refresh: bool = False,
+    refit: bool = False,
 ) -> Report:
     """Builds the collection of the configuration next to the served one, and publishes it.
 
     Args:
         allow_deletes: lifts `corpus.max_deleted`.
         full_refresh: embeds everything even if the space is the same: for another precision.
+        refit: fits the models again that are fitted on the corpus. Until the alias moves, `sync` and `search` use the
+            earlier ones.
 
     Raises:
+        ConfigurationError: if it is to refit, and no model is fitted on the corpus.
         GateError: if rows or recall are not right; the alias stays where it was.
     """
     with running("reindex", config, progress) as session:
         with Phase(session, "startup"):
             session.progress.step("prepare")
             check_server(config.collection)
-            checkpoint, models = open_checkpoint(config)
+            checkpoint, models = open_checkpoint(config, refit=refit)
+            if refit and not models.to_fit:
+                raise ConfigurationError(
+                    f"--refit: {config.model_names} is not fitted on the corpus",
+                    "run vecbeam reindex without --refit; --full-refresh embeds everything again",
+                )
             check_vectors(config, models.layout)
             stands = standing(config, look(config), checkpoint)
         session.report.space = models.space.id
         with session.exclusive():
+            source = None
+            if models.to_fit:
+                source = fitted_source(session, prepare(config, refit=refit))
+                checkpoint, models = source.checkpoint, source.models
             current = checkpoint.current_snapshot()
             reason = ANEW if full_refresh else decide(config, checkpoint, models, current)
-            said = reason
+            said = REFIT if refit and reason == MODEL else reason
             if reason == INDEX and current is not None and _is_served(config, current, models.layout):
                 reason = NOTHING
                 said = f"{NOTHING}; {_for_precision(config, checkpoint, current)}"
             session.progress.note(f"changed: {said}")
             session.report.reason = said
-            snapshot = _snapshot(session, current, reason, stands, allow_deletes=allow_deletes)
+            snapshot = _snapshot(session, source, current, reason, stands, allow_deletes=allow_deletes)
             publish(
                 session,
                 checkpoint,
@@ -110,10 +132,16 @@ def _for_precision(config: Config, checkpoint: Checkpoint, current: Snapshot) ->
 
 
 def _snapshot(
-    session: Session, current: Snapshot | None, reason: str, stands: Standing, *, allow_deletes: bool
+    session: Session,
+    source: Source | None,
+    current: Snapshot | None,
+    reason: str,
+    stands: Standing,
+    *,
+    allow_deletes: bool,
 ) -> Snapshot:
     if current is not None and reason in (INDEX, NOTHING):
         report_unchanged(session, current)
         return current
-    source = prepare(session.config)
+    source = source or prepare(session.config)
     return bring_up_to_date(session, source, stands, allow_deletes=allow_deletes, full_refresh=reason == ANEW)

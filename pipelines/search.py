@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
@@ -14,13 +15,18 @@ from pipelines.steps.collection.query_encoder import QueryEncoder
 from pipelines.steps.collection.rank_fusion import DEPTH, METRIC, fused
 from pipelines.steps.collection.served import check_space, nothing_served, open_for_search
 from pipelines.steps.collection.word_arithmetic import Arithmetic, LeftOut, without
+from pipelines.steps.corpus.known_spaces import known_spaces
 from schemas.config import Collection, Config, EncoderConfig
-from schemas.errors import CollectionError, ConfigurationError
+from schemas.errors import CollectionError, ConfigurationError, SpaceMismatchError
+from schemas.layout import Space
 from schemas.milvus.full_text import TEXT_COLUMN
 from transforms import milvus
 from transforms.encoders import Encoder, Model, resolve
+from transforms.encoders.fitted.kept_fits import KeptFits
+from transforms.encoders.models import corpus_root
 from transforms.load.specification import vector_column
 from transforms.milvus.rows.contents import read_back
+from transforms.support.storage import filesystem
 
 SHOWN_CHARACTERS = 160
 MOST_ROWS = 16384
@@ -146,24 +152,48 @@ class Searcher:
         arithmetic = Arithmetic.of(plus, minus)
         _check_texts(arithmetic.plus, "plus")
         _check_texts(arithmetic.minus, "minus")
-        left_out = [arithmetic.left_out(query) for query in queries]
-        config, opened = self._enter(names[0])
-        try:
-            vectors = opened.models.embed(queries, arithmetic, lambda ids: _stored(config, opened, ids))
+        for attempt in range(2):
+            config, opened = self._enter(names[0])
             try:
-                return _search(config, opened, vectors, k, filter_expression, left_out)
-            except CollectionError as error:
-                gone = milvus.connection_gone(error)
-                if not gone and not milvus.collection_gone(error):
+                return self._search_once(config, opened, queries, k, filter_expression, arithmetic)
+            except SpaceMismatchError:
+                # The alias may have moved to a collection of the same model, fitted again.
+                if attempt or not opened.models.is_fitted:
                     raise
-            # The connection is lost, or the alias has just moved away from a collection that was dropped.
-            again = self._enter_again(opened) if gone else opened.enter()
-            try:
-                return _search(config, again, vectors, k, filter_expression, left_out)
+                self._forget(opened)
             finally:
-                again.leave()
+                opened.leave()
+        raise AssertionError("the second attempt returns or raises")
+
+    def _search_once(
+        self,
+        config: Config,
+        opened: _Opened,
+        queries: Sequence[Query],
+        k: int,
+        filter_expression: str,
+        arithmetic: Arithmetic,
+    ) -> Found:
+        left_out = [arithmetic.left_out(query) for query in queries]
+        vectors = opened.models.embed(queries, arithmetic, lambda ids: _stored(config, opened, ids))
+        try:
+            return _search(config, opened, vectors, k, filter_expression, left_out)
+        except CollectionError as error:
+            gone = milvus.connection_gone(error)
+            if not gone and not milvus.collection_gone(error):
+                raise
+        # The connection is lost, or the alias has just moved away from a collection that was dropped.
+        again = self._enter_again(opened) if gone else opened.enter()
+        try:
+            return _search(config, again, vectors, k, filter_expression, left_out)
         finally:
-            opened.leave()
+            again.leave()
+
+    def _forget(self, opened: _Opened) -> None:
+        """Finds the model again at the next search."""
+        with self._changing:
+            self._opened = {name: one for name, one in self._opened.items() if one is not opened}
+        opened.retire()
 
     def _search_each(
         self,
@@ -256,12 +286,15 @@ def _search(
 def _open(config: Config, vector: str, *, release: bool) -> _Opened:
     """Finds and loads the model while pymilvus and Milvus Lite start: each takes a good part of a second."""
     milvus.check_exists(config.collection)
-    loading = _in_thread(lambda: _load(config, vector))
+    connected: Future[milvus.Milvus] = Future()
+    loading = _in_thread(lambda: _load(config, vector, connected))
     # Lite answers at once or not at all: there is nothing to wait for but a server that this process can start.
     collection = config.collection.model_copy(update={"retry_s": 0.0} if config.collection.is_lite else {})
     try:
         connection = milvus.connect(collection, create=False)
-    except BaseException:
+        connected.set_result(connection)
+    except BaseException as error:
+        connected.set_exception(error)
         # It waits: a process must not end in the middle of a native library's start. A wrong configuration goes first.
         if isinstance(wrong := loading.exception(), ConfigurationError):
             raise wrong from None
@@ -273,8 +306,9 @@ def _open(config: Config, vector: str, *, release: bool) -> _Opened:
         raise
 
 
-def _load(config: Config, vector: str) -> QueryEncoder:
-    return QueryEncoder.of(config, {name: query_model(config, name) for name in config.vectors}, vector)
+def _load(config: Config, vector: str, connected: Future[milvus.Milvus]) -> QueryEncoder:
+    models = {name: query_model(config, name, connected) for name in config.vectors}
+    return QueryEncoder.of(config, models, vector)
 
 
 def _vector(config: Config, name: str) -> str:
@@ -424,9 +458,23 @@ def query_encoder(config: Config) -> Encoder:
     return query_model(config).load()
 
 
-def query_model(config: Config, vector: str = "") -> Model:
-    """The model for queries; see `query_settings`."""
-    return resolve(query_settings(config, vector))
+def query_model(config: Config, vector: str = "", connected: Future[milvus.Milvus] | None = None) -> Model:
+    """The model for queries; see `query_settings`. One that is fitted on the corpus is that of what is served.
+
+    Args:
+        connected: gives a connection to Milvus; by default one is opened where such a model needs it.
+    """
+    spaces = partial(known_spaces_of, config, connected)
+    return resolve(query_settings(config, vector), KeptFits(corpus_root(config), spaces, _vector(config, vector)))
+
+
+def known_spaces_of(config: Config, connected: Future[milvus.Milvus] | None) -> Iterable[Space]:
+    """See `known_spaces`."""
+    if not filesystem.is_local(config.checkpoint):
+        from pipelines.run import beam_job
+
+        beam_job.prepare_filesystems(config)
+    return known_spaces(config, None if connected is None else connected.result())
 
 
 def show(found: Found) -> None:

@@ -11,6 +11,7 @@ from pipelines.steps.collection.server import check_server, check_vectors
 from pipelines.steps.corpus.source import prepare
 from pipelines.steps.publish.in_step import bring_collection, check_served
 from pipelines.steps.snapshot.compaction import compact
+from pipelines.steps.snapshot.corpus_fit import fitted_source
 from pipelines.steps.snapshot.embedding import bring_up_to_date
 from schemas.config import Config
 from schemas.run_report import Report
@@ -37,6 +38,7 @@ def sync(config: Config, progress: Progress | None = None, *, allow_deletes: boo
             stands = check_served(config, source)
         session.report.space = source.models.space.id
         with session.exclusive():
+            source = fitted_source(session, source)
             before = source.checkpoint.current_snapshot()
             snapshot = bring_up_to_date(session, source, stands, allow_deletes=allow_deletes)
             if before is not None and snapshot.name != before.name:

@@ -57,6 +57,14 @@ class PlannedPool(BaseModel):
     usd: float
 
 
+class PlannedFit(BaseModel):
+    """A model that the run would fit on the corpus before it embeds."""
+
+    vector: str
+    model: str
+    items: int = Field(0, description="That it is fitted on")
+
+
 class PlannedCollection(BaseModel):
     """Planned changes in Milvus."""
 
@@ -90,6 +98,7 @@ class Plan(BaseModel):
     space: str = ""
     modality: Modality = Modality.TEXT
     items: PlannedItems = Field(default_factory=PlannedItems)
+    fits: list[PlannedFit] = Field(default_factory=list, description="Models that are fitted on the corpus first")
     chunks: Estimate = Field(default_factory=Estimate, description="To embed")
     tokens: Estimate = Field(
         default_factory=Estimate, description="To embed; of sound milliseconds instead, and nothing of images"

@@ -4,6 +4,7 @@ from schemas.config.collection import Collection, IndexConfig, Verify
 from schemas.config.configuration import Config
 from schemas.config.corpus import RESERVED_COLUMNS, ChunkConfig, Corpus, Csv, HashedId, MetadataField, suggested_column
 from schemas.config.encoder import EmbeddingServer, EncoderConfig
+from schemas.config.fit import FitConfig
 from schemas.config.runner import Cost, Runner
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Csv",
     "EmbeddingServer",
     "EncoderConfig",
+    "FitConfig",
     "HashedId",
     "IndexConfig",
     "MetadataField",

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from schemas.config.base import Section, Text
 from schemas.config.collection import IndexConfig
+from schemas.config.fit import FitConfig
 
 VECTOR = "vector"
 """The name of the vector where there is one."""
@@ -52,8 +53,8 @@ class EncoderConfig(Section):
     model: Text = Field(
         "all-MiniLM-L6-v2",
         description="A catalogue name (such as all-MiniLM-L6-v2, multilingual-e5-small, bge-m3; docs/encoders.md has "
-        "all), a hub id (with revision), a folder, a file of word vectors, or the address of an embedding "
-        "server, http(s)://server/v1",
+        "all), a hub id (with revision), a folder, a file of word vectors, the address of an embedding server, "
+        "http(s)://server/v1, or tfidf, lsa, projection, hashing or word2vec, which vecbeam fits on the corpus",
     )
     revision: Text | None = Field(
         None,
@@ -73,6 +74,9 @@ class EncoderConfig(Section):
         None,
         description="How Milvus splits texts into words for bm25, standard by default: lower-cased runs of letters and "
         "digits; english also stems them and drops stop words; part of the space",
+    )
+    fit: FitConfig | None = Field(
+        None, description="See [encoder.fit](#encoderfit); only for tfidf, lsa, projection, hashing and word2vec"
     )
     precision: Literal["float32", "bfloat16", "int8"] = Field(
         "float32",
@@ -107,7 +111,7 @@ class EncoderConfig(Section):
         None,
         ge=1,
         description="Keeps the first n numbers of each vector (Matryoshka models). An embedding server gets it with "
-        "each request",
+        "each request. lsa, projection, hashing and word2vec make vectors of so many numbers",
     )
     normalize: bool = Field(True, description="Scales each vector to length 1, after cutting it to `dimensions`")
     metric: Literal["COSINE", "IP", "L2"] | None = Field(

@@ -26,6 +26,7 @@ from schemas.config import (
     Csv,
     EmbeddingServer,
     EncoderConfig,
+    FitConfig,
     HashedId,
     IndexConfig,
     MetadataField,
@@ -44,6 +45,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "chunk": ChunkConfig,
     "encoder": EncoderConfig,
     "encoder.server": EmbeddingServer,
+    "encoder.fit": FitConfig,
     "collection": Collection,
     "collection.index": IndexConfig,
     "verify": Verify,
@@ -143,6 +145,11 @@ _NOTES = {
     "encoder.server": (
         "An embedding server of the protocol `POST /v1/embeddings`. The key stays in the environment. "
         "[Embedding servers](encoders.md#embedding-servers) has the details."
+    ),
+    "encoder.fit": (
+        "How vecbeam fits a model of the corpus' own terms. Each family has some of these keys, and vecbeam refuses "
+        "the others. Another value is another model: `vecbeam reindex` fits it. "
+        "[Models that vecbeam fits on the corpus](encoders.md#models-that-vecbeam-fits-on-the-corpus) has the details."
     ),
     "collection": (
         "Where vecbeam publishes the vectors. It creates a collection with a generated name and moves the alias, which "

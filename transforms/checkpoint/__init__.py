@@ -7,12 +7,13 @@
     <checkpoint>/<name>/snapshots/<number>-<space>-<snapshot id>.parquet     the highest number is current
     <checkpoint>/<name>/files/<number>-<space>-<snapshot id>.parquet         the listing of a snapshot
     <checkpoint>/<name>/refused/{snapshots,files}/...   the newest draft of a space that a run refused; never current
+    <checkpoint>/<name>/fitted/<digest>/...    a model that was fitted on the corpus; see `transforms.encoders.fitted`
     <checkpoint>/<name>/runs/<run id>/report.json
 
 docs/checkpoint.md describes the files for those who read them with other tools.
 """
 
-from transforms.checkpoint.folder import Checkpoint, iterate_parts, part_name
+from transforms.checkpoint.folder import Checkpoint, iterate_parts, part_name, spaces_of
 from transforms.checkpoint.snapshot import LivePart, Snapshot
 from transforms.support.storage.parquet_file import read_table, write_table
 
@@ -23,5 +24,6 @@ __all__ = [
     "iterate_parts",
     "part_name",
     "read_table",
+    "spaces_of",
     "write_table",
 ]

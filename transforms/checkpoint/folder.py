@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
 from schemas.canaries import without_canaries
+from schemas.config import Config
 from schemas.errors import NEW_VERSION, SpaceMismatchError
 from schemas.identity import digest
 from schemas.layout import Space
@@ -102,6 +103,18 @@ class Checkpoint:
             return Space(dict(json.loads(data)["space"]))
         except (ValueError, KeyError, TypeError) as error:
             raise damaged(uri, error) from error
+
+    def spaces(self) -> Iterator[Space]:
+        """The spaces of the snapshots, that of the newest snapshot first. One whose space.json is gone is left out."""
+        seen: set[str] = set()
+        for name in reversed(self.snapshots()):
+            if _space_in(name) in seen:
+                continue
+            seen.add(_space_in(name))
+            uri = filesystem.join(self.root, "snapshots", name)
+            space_id = str(facts_of(read_schema(uri).metadata, uri)["space_id"])
+            if filesystem.exists(filesystem.join(self.root, space_id, "space.json")):
+                yield replace(self, space_id=space_id).read_space()
 
     # Parts
 
@@ -320,6 +333,11 @@ class Checkpoint:
         # The listing first, so that an existing snapshot is complete.
         for name, table in (("files", snapshot.files), ("snapshots", snapshot.parts)):
             write_pieces(filesystem.join(folder, name, snapshot.name), spill.pieces(table), facts)
+
+
+def spaces_of(config: Config) -> Iterator[Space]:
+    """See `Checkpoint.spaces`."""
+    return Checkpoint(config.checkpoint, config.name, "").spaces()
 
 
 def _space_in(name: str) -> str:

@@ -18,7 +18,7 @@ from apache_beam.utils.shared import Shared
 from schemas.config import Config
 from schemas.layout import SOURCE_ROW, Layout, item_facts
 from schemas.records import SCHEMA_VERSION, Key
-from transforms.checkpoint import part_name
+from transforms.checkpoint import part_name, spaces_of
 from transforms.checkpoint.embedded import EmbeddedTable
 from transforms.checkpoint.part_digest import batch_digest
 from transforms.embed.lazy_encoders import LazyEncoders
@@ -56,7 +56,7 @@ class Embed(beam.PTransform):  # type: ignore[misc]
     models: Described | None = None
 
     def expand(self, chunks: beam.PCollection) -> Outputs:
-        config, models = configured(self.config, self.models)
+        config, models = configured(self.config, self.models, spaces_of)
         rows = (
             chunks
             | "Name" >> beam.FlatMap(_named, models.layout.space.id)

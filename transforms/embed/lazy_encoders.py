@@ -11,6 +11,7 @@ from schemas.layout import Layout
 from transforms.checkpoint import read_table
 from transforms.embed.rows import Filler
 from transforms.encoders import Model, resolve_on_worker
+from transforms.encoders.models import corpus_root
 from transforms.support import metrics
 
 
@@ -52,8 +53,9 @@ class LazyEncoders:
 
     def _load(self) -> list[Filler]:
         sample = read_table(self._sample_uri).column("text").to_pylist() if self._sample_uri else ()
+        root = corpus_root(self._config)
         models = {
-            one.name: resolve_on_worker(self._config.vectors[one.name], one.space.id, one.space)
+            one.name: resolve_on_worker(self._config.vectors[one.name], one.space.id, one.space, root)
             for one in self._layout.encoded
         }
         return load_fillers(models, self._layout, self._cutting, sample)

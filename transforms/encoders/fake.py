@@ -20,6 +20,7 @@ from schemas.config import Config, EncoderConfig
 from schemas.identity import digest
 from transforms.chunk.text import TextChunker
 from transforms.encoders.base import Encoded
+from transforms.encoders.counted_words import whitespace_tokenizer
 from transforms.encoders.model_source import ModelSource
 from transforms.encoders.text_facts import FactedText, TextFacts
 from transforms.support.vectors import dense_array
@@ -39,11 +40,7 @@ class FakeModel(FactedText):
     config: EncoderConfig
 
     def tokenizer(self) -> Tokenizer:
-        from tokenizers import Tokenizer, models, pre_tokenizers
-
-        tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
-        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-        return tokenizer
+        return whitespace_tokenizer()
 
     def chunker(self, config: Config) -> TextChunker:
         return TextChunker(config, self)

@@ -17,6 +17,8 @@ from schemas.config.encoder import WORD_VECTOR_FILES
 from schemas.errors import NEW_VERSION, ConfigurationError, EncoderError, SpaceMismatchError
 from schemas.layout import Space
 from transforms.encoders.base import Model
+from transforms.encoders.fitted.kept_fits import NO_FITS, KeptFits
+from transforms.encoders.fitted.term_model import TermModel
 from transforms.encoders.model_files import read_json
 from transforms.encoders.model_source import ModelSource
 from transforms.encoders.transformers.architectures import ARCHITECTURES
@@ -35,30 +37,45 @@ FAMILIES = {
     "whisper": "transforms.encoders.whisper:describe",
     "resemblyzer": "transforms.encoders.resemblyzer:describe",
     "use": "transforms.encoders.universal_sentence_encoder:describe",
+    "tfidf": "transforms.encoders.classical.tfidf:describe",
+    "lsa": "transforms.encoders.classical.lsa:describe",
+    "projection": "transforms.encoders.classical.projection:describe",
+    "hashing": "transforms.encoders.classical.hashing:describe",
+    "word2vec": "transforms.encoders.classical.word2vec:describe",
 }
 """vecbeam's own families: module and function of each."""
 DEFAULT = "sentence_transformers"
 GROUP = "vecbeam.encoders"
 Describe = Callable[[EncoderConfig, ModelSource], Model]
 
-_FOUND: dict[tuple[str, str], Model] = {}
-"""Models that this process has found, by configuration and space id: their weights need not be hashed again."""
+_FOUND: dict[tuple[str, str, str], Model] = {}
+"""Models that this process has found, by configuration, checkpoint and space id: no weights are hashed again."""
 
 
-def resolve(config: EncoderConfig) -> Model:
+def resolve(config: EncoderConfig, fits: KeptFits = NO_FITS) -> Model:
     """Finds the model of a configuration and reads what defines its space, without loading weights into memory.
 
+    Args:
+        fits: the fitted models that there are, for a family that is fitted on the corpus.
+
     Raises:
-        ConfigurationError: if the name or the family is unknown, or the folder holds no model.
-        EncoderError: if files can't be fetched, or are not those that the catalogue pins.
+        ConfigurationError: if the name or the family is unknown, the folder holds no model, or a model that is not
+            fitted has `encoder.fit`.
+        EncoderError: if files can't be fetched, or are not those that the catalogue pins; or if a fitted model is
+            missing or damaged.
     """
-    source = ModelSource(config)
+    source = ModelSource(config, fits)
     model = _describe(_family_of(source))(config, source)
-    _FOUND[config.model_dump_json(), model.space.id] = model
+    if config.fit is not None and not isinstance(model, TermModel):
+        raise ConfigurationError(
+            f"encoder.fit: {config.model} is not fitted on the corpus",
+            "remove encoder.fit, or name tfidf, lsa, projection, hashing or word2vec as encoder.model",
+        )
+    _FOUND[config.model_dump_json(), fits.root, model.space.id] = model
     return model
 
 
-def resolve_on_worker(config: EncoderConfig, space_id: str, space: Space | None = None) -> Model:
+def resolve_on_worker(config: EncoderConfig, space_id: str, space: Space | None = None, root: str = "") -> Model:
     """Finds this machine's own files of a run's model and checks that they define the run's space.
 
     The configuration and the space id travel to a worker, never the model: files of a model have other paths on
@@ -67,12 +84,14 @@ def resolve_on_worker(config: EncoderConfig, space_id: str, space: Space | None 
     Args:
         space_id: of the run.
         space: of the run, with the canary vectors of a model on a server.
+        root: the corpus' folder in the checkpoint, where a fitted model is.
 
     Raises:
         EncoderError: if this machine has no such model.
         SpaceMismatchError: if its files define another space.
     """
-    model = _FOUND.get((config.model_dump_json(), space_id)) or _resolve_here(config)
+    fits = KeptFits(root, lambda: () if space is None else (space,))
+    model = _FOUND.get((config.model_dump_json(), root, space_id)) or _resolve_here(config, fits)
     if model.space.id != space_id:
         raise SpaceMismatchError(
             f"encoder.model {config.model} on the worker {socket.gethostname()} is of space {model.space.id}, "
@@ -88,9 +107,9 @@ def resolve_on_worker(config: EncoderConfig, space_id: str, space: Space | None 
     return model
 
 
-def _resolve_here(config: EncoderConfig) -> Model:
+def _resolve_here(config: EncoderConfig, fits: KeptFits) -> Model:
     try:
-        return resolve(config)
+        return resolve(config, fits)
     except ConfigurationError as error:
         raise EncoderError(
             f"the worker {socket.gethostname()} can't find the model of this run: {error.message}",

@@ -16,6 +16,7 @@ from transforms.encoders import hub
 from transforms.encoders.catalogue import CATALOGUE, CatalogueEntry
 from transforms.encoders.engines.cache import Origin, kept
 from transforms.encoders.engines.extra import version_of
+from transforms.encoders.fitted.kept_fits import NO_FITS, KeptFits
 
 log = logging.getLogger("vecbeam")
 _NEWEST = "main"
@@ -37,6 +38,8 @@ class ModelSource:
     """
 
     config: EncoderConfig
+    fits: KeptFits = NO_FITS
+    """The fitted models that there are, for a family that is fitted on the corpus."""
 
     @cached_property
     def entry(self) -> CatalogueEntry | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -17,6 +17,9 @@ from transforms.chunk.base import Chunker
 from transforms.encoders.base import Model, vector_field
 from transforms.encoders.catalogue import CATALOGUE
 from transforms.encoders.families import resolve, resolve_on_worker
+from transforms.encoders.fitted.kept_fits import KeptFits
+from transforms.encoders.fitted.term_model import TermModel
+from transforms.support.storage import filesystem
 
 
 class Described(NamedTuple):
@@ -43,8 +46,12 @@ class Models:
     modality: Modality = Modality.TEXT
 
     @classmethod
-    def of(cls, config: Config) -> Models:
+    def of(cls, config: Config, spaces: Callable[[], Iterable[Space]] = tuple, *, refit: bool = False) -> Models:
         """Finds the models of a configuration.
+
+        Args:
+            spaces: of rows that there are; those that name the fitted models count. Called for a fitted model alone.
+            refit: leaves out the fitted models that there are.
 
         Raises:
             ConfigurationError: if a name is unknown, a folder holds no model, or a model does not embed what the
@@ -52,7 +59,8 @@ class Models:
             EncoderError: if files can't be fetched, or are not those that the catalogue pins.
         """
         modality = config.corpus.modality
-        models = {name: resolve(encoder) for name, encoder in config.vectors.items()}
+        root = "" if refit else corpus_root(config)
+        models = {name: resolve(encoder, KeptFits(root, spaces, name)) for name, encoder in config.vectors.items()}
         for name, model in models.items():
             _check_modality(name, model, modality)
         return cls(models, config.corpus.column_types, modality)
@@ -76,6 +84,15 @@ class Models:
         names = (one.name for one in self.layout.encoded)
         return min(names, key=lambda name: getattr(self.by_name[name], limit, 1 << 62))
 
+    @property
+    def to_fit(self) -> dict[str, TermModel]:
+        """The models that must be fitted on the corpus before they embed, by the name of the vector."""
+        return {name: model for name, model in self.by_name.items() if isinstance(model, TermModel) and model.needs_fit}
+
+    def with_fitted(self, fitted: Mapping[str, TermModel]) -> Models:
+        """The same, with some models fitted."""
+        return replace(self, by_name={**self.by_name, **fitted})
+
     def check_runnable(self) -> None:
         """Refuses models that can't run on this machine, as far as their families know that before loading them.
 
@@ -92,6 +109,11 @@ class Models:
         return self.by_name[self.cutting].chunker(config)
 
 
+def corpus_root(config: Config) -> str:
+    """The corpus' folder in the checkpoint."""
+    return filesystem.join(config.checkpoint, config.name)
+
+
 def _check_modality(name: str, model: Model, modality: Modality) -> None:
     if modality not in model.modalities:
         key = "encoder.model" if name == VECTOR else f"encoders.{name}.model"
@@ -105,16 +127,31 @@ def _check_modality(name: str, model: Model, modality: Modality) -> None:
         )
 
 
-def described(config: Config) -> Described:
-    """The facts of a configuration's models for workers; raises what `Models.of` raises."""
-    models = Models.of(config)
+def described(config: Config, spaces: Callable[[], Iterable[Space]] = tuple) -> Described:
+    """The facts of a configuration's models for workers.
+
+    Args:
+        spaces: see `Models.of`.
+
+    Raises:
+        ConfigurationError: if a model must be fitted first; and what `Models.of` raises.
+    """
+    models = Models.of(config, spaces)
+    for model in models.to_fit.values():
+        raise model.not_fitted()
     return Described(models.layout, models.cutting)
 
 
-def configured(config: Config | str, models: Described | None) -> tuple[Config, Described]:
-    """The arguments of a public transform, completed: the configuration, also from its file, and its models."""
+def configured(
+    config: Config | str, models: Described | None, spaces: Callable[[Config], Iterable[Space]]
+) -> tuple[Config, Described]:
+    """The arguments of a public transform, completed: the configuration, also from its file, and its models.
+
+    Args:
+        spaces: of the rows in the configuration's checkpoint; see `Models.of`.
+    """
     config = as_config(config)
-    return config, models or described(config)
+    return config, models or described(config, lambda: spaces(config))
 
 
 def chunker_on_worker(config: Config, layout: Layout, cutting: str) -> Chunker:
@@ -127,4 +164,4 @@ def chunker_on_worker(config: Config, layout: Layout, cutting: str) -> Chunker:
         SpaceMismatchError: if this worker's model is of another space than the run's.
     """
     space = layout.vector(cutting).space
-    return resolve_on_worker(config.vectors[cutting], space.id, space).chunker(config)
+    return resolve_on_worker(config.vectors[cutting], space.id, space, corpus_root(config)).chunker(config)

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from schemas.config import Config, EncoderConfig
 from schemas.errors import ConfigurationError
 from schemas.identity import digest
-from transforms.chunk.base import Chunked
 from transforms.chunk.text import TextChunker
 from transforms.encoders.base import Encoded, Work, text_inputs
+from transforms.encoders.counted_words import MOST_TOKENS, CountingChunker, whitespace_tokenizer
 from transforms.encoders.model_files import check_pinned, file_digest, lowered
 from transforms.encoders.model_source import ModelSource, Prompts
 from transforms.encoders.text_facts import FactedText, TextFacts
@@ -38,8 +38,6 @@ RULE = (
     "with it; else their runs of letters and digits; each as written, else in lower case; NFC"
 )
 """How a text becomes words; part of the space. Any other words for the same text need another number."""
-MOST_TOKENS = 32_768
-"""Words of a text: the files have no limit of their own."""
 _LONGEST_ENTRY = 256
 _SUMMED_ROWS = 16_384
 _REMEMBERED = 200_000
@@ -80,6 +78,10 @@ class WordReader:
             words = [(entry,)] if entry is not None else [pieces[piece] for piece in own]
             found.append(self._limited([word for piece in words for word in piece]))
         return found
+
+    def counts(self, texts: Sequence[str]) -> list[tuple[int, int]]:
+        """Words of each text that have a vector, and dropped ones."""
+        return [(len(known), dropped) for known, dropped in self.read(texts)]
 
     def _limited(self, words: Sequence[Rows | None]) -> KnownWords:
         known = [rows for rows in words[: self.max_tokens] if rows is not None]
@@ -151,35 +153,14 @@ class WordsModel(FactedText):
         return WordReader(self.table, self.facts.max_tokens)
 
     def tokenizer(self) -> Tokenizer:
-        """Counts at least as many tokens as a text has words: where a long text is cut follows from it."""
-        from tokenizers import Tokenizer, models, pre_tokenizers
+        """See `whitespace_tokenizer`."""
+        return whitespace_tokenizer()
 
-        tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
-        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-        return tokenizer
-
-    def chunker(self, config: Config) -> WordsChunker:
-        return WordsChunker(TextChunker(config, self), self.reader())
+    def chunker(self, config: Config) -> CountingChunker:
+        return CountingChunker(TextChunker(config, self), self.reader().counts)
 
     def load(self, sample: Sequence[str] = ()) -> WordsEncoder:  # noqa: ARG002 (the protocol's)
         return WordsEncoder(self, self.reader())
-
-
-@dataclass(frozen=True)
-class WordsChunker:
-    """Cuts items as `TextChunker` does, and counts words that have a vector, and as dropped those that have none."""
-
-    whole: TextChunker
-    reader: WordReader
-
-    def chunk(self, items: pa.Table) -> Chunked:
-        chunks, rejects = self.whole.chunk(items)
-        read = self.reader.read(chunks.column("text").to_pylist())
-        counts = {"tokens": [len(each.known) for each in read], "tokens_dropped": [each.dropped for each in read]}
-        for name, numbers in counts.items():
-            at = chunks.column_names.index(name)
-            chunks = chunks.set_column(at, chunks.schema.field(name), pa.array(numbers, pa.int64()))
-        return Chunked(chunks, rejects)
 
 
 @dataclass(frozen=True)

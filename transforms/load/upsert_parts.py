@@ -19,7 +19,7 @@ from schemas.config import Collection, Config
 from schemas.milvus import CollectionSpec
 from schemas.records import Key
 from transforms import milvus
-from transforms.checkpoint import Checkpoint, LivePart
+from transforms.checkpoint import Checkpoint, LivePart, spaces_of
 from transforms.encoders.models import Described, configured
 from transforms.load.specification import collection_spec
 from transforms.support import metrics, stop
@@ -148,7 +148,7 @@ class UpsertParts(beam.PTransform):  # type: ignore[misc]
     models: Described | None = None
 
     def expand(self, rows: beam.PCollection) -> beam.PCollection:
-        config, (layout, _) = configured(self.config, self.models)
+        config, (layout, _) = configured(self.config, self.models, spaces_of)
         # An alias that no collection has: `check_free` needs to distinguish the two.
         spec = replace(collection_spec(config, None, layout), name=self.collection, alias=f"{self.collection}_alias")
         return rows | "Upsert" >> beam.ParDo(_UpsertRows(config.collection, spec))

@@ -17,6 +17,7 @@ from schemas.layout import Layout, VectorField, VectorKind
 from schemas.modality import Modality
 from transforms.encoders import Encoder, Model, text_inputs
 from transforms.encoders.base import media_inputs
+from transforms.encoders.fitted.term_model import TermModel
 from transforms.encoders.models import Models
 from transforms.support.vectors import matrix_of
 
@@ -32,12 +33,14 @@ class QueryEncoder(NamedTuple):
         layout: of the rows that are searched.
         field: the vector that is searched.
         modalities: what the model embeds.
+        is_fitted: whether a model is fitted on the corpus: the model that is served may become another one.
     """
 
     layout: Layout
     field: VectorField
     encoder: Encoder
     modalities: frozenset[Modality]
+    is_fitted: bool = False
 
     @classmethod
     def of(cls, config: Config, models: dict[str, Model], vector: str) -> QueryEncoder:
@@ -47,7 +50,9 @@ class QueryEncoder(NamedTuple):
             models: for queries, of all vectors: their spaces are part of what the collection is made of.
         """
         layout = Models(models, config.corpus.column_types, config.corpus.modality).layout
-        return cls(layout, layout.vector(vector), models[vector].load(), frozenset(models[vector].modalities))
+        is_fitted = any(isinstance(model, TermModel) for model in models.values())
+        modalities = frozenset(models[vector].modalities)
+        return cls(layout, layout.vector(vector), models[vector].load(), modalities, is_fitted)
 
     def embed(self, queries: Sequence[Query], arithmetic: Arithmetic, stored: Stored) -> Any:
         """The vectors of some queries: float32[n, dimensions], or an Arrow array of sparse ones.

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel
 
 from pipelines.run import beam_job
+from pipelines.steps.corpus.known_spaces import known_spaces
 from schemas.config import ChunkConfig, Config, Corpus
 from schemas.formats import holds_records
 from schemas.glob import Glob
@@ -217,11 +218,12 @@ def read_by_first_rules(base: Snapshot) -> bool:
     return base.corpus_digest == _corpus_digest(base.settings_digest, files)
 
 
-def prepare(config: Config, *, writing: bool = True) -> Source:
+def prepare(config: Config, *, writing: bool = True, refit: bool = False) -> Source:
     """Checks all that can be checked without reading the corpus, and lists it.
 
     Args:
         writing: false if the checkpoint need not be writable.
+        refit: leaves out the fitted models that there are.
 
     Raises:
         ConfigurationError: a glob that matches nothing, a model that can't be found, an option unknown to Beam.
@@ -230,7 +232,7 @@ def prepare(config: Config, *, writing: bool = True) -> Source:
     beam_job.prepare_filesystems(config)
     notes: list[str] = []
     files = list_files(config.corpus, Own.of(config), notes)
-    checkpoint, models = open_checkpoint(config)
+    checkpoint, models = open_checkpoint(config, refit=refit)
     models.chunker(config)
     if writing:
         filesystem.check_writable(checkpoint.root)
@@ -238,15 +240,27 @@ def prepare(config: Config, *, writing: bool = True) -> Source:
     return Source(_named(files, config.corpus), models, checkpoint, settings, notes=tuple(notes))
 
 
-def open_checkpoint(config: Config) -> tuple[Checkpoint, Models]:
+def open_checkpoint(config: Config, *, refit: bool = False) -> tuple[Checkpoint, Models]:
     """The checkpoint of a configuration's space, and its models.
+
+    A model that is fitted on the corpus is the one that made what is served, else that of the newest snapshot; see
+    `transforms.encoders.fitted`.
+
+    Args:
+        refit: leaves out the fitted models that there are.
 
     Raises:
         ConfigurationError: a model that can't be found, an option unknown to Beam.
     """
     beam_job.prepare_filesystems(config)
-    models = Models.of(config)
+    models = Models.of(config, lambda: known_spaces(config), refit=refit)
     return Checkpoint(config.checkpoint, config.name, models.space.id), models
+
+
+def with_models(source: Source, config: Config, models: Models) -> Source:
+    """The source with other models: the same files, another space."""
+    checkpoint = Checkpoint(config.checkpoint, config.name, models.space.id)
+    return replace(source, models=models, checkpoint=checkpoint, settings_digest=settings_digest(config, models))
 
 
 def settings_digest(config: Config, models: Models) -> str:

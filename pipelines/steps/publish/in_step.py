@@ -9,6 +9,8 @@ from pipelines.steps.judgement.limits import Standing, check_shrinking, standing
 from pipelines.steps.publish.publication import publish
 from pipelines.steps.publish.update import Update, check_fits
 from schemas.config import Config
+from schemas.errors import SpaceMismatchError
+from schemas.layout import Space
 from transforms import milvus
 from transforms.checkpoint import Snapshot
 
@@ -22,8 +24,25 @@ def check_served(config: Config, source: Source) -> Standing:
     """
     served = look(config)
     if served is not None:
+        check_fitted(config, source, served)
         check_fits(served, config, None, source.models.layout)
     return standing(config, served, source.checkpoint)
+
+
+def check_fitted(config: Config, source: Source, served: milvus.CollectionState) -> None:
+    """Refuses to fit a model where something is served: its rows would be of another space.
+
+    Raises:
+        SpaceMismatchError: if a model has no fit with the configured settings.
+    """
+    for model in source.models.to_fit.values():
+        space = Space.from_json(served.space_json) if served.space_json else None
+        differences = "; ".join(source.models.space.differences(space)) if space is not None else ""
+        raise SpaceMismatchError(
+            f"{config.name} serves {served.name} of space {served.space_id}, and the checkpoint holds no {model.name} "
+            f"that was fitted with the configured settings: {differences}",
+            "use the settings that it was fitted with, or run vecbeam reindex, which fits another one",
+        )
 
 
 def bring_collection(

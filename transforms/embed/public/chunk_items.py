@@ -12,6 +12,7 @@ from apache_beam.pvalue import TaggedOutput
 
 from schemas.config import Config
 from schemas.records import Key
+from transforms.checkpoint import spaces_of
 from transforms.encoders.models import Described, chunker_on_worker, configured
 from transforms.support import metrics
 from transforms.support.outputs import Outputs
@@ -31,7 +32,7 @@ class Chunk(beam.PTransform):  # type: ignore[misc]
     models: Described | None = None
 
     def expand(self, items: beam.PCollection) -> Outputs:
-        config, models = configured(self.config, self.models)
+        config, models = configured(self.config, self.models, spaces_of)
         chunked = items | "Chunk" >> beam.ParDo(_Chunk(config, models)).with_outputs("rejects", main="batches")
         return Outputs(chunked.batches, chunked.rejects)
 

@@ -14,7 +14,7 @@ from schemas.errors import CheckpointError
 from schemas.layout import Layout
 from schemas.records import Key, RejectRecord
 from schemas.rejects import rejects_table
-from transforms.checkpoint import Checkpoint
+from transforms.checkpoint import Checkpoint, spaces_of
 from transforms.checkpoint.embedded import EmbeddedBatch
 from transforms.embed.reuse import items_beside
 from transforms.encoders.models import Described, configured
@@ -38,7 +38,7 @@ class WriteParts(beam.PTransform):  # type: ignore[misc]
     models: Described | None = None
 
     def expand(self, rows: beam.PCollection) -> beam.PCollection:
-        config, (layout, _) = configured(self.config, self.models)
+        config, (layout, _) = configured(self.config, self.models, spaces_of)
         checkpoint = Checkpoint(config.checkpoint, config.name, layout.space.id)
         return rows | "Write" >> beam.ParDo(_WriteRows(checkpoint, layout))
 
@@ -88,7 +88,7 @@ class WriteRejects(beam.PTransform):  # type: ignore[misc]
 def _checkpoint_of(given: Checkpoint | Config | str) -> Checkpoint:
     if isinstance(given, Checkpoint):
         return given
-    config, (layout, _) = configured(given, None)
+    config, (layout, _) = configured(given, None, spaces_of)
     return Checkpoint(config.checkpoint, config.name, layout.space.id)
 
 
