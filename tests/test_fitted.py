@@ -258,8 +258,8 @@ def test_a_corpus_without_items_is_refused(tmp_path: Path) -> None:
     assert raised.value.message == "the corpus holds no item, so that tfidf can't be fitted on it"
     assert raised.value.report.rejects == {"EmptyText": 1}
     assert fits(tmp_path) == []
+    write_jsonl(tmp_path / "corpus" / "a.jsonl", [{"id": "a", "text": "elk fox gnu hen ibis jay kite lynx mole"}])
     with pytest.raises(ConfigurationError, match="8 is more than the 1 directions"):
-        write_jsonl(tmp_path / "corpus" / "a.jsonl", [{"id": "a", "text": "elk fox gnu hen ibis jay kite lynx mole"}])
         backfill(configure(tmp_path, encoder=LSA))
 
 
