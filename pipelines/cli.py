@@ -189,6 +189,9 @@ def search(
     ] = None,
     image: Annotated[str, typer.Option("--image", metavar="FILE", help="Searches for an image.")] = "",
     audio: Annotated[str, typer.Option("--audio", metavar="FILE", help="Searches for a recording.")] = "",
+    video: Annotated[
+        str, typer.Option("--video", metavar="FILE", help="Searches for a film, the whole of it as one segment.")
+    ] = "",
     like: Annotated[str, typer.Option("--like", metavar="ID", help="Searches for rows that are like a row.")] = "",
     k: Annotated[int, typer.Option("-k", min=1, max=16384, help="How many rows to return.")] = 10,
     filter_: Annotated[str, typer.Option("--filter", help="Milvus expression over the columns.")] = "",
@@ -207,7 +210,7 @@ def search(
     """Searches the served collection."""
     from pipelines.steps.collection.query import from_options
 
-    option, named = from_options(image=image, audio=audio, like=like)
+    option, named = from_options(image=image, audio=audio, video=video, like=like)
     path, words_of_query = config_and_query(words or [], option)
     query = words_of_query if named is None else named
 

@@ -80,6 +80,10 @@ _ENCODING: dict[Modality, dict[str, Any]] = {
     Modality.IMAGE: {"encoder": {"model": "conse", "precision": "float32"}},
     # Windows are as long as the model takes.
     Modality.AUDIO: {"encoder": {"model": "whisper-base", "precision": "float32"}},
+    Modality.VIDEO: {
+        "chunk": {"seconds": 10, "overlap_seconds": 1},
+        "encoder": {"model": "conse", "precision": "float32", "frames": 8},
+    },
 }
 """What the embedded model of each modality needs in a configuration."""
 

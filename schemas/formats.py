@@ -61,6 +61,7 @@ OWN = (
     ),
     Format("webdataset", (".tar",), f"{_ROOM}.webdataset:read", True, True, modality=Modality.IMAGE),
     Format("audio", (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac"), _MEDIA, modality=Modality.AUDIO),
+    Format("video", (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi"), _MEDIA, modality=Modality.VIDEO),
 )
 
 

@@ -109,7 +109,7 @@ def test_damaged_files_are_rejected_by_name_and_no_other(tmp_path: Path, model: 
     ("format", "chunk", "said"),
     [
         ("audio", {"max_tokens": 64}, "tokens are for texts; set chunk.seconds"),
-        ("text", {"seconds": 10}, "seconds are for recordings; set chunk.max_tokens"),
+        ("text", {"seconds": 10}, "seconds are for recordings and films; set chunk.max_tokens"),
         ("audio", {"max_tokens": 64, "seconds": 10}, "max_tokens and seconds are both set"),
         ("audio", {"overlap_seconds": 1}, "overlap_seconds is set without seconds"),
         ("audio", {"seconds": 2, "overlap_seconds": 1.5}, "more than half of seconds 2"),

@@ -10,7 +10,7 @@ from schemas import milvus
 from schemas.config.base import Section, Text
 from schemas.config.collection import Collection, Verify
 from schemas.config.corpus import COLUMN_NAME, RESERVED_COLUMNS, ChunkConfig, Corpus, rename_hint
-from schemas.config.encoder import VECTOR, EncoderConfig
+from schemas.config.encoder import PICTURE, VECTOR, EncoderConfig
 from schemas.config.runner import Runner
 from schemas.modality import Modality
 
@@ -42,8 +42,11 @@ class Config(Section):
 
     @property
     def vectors(self) -> dict[str, EncoderConfig]:
-        """The encoder of each vector of a row, by the vector's name."""
-        return dict(self.encoders) or {VECTOR: self.encoder}
+        """The encoder of each vector of a row, by the vector's name; of films each says which part it embeds."""
+        named = dict(self.encoders) or {VECTOR: self.encoder}
+        if self.corpus.modality is not Modality.VIDEO:
+            return named
+        return {name: one.model_copy(update={"input": one.input or PICTURE}) for name, one in named.items()}
 
     @property
     def model_names(self) -> str:
@@ -91,7 +94,7 @@ class Config(Section):
         if self.chunk.of_seconds and not timed:
             raise ValueError(
                 f"chunk.{self.chunk.of_seconds[0]}: the corpus is of the modality {modality}, and seconds are for "
-                "recordings; " + ("set chunk.max_tokens" if modality is Modality.TEXT else "remove it")
+                "recordings and films; " + ("set chunk.max_tokens" if modality is Modality.TEXT else "remove it")
             )
         tokens = [key for key in ("max_tokens", "overlap_tokens") if key in self.chunk.model_fields_set]
         if tokens and modality.is_media:
@@ -99,6 +102,21 @@ class Config(Section):
                 f"chunk.{tokens[0]}: the corpus is of the modality {modality}, and tokens are for texts; "
                 + ("set chunk.seconds" if timed else "remove it")
             )
+        return self
+
+    @model_validator(mode="after")
+    def _parts_are_of_films(self) -> Config:
+        if self.corpus.modality is Modality.VIDEO:
+            return self
+        named = self.encoders or {"": self.encoder}
+        for name, one in named.items():
+            for key in ("input", "frames", "frames_per_second"):
+                if getattr(one, key) is not None:
+                    place = f"encoders.{name}.{key}" if name else f"encoder.{key}"
+                    raise ValueError(
+                        f"{place}: it is for films, and the corpus is of the modality {self.corpus.modality}; "
+                        "remove it, or set corpus.format: video"
+                    )
         return self
 
     @model_validator(mode="after")

@@ -175,8 +175,8 @@ class Corpus(Section):
     )
     format: Text | None = Field(
         None,
-        description="jsonl, csv, parquet, text, markdown, html, pdf, image, audio, webdataset, or a format of another "
-        "package; optional if the suffix tells it. The suffix always tells the compression (.gz, .zst, .bz2)",
+        description="jsonl, csv, parquet, text, markdown, html, pdf, image, audio, video, webdataset, or a format of "
+        "another package; optional if the suffix tells it. The suffix always tells the compression (.gz, .zst, .bz2)",
     )
     id: Id = Field(
         "id",
@@ -363,7 +363,8 @@ class ChunkConfig(Section):
         None,
         ge=0.1,
         le=86400,
-        description="Of recordings: seconds per window; the most that the model takes if not set",
+        description="Of recordings and films: seconds per window. If not set, the most that the model takes of a "
+        "recording, and 10 of a film",
     )
     overlap_seconds: float | None = Field(
         None, ge=0, description="Seconds that a window shares with the previous one; 0 where `seconds` is set alone"
@@ -375,7 +376,7 @@ class ChunkConfig(Section):
         if tokens and self.of_seconds:
             raise ValueError(
                 f"{tokens[0]} and {self.of_seconds[0]} are both set; tokens are for texts, and seconds for "
-                "recordings: remove one"
+                "recordings and films: remove one"
             )
         if self.overlap_seconds is not None and self.seconds is None:
             raise ValueError("overlap_seconds is set without seconds; set seconds, or remove it")
@@ -383,7 +384,7 @@ class ChunkConfig(Section):
 
     @property
     def of_seconds(self) -> list[str]:
-        """The keys of recordings that are set."""
+        """The keys of recordings and films that are set."""
         return [key for key in ("seconds", "overlap_seconds") if getattr(self, key) is not None]
 
     @model_validator(mode="after")

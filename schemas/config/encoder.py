@@ -21,6 +21,8 @@ BM25 = "bm25"
 WORD_VECTOR_FILES = (".vec", ".bin", ".txt", ".vec.gz", ".bin.gz", ".txt.gz")
 """Ends of the names of models that are files."""
 _ADDRESS = re.compile(r"^https?://", re.IGNORECASE)
+PICTURE, SOUND = "picture", "sound"
+"""Values of `input`."""
 KEY_VARIABLE = "VECBEAM_EMBEDDINGS_KEY"
 
 
@@ -119,6 +121,22 @@ class EncoderConfig(Section):
     )
     index: IndexConfig | None = Field(
         None, description="Index of this vector; by default collection.index, and an inverted index for a sparse vector"
+    )
+    input: Literal["picture", "sound"] | None = Field(
+        None, description="Of films: the part that the model embeds, the picture by default, or the sound track"
+    )
+    frames: int | None = Field(
+        None,
+        ge=1,
+        le=256,
+        description="Of films: frames of each segment that a model of images embeds, 8 by default; with "
+        "`frames_per_second` the most of them, 256 by default. The vector is the mean of theirs. Part of the space",
+    )
+    frames_per_second: float | None = Field(
+        None,
+        gt=0,
+        le=60,
+        description="Of films: takes so many frames of each second instead. Part of the space",
     )
     batch_tokens: int | None = Field(
         None,

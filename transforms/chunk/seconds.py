@@ -1,4 +1,7 @@
-"""Recordings to windows of some seconds. The files are opened for their length, and decoded where they are embedded."""
+"""Recordings and films to windows of some seconds.
+
+The files are opened for their length, and decoded where they are embedded.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from transforms.chunk.base import Chunked
 from transforms.chunk.whole import id_too_long
 
 MOST_WINDOWS = 100_000
-"""Of one recording: more is a configuration that nobody means, or a damaged header."""
+"""Of one item: more is a configuration that nobody means, or a damaged header."""
 
 
 class Timing(Protocol):
@@ -33,6 +36,11 @@ class Timing(Protocol):
     @property
     def max_seconds(self) -> float:
         """The longest window."""
+        ...
+
+    @property
+    def usual_seconds(self) -> float:
+        """A window where the configuration does not say how long."""
         ...
 
     @property
@@ -50,7 +58,7 @@ class Timing(Protocol):
 
 
 class Window(NamedTuple):
-    """Some seconds of a recording, and how many after them are in no window."""
+    """Some seconds of a recording or film, and how many after them are in no window."""
 
     start: float
     end: float
@@ -58,26 +66,28 @@ class Window(NamedTuple):
 
 
 class SecondsChunker:
-    """Makes windows of recordings.
+    """Makes windows of recordings and films.
 
-    With `chunk.seconds` they have so many seconds; without, as many as the model takes, and do not overlap. With
-    `chunk: false` a recording is one window, and what is over the model's limit is dropped and counted.
+    With `chunk.seconds` they have so many seconds; without, as many as is usual for the model, and do not overlap. With
+    `chunk: false` an item is one window, and what is over the model's limit is dropped and counted.
 
     Args:
         config: of which `chunk`, `corpus.metadata` and `collection.id_max_bytes` count.
         model: whose windows they are.
+        modality: of the items.
 
     Raises:
         ConfigurationError: if `chunk.seconds` is more or less than the model takes.
     """
 
-    def __init__(self, config: Config, model: Timing) -> None:
+    def __init__(self, config: Config, model: Timing, modality: Modality = Modality.AUDIO) -> None:
         self._model = model
         self._metadata = config.corpus.column_types
         self._id_max_bytes = config.collection.id_max_bytes
-        self._schema = chunk_schema(self._metadata, Modality.AUDIO)
+        self._schema = chunk_schema(self._metadata, modality)
+        self._noun = modality.noun
         self._is_whole = not config.chunk
-        self._length, self._overlap = model.max_seconds, 0.0
+        self._length, self._overlap = model.usual_seconds if config.chunk else model.max_seconds, 0.0
         if config.chunk and config.chunk.seconds is not None:
             self._length, self._overlap = config.chunk.seconds, config.chunk.overlap_seconds or 0.0
             self._check_length()
@@ -133,7 +143,7 @@ class SecondsChunker:
         return Chunked(pa.table(arrays, schema=self._schema), rejects_table(rejects))
 
     def windows(self, seconds: float) -> list[Window]:
-        """The windows of a recording of so many seconds. They begin at whole milliseconds.
+        """The windows of an item of so many seconds. They begin at whole milliseconds.
 
         The last one may be shorter than the others. Where it would be shorter than the model needs, it begins earlier.
         """
@@ -157,7 +167,7 @@ class SecondsChunker:
 
     def _refused(self, item_id: str, uri: str, line: str, windows: int) -> Reject | None:
         if windows > MOST_WINDOWS:
-            reason = f"The recording has {windows:,} windows, more than {MOST_WINDOWS:,}: raise chunk.seconds"
+            reason = f"The {self._noun} has {windows:,} windows, more than {MOST_WINDOWS:,}: raise chunk.seconds"
             return Reject(item_id, uri, line, "chunk", "TooManyWindows", reason)
         length = len(row_id(item_id, windows - 1).encode())
         if length > self._id_max_bytes:

@@ -183,7 +183,7 @@ def describe(config: EncoderConfig, source: ModelSource) -> ConSEModel:  # noqa:
     """
     refuse_text_settings(config)
     need("image", "conse", *timm.PACKAGES)
-    own = config.model_copy(update={"family": None, "dimensions": None, "normalize": True})
+    own = config.model_copy(update={"family": None, "dimensions": None, "normalize": True, "input": None})
     texts = families.resolve(own.model_copy(update={"model": TEXT_MODEL}))
     classifier = ModelSource(own.model_copy(update={"model": CLASSIFIER}))
     images = timm.describe(classifier.config, classifier)

@@ -13,12 +13,13 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from schemas.config import EncoderConfig
-from schemas.config.encoder import WORD_VECTOR_FILES
+from schemas.config.encoder import PICTURE, WORD_VECTOR_FILES
 from schemas.errors import NEW_VERSION, ConfigurationError, EncoderError, SpaceMismatchError
 from schemas.layout import Space
 from transforms.encoders.base import Model
 from transforms.encoders.fitted.kept_fits import NO_FITS, KeptFits
 from transforms.encoders.fitted.term_model import TermModel
+from transforms.encoders.frames import of_films
 from transforms.encoders.model_files import read_json
 from transforms.encoders.model_source import ModelSource
 from transforms.encoders.transformers.architectures import ARCHITECTURES
@@ -71,6 +72,8 @@ def resolve(config: EncoderConfig, fits: KeptFits = NO_FITS) -> Model:
             f"encoder.fit: {config.model} is not fitted on the corpus",
             "remove encoder.fit, or name tfidf, lsa, projection, hashing or word2vec as encoder.model",
         )
+    if config.input == PICTURE:
+        model = of_films(model, config)
     _FOUND[config.model_dump_json(), fits.root, model.space.id] = model
     return model
 

@@ -80,7 +80,7 @@ class Models:
     @property
     def cutting(self) -> str:
         """The name of the vector whose model cuts items into chunks: the one with the shortest limit."""
-        limit = "max_seconds" if self.modality is Modality.AUDIO else "max_tokens"
+        limit = "max_seconds" if self.modality.unit == "seconds" else "max_tokens"
         names = (one.name for one in self.layout.encoded)
         return min(names, key=lambda name: getattr(self.by_name[name], limit, 1 << 62))
 

@@ -16,7 +16,7 @@ _SHOWN_CHARACTERS = 160
 
 @dataclass(frozen=True)
 class MediaQuery:
-    """An image or a recording: the path or URI of a file, or its bytes.
+    """An image, a recording or a film: the path or URI of a file, or its bytes.
 
     Attributes:
         modality: None for that of the corpus.

@@ -96,7 +96,7 @@ class QueryEncoder(NamedTuple):
     def _media(self, queries: Sequence[MediaQuery]) -> pa.Array:
         for query in queries:
             modality = query.modality or self.layout.modality
-            self._check(modality if modality.is_media else self._other(), f"an {query.modality or 'image'} file")
+            self._check(modality if modality.is_media else self._other(), _named(query.modality or Modality.IMAGE))
         return self._encoded(media_inputs(one.content for one in queries), queries)
 
     def _other(self) -> Modality:
@@ -120,3 +120,7 @@ class QueryEncoder(NamedTuple):
             if dropped and isinstance(queries[row], str):
                 log.warning("%d tokens of %s were dropped: not known, or over the limit", dropped, shown(queries[row]))
         return encoded.vectors
+
+
+def _named(modality: Modality) -> str:
+    return f"{'a' if modality is Modality.VIDEO else 'an'} {modality} file"

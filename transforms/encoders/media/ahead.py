@@ -15,10 +15,11 @@ R = TypeVar("R")
 
 @cache
 def _pool(process: int) -> ThreadPoolExecutor:  # noqa: ARG001 (a fork has no threads of its parent)
-    return ThreadPoolExecutor(_cores(), thread_name_prefix="decode")
+    return ThreadPoolExecutor(cores(), thread_name_prefix="decode")
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from transforms.encoders.media import sound
 from transforms.encoders.media.ahead import mapped
-from transforms.encoders.media.content import RefusedError, contents, opened
+from transforms.encoders.media.content import RefusedError, opened
 from transforms.encoders.media.media_encoder import BatchEncoder, Prepared
+from transforms.encoders.media.segments import MILLISECONDS, Segment, segments
 
 Floats = NDArray[np.float32]
-MILLISECONDS = 1000
 
 
 class Hearing(NamedTuple):
@@ -31,14 +31,6 @@ class Hearing(NamedTuple):
     rate: int
     shortest: float
     longest: float
-
-
-class _Seconds(NamedTuple):
-    address: str
-    data: bytes | None
-    start: float
-    end: float | None
-    dropped: int  # by the chunker, in milliseconds
 
 
 @dataclass(frozen=True)
@@ -63,9 +55,9 @@ class SoundEncoder(BatchEncoder):
         return self.embed(group)
 
     def _prepared_rows(self, inputs: pa.Table) -> Iterator[Prepared | RefusedError]:
-        return mapped(self._heard, _rows(inputs), 2 * self.batch)
+        return mapped(self._heard, segments(inputs), 2 * self.batch)
 
-    def _heard(self, row: _Seconds) -> Prepared | RefusedError:
+    def _heard(self, row: Segment) -> Prepared | RefusedError:
         rate, shortest, longest = self.hearing
         end = row.start + longest if row.end is None else min(row.end, row.start + longest)
         try:
@@ -109,15 +101,3 @@ def durations(addresses: list[str], shortest: float) -> Iterator[float | tuple[s
         return seconds
 
     return mapped(found, addresses, 64)
-
-
-def _rows(inputs: pa.Table) -> Iterator[_Seconds]:
-    rows = inputs.num_rows
-    names = inputs.column_names
-    if "end" in names:
-        starts, ends = inputs.column("start").to_pylist(), inputs.column("end").to_pylist()
-        over = np.rint(inputs.column("seconds_dropped").to_numpy() * MILLISECONDS).astype(int).tolist()
-    else:
-        starts, ends, over = [0.0] * rows, [None] * rows, [0] * rows
-    for (address, data), start, end, dropped in zip(contents(inputs), starts, ends, over, strict=True):
-        yield _Seconds(address, data, start, end, dropped)

