@@ -25,8 +25,20 @@ class Member(NamedTuple):
     name: str
 
 
-Locator = Member
-_KINDS: dict[str, type[Locator]] = {"member": Member}
+class Target(NamedTuple):
+    """A file elsewhere, which a record names.
+
+    Attributes:
+        uri: absolute: a local path, or a URI of an object store or a web server.
+        below: the folder, or the prefix of `corpus.allow_uris`, that allows it; whoever opens it checks that again.
+    """
+
+    uri: str
+    below: str
+
+
+Locator = Member | Target
+_KINDS: dict[str, type[Member] | type[Target]] = {"member": Member, "target": Target}
 _BETWEEN = "\0"
 """In an address, between the URI and the locator: no file's name has it."""
 
@@ -72,6 +84,8 @@ def shown(address: str) -> str:
     's3://b/0.tar#a/0.jpg'
     """
     uri, locator = parsed(address)
+    if isinstance(locator, Target):
+        return locator.uri
     return uri if locator is None else f"{uri}#{locator.name}"
 
 

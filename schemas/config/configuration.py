@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from schemas import milvus
+from schemas.allowed_uris import is_local
 from schemas.config.base import Section, Text
 from schemas.config.collection import Collection, Verify
 from schemas.config.corpus import COLUMN_NAME, RESERVED_COLUMNS, ChunkConfig, Corpus, rename_hint
@@ -138,6 +139,7 @@ class Config(Section):
                 f"{self.runner.name} name a server: http(s)://host:19530"
             )
         paths = [("checkpoint", self.checkpoint), *(("corpus.paths", path) for path in self.corpus.paths)]
+        paths += [("corpus.allow_uris", path) for path in self.corpus.allow_uris if is_local(path)]
         for encoder in self.vectors.values():
             if encoder.model.startswith((".", "/", "~")):
                 paths.append(("encoder.model", encoder.model))

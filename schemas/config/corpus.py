@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from schemas import milvus
+from schemas.allowed_uris import NotAllowedError, is_local, normal_prefix
 from schemas.config.base import Section, Text
-from schemas.formats import format_named, formats, modality_of, modality_of_suffix
+from schemas.formats import format_named, formats, holds_records, modality_of, modality_of_suffix
 from schemas.modality import Modality
 
 WEBDATASET = "webdataset"
@@ -189,12 +190,20 @@ class Corpus(Section):
     )
     media: Text | None = Field(
         None,
-        description="In tars (webdataset): the ending of the member that is the item, e.g. `input.jpg`; needed only "
-        "where a sample has several of the modality",
+        description="Field of the records with the path or URI of an image or recording; a path is relative to the "
+        "folder of its record's file. It is embedded instead of `content`. In tars (webdataset): the ending of the "
+        "member that is the item, e.g. `input.jpg`, needed only where a sample has several",
     )
     media_modality: Literal["image", "audio", "video"] | None = Field(
         None,
-        description="What the media of tars are: image (the default), audio or video; other formats tell it themselves",
+        description="What the media of records and tars are: image (the default), audio or video; the format tells it "
+        "of files that are an item each",
+    )
+    allow_uris: list[Text] = Field(
+        default_factory=list,
+        description="Prefixes that URIs in records may have: `s3://bucket/photos/`, `https://host/photos/`, or a local "
+        "folder, relative to the configuration file. Without them only files in the folder of their record's file and "
+        "below it are opened",
     )
     metadata: dict[str, MetadataField] = Field(
         default_factory=dict, description="Fields that become typed, filterable columns in Milvus"
@@ -230,13 +239,40 @@ class Corpus(Section):
 
     @model_validator(mode="after")
     def _media_are_referred_to(self) -> Corpus:
-        keys = [("media", self.media), ("media_modality", self.media_modality)]
-        for key, _ in [(key, value) for key, value in keys if value is not None and not self.is_of_tars]:
+        if self.media_modality is not None and not self.is_of_tars and self.media is None:
             raise ValueError(
-                f"{key} is for tars, and the files are {self.format or 'of the format that their suffix tells'}; set "
-                f"format: webdataset, or remove {key}"
+                "media_modality is for tars, and for records whose media field is named; set media, or remove "
+                "media_modality"
+            )
+        if self.allow_uris and not self.refers_elsewhere:
+            raise ValueError("allow_uris is for records that name media; set media, or remove allow_uris")
+        if self.media is None or self.is_of_tars:
+            return self
+        if "content" in self.model_fields_set:
+            raise ValueError(
+                f"content and media are both set, and a row is embedded from one of them; remove content, and name "
+                f"texts next to {self.media!r} in metadata"
+            )
+        if self.format is not None and not holds_records(self.format):
+            raise ValueError(
+                f"media names a field of records, and in the format {self.format} a file is an item; remove media"
             )
         return self
+
+    @field_validator("allow_uris", mode="before")
+    @classmethod
+    def _one_prefix(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("allow_uris")
+    @classmethod
+    def _prefixes(cls, value: list[str]) -> list[str]:
+        for prefix in value:
+            try:
+                normal_prefix(f"/{prefix}" if is_local(prefix) and not prefix.startswith("/") else prefix)
+            except NotAllowedError as error:
+                raise ValueError(f"{prefix!r} can't be a prefix: {error}") from error
+        return value
 
     @field_validator("format")
     @classmethod
@@ -283,8 +319,8 @@ class Corpus(Section):
     @property
     def modality(self) -> Modality:
         """The modality of the items: that of the format, or of the suffix that all paths end with; else text."""
-        if self.is_of_tars:
-            return self.modality_of(WEBDATASET)
+        if self.is_of_tars or self.media is not None:
+            return Modality(self.media_modality or Modality.IMAGE)
         if self.format is not None:
             return modality_of(self.format)
         found = {modality_of_suffix(_suffix(path)) for path in self.paths}
@@ -292,7 +328,7 @@ class Corpus(Section):
 
     def modality_of(self, format: str) -> Modality:
         """The modality of the items in files of a format."""
-        if format == WEBDATASET:
+        if format == WEBDATASET or (self.media is not None and holds_records(format)):
             return Modality(self.media_modality or Modality.IMAGE)
         return modality_of(format)
 
@@ -300,6 +336,16 @@ class Corpus(Section):
     def is_of_tars(self) -> bool:
         """Whether the files are tars of samples."""
         return _is_of_tars(self.format, self.paths)
+
+    @property
+    def refers_elsewhere(self) -> bool:
+        """Whether items are in other files than the records that name them."""
+        return self.media is not None and not self.is_of_tars
+
+    @property
+    def embedded_fields(self) -> list[str]:
+        """The fields of a record that are embedded."""
+        return list(self.content) if self.media is None else [self.media]
 
     @property
     def id_fields(self) -> list[str]:

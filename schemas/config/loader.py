@@ -12,6 +12,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from schemas.allowed_uris import normal_prefix
 from schemas.config import Config, EncoderConfig
 from schemas.config.encoder import WORD_VECTOR_FILES
 from schemas.errors import ConfigurationError
@@ -302,6 +303,8 @@ def _absolute(config: Config, folder: Path) -> Config:
         return path if "://" in path else str((folder / _expanded(path)).absolute())
 
     paths = [absolute_glob(pattern, folder) for pattern in config.corpus.paths]
+    # Normal once here, so that a record's URI is compared with text.
+    allowed = [normal_prefix(resolve(prefix)) for prefix in config.corpus.allow_uris]
     collection = resolve(config.collection.uri)
     if config.collection.is_lite and not collection.isascii():
         _check_text("collection.uri", collection)
@@ -318,7 +321,7 @@ def _absolute(config: Config, folder: Path) -> Config:
 
     return config.model_copy(
         update={
-            "corpus": config.corpus.model_copy(update={"paths": paths}),
+            "corpus": config.corpus.model_copy(update={"paths": paths, "allow_uris": allowed}),
             "checkpoint": resolve(config.checkpoint),
             "collection": config.collection.model_copy(update={"uri": collection}),
             "encoder": absolute(config.encoder),

@@ -11,8 +11,9 @@ import pyarrow as pa
 from schemas.config import Corpus
 from schemas.layout import item_schema
 from schemas.records import REJECT_SCHEMA, Key
-from transforms.read.item import ItemChecker
+from transforms.read.media_item import Checker
 from transforms.read.rejected_item import MAX_REASON_CHARS, RejectedItemError
+from transforms.support.storage.target_file import Named, TargetError, versions
 
 STEP = "read"
 
@@ -53,6 +54,7 @@ class BatchBuilder:
         self._items: list[tuple[Any, ...]] = []
         self._rejects: list[tuple[str | None, str, str, str, str, str]] = []
         self._content_bytes = 0
+        self._pending: dict[int, Named] = {}
 
     def open_file(self, uri: str, position: Callable[[], int]) -> None:
         """Sets the file of the following items, and how many of its bytes were read so far."""
@@ -64,43 +66,47 @@ class BatchBuilder:
         self,
         item_id: str,
         place: str,
-        content: str,
+        content: str | None,
         metadata: tuple[Any, ...] | None = None,
         locator: str | None = None,
+        pending: Named | None = None,
     ) -> bool:
         """Adds an item; True if the batch is full.
 
         Args:
-            content: see `schemas.layout.item_schema`.
+            content: see `schemas.layout.item_schema`; None if it is pending.
             locator: of a media item, where in its file the bytes are; "" for the whole file.
+            pending: the file whose version is the content: versions are looked up together, when the batch is taken.
         """
+        if pending is not None:
+            self._pending[len(self._items)] = pending
         referred = () if locator is None else (locator,)
         values = self._no_metadata if metadata is None else metadata
         self._items.append((item_id, self.uri, place, *referred, content, *values))
-        self._content_bytes += len(content) if content.isascii() else len(content.encode())
+        text = content or locator or ""
+        self._content_bytes += len(text) if text.isascii() else len(text.encode())
         return len(self._items) >= self._batch_rows or self._content_bytes >= self._batch_bytes
 
     def reject(self, item_id: str | None, place: str, error: str, reason: str) -> bool:
         """Adds a reject; True if the batch is full."""
-        reason = reason.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
-        if len(reason) > MAX_REASON_CHARS:
-            reason = reason[: MAX_REASON_CHARS - 3] + "..."
-        self._rejects.append((item_id, self.uri, place, STEP, error, reason))
+        self._rejects.append((item_id, self.uri, place, STEP, error, _shortened(reason)))
         return len(self._rejects) >= self._batch_rows
 
-    def item(self, check: ItemChecker, record: Any, place: str) -> Iterator[Batch]:
+    def item(self, check: Checker, record: Any, place: str) -> Iterator[Batch]:
         """Adds a record as an item or a reject; yields the batch if it is full."""
         try:
-            item_id, content, metadata = check(record)
+            item_id, *found = check(record)
         except RejectedItemError as error:
             full = self.reject(error.item_id, place, error.error, error.reason)
         else:
-            full = self.add(item_id, place, content, metadata)
+            full = self.add(item_id, place, *found)
         if full:
             yield self.take()
 
     def take(self) -> Batch:
         """The current batch; the next one starts empty."""
+        if self._pending:
+            self._look_up()
         items = _table(self._items, self._schema)
         rejects = _table(self._rejects, REJECT_SCHEMA)
         total = self._bytes_of_closed_files + self._position()
@@ -116,10 +122,29 @@ class BatchBuilder:
         self._start()
         return batch
 
+    def _look_up(self) -> None:
+        """Gives items that are files elsewhere their versions; those that are not there become rejects."""
+        gone = set()
+        at = self._schema.get_field_index("@content")
+        for row, found in zip(self._pending, versions(self._pending.values()), strict=True):
+            item = self._items[row]
+            if isinstance(found, TargetError):
+                item_id, uri, place = item[:3]
+                self._rejects.append((item_id, uri, place, STEP, found.error, _shortened(found.reason)))
+                gone.add(row)
+            else:
+                self._items[row] = (*item[:at], found, *item[at + 1 :])
+        self._items = [item for row, item in enumerate(self._items) if row not in gone]
+
     def rest(self) -> Iterator[Batch]:
         """The last batch of the shard, if there is anything in it."""
         if self._items or self._rejects:
             yield self.take()
+
+
+def _shortened(reason: str) -> str:
+    reason = reason.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
+    return reason if len(reason) <= MAX_REASON_CHARS else reason[: MAX_REASON_CHARS - 3] + "..."
 
 
 def _table(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:

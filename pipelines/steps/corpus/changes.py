@@ -74,6 +74,8 @@ class Changes:
 def is_unchanged(source: Source, base: Snapshot | None) -> bool:
     """Whether a snapshot is of this corpus as it is listed now, with all its parts there."""
     same = base is not None and base.corpus_digest == source.corpus_digest and base.complete
+    if source.refers_elsewhere:
+        return False  # what the records name may have changed
     return same and base is not None and not lost_parts(source.checkpoint, base)
 
 

@@ -56,7 +56,8 @@ SOURCE_SCHEMA = pa.schema(
 class Source:
     """The corpus of a run, its models and its checkpoint.
 
-    Where it is `scoped`, its files say already which of them are kept. `notes` say what the listing left out.
+    Where it is `scoped`, its files say already which of them are kept. `notes` say what the listing left out. Where its
+    records refer to files elsewhere, an unchanged file of records says nothing of those: all are read again.
 
     Attributes:
         files: table of `SOURCE_SCHEMA`.
@@ -67,6 +68,7 @@ class Source:
     checkpoint: Checkpoint
     settings_digest: str
     scoped: bool = False
+    refers_elsewhere: bool = False
     notes: tuple[str, ...] = ()
 
     @cached_property
@@ -80,7 +82,7 @@ class Source:
         Args:
             reread: paths to be read whatever the listing says.
         """
-        if base.settings_digest != self.settings_digest:
+        if base.settings_digest != self.settings_digest or self.refers_elsewhere:
             return self
         columns = ["name", "size", "modified", "version", "complete"]
         known = base.files.rename_columns({"path": "name"}).select(columns)
@@ -237,7 +239,8 @@ def prepare(config: Config, *, writing: bool = True, refit: bool = False) -> Sou
     if writing:
         filesystem.check_writable(checkpoint.root)
     settings = settings_digest(config, models)
-    return Source(_named(files, config.corpus), models, checkpoint, settings, notes=tuple(notes))
+    refers, named = config.corpus.refers_elsewhere, _named(files, config.corpus)
+    return Source(named, models, checkpoint, settings, refers_elsewhere=refers, notes=tuple(notes))
 
 
 def open_checkpoint(config: Config, *, refit: bool = False) -> tuple[Checkpoint, Models]:

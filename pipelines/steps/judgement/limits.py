@@ -128,7 +128,9 @@ def check_fields(changes: Changes, config: Config) -> None:
     files = islice((file for file in changes.source.changed if holds_records(file.format)), FILES_LOOKED_AT)
     records = [record for file in files for record in first_records(file, RECORDS_LOOKED_AT)]
     names = list(dict.fromkeys(name for record in records for name in record))
-    wanted, corpus = [("corpus.content", field) for field in config.corpus.content], config.corpus
+    corpus = config.corpus
+    media = "corpus.content" if corpus.media is None else "corpus.media"
+    wanted = [(media, field) for field in corpus.embedded_fields]
     wanted += [("corpus.id", field) for field in ([corpus.id] if isinstance(corpus.id, str) else corpus.id.hash)]
     for key, field in wanted:
         if records and all(lookup(record, field) is MISSING for record in records):

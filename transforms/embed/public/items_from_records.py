@@ -16,6 +16,7 @@ from transforms.diff import chunking_of
 from transforms.embed.work import BATCH_BYTES, with_facts
 from transforms.read.batch import Batch, BatchBuilder
 from transforms.read.item import ItemChecker
+from transforms.read.media_item import checker_of
 from transforms.read.rejected_item import RejectedItemError
 from transforms.support import metrics
 from transforms.support.outputs import Outputs
@@ -98,7 +99,7 @@ def batches_of(records: Iterable[Mapping[str, Any]], config: Config, shard: str,
     >>> batch.key, batch.items.column("item_id").to_pylist(), batch.rejects.column("error").to_pylist()
     (Key(shard='mine-0', ordinal=0), ['a', 'b'], ['MissingField'])
     """
-    check = ItemChecker(config.corpus)
+    check = checker_of(config.corpus, None)
     builder = BatchBuilder(shard, config.corpus, config.batch_rows, BATCH_BYTES)
     builder.open_file(uri, lambda: 0)
     seen: set[str] = set()
@@ -106,11 +107,11 @@ def batches_of(records: Iterable[Mapping[str, Any]], config: Config, shard: str,
         records, key=lambda record: (check.known_id(record) or "", repr(sorted(record.items(), key=_name)))
     ):
         try:
-            item_id, content, metadata = check(record)
+            item_id, *found = check(record)
             if item_id in seen:
                 raise RejectedItemError("DuplicateId", "another record has the same id", item_id)
             seen.add(item_id)
-            is_full = builder.add(item_id, "", content, metadata)
+            is_full = builder.add(item_id, "", *found)
         except RejectedItemError as error:
             is_full = builder.reject(error.item_id, "", error.error, error.reason)
         if is_full:

@@ -14,6 +14,7 @@ from schemas.errors import CorpusError
 from schemas.layout import LOCATOR
 from transforms.encoders.base import MEDIA_BYTES
 from transforms.support.storage import filesystem
+from transforms.support.storage.target_file import TargetError, open_target
 
 MAX_BYTES = 512 << 20
 """A media file that is read whole may have so many bytes: an image, or a recording."""
@@ -56,11 +57,11 @@ def read(address: str, most: int = MAX_BYTES) -> bytes:
     """
     uri, place = locator.parsed(address)
     try:
-        if place is not None:
+        if isinstance(place, locator.Member):
             if place.length > most:
                 raise _too_large(most)
             return filesystem.read_range(uri, place.offset, place.length)
-        with filesystem.open_binary(uri) as stream:
+        with _open(uri, place) as stream:
             data: bytes = stream.read(most + 1)
     except RefusedError:
         raise
@@ -92,9 +93,7 @@ def opened(address: str, data: bytes | None) -> Iterator[BinaryIO]:
     """
     uri, place = locator.parsed(address)
     try:
-        source: BinaryIO = io.BytesIO(data) if data is not None else filesystem.open_binary(uri)
-        if data is None and place is not None:
-            source = cast(BinaryIO, io.BufferedReader(_Part(source, place.offset, place.length)))
+        source: BinaryIO = io.BytesIO(data) if data is not None else _open(uri, place)
     except Exception as error:
         raise _failed(uri, error) from error
     with source:
@@ -104,6 +103,13 @@ def opened(address: str, data: bytes | None) -> Iterator[BinaryIO]:
         finally:
             if watched.failure is not None:
                 raise _failed(uri, watched.failure) from watched.failure
+
+
+def _open(uri: str, place: locator.Locator | None) -> BinaryIO:
+    if isinstance(place, locator.Target):
+        return open_target(place, MAX_BYTES)
+    source = filesystem.open_binary(uri)
+    return source if place is None else cast(BinaryIO, io.BufferedReader(_Part(source, place.offset, place.length)))
 
 
 class _Part(io.RawIOBase):
@@ -181,6 +187,8 @@ class _Watched(io.RawIOBase):
 
 
 def _failed(uri: str, error: Exception) -> Exception:
+    if isinstance(error, TargetError):
+        return RefusedError(error.error, error.reason)
     if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
         return RefusedError("UnreadableMedia", f"The file can't be opened: {error.strerror or error}")
     return CorpusError(

@@ -16,8 +16,8 @@ from transforms.read import decompression, stream
 from transforms.read.batch import Batch, BatchBuilder
 from transforms.read.formats import charset
 from transforms.read.formats.jsonl import too_large
-from transforms.read.item import ItemChecker
 from transforms.read.listing.files import SourceFile
+from transforms.read.media_item import Checker, checker_of
 from transforms.read.open_file import OpenFile
 from transforms.read.rejected_item import RejectedItemError
 
@@ -59,7 +59,7 @@ def read(opened: OpenFile, sink: BatchBuilder) -> Iterator[Batch]:
     """
     raw, file, start, end = opened.raw, opened.file, opened.start, opened.end
     corpus = sink.corpus
-    check = ItemChecker(corpus, file.shown)
+    check = checker_of(corpus, file)
     line = 0
     try:
         dialect = dialect_of(raw, file, corpus, opened.quoted)
@@ -88,11 +88,11 @@ def read(opened: OpenFile, sink: BatchBuilder) -> Iterator[Batch]:
                     raise fields
                 if len(fields) != len(header):
                     raise _uneven(header, fields, corpus, check)
-                item_id, content, metadata = check(dict(zip(header, fields, strict=True)))
+                item_id, *found_item = check(dict(zip(header, fields, strict=True)))
             except RejectedItemError as error:
                 full = sink.reject(error.item_id, place, error.error, error.reason)
             else:
-                full = sink.add(item_id, place, content, metadata)
+                full = sink.add(item_id, place, *found_item)
             if full:
                 yield sink.take()
     except stream.FileRejectedError as error:
@@ -123,7 +123,7 @@ def delimiter_hint(names: Sequence[str]) -> str:
 def _checked_header(header: list[str] | RejectedItemError, corpus: Corpus) -> list[str]:
     if isinstance(header, RejectedItemError):
         raise stream.FileRejectedError("WrongSchema", f"The header line can't be read: {header.reason}")
-    needed = [*corpus.id_fields, *corpus.content]
+    needed = [*corpus.id_fields, *corpus.embedded_fields]
     missing = [name for name in needed if name not in header]
     if missing:
         raise stream.FileRejectedError(
@@ -138,7 +138,7 @@ def _checked_header(header: list[str] | RejectedItemError, corpus: Corpus) -> li
     return header
 
 
-def _uneven(header: list[str], fields: list[str], corpus: Corpus, check: ItemChecker) -> RejectedItemError:
+def _uneven(header: list[str], fields: list[str], corpus: Corpus, check: Checker) -> RejectedItemError:
     # Fields may have moved, so the id is trusted only if it comes before any that could be missing.
     item_id = check.known_id(dict(zip(header, fields, strict=False))) if header[0] == corpus.id else None
     return RejectedItemError(

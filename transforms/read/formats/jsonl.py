@@ -12,8 +12,8 @@ import orjson
 from transforms.read import decompression, stream
 from transforms.read.batch import Batch, BatchBuilder
 from transforms.read.formats import charset
-from transforms.read.item import ItemChecker
 from transforms.read.listing.files import SourceFile
+from transforms.read.media_item import checker_of
 from transforms.read.open_file import OpenFile
 from transforms.read.rejected_item import RejectedItemError
 
@@ -31,7 +31,7 @@ def read(opened: OpenFile, sink: BatchBuilder) -> Iterator[Batch]:
     """
     raw, file, start, end = opened.raw, opened.file, opened.start, opened.end
     corpus = sink.corpus
-    check = ItemChecker(corpus, file.shown)
+    check = checker_of(corpus, file)
     number = 0
     looked = not start
     try:
@@ -45,7 +45,7 @@ def read(opened: OpenFile, sink: BatchBuilder) -> Iterator[Batch]:
                 if line is None:
                     raise too_large("line")
                 record = parse(line, check.known_id, encoding)
-                item_id, content, metadata = check(record)
+                item_id, *item = check(record)
             except RejectedItemError as error:
                 if not looked:
                     looked = True
@@ -53,7 +53,7 @@ def read(opened: OpenFile, sink: BatchBuilder) -> Iterator[Batch]:
                         return  # UTF-16 has no byte that always ends a line: the first range has all
                 full = sink.reject(error.item_id, place, error.error, error.reason)
             else:
-                full = sink.add(item_id, place, content, metadata)
+                full = sink.add(item_id, place, *item)
             if full:
                 yield sink.take()
     except stream.FileRejectedError as error:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from schemas.config import Corpus
 from transforms.read import decompression, stream
 from transforms.read.batch import Batch, BatchBuilder
-from transforms.read.item import ItemChecker
+from transforms.read.media_item import checker_of
 from transforms.read.open_file import OpenFile
 from transforms.read.rejected_item import BadUtf8
 
@@ -31,7 +31,7 @@ def read(opened: OpenFile, sink: BatchBuilder) -> Iterator[Batch]:
     """
     raw, file, start, end = opened.raw, opened.file, opened.start, opened.end
     corpus = sink.corpus
-    check = ItemChecker(corpus, file.shown)
+    check = checker_of(corpus, file)
     with decompression.seekable(raw, file) as source:
         if not source.seek(0, 2):
             raise stream.FileRejectedError("DamagedFile", "The file holds 0 bytes, and no Parquet file does")
@@ -181,7 +181,7 @@ def _needed_columns(schema: pa.Schema, corpus: Corpus) -> list[str]:
     """
     hashed = not isinstance(corpus.id, str)
     wanted = dict.fromkeys(corpus.id_fields, "string, number or boolean" if hashed else "string or integer")
-    wanted |= dict.fromkeys(corpus.content, "text")
+    wanted |= dict.fromkeys(corpus.embedded_fields, "text")
     required = set(wanted)
     for name, field in corpus.metadata.items():
         source = corpus.source_of(name)

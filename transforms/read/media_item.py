@@ -1,0 +1,81 @@
+"""From a record to an item whose media another file has: its id, where the bytes are, and its typed metadata."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping
+from typing import Any
+
+from schemas.allowed_uris import AllowedUris, NotAllowedError, is_relative
+from schemas.config import Corpus
+from schemas.locator import as_text
+from transforms.read.item import MISSING, ItemChecker, lookup
+from transforms.read.listing.files import SourceFile
+from transforms.read.rejected_item import BadUtf8, RejectedItemError, bad_utf8, shown
+from transforms.support.storage.target_file import Named
+
+
+class MediaChecker:
+    """Turns records that name media into items.
+
+    Args:
+        corpus: which fields are id, media and metadata, and what a record may name.
+        file: that the records are from; None for records that are in no file.
+    """
+
+    def __init__(self, corpus: Corpus, file: SourceFile | None = None) -> None:
+        assert corpus.media is not None
+        self._items = ItemChecker(corpus, file.shown if file is not None else "")
+        self._field = corpus.media
+        self._folder = posixpath.dirname(file.name) if file is not None else ""
+        self._allowed = AllowedUris(corpus.allow_uris, posixpath.dirname(file.uri) if file is not None else "")
+
+    def __call__(self, record: Mapping[str, Any]) -> tuple[str, None, tuple[Any, ...], str, Named]:
+        """Gives (item_id, None, metadata values, locator, the file whose version is looked up).
+
+        Raises:
+            RejectedItemError: if the record is not an item, or names what it may not.
+        """
+        item_id = self._items.item_id(record)
+        metadata = self._items.metadata(record, item_id)
+        found = self._target(lookup(record, self._field), item_id)
+        return item_id, None, metadata, as_text(found.target), found
+
+    def known_id(self, record: Mapping[str, Any]) -> str | None:
+        """The id of a broken record, if it can be found."""
+        return self._items.known_id(record)
+
+    def _target(self, value: object, item_id: str) -> Named:
+        if value is MISSING:
+            raise RejectedItemError(
+                "MissingField", f"There is no field {self._field!r}, which corpus.media names", item_id
+            )
+        if value is None or (isinstance(value, str) and not value.strip()):
+            kind = "null" if value is None else "empty"
+            raise RejectedItemError("NoMedia", f"The media field {self._field!r} is {kind}", item_id)
+        if isinstance(value, BadUtf8):
+            raise RejectedItemError("InvalidUtf8", bad_utf8(f"The media field {self._field!r}", value), item_id)
+        if not isinstance(value, str):
+            raise RejectedItemError(
+                "WrongType",
+                f"The media field {self._field!r} is not a path or URI: {shown(value)}",
+                item_id,
+            )
+        try:
+            target = self._allowed.target(value)
+        except NotAllowedError as error:
+            reason = f"{shown(value, 80)} may not be opened: {error}; see corpus.allow_uris"
+            raise RejectedItemError("UriNotAllowed", reason, item_id) from error
+        # A relative name, as that of a file that is an item, stays the same if the whole corpus moves.
+        name = posixpath.normpath(posixpath.join(self._folder, value)) if is_relative(value) else target.uri
+        return Named(target, name)
+
+
+Checker = ItemChecker | MediaChecker
+
+
+def checker_of(corpus: Corpus, file: SourceFile | None) -> Checker:
+    """What turns the records of a file, or of none, into items."""
+    if corpus.refers_elsewhere:
+        return MediaChecker(corpus, file)
+    return ItemChecker(corpus, file.shown if file is not None else "")
