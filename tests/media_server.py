@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class MediaServer:
-    """What the server has, and what it was asked.
+    """What the server has, and which requests it got.
 
     Attributes:
         files: by path.
@@ -18,7 +18,7 @@ class MediaServer:
         redirects: where a path leads.
         tags: false to send no ETag.
         heads: false to refuse HEAD.
-        asked: (method, path) of all requests.
+        requested: (method, path) of all requests.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class MediaServer:
         self.redirects: dict[str, str] = {}
         self.tags = True
         self.heads = True
-        self.asked: list[tuple[str, str]] = []
+        self.requested: list[tuple[str, str]] = []
         self.port = 0
 
     @property
@@ -47,7 +47,7 @@ def serving() -> Iterator[MediaServer]:
             self.answer(with_body=True)
 
         def answer(self, *, with_body: bool) -> None:
-            found.asked.append((self.command, self.path))
+            found.requested.append((self.command, self.path))
             data = found.files.get(self.path)
             if self.path in found.redirects:
                 self.send_response(302)

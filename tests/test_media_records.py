@@ -284,13 +284,13 @@ def test_images_of_a_web_server(tmp_path: Path, model: Path, server: MediaServer
     assert "corpus.allow_uris" in reasons["private/a.png"]
     assert "redirect to http://169.254.169.254/a.png" in reasons["photos/away.png"]
     assert report.verify.found == 10
-    assert not [path for _, path in server.asked if path.startswith("/private")]
-    server.asked.clear()
+    assert not [path for _, path in server.requested if path.startswith("/private")]
+    server.requested.clear()
     assert sync(config).chunks.embedded == 0
     snapshots = sorted(Path(config.checkpoint).rglob("snapshots/*"))
     assert sync(config).chunks.embedded == 0
     assert sorted(Path(config.checkpoint).rglob("snapshots/*")) == snapshots
-    assert "GET" not in {method for method, path in server.asked if path in server.files and "page" not in path}
+    assert "GET" not in {method for method, path in server.requested if path in server.files and "page" not in path}
     server.files["/photos/5.png"] = encoded(drawing(105))
     changed = sync(config)
     assert (changed.items.changed, changed.chunks.embedded) == (1, 1)
@@ -327,11 +327,11 @@ def test_private_addresses_are_refused_unless_they_are_listed(
         return real("127.0.0.1" if host == "photos.example.com" else host, *rest, **more)
 
     monkeypatch.setattr(web_file.socket, "getaddrinfo", rebound)
-    server.asked.clear()
+    server.requested.clear()
     prefix = f"http://photos.example.com:{server.port}/"
-    with pytest.raises(TargetError, match=r"leads to 127\.0\.0\.1, which is not a public address"):
+    with pytest.raises(TargetError, match=r"points to 127\.0\.0\.1, which is not a public address"):
         opened(f"{prefix}a.png", prefix)
-    assert not server.asked
+    assert not server.requested
     for address in ("169.254.169.254", "10.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "[fd00::1]"):
         with pytest.raises(TargetError, match="not a public address"):
             web_file._check_address("u", "photos.example.com", address.strip("[]"))

@@ -199,7 +199,7 @@ def _check_address(uri: str, allowed_host: str, address: str) -> None:
     if not is_listed:
         raise TargetError(
             "UriNotAllowed",
-            f"{uri} leads to {found}, which is not a public address; corpus.allow_uris must name that address itself",
+            f"{uri} points to {found}, which is not a public address; corpus.allow_uris must name that address itself",
         )
 
 
