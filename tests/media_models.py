@@ -96,3 +96,44 @@ def _save_pieces(folder: Path) -> int:
     tokenizer = SiglipTokenizer(f"{file}.model", **names)
     tokenizer.save_pretrained(folder)
     return len(tokenizer)
+
+
+def save_waveform(folder: Path, kind: str = "wav2vec2", norm: str = "group", seed: int = 0) -> Path:
+    """A model of samples: `wav2vec2` with a head that transcribes, or another without."""
+    import torch
+    import transformers
+
+    torch.manual_seed(seed)
+    convolutions = {"conv_dim": [16] * 3, "conv_kernel": [10, 8, 4], "conv_stride": [8, 8, 5]}
+    positions = {"num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2}
+    sizes = {**_SIZES, **convolutions, **positions, "feat_extract_norm": norm, "vocab_size": 12}
+    config = transformers.AutoConfig.for_model(kind, **sizes)
+    make = transformers.AutoModelForCTC if kind == "wav2vec2" else transformers.AutoModel
+    make.from_config(config).save_pretrained(folder)
+    transformers.Wav2Vec2FeatureExtractor(return_attention_mask=norm == "layer").save_pretrained(folder)
+    return folder
+
+
+def save_sound_text(folder: Path, seed: int = 0, *, fuses: bool = False) -> Path:
+    """A CLAP of windows of 2 s at 16 kHz, with a space of 24 dimensions.
+
+    Args:
+        fuses: whether it fuses pieces of longer recordings.
+    """
+    import torch
+    import transformers
+
+    torch.manual_seed(seed)
+    words = save_tokenizer(folder, VOCABULARY)
+    texts = {**_SIZES, "vocab_size": words, "max_position_embeddings": TOKENS + 1, "pad_token_id": 0}
+    sounds = {
+        **{"hidden_size": 64, "patch_embeds_hidden_size": 8, "depths": [1, 1, 1, 1], "spec_size": 128},
+        **{"num_attention_heads": [2, 2, 2, 2], "num_mel_bins": 32, "window_size": 4, "enable_fusion": fuses},
+    }
+    config = transformers.ClapConfig(text_config=texts, audio_config=sounds, projection_dim=24)
+    transformers.ClapModel(config).save_pretrained(folder)
+    transformers.ClapFeatureExtractor(
+        **{"feature_size": 32, "sampling_rate": 16_000, "hop_length": 160, "max_length_s": 2, "frequency_max": 8000},
+        truncation="fusion" if fuses else "rand_trunc",
+    ).save_pretrained(folder)
+    return folder

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from schemas.config import Config
 from schemas.modality import Modality
+from transforms.chunk.base import Chunker
 from transforms.chunk.seconds import SecondsChunker
 from transforms.encoders.base import media_inputs
 from transforms.encoders.engines.extra import need
@@ -63,7 +64,7 @@ class SoundModel(MediaModel):
         need(self.extra, self.config.model, *PACKAGES)
         super().check_runnable()
 
-    def chunker(self, config: Config) -> SecondsChunker:
+    def chunker(self, config: Config) -> Chunker:
         return SecondsChunker(config, self)
 
     def durations(self, addresses: list[str]) -> Iterator[float | tuple[str, str]]:

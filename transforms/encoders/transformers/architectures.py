@@ -84,17 +84,21 @@ IMAGE_TEXT: Mapping[str, TwoTowers] = {
 """Of images and texts."""
 
 
-ARCHITECTURES = frozenset([*BACKBONES, *IMAGE_TEXT])
+SOUND_TEXT: Mapping[str, TwoTowers] = {"clap": TwoTowers(Padding.LONGEST, 512, 512)}
+"""Of recordings and texts."""
+WAVEFORMS = frozenset(["data2vec-audio", "hubert", "unispeech", "unispeech-sat", "wav2vec2", "wavlm"])
+"""Of recordings, whose input is the samples themselves."""
+ARCHITECTURES = frozenset([*BACKBONES, *IMAGE_TEXT, *SOUND_TEXT, *WAVEFORMS])
 
 
 def projected_dimensions(model_type: str, settings: Mapping[str, Any]) -> int:
     """The dimensions that both towers of a model project to.
 
     Args:
-        model_type: of `IMAGE_TEXT`.
+        model_type: of `IMAGE_TEXT` or `SOUND_TEXT`.
         settings: its config.json; sections that are missing there have the library's own values.
     """
-    known = IMAGE_TEXT[model_type].dimensions
+    known = {**IMAGE_TEXT, **SOUND_TEXT}[model_type].dimensions
     if model_type == "siglip":
         # Its images are not projected, and its texts are to their size.
         return int((settings.get("vision_config") or {}).get("hidden_size") or known)

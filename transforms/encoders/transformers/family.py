@@ -10,10 +10,12 @@ from schemas.errors import ConfigurationError
 from transforms.encoders.base import Model
 from transforms.encoders.media.media_model import refuse_text_settings
 from transforms.encoders.model_source import ModelSource
-from transforms.encoders.transformers.architectures import ARCHITECTURES, BACKBONES, IMAGE_TEXT
+from transforms.encoders.transformers.architectures import ARCHITECTURES, BACKBONES, IMAGE_TEXT, SOUND_TEXT
 from transforms.encoders.transformers.image_backbone import describe_backbone
 from transforms.encoders.transformers.image_text import describe_image_text
 from transforms.encoders.transformers.model_folder import ModelFolder
+from transforms.encoders.transformers.sound_text import describe_sound_text
+from transforms.encoders.transformers.waveform import describe_waveform
 
 
 def describe(config: EncoderConfig, source: ModelSource) -> Model:
@@ -26,12 +28,16 @@ def describe(config: EncoderConfig, source: ModelSource) -> Model:
     """
     refuse_text_settings(config)
     files = ModelFolder.read(source.folder())
+    if files.model_type not in ARCHITECTURES:
+        raise ConfigurationError(
+            f"encoder.model: {files.folder / 'config.json'} has model_type {files.settings.get('model_type')!r}, which "
+            "the family transformers does not embed",
+            f"name a model of one of these architectures: {', '.join(sorted(ARCHITECTURES))}",
+        )
     if files.model_type in BACKBONES:
         return describe_backbone(config, source, files)
     if files.model_type in IMAGE_TEXT:
         return describe_image_text(config, source, files)
-    raise ConfigurationError(
-        f"encoder.model: {files.folder / 'config.json'} has model_type {files.settings.get('model_type')!r}, which the "
-        "family transformers does not embed",
-        f"name a model of one of these architectures: {', '.join(sorted(ARCHITECTURES))}",
-    )
+    if files.model_type in SOUND_TEXT:
+        return describe_sound_text(config, source, files)
+    return describe_waveform(config, source, files)

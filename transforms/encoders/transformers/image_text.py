@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from schemas.config import Config, EncoderConfig
 from schemas.modality import Modality
@@ -24,41 +24,16 @@ from transforms.encoders.model_source import ModelSource, Prompts
 from transforms.encoders.transformers.architectures import IMAGE_TEXT, Padding, projected_dimensions
 from transforms.encoders.transformers.model_folder import ModelFolder
 from transforms.encoders.transformers.pixels import PACKAGES, RESAMPLING, preparation
-from transforms.encoders.transformers.text_tower import chunking_tokenizer, text_tower, tokenizer_facts
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+from transforms.encoders.transformers.text_tower import ReadsTexts, text_tower, tokenizer_facts
 
 
 @dataclass(frozen=True)
-class ImageTextModel(ImageModel):
-    """A folder with two towers; a corpus is of images or of texts, and so are queries.
-
-    Attributes:
-        folder: with its files.
-    """
+class ImageTextModel(ReadsTexts, ImageModel):
+    """A folder with two towers; a corpus is of images or of texts, and so are queries."""
 
     folder: Path
 
     modalities: ClassVar = frozenset({Modality.IMAGE, Modality.TEXT})
-
-    @property
-    def max_tokens(self) -> int:
-        """See `transforms.chunk.text.Tokenizing`."""
-        return int(self.facts["max_tokens"])
-
-    @property
-    def prompt(self) -> str:
-        """None: texts are embedded as they are."""
-        return ""
-
-    def tokenizer(self) -> Tokenizer:
-        """See `transforms.chunk.text.Tokenizing`."""
-        return chunking_tokenizer(self.folder)
-
-    def as_seen(self, text: str, *, query: bool = False) -> str:  # noqa: ARG002 (the protocol's)
-        """See `transforms.chunk.text.Tokenizing`."""
-        return text
 
     def chunker(self, config: Config) -> Chunker:
         if config.corpus.modality is Modality.TEXT:

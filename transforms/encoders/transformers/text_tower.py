@@ -30,6 +30,36 @@ _FILES = ("spiece.model", "vocab.json", "merges.txt", "vocab.txt")
 Floats = NDArray[np.float32]
 
 
+class ReadsTexts:
+    """The part of a model of media and texts that reads the texts of a corpus; see `transforms.chunk.text.Tokenizing`.
+
+    Attributes:
+        facts: of its space; `max_tokens` is among them.
+        folder: with its files.
+    """
+
+    facts: Mapping[str, Any]
+    folder: Path
+
+    @property
+    def max_tokens(self) -> int:
+        """Length limit, special tokens included."""
+        return int(self.facts["max_tokens"])
+
+    @property
+    def prompt(self) -> str:
+        """None: texts are embedded as they are."""
+        return ""
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that cuts texts, with neither truncation nor padding."""
+        return chunking_tokenizer(self.folder)
+
+    def as_seen(self, text: str, *, query: bool = False) -> str:  # noqa: ARG002 (the protocol's)
+        """The text as the tokenizer sees it."""
+        return text
+
+
 def tokenizer_facts(folder: Path) -> str:
     """SHA-256 of what a folder's tokenizer means, hex.
 
