@@ -18,8 +18,9 @@ from pipelines.steps.collection.word_arithmetic import Arithmetic, LeftOut, with
 from pipelines.steps.corpus.known_spaces import known_spaces
 from schemas.config import Collection, Config, EncoderConfig
 from schemas.errors import CollectionError, ConfigurationError, SpaceMismatchError
-from schemas.layout import Space
+from schemas.layout import Space, identity_fields
 from schemas.milvus.full_text import TEXT_COLUMN
+from schemas.modality import ROW_MODALITY
 from transforms import milvus
 from transforms.encoders import Encoder, Model, resolve
 from transforms.encoders.fitted.kept_fits import KeptFits
@@ -36,8 +37,9 @@ T = TypeVar("T")
 
 def columns(config: Config) -> tuple[str, ...]:
     """Columns of a hit that each collection of the corpus' modality has; the metadata columns come after them."""
-    content = "uri" if config.corpus.modality.is_media else "text"
-    return ("id", "item_id", "chunk", content, "start", "end")
+    given = ("id", "item_id", "chunk", ROW_MODALITY, "text", "uri", "start", "end")
+    has = {one.name for one in identity_fields(config.corpus.modality)}
+    return tuple(name for name in given if name in has)
 
 
 class Found(NamedTuple):
@@ -488,10 +490,10 @@ def show(found: Found) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("L2 distance" if found.metric == "L2" else "score", justify="right", no_wrap=True)
     table.add_column("id", overflow="fold", max_width=48)
-    content = "text" if not hits or "text" in hits[0] else "uri"
-    table.add_column(content)
+    shown = [name for name in ("text", "uri") if not hits or name in hits[0]]
+    table.add_column(" or ".join(shown) if hits else "text")
     for hit in hits:
-        text = output.clean_line(str(hit[content]))
+        text = output.clean_line(str(hit.get("text") or hit["uri"]))
         cut = text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
         table.add_row(f"{hit['score']:.4f}", Text(output.clean(str(hit["id"]))), Text(cut))
     if not hits:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from schemas.canaries import CANARIES, LEAST_COSINE, canary_cosine, without_canaries
 from schemas.config.encoder import VECTOR
 from schemas.identity import digest
-from schemas.modality import Modality
+from schemas.modality import ROW_MODALITY, Modality
 
 ARROW_TYPES: dict[str, pa.DataType] = {
     "string": pa.string(),
@@ -29,7 +29,9 @@ ARROW_TYPES: dict[str, pa.DataType] = {
 TOKEN_IDS = "@token_ids"
 """Column of a chunk on its way to the encoder: its tokens as the chunker counted them, null if it kept none."""
 LOCATOR = "@locator"
-"""Column of a media item and its chunks: where in its file the bytes are; "" for the whole file."""
+"""Column of a media item and its chunks: where in its file the bytes are; "" for the whole file, and for a text."""
+ITEM_MODALITY = "@modality"
+"""Column of an item of a corpus of several modalities: its own."""
 SOURCE_ROW = "@source_row"
 """Column of a chunk on its way to the encoder: row of its source that has its vectors, -1 where there is none."""
 
@@ -225,15 +227,17 @@ class Layout:
 def identity_fields(modality: Modality) -> tuple[pa.Field, ...]:
     """The columns of a row before its vectors: which piece of which item it is.
 
-    `start` and `end` are characters of a text, seconds of a recording or film, and 0 of an image.
+    `start` and `end` are characters of a text, seconds of a recording or film, and 0 of an image. A row of a corpus of
+    several modalities has its own, and both `text` and `uri`: the one that it does not have is empty.
     """
-    timed = modality in (Modality.AUDIO, Modality.VIDEO)
-    place = pa.float64() if timed else pa.int64()
+    is_mixed = modality is Modality.MIXED
+    place = pa.float64() if is_mixed or modality.is_timed else pa.int64()
+    content = (ROW_MODALITY, "text", "uri") if is_mixed else ("uri",) if modality.is_media else ("text",)
     return (
         pa.field("id", pa.string(), nullable=False),
         pa.field("item_id", pa.string(), nullable=False),
         pa.field("chunk", pa.int64(), nullable=False),
-        pa.field("uri" if modality.is_media else "text", pa.string(), nullable=False),
+        *(pa.field(name, pa.string(), nullable=False) for name in content),
         pa.field("start", place, nullable=False),
         pa.field("end", place, nullable=False),
         pa.field("content_hash", pa.string(), nullable=False),
@@ -245,9 +249,11 @@ def amount_fields(modality: Modality) -> tuple[pa.Field, ...]:
 
     Of a recording or film only what was dropped: the rest is `start` and `end`. Nothing of an image is counted.
     """
-    if modality is Modality.TEXT:
-        return tuple(pa.field(name, pa.int64(), nullable=False) for name in ("tokens", "tokens_dropped"))
-    return () if modality is Modality.IMAGE else (pa.field("seconds_dropped", pa.float64(), nullable=False),)
+    tokens = tuple(pa.field(name, pa.int64(), nullable=False) for name in ("tokens", "tokens_dropped"))
+    seconds = (pa.field("seconds_dropped", pa.float64(), nullable=False),)
+    if modality is Modality.MIXED:
+        return (*tokens, *seconds)
+    return tokens if modality is Modality.TEXT else seconds if modality.is_timed else ()
 
 
 HASHED = ("text",)
@@ -274,13 +280,13 @@ def item_schema(metadata: Mapping[str, str], modality: Modality = Modality.TEXT)
     Media are referred to: `@uri` and `@locator` say where the bytes are, and `@content` is their version, which
     changes if the bytes change. Columns that the collection does not have begin with @, as no metadata field can.
     """
-    locator = [pa.field(LOCATOR, pa.string(), nullable=False)] if modality.is_media else []
+    referred = {Modality.TEXT: (), Modality.MIXED: (ITEM_MODALITY, LOCATOR)}.get(modality, (LOCATOR,))
     return pa.schema(
         [
             pa.field("item_id", pa.string(), nullable=False),
             pa.field("@uri", pa.string(), nullable=False),
             pa.field("@place", pa.string(), nullable=False),
-            *locator,
+            *(pa.field(name, pa.string(), nullable=False) for name in referred),
             pa.field("@content", pa.string(), nullable=False),
             *metadata_fields(metadata),
         ]
@@ -293,8 +299,9 @@ def chunk_schema(metadata: Mapping[str, str], modality: Modality = Modality.TEXT
     The encoder reads the token ids of a text, and the bytes that `@uri` and `@locator` refer to of media.
     """
     ids = pa.field(TOKEN_IDS, pa.list_(pa.field("element", pa.int32(), nullable=False)))
-    read = pa.field(LOCATOR, pa.string(), nullable=False) if modality.is_media else ids
-    columns = [*identity_fields(modality), *amount_fields(modality), *metadata_fields(metadata), read]
+    locator = pa.field(LOCATOR, pa.string(), nullable=False)
+    read = (ids, locator) if modality is Modality.MIXED else (locator,) if modality.is_media else (ids,)
+    columns = [*identity_fields(modality), *amount_fields(modality), *metadata_fields(metadata), *read]
     return pa.schema([*columns, *item_facts()])
 
 

@@ -1,32 +1,42 @@
-"""The modalities of a corpus."""
+"""The modalities of items, and of a corpus."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 
+ROW_MODALITY = "modality"
+"""Column of each row of a corpus of several modalities: its own."""
+
 
 class Modality(StrEnum):
-    """The modality of a chunk."""
+    """The modality of an item, or of a corpus whose items all have it."""
 
     TEXT = "text"
     IMAGE = "image"
     AUDIO = "audio"
     VIDEO = "video"
+    MIXED = "mixed"
+    """Of a corpus alone: each item has its own, and so has each row, in the column `modality`."""
 
     @property
     def is_media(self) -> bool:
-        """Whether items are files or bytes that the embedding step opens, instead of text."""
-        return self is not Modality.TEXT
+        """Whether all items are files or bytes that the embedding step opens, instead of text."""
+        return self not in (Modality.TEXT, Modality.MIXED)
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether items have a length in seconds."""
+        return self in (Modality.AUDIO, Modality.VIDEO)
 
     @property
     def noun(self) -> str:
         """One item, for messages."""
-        return {"text": "text", "image": "image", "audio": "recording", "video": "film"}[self.value]
+        return {"text": "text", "image": "image", "audio": "recording", "video": "film", "mixed": "item"}[self.value]
 
     @property
     def unit(self) -> str:
-        """What is counted of it: tokens of texts, images, or seconds of recordings and films."""
-        return {"text": "tokens", "image": "images", "audio": "seconds", "video": "seconds"}[self.value]
+        """What is counted of it: tokens of texts, images, seconds of recordings and films, rows of a mixed corpus."""
+        return {"text": "tokens", "image": "images", "mixed": "rows"}.get(self.value, "seconds")
 
     @property
     def per_unit(self) -> int:

@@ -32,12 +32,16 @@ class Items(BaseModel):
 
 
 class Chunks(BaseModel):
-    """Rows: embedded by this run, reused from the checkpoint, loaded into the collection by this run."""
+    """Rows: embedded by this run, reused from the checkpoint, loaded into the collection by this run.
+
+    `cut`, of a corpus of several modalities: those of which something was over the encoder's limit.
+    """
 
     embedded: int = 0
     reused: int = 0
     loaded: int = 0
     deleted: int = 0
+    cut: int = 0
 
 
 class Tokens(BaseModel):

@@ -146,7 +146,7 @@ def test_chunks_of_a_static_embedding_have_the_tokens_that_it_takes(place: Path)
     folder = str(saved(place, "static-retrieval-mrl-en-v1"))
     model = resolve(EncoderConfig(model=folder))
     items = pa.table({"item_id": ["a"], "@uri": ["u"], "@place": ["1"], "@content": [TEXTS[2]]}, item_schema({}))
-    chunks = model.chunker(config_of(model=folder)).chunk(with_facts(items, b"")).chunks
+    chunks = model.chunker(config_of(model=folder), Modality.TEXT).chunk(with_facts(items, b"")).chunks
     encoded = model.load().encode(chunks)
     assert chunks.column("tokens").to_pylist() == encoded.amount.tolist()
     assert np.array_equal(encoded.matrix, model.load().encode(text_inputs([TEXTS[2]])).matrix)

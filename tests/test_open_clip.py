@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from corpora import configure
 from drawings import drawing, encoded, write_drawings
+from open_clip_model import SETTINGS, library, save_open_clip
 from PIL import Image
 
 from pipelines.backfill import backfill
@@ -21,51 +21,14 @@ from schemas.errors import ConfigurationError, EncoderError
 from transforms.encoders import resolve, text_inputs
 from transforms.encoders.base import media_inputs
 
-open_clip = pytest.importorskip("open_clip", reason="the extra image is not installed")
+pytest.importorskip("open_clip", reason="the extra image is not installed")
 
-TOWERS = {"layers": 2, "width": 64}
-SETTINGS = {
-    "model_cfg": {
-        "embed_dim": 32,
-        "vision_cfg": {**TOWERS, "image_size": 64, "patch_size": 16, "head_width": 32},
-        "text_cfg": {**TOWERS, "context_length": 16, "vocab_size": 49408, "heads": 2},
-    },
-    "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "interpolation": "bicubic"},
-}
 TEXTS = ["a cat", "a red square over a blue circle", "two words", "x " * 40]
-
-
-def save_open_clip(folder: Path, seed: int = 0) -> Path:
-    """A small model with seeded random weights, as the library saves it for the hub."""
-    import torch
-    from safetensors.torch import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "open_clip_config.json").write_text(json.dumps(SETTINGS))
-    torch.manual_seed(seed)
-    model = open_clip.CLIP(**SETTINGS["model_cfg"])
-    save_file(
-        {name: value.contiguous() for name, value in model.state_dict().items()}, folder / "open_clip_model.safetensors"
-    )
-    return folder
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_open_clip(tmp_path_factory.mktemp("open_clip"))
-
-
-def library(folder: Path, images: list[Image.Image], texts: list[str]) -> list[np.ndarray[Any, Any]]:
-    import torch
-
-    loaded, _, transform = open_clip.create_model_and_transforms(f"local-dir:{folder}")
-    tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
-    loaded.eval()
-    with torch.inference_mode():
-        return [
-            loaded.encode_image(torch.stack([transform(image) for image in images]), normalize=True).numpy(),
-            loaded.encode_text(tokenizer(texts), normalize=True).numpy(),
-        ]
 
 
 def test_images_and_texts_have_the_library_s_vectors_through_a_run(tmp_path: Path, model: Path) -> None:
@@ -104,10 +67,6 @@ def test_batches_do_not_change_vectors(model: Path) -> None:
 
 
 def test_what_it_can_t_do_is_refused_before_reading(tmp_path: Path, model: Path) -> None:
-    (tmp_path / "corpus").mkdir()
-    (tmp_path / "corpus" / "a.txt").write_text("a text")
-    with pytest.raises(ConfigurationError, match="embeds texts as queries alone"):
-        backfill(configure(tmp_path, encoder={"model": str(model)}))
     with pytest.raises(ConfigurationError, match=r"encoder\.dimensions: 64 is more than"):
         resolve(EncoderConfig(model=str(model), dimensions=64))
     empty = tmp_path / "empty"

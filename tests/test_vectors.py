@@ -60,7 +60,7 @@ class Letters:
     def as_seen(self, text, *, query=False):
         return text
 
-    def chunker(self, config):
+    def chunker(self, config, modality):
         return TextChunker(config, self)
 
     def load(self, sample=()):

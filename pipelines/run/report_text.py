@@ -84,6 +84,7 @@ def _work(report: Report) -> Iterator[str]:
         amount = f", {plan.tokens // report.modality.per_unit:,} {report.modality.unit}" if plan.tokens else ""
         yield f"expected  {plan.chunks:,} chunks{amount}{expected}"
     done = {"embedded": chunks.embedded, "reused": chunks.reused, "loaded": chunks.loaded, "deleted": chunks.deleted}
+    done["cut to the encoder's limit"] = chunks.cut
     if any(done.values()):
         yield "chunks    " + ", ".join(f"{count:,} {what}" for what, count in done.items() if count)
     if tokens.embedded:

@@ -182,7 +182,8 @@ class Session:
         report = self.report
         if report.sound is not None:
             return report.sound.embedded
-        return report.chunks.embedded if report.modality is Modality.IMAGE else report.tokens.embedded
+        is_rows = report.modality in (Modality.IMAGE, Modality.MIXED)
+        return report.chunks.embedded if is_rows else report.tokens.embedded
 
 
 @contextlib.contextmanager

@@ -45,7 +45,7 @@ class Config(Section):
     def vectors(self) -> dict[str, EncoderConfig]:
         """The encoder of each vector of a row, by the vector's name; of films each says which part it embeds."""
         named = dict(self.encoders) or {VECTOR: self.encoder}
-        if self.corpus.modality is not Modality.VIDEO:
+        if Modality.VIDEO not in self.corpus.modalities:
             return named
         return {name: one.model_copy(update={"input": one.input or PICTURE}) for name, one in named.items()}
 
@@ -90,15 +90,16 @@ class Config(Section):
     def _chunks_fit_the_items(self) -> Config:
         if not self.chunk:
             return self
-        modality = self.corpus.modality
-        timed = modality in (Modality.AUDIO, Modality.VIDEO)
+        found = self.corpus.modalities
+        modality = " and ".join(sorted(found))
+        timed = any(one.is_timed for one in found)
         if self.chunk.of_seconds and not timed:
             raise ValueError(
                 f"chunk.{self.chunk.of_seconds[0]}: the corpus is of the modality {modality}, and seconds are for "
-                "recordings and films; " + ("set chunk.max_tokens" if modality is Modality.TEXT else "remove it")
+                "recordings and films; " + ("set chunk.max_tokens" if Modality.TEXT in found else "remove it")
             )
-        tokens = [key for key in ("max_tokens", "overlap_tokens") if key in self.chunk.model_fields_set]
-        if tokens and modality.is_media:
+        tokens = self.chunk.of_tokens
+        if tokens and Modality.TEXT not in found:
             raise ValueError(
                 f"chunk.{tokens[0]}: the corpus is of the modality {modality}, and tokens are for texts; "
                 + ("set chunk.seconds" if timed else "remove it")
@@ -107,7 +108,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _parts_are_of_films(self) -> Config:
-        if self.corpus.modality is Modality.VIDEO:
+        if Modality.VIDEO in self.corpus.modalities:
             return self
         named = self.encoders or {"": self.encoder}
         for name, one in named.items():

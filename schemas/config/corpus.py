@@ -11,7 +11,7 @@ from schemas import milvus
 from schemas.allowed_uris import NotAllowedError, is_local, normal_prefix
 from schemas.config.base import Section, Text
 from schemas.formats import format_named, formats, holds_records, modality_of, modality_of_suffix
-from schemas.modality import Modality
+from schemas.modality import ROW_MODALITY, Modality
 
 WEBDATASET = "webdataset"
 MetadataType = Literal["string", "int", "float", "bool"]
@@ -318,13 +318,30 @@ class Corpus(Section):
 
     @property
     def modality(self) -> Modality:
-        """The modality of the items: that of the format, or of the suffix that all paths end with; else text."""
+        """The modality of the items, or MIXED where they have several."""
+        found = self.modalities
+        return next(iter(found)) if len(found) == 1 else Modality.MIXED
+
+    @property
+    def modalities(self) -> frozenset[Modality]:
+        """The modalities of the items: that of the format, or those of the suffixes that the paths end with.
+
+        A path without a suffix is one of texts.
+        """
         if self.is_of_tars or self.media is not None:
-            return Modality(self.media_modality or Modality.IMAGE)
+            return frozenset({Modality(self.media_modality or Modality.IMAGE)})
         if self.format is not None:
-            return modality_of(self.format)
-        found = {modality_of_suffix(_suffix(path)) for path in self.paths}
-        return found.pop() if len(found) == 1 else Modality.TEXT
+            return frozenset({modality_of(self.format)})
+        return frozenset(modality_of_suffix(_suffix(path)) for path in self.paths)
+
+    @model_validator(mode="after")
+    def _own_modality(self) -> Corpus:
+        if self.modality is Modality.MIXED and ROW_MODALITY in self.metadata:
+            raise ValueError(
+                f"metadata: {ROW_MODALITY!r} is a column that each row of a corpus of several modalities has; "
+                f"{rename_hint(ROW_MODALITY)}"
+            )
+        return self
 
     def modality_of(self, format: str) -> Modality:
         """The modality of the items in files of a format."""
@@ -418,8 +435,7 @@ class ChunkConfig(Section):
 
     @model_validator(mode="after")
     def _one_kind(self) -> ChunkConfig:
-        tokens = [key for key in ("max_tokens", "overlap_tokens") if key in self.model_fields_set]
-        if tokens and self.of_seconds:
+        if (tokens := self.of_tokens) and self.of_seconds:
             raise ValueError(
                 f"{tokens[0]} and {self.of_seconds[0]} are both set; tokens are for texts, and seconds for "
                 "recordings and films: remove one"
@@ -427,6 +443,11 @@ class ChunkConfig(Section):
         if self.overlap_seconds is not None and self.seconds is None:
             raise ValueError("overlap_seconds is set without seconds; set seconds, or remove it")
         return self
+
+    @property
+    def of_tokens(self) -> list[str]:
+        """The keys of texts that are set."""
+        return [key for key in ("max_tokens", "overlap_tokens") if key in self.model_fields_set]
 
     @property
     def of_seconds(self) -> list[str]:

@@ -33,6 +33,7 @@ from schemas.config import Config
 from schemas.config.loader import load_config
 from schemas.errors import SpaceMismatchError
 from schemas.layout import item_schema
+from schemas.modality import Modality
 from transforms import milvus
 from transforms.checkpoint import Checkpoint
 from transforms.embed.work import with_facts
@@ -315,7 +316,7 @@ class Machine(RuleBasedStateMachine):
             },
             schema=item_schema({"kind": "string"}),
         )
-        chunks, rejects = model.chunker(config).chunk(with_facts(items, b""))
+        chunks, rejects = model.chunker(config, Modality.TEXT).chunk(with_facts(items, b""))
         assert rejects.num_rows == 0
         rows = chunks.to_pylist()
         vectors = model.load().encode(text_inputs([row["text"] for row in rows])).matrix

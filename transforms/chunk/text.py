@@ -6,7 +6,8 @@ its headings and blocks) by semantic-text-splitter. Nothing is dropped, unless t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import PurePosixPath
@@ -51,13 +52,43 @@ class Tokenizing(Protocol):
         """Prefix of each text of the corpus."""
         ...
 
-    def tokenizer(self) -> Tokenizer:
+    def tokenizer(self) -> Tokenizer | CountedTokens:
         """The model's own tokenizer, with neither truncation nor padding."""
         ...
 
     def as_seen(self, text: str, *, query: bool = False) -> str:
         """The text as the tokenizer sees it: after its prompt, in lower case if the model requires that."""
         ...
+
+
+@dataclass(frozen=True)
+class CountedEncoding:
+    """A text of which a tokenizer tells only the number of tokens."""
+
+    number: int
+    ids: None = None
+
+    def __len__(self) -> int:
+        return self.number
+
+
+@dataclass(frozen=True)
+class CountedTokens:
+    """A tokenizer that is not of the tokenizers library.
+
+    Attributes:
+        counts: numbers of tokens of some texts, special tokens included.
+    """
+
+    counts: Callable[[Sequence[str]], Sequence[int]]
+
+    def encode(self, text: str) -> CountedEncoding:
+        """As `tokenizers.Tokenizer.encode`."""
+        return self.encode_batch_fast([text])[0]
+
+    def encode_batch_fast(self, texts: Sequence[str]) -> list[CountedEncoding]:
+        """As `tokenizers.Tokenizer.encode_batch_fast`."""
+        return [CountedEncoding(number) for number in self.counts(texts)]
 
 
 class TokenizedText(NamedTuple):
@@ -97,15 +128,17 @@ class TextChunker:
         self._metadata = list(config.corpus.metadata)
         self._model = model
         limit = model.max_tokens
-        if config.chunk and config.chunk.max_tokens > limit:
+        chosen, overlap = (config.chunk.max_tokens, config.chunk.overlap_tokens) if config.chunk else (limit, 0)
+        if config.chunk and chosen > limit and not config.chunk.of_tokens:
+            # The default is for longer texts than this model takes: what nobody configured is not a mistake.
+            chosen, overlap = limit, overlap * limit // chosen
+        if chosen > limit:
             raise ConfigurationError(
-                f"chunk.max_tokens: {config.chunk.max_tokens} is more than the {limit} tokens that "
-                f"{model.config.model} takes",
+                f"chunk.max_tokens: {chosen} is more than the {limit} tokens that {model.config.model} takes",
                 f"set it to {limit} or less",
             )
-        self._limit = config.chunk.max_tokens if config.chunk else limit
-        self._around = len(self._tokenizer.encode(model.prompt).ids)  # special tokens and prompt
-        overlap = config.chunk.overlap_tokens if config.chunk else 0
+        self._limit, self._overlap = chosen, overlap
+        self._around = len(self._tokenizer.encode(model.prompt))  # special tokens and prompt
         if self._limit - self._around < max(1, overlap + 1):
             raise ConfigurationError(
                 f"chunk.max_tokens: {self._limit} leaves {self._limit - self._around} tokens for text in addition to "
@@ -236,24 +269,26 @@ class TextChunker:
         return (PurePosixPath(name.stem).suffix if name.suffix in _COMPRESSED else name.suffix) in _MARKDOWN
 
     @cached_property
-    def _tokenizer(self) -> Tokenizer:
+    def _tokenizer(self) -> Tokenizer | CountedTokens:
         return self._model.tokenizer()
 
     @cached_property
     def _splitter(self) -> Any:
         from semantic_text_splitter import TextSplitter
 
-        return TextSplitter.from_huggingface_tokenizer(self._tokenizer, self._limit - self._around, self._overlap)
+        return self._splitter_of(TextSplitter)
 
     @cached_property
     def _markdown_splitter(self) -> Any:
         from semantic_text_splitter import MarkdownSplitter
 
-        return MarkdownSplitter.from_huggingface_tokenizer(self._tokenizer, self._limit - self._around, self._overlap)
+        return self._splitter_of(MarkdownSplitter)
 
-    @property
-    def _overlap(self) -> int:
-        return self._chunk.overlap_tokens if self._chunk else 0
+    def _splitter_of(self, library: Any) -> Any:
+        tokenizer, most = self._tokenizer, self._limit - self._around
+        if isinstance(tokenizer, CountedTokens):
+            return library.from_callback(lambda text: tokenizer.counts([text])[0] - self._around, most, self._overlap)
+        return library.from_huggingface_tokenizer(tokenizer, most, self._overlap)
 
 
 def _blocks(text: str) -> Iterator[tuple[int, str]]:

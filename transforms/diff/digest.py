@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from schemas.config import Config
 from schemas.config.encoder import VECTOR
+from schemas.modality import Modality
 from transforms.checkpoint.items import live_items
 
 DIGEST_BYTES = 16
@@ -56,7 +57,10 @@ def chunking_of(config: Config) -> bytes:
     chunk = config.chunk.model_dump(exclude_none=True) if config.chunk else False
     limits = {name: encoder.max_tokens for name, encoder in config.vectors.items()}
     limit = limits[VECTOR] if list(limits) == [VECTOR] else limits
-    return orjson.dumps([chunk, limit, config.corpus.column_types], option=orjson.OPT_SORT_KEYS)
+    settings: list[Any] = [chunk, limit, config.corpus.column_types]
+    if config.corpus.modality is not Modality.TEXT:
+        settings.append(str(config.corpus.modality))  # it determines the columns of rows
+    return orjson.dumps(settings, option=orjson.OPT_SORT_KEYS)
 
 
 def item_digests(items: pa.Table, chunking: bytes) -> tuple[list[bytes], list[bytes], list[bytes]]:

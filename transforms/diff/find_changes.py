@@ -26,7 +26,7 @@ from apache_beam.pvalue import AsIter, TaggedOutput
 
 from schemas.config import Config
 from schemas.identity import row_id
-from schemas.layout import LOCATOR
+from schemas.layout import ITEM_MODALITY, LOCATOR
 from schemas.records import Kind
 from transforms.checkpoint import write_table
 from transforms.checkpoint.items import first_rows
@@ -183,8 +183,9 @@ class _New(VersionedDoFn):
         chosen = np.flatnonzero(halves(digests.column("key"))[:, 1] < np.uint64(min(self._highest, 2**64 - 1)))
         if len(chosen):
             taken = items.take(pa.array(chosen))
-            locator = taken.column(LOCATOR) if LOCATOR in taken.column_names else pa.array([""] * len(chosen))
-            columns = [taken.column("@content"), taken.column("@uri"), locator]
+            nothing = pa.array([""] * len(chosen))
+            some = [taken.column(name) if name in taken.column_names else nothing for name in (LOCATOR, ITEM_MODALITY)]
+            columns = [taken.column("@content"), taken.column("@uri"), *some]
             yield TaggedOutput("tables", ("sample", pa.table(columns, schema=SAMPLE_SCHEMA)))
 
 

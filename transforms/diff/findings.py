@@ -34,6 +34,7 @@ SAMPLE_SCHEMA = pa.schema(
         pa.field("content", pa.string(), nullable=False),
         pa.field("uri", pa.string(), nullable=False),
         pa.field("locator", pa.string(), nullable=False),  # of media; see `schemas.layout.LOCATOR`
+        pa.field("modality", pa.string(), nullable=False),  # of an item of a corpus of several, else ""
     ]
 )
 DEAD_PARTS_SCHEMA = pa.schema(

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.config import Config
-from schemas.layout import LOCATOR, item_schema
+from schemas.layout import ITEM_MODALITY, LOCATOR, item_schema
 from transforms.embed.lazy_encoders import load_fillers
 from transforms.embed.rows import embed_table
 from transforms.embed.work import with_facts
@@ -72,6 +72,7 @@ def chunk_sample(sample: pa.Table, population: int, config: Config, models: Mode
         "@uri": sample.column("uri"),
         "@place": pa.array([""] * rows, pa.string()),
         LOCATOR: sample.column("locator"),
+        ITEM_MODALITY: sample.column("modality"),
         "@content": contents,
     }
     items = pa.table([columns[name] for name in schema.names], schema=schema)
@@ -106,7 +107,7 @@ def _ratio(values: np.ndarray[Any, Any], sizes: np.ndarray[Any, Any]) -> Ratio:
 class Calibration(NamedTuple):
     """Measurements of some seconds of the encoder; `bytes_per_chunk` is of a part on disk.
 
-    `per_second` is tokens of text, milliseconds of recordings, or images.
+    `per_second` is tokens of text, milliseconds of recordings, images, or rows of a mixed corpus.
     """
 
     per_second: float

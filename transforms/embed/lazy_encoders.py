@@ -8,9 +8,11 @@ from weakref import WeakSet
 
 from schemas.config import Config
 from schemas.layout import Layout
+from schemas.modality import Modality
 from transforms.checkpoint import read_table
 from transforms.embed.rows import Filler
 from transforms.encoders import Model, resolve_on_worker
+from transforms.encoders.mixed import MixedEncoder
 from transforms.encoders.models import corpus_root
 from transforms.support import metrics
 
@@ -68,9 +70,10 @@ def load_fillers(models: dict[str, Model], layout: Layout, cutting: str, sample:
         models: by the name of the vector.
         sample: texts from which int8 determines its ranges.
     """
+    is_mixed = layout.modality is Modality.MIXED
     return [
-        Filler(one, models[one.name].load(sample), models[one.name].probe, one.name == cutting)
-        for one in layout.encoded
+        Filler(one, MixedEncoder(encoder) if is_mixed else encoder, models[one.name].probe, one.name == cutting)
+        for one, encoder in ((one, models[one.name].load(sample)) for one in layout.encoded)
     ]
 
 

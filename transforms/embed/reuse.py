@@ -84,13 +84,21 @@ def assemble(table: EmbeddedTable, checkpoint: Checkpoint, part_names: list[str]
     for source in np.unique(sources[source_rows >= 0]):
         here = np.flatnonzero((sources == source) & (source_rows >= 0))
         name = part_names[int(source)]
-        pieces.append(checkpoint.read_part(name, made).take(pa.array(source_rows[here])).replace_schema_metadata())
+        pieces.append(_with_columns(checkpoint.read_part(name, made), layout).take(pa.array(source_rows[here])))
         places.append(here)
         runtime = runtime or checkpoint.runtime(name)
     order = np.argsort(np.concatenate(places), kind="stable")
     filled = pa.concat_tables(pieces).take(pa.array(order)).combine_chunks()
     columns = {name: (filled if name in made else chunks).column(name) for name in layout.rows.names}
     return EmbeddedBatch(pa.table(columns, schema=layout.rows), batch.rejects, batch.tokens_padded, runtime)
+
+
+def _with_columns(rows: pa.Table, layout: Layout) -> pa.Table:
+    """Rows with all columns that encoders make: the corpus may have got items of another modality since."""
+    schema = pa.schema([layout.rows.field(name) for name in layout.made])
+    nothing = np.zeros(rows.num_rows, np.int64)
+    columns = [rows.column(name) if name in rows.column_names else nothing for name in layout.made]
+    return pa.table([pa.array(one) if one is nothing else one for one in columns], names=schema.names).cast(schema)
 
 
 def items_beside(rows: pa.Table, chunks: pa.Table) -> pa.Table:

@@ -18,7 +18,7 @@ from schemas.rejects import Reject, rejects_table
 from transforms.checkpoint.embedded import EmbeddedBatch
 from transforms.encoders import Encoded, Encoder
 from transforms.support import metrics, stop
-from transforms.support.amounts import Amounts, amount_columns, amounts_of
+from transforms.support.amounts import Amounts, amount_columns, dropped_of
 from transforms.support.vectors import not_finite, without_length
 
 log = logging.getLogger("vecbeam")
@@ -66,7 +66,7 @@ def embed_table(
     failed: dict[int, tuple[str, str]] = {}
     made: dict[str, pa.Array] = {}
     # A chunker may have dropped what no encoder sees: a text is stored up to Milvus's limit.
-    amounts = Amounts(np.zeros(chunks.num_rows, np.int64), amounts_of(chunks).dropped)
+    amounts = Amounts(np.zeros(chunks.num_rows, np.int64), dropped_of(chunks))
     runtime: dict[str, str] = {}
     padded = 0
     for filler in fillers:
@@ -226,6 +226,6 @@ def _rejects(chunks: pa.Table, failed: Mapping[int, tuple[str, str]]) -> pa.Tabl
 
 
 def _rows(chunks: pa.Table, layout: Layout, vectors: Mapping[str, pa.Array], amounts: Amounts) -> pa.Table:
-    made = {**vectors, **amount_columns(layout, amounts)}
+    made = {**vectors, **amount_columns(chunks, layout, amounts)}
     schema = layout.rows
     return pa.table({name: made[name] if name in made else chunks.column(name) for name in schema.names}, schema=schema)

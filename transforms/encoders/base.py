@@ -115,8 +115,8 @@ class Model(Protocol):
         """Inputs that it is known to embed: if it fails on these too, the encoder is at fault."""
         ...
 
-    def chunker(self, config: Config) -> Chunker:
-        """Returns the chunker for this model.
+    def chunker(self, config: Config, modality: Modality) -> Chunker:
+        """Returns the chunker for items of a modality, one of `modalities`.
 
         Raises:
             ConfigurationError: if the model does not support the configured chunks.

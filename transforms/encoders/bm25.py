@@ -74,7 +74,7 @@ class Bm25Model:
         """The text, as Milvus gets it."""
         return text
 
-    def chunker(self, config: Config) -> TextChunker:
+    def chunker(self, config: Config, modality: Modality) -> TextChunker:  # noqa: ARG002 (it has one)
         return TextChunker(config, self)
 
     def load(self, sample: Sequence[str] = ()) -> Bm25Encoder:  # noqa: ARG002 (the protocol's)

@@ -89,8 +89,8 @@ class ConSEModel:
         """See `transforms.encoders.models.Models.check_runnable`."""
         self.images.check_runnable()
 
-    def chunker(self, config: Config) -> Chunker:
-        return (self.texts if config.corpus.modality is Modality.TEXT else self.images).chunker(config)
+    def chunker(self, config: Config, modality: Modality) -> Chunker:
+        return (self.texts if modality is Modality.TEXT else self.images).chunker(config, modality)
 
     def load(self, sample: Sequence[str] = ()) -> ConSEEncoder:  # noqa: ARG002 (the protocol's)
         return ConSEEncoder(self, self.texts.load())

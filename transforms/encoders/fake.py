@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from schemas.config import Config, EncoderConfig
 from schemas.identity import digest
+from schemas.modality import Modality
 from transforms.chunk.text import TextChunker
 from transforms.encoders.base import Encoded
 from transforms.encoders.counted_words import whitespace_tokenizer
@@ -42,7 +43,7 @@ class FakeModel(FactedText):
     def tokenizer(self) -> Tokenizer:
         return whitespace_tokenizer()
 
-    def chunker(self, config: Config) -> TextChunker:
+    def chunker(self, config: Config, modality: Modality) -> TextChunker:  # noqa: ARG002 (it has one)
         return TextChunker(config, self)
 
     def load(self, sample: Sequence[str] = ()) -> FakeEncoder:  # noqa: ARG002 (the protocol's)

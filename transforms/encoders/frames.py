@@ -19,6 +19,7 @@ from schemas.config import Config, EncoderConfig
 from schemas.errors import ConfigurationError
 from schemas.layout import Space, VectorKind
 from schemas.modality import Modality
+from transforms.chunk.base import Chunker
 from transforms.chunk.seconds import SecondsChunker
 from transforms.encoders.base import Encoded, Encoder, Model, Work, media_inputs
 from transforms.encoders.engines.extra import need
@@ -108,8 +109,10 @@ class FramesModel:
         if check is not None:
             check()
 
-    def chunker(self, config: Config) -> SecondsChunker:
-        return SecondsChunker(config, self, Modality.VIDEO)
+    def chunker(self, config: Config, modality: Modality) -> Chunker:
+        if modality is not Modality.VIDEO:
+            return self.images.chunker(config, modality)
+        return SecondsChunker(config, self, modality)
 
     def load(self, sample: Sequence[str] = ()) -> FramesEncoder:
         self.check_runnable()

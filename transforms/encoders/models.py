@@ -14,6 +14,7 @@ from schemas.errors import ConfigurationError
 from schemas.layout import Layout, Space
 from schemas.modality import Modality
 from transforms.chunk.base import Chunker
+from transforms.chunk.by_modality import MixedChunker
 from transforms.encoders.base import Model, vector_field
 from transforms.encoders.catalogue import CATALOGUE
 from transforms.encoders.families import resolve, resolve_on_worker
@@ -58,12 +59,12 @@ class Models:
                 corpus holds.
             EncoderError: if files can't be fetched, or are not those that the catalogue pins.
         """
-        modality = config.corpus.modality
         root = "" if refit else corpus_root(config)
         models = {name: resolve(encoder, KeptFits(root, spaces, name)) for name, encoder in config.vectors.items()}
         for name, model in models.items():
-            _check_modality(name, model, modality)
-        return cls(models, config.corpus.column_types, modality)
+            for modality in sorted(config.corpus.modalities):
+                _check_modality(name, model, modality)
+        return cls(models, config.corpus.column_types, config.corpus.modality)
 
     @cached_property
     def layout(self) -> Layout:
@@ -106,7 +107,7 @@ class Models:
 
     def chunker(self, config: Config) -> Chunker:
         """The chunker for all models."""
-        return self.by_name[self.cutting].chunker(config)
+        return chunker_of(self.by_name[self.cutting], config)
 
 
 def corpus_root(config: Config) -> str:
@@ -119,12 +120,21 @@ def _check_modality(name: str, model: Model, modality: Modality) -> None:
         key = "encoder.model" if name == VECTOR else f"encoders.{name}.model"
         known = [entry.name for entry in CATALOGUE.values() if modality in entry.modalities]
         raise ConfigurationError(
-            f"{key}: {model.config.model} embeds {' and '.join(sorted(model.modalities))}, and the corpus is of the "
-            f"modality {modality}",
+            f"{key}: {model.config.model} embeds {' and '.join(sorted(model.modalities))}, and the corpus has items of "
+            f"the modality {modality}",
             f"name a model that embeds {modality}"
             + (f", for example {known[0]}" if known else "")
             + ", or set corpus.format to what the files are",
         )
+
+
+def chunker_of(model: Model, config: Config) -> Chunker:
+    """The chunker of a model for the corpus: of several modalities, one for each of them."""
+    corpus = config.corpus
+    if corpus.modality is not Modality.MIXED:
+        return model.chunker(config, corpus.modality)
+    chunkers = {modality: model.chunker(config, modality) for modality in sorted(corpus.modalities)}
+    return MixedChunker(chunkers, corpus.column_types)
 
 
 def described(config: Config, spaces: Callable[[], Iterable[Space]] = tuple) -> Described:
@@ -164,4 +174,5 @@ def chunker_on_worker(config: Config, layout: Layout, cutting: str) -> Chunker:
         SpaceMismatchError: if this worker's model is of another space than the run's.
     """
     space = layout.vector(cutting).space
-    return resolve_on_worker(config.vectors[cutting], space.id, space, corpus_root(config)).chunker(config)
+    model = resolve_on_worker(config.vectors[cutting], space.id, space, corpus_root(config))
+    return chunker_of(model, config)

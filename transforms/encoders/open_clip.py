@@ -17,6 +17,7 @@ from schemas.config import Config, EncoderConfig
 from schemas.errors import ConfigurationError, EncoderError
 from schemas.modality import Modality
 from transforms.chunk.base import Chunker
+from transforms.chunk.text import CountedTokens, TextChunker
 from transforms.encoders.engines.extra import need, version_of
 from transforms.encoders.media.image_model import ImageModel
 from transforms.encoders.media.media_encoder import MediaEncoder, Prepared
@@ -35,17 +36,28 @@ SETTINGS = "open_clip_config.json"
 
 @dataclass(frozen=True)
 class OpenCLIPModel(ImageModel):
-    """A folder that open_clip loads as `local-dir:`; a corpus is of images, and queries are images or texts."""
+    """A folder that open_clip loads as `local-dir:`: images and texts, of a corpus and as queries."""
+
+    folder: Path
 
     modalities: ClassVar = frozenset({Modality.IMAGE, Modality.TEXT})
+    prompt: ClassVar = ""
 
-    def chunker(self, config: Config) -> Chunker:
-        if config.corpus.modality is Modality.TEXT:
-            raise ConfigurationError(
-                f"encoder.model: {self.config.model} embeds texts as queries alone, and the corpus is of texts",
-                "name a text model, for example all-MiniLM-L6-v2, or a corpus of images",
-            )
-        return super().chunker(config)
+    @property
+    def max_tokens(self) -> int:
+        """Length limit of a text, special tokens included; open_clip's own default is that of CLIP."""
+        return int((self.facts["architecture"].get("text_cfg") or {}).get("context_length", 77))
+
+    def as_seen(self, text: str, *, query: bool = False) -> str:  # noqa: ARG002 (the protocol's)
+        """See `transforms.chunk.text.Tokenizing`."""
+        return text
+
+    def tokenizer(self) -> CountedTokens:
+        """See `transforms.chunk.text.Tokenizing`."""
+        return CountedTokens(partial(_counts, _library().get_tokenizer(f"local-dir:{self.folder}")))
+
+    def chunker(self, config: Config, modality: Modality) -> Chunker:
+        return TextChunker(config, self) if modality is Modality.TEXT else super().chunker(config, modality)
 
 
 def describe(config: EncoderConfig, source: ModelSource) -> OpenCLIPModel:
@@ -73,23 +85,29 @@ def describe(config: EncoderConfig, source: ModelSource) -> OpenCLIPModel:
         "dimensions": lowered(config, "dimensions", int(model["embed_dim"])),
         "normalize": config.normalize,
     }
-    return OpenCLIPModel(config, facts, partial(_load, config, folder, facts), PACKAGES)
+    return OpenCLIPModel(config, facts, partial(_load, config, folder, facts), PACKAGES, folder)
 
 
-def _load(config: EncoderConfig, folder: Path, facts: dict[str, Any]) -> TwoTowerEncoder:
+def _library() -> Any:
     need("image", "an open_clip model", *PACKAGES)
     from transforms.encoders.engines.torch.torchvision_operators import make_importable
 
     make_importable()
     import open_clip
+
+    return open_clip
+
+
+def _load(config: EncoderConfig, folder: Path, facts: dict[str, Any]) -> TwoTowerEncoder:
+    library = _library()
     import torch
 
     from transforms.encoders.engines.torch.forward import forward
 
     name = f"local-dir:{folder}"
     try:
-        model, _, transform = open_clip.create_model_and_transforms(name, weights_only=True)
-        tokenizer = open_clip.get_tokenizer(name)
+        model, _, transform = library.create_model_and_transforms(name, weights_only=True)
+        tokenizer = library.get_tokenizer(name)
     except Exception as error:  # the library raises errors of many kinds for damaged files
         raise EncoderError(f"can't load the model in {folder}: {error}", "check the folder's files") from error
     towers = torch.nn.ModuleDict({"model": model})

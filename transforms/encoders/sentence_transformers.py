@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from schemas.config import Config, EncoderConfig
 from schemas.errors import ConfigurationError
+from schemas.modality import Modality
 from transforms.chunk.text import TextChunker
 from transforms.encoders.engines.choice import check_engine, check_runnable
 from transforms.encoders.engines.transformer_files import TransformerFiles
@@ -56,7 +57,7 @@ class SentenceTransformersModel(FactedText):
         whole = super().as_seen(text, query=query)
         return whole.lower() if self.lower else whole
 
-    def chunker(self, config: Config) -> TextChunker:
+    def chunker(self, config: Config, modality: Modality) -> TextChunker:  # noqa: ARG002 (it has one)
         return TextChunker(config, self)
 
     def check_runnable(self) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from schemas.config import Config, EncoderConfig
 from schemas.errors import ConfigurationError, EncoderError
+from schemas.modality import Modality
 from transforms.chunk.text import TextChunker
 from transforms.encoders.base import Encoded, Work, token_ids_of
 from transforms.encoders.model_files import (
@@ -51,7 +52,7 @@ class StaticModel(FactedText):
     def tokenizer(self) -> Tokenizer:
         return read_tokenizer(self.folder / "tokenizer.json", special_tokens=False)
 
-    def chunker(self, config: Config) -> TextChunker:
+    def chunker(self, config: Config, modality: Modality) -> TextChunker:  # noqa: ARG002 (it has one)
         return TextChunker(config, self)
 
     def load(self, sample: Sequence[str] = ()) -> StaticEncoder:  # noqa: ARG002 (the protocol's)

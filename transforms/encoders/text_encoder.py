@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -22,11 +22,18 @@ from transforms.encoders.engines.transformer_files import TransformerFiles
 from transforms.encoders.text_facts import TextFacts
 from transforms.support.vectors import dense_array
 
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
 Load = Callable[[TransformerFiles, TokenTable | None], Engine]
 
 
 class TextModel(Tokenizing, Protocol):
     """A text model before it is loaded."""
+
+    def tokenizer(self) -> Tokenizer:
+        """See `Tokenizing`; its ids are what the model gets."""
+        ...
 
     @property
     def facts(self) -> TextFacts: ...

@@ -22,6 +22,7 @@ import pyarrow as pa
 from schemas.config import Config, EncoderConfig
 from schemas.errors import ConfigurationError, EncoderError, MissingExtraError
 from schemas.identity import digest
+from schemas.modality import Modality
 from transforms.chunk.text import TextChunker
 from transforms.encoders.base import Encoded, Work
 from transforms.encoders.model_files import check_pinned, file_digest, lowered
@@ -54,7 +55,7 @@ class UniversalModel(FactedText):
     def tokenizer(self) -> Tokenizer:
         return _tokenizer(self.folder / _VOCABULARY, file_digest(self.folder / _VOCABULARY))
 
-    def chunker(self, config: Config) -> TextChunker:
+    def chunker(self, config: Config, modality: Modality) -> TextChunker:  # noqa: ARG002 (it has one)
         return TextChunker(config, self)
 
     def load(self, sample: Sequence[str] = ()) -> UniversalEncoder:  # noqa: ARG002 (the protocol's)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from schemas.config import Config, EncoderConfig
 from schemas.errors import ConfigurationError
 from schemas.identity import digest
+from schemas.modality import Modality
 from transforms.chunk.text import TextChunker
 from transforms.encoders.base import Encoded, Work, text_inputs
 from transforms.encoders.counted_words import MOST_TOKENS, CountingChunker, whitespace_tokenizer
@@ -156,7 +157,7 @@ class WordsModel(FactedText):
         """See `whitespace_tokenizer`."""
         return whitespace_tokenizer()
 
-    def chunker(self, config: Config) -> CountingChunker:
+    def chunker(self, config: Config, modality: Modality) -> CountingChunker:  # noqa: ARG002 (it has one)
         return CountingChunker(TextChunker(config, self), self.reader().counts)
 
     def load(self, sample: Sequence[str] = ()) -> WordsEncoder:  # noqa: ARG002 (the protocol's)

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from schemas.config import Corpus
 from schemas.layout import item_schema
+from schemas.modality import Modality
 from schemas.records import REJECT_SCHEMA, Key
 from transforms.read.media_item import Checker
 from transforms.read.rejected_item import MAX_REASON_CHARS, RejectedItemError
@@ -40,6 +41,8 @@ class BatchBuilder:
         self.corpus = corpus
         self._shard = shard
         self._schema = item_schema(corpus.column_types, corpus.modality)
+        self._is_mixed = corpus.modality is Modality.MIXED
+        self._modality = corpus.modality
         self._no_metadata = (None,) * len(corpus.metadata)
         self._batch_rows = batch_rows
         self._batch_bytes = batch_bytes
@@ -56,10 +59,11 @@ class BatchBuilder:
         self._content_bytes = 0
         self._pending: dict[int, Named] = {}
 
-    def open_file(self, uri: str, position: Callable[[], int]) -> None:
-        """Sets the file of the following items, and how many of its bytes were read so far."""
+    def open_file(self, uri: str, position: Callable[[], int], modality: Modality = Modality.TEXT) -> None:
+        """Sets the file of the following items, their modality, and how many of its bytes were read so far."""
         self._bytes_of_closed_files += self._position()
         self.uri = uri
+        self._modality = modality
         self._position = position
 
     def add(
@@ -80,7 +84,9 @@ class BatchBuilder:
         """
         if pending is not None:
             self._pending[len(self._items)] = pending
-        referred = () if locator is None else (locator,)
+        referred: tuple[str, ...] = () if locator is None else (locator,)
+        if self._is_mixed:
+            referred = (self._modality, locator or "")
         values = self._no_metadata if metadata is None else metadata
         self._items.append((item_id, self.uri, place, *referred, content, *values))
         text = content or locator or ""

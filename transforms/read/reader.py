@@ -46,10 +46,11 @@ def read_shard(
 
 
 def _read_file(file: SourceFile, shard: Shard, builder: BatchBuilder, block_bytes: int) -> Iterator[Batch]:
-    builder.open_file(file.shown, lambda: 0)
+    modality = builder.corpus.modality_of(file.format)
+    builder.open_file(file.shown, lambda: 0, modality)
     try:
         with stream.RawStream(file, block_bytes) as raw:
-            builder.open_file(file.shown, lambda: raw.bytes_read)
+            builder.open_file(file.shown, lambda: raw.bytes_read, modality)
             yield from reader_of(file.format)(OpenFile(raw, file, shard.start, shard.end, shard.quoted), builder)
     except stream.FileRejectedError as error:
         item_id = None if holds_records(file.format) else file.name

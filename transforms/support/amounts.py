@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from schemas.layout import Layout
-from schemas.modality import Modality
+from schemas.layout import Layout, amount_fields
+from schemas.modality import ROW_MODALITY, Modality
 
 MILLISECONDS = 1000
 
@@ -27,7 +27,13 @@ class Amounts(NamedTuple):
 
 
 def amounts_of(table: pa.Table) -> Amounts:
-    """The amounts of chunks or rows, by the columns that they have."""
+    """The amounts of chunks or rows, by the columns that they have.
+
+    Tokens and seconds don't add up: of a corpus of several modalities rows are counted, and those of which something
+    was dropped.
+    """
+    if ROW_MODALITY in table.column_names and "seconds_dropped" in table.column_names:
+        return Amounts(_ones(table), (dropped_of(table) > 0).astype(np.int64))
     if "tokens" in table.column_names:
         return Amounts(table.column("tokens").to_numpy(), table.column("tokens_dropped").to_numpy())
     if "seconds_dropped" in table.column_names:
@@ -37,18 +43,38 @@ def amounts_of(table: pa.Table) -> Amounts:
     return Amounts(nothing, nothing)
 
 
+def dropped_of(table: pa.Table) -> NDArray[np.int64]:
+    """int64[n]: what was dropped of each chunk or row, in the unit of its own modality."""
+    found = np.zeros(table.num_rows, np.int64)
+    if "tokens_dropped" in table.column_names:
+        found = found + table.column("tokens_dropped").to_numpy()
+    if "seconds_dropped" in table.column_names:
+        found = found + _milliseconds(table.column("seconds_dropped").to_numpy())
+    return found
+
+
 def weights_of(table: pa.Table) -> NDArray[np.int64]:
     """int64[n]: the share of each row in the work of an encoder, in the unit of `Encoded.amount`."""
     return amounts_of(table).taken if {"tokens", "seconds_dropped"} & {*table.column_names} else _ones(table)
 
 
-def amount_columns(layout: Layout, amounts: Amounts) -> dict[str, pa.Array]:
-    """The columns of a row that hold its amounts; see `schemas.layout.amount_fields`."""
-    if layout.modality is Modality.TEXT:
-        return {"tokens": pa.array(amounts.taken), "tokens_dropped": pa.array(amounts.dropped)}
-    if layout.modality is Modality.IMAGE:
-        return {}
-    return {"seconds_dropped": pa.array(amounts.dropped / MILLISECONDS)}
+def amount_columns(chunks: pa.Table, layout: Layout, amounts: Amounts) -> dict[str, pa.Array]:
+    """The columns of rows that hold their amounts; see `schemas.layout.amount_fields`.
+
+    Args:
+        chunks: that the rows are made of.
+        amounts: in the unit of each row's own modality.
+    """
+    is_mixed = layout.modality is Modality.MIXED
+    own = chunks.column(ROW_MODALITY).to_pylist() if is_mixed else [layout.modality] * chunks.num_rows
+    is_text = np.array([one == Modality.TEXT for one in own], bool)
+    is_timed = np.array([Modality(one).is_timed for one in own], bool)
+    columns = {
+        "tokens": np.where(is_text, amounts.taken, 0),
+        "tokens_dropped": np.where(is_text, amounts.dropped, 0),
+        "seconds_dropped": np.where(is_timed, amounts.dropped / MILLISECONDS, 0.0),
+    }
+    return {field.name: pa.array(columns[field.name], field.type) for field in amount_fields(layout.modality)}
 
 
 def _milliseconds(seconds: NDArray[np.float64]) -> NDArray[np.int64]:

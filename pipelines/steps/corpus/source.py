@@ -19,6 +19,7 @@ from schemas.config import ChunkConfig, Config, Corpus
 from schemas.formats import holds_records
 from schemas.glob import Glob
 from schemas.identity import digest, digest_bytes
+from schemas.modality import Modality
 from schemas.records import SCHEMA_VERSION
 from transforms.checkpoint import Checkpoint, Snapshot
 from transforms.diff.findings import LISTING_SCHEMA
@@ -283,6 +284,8 @@ def settings_digest(config: Config, models: Models) -> str:
     if any(field.partition is not None for field in config.corpus.metadata.values()):
         # Folders above the glob's root are not in the paths of the listing, and may be partitions.
         settings.append([partitions_of(Glob(path).root) for path in config.corpus.paths])
+    if models.modality is not Modality.TEXT:
+        settings.append(str(models.modality))  # the columns of a row, whatever the paths are
     return digest(settings, 32)
 
 

@@ -15,6 +15,7 @@ from pipelines.steps.corpus.changes import Changes
 from schemas.config import Config
 from schemas.errors import CheckpointError, CollectionError, ConfigurationError, GateError, RejectsError, VecbeamError
 from schemas.formats import holds_records
+from schemas.modality import Modality
 from schemas.records import Kind
 from transforms import milvus
 from transforms.checkpoint import Checkpoint, Snapshot
@@ -94,8 +95,9 @@ def over_limits(config: Config, errors: dict[str, int], read: int, dropped: int,
         return f"{rejected} of {read} items were rejected, verify.max_rejected allows {limits.max_rejected:.2%}"
     if tokens and dropped / tokens > limits.max_dropped_tokens:
         unit, per_unit = config.corpus.modality.unit, config.corpus.modality.per_unit
+        cut = "cut" if config.corpus.modality is Modality.MIXED else "dropped"
         return (
-            f"{dropped // per_unit} of {tokens // per_unit} {unit} were dropped, "
+            f"{dropped // per_unit} of {tokens // per_unit} {unit} were {cut}, "
             f"verify.max_dropped_tokens allows {limits.max_dropped_tokens:.2%}"
         )
     return ""

@@ -18,6 +18,7 @@ import pyarrow as pa
 from schemas.config import Config, EncoderConfig, FitConfig
 from schemas.errors import ConfigurationError
 from schemas.identity import digest
+from schemas.modality import Modality
 from transforms.chunk.text import TextChunker
 from transforms.encoders.base import Encoded, Work, text_inputs
 from transforms.encoders.counted_words import MOST_TOKENS, CountingChunker, whitespace_tokenizer
@@ -186,7 +187,7 @@ class TermModel(FactedText):
         """See `whitespace_tokenizer`."""
         return whitespace_tokenizer()
 
-    def chunker(self, config: Config) -> CountingChunker:
+    def chunker(self, config: Config, modality: Modality) -> CountingChunker:  # noqa: ARG002 (it has one)
         """See `Model.chunker`; of a model that is not fitted yet, all terms count as known."""
         return CountingChunker(TextChunker(config, self), lambda texts: self._known().counts(texts))
 

@@ -27,7 +27,7 @@ class ImageModel(MediaModel):
     def probe(self) -> pa.Table:
         return media_inputs([probe_image()])
 
-    def chunker(self, config: Config) -> Chunker:
+    def chunker(self, config: Config, modality: Modality) -> Chunker:  # noqa: ARG002 (it has one)
         return WholeChunker(config)
 
 

@@ -64,8 +64,8 @@ class SoundModel(MediaModel):
         need(self.extra, self.config.model, *PACKAGES)
         super().check_runnable()
 
-    def chunker(self, config: Config) -> Chunker:
-        return SecondsChunker(config, self)
+    def chunker(self, config: Config, modality: Modality) -> Chunker:
+        return SecondsChunker(config, self, modality)
 
     def durations(self, addresses: list[str]) -> Iterator[float | tuple[str, str]]:
         """See `transforms.chunk.seconds.Timing`."""

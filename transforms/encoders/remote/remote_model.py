@@ -102,7 +102,7 @@ class RemoteModel:
         """The text as the server gets it."""
         return ((self.config.query_prompt or "") if query else self.prompt) + text
 
-    def chunker(self, config: Config) -> TextChunker:
+    def chunker(self, config: Config, modality: Modality) -> TextChunker:  # noqa: ARG002 (it has one)
         return TextChunker(config, self)
 
     def load(self, sample: Sequence[str] = ()) -> RemoteEncoder:  # noqa: ARG002 (the protocol's)

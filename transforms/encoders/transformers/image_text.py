@@ -29,16 +29,14 @@ from transforms.encoders.transformers.text_tower import ReadsTexts, text_tower, 
 
 @dataclass(frozen=True)
 class ImageTextModel(ReadsTexts, ImageModel):
-    """A folder with two towers; a corpus is of images or of texts, and so are queries."""
+    """A folder with two towers; images and texts, of a corpus and as queries."""
 
     folder: Path
 
     modalities: ClassVar = frozenset({Modality.IMAGE, Modality.TEXT})
 
-    def chunker(self, config: Config) -> Chunker:
-        if config.corpus.modality is Modality.TEXT:
-            return TextChunker(config, self)
-        return super().chunker(config)
+    def chunker(self, config: Config, modality: Modality) -> Chunker:
+        return TextChunker(config, self) if modality is Modality.TEXT else super().chunker(config, modality)
 
 
 def describe_image_text(config: EncoderConfig, source: ModelSource, files: ModelFolder) -> ImageTextModel:

@@ -49,10 +49,8 @@ class SoundTextModel(ReadsTexts, SoundModel):
 
     modalities: ClassVar = frozenset({Modality.AUDIO, Modality.TEXT})
 
-    def chunker(self, config: Config) -> Chunker:
-        if config.corpus.modality is Modality.TEXT:
-            return TextChunker(config, self)
-        return super().chunker(config)
+    def chunker(self, config: Config, modality: Modality) -> Chunker:
+        return TextChunker(config, self) if modality is Modality.TEXT else super().chunker(config, modality)
 
 
 def describe_sound_text(config: EncoderConfig, source: ModelSource, files: ModelFolder) -> SoundTextModel:

@@ -230,10 +230,12 @@ def _row(file: FileInfo, root: str, corpus: Corpus) -> tuple[bytes, bytes, int, 
             f"corpus.paths: the suffix of {file.uri!r} does not tell the format",
             f"set corpus.format, or let the globs match only files that end in {known} (and then .gz, .zst or .bz2)",
         )
-    if (modality := corpus.modality_of(format)) is not corpus.modality:
+    if (modality := corpus.modality_of(format)) not in corpus.modalities:
+        known = " and ".join(sorted(corpus.modalities))
         raise ConfigurationError(
-            f"corpus.paths: {file.uri!r} is of the format {format} ({modality}); the corpus is {corpus.modality}",
-            f"let the globs match files of one modality; for a corpus of {modality} alone, set corpus.format: {format}",
+            f"corpus.paths: {file.uri!r} is of the format {format} ({modality}); the corpus is {known}",
+            f"let each glob end in a suffix, such as *{suffix}, which tells the modality of its files; for a corpus of "
+            f"{modality} alone, set corpus.format: {format}",
         )
     path = file.uri[len(root) :].removeprefix("/")
     if filesystem.is_local(file.uri):

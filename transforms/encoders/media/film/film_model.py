@@ -60,8 +60,8 @@ class FilmModel(MediaModel):
         need(self.extra, self.config.model, *PACKAGES)
         super().check_runnable()
 
-    def chunker(self, config: Config) -> SecondsChunker:
-        return SecondsChunker(config, self, Modality.VIDEO)
+    def chunker(self, config: Config, modality: Modality) -> SecondsChunker:
+        return SecondsChunker(config, self, modality)
 
     def durations(self, addresses: list[str]) -> Iterator[float | tuple[str, str]]:
         """See `transforms.chunk.seconds.Timing`."""

@@ -1,0 +1,173 @@
+"""Corpora of several modalities: rows of one collection, in one space."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from corpora import configure, write_jsonl
+from drawings import damaged, drawing, encoded, write_drawings
+from open_clip_model import library, save_open_clip
+from PIL import Image
+
+from pipelines.backfill import backfill
+from pipelines.index import Index
+from pipelines.load import load
+from pipelines.plan import plan
+from pipelines.plan import text as plan_text
+from pipelines.reindex import reindex
+from pipelines.search import MediaQuery, search
+from pipelines.sync import sync
+from pipelines.verify import verify
+from schemas.config import Config
+from schemas.errors import ConfigurationError, RejectsError
+from schemas.modality import Modality
+from transforms import milvus
+
+pytest.importorskip("open_clip", reason="the extra image is not installed")
+
+PATHS = ["pictures/*.png", "captions/*.jsonl"]
+CAPTIONS = [f"picture {number} of a {word}" for number, word in enumerate(("cat", "ship", "tree", "red house"))]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_open_clip(tmp_path_factory.mktemp("open_clip"))
+
+
+def write_captions(folder: Path, captions: list[Any]) -> None:
+    records = [{"id": f"caption-{number}", "text": caption, "lang": "en"} for number, caption in enumerate(captions)]
+    write_jsonl(folder / "captions" / "a.jsonl", records)
+
+
+def mixed(folder: Path, model: Path, **changes: Any) -> Config:
+    corpus = {"paths": PATHS, "metadata": {"lang": "string"}}
+    return configure(folder, **{"corpus": corpus, "encoder": {"model": str(model)}, **changes})
+
+
+def rows_of(config: Config) -> dict[str, dict[str, Any]]:
+    with milvus.connected(config.collection) as connection:
+        name = milvus.served(connection, config.name)
+        connection.client.load_collection(name)
+        found = connection.client.query(name, filter='id != ""', limit=16384, output_fields=["*"])
+    return {row["id"]: row for row in found}
+
+
+def test_pictures_and_captions_are_rows_of_one_collection_and_kept_in_sync(tmp_path: Path, model: Path) -> None:
+    pictures = write_drawings(tmp_path / "pictures", 12)
+    write_captions(tmp_path, CAPTIONS)
+    config = mixed(tmp_path, model)
+    found = plan(config)
+    assert (found.items.new, found.modality) == (16, Modality.MIXED)
+    assert "rows/s" in plan_text(found)
+
+    report = backfill(config)
+    assert (report.items.new, report.verify.found, report.verify.recall_at_10) == (16, 16, 1.0)
+    assert (report.tokens.embedded, report.chunks.embedded, report.chunks.cut) == (0, 16, 0)
+    rows = rows_of(config)
+    picture, caption = rows["drawing-003.png#0"], rows["caption-1#0"]
+    assert (picture["modality"], picture["text"], picture["uri"]) == ("image", "", str(pictures[3]))
+    assert (caption["modality"], caption["text"], caption["uri"]) == ("text", CAPTIONS[1], "")
+    assert (picture["lang"], caption["lang"]) == (None, "en")
+    assert (picture["tokens"], caption["start"], caption["end"]) == (0, 0, len(CAPTIONS[1]))
+    assert caption["tokens"] > 2
+    images, texts = library(model, [Image.open(path) for path in pictures], CAPTIONS)
+    vectors = np.array([rows[f"{path.name}#0"]["vector"] for path in pictures])
+    assert (vectors * images).sum(axis=1).min() >= 0.9999
+    vectors = np.array([rows[f"caption-{number}#0"]["vector"] for number in range(len(CAPTIONS))])
+    assert (vectors * texts).sum(axis=1).min() >= 0.9999
+
+    both = search(config, CAPTIONS[2], k=16)
+    assert (both[0]["id"], {hit["modality"] for hit in both}) == ("caption-2#0", {"text", "image"})
+    nearest = pictures[int(np.argmax(images @ texts[2]))].name
+    assert search(config, CAPTIONS[2], k=1, filter_expression='modality == "image"')[0]["item_id"] == nearest
+    assert search(config, MediaQuery(str(pictures[5])), k=1)[0]["item_id"] == "drawing-005.png"
+    with Index(str(tmp_path / "vecbeam.yaml")) as index:
+        assert [hits[0]["item_id"] for hits in index.search([CAPTIONS[0], pictures[1]], k=1)] == [
+            "caption-0",
+            "drawing-001.png",
+        ]
+
+    assert sync(config).chunks.embedded == 0
+    pictures[3].write_bytes(encoded(drawing(103)))
+    os.utime(pictures[3], (1e9, 1e9))  # another time, whatever the clock's resolution
+    pictures[4].unlink()
+    write_captions(tmp_path, [*CAPTIONS[:1], "another caption", *CAPTIONS[2:], "one more"])
+    changed = sync(config)
+    assert (changed.items.new, changed.items.changed, changed.items.deleted) == (1, 2, 1)
+    assert (changed.chunks.embedded, changed.verify.found) == (3, 16)
+    assert verify(config).verify.damaged == 0
+    assert load(config, rebuild=True).verify.found == 16
+
+
+def test_a_collection_of_pictures_becomes_one_of_both_and_nothing_is_embedded_again(
+    tmp_path: Path, model: Path
+) -> None:
+    write_drawings(tmp_path / "pictures", 6)
+    write_captions(tmp_path, CAPTIONS)
+    backfill(mixed(tmp_path, model, corpus={"paths": PATHS[:1], "metadata": {"lang": "string"}}))
+    both = mixed(tmp_path, model)
+    report = reindex(both)
+    assert (report.verify.found, report.items.new, report.verify.published) == (10, 4, True)
+    assert (report.chunks.embedded, report.chunks.reused) == (4, 6)
+    assert {row["modality"] for row in rows_of(both).values()} == {"text", "image"}
+    assert verify(both).verify.damaged == 0
+
+
+def test_damaged_pictures_and_texts_are_rejected_by_name_and_no_other(tmp_path: Path, model: Path) -> None:
+    write_drawings(tmp_path / "pictures", 8)
+    write_captions(tmp_path, CAPTIONS)
+    for name, (data, _) in damaged().items():
+        (tmp_path / "pictures" / Path(name).with_suffix(".png")).write_bytes(data)
+    bad = {
+        "blank": ({"id": "blank", "text": "  "}, "EmptyText"),
+        "number": ({"id": "number", "text": 7}, "WrongType"),
+        "absent": ({"id": "absent"}, "MissingField"),
+        "null": ({"id": "null", "text": None}, "EmptyText"),
+        "nul byte": ({"id": "nul byte", "text": "a\0b"}, "NulByte"),
+    }
+    with (tmp_path / "captions" / "a.jsonl").open("a") as stream:
+        stream.writelines(json.dumps(record) + "\n" for record, _ in bad.values())
+    report = backfill(mixed(tmp_path, model, verify={"max_rejected": 0.9}))
+    expected = {str(Path(name).with_suffix(".png")): error for name, (_, error) in damaged().items()}
+    expected |= {name: error for name, (_, error) in bad.items()}
+    assert {reject.id: reject.error for reject in report.rejected} == expected
+    assert (report.items.rejected, report.verify.found) == (10, 12)
+
+
+def test_long_texts_are_split_at_the_model_s_limit_or_said_to_be_cut(tmp_path: Path, model: Path) -> None:
+    write_drawings(tmp_path / "pictures", 3)
+    write_captions(tmp_path, ["one two three four five six seven eight. " * 5])
+    report = backfill(mixed(tmp_path, model))
+    pieces = [row for row in rows_of(mixed(tmp_path, model)).values() if row["modality"] == "text"]
+    assert len(pieces) > 3
+    assert all(0 < row["tokens"] <= 16 and row["tokens_dropped"] == 0 for row in pieces)
+    assert max(row["end"] for row in pieces) >= len("one two three four five six seven eight. " * 5) - 1
+    assert report.chunks.cut == 0
+    with pytest.raises(RejectsError, match=r"1 of 5 rows were cut, verify.max_dropped_tokens allows 5.00%"):
+        reindex(mixed(tmp_path, model, chunk=False))
+    whole = mixed(tmp_path, model, chunk=False, verify={"max_dropped_tokens": 0.3})
+    assert reindex(whole).chunks.cut == 1
+    assert rows_of(whole)["caption-0#0"]["tokens_dropped"] > 0
+
+
+def test_what_does_not_fit_is_refused_before_reading(tmp_path: Path, model: Path) -> None:
+    write_drawings(tmp_path / "pictures", 1)
+    write_captions(tmp_path, CAPTIONS)
+    with pytest.raises(ConfigurationError, match=r"fake embeds text, and the corpus has items of the modality image"):
+        backfill(mixed(tmp_path, model, encoder={"model": "fake", "dimensions": 16}))
+    with pytest.raises(ConfigurationError, match=r"'modality' is a column that each row of a corpus of several"):
+        mixed(tmp_path, model, corpus={"paths": PATHS, "metadata": {"modality": "string"}})
+    with pytest.raises(ConfigurationError, match=r"chunk\.seconds: the corpus is of the modality image and text"):
+        mixed(tmp_path, model, chunk={"seconds": 3})
+    with pytest.raises(ConfigurationError, match=r"chunk\.max_tokens: 64 is more than the 16 tokens"):
+        backfill(mixed(tmp_path, model, chunk={"max_tokens": 64}))
+    write_drawings(tmp_path / "captions", 1, first=50)
+    backfill(mixed(tmp_path, model, corpus={"paths": [*PATHS, "captions/*.png"]}))
+    (tmp_path / "pictures" / "b.wav").write_bytes(b"RIFF")
+    with pytest.raises(ConfigurationError, match=r"b\.wav' is of the format audio \(audio\); the corpus is image and"):
+        backfill(mixed(tmp_path, model, corpus={"paths": ["pictures/b.*", *PATHS]}))
