@@ -37,8 +37,24 @@ class Target(NamedTuple):
     below: str
 
 
-Locator = Member | Target
-_KINDS: dict[str, type[Member] | type[Target]] = {"member": Member, "target": Target}
+class Cell(NamedTuple):
+    """Bytes in a Parquet file.
+
+    Attributes:
+        group: position of the row group.
+        row: position in it.
+        column: of bytes, by its dotted name.
+        number: of the row in the file, from 1 on.
+    """
+
+    group: int
+    row: int
+    column: str
+    number: int
+
+
+Locator = Member | Target | Cell
+_KINDS: dict[str, type[Member] | type[Target] | type[Cell]] = {"member": Member, "target": Target, "cell": Cell}
 _BETWEEN = "\0"
 """In an address, between the URI and the locator: no file's name has it."""
 
@@ -86,6 +102,8 @@ def shown(address: str) -> str:
     uri, locator = parsed(address)
     if isinstance(locator, Target):
         return locator.uri
+    if isinstance(locator, Cell):
+        return f"{uri}#row={locator.number}"
     return uri if locator is None else f"{uri}#{locator.name}"
 
 

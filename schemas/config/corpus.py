@@ -190,9 +190,10 @@ class Corpus(Section):
     )
     media: Text | None = Field(
         None,
-        description="Field of the records with the path or URI of an image or recording; a path is relative to the "
-        "folder of its record's file. It is embedded instead of `content`. In tars (webdataset): the ending of the "
-        "member that is the item, e.g. `input.jpg`, needed only where a sample has several",
+        description="Field of the records with the path or URI of an image or recording, in Parquet also its bytes, or "
+        "structs of bytes and path; a path is relative to the folder of its record's file. It is embedded instead of "
+        "`content`. In tars (webdataset): the ending of the member that is the item, e.g. `input.jpg`, needed only "
+        "where a sample has several",
     )
     media_modality: Literal["image", "audio", "video"] | None = Field(
         None,

@@ -4,15 +4,38 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping
-from typing import Any
+from hashlib import blake2b
+from typing import Any, NamedTuple
 
 from schemas.allowed_uris import AllowedUris, NotAllowedError, is_relative
 from schemas.config import Corpus
-from schemas.locator import as_text
+from schemas.locator import Cell, as_text
 from transforms.read.item import MISSING, ItemChecker, lookup
 from transforms.read.listing.files import SourceFile
 from transforms.read.rejected_item import BadUtf8, RejectedItemError, bad_utf8, shown
 from transforms.support.storage.target_file import Named
+
+MEDIA: Any = object()
+"""Key of a record with media that are not a path or URI of it: a `StoredBytes`, or what its own field has."""
+
+
+class StoredBytes(NamedTuple):
+    """Bytes that a file of records has.
+
+    Attributes:
+        version: changes if they do.
+        cell: where they are.
+        size: how many.
+    """
+
+    version: str
+    cell: Cell
+    size: int
+
+
+def version_of_bytes(data: bytes) -> str:
+    """A hash of bytes, as the version of an item."""
+    return f"blake2b {blake2b(data, digest_size=16).hexdigest()}"
 
 
 class MediaChecker:
@@ -30,15 +53,20 @@ class MediaChecker:
         self._folder = posixpath.dirname(file.name) if file is not None else ""
         self._allowed = AllowedUris(corpus.allow_uris, posixpath.dirname(file.uri) if file is not None else "")
 
-    def __call__(self, record: Mapping[str, Any]) -> tuple[str, None, tuple[Any, ...], str, Named]:
-        """Gives (item_id, None, metadata values, locator, the file whose version is looked up).
+    def __call__(self, record: Mapping[str, Any]) -> tuple[str, str | None, tuple[Any, ...], str, Named | None]:
+        """Gives (item_id, content, metadata values, locator, pending): see `transforms.read.batch.BatchBuilder.add`.
 
         Raises:
             RejectedItemError: if the record is not an item, or names what it may not.
         """
         item_id = self._items.item_id(record)
         metadata = self._items.metadata(record, item_id)
-        found = self._target(lookup(record, self._field), item_id)
+        value = record[MEDIA] if MEDIA in record else lookup(record, self._field)
+        if isinstance(value, StoredBytes):
+            if not value.size:
+                raise RejectedItemError("EmptyFile", f"The media field {self._field!r} has no bytes", item_id)
+            return item_id, value.version, metadata, as_text(value.cell), None
+        found = self._target(value, item_id)
         return item_id, None, metadata, as_text(found.target), found
 
     def known_id(self, record: Mapping[str, Any]) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -24,12 +25,13 @@ from schemas.records import SCHEMA_VERSION
 from transforms.checkpoint import Checkpoint, Snapshot
 from transforms.diff.findings import LISTING_SCHEMA
 from transforms.encoders.models import Models
-from transforms.read import FileRows, Own, list_files
+from transforms.read import FileRows, Own, SourceFile, list_files
 from transforms.read.item import partitions_of
 from transforms.read.listing import upgrade
 from transforms.read.listing.files import FILE_ROWS, name_of, shown_column
 from transforms.read.shard import TO_READ
 from transforms.support.storage import filesystem, spill
+from transforms.support.storage.parquet_bytes import holds_all_bytes
 
 _TOUCHES_NO_ROW = {"paths", "shard_bytes", "max_deleted"}
 _ALWAYS_IN_DIGEST = {
@@ -40,6 +42,7 @@ _ALWAYS_IN_DIGEST = {
 """Keys of version 0.1.0. Each later key counts only where it is set, so that an upgrade changes no digest."""
 
 
+FOOTERS_AT_ONCE = 16
 _DESCRIBED = ["name", "size", "modified", "version", "by_later_rules"]
 SOURCE_SCHEMA = pa.schema(
     [
@@ -57,8 +60,9 @@ SOURCE_SCHEMA = pa.schema(
 class Source:
     """The corpus of a run, its models and its checkpoint.
 
-    Where it is `scoped`, its files say already which of them are kept. `notes` say what the listing left out. Where its
-    records refer to files elsewhere, an unchanged file of records says nothing of those: all are read again.
+    Where it is `scoped`, its files say already which of them are kept. `notes` say what the listing left out. Files
+    that are `referring` have records that name files elsewhere: an unchanged one says nothing of those, so it is read
+    again.
 
     Attributes:
         files: table of `SOURCE_SCHEMA`.
@@ -69,7 +73,7 @@ class Source:
     checkpoint: Checkpoint
     settings_digest: str
     scoped: bool = False
-    refers_elsewhere: bool = False
+    referring: spill.Mask | None = None
     notes: tuple[str, ...] = ()
 
     @cached_property
@@ -83,11 +87,13 @@ class Source:
         Args:
             reread: paths to be read whatever the listing says.
         """
-        if base.settings_digest != self.settings_digest or self.refers_elsewhere:
+        if base.settings_digest != self.settings_digest:
             return self
         columns = ["name", "size", "modified", "version", "complete"]
         known = base.files.rename_columns({"path": "name"}).select(columns)
         kept = _as_before(self.files, known, "name")
+        if self.referring is not None:
+            kept &= ~self.referring
         if again := pa.array(sorted(set(reread)), pa.large_string()):
             kept &= ~self._each(lambda files: pc.is_in(files.column("name"), value_set=again))
         if self.any_by_later_rules and read_by_first_rules(base):
@@ -107,6 +113,11 @@ class Source:
     def _keeping(self, kept: spill.Mask) -> Source:
         at = SOURCE_SCHEMA.get_field_index("kept")
         return replace(self, files=self.files.set_column(at, SOURCE_SCHEMA.field("kept"), pa.array(kept)))
+
+    @property
+    def refers_elsewhere(self) -> bool:
+        """Whether any file has records that name files elsewhere."""
+        return self.referring is not None and bool(self.referring.any())
 
     @property
     def is_read(self) -> pa.ChunkedArray:
@@ -240,8 +251,8 @@ def prepare(config: Config, *, writing: bool = True, refit: bool = False) -> Sou
     if writing:
         filesystem.check_writable(checkpoint.root)
     settings = settings_digest(config, models)
-    refers, named = config.corpus.refers_elsewhere, _named(files, config.corpus)
-    return Source(named, models, checkpoint, settings, refers_elsewhere=refers, notes=tuple(notes))
+    named = _named(files, config.corpus)
+    return Source(named, models, checkpoint, settings, referring=_referring(named, config.corpus), notes=tuple(notes))
 
 
 def open_checkpoint(config: Config, *, refit: bool = False) -> tuple[Checkpoint, Models]:
@@ -305,6 +316,22 @@ def _set_keys(values: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     return value.model_dump() if isinstance(value, BaseModel) else value
+
+
+def _referring(files: pa.Table, corpus: Corpus) -> spill.Mask | None:
+    """Whether each file has records that name files elsewhere, bool[n]; None if none has.
+
+    Parquet files with a column of bytes have none: of those the footer is read to find out.
+    """
+    media = corpus.media
+    if not corpus.refers_elsewhere or media is None:
+        return None
+
+    def refers(file: SourceFile) -> bool:
+        return file.format != "parquet" or bool(file.compression) or not holds_all_bytes(file.uri, media)
+
+    with ThreadPoolExecutor(FOOTERS_AT_ONCE, thread_name_prefix="footer") as pool:
+        return np.fromiter(pool.map(refers, FileRows(files)), bool, files.num_rows)
 
 
 def _named(listed: FileRows, corpus: Corpus) -> pa.Table:

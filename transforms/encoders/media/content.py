@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
@@ -14,6 +14,7 @@ from schemas.errors import CorpusError
 from schemas.layout import LOCATOR
 from transforms.encoders.base import MEDIA_BYTES
 from transforms.support.storage import filesystem
+from transforms.support.storage.parquet_bytes import CellReader
 from transforms.support.storage.target_file import TargetError, open_target
 
 MAX_BYTES = 512 << 20
@@ -40,9 +41,23 @@ def contents(inputs: pa.Table) -> Iterator[tuple[str, bytes | None]]:
     Args:
         inputs: with the columns `@uri` and `@locator`, and maybe `@bytes`; see `transforms.encoders.base.media_inputs`.
     """
-    known = inputs.column(MEDIA_BYTES) if MEDIA_BYTES in inputs.column_names else None
-    for row, address in enumerate(locator.addresses(inputs.column("@uri"), inputs.column(LOCATOR))):
-        yield address, None if known is None else known[row].as_py()
+    addresses = locator.addresses(inputs.column("@uri"), inputs.column(LOCATOR))
+    if MEDIA_BYTES in inputs.column_names:
+        yield from zip(addresses, (known.as_py() for known in inputs.column(MEDIA_BYTES)), strict=True)
+    else:
+        yield from contents_of(addresses)
+
+
+def contents_of(addresses: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
+    """Each address, with its bytes if it is a cell of a Parquet file: cells are read in order, not each for itself."""
+    with CellReader() as cells:
+        for address in addresses:
+            uri, place = locator.parsed(address)
+            data = None
+            if isinstance(place, locator.Cell):
+                with suppress(OSError, ValueError, KeyError, pa.ArrowException):  # whoever opens it meets the same
+                    data = cells.read(uri, place)
+            yield address, data
 
 
 def read(address: str, most: int = MAX_BYTES) -> bytes:
@@ -61,6 +76,8 @@ def read(address: str, most: int = MAX_BYTES) -> bytes:
             if place.length > most:
                 raise _too_large(most)
             return filesystem.read_range(uri, place.offset, place.length)
+        if isinstance(place, locator.Cell):
+            return _cell(uri, place)
         with _open(uri, place) as stream:
             data: bytes = stream.read(most + 1)
     except RefusedError:
@@ -105,7 +122,17 @@ def opened(address: str, data: bytes | None) -> Iterator[BinaryIO]:
                 raise _failed(uri, watched.failure) from watched.failure
 
 
+def _cell(uri: str, place: locator.Cell) -> bytes:
+    try:
+        with CellReader() as cells:
+            return cells.read(uri, place)
+    except (ValueError, KeyError, pa.ArrowException) as error:
+        raise RefusedError("UnreadableMedia", f"The Parquet file can't be read: {error}") from error
+
+
 def _open(uri: str, place: locator.Locator | None) -> BinaryIO:
+    if isinstance(place, locator.Cell):
+        return io.BytesIO(_cell(uri, place))
     if isinstance(place, locator.Target):
         return open_target(place, MAX_BYTES)
     source = filesystem.open_binary(uri)
@@ -187,6 +214,8 @@ class _Watched(io.RawIOBase):
 
 
 def _failed(uri: str, error: Exception) -> Exception:
+    if isinstance(error, RefusedError):
+        return error
     if isinstance(error, TargetError):
         return RefusedError(error.error, error.reason)
     if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from transforms.encoders.media import sound
 from transforms.encoders.media.ahead import mapped
-from transforms.encoders.media.content import RefusedError, opened
+from transforms.encoders.media.content import RefusedError, contents_of, opened
 from transforms.encoders.media.media_encoder import BatchEncoder, Prepared
 from transforms.encoders.media.segments import MILLISECONDS, Segment, segments
 
@@ -90,9 +90,9 @@ def durations(addresses: list[str], shortest: float) -> Iterator[float | tuple[s
         EncoderError: if a library is not installed.
     """
 
-    def found(address: str) -> float | tuple[str, str]:
+    def found(content: tuple[str, bytes | None]) -> float | tuple[str, str]:
         try:
-            with opened(address, None) as stream:
+            with opened(*content) as stream:
                 seconds = sound.seconds_of(stream)
             if seconds < shortest:
                 raise too_short(seconds, shortest)
@@ -100,4 +100,4 @@ def durations(addresses: list[str], shortest: float) -> Iterator[float | tuple[s
             return error.error, error.reason
         return seconds
 
-    return mapped(found, addresses, 64)
+    return mapped(found, contents_of(addresses), 32)

@@ -11,11 +11,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from schemas.config import Corpus
+from schemas.locator import Cell
 from transforms.read import decompression, stream
 from transforms.read.batch import Batch, BatchBuilder
-from transforms.read.media_item import checker_of
+from transforms.read.media_item import MEDIA, StoredBytes, checker_of, version_of_bytes
 from transforms.read.open_file import OpenFile
 from transforms.read.rejected_item import BadUtf8
+from transforms.support.storage.parquet_bytes import PATH, bytes_column, is_binary, rows_at_once, type_of, values_of
 
 ROWS_AT_ONCE = 1024
 
@@ -45,10 +47,14 @@ def read(opened: OpenFile, sink: BatchBuilder) -> Iterator[Batch]:
                 if start:
                     return
                 raise
+        has_bytes = bytes_column(parquet.schema_arrow, corpus.media) if corpus.media is not None else None
         for group in range(start, end or len(sizes)):
             row = sum(sizes[:group])
+            records = _records(raw, parquet, group, columns)
+            if has_bytes is not None and corpus.media is not None:
+                records = _records_with_bytes(raw, parquet, group, columns, corpus.media, row)
             try:
-                for record in _records(raw, parquet, group, columns):
+                for record in records:
                     row += 1
                     place = f"row {row}"
                     yield from sink.item(check, record, place)
@@ -109,6 +115,52 @@ def _records(
         yield from found
 
 
+def _records_with_bytes(
+    raw: stream.RawStream, parquet: pq.ParquetFile, group: int, columns: list[str], name: str, before: int
+) -> Iterator[dict[str, Any]]:
+    """The records of a group whose media are bytes in it, each with what `media_item.MEDIA` needs.
+
+    Args:
+        name: of the column with the bytes, or with structs of bytes and a path.
+        before: rows of the file before the group.
+    """
+    column = bytes_column(parquet.schema_arrow, name)
+    assert column is not None
+    row = 0
+    batches = parquet.iter_batches(
+        rows_at_once(parquet, group, column), row_groups=[group], columns=columns, use_threads=False
+    )
+    while True:
+        with damaged(raw):
+            batch = next(batches, None)
+            if batch is None:
+                return
+            values = values_of(batch, column)
+            paths: list[Any] = [None] * batch.num_rows
+            if column != name and type_of(batch.schema, f"{name}.{PATH}") is not None:
+                paths = _values(as_json(values_of(batch, f"{name}.{PATH}")))
+            others = [(field.name, _without_bytes(batch.column(field.name))) for field in batch.schema]
+            kept = {key: as_json(found) for key, found in others if found is not None}
+            records = list(rows_of(pa.RecordBatch.from_pydict(kept))) if kept else [{} for _ in paths]
+        for value, path, record in zip(values, paths, records, strict=True):
+            data = value.as_py()
+            cell = Cell(group, row, column, before + row + 1)
+            row += 1
+            record[MEDIA] = path if data is None else StoredBytes(version_of_bytes(data), cell, len(data))
+            yield record
+
+
+def _without_bytes(column: pa.Array) -> pa.Array | None:
+    """A column without its fields of bytes, which are not decoded as text; None if nothing is left."""
+    if is_binary(column.type):
+        return None
+    if not pa.types.is_struct(column.type):
+        return column
+    fields = [(field.name, _without_bytes(child)) for field, child in zip(column.type, column.flatten(), strict=True)]
+    kept = {name: child for name, child in fields if child is not None}
+    return pa.StructArray.from_arrays(list(kept.values()), list(kept), mask=column.is_null()) if kept else None
+
+
 def as_json(column: pa.Array) -> pa.Array:
     """A column with the types of JSON: dates and times as text of ISO 8601, binary columns as text.
 
@@ -129,21 +181,11 @@ def as_json(column: pa.Array) -> pa.Array:
         return column.cast(pa.float32())
     if types.is_string_view(kind):
         return column.cast(pa.large_string())
-    if _is_binary(kind):
+    if is_binary(kind):
         # This does not check the bytes: to_pylist does.
         large = column.cast(pa.large_binary())
         return pa.Array.from_buffers(pa.large_string(), len(large), large.buffers(), large.null_count, large.offset)
     return column
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    types = pa.types
-    return bool(
-        types.is_binary(kind)
-        or types.is_large_binary(kind)
-        or types.is_fixed_size_binary(kind)
-        or types.is_binary_view(kind)
-    )
 
 
 def rows_of(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
@@ -181,7 +223,14 @@ def _needed_columns(schema: pa.Schema, corpus: Corpus) -> list[str]:
     """
     hashed = not isinstance(corpus.id, str)
     wanted = dict.fromkeys(corpus.id_fields, "string, number or boolean" if hashed else "string or integer")
-    wanted |= dict.fromkeys(corpus.embedded_fields, "text")
+    media = bytes_column(schema, corpus.media) if corpus.media is not None else None
+    if corpus.media is not None and media is not None:
+        path = f"{corpus.media}.{PATH}"
+        wanted[media] = "text"
+        if media != corpus.media and type_of(schema, path) is not None:
+            wanted[path] = "text"
+    else:
+        wanted |= dict.fromkeys(corpus.embedded_fields, "text")
     required = set(wanted)
     for name, field in corpus.metadata.items():
         source = corpus.source_of(name)
@@ -225,7 +274,7 @@ def _fits(kind: pa.DataType, wanted: str) -> bool:
         kind = kind.value_type
     if types.is_null(kind):
         return True
-    text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind) or _is_binary(kind)
+    text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind) or is_binary(kind)
     if text or wanted == "text":
         return bool(text)
     dated = types.is_temporal(kind) and not types.is_duration(kind) and not types.is_interval(kind)
