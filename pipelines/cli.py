@@ -199,6 +199,12 @@ def search(
         list[str] | None,
         typer.Option("--vector", metavar="NAME", help="The vector to search, by default the first one; repeatable."),
     ] = None,
+    rerank: Annotated[
+        str, typer.Option("--rerank", metavar="NAME", help="Ranks the rows found by their vectors of tokens.")
+    ] = "",
+    candidates: Annotated[
+        int | None, typer.Option("--candidates", min=1, max=16384, help="How many rows --rerank ranks; 100 by default.")
+    ] = None,
     plus: Annotated[
         list[str] | None, typer.Option("--plus", metavar="TEXT", help="Adds the vector of a text; repeatable.")
     ] = None,
@@ -224,6 +230,8 @@ def search(
         vector=vector or (),
         plus=plus or (),
         minus=minus or (),
+        rerank=rerank,
+        candidates=candidates,
     )
     terms = {name: given for name, given in (("plus", plus), ("minus", minus)) if given}
     return Page({"query": str(query), **terms, "metric": found.metric, "hits": found.hits[0]}, lambda: show(found))

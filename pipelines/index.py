@@ -112,6 +112,9 @@ class Index:
         filter: str = "",
         plus: str | Sequence[str] = (),
         minus: str | Sequence[str] = (),
+        vector: str | Sequence[str] = "",
+        rerank: str = "",
+        candidates: int | None = None,
     ) -> list[dict[str, Any]]: ...
     @overload
     def search(
@@ -122,6 +125,9 @@ class Index:
         filter: str = "",
         plus: str | Sequence[str] = (),
         minus: str | Sequence[str] = (),
+        vector: str | Sequence[str] = "",
+        rerank: str = "",
+        candidates: int | None = None,
     ) -> list[list[dict[str, Any]]]: ...
     def search(
         self,
@@ -131,6 +137,9 @@ class Index:
         filter: str = "",
         plus: str | Sequence[str] = (),
         minus: str | Sequence[str] = (),
+        vector: str | Sequence[str] = "",
+        rerank: str = "",
+        candidates: int | None = None,
     ) -> Any:
         """The `k` rows nearest to a query, best first.
 
@@ -141,6 +150,10 @@ class Index:
             plus, minus: texts whose vectors are added to that of the query, and subtracted:
                 `search("king", minus=["man"], plus=["woman"])`. All are scaled to length 1 first. Rows whose text is
                 the query or one of these are left out.
+            vector: which vector of the rows is searched, if they have several, by default the first one; the hits of
+                several are fused by rank.
+            rerank: a vector of tokens, by which the rows found are ranked again.
+            candidates: rows that the search finds for it, 100 by default.
 
         Returns:
             One dict per row: `score` (larger is nearer with COSINE and IP, smaller with L2), `id`, `item_id`, `chunk`,
@@ -155,7 +168,8 @@ class Index:
         several = not is_one(query)
         given: Any = query if several else [query]
         queries = [as_query(one) for one in given]
-        found = self._open().search(queries, k, filter_expression=filter, plus=plus, minus=minus)
+        options: dict[str, Any] = {"vector": vector, "rerank": rerank, "candidates": candidates}
+        found = self._open().search(queries, k, filter_expression=filter, plus=plus, minus=minus, **options)
         return found.hits if several else found.hits[0]
 
     def add(

@@ -212,7 +212,7 @@ def _plan_milvus(
     rows: int,
     served: milvus.CollectionState | None,
 ) -> None:
-    columns = [vector_column(config, one) for one in layout.vectors]
+    columns = [vector_column(config, one) for one in layout.vectors if one.in_collection]
     shown = "; ".join(index_words(one.index_type, one.metric, one.index_parameters) for one in columns)
     size = sum(index_bytes(one.index_type, one.index_parameters, rows, one.dimensions) for one in columns)
     planned = PlannedCollection(index=shown, rows=rows, index_bytes=size)

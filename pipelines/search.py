@@ -13,12 +13,14 @@ import pyarrow as pa
 from pipelines.steps.collection.query import LikeQuery, MediaQuery, Query
 from pipelines.steps.collection.query_encoder import QueryEncoder
 from pipelines.steps.collection.rank_fusion import DEPTH, METRIC, fused
+from pipelines.steps.collection.reranking import CANDIDATES, Reranker, Stages, stages
+from pipelines.steps.collection.reranking import METRIC as MAX_SIMILARITY
 from pipelines.steps.collection.served import check_space, nothing_served, open_for_search
 from pipelines.steps.collection.word_arithmetic import Arithmetic, LeftOut, without
 from pipelines.steps.corpus.known_spaces import known_spaces
 from schemas.config import Collection, Config, EncoderConfig
-from schemas.errors import CollectionError, ConfigurationError, SpaceMismatchError
-from schemas.layout import Space, identity_fields
+from schemas.errors import CheckpointError, CollectionError, ConfigurationError, SpaceMismatchError
+from schemas.layout import Space, VectorKind, identity_fields
 from schemas.milvus.full_text import TEXT_COLUMN
 from schemas.modality import ROW_MODALITY
 from transforms import milvus
@@ -46,8 +48,8 @@ class Found(NamedTuple):
     """The result of a search.
 
     Attributes:
-        metric: what `score` measures: COSINE, IP, BM25 or RRF (of several vectors), where larger is nearer, or L2,
-            where smaller is nearer.
+        metric: what `score` measures: COSINE, IP, BM25, RRF (of several vectors) or MaxSim (of tokens), where larger is
+            nearer, or L2, where smaller is nearer.
         hits: of each query, best first; one dict per row, see `search`.
     """
 
@@ -115,12 +117,15 @@ class Searcher:
         self._release = release
         self._changing = threading.RLock()
         self._opened: dict[str, _Opened] = {}
+        self._reranker: Reranker | None = None
+        self._kinds: dict[str, VectorKind] | None = None
 
     def configure(self, config: Config) -> None:
         """Searches with another configuration from now on; what is open stays open where it still fits."""
         with self._changing:
             before, self._config = self._config, config
-            if (before.vectors, before.collection) != (config.vectors, config.collection):
+            kept = ("vectors", "collection", "checkpoint", "name")
+            if any(getattr(before, key) != getattr(config, key) for key in kept):
                 self.close()
 
     def search(
@@ -132,6 +137,8 @@ class Searcher:
         vector: str | Sequence[str] = "",
         plus: str | Sequence[str] = (),
         minus: str | Sequence[str] = (),
+        rerank: str = "",
+        candidates: int | None = None,
     ) -> Found:
         """The `k` rows nearest to each query. They are embedded together and searched in one call to Milvus.
 
@@ -140,15 +147,27 @@ class Searcher:
             vector: which vector of the rows is searched, if they have several; the first one for "". Of several names
                 each is searched, and their hits are fused by rank: see `rank_fusion`.
             plus, minus: texts whose vectors are added to each query's, and subtracted; see `Arithmetic`.
+            rerank: a vector of tokens, by which the rows found are ranked again; see `reranking`. Its name in `vector`
+                means the same.
+            candidates: rows that the search finds for it, 100 by default, at least `k`.
 
         Raises:
             ConfigurationError: if a query is blank or no text, or has no word that the model knows, `k` is out of
-                range, the filter is not understood, or vectors are added that are not dense.
+                range, the filter is not understood, vectors are added that are not dense, or `rerank` names another
+                vector.
             CollectionError: if nothing is published, or Milvus does not answer.
+            CheckpointError: if the parts do not have what is ranked by.
             SpaceMismatchError: if the collection holds vectors of another space than the configuration's encoder.
         """
         _check(queries, k)
-        names = list(dict.fromkeys([vector] if isinstance(vector, str) else vector)) or [""]
+        names, late = self._stages(vector, rerank, candidates)
+        if late:
+            if plus or minus:
+                raise ConfigurationError(
+                    f"the vector {late} ranks rows by their tokens, and no vector is added to those",
+                    "leave --plus and --minus out, or --rerank",
+                )
+            return self._reranked(queries, k, filter_expression, names, late, max(k, candidates or CANDIDATES))
         if len(names) > 1:
             return self._search_each(queries, k, filter_expression, names, plus, minus)
         arithmetic = Arithmetic.of(plus, minus)
@@ -207,8 +226,6 @@ class Searcher:
         minus: str | Sequence[str],
     ) -> Found:
         """The hits of several vectors, fused by rank."""
-        for name in names:  # all names, before the first search
-            _vector(self._config, name)
         found = [
             self.search(
                 queries, max(k, DEPTH), filter_expression=filter_expression, vector=name, plus=plus, minus=minus
@@ -217,10 +234,58 @@ class Searcher:
         ]
         return Found(METRIC, [fused(lists, k) for lists in zip(*found, strict=True)])
 
+    def _stages(self, vector: str | Sequence[str], rerank: str, candidates: int | None) -> Stages:
+        """The vectors that are searched, and the one by which the hits are ranked again."""
+        names = [name for name in dict.fromkeys([vector] if isinstance(vector, str) else vector) if name]
+        for name in [*names, rerank]:
+            _vector(self._config, name)
+        with self._changing:
+            if len(self._config.vectors) == 1 and not rerank:
+                found = Stages(names or [""], "")
+            else:
+                if self._kinds is None:
+                    self._kinds = {
+                        name: resolve(query_settings(self._config, name)).kind for name in self._config.vectors
+                    }
+                found = stages(self._kinds, names, rerank)
+        if candidates is not None:
+            _check_rows("candidates", candidates)
+            if not found.late:
+                raise ConfigurationError(
+                    f"candidates is {candidates}, and nothing is ranked again", "name a vector of tokens with --rerank"
+                )
+        return found
+
+    def _reranked(
+        self, queries: Sequence[Query], k: int, filter_expression: str, names: Sequence[str], late: str, depth: int
+    ) -> Found:
+        """The hits of a search, ranked again."""
+        with self._changing:
+            if self._reranker is None or self._reranker.name != late:
+                models = {name: query_model(self._config, name) for name in self._config.vectors}
+                self._reranker = Reranker(self._config, QueryEncoder.of(self._config, models, late))
+            reranker = self._reranker
+        for last in (False, True):
+            hits = self.search(queries, depth, filter_expression=filter_expression, vector=names).hits
+            config, opened = self._enter(names[0])
+            try:
+                state = milvus.described(opened.connection, config.name)
+            finally:
+                opened.leave()
+            if state is None:
+                raise nothing_served(config)
+            try:
+                return Found(MAX_SIMILARITY, reranker.rank(queries, hits, k, state))
+            except CheckpointError:
+                if last:  # else the alias may have moved since the search
+                    raise
+        raise AssertionError("unreachable")
+
     def close(self) -> None:
         """Frees model and connection, as soon as searches of other threads have ended."""
         with self._changing:
             opened, self._opened = self._opened, {}
+            self._reranker = self._kinds = None
         for one in opened.values():
             one.retire()
 
@@ -370,9 +435,13 @@ def _stored(config: Config, opened: _Opened, ids: Sequence[str]) -> pa.Array:
 
 
 def _check(queries: Sequence[Query], k: int) -> None:
-    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MOST_ROWS:
-        raise ConfigurationError(f"k is {k!r}", f"name a whole number from 1 to {MOST_ROWS}")
+    _check_rows("k", k)
     _check_texts(queries, "query", "the query")
+
+
+def _check_rows(name: str, rows: int) -> None:
+    if isinstance(rows, bool) or not isinstance(rows, int) or not 1 <= rows <= MOST_ROWS:
+        raise ConfigurationError(f"{name} is {rows!r}", f"name a whole number from 1 to {MOST_ROWS}")
 
 
 def _check_texts(texts: Sequence[Query], name: str, only: str = "") -> None:
@@ -403,6 +472,8 @@ def search(
     vector: str | Sequence[str] = "",
     plus: str | Sequence[str] = (),
     minus: str | Sequence[str] = (),
+    rerank: str = "",
+    candidates: int | None = None,
 ) -> list[dict[str, Any]]:
     """The `k` rows nearest to a query, best first.
 
@@ -413,6 +484,8 @@ def search(
         vector: which vector of the rows is searched, if they have several; the first one for "". Of several names
             each is searched, and their hits are fused by rank: see `rank_fusion`.
         plus, minus: texts whose vectors are added to the query's, and subtracted; see `Arithmetic`.
+        rerank: a vector of tokens, by which the rows found are ranked again; see `reranking`.
+        candidates: rows that the search finds for it, 100 by default.
 
     Returns:
         One dict per row: score, id, item_id, chunk, text (uri of media), start, end, and the metadata columns. With
@@ -424,7 +497,9 @@ def search(
         CollectionError: if nothing is published, or Milvus does not answer.
         SpaceMismatchError: if the collection holds vectors of another space than the configuration's encoder.
     """
-    return find(config, query, k=k, filter_expression=filter_expression, vector=vector, plus=plus, minus=minus).hits[0]
+    options: dict[str, Any] = {"vector": vector, "plus": plus, "minus": minus}
+    options |= {"rerank": rerank, "candidates": candidates}
+    return find(config, query, k=k, filter_expression=filter_expression, **options).hits[0]
 
 
 def find(
@@ -436,11 +511,15 @@ def find(
     vector: str | Sequence[str] = "",
     plus: str | Sequence[str] = (),
     minus: str | Sequence[str] = (),
+    rerank: str = "",
+    candidates: int | None = None,
 ) -> Found:
     """`search`, with the metric of its scores."""
     searcher = Searcher(config)
     try:
-        return searcher.search([query], k, filter_expression=filter_expression, vector=vector, plus=plus, minus=minus)
+        options: dict[str, Any] = {"vector": vector, "plus": plus, "minus": minus}
+        options |= {"rerank": rerank, "candidates": candidates}
+        return searcher.search([query], k, filter_expression=filter_expression, **options)
     finally:
         searcher.close()
 

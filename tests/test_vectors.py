@@ -210,14 +210,14 @@ def test_a_family_that_can_t_be_used_is_refused_by_name(
     assert not (tmp_path / "checkpoint").exists()
 
 
-def test_a_kind_of_vector_that_milvus_does_not_hold_is_refused_before_anything_is_read(
+def test_a_kind_of_vector_that_milvus_does_not_hold_is_refused_alone_before_anything_is_read(
     package: Path, tmp_path: Path, items: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import letters_family
 
     monkeypatch.setattr(letters_family.Letters, "kind", VectorKind.MULTI)
-    with pytest.raises(CollectionError, match=r"encoders\.spelling: Milvus holds no multi vectors"):
-        backfill(two_vectors(tmp_path))
+    with pytest.raises(ConfigurationError, match=r"encoders\.spelling\.model: it has a vector for each token"):
+        backfill(configure(tmp_path, encoders={"spelling": TWO["spelling"]}))
     assert not list(tmp_path.glob("checkpoint/tested/*/parts"))
 
 

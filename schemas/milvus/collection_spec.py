@@ -90,11 +90,13 @@ class CollectionSpec:
     id_max_bytes: int = 512
     space: str = ""
     modality: Modality = Modality.TEXT
+    left_out: tuple[str, ...] = ()
+    """Vectors that only the parts have."""
 
     @property
     def vector_names(self) -> frozenset[str]:
-        """Names of the vector fields."""
-        return frozenset(one.name for one in self.vectors)
+        """Names of the vectors of a row, in the collection or in the parts."""
+        return frozenset([*(one.name for one in self.vectors), *self.left_out])
 
     @property
     def sent_vectors(self) -> tuple[VectorColumn, ...]:

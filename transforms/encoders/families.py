@@ -28,6 +28,7 @@ FAMILIES = {
     "sentence_transformers": "transforms.encoders.sentence_transformers:describe",
     "splade": "transforms.encoders.splade:describe",
     "bm25": "transforms.encoders.bm25:describe",
+    "colbert": "transforms.encoders.late_interaction:describe",
     "timm": "transforms.encoders.timm:describe",
     "open_clip": "transforms.encoders.open_clip:describe",
     "transformers": "transforms.encoders.transformers.family:describe",
@@ -46,6 +47,8 @@ FAMILIES = {
 }
 """vecbeam's own families: module and function of each."""
 DEFAULT = "sentence_transformers"
+LATE_INTERACTION = frozenset({"MultiVectorEncoder", "ColBERT", "HF_ColBERT"})
+"""What files of models with a vector per token call themselves."""
 GROUP = "vecbeam.encoders"
 Describe = Callable[[EncoderConfig, ModelSource], Model]
 
@@ -144,6 +147,12 @@ def _family_of_files(folder: Path) -> str:
     settings = read_json(folder / "config.json")
     if settings.get("model_type") == "whisper":
         return "whisper"
+    kinds = {
+        read_json(folder / "config_sentence_transformers.json").get("model_type"),
+        *(settings.get("architectures") or ()),
+    }
+    if kinds & LATE_INTERACTION:
+        return "colbert"
     if settings.get("model_type") in ARCHITECTURES and not (folder / "modules.json").exists():
         return "transformers"
     return "timm" if "architecture" in settings else DEFAULT

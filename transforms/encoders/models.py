@@ -64,7 +64,9 @@ class Models:
         for name, model in models.items():
             for modality in sorted(config.corpus.modalities):
                 _check_modality(name, model, modality)
-        return cls(models, config.corpus.column_types, config.corpus.modality)
+        found = cls(models, config.corpus.column_types, config.corpus.modality)
+        found.check_searchable()
+        return found
 
     @cached_property
     def layout(self) -> Layout:
@@ -94,6 +96,14 @@ class Models:
         """The same, with some models fitted."""
         return replace(self, by_name={**self.by_name, **fitted})
 
+    def check_searchable(self) -> None:
+        """Refuses rows without a vector that Milvus can search.
+
+        Raises:
+            ConfigurationError: if each vector is one of tokens.
+        """
+        _check_searchable(self.layout)
+
     def check_runnable(self) -> None:
         """Refuses models that can't run on this machine, as far as their families know that before loading them.
 
@@ -113,6 +123,17 @@ class Models:
 def corpus_root(config: Config) -> str:
     """The corpus' folder in the checkpoint."""
     return filesystem.join(config.checkpoint, config.name)
+
+
+def _check_searchable(layout: Layout) -> None:
+    if not any(one.in_collection for one in layout.vectors):
+        name = layout.vectors[0].name
+        raise ConfigurationError(
+            f"encoder{'' if name == VECTOR else f's.{name}'}.model: it has a vector for each token, which Milvus does "
+            "not hold: it ranks the rows that another vector finds",
+            "name a dense or sparse encoder in addition, for example encoders: {meaning: {model: all-MiniLM-L6-v2}, "
+            f"{'tokens_of_text' if name == VECTOR else name}: {{model: ...}}}}",
+        )
 
 
 def _check_modality(name: str, model: Model, modality: Modality) -> None:

@@ -46,6 +46,7 @@ def collection_spec(config: Config, snapshot: Snapshot | None, layout: Layout) -
         id_max_bytes=settings.id_max_bytes,
         space=layout.space.as_json(),
         modality=layout.modality,
+        left_out=tuple(one.name for one in layout.vectors if not one.in_collection),
     )
 
 

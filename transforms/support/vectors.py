@@ -9,9 +9,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from schemas.errors import EncoderError
 from schemas.layout import VectorKind
 
 Floats = NDArray[np.float32]
+_MOST_NUMBERS = 2**31 - 1
 
 
 def dense_array(matrix: Floats) -> pa.ListArray:
@@ -74,10 +76,18 @@ def multi_array(rows: Iterable[Floats]) -> pa.ListArray:
     Args:
         rows: float32[tokens, dimensions] of each
 
+    Raises:
+        EncoderError: if they are more numbers than an Arrow array can have.
+
     >>> multi_array([np.ones((2, 1), np.float32), np.zeros((0, 1), np.float32)]).to_pylist()
     [[[1.0], [1.0]], []]
     """
     matrices = list(rows)
+    if sum(matrix.size for matrix in matrices) > _MOST_NUMBERS:
+        raise EncoderError(
+            f"the vectors of the tokens of {len(matrices):,} chunks are more than {_MOST_NUMBERS:,} numbers",
+            "lower batch_rows",
+        )
     inner = dense_array(np.concatenate(matrices) if matrices else np.zeros((0, 1), np.float32))
     offsets = pa.array(np.cumsum([0, *map(len, matrices)]).astype(np.int32))
     return pa.ListArray.from_arrays(offsets, inner, type=VectorKind.MULTI.arrow_type)

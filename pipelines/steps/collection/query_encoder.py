@@ -49,7 +49,9 @@ class QueryEncoder(NamedTuple):
         Args:
             models: for queries, of all vectors: their spaces are part of what the collection is made of.
         """
-        layout = Models(models, config.corpus.column_types, config.corpus.modality).layout
+        found = Models(models, config.corpus.column_types, config.corpus.modality)
+        found.check_searchable()
+        layout = found.layout
         is_fitted = any(isinstance(model, TermModel) for model in models.values())
         modalities = frozenset(models[vector].modalities)
         return cls(layout, layout.vector(vector), models[vector].load(), modalities, is_fitted)

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from schemas.config import Collection, Config
 from schemas.errors import CollectionError
 from schemas.layout import Layout, VectorKind
-from schemas.milvus import LITE, VECTOR_TYPES
+from schemas.milvus import LITE
 from schemas.milvus.capabilities import Server, analyzer_refusal, capabilities_of, refusals
 from transforms import milvus
 from transforms.load.specification import vector_column
@@ -44,14 +44,15 @@ def check_vectors(config: Config, layout: Layout) -> None:
         return
     found: list[tuple[str, str]] = []
     most = capabilities_of(server).vectors
-    if len(layout.vectors) > most:
+    held = [one for one in layout.vectors if one.in_collection]
+    if len(held) > most:
+        found.append((f"encoders: {server} holds {most} vectors per row, not {len(held)}", "name fewer encoders"))
+    if len(held) < len(layout.vectors) and settings.load == "import":
+        other = next(one.name for one in layout.vectors if not one.in_collection)
         found.append(
-            (f"encoders: {server} holds {most} vectors per row, not {len(layout.vectors)}", "name fewer encoders")
+            (f"encoders.{other}: a server can't import parts with vectors of tokens", "set collection.load: upsert")
         )
-    for field in layout.vectors:
-        if field.kind not in VECTOR_TYPES:
-            found.append((f"encoders.{field.name}: Milvus holds no {field.kind} vectors", "choose another model"))
-            continue
+    for field in held:
         column = vector_column(config, field)
         if column.computed and (refusal := analyzer_refusal(server, column.analyzer)):
             found.append((f"encoders.{field.name}.{refusal[0]}", refusal[1]))

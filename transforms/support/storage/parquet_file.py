@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, BinaryIO, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -18,6 +19,7 @@ from transforms.support.storage import filesystem, spill
 from transforms.support.storage.storage_errors import is_missing, storage_error
 
 METADATA_KEY = b"vecbeam"
+GROUP_BYTES = 1 << 20
 _REPEATING = ("uri", "error", "step", "path", "place")
 
 T = TypeVar("T")
@@ -25,6 +27,9 @@ T = TypeVar("T")
 
 def parquet(table: pa.Table, facts: Mapping[str, Any], row_group_rows: int = 65536) -> bytes:
     """A table as the bytes of a Parquet file, zstd, with `facts` as JSON in its metadata."""
+    if any(pa.types.is_list(kind) and pa.types.is_list(kind.value_type) for kind in table.schema.types):
+        # A search reads vectors of tokens of a few rows: small groups, so that it reads little else.
+        row_group_rows = max(1, min(row_group_rows, table.num_rows * GROUP_BYTES // max(1, table.nbytes)))
     metadata = {METADATA_KEY: json.dumps(facts).encode()}
     buffer = io.BytesIO()
     pq.write_table(
@@ -104,6 +109,28 @@ def _with_absent(table: pa.Table, schema: pa.Schema) -> pa.Table:
         if field.nullable and field.name not in table.column_names:
             table = table.append_column(field, pa.nulls(table.num_rows, field.type))
     return table.select(schema.names)
+
+
+def read_rows(uri: str, rows: Sequence[int], columns: Sequence[str]) -> pa.Table:
+    """Some rows of a file, in the order given; only the row groups that have one are read.
+
+    Raises:
+        CheckpointError: where the file is missing or damaged.
+        StorageError: where the store fails; the file may well be sound.
+    """
+
+    def read(stream: Any) -> pa.Table:
+        file = pq.ParquetFile(stream)
+        sizes = [file.metadata.row_group(at).num_rows for at in range(file.num_row_groups)]
+        ends = np.cumsum(sizes, dtype=np.int64)
+        wanted = np.asarray(rows, np.int64)
+        groups, at = np.unique(np.searchsorted(ends, wanted, side="right"), return_inverse=True)
+        counts = np.asarray(sizes, np.int64)[groups]
+        # Where each row is among the groups that are read.
+        places = wanted - (ends[groups] - counts)[at] + (np.cumsum(counts) - counts)[at]
+        return file.read_row_groups(groups.tolist(), columns=list(columns)).take(pa.array(places))
+
+    return _parsed(uri, read)
 
 
 def read_schema(uri: str) -> pa.Schema:
