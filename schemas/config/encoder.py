@@ -68,9 +68,9 @@ class EncoderConfig(Section):
     )
     family: Text | None = Field(
         None,
-        description="Family of encoders that loads the model: sentence_transformers, splade, bm25, words, use, remote, "
-        "timm, open_clip, transformers, conse, whisper, resemblyzer, or one from another package. By default that of "
-        "the catalogue's entry, of the files, or the family with the model's name",
+        description="Family of encoders that loads the model: sentence_transformers, splade, bm25, colbert, words, "
+        "use, remote, timm, open_clip, transformers, conse, whisper, resemblyzer, or one from another package. By "
+        "default that of the catalogue's entry, of the files, or the family with the model's name",
     )
     analyzer: Literal["standard", "english", "chinese"] | None = Field(
         None,

@@ -296,7 +296,7 @@ def _load_modules(folder: str, device: str) -> Any:
     except Exception as error:  # the libraries raise errors of many kinds for damaged files
         raise EncoderError(f"can't load the model in {folder}: {error}", "check the folder's files") from error
 
-    class Tokens(torch.nn.Module):  # type: ignore[misc]  # here, so that this file imports without torch
+    class TokenModules(torch.nn.Module):  # type: ignore[misc]  # here, so that this file imports without torch
         def __init__(self) -> None:
             super().__init__()
             self.library = library
@@ -307,4 +307,4 @@ def _load_modules(folder: str, device: str) -> Any:
                     features = module(features)
             return {"sentence_embedding": features["token_embeddings"]}
 
-    return Tokens().eval()
+    return TokenModules().eval()

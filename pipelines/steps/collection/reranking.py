@@ -183,9 +183,9 @@ def max_similarities(query: Floats, documents: Sequence[Floats]) -> Floats:
         query: float32[its vectors, dimensions].
         documents: float32[its vectors, dimensions] of each, at least one vector.
 
-    >>> one, other = np.eye(2, dtype=np.float32), np.array([[0.6, 0.8]], np.float32)
+    >>> one, other = np.eye(2, dtype=np.float32), np.array([[0.5, 0.25]], np.float32)
     >>> max_similarities(one, [one, other]).tolist()
-    [2.0, 1.4]
+    [2.0, 0.75]
     """
     if not documents:
         return np.zeros(0, np.float32)
