@@ -98,6 +98,10 @@ class Config(Section):
                 f"chunk.{self.chunk.of_seconds[0]}: the corpus is of the modality {modality}, and seconds are for "
                 "recordings and films; " + ("set chunk.max_tokens" if Modality.TEXT in found else "remove it")
             )
+        if self.chunk.scenes and Modality.VIDEO not in found:
+            raise ValueError(
+                f"chunk.scenes: the corpus is of the modality {modality}, and scenes are of films; remove it"
+            )
         tokens = self.chunk.of_tokens
         if tokens and Modality.TEXT not in found:
             raise ValueError(

@@ -434,6 +434,12 @@ class ChunkConfig(Section):
         None, ge=0, description="Seconds that a window shares with the previous one; 0 where `seconds` is set alone"
     )
 
+    scenes: bool = Field(
+        False,
+        description="Of films: segments begin where the scenes do, and longer ones are cut by `seconds`. vecbeam decodes "
+        "the whole film to find them",
+    )
+
     @model_validator(mode="after")
     def _one_kind(self) -> ChunkConfig:
         if (tokens := self.of_tokens) and self.of_seconds:
@@ -453,7 +459,7 @@ class ChunkConfig(Section):
     @property
     def of_seconds(self) -> list[str]:
         """The keys of recordings and films that are set."""
-        return [key for key in ("seconds", "overlap_seconds") if getattr(self, key) is not None]
+        return [key for key in ("seconds", "overlap_seconds", "scenes") if getattr(self, key) not in (None, False)]
 
     @model_validator(mode="after")
     def _overlap_fits(self) -> ChunkConfig:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
@@ -48,6 +49,10 @@ class Timing(Protocol):
         """The shortest window, in seconds."""
         ...
 
+    def borders(self, addresses: list[str]) -> Iterator[list[float] | tuple[str, str]]:
+        """Of films: the beginnings of each one's scenes and its end, or the error and the reason; see `durations`."""
+        ...
+
     def durations(self, addresses: list[str]) -> Iterator[float | tuple[str, str]]:
         """The seconds of each file, or the error and the reason why it can't be embedded.
 
@@ -69,7 +74,8 @@ class SecondsChunker:
     """Makes windows of recordings and films.
 
     With `chunk.seconds` they have so many seconds; without, as many as is usual for the model, and do not overlap. With
-    `chunk: false` an item is one window, and what is over the model's limit is dropped and counted.
+    `chunk: false` an item is one window, and what is over the model's limit is dropped and counted. With `chunk.scenes`
+    each scene of a film is cut into windows, of `chunk.seconds` or as many as the model takes.
 
     Args:
         config: of which `chunk`, `corpus.metadata` and `collection.id_max_bytes` count.
@@ -87,7 +93,9 @@ class SecondsChunker:
         self._schema = chunk_schema(self._metadata, modality)
         self._noun = modality.noun
         self._is_whole = not config.chunk
-        self._length, self._overlap = model.usual_seconds if config.chunk else model.max_seconds, 0.0
+        self._by_scene = bool(config.chunk) and config.chunk.scenes
+        is_usual = config.chunk and not config.chunk.scenes
+        self._length, self._overlap = model.usual_seconds if is_usual else model.max_seconds, 0.0
         if config.chunk and config.chunk.seconds is not None:
             self._length, self._overlap = config.chunk.seconds, config.chunk.overlap_seconds or 0.0
             self._check_length()
@@ -112,16 +120,17 @@ class SecondsChunker:
         taken: list[int] = []
         addresses = locator.addresses(items.column("@uri"), items.column(LOCATOR))
         shown = [locator.shown(address) for address in addresses]
-        found = self._model.durations(addresses)
-        for place, (item_id, uri, line, content, seconds) in enumerate(zip(*columns.values(), found, strict=True)):
-            if isinstance(seconds, tuple):
-                rejects.append(Reject(item_id, uri, line, "chunk", *seconds))
+        found = self._model.borders(addresses) if self._by_scene else self._model.durations(addresses)
+        for place, (item_id, uri, line, content, borders) in enumerate(zip(*columns.values(), found, strict=True)):
+            if isinstance(borders, tuple):
+                rejects.append(Reject(item_id, uri, line, "chunk", *borders))
                 continue
-            reject = self._refused(item_id, uri, line, self._count(seconds))
+            scenes = list(pairwise(borders)) if isinstance(borders, list) else [(0.0, borders)]
+            reject = self._refused(item_id, uri, line, sum(self._count(end - start) for start, end in scenes))
             if reject is not None:
                 rejects.append(reject)
                 continue
-            for number, window in enumerate(self.windows(seconds)):
+            for number, window in enumerate(window for scene in scenes for window in self._of_scene(*scene)):
                 taken.append(place)
                 values = (
                     row_id(item_id, number),
@@ -141,6 +150,13 @@ class SecondsChunker:
             pa.array(rows[field.name], field.type) if field.name in rows else own[field.name] for field in self._schema
         ]
         return Chunked(pa.table(arrays, schema=self._schema), rejects_table(rejects))
+
+    def _of_scene(self, start: float, end: float) -> list[Window]:
+        made = self.windows(end - start)
+        if not start:
+            return made
+        moved = [Window(round(start + one.start, 3), round(start + one.end, 3), one.dropped) for one in made]
+        return [*moved[:-1], moved[-1]._replace(end=end)]
 
     def windows(self, seconds: float) -> list[Window]:
         """The windows of an item of so many seconds. They begin at whole milliseconds.

@@ -13,7 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from schemas.config import EncoderConfig
-from schemas.config.encoder import PICTURE, WORD_VECTOR_FILES
+from schemas.config.encoder import PICTURE, SOUND, WORD_VECTOR_FILES
 from schemas.errors import NEW_VERSION, ConfigurationError, EncoderError, SpaceMismatchError
 from schemas.layout import Space
 from transforms.encoders.base import Model
@@ -22,6 +22,7 @@ from transforms.encoders.fitted.term_model import TermModel
 from transforms.encoders.frames import of_films
 from transforms.encoders.model_files import read_json
 from transforms.encoders.model_source import ModelSource
+from transforms.encoders.sound_track import of_sound_tracks
 from transforms.encoders.transformers.architectures import ARCHITECTURES
 
 FAMILIES = {
@@ -77,6 +78,8 @@ def resolve(config: EncoderConfig, fits: KeptFits = NO_FITS) -> Model:
         )
     if config.input == PICTURE:
         model = of_films(model, config)
+    elif config.input == SOUND:
+        model = of_sound_tracks(model, config)
     _FOUND[config.model_dump_json(), fits.root, model.space.id] = model
     return model
 

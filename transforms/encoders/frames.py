@@ -25,7 +25,7 @@ from transforms.encoders.base import Encoded, Encoder, Model, Work, media_inputs
 from transforms.encoders.engines.extra import need
 from transforms.encoders.media.content import RefusedError, contents, opened
 from transforms.encoders.media.film.film import container_of
-from transforms.encoders.media.film.film_encoder import FilmEncoder, durations
+from transforms.encoders.media.film.film_encoder import FilmEncoder, borders, durations
 from transforms.encoders.media.film.film_model import PACKAGES, SHORTEST, USUAL, probe_film
 from transforms.encoders.media.film.sampling import Sampling
 from transforms.encoders.media.media_encoder import MediaEncoder
@@ -101,6 +101,10 @@ class FramesModel:
     def durations(self, addresses: list[str]) -> Iterator[float | tuple[str, str]]:
         """See `transforms.chunk.seconds.Timing`."""
         return durations(addresses)
+
+    def borders(self, addresses: list[str]) -> Iterator[list[float] | tuple[str, str]]:
+        """See `transforms.chunk.seconds.Timing`."""
+        return borders(addresses)
 
     def check_runnable(self) -> None:
         """See `transforms.encoders.models.Models.check_runnable`."""

@@ -145,7 +145,11 @@ def _check_modality(name: str, model: Model, modality: Modality) -> None:
             f"the modality {modality}",
             f"name a model that embeds {modality}"
             + (f", for example {known[0]}" if known else "")
-            + ", or set corpus.format to what the files are",
+            + (
+                ", or set input: sound to embed the sound track"
+                if modality is Modality.VIDEO and Modality.AUDIO in model.modalities
+                else ", or set corpus.format to what the files are"
+            ),
         )
 
 

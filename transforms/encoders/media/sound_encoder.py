@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from transforms.encoders.media import sound
 from transforms.encoders.media.ahead import mapped
 from transforms.encoders.media.content import RefusedError, contents_of, opened
+from transforms.encoders.media.film import film_sound
 from transforms.encoders.media.media_encoder import BatchEncoder, Prepared
 from transforms.encoders.media.segments import MILLISECONDS, Segment, segments
 
@@ -62,7 +63,7 @@ class SoundEncoder(BatchEncoder):
         end = row.start + longest if row.end is None else min(row.end, row.start + longest)
         try:
             with opened(row.address, row.data) as stream:
-                heard = sound.decode(stream, rate, row.start, end)
+                heard = film_sound.decode(stream, rate, row.start, end, measured=row.end is None)
             if heard.seconds < shortest:
                 raise too_short(heard.seconds, shortest)
             prepared = self.features(heard.samples[: round(longest * rate)])

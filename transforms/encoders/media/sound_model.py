@@ -67,6 +67,10 @@ class SoundModel(MediaModel):
     def chunker(self, config: Config, modality: Modality) -> Chunker:
         return SecondsChunker(config, self, modality)
 
+    def borders(self, addresses: list[str]) -> Iterator[list[float] | tuple[str, str]]:
+        """Only films have scenes; the configuration refuses them for recordings."""
+        raise NotImplementedError
+
     def durations(self, addresses: list[str]) -> Iterator[float | tuple[str, str]]:
         """See `transforms.chunk.seconds.Timing`."""
         return durations(addresses, self.shortest)

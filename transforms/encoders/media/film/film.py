@@ -127,6 +127,25 @@ class Film:
                 image = self._upright(frame)
             yield image
 
+    def every(self, step: float) -> Iterator[tuple[float, Any]]:
+        """The time and PyAV's frame of the first frame, and of each that is so many seconds or more after the one before.
+
+        Raises:
+            RefusedError: `DamagedFilm`.
+        """
+        at: float | None = None
+        source: Iterator[Any] | None = None
+        while True:
+            with decoding():
+                source = self._decoded_from(0.0) if source is None else source
+                frame = next(source, None)
+            if frame is None:
+                return
+            time = self._time(frame)
+            if at is None or time - at >= step - _HALF_A_MILLISECOND:
+                at = time
+                yield time, frame
+
     def _end(self, near: float | None) -> float | None:
         """The end of the last packet of picture or sound, in the file's time; from the beginning, or from near."""
         import av

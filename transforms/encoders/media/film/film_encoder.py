@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from transforms.encoders.media.ahead import cores, mapped
 from transforms.encoders.media.content import RefusedError, opened
-from transforms.encoders.media.film.film import opened_film
+from transforms.encoders.media.film import scenes
+from transforms.encoders.media.film.film import Film, opened_film
+from transforms.encoders.media.film.film_sound import no_sound
 from transforms.encoders.media.film.sampling import Sampling
 from transforms.encoders.media.media_encoder import BatchEncoder, Prepared
 from transforms.encoders.media.segments import MILLISECONDS, Segment, segments
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Floats = NDArray[np.float32]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -71,13 +74,23 @@ def durations(addresses: list[str], *, with_sound: bool = False) -> Iterator[flo
         CorpusError: if the storage fails.
         EncoderError: if a library is not installed.
     """
+    return _of_each(addresses, Film.seconds, with_sound=with_sound)
 
-    def found(uri: str) -> float | tuple[str, str]:
+
+def borders(addresses: list[str], *, with_sound: bool = False) -> Iterator[list[float] | tuple[str, str]]:
+    """The beginnings of the scenes of each film and its end, or the error and the reason; see `durations`."""
+    return _of_each(addresses, scenes.borders, with_sound=with_sound)
+
+
+def _of_each(
+    addresses: list[str], looked_at: Callable[[Film], T], *, with_sound: bool
+) -> Iterator[T | tuple[str, str]]:
+    def found(address: str) -> T | tuple[str, str]:
         try:
-            with opened(uri, None) as stream, opened_film(stream) as film:
+            with opened(address, None) as stream, opened_film(stream) as film:
                 if with_sound and not film.has_sound:
-                    raise RefusedError("NoSound", "The film has no sound track that can be decoded")
-                return film.seconds()
+                    raise no_sound()
+                return looked_at(film)
         except RefusedError as error:
             return error.error, error.reason
 

@@ -15,7 +15,7 @@ from schemas.modality import Modality
 from transforms.chunk.seconds import SecondsChunker
 from transforms.encoders.base import media_inputs
 from transforms.encoders.engines.extra import need
-from transforms.encoders.media.film.film_encoder import durations
+from transforms.encoders.media.film.film_encoder import borders, durations
 from transforms.encoders.media.film.sampling import Sampling
 from transforms.encoders.media.media_model import MediaModel
 
@@ -66,6 +66,10 @@ class FilmModel(MediaModel):
     def durations(self, addresses: list[str]) -> Iterator[float | tuple[str, str]]:
         """See `transforms.chunk.seconds.Timing`."""
         return durations(addresses)
+
+    def borders(self, addresses: list[str]) -> Iterator[list[float] | tuple[str, str]]:
+        """See `transforms.chunk.seconds.Timing`."""
+        return borders(addresses)
 
 
 def probe_film() -> bytes:

@@ -1,0 +1,1 @@
+"""Models of films of the transformers library."""
