@@ -137,3 +137,40 @@ def save_sound_text(folder: Path, seed: int = 0, *, fuses: bool = False) -> Path
         truncation="fusion" if fuses else "rand_trunc",
     ).save_pretrained(folder)
     return folder
+
+
+def save_film_model(folder: Path, kind: str, seed: int = 0) -> Path:
+    """A model of four frames: `videomae` with a classifier, `timesformer`, `vivit`, or `xclip` with 24 dimensions."""
+    import torch
+    import transformers
+
+    torch.manual_seed(seed)
+    sizes = {**_SIZES, "image_size": SIDE, "patch_size": 16, "num_frames": 4}
+    match kind:
+        case "videomae":
+            config = transformers.VideoMAEConfig(**sizes, num_labels=3)
+            model: Any = transformers.VideoMAEForVideoClassification(config)
+        case "timesformer":
+            model = transformers.TimesformerModel(transformers.TimesformerConfig(**sizes))
+        case "vivit":
+            del sizes["patch_size"]
+            model = transformers.VivitModel(transformers.VivitConfig(**sizes, tubelet_size=[2, 16, 16]))
+        case "xclip":
+            words = save_tokenizer(folder, VOCABULARY)
+            texts = {**_SIZES, "vocab_size": words, "max_position_embeddings": TOKENS, "pad_token_id": 0}
+            texts |= {"bos_token_id": 2, "eos_token_id": 3}
+            together = {"mit_hidden_size": 24, "mit_intermediate_size": 48, "mit_num_hidden_layers": 1}
+            films = {**sizes, **together, "mit_num_attention_heads": 2}
+            both = transformers.XCLIPConfig(text_config=texts, vision_config=films, projection_dim=24)
+            model = transformers.XCLIPModel(both)
+        case _:
+            raise ValueError(kind)
+    model.save_pretrained(folder)
+    size = {"size": {"shortest_edge": SIDE}, "crop_size": {"height": SIDE, "width": SIDE}}
+    if kind == "vivit":
+        transformers.VivitImageProcessor(**size).save_pretrained(folder)
+    else:
+        from transformers.models.videomae.image_processing_pil_videomae import VideoMAEImageProcessorPil
+
+        VideoMAEImageProcessorPil(**size).save_pretrained(folder)
+    return folder

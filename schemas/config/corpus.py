@@ -436,8 +436,8 @@ class ChunkConfig(Section):
 
     scenes: bool = Field(
         False,
-        description="Of films: segments begin where the scenes do, and longer ones are cut by `seconds`. vecbeam decodes "
-        "the whole film to find them",
+        description="Of films: segments begin where scenes do, and `seconds` cuts longer ones. vecbeam decodes the "
+        "whole film to find them",
     )
 
     @model_validator(mode="after")

@@ -93,9 +93,9 @@ class SecondsChunker:
         self._schema = chunk_schema(self._metadata, modality)
         self._noun = modality.noun
         self._is_whole = not config.chunk
-        self._by_scene = bool(config.chunk) and config.chunk.scenes
-        is_usual = config.chunk and not config.chunk.scenes
-        self._length, self._overlap = model.usual_seconds if is_usual else model.max_seconds, 0.0
+        self._by_scene = config.chunk is not False and config.chunk.scenes
+        is_limit = self._is_whole or self._by_scene
+        self._length, self._overlap = model.max_seconds if is_limit else model.usual_seconds, 0.0
         if config.chunk and config.chunk.seconds is not None:
             self._length, self._overlap = config.chunk.seconds, config.chunk.overlap_seconds or 0.0
             self._check_length()

@@ -88,17 +88,40 @@ SOUND_TEXT: Mapping[str, TwoTowers] = {"clap": TwoTowers(Padding.LONGEST, 512, 5
 """Of recordings and texts."""
 WAVEFORMS = frozenset(["data2vec-audio", "hubert", "unispeech", "unispeech-sat", "wav2vec2", "wavlm"])
 """Of recordings, whose input is the samples themselves."""
-ARCHITECTURES = frozenset([*BACKBONES, *IMAGE_TEXT, *SOUND_TEXT, *WAVEFORMS])
+
+
+class FilmBackbone(NamedTuple):
+    """A model of films without its last layer.
+
+    Attributes:
+        pooling: of its hidden states.
+        frames: of a segment, where config.json does not say it.
+    """
+
+    pooling: Pooling
+    frames: int
+
+
+FILM_BACKBONES: Mapping[str, FilmBackbone] = {
+    "timesformer": FilmBackbone(Pooling.FIRST, 8),
+    "videomae": FilmBackbone(Pooling.MEAN, 16),
+    "vivit": FilmBackbone(Pooling.FIRST, 32),
+}
+
+FILM_TEXT: Mapping[str, TwoTowers] = {"xclip": TwoTowers(Padding.LONGEST, 77, 512)}
+"""Of films and texts."""
+
+ARCHITECTURES = frozenset([*BACKBONES, *IMAGE_TEXT, *SOUND_TEXT, *WAVEFORMS, *FILM_BACKBONES, *FILM_TEXT])
 
 
 def projected_dimensions(model_type: str, settings: Mapping[str, Any]) -> int:
     """The dimensions that both towers of a model project to.
 
     Args:
-        model_type: of `IMAGE_TEXT` or `SOUND_TEXT`.
+        model_type: of `IMAGE_TEXT`, `SOUND_TEXT` or `FILM_TEXT`.
         settings: its config.json; sections that are missing there have the library's own values.
     """
-    known = {**IMAGE_TEXT, **SOUND_TEXT}[model_type].dimensions
+    known = {**IMAGE_TEXT, **SOUND_TEXT, **FILM_TEXT}[model_type].dimensions
     if model_type == "siglip":
         # Its images are not projected, and its texts are to their size.
         return int((settings.get("vision_config") or {}).get("hidden_size") or known)

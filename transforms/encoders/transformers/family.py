@@ -10,7 +10,16 @@ from schemas.errors import ConfigurationError
 from transforms.encoders.base import Model
 from transforms.encoders.media.media_model import refuse_text_settings
 from transforms.encoders.model_source import ModelSource
-from transforms.encoders.transformers.architectures import ARCHITECTURES, BACKBONES, IMAGE_TEXT, SOUND_TEXT
+from transforms.encoders.transformers.architectures import (
+    ARCHITECTURES,
+    BACKBONES,
+    FILM_BACKBONES,
+    FILM_TEXT,
+    IMAGE_TEXT,
+    SOUND_TEXT,
+)
+from transforms.encoders.transformers.films.film_backbone import describe_film_backbone
+from transforms.encoders.transformers.films.film_text import describe_film_text
 from transforms.encoders.transformers.image_backbone import describe_backbone
 from transforms.encoders.transformers.image_text import describe_image_text
 from transforms.encoders.transformers.model_folder import ModelFolder
@@ -40,4 +49,8 @@ def describe(config: EncoderConfig, source: ModelSource) -> Model:
         return describe_image_text(config, source, files)
     if files.model_type in SOUND_TEXT:
         return describe_sound_text(config, source, files)
+    if files.model_type in FILM_TEXT:
+        return describe_film_text(config, source, files)
+    if files.model_type in FILM_BACKBONES:
+        return describe_film_backbone(config, source, files)
     return describe_waveform(config, source, files)

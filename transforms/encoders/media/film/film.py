@@ -128,7 +128,7 @@ class Film:
             yield image
 
     def every(self, step: float) -> Iterator[tuple[float, Any]]:
-        """The time and PyAV's frame of the first frame, and of each that is so many seconds or more after the one before.
+        """The time of the first frame and PyAV's frame, and of each that is so many seconds after the one before.
 
         Raises:
             RefusedError: `DamagedFilm`.

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from schemas.config import Config
 from schemas.modality import Modality
+from transforms.chunk.base import Chunker
 from transforms.chunk.seconds import SecondsChunker
 from transforms.encoders.base import media_inputs
 from transforms.encoders.engines.extra import need
@@ -60,7 +61,7 @@ class FilmModel(MediaModel):
         need(self.extra, self.config.model, *PACKAGES)
         super().check_runnable()
 
-    def chunker(self, config: Config, modality: Modality) -> SecondsChunker:
+    def chunker(self, config: Config, modality: Modality) -> Chunker:
         return SecondsChunker(config, self, modality)
 
     def durations(self, addresses: list[str]) -> Iterator[float | tuple[str, str]]:

@@ -37,7 +37,7 @@ def borders(film: Film) -> list[float]:
         counts = _colours(frame)
         is_other = before is not None and np.abs(counts - before).sum() / 2 > CHANGED * _WIDTH * _HEIGHT
         before = counts
-        if is_other and SHORTEST <= time - found[-1] and SHORTEST <= end - time:
+        if is_other and time - found[-1] >= SHORTEST and end - time >= SHORTEST:
             found.append(round(time, 3))
     return [*found, end]
 
