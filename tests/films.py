@@ -36,6 +36,7 @@ def film(
     rate: int = 12,
     size: tuple[int, int] = (160, 120),
     sound: int | None = None,
+    seconds_of_sound: float | None = None,
     rotation: int = 0,
     times: Sequence[int] = (),
     **options: str,
@@ -45,6 +46,7 @@ def film(
     Args:
         seconds: of each scene.
         sound: number of a tune; None for no sound track.
+        seconds_of_sound: as long as the film for None.
         rotation: degrees counterclockwise by which players turn it.
         times: of the frames, in milliseconds, instead of `rate`.
     """
@@ -73,7 +75,7 @@ def film(
             container.mux(picture.encode(frame))
         container.mux(picture.encode(None))
         if sound is not None:
-            for block in _blocks(tune(sound, seconds * len(scenes), 48_000)):
+            for block in _blocks(tune(sound, seconds_of_sound or seconds * len(scenes), 48_000)):
                 container.mux(track.encode(block))
             container.mux(track.encode(None))
     return stream.getvalue()
