@@ -186,7 +186,7 @@ def test_settings_of_films_are_refused_elsewhere(tmp_path: Path, corpus: str, en
 def test_an_encoder_of_another_modality_is_refused_before_reading(tmp_path: Path) -> None:
     write_films(tmp_path / "films", 1)
     config = film_config(tmp_path, "fake", encoder={"model": "fake", "dimensions": 8})
-    with pytest.raises(ConfigurationError, match="embeds text, and the corpus is of the modality video"):
+    with pytest.raises(ConfigurationError, match="embeds text, and the corpus has items of the modality video"):
         plan(config)
 
 
@@ -243,3 +243,19 @@ def test_a_film_refers_to_nothing_else() -> None:
         pass
     with pytest.raises(RefusedError, match="NotFilm"), opened_film(io.BytesIO(b"#EXTM3U\nhttp://127.0.0.1/a.ts\n")):
         pass
+
+
+def test_films_and_images_are_rows_of_one_collection(tmp_path: Path, model: Path) -> None:
+    paths = write_films(tmp_path / "media", 3)
+    (tmp_path / "media" / "picture.png").write_bytes(encoded(scene(1, 6)))
+    corpus = {"paths": ["media/*.mp4", "media/*.png"]}
+    config = film_config(tmp_path, model, corpus=corpus, chunk={"seconds": 1.0})
+    assert backfill(config).verify.found == 7
+    rows = rows_of(config)
+    assert {row["modality"] for row in rows.values()} == {"image", "video"}
+    assert np.dot(rows["picture.png#0"]["vector"], library(model, [scene(1, 6)])) >= 0.9999
+    second = library(model, shown_at(paths[0].read_bytes(), middles(1.0, 2.0)))
+    assert np.dot(rows["film-00.mp4#1"]["vector"], second) >= 0.9999
+    with Index(tmp_path / "vecbeam.yaml") as index:
+        found = index.search(scene(1, 6), k=2)
+        assert [hit["item_id"] for hit in found] == ["picture.png", "film-01.mp4"]

@@ -93,7 +93,7 @@ class SecondsChunker:
         self._schema = chunk_schema(self._metadata, modality)
         self._noun = modality.noun
         self._is_whole = not config.chunk
-        self._by_scene = config.chunk is not False and config.chunk.scenes
+        self._by_scene = modality is Modality.VIDEO and config.chunk is not False and config.chunk.scenes
         is_limit = self._is_whole or self._by_scene
         self._length, self._overlap = model.max_seconds if is_limit else model.usual_seconds, 0.0
         if config.chunk and config.chunk.seconds is not None:

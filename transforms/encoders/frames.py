@@ -135,10 +135,11 @@ class FramesEncoder:
         self._sampling = sampling
 
     def encode(self, inputs: pa.Table, *, query: bool = False, advance: Callable[[int], None] | None = None) -> Encoded:
-        """See `Encoder.encode`. Rows without times are queries: films, or what the model of images embeds."""
+        """See `Encoder.encode`. Rows of films have times; queries are films, or what the model of images embeds."""
         if "text" in inputs.column_names:
             return self._inner.encode(inputs, query=query, advance=advance)
-        films = [True] if "end" in inputs.column_names else list(map(_is_film, contents(inputs)))
+        is_row = "item_id" in inputs.column_names
+        films = ["end" in inputs.column_names] if is_row else list(map(_is_film, contents(inputs)))
         if all(films):
             return self._films.encode(inputs, query=query, advance=advance)
         if any(films):

@@ -14,6 +14,7 @@ from schemas.config import Config, EncoderConfig
 from schemas.errors import ConfigurationError
 from schemas.layout import Space, VectorKind
 from schemas.modality import Modality
+from transforms.chunk.base import Chunker
 from transforms.chunk.seconds import SecondsChunker
 from transforms.encoders.base import Encoder, Model
 from transforms.encoders.engines.extra import need
@@ -90,8 +91,10 @@ class SoundTrackModel:
         need("video", "a film", *PACKAGES)
         self.sounds.check_runnable()
 
-    def chunker(self, config: Config) -> SecondsChunker:
-        return SecondsChunker(config, self, Modality.VIDEO)
+    def chunker(self, config: Config, modality: Modality) -> Chunker:
+        if modality is not Modality.VIDEO:
+            return self.sounds.chunker(config, modality)
+        return SecondsChunker(config, self, modality)
 
     def load(self, sample: Sequence[str] = ()) -> Encoder:
         self.check_runnable()

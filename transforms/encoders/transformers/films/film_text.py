@@ -44,10 +44,10 @@ class FilmTextModel(ReadsTexts, FilmModel):
 
     modalities: ClassVar = frozenset({Modality.VIDEO, Modality.TEXT})
 
-    def chunker(self, config: Config) -> Chunker:
-        if config.corpus.modality is Modality.TEXT:
+    def chunker(self, config: Config, modality: Modality) -> Chunker:
+        if modality is Modality.TEXT:
             return TextChunker(config, self)
-        return super().chunker(config)
+        return super().chunker(config, modality)
 
 
 def describe_film_text(config: EncoderConfig, source: ModelSource, files: ModelFolder) -> FilmTextModel:
