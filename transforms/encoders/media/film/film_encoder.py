@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from transforms.encoders.media.ahead import cores, mapped
-from transforms.encoders.media.content import RefusedError, opened
+from transforms.encoders.media.content import RefusedError, contents_of, opened
 from transforms.encoders.media.film import scenes
 from transforms.encoders.media.film.film import Film, opened_film
 from transforms.encoders.media.film.film_sound import no_sound
@@ -85,13 +85,13 @@ def borders(addresses: list[str], *, with_sound: bool = False) -> Iterator[list[
 def _of_each(
     addresses: list[str], looked_at: Callable[[Film], T], *, with_sound: bool
 ) -> Iterator[T | tuple[str, str]]:
-    def found(address: str) -> T | tuple[str, str]:
+    def found(content: tuple[str, bytes | None]) -> T | tuple[str, str]:
         try:
-            with opened(address, None) as stream, opened_film(stream) as film:
+            with opened(*content) as stream, opened_film(stream) as film:
                 if with_sound and not film.has_sound:
                     raise no_sound()
                 return looked_at(film)
         except RefusedError as error:
             return error.error, error.reason
 
-    return mapped(found, addresses, 64)
+    return mapped(found, contents_of(addresses), 2 * cores())
