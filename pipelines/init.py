@@ -20,6 +20,7 @@ from pipelines.steps.proposal.entries import (
     remedy,
     shown_path,
     with_fields,
+    with_media,
     with_tars,
 )
 from pipelines.steps.proposal.patterns import find_home, find_patterns, relative
@@ -101,7 +102,11 @@ def look(paths: list[str], output: Path, name: str | None) -> Proposal:
     found = Proposal({}, Counter(entry.kind for entry in entries if not entry.path.endswith("/")))
     entries, modality = of_one_modality(less_labels(less_readme(entries)))
     entries, modality, of_tars = with_tars(entries, modality, found)
-    entries, fields = with_fields(entries, found) if of_tars is None else (entries, of_tars)
+    entries, of_media, fields = with_media(entries, found) if of_tars is None else (entries, None, of_tars)
+    if of_media is not None:
+        modality = of_media
+    elif of_tars is None:
+        entries, fields = with_fields(entries, found)
     taken = [entry for entry in entries if not entry.why]
     for entry in entries:
         if entry.why:
@@ -115,7 +120,7 @@ def look(paths: list[str], output: Path, name: str | None) -> Proposal:
         found.notes.append(
             f"the globs match files that are left out as well; move them away: {', '.join(also[:NAMED])}"
         )
-    kind = {} if modality is Modality.TEXT or of_tars is not None else {"format": str(modality)}
+    kind = {} if modality is Modality.TEXT or "media" in fields or of_tars is not None else {"format": str(modality)}
     corpus: dict[str, Any] = {"paths": [relative(pattern, output) for pattern in patterns], **kind, **fields}
     metadata = partition_columns([entry.path for entry in taken], corpus.pop("metadata", {}))
     if metadata:

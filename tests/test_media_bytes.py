@@ -17,12 +17,14 @@ from recordings import encoded as encoded_tune
 from recordings import save_whisper, tune
 
 from pipelines.backfill import backfill
+from pipelines.init import write_configuration
 from pipelines.plan import plan
 from pipelines.search import search
 from pipelines.steps.collection.query import MediaQuery
 from pipelines.sync import sync
 from pipelines.verify import verify
 from schemas.config import Config, Corpus
+from schemas.config.loader import load_config
 from schemas.locator import Cell
 from transforms.read import list_corpus, plan_shards, read_shard
 from transforms.support.storage.parquet_bytes import CellReader, holds_all_bytes
@@ -219,3 +221,24 @@ def test_bytes_in_an_object_store(tmp_path: Path, model: Path, s3_bucket: tuple[
     assert (hit["item_id"], hit["uri"]) == ("p5", f"s3://{bucket}/data/a.parquet#row=6")
     again = sync(config)
     assert (again.chunks.embedded, again.bytes.read) == (0, 0)
+
+
+def test_init_of_bytes_makes_ids_and_a_configuration_that_runs(tmp_path: Path, model: Path) -> None:
+    photos = [{"bytes": encoded(drawing(number)), "path": "same.png"} for number in range(8)]
+    table = pa.table({"image": pa.array([*photos, photos[0]], HUGGING_FACE), "label": [1] * 9})
+    (tmp_path / "data").mkdir()
+    pq.write_table(table, tmp_path / "data" / "a.parquet")
+    found = write_configuration([str(tmp_path / "data")], tmp_path / "vecbeam.yaml", None)
+    corpus = {key: value for key, value in found.values["corpus"].items() if key not in ("paths", "metadata")}
+    assert corpus == {"id": {"hash": ["image"]}, "media": "image", "on_duplicate": "first"}
+    assert found.values["corpus"]["metadata"]["label"] == "int"
+    assert "a.parquet#row=1" in str(found)
+    config = load_config(tmp_path / "vecbeam.yaml", [f"encoder.model={model}", "verify.max_rejected=0.5"])
+    report = backfill(config)
+    assert (report.verify.found, [one.error for one in report.rejected]) == (8, ["DuplicateId"])
+
+
+def test_init_of_recordings_in_bytes(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", [encoded_tune(tune(1, 0.5)), encoded_tune(tune(2, 0.5))])
+    corpus = write_configuration([str(path)], tmp_path / "vecbeam.yaml", None).values["corpus"]
+    assert (corpus["id"], corpus["media"], corpus["media_modality"]) == ("id", "photo", "audio")

@@ -20,6 +20,7 @@ from recordings import encoded as encoded_tune
 from recordings import save_whisper, tune
 
 from pipelines.backfill import backfill
+from pipelines.init import write_configuration
 from pipelines.plan import plan
 from pipelines.replay import replay
 from pipelines.search import search
@@ -28,6 +29,7 @@ from pipelines.sync import sync
 from pipelines.verify import verify
 from schemas.allowed_uris import AllowedUris, NotAllowedError, normal, normal_prefix
 from schemas.config import Config, Corpus
+from schemas.config.loader import load_config
 from schemas.errors import ConfigurationError
 from schemas.locator import Target
 from transforms.read import list_corpus, plan_shards, read_shard
@@ -385,3 +387,30 @@ def test_recordings_of_a_web_server_and_of_a_folder(tmp_path: Path, server: Medi
     report = backfill(config)
     assert (report.items.read, report.verify.found) == (4, 5)
     assert [one.error for one in report.rejected] == ["NotSound"]
+
+
+def test_init_of_records_that_name_images(tmp_path: Path, model: Path, server: MediaServer) -> None:
+    photos = write_drawings(tmp_path / "records" / "photos", 8)
+    records = [{"file": f"photos/{path.name}", "label": f"l{at % 2}"} for at, path in enumerate(photos)]
+    file = write_jsonl(tmp_path / "records" / "a.jsonl", records)
+    found = write_configuration([str(file)], tmp_path / "vecbeam.yaml", None)
+    corpus = {key: value for key, value in found.values["corpus"].items() if key != "paths"}
+    assert corpus == {"id": "file", "media": "file", "metadata": {"label": "string"}}
+    assert f"file of photos/drawing-000.png: {photos[0]}" in str(found)
+    config = load_config(tmp_path / "vecbeam.yaml", [f"encoder.model={model}"])
+    assert backfill(config).verify.found == 8
+    # Of records that have texts, these are embedded, and a note says how to embed the files.
+    captions = [{"id": str(at), "file": f"photos/{path.name}", "caption": "a dog"} for at, path in enumerate(photos)]
+    file = write_jsonl(tmp_path / "records" / "b.jsonl", captions)
+    found = write_configuration([str(file)], tmp_path / "b.yaml", None)
+    assert found.values["corpus"]["content"] == ["caption"]
+    assert any("set corpus.media: file instead" in note for note in found.notes)
+    # URIs: their prefix is listed, and a note says so.
+    server.files = {f"/photos/{at}.png": path.read_bytes() for at, path in enumerate(photos)}
+    named = [{"id": at, "url": f"{server.address}photos/{at}.png?w=64"} for at in range(8)]
+    server.files |= {f"{name}?w=64": data for name, data in server.files.items()}
+    file = write_jsonl(tmp_path / "c.jsonl", named)
+    found = write_configuration([str(file)], tmp_path / "c.yaml", None)
+    assert found.values["corpus"]["allow_uris"] == [f"{server.address}photos/"]
+    assert any("corpus.allow_uris" in note for note in found.notes)
+    assert f"file of 0: {server.address}photos/0.png?w=64" in str(found)

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from corpora import configure
 from drawings import damaged, drawing, encoded, save_timm_model, write_drawings
+from open_clip_model import save_open_clip
 from recordings import encoded as encoded_tune
 from recordings import save_whisper, tune
 from tars import sample, special, tar_of, write_tar
@@ -359,3 +360,15 @@ def test_init_of_a_folder_of_tars_writes_a_configuration_that_runs(tmp_path: Pat
     corpus = found.values["corpus"]
     assert (corpus["media_modality"], corpus["media"], corpus["metadata"]) == ("audio", "wav", {"cls": "string"})
     assert found.values["encoder"]["model"] == "whisper-base"
+
+
+def test_tars_pictures_and_texts_are_one_corpus(tmp_path: Path) -> None:
+    pytest.importorskip("open_clip", reason="the extra image is not installed")
+    model = save_open_clip(tmp_path / "open_clip")
+    write_tar(tmp_path / "tars" / "0.tar", range(4))
+    write_drawings(tmp_path / "pictures", 2, first=20)
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("a red circle")
+    corpus = {"paths": ["tars/*.tar", "pictures/*.png", "texts/*.txt"]}
+    report = backfill(configure(tmp_path, corpus=corpus, encoder={"model": str(model)}))
+    assert (report.items.read, report.items.rejected, report.verify.found) == (7, 0, 7)

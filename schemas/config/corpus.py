@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, mod
 from schemas import milvus
 from schemas.allowed_uris import NotAllowedError, is_local, normal_prefix
 from schemas.config.base import Section, Text
-from schemas.formats import format_named, formats, holds_records, modality_of, modality_of_suffix
+from schemas.formats import OWN, format_named, formats, holds_records, modality_of, modality_of_suffix
 from schemas.modality import ROW_MODALITY, Modality
 
 WEBDATASET = "webdataset"
@@ -234,7 +234,7 @@ class Corpus(Section):
     @model_validator(mode="before")
     @classmethod
     def _ids_of_samples(cls, value: Any) -> Any:
-        if isinstance(value, dict) and "id" not in value and _is_of_tars(value.get("format"), value.get("paths")):
+        if isinstance(value, dict) and "id" not in value and _has_tars_alone(value.get("format"), value.get("paths")):
             return {**value, "id": "__key__"}
         return value
 
@@ -387,6 +387,15 @@ def _is_of_tars(format: Any, paths: Any) -> bool:
         return bool(format == WEBDATASET)
     named = [paths] if isinstance(paths, str) else paths if isinstance(paths, list) else []
     return bool(named) and all(isinstance(path, str) and _suffix(path) == ".tar" for path in named)
+
+
+def _has_tars_alone(format: Any, paths: Any) -> bool:
+    """Whether tars are the only files among those that values name which have records."""
+    if format is not None or isinstance(paths, str) or not isinstance(paths, list):
+        return _is_of_tars(format, paths)
+    suffixes = {_suffix(path) for path in paths if isinstance(path, str)}
+    records = {suffix for one in OWN if one.holds_records for suffix in one.suffixes}
+    return ".tar" in suffixes and suffixes & records == {".tar"}
 
 
 def _suffix(path: str) -> str:

@@ -59,6 +59,9 @@ class MediaChecker:
         Raises:
             RejectedItemError: if the record is not an item, or names what it may not.
         """
+        stored = record.get(MEDIA)
+        if isinstance(stored, StoredBytes):
+            record = {**record, self._field: stored.version}  # for an id that is made from it
         item_id = self._items.item_id(record)
         metadata = self._items.metadata(record, item_id)
         value = record[MEDIA] if MEDIA in record else lookup(record, self._field)

@@ -10,6 +10,7 @@ from typing import Any
 
 from pipelines.steps.proposal.columns import add_column
 from pipelines.steps.proposal.fields import Fields, propose_fields
+from pipelines.steps.proposal.media_field import find_media_field, has_text, propose_media
 from pipelines.steps.proposal.proposal import Proposal, plural, printable
 from pipelines.steps.proposal.tars import propose_tars
 from schemas.config.corpus import WEBDATASET
@@ -125,6 +126,35 @@ def with_tars(
     fields, modality, found.fields_left_out = propose_tars([one for one in samples if not one.problem], found.notes)
     fields = {"format": WEBDATASET, **fields}
     return [entry.without(why[entry.path]) if entry.path in why else entry for entry in entries], modality, fields
+
+
+def with_media(entries: list[Entry], found: Proposal) -> tuple[list[Entry], Modality | None, dict[str, Any]]:
+    """The entries without what is next to records with media, their modality, and the keys of `corpus` for them.
+
+    The modality is None where no field of the records has or names media, or where their texts are to be embedded.
+    """
+    records = [entry.source for entry in entries if entry.source is not None and _has_records(entry)]
+    samples = [sample(file, 200) for file in records[:: -(-len(records) // SAMPLED_TARS) or 1]]
+    readable = [one for one in samples if not one.problem and (one.records or one.kinds)]
+    media = find_media_field(readable)
+    if media is None:
+        return entries, None, {}
+    if not media.has_bytes and has_text(readable, media):
+        found.notes.append(
+            f"{media.name} names files ({media.modality}); to embed those, set corpus.media: {media.name} instead of "
+            "corpus.content"
+        )
+        return entries, None, {}
+    why = {one.file.uri: f"can't be read: {printable(one.problem)}" for one in samples if one.problem}
+    why |= {
+        entry.path: f"the corpus is the records, which name files in {media.name}"
+        for entry in entries
+        if entry.source is not None and not entry.why and not _has_records(entry)
+    }
+    fields, found.fields_left_out = propose_media(readable, media, found.notes)
+    if written := _csv_keys(readable):
+        fields["csv"] = written
+    return [entry.without(why[entry.path]) if entry.path in why else entry for entry in entries], media.modality, fields
 
 
 def with_fields(entries: list[Entry], found: Proposal) -> tuple[list[Entry], dict[str, Any]]:

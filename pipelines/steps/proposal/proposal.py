@@ -58,9 +58,12 @@ class Proposal:
         ]
         for why, paths in self.left_out.items():
             lines.append(f"leaves out {_some(paths)}: {why}")
-        if "content" in corpus:
+        if "content" in corpus or ("media" in corpus and corpus.get("format") != WEBDATASET):
             identity = corpus["id"] if isinstance(corpus["id"], str) else f"hash of {', '.join(corpus['id']['hash'])}"
-            lines.append(f"id: {identity}; content: {', '.join(corpus['content'])}")
+            embedded = (
+                f"content: {', '.join(corpus['content'])}" if "content" in corpus else f"media: {corpus['media']}"
+            )
+            lines.append(f"id: {identity}; {embedded}")
         elif corpus.get("format") == WEBDATASET:
             lines.append("each sample of a tar is an item; the name of its members up to the first dot is the id")
         else:

@@ -226,6 +226,7 @@ def _needed_columns(schema: pa.Schema, corpus: Corpus) -> list[str]:
     media = bytes_column(schema, corpus.media) if corpus.media is not None else None
     if corpus.media is not None and media is not None:
         path = f"{corpus.media}.{PATH}"
+        wanted.pop(corpus.media, None)  # an id that is made from it
         wanted[media] = "text"
         if media != corpus.media and type_of(schema, path) is not None:
             wanted[path] = "text"

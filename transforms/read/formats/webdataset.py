@@ -17,6 +17,7 @@ from hashlib import blake2b
 from typing import Any
 
 from schemas.config import Corpus
+from schemas.config.corpus import WEBDATASET
 from schemas.formats import format_of_suffix
 from schemas.locator import Member, as_text
 from transforms.read.batch import Batch, BatchBuilder
@@ -128,7 +129,7 @@ class _Reader:
 
     def _media(self, sample: TarSample) -> TarMember:
         names = ", ".join(repr(one.name) for one in sample.media)
-        wanted = self._sink.corpus.media or self._sink.corpus.modality.noun
+        wanted = self._sink.corpus.media or self._sink.corpus.modality_of(WEBDATASET).noun
         if not sample.media:
             parts = ", ".join(sorted(sample.parts))
             raise RejectedItemError("NoMedia", f"The sample has no member {wanted!r}; it has {parts}")
@@ -157,5 +158,5 @@ def _media_test(corpus: Corpus) -> Any:
     if corpus.media is not None:
         wanted = corpus.media.lower().removeprefix(".")
         return lambda part: part == wanted
-    suffixes = format_of_suffix(corpus.modality)
+    suffixes = format_of_suffix(corpus.modality_of(WEBDATASET))
     return lambda part: f".{part.rpartition('.')[2]}" in suffixes
