@@ -265,11 +265,15 @@ class Index:
 
         return plan(self.config, self._shown())
 
-    def reindex(self) -> Report:
-        """Builds a new collection for the current configuration, and moves the alias to it."""
+    def reindex(self, *, refit: bool = False) -> Report:
+        """Builds a new collection for the current configuration, and moves the alias to it.
+
+        Args:
+            refit: fits the models again that are fitted on the corpus.
+        """
         from pipelines.reindex import reindex
 
-        return self._run(reindex)
+        return self._run(lambda config, progress: reindex(config, progress, refit=refit))
 
     def verify(self, *, repair: bool = False, quick: bool = False) -> Report:
         """Compares the collection with the checkpoint, row by row: all columns, or ids and hashes where it is quick."""

@@ -101,6 +101,23 @@ class Rates(BaseModel):
     step_shares: dict[str, float] = Field(default_factory=dict)
 
 
+class Fit(BaseModel):
+    """A model that the run fitted on the corpus.
+
+    Attributes:
+        vector: which vector it makes.
+        items, terms: that it was fitted on, and that it knows.
+        seconds: of the fit, without reading the sample.
+    """
+
+    vector: str
+    model: str
+    items: int
+    terms: int
+    dimensions: int
+    seconds: float
+
+
 class Loss(BaseModel):
     """What int8 costs on the texts that it takes its ranges from, against float32.
 
@@ -220,6 +237,7 @@ class Report(BaseModel):
     rates: Rates = Field(default_factory=Rates)
     usd: float | None = Field(None, description="Cost of the embedding server, if its price is configured")
     loss: Loss | None = None
+    fits: list[Fit] = Field(default_factory=list, description="Models that were fitted on the corpus")
     peak_rss_mb: int = 0
     retries: int = 0
     verify: Verification = Field(default_factory=Verification)

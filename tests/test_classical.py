@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
@@ -35,6 +36,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "word2vec": {"dimensions": 16, "fit": {"min_count": 1, "epochs": 3}},
 }
 SPARSE = ("tfidf", "hashing")
+CRANFIELD = Path(__file__).parents[2] / "shared" / "data" / "cranfield"
 family = pytest.mark.parametrize("name", FAMILIES)
 
 
@@ -156,6 +158,31 @@ def test_the_same_corpus_gives_the_same_models_in_another_process() -> None:
     environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": f".{os.pathsep}tests"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str([fitted(name, sampled()).space.id for name in FAMILIES])
+
+
+FACTS = {"tfidf": 0.356, "lsa": 0.401, "hashing": 0.32, "projection": 0.257}
+
+
+@pytest.mark.parametrize("name", FACTS)
+@pytest.mark.skipif(not CRANFIELD.is_dir(), reason="the Cranfield collection is not on this machine")
+def test_retrieval_on_cranfield_is_what_scikit_learn_gives(name: str) -> None:
+    """By exact search; `benchmarks/retrieval.py` does it through the pipeline."""
+    from benchmarks.cranfield import ndcg, read_judgements
+
+    documents = [json.loads(line) for line in (CRANFIELD / "docs.jsonl").read_text().splitlines()]
+    queries, relevant = read_judgements(CRANFIELD)
+    texts = [document["text"] for document in documents]
+    model = fitted(name, texts, dimensions={"lsa": 200, "projection": 384, "hashing": 2**14}.get(name))
+    encoder = model.load()
+    matrices = [
+        dense(encoder.encode(text_inputs(some)).vectors, model.dimensions) for some in (queries.values(), texts)
+    ]
+    scores = matrices[0] @ matrices[1].T
+    best = {
+        query: [documents[at]["id"] for at in np.argsort(-row, kind="stable")[:10]]
+        for query, row in zip(queries, scores, strict=True)
+    }
+    assert ndcg(best, relevant) == pytest.approx(FACTS[name], abs=0.01)
 
 
 def test_a_sample_does_not_depend_on_the_order_of_the_corpus() -> None:

@@ -22,6 +22,7 @@ from pipelines.plan import plan
 from pipelines.plan import text as plan_text
 from pipelines.reindex import reindex
 from pipelines.rollback import rollback
+from pipelines.run import report_text
 from pipelines.search import Searcher, search
 from pipelines.sync import sync
 from pipelines.verify import verify
@@ -85,20 +86,21 @@ filesystem.write_atomic = lambda uri, data: os._exit(9) if "manifest" in uri els
 """
 
 
-@pytest.mark.parametrize("patch", [AFTER_THE_FIT, BEFORE_THE_MANIFEST])
-def test_a_run_that_is_killed_at_the_fit_ends_like_any_other(patch: str, tmp_path: Path) -> None:
-    for name in ("whole", "killed"):
-        corpus(tmp_path / name)
+def test_a_run_that_is_killed_at_the_fit_ends_like_any_other(tmp_path: Path) -> None:
     whole = backfill(corpus(tmp_path / "whole"))
-    config = corpus(tmp_path / "killed")
-    code = KILLED.format(patch=patch)
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "killed" / "vecbeam.yaml")], check=False)
-    assert (done.returncode, parts(tmp_path / "killed")) == (9, [])
-    report = backfill(config)
-    assert (report.space, report.snapshot, report.exit_code) == (whole.space, whole.snapshot, 0)
-    assert fits(tmp_path / "killed") == fits(tmp_path / "whole")
-    assert ("fit" in report.steps) == (patch is not AFTER_THE_FIT)
-    assert parts(tmp_path / "killed") == parts(tmp_path / "whole")
+    [fit] = whole.fits
+    assert (fit.model, fit.vector, fit.items, fit.terms, fit.dimensions) == ("lsa", "vector", 40, 50, 8)
+    assert "\nfit       lsa on 40 items in " in report_text.text(whole)
+    for name, patch in (("after", AFTER_THE_FIT), ("during", BEFORE_THE_MANIFEST)):
+        folder = tmp_path / name
+        config = corpus(folder)
+        code = KILLED.format(patch=patch)
+        done = subprocess.run([sys.executable, "-c", code, str(folder / "vecbeam.yaml")], check=False)
+        assert (done.returncode, parts(folder)) == (9, [])
+        report = backfill(config)
+        assert (report.space, report.snapshot, report.exit_code) == (whole.space, whole.snapshot, 0)
+        assert len(report.fits) == (name == "during")
+        assert (fits(folder), parts(folder)) == (fits(tmp_path / "whole"), parts(tmp_path / "whole"))
 
 
 def test_a_sync_embeds_new_items_with_the_model_that_there_is(tmp_path: Path) -> None:

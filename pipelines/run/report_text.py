@@ -152,6 +152,11 @@ def _encoder(report: Report) -> Iterator[str]:
             + (f"{rates.padding_share:.1%} padding, " if rates.padding_share else "")
             + f"busy {rates.encoder_busy_share:.0%} of the embed step"
         )
+    for fit in report.fits:
+        yield (
+            f"fit       {fit.model} on {fit.items:,} items in {fit.seconds:.1f} s: {fit.terms:,} terms, "
+            f"{fit.dimensions:,} dimensions"
+        )
     if report.loss is not None:
         loss = report.loss
         yield (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 from pipelines.run.session import Phase, Session
@@ -10,6 +11,7 @@ from pipelines.steps.corpus.source import Source, with_models
 from pipelines.steps.judgement.forecast import first_rejects, foreseen_rejects
 from pipelines.steps.judgement.limits import check_fields
 from schemas.errors import RejectsError
+from schemas.run_report import Fit
 from transforms.encoders.fitted.term_model import TermModel
 from transforms.read import plan_shards, read_shard
 from transforms.read.item_sample import ItemSample
@@ -40,11 +42,13 @@ def fitted_source(session: Session, source: Source) -> Source:
             texts = samples[model.sample_of].texts
             if not texts:
                 raise _no_item(session, source, model)
+            start = time.perf_counter()
             one = model.fit(texts)
             fitted[name] = one.kept_in(source.checkpoint.root)
-            session.progress.note(
-                f"fitted {model.name} on {len(texts):,} items: {len(one.terms):,} terms, {one.dimensions:,} dimensions"
-            )
+            facts = {"items": len(texts), "terms": len(one.terms), "dimensions": one.dimensions}
+            seconds = round(time.perf_counter() - start, 3)
+            session.report.fits.append(Fit(vector=name, model=model.name, **facts, seconds=seconds))
+            session.progress.note(f"fitted {model.name} on {len(texts):,} items")
     source = with_models(source, session.config, source.models.with_fitted(fitted))
     session.report.space = source.models.space.id
     return source

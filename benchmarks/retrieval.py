@@ -1,0 +1,112 @@
+"""Retrieval on Cranfield, a row per encoder: nDCG@10, dimensions, documents/s. The table of docs/encoders.md.
+
+    python benchmarks/retrieval.py --encoder lsa tfidf ../shared/data/cranfield
+    python benchmarks/retrieval.py --encoder all-MiniLM-L6-v2+splade-tiny ../shared/data/cranfield
+
+Each encoder embeds the field `text` of the 1,400 abstracts through `backfill` (a document is one chunk, exact search),
+and `search` answers the 225 queries. Names with a plus are several vectors of a row, whose hits are fused by reciprocal
+rank. Documents/s are documents per second of CPU time, of the encoders alone and loaded: the same on a busy machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cranfield import K, ndcg, read_judgements
+
+from pipelines.backfill import backfill
+from pipelines.search import Searcher
+from pipelines.steps.corpus.source import open_checkpoint
+from schemas.config import Config
+from schemas.config.loader import parse_config
+from transforms.encoders import text_inputs
+from transforms.encoders.models import Models
+
+SETTINGS: Mapping[str, Mapping[str, Any]] = {}
+"""Keys of `encoder` for an encoder that is not measured with its defaults, by its name."""
+ENCODERS = (
+    *("all-MiniLM-L6-v2", "use-multilingual", "glove-6b-50d", "splade-tiny"),
+    *("tfidf", "lsa", "hashing", "word2vec", "projection"),
+    "all-MiniLM-L6-v2+splade-tiny",
+)
+"""The rows of the table."""
+TIMED = 256
+"""Documents that are timed."""
+
+
+def configuration(folder: Path, work: Path, names: list[str], content: list[str]) -> Config:
+    """A document as one chunk, with a vector for each encoder."""
+    vectors = {f"vector_{at}": {"model": name, **SETTINGS.get(name, {})} for at, name in enumerate(names)}
+    return parse_config(
+        {
+            "name": "retrieval",
+            "corpus": {"paths": [str(folder.resolve() / "docs.jsonl")], "content": content},
+            "chunk": False,
+            "encoders": vectors,
+            "checkpoint": str(work / "checkpoint"),
+            "collection": {"uri": str(work / "milvus.db"), "index": {"type": "FLAT"}},
+            "verify": {"max_dropped_tokens": 1.0},
+        }
+    )
+
+
+def measure(folder: Path, names: list[str], content: list[str]) -> tuple[float, list[int], float]:
+    """nDCG@10, the dimensions of each vector, and documents/s."""
+    queries, relevant = read_judgements(folder)
+    with tempfile.TemporaryDirectory() as work:
+        config = configuration(folder, Path(work), names, content)
+        backfill(config)
+        searcher = Searcher(config, release=True)
+        hits = searcher.search(list(queries.values()), K, vector=list(config.vectors)).hits
+        searcher.close()
+        rankings = {query: [hit["item_id"] for hit in found] for query, found in zip(queries, hits, strict=True)}
+        models = open_checkpoint(config)[1]
+        dimensions = [one.dimensions for one in models.layout.vectors]
+        rate = documents_per_second(models, config)
+    return ndcg(rankings, relevant), dimensions, rate
+
+
+def documents_per_second(models: Models, config: Config) -> float:
+    """Documents per second of CPU time, by some of them."""
+    corpus = config.corpus
+    lines = Path(corpus.paths[0]).read_text().splitlines()[:TIMED]
+    texts = ["\n\n".join(json.loads(line)[field] for field in corpus.content) for line in lines]
+    encoders = [model.load() for model in models.by_name.values()]
+    for encoder in encoders:
+        encoder.encode(text_inputs(texts[:8]))
+    start = time.process_time()
+    for encoder in encoders:
+        encoder.encode(text_inputs(texts))
+    return len(texts) / (time.process_time() - start)
+
+
+def row(cells: Iterable[object]) -> str:
+    """A row of a table in Markdown."""
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="with docs.jsonl, queries.jsonl and qrels.tsv")
+    parser.add_argument("--encoder", nargs="+", default=ENCODERS, help="names, or names joined by +; by default all")
+    parser.add_argument("--content", nargs="+", default=["text"], help="fields of a document")
+    arguments = parser.parse_args()
+    logging.getLogger("vecbeam").setLevel(logging.ERROR)
+    print(row(("encoder", "nDCG@10", "dimensions", "documents/s")))
+    print("|---|---|---|---|")
+    for encoder in arguments.encoder:
+        names = encoder.split("+")
+        score, dimensions, rate = measure(arguments.folder, names, arguments.content)
+        shown = ", ".join(f"{number:,}" for number in dimensions)
+        print(row((" + ".join(f"`{name}`" for name in names), f"{score:.3f}", shown, f"{rate:,.0f}")), flush=True)
+
+
+if __name__ == "__main__":
+    main()
