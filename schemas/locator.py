@@ -53,8 +53,25 @@ class Cell(NamedTuple):
     number: int
 
 
-Locator = Member | Target | Cell
-_KINDS: dict[str, type[Member] | type[Target] | type[Cell]] = {"member": Member, "target": Target, "cell": Cell}
+class PdfPage(NamedTuple):
+    """A page of a PDF, as an image.
+
+    Attributes:
+        number: from 0 on.
+        dpi: pixels per inch with which it is drawn.
+    """
+
+    number: int
+    dpi: int
+
+
+Locator = Member | Target | Cell | PdfPage
+_KINDS: dict[str, type[Member] | type[Target] | type[Cell] | type[PdfPage]] = {
+    "member": Member,
+    "target": Target,
+    "cell": Cell,
+    "page": PdfPage,
+}
 _BETWEEN = "\0"
 """In an address, between the URI and the locator: no file's name has it."""
 
@@ -104,6 +121,8 @@ def shown(address: str) -> str:
         return locator.uri
     if isinstance(locator, Cell):
         return f"{uri}#row={locator.number}"
+    if isinstance(locator, PdfPage):
+        return f"{uri}#page={locator.number + 1}"
     return uri if locator is None else f"{uri}#{locator.name}"
 
 

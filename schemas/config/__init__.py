@@ -2,7 +2,16 @@
 
 from schemas.config.collection import Collection, IndexConfig, Verify
 from schemas.config.configuration import Config
-from schemas.config.corpus import RESERVED_COLUMNS, ChunkConfig, Corpus, Csv, HashedId, MetadataField, suggested_column
+from schemas.config.corpus import (
+    RESERVED_COLUMNS,
+    ChunkConfig,
+    Corpus,
+    Csv,
+    HashedId,
+    MetadataField,
+    Pages,
+    suggested_column,
+)
 from schemas.config.encoder import EmbeddingServer, EncoderConfig
 from schemas.config.fit import FitConfig
 from schemas.config.runner import Cost, Runner
@@ -21,6 +30,7 @@ __all__ = [
     "HashedId",
     "IndexConfig",
     "MetadataField",
+    "Pages",
     "Runner",
     "Verify",
     "suggested_column",

@@ -169,6 +169,12 @@ def _known_encoding(value: str | None) -> str | None:
     return value
 
 
+class Pages(Section):
+    """Pages of PDF files as images."""
+
+    dpi: int = Field(150, ge=18, le=1200, description="Pixels per inch with which vecbeam draws a page")
+
+
 class Corpus(Section):
     paths: list[Text] = Field(
         min_length=1,
@@ -199,6 +205,10 @@ class Corpus(Section):
         None,
         description="What the media of records and tars are: image (the default), audio or video; the format tells it "
         "of files that are an item each",
+    )
+    pages: Pages | None = Field(
+        None,
+        description="`{dpi: 150}` makes each page of a PDF file an image for an encoder of images, instead of its text",
     )
     allow_uris: list[Text] = Field(
         default_factory=list,
@@ -258,6 +268,18 @@ class Corpus(Section):
             raise ValueError(
                 f"media names a field of records, and in the format {self.format} a file is an item; remove media"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _pages_are_of_pdfs(self) -> Corpus:
+        if self.pages is None:
+            return self
+        if self.format is None and any(_suffix(path) != ".pdf" for path in self.paths):
+            raise ValueError("pages is for PDF files; let all paths end in .pdf, or set format: pdf")
+        if self.format not in (None, "pdf"):
+            raise ValueError(f"pages is for PDF files, and format is {self.format}; remove pages, or set format: pdf")
+        if "content" in self.model_fields_set:
+            raise ValueError("content and pages are both set, and a page is embedded as it looks; remove content")
         return self
 
     @field_validator("allow_uris", mode="before")
@@ -332,8 +354,11 @@ class Corpus(Section):
         if self.is_of_tars or self.media is not None:
             return frozenset({Modality(self.media_modality or Modality.IMAGE)})
         if self.format is not None:
-            return frozenset({modality_of(self.format)})
-        return frozenset(modality_of_suffix(_suffix(path)) for path in self.paths)
+            return frozenset({self.modality_of(self.format)})
+        return frozenset(
+            Modality.IMAGE if self.pages is not None and _suffix(path) == ".pdf" else modality_of_suffix(_suffix(path))
+            for path in self.paths
+        )
 
     @model_validator(mode="after")
     def _own_modality(self) -> Corpus:
@@ -348,7 +373,7 @@ class Corpus(Section):
         """The modality of the items in files of a format."""
         if format == WEBDATASET or (self.media is not None and holds_records(format)):
             return Modality(self.media_modality or Modality.IMAGE)
-        return modality_of(format)
+        return Modality.IMAGE if format == "pdf" and self.pages is not None else modality_of(format)
 
     @property
     def is_of_tars(self) -> bool:

@@ -30,6 +30,7 @@ from schemas.config import (
     HashedId,
     IndexConfig,
     MetadataField,
+    Pages,
     Runner,
     Verify,
 )
@@ -42,6 +43,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "corpus.id": HashedId,
     "corpus.metadata.NAME": MetadataField,
     "corpus.csv": Csv,
+    "corpus.pages": Pages,
     "chunk": ChunkConfig,
     "encoder": EncoderConfig,
     "encoder.server": EmbeddingServer,
@@ -139,6 +141,7 @@ _NOTES = {
         "each whole file that has tabs between its fields before reading it, so that the decision does not depend on "
         "how the file is split."
     ),
+    "corpus.pages": "Pages of PDF files as images; see [Encoders](encoders.md#pages-of-pdf-files).",
     "chunk": "How vecbeam splits a long text. `chunk: false` turns splitting off. A text within the limit is one "
     "chunk.",
     "encoder": "Which model makes the vectors. [Encoders](encoders.md) has the details.",

@@ -60,6 +60,8 @@ def chunking_of(config: Config) -> bytes:
     settings: list[Any] = [chunk, limit, config.corpus.column_types]
     if config.corpus.modality is not Modality.TEXT:
         settings.append(str(config.corpus.modality))  # it determines the columns of rows
+    if config.corpus.pages is not None:
+        settings.append(config.corpus.pages.model_dump())
     return orjson.dumps(settings, option=orjson.OPT_SORT_KEYS)
 
 

@@ -49,11 +49,18 @@ def contents(inputs: pa.Table) -> Iterator[tuple[str, bytes | None]]:
 
 
 def contents_of(addresses: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
-    """Each address, with its bytes if it is a cell of a Parquet file: cells are read in order, not each for itself."""
+    """Each address, with its bytes if others are read with them: cells of a Parquet file, pages of a PDF."""
+    pages: tuple[str, bytes | None] = ("", None)
     with CellReader() as cells:
         for address in addresses:
             uri, place = locator.parsed(address)
             data = None
+            if isinstance(place, locator.PdfPage):
+                if pages[0] != uri:
+                    pages = (uri, None)
+                    with suppress(RefusedError, CorpusError):  # whoever opens it meets the same
+                        pages = (uri, read(address))
+                data = pages[1]
             if isinstance(place, locator.Cell):
                 with suppress(OSError, ValueError, KeyError, pa.ArrowException):  # whoever opens it meets the same
                     data = cells.read(uri, place)
@@ -136,7 +143,11 @@ def _open(uri: str, place: locator.Locator | None) -> BinaryIO:
     if isinstance(place, locator.Target):
         return open_target(place, MAX_BYTES)
     source = filesystem.open_binary(uri)
-    return source if place is None else cast(BinaryIO, io.BufferedReader(_Part(source, place.offset, place.length)))
+    return (
+        source
+        if place is None or isinstance(place, locator.PdfPage)
+        else cast(BinaryIO, io.BufferedReader(_Part(source, place.offset, place.length)))
+    )
 
 
 class _Part(io.RawIOBase):

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from schemas import locator
 from schemas.errors import EncoderError
-from transforms.encoders.media.content import RefusedError
+from transforms.encoders.media.content import RefusedError, read
+from transforms.support.pdf_pages import PdfError, page_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -55,6 +57,26 @@ def decode(data: bytes) -> Image:
         raise
     except Exception as error:  # decoders raise errors of many kinds for damaged files
         raise RefusedError("DamagedImage", f"The image can't be decoded: {type(error).__name__}: {error}") from error
+
+
+def opened_image(address: str, data: bytes | None) -> Image:
+    """The image of an address: a file's, or a page of a PDF; see `decode`.
+
+    Args:
+        address: see `schemas.locator`.
+        data: the bytes of the file if they are in memory already.
+
+    Raises:
+        RefusedError: as `decode` and `read` do; `InvalidPdf` or `EncryptedPdf`.
+    """
+    place = locator.parsed(address)[1]
+    data = read(address) if data is None else data
+    if not isinstance(place, locator.PdfPage):
+        return decode(data)
+    try:
+        return page_image(data, place.number, place.dpi, MAX_PIXELS)
+    except PdfError as error:
+        raise RefusedError(error.error, error.reason) from error
 
 
 def _formats(library: Any) -> list[str]:

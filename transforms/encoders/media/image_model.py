@@ -11,6 +11,7 @@ import pyarrow as pa
 from schemas.config import Config
 from schemas.modality import Modality
 from transforms.chunk.base import Chunker
+from transforms.chunk.pages import PagesChunker
 from transforms.chunk.whole import WholeChunker
 from transforms.encoders.base import media_inputs
 from transforms.encoders.media.media_model import MediaModel
@@ -28,7 +29,7 @@ class ImageModel(MediaModel):
         return media_inputs([probe_image()])
 
     def chunker(self, config: Config, modality: Modality) -> Chunker:  # noqa: ARG002 (it has one)
-        return WholeChunker(config)
+        return PagesChunker(config) if config.corpus.pages is not None else WholeChunker(config)
 
 
 def probe_image() -> bytes:

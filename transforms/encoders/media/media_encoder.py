@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from transforms.encoders.base import Encoded, Work
 from transforms.encoders.media.ahead import mapped
-from transforms.encoders.media.content import RefusedError, contents, read
-from transforms.encoders.media.image import decode
+from transforms.encoders.media.content import RefusedError, contents
+from transforms.encoders.media.image import opened_image
 from transforms.support.vectors import dense_array
 
 if TYPE_CHECKING:
@@ -132,6 +132,6 @@ class MediaEncoder(BatchEncoder):
     def _prepared(self, content: tuple[str, bytes | None]) -> Prepared | RefusedError:
         address, data = content
         try:
-            return self.prepare(decode(read(address) if data is None else data))
+            return self.prepare(opened_image(address, data))
         except RefusedError as error:
             return error

@@ -8,7 +8,7 @@ from typing import Any
 from schemas.config import Corpus
 from transforms.read import decompression, stream
 from transforms.read.batch import Batch, BatchBuilder
-from transforms.read.formats import charset
+from transforms.read.formats import charset, media
 from transforms.read.formats.documents import front_matter, html, pdf
 from transforms.read.item import ItemChecker
 from transforms.read.listing.files import SourceFile
@@ -24,6 +24,9 @@ def read(opened: OpenFile, sink: BatchBuilder) -> Iterator[Batch]:
         schemas.errors.ConfigurationError: a library of the extra `documents` is not installed.
     """
     file, corpus = opened.file, sink.corpus
+    if file.format == "pdf" and corpus.pages is not None:
+        yield from media.read(opened, sink)
+        return
     data = decompression.whole(opened.raw, file, pdf.MAX_PDF_BYTES if file.format == "pdf" else stream.MAX_RECORD_BYTES)
     item_id = file.name
     try:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import re
-import threading
 from collections.abc import Callable
 from typing import Any
 
 from transforms.read import stream
 from transforms.read.rejected_item import RejectedItemError
+from transforms.support.pdf_pages import PDFIUM, UNKNOWN_SECURITY, WRONG_PASSWORD
 
 MAX_PDF_BYTES = 512 << 20
 """A PDF has pictures, which never become text; text files are bounded by streams.MAX_RECORD_BYTES."""
-_PDFIUM = threading.Lock()  # PDFium is not thread-safe
-_WRONG_PASSWORD = 4  # FPDF_ERR_PASSWORD
-_UNKNOWN_SECURITY = 5  # FPDF_ERR_SECURITY
 
 
 def pdf_text(data: bytes) -> str:
@@ -27,7 +24,7 @@ def pdf_text(data: bytes) -> str:
     if not data:
         raise RejectedItemError("EmptyText", "The file is empty")
     pdfium = stream.import_for_documents("pypdfium2")
-    with _PDFIUM:
+    with PDFIUM:
         pages = _page_texts(pdfium, data)
     text = "\n\n".join(page for page in pages if page)
     if not text:
@@ -46,7 +43,7 @@ def _page_texts(pdfium: Any, data: bytes) -> list[str]:
         finally:
             document.close()
     except pdfium.PdfiumError as error:
-        if getattr(error, "err_code", None) in (_WRONG_PASSWORD, _UNKNOWN_SECURITY):
+        if getattr(error, "err_code", None) in (WRONG_PASSWORD, UNKNOWN_SECURITY):
             raise RejectedItemError("EncryptedPdf", f"The PDF needs a password: {error}") from error
         where = f"page {len(texts) + 1} of the PDF" if texts else "The file"
         raise RejectedItemError("InvalidPdf", f"{where} can't be read: {error}") from error
