@@ -211,6 +211,13 @@ def search(
     minus: Annotated[
         list[str] | None, typer.Option("--minus", metavar="TEXT", help="Subtracts the vector of a text; repeatable.")
     ] = None,
+    importance: Annotated[
+        bool,
+        typer.Option(
+            "--importance",
+            help="Shows of pairs of the corpus's rows (a sample) how many percent are less similar than query and row.",
+        ),
+    ] = False,
     set_: Overrides = None,
 ) -> Page:
     """Searches the served collection."""
@@ -232,6 +239,7 @@ def search(
         minus=minus or (),
         rerank=rerank,
         candidates=candidates,
+        importance=importance,
     )
     terms = {name: given for name, given in (("plus", plus), ("minus", minus)) if given}
     return Page({"query": str(query), **terms, "metric": found.metric, "hits": found.hits[0]}, lambda: show(found))

@@ -115,6 +115,7 @@ class Index:
         vector: str | Sequence[str] = "",
         rerank: str = "",
         candidates: int | None = None,
+        importance: bool = False,
     ) -> list[dict[str, Any]]: ...
     @overload
     def search(
@@ -128,6 +129,7 @@ class Index:
         vector: str | Sequence[str] = "",
         rerank: str = "",
         candidates: int | None = None,
+        importance: bool = False,
     ) -> list[list[dict[str, Any]]]: ...
     def search(
         self,
@@ -140,6 +142,7 @@ class Index:
         vector: str | Sequence[str] = "",
         rerank: str = "",
         candidates: int | None = None,
+        importance: bool = False,
     ) -> Any:
         """The `k` rows nearest to a query, best first.
 
@@ -154,6 +157,8 @@ class Index:
                 several are fused by rank.
             rerank: a vector of tokens, by which the rows found are ranked again.
             candidates: rows that the search finds for it, 100 by default.
+            importance: gives each row `importance`, from 0 to 100: of pairs of the index's rows (a sample), how many
+                percent are less similar than the query and this row.
 
         Returns:
             One dict per row: `score` (larger is nearer with COSINE and IP, smaller with L2), `id`, `item_id`, `chunk`,
@@ -170,6 +175,8 @@ class Index:
         queries = [as_query(one) for one in given]
         options: dict[str, Any] = {"vector": vector, "rerank": rerank, "candidates": candidates}
         found = self._open().search(queries, k, filter_expression=filter, plus=plus, minus=minus, **options)
+        if importance:
+            found = found.with_importance(self.config)
         return found.hits if several else found.hits[0]
 
     def add(
@@ -216,22 +223,25 @@ class Index:
         wanted = checked_ids(ids)
         with self._exclusive("nothing can be deleted from it here"):
             from pipelines.steps.collection.items_served import items_served
+            from pipelines.steps.corpus.added_media import names_among, paths_of
             from pipelines.steps.corpus.added_texts import Texts, undone_if_refused
-            from pipelines.sync import sync
 
             config = self.config
             texts = Texts(self._texts, config.corpus)
-            mine = texts.among(wanted)
+            folder = self._path.absolute().parent
+            files = names_among(folder, wanted)
+            mine = texts.among(wanted) | files
             if others := items_served(config, wanted - mine):
                 raise ConfigurationError(
                     f"{', '.join(map(repr, others[:5]))} came from a file of corpus.paths, not through add",
                     "remove it there and call index()",
                 )
-            with undone_if_refused(self._texts, self._path):
-                texts.remove(mine)
-                if mine and not self._texts.stat().st_size:
-                    self._leave_texts_out(config)
-                return sync(_allowing(self.config, len(mine)), self._shown())
+            with undone_if_refused(self._texts, self._path, *paths_of(folder, files)):
+                if mine - files:
+                    texts.remove(mine - files)
+                for path in paths_of(folder, files):
+                    path.unlink()
+                return self._without_files(config, folder, len(mine))
 
     def index(self, source: str | Path | None = None, *, id: str | None = None) -> Report:
         """Adds files to the corpus, and updates the collection.
@@ -325,17 +335,35 @@ class Index:
 
     def _add(self, given: list[Any], ids: list[Any] | None) -> Report:
         from pipelines.init import write_values
+        from pipelines.reindex import reindex
+        from pipelines.steps.corpus.added_media import check_media, is_media, paths_of, write_media
         from pipelines.steps.corpus.added_texts import RefusedTextsError, Texts, check, undone_if_refused
         from pipelines.sync import sync
         from transforms.encoders.models import Models
 
-        values = None if self._path.exists() else first_configuration(self._path, given)
+        placed = list(enumerate(given))
+        texts = [one for one in placed if not is_media(one[1])]
+        media = check_media([one for one in placed if is_media(one[1])], ids)
         folder = self._path.absolute().parent
-        config = self.config if values is None else parse_config(values, source="add", folder=folder)
+        before = None
+        if self._path.exists():
+            before = self.config
+            values = self._values()
+        else:
+            values = first_configuration(self._path, [text for _, text in texts], media.modalities)
+        values["corpus"]["paths"] = self._with_globs(values["corpus"]["paths"], media.globs, has_texts=bool(texts))
+        if not values["corpus"]["paths"]:
+            raise RefusedTextsError.of(media.refused, len(given), "items")
+        config = parse_config(values, source="add", folder=folder)
         self._check_takes_texts(config, ids)
-        checked = check(given, ids, config, Models.of(config))
-        refusal = RefusedTextsError.of(checked.refused, len(given)) if checked.refused else None
-        if refusal is not None and not checked.lines:
+        checked = check(texts, ids, config, Models.of(config))
+        if texts and not checked.lines and not self._texts.exists():
+            values["corpus"]["paths"].remove(TEXTS)  # it would match no file
+            config = parse_config(values, source="add", folder=folder) if media.files else config
+        refused = sorted([*checked.refused, *media.refused], key=lambda one: one.position)
+        noun = "items" if len(texts) < len(given) else "texts"
+        refusal = RefusedTextsError.of(refused, len(given), noun) if refused else None
+        if refusal is not None and not (checked.lines or media.files):
             raise refusal
         if checked.unknown:
             log.warning(
@@ -344,13 +372,15 @@ class Index:
                 ", ".join(sorted(checked.unknown)),
                 TEXTS,
             )
-        with undone_if_refused(self._texts, self._path):
-            Texts(self._texts, config.corpus).replace(checked.lines)
-            if values is not None:
+        with undone_if_refused(self._texts, self._path, *paths_of(folder, media.files)):
+            if checked.lines:
+                Texts(self._texts, config.corpus).replace(checked.lines)
+            write_media(folder, media.files)
+            if before is None or before.corpus.paths != config.corpus.paths:
                 write_values(self._path, values)
-            elif checked.lines:
-                self._name_texts()
-            report = sync(self.config, self._shown())
+            # Other modalities are other columns, and so another collection.
+            is_same = before is None or before.corpus.modality is config.corpus.modality
+            report = (sync if is_same else reindex)(self.config, self._shown())
         if refusal is not None:
             refusal.report = report
             raise refusal
@@ -367,10 +397,20 @@ class Index:
                 f"{self._path} makes ids from the fields {', '.join(config.corpus.id_fields)}", "add texts without ids"
             )
 
-    def _name_texts(self) -> None:
-        """Makes the file of texts a part of the corpus, where files alone were indexed before."""
-        if not any(self._is_of_texts(path) for path in self.config.corpus.paths):
-            self._change_paths([TEXTS])
+    def _values(self) -> dict[str, Any]:
+        """The configuration as it is written."""
+        import yaml
+
+        values: dict[str, Any] = yaml.safe_load(self._path.read_text(encoding="utf-8"))
+        paths = values["corpus"]["paths"]
+        values["corpus"]["paths"] = [paths] if isinstance(paths, str) else paths
+        return values
+
+    def _with_globs(self, paths: list[str], globs: list[str], *, has_texts: bool) -> list[str]:
+        """The paths of a corpus that takes in the file of texts and media files, as far as there are some."""
+        there = self.config.corpus.paths if self._path.exists() else paths
+        needed = [TEXTS] if has_texts and TEXTS not in paths and not any(map(self._is_of_texts, there)) else []
+        return [*paths, *(path for path in [*needed, *globs] if path not in paths)]
 
     def _is_of_texts(self, pattern: str) -> bool:
         """Whether a glob of the corpus matches the file of texts."""
@@ -378,15 +418,30 @@ class Index:
 
         return Glob(pattern).matches(str(self._texts.absolute()))
 
-    def _leave_texts_out(self, config: Config) -> None:
-        """Takes the file of texts out of the corpus when the last of them is gone: an empty file would be a reject."""
-        if all(self._is_of_texts(path) for path in config.corpus.paths):
+    def _without_files(self, config: Config, folder: Path, deleted: int) -> Report:
+        """Updates the collection after items were removed; a path that matches no file any more would be a reject."""
+        from pipelines.reindex import reindex
+        from pipelines.steps.corpus.added_media import unmatched
+        from pipelines.sync import sync
+
+        written = self._values()["corpus"]["paths"]
+        gone = unmatched(folder, written)
+        has_no_texts = self._texts.exists() and not self._texts.stat().st_size
+        if has_no_texts:
+            gone += [path for path, whole in zip(written, config.corpus.paths, strict=True) if self._is_of_texts(whole)]
+        if not set(written) - set(gone):
             raise ConfigurationError(
-                f"these are all the texts of {self._path.parent}, and a collection without rows can't be published",
-                "add other texts first, or delete the folder to start from nothing",
+                f"these are all the items of {self._path.parent}, and a collection without rows can't be published",
+                "add others first, or delete the folder to start from nothing",
             )
-        self._texts.unlink()
-        self._change_paths([], without=(TEXTS, str(self._texts.absolute())))
+        if gone:
+            if has_no_texts:
+                self._texts.unlink()
+            self._change_paths([], without=[TEXTS, str(self._texts.absolute()), *unmatched(folder, written)])
+        now = _allowing(self.config, deleted)
+        # Other modalities are other columns, and so another collection.
+        is_same = now.corpus.modality is config.corpus.modality
+        return (sync if is_same else reindex)(now, self._shown())
 
     def _add_path(self, source: str | Path) -> Report:
         from pipelines.init import propose, write_values
@@ -406,14 +461,10 @@ class Index:
             return sync(self.config, self._shown())
 
     def _change_paths(self, more: list[str], without: Sequence[str] = ()) -> None:
-        import yaml
-
         from pipelines.init import write_values
 
-        values = yaml.safe_load(self._path.read_text(encoding="utf-8"))
-        paths = values["corpus"]["paths"]
-        paths = [paths] if isinstance(paths, str) else paths
-        kept = [path for path in paths if path not in without]
+        values = self._values()
+        kept = [path for path in values["corpus"]["paths"] if path not in without]
         values["corpus"]["paths"] = [*kept, *(path for path in more if path not in kept)]
         write_values(self._path, values)
 

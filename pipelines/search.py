@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
 
+from pipelines.steps.collection.importance import NAME as IMPORTANCE
+from pipelines.steps.collection.importance import similarities_of, with_importance
 from pipelines.steps.collection.query import LikeQuery, MediaQuery, Query
 from pipelines.steps.collection.query_encoder import QueryEncoder
 from pipelines.steps.collection.rank_fusion import DEPTH, METRIC, fused
@@ -51,10 +53,17 @@ class Found(NamedTuple):
         metric: what `score` measures: COSINE, IP, BM25, RRF (of several vectors) or MaxSim (of tokens), where larger is
             nearer, or L2, where smaller is nearer.
         hits: of each query, best first; one dict per row, see `search`.
+        similarities: see `similarities_of`.
     """
 
     metric: str
     hits: list[list[dict[str, Any]]]
+    similarities: tuple[float, ...] = ()
+
+    def with_importance(self, config: Config) -> Found:
+        """The same hits, each with its `importance`; raises what `with_importance` raises."""
+        names = list(config.corpus.metadata)
+        return self._replace(hits=[with_importance(hits, self.metric, self.similarities, names) for hits in self.hits])
 
 
 class _Opened:
@@ -347,7 +356,8 @@ def _search(
         )
 
     found = without(left_out, k, MOST_ROWS, nearest) if any(map(any, left_out)) else nearest(k)
-    return Found(opened.metrics[state.name], [[_row(hit, wanted) for hit in hits] for hits in found])
+    rows = [[_row(hit, wanted) for hit in hits] for hits in found]
+    return Found(opened.metrics[state.name], rows, similarities_of(state.properties, column.name))
 
 
 def _open(config: Config, vector: str, *, release: bool) -> _Opened:
@@ -474,6 +484,7 @@ def search(
     minus: str | Sequence[str] = (),
     rerank: str = "",
     candidates: int | None = None,
+    importance: bool = False,
 ) -> list[dict[str, Any]]:
     """The `k` rows nearest to a query, best first.
 
@@ -486,6 +497,8 @@ def search(
         plus, minus: texts whose vectors are added to the query's, and subtracted; see `Arithmetic`.
         rerank: a vector of tokens, by which the rows found are ranked again; see `reranking`.
         candidates: rows that the search finds for it, 100 by default.
+        importance: gives each row `importance`, from 0 to 100: of pairs of the corpus's rows (a sample), how many
+            percent are less similar than the query and this row.
 
     Returns:
         One dict per row: score, id, item_id, chunk, text (uri of media), start, end, and the metadata columns. With
@@ -498,7 +511,7 @@ def search(
         SpaceMismatchError: if the collection holds vectors of another space than the configuration's encoder.
     """
     options: dict[str, Any] = {"vector": vector, "plus": plus, "minus": minus}
-    options |= {"rerank": rerank, "candidates": candidates}
+    options |= {"rerank": rerank, "candidates": candidates, "importance": importance}
     return find(config, query, k=k, filter_expression=filter_expression, **options).hits[0]
 
 
@@ -513,13 +526,15 @@ def find(
     minus: str | Sequence[str] = (),
     rerank: str = "",
     candidates: int | None = None,
+    importance: bool = False,
 ) -> Found:
     """`search`, with the metric of its scores."""
     searcher = Searcher(config)
     try:
         options: dict[str, Any] = {"vector": vector, "plus": plus, "minus": minus}
         options |= {"rerank": rerank, "candidates": candidates}
-        return searcher.search([query], k, filter_expression=filter_expression, **options)
+        found = searcher.search([query], k, filter_expression=filter_expression, **options)
+        return found.with_importance(config) if importance else found
     finally:
         searcher.close()
 
@@ -568,13 +583,17 @@ def show(found: Found) -> None:
     hits = found.hits[0]
     table = Table(box=None, pad_edge=False)
     table.add_column("L2 distance" if found.metric == "L2" else "score", justify="right", no_wrap=True)
+    has_importance = bool(hits) and IMPORTANCE in hits[0]
+    if has_importance:
+        table.add_column(IMPORTANCE, justify="right", no_wrap=True)
     table.add_column("id", overflow="fold", max_width=48)
     shown = [name for name in ("text", "uri") if not hits or name in hits[0]]
     table.add_column(" or ".join(shown) if hits else "text")
     for hit in hits:
         text = output.clean_line(str(hit.get("text") or hit["uri"]))
         cut = text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
-        table.add_row(f"{hit['score']:.4f}", Text(output.clean(str(hit["id"]))), Text(cut))
+        percent = [f"{hit[IMPORTANCE]:.0f} %"] if has_importance else []
+        table.add_row(f"{hit['score']:.4f}", *percent, Text(output.clean(str(hit["id"]))), Text(cut))
     if not hits:
         output.result("nothing found")
         return

@@ -125,15 +125,16 @@ def test_bad_texts_cost_themselves_alone(tmp_path: Path) -> None:
         {"id": "w", "body": "no text"},
         {"id": True, "text": "odd id"},
     ]
-    with pytest.raises(RefusedTextsError, match=r"13 of 13 texts were refused, and nothing was written.*0: EmptyText"):
+    with pytest.raises(RefusedTextsError, match=r"13 of 13 items were refused, and nothing was written.*0: EmptyText"):
         index.add(bad)
     assert not (tmp_path / "v" / "texts.jsonl").exists()
-    with pytest.raises(RefusedTextsError, match=r"13 of 16 texts .* the other 3 were added.*and 8 more") as caught:
+    with pytest.raises(RefusedTextsError, match=r"13 of 16 items .* the other 3 were added.*and 8 more") as caught:
         index.add(["a good one", *bad, {"id": 7, "text": "the seventh", "year": 1990}, "one more\u2028of two lines"])
     error = caught.value
     assert [refused.position for refused in error.refused] == list(range(1, 14))
     assert {refused.error for refused in error.refused} == {
-        "EmptyText", "NulByte", "InvalidUtf8", "WrongType", "EmptyId", "IdTooLong", "MetadataType", "MissingField"
+        "EmptyText", "NulByte", "InvalidUtf8", "WrongType", "EmptyId", "IdTooLong", "MetadataType", "MissingField",
+        "NotAnImage",
     }  # fmt: skip
     assert error.exit_code == 4
     assert (error.report.items.new, error.report.items.rejected) == (3, 0)
@@ -176,7 +177,7 @@ def test_deleting(tmp_path: Path) -> None:
     assert index.add("a new text", ids="n").items.read == 2
     only = quick(tmp_path / "w")
     only.add("a text", ids="t")
-    with pytest.raises(ConfigurationError, match=r"these are all the texts"):
+    with pytest.raises(ConfigurationError, match=r"these are all the items"):
         only.delete("t")
     assert texts_in(tmp_path / "w") == {"t": "a text"}
 

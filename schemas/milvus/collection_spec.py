@@ -20,6 +20,8 @@ PROPERTY_PREVIOUS = "vecbeam.previous"
 """The collection that the alias pointed to before."""
 PROPERTY_LOAD = "vecbeam.load"
 PROPERTY_STATE = "vecbeam.state"
+PROPERTY_SIMILARITIES = "vecbeam.similarities"
+"""Percentiles of the similarity of pairs of rows, as JSON: for each vector a list from low to high."""
 STATE_LOADING = "loading"
 STATE_READY = "ready"
 

@@ -25,6 +25,9 @@ TOP = 10
 CELLS = 4_000_000
 """Most scores computed at a time: queries x rows, 16 MB."""
 
+PAIRED = 500
+"""Most rows of which all pairs are compared."""
+
 TOLERANCE = 1e-6
 """Two scores this close, relative to their scale, are the same score summed in another order."""
 
@@ -37,11 +40,14 @@ class Recall:
         at_10: share of the ten nearest rows that the index finds, from 0 to 1.
         equal_share: share of the queries' vectors that more than ten rows of the corpus have.
         most_equal: rows that have the most common vector among the queries.
+        similarities: percentiles 0 to 100 of the scores of pairs of different queries, larger being nearer; empty if
+            there is one query.
     """
 
     at_10: float
     equal_share: float = 0.0
     most_equal: int = 1
+    similarities: tuple[float, ...] = ()
 
     @property
     def many_are_equal(self) -> bool:
@@ -81,7 +87,21 @@ def measure_recall(
     hits = search_many(connection, spec.name, queries, k, parameters, field_name=column.name)
     best, of_hits, equal = _exact(parts(), column, queries, [[hit.id for hit in row] for row in hits], k)
     good = of_hits >= (best[:, -1] - TOLERANCE * _scales(queries, best[:, -1], column.metric))[:, None]
-    return Recall(float(good.sum() / (len(queries) * k)), float((equal > TOP).mean()), int(equal.max()))
+    return Recall(
+        float(good.sum() / (len(queries) * k)),
+        float((equal > TOP).mean()),
+        int(equal.max()),
+        _similarities(queries, column),
+    )
+
+
+def _similarities(queries: Vectors, column: VectorColumn) -> tuple[float, ...]:
+    some = queries[:PAIRED]
+    if len(some) < 2:
+        return ()
+    scores, _ = _Products(some, column).of(some)
+    pairs = scores[np.triu_indices(len(some), 1)]
+    return tuple(round(float(one), 6) for one in np.percentile(pairs, np.arange(101)))
 
 
 def _scales(queries: Vectors, tenth: Floats, metric: str) -> Floats:

@@ -63,13 +63,13 @@ class RefusedTextsError(RejectsError):
     refused: tuple[Refused, ...] = ()
 
     @classmethod
-    def of(cls, refused: Sequence[Refused], given: int) -> RefusedTextsError:
+    def of(cls, refused: Sequence[Refused], given: int, noun: str = "texts") -> RefusedTextsError:
         named = "; ".join(map(str, refused[:NAMED]))
         more = f"; and {len(refused) - NAMED} more" if len(refused) > NAMED else ""
         others = given - len(refused)
         added = f"the other {others} were added" if others else "nothing was written"
         refusal = cls(
-            f"{len(refused)} of {given} texts were refused, and {added}. By position: {named}{more}",
+            f"{len(refused)} of {given} {noun} were refused, and {added}. By position: {named}{more}",
             "correct these and add them again",
         )
         refusal.refused = tuple(refused)
@@ -91,24 +91,26 @@ class Checked:
     unknown: set[str] = field(default_factory=set)
 
 
-def check(texts: Sequence[Any], ids: Sequence[Any] | None, config: Config, models: Models) -> Checked:
+def check(texts: Sequence[tuple[int, Any]], ids: Sequence[Any] | None, config: Config, models: Models) -> Checked:
     """Looks at each text as a run will: what is not refused here is not rejected there.
 
     Args:
-        texts: strings, or records with the fields that the configuration names.
-        ids: one for each text, over the ids of records; without one a text gets an id from its hash.
+        texts: positions in what was given to `add`, and strings or records with the fields that the configuration
+            names.
+        ids: of everything that was given to `add`, over the ids of records; without one a text gets an id from its
+            hash.
     """
     checked = Checked()
-    chunker = models.chunker(config)
+    chunker = models.chunker(config) if texts else None
     for start in range(0, len(texts), _CHECKED_AT_ONCE):
-        some = texts[start : start + _CHECKED_AT_ONCE]
-        _check_some(some, None if ids is None else ids[start : start + len(some)], start, config, chunker, checked)
+        assert chunker is not None
+        _check_some(texts[start : start + _CHECKED_AT_ONCE], ids, config, chunker, checked)
     checked.refused.sort(key=lambda refused: refused.position)
     return checked
 
 
 def _check_some(
-    texts: Sequence[Any], ids: Sequence[Any] | None, start: int, config: Config, chunker: Chunker, checked: Checked
+    texts: Sequence[tuple[int, Any]], ids: Sequence[Any] | None, config: Config, chunker: Chunker, checked: Checked
 ) -> None:
     corpus = config.corpus
     sources = filter(None, map(corpus.source_of, corpus.metadata))
@@ -116,9 +118,9 @@ def _check_some(
     builder = BatchBuilder("texts", corpus, len(texts) + 1, 1 << 40)
     checker = ItemChecker(corpus)
     lines: dict[int, tuple[str, bytes]] = {}
-    for position, given in enumerate(texts, start):
+    for position, given in texts:
         try:
-            record = _record(given, None if ids is None else ids[position - start], config)
+            record = _record(given, None if ids is None else ids[position], config)
             item_id, line, content, metadata = _item(record, checker, config)
         except RejectedItemError as error:
             checked.refused.append(Refused(position, error.item_id, error.error, error.reason))

@@ -1,26 +1,35 @@
-"""The configuration of an `Index` that begins with texts."""
+"""The configuration of an `Index` that begins with what is added to it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from schemas.modality import Modality
+
 TEXTS = "texts.jsonl"
 ENCODER: dict[str, Any] = {"model": "all-MiniLM-L6-v2", "precision": "float32"}
+_MODELS = {Modality.AUDIO: "whisper-base"}
+"""Where the first things are not texts: of recordings; `conse` embeds images, films and texts."""
+_FOR_TEXTS = {"chunk": {"max_tokens": 256, "overlap_tokens": 32}, "encoder": ENCODER}
 _TYPES: dict[type, str] = {bool: "bool", int: "int", float: "float", str: "string"}
 
 
-def first_configuration(path: Path, given: list[Any]) -> dict[str, Any]:
-    """The configuration of an index that begins with texts."""
-    corpus: dict[str, Any] = {"paths": [TEXTS], "id": "id", "content": ["text"]}
+def first_configuration(path: Path, given: list[Any], media: Collection[Modality] = ()) -> dict[str, Any]:
+    """The configuration of an index that begins with texts, media files or both.
+
+    Args:
+        given: the texts.
+        media: modalities of the files; the paths of the files are not in the configuration yet.
+    """
+    corpus: dict[str, Any] = {"paths": [TEXTS] if given or not media else [], "id": "id", "content": ["text"]}
     if metadata := _columns([record for record in given if isinstance(record, Mapping)]):
         corpus["metadata"] = metadata
     return {
         "name": index_name(path),
         "corpus": corpus,
-        "chunk": {"max_tokens": 256, "overlap_tokens": 32},
-        "encoder": ENCODER,
+        **({"encoder": {"model": _MODELS.get(min(media), "conse")}} if media else _FOR_TEXTS),
         "checkpoint": "checkpoint",
         "collection": {
             "uri": "./milvus.db",

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipelines.steps.collection.query import is_one
 from schemas.errors import ConfigurationError
 
 
@@ -22,9 +23,8 @@ def checked_place(where: Any) -> Path:
 
 
 def as_lists(texts: Any, ids: Any) -> tuple[list[Any], list[Any] | None]:
-    """The arguments of `add` as lists: one text or record is a list of one; anything else is one odd text."""
-    several = isinstance(texts, Iterable) and not isinstance(texts, (str, bytes, bytearray, Mapping))
-    given = list(texts) if several else [texts]
+    """The arguments of `add` as lists: one text, record or media file is a list of one, and so is anything odd."""
+    given = [texts] if is_one(texts) else list(texts)
     if ids is None:
         return given, None
     names = [ids] if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable) else list(ids)

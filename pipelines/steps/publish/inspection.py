@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import pyarrow as pa
@@ -43,6 +43,8 @@ class Inspection:
         self._snapshot = snapshot
         self._spec = spec
         self._connection = connection
+        self.similarities: dict[str, Sequence[float]] = {}
+        """Of each vector, where recall was measured; see `transforms.milvus.Recall`."""
 
     def check_rows(self, listed: int | None = None, compared: str = ALL_COLUMNS) -> milvus.RowCheck:
         """Compares the collection with the snapshot row by row, and puts the counts into the report.
@@ -167,6 +169,7 @@ class Inspection:
         verify = self._session.report.verify
         if len(found) > 1:
             verify.recalls = {name: round(recall.at_10, 4) for name, (_, recall) in found.items()}
+        self.similarities = {name: recall.similarities for name, (_, recall) in found.items()}
         worst = min(found.values(), key=lambda one: one[1].at_10)
         verify.recall_at_10 = round(worst[1].at_10, 4)
         return worst

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import apache_beam as beam
@@ -22,6 +23,7 @@ from pipelines.steps.publish.inspection import Inspection
 from schemas.errors import CollectionError, RejectsError
 from schemas.layout import Layout
 from schemas.milvus import STATE_LOADING, STATE_READY, CollectionSpec
+from schemas.milvus.collection_spec import PROPERTY_SIMILARITIES
 from transforms import milvus
 from transforms.checkpoint import Checkpoint, LivePart, Snapshot
 from transforms.load.specification import collection_spec
@@ -286,6 +288,8 @@ class Publication:
                 remedy(over, lossless=False),
             )
         with Phase(self._session, "index"):
+            if similarities := self.inspection.similarities:
+                milvus.set_properties(connection, spec.name, {PROPERTY_SIMILARITIES: json.dumps(similarities)})
             if fresh:
                 milvus.set_ready(connection, spec.name, served if served and served != spec.name else "")
             else:
