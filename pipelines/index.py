@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from pipelines.steps.collection.query import OneQuery, as_query, is_one
+from pipelines.steps.collection.query import OneQuery, as_query
 from pipelines.steps.corpus.first_configuration import TEXTS, first_configuration, index_name
 from pipelines.steps.corpus.index_arguments import (
     as_lists,
@@ -28,6 +28,7 @@ from pipelines.steps.corpus.index_arguments import (
 )
 from schemas.config.loader import load_config, parse_config
 from schemas.errors import ConfigurationError
+from transforms.encoders.media.given_media import is_one
 
 if TYPE_CHECKING:
     from pipelines.run.progress import Progress

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 from schemas.errors import ConfigurationError
 from schemas.modality import Modality
+from transforms.encoders.media.given_media import Pixels, bytes_of, is_in_memory
 
 _SHOWN_CHARACTERS = 160
 
@@ -42,22 +40,8 @@ class LikeQuery:
 Query = str | MediaQuery | LikeQuery
 
 
-class Pixels(Protocol):
-    """A PIL image, or an array of pixels."""
-
-    @property
-    def __array_interface__(self) -> dict[str, Any]: ...
-
-
 OneQuery = str | bytes | Path | MediaQuery | LikeQuery | Pixels
 """What a program can search for; see `as_query`."""
-
-
-def is_one(value: object) -> bool:
-    """Whether a value is one query, and not several."""
-    return not isinstance(value, Iterable) or (
-        isinstance(value, (str, bytes, bytearray, memoryview, Mapping)) or hasattr(value, "__array_interface__")
-    )
 
 
 def as_query(value: object) -> Query:
@@ -74,31 +58,12 @@ def as_query(value: object) -> Query:
         return value
     if isinstance(value, Path):
         return MediaQuery(str(value))
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return MediaQuery(bytes(value))
-    if not hasattr(value, "__array_interface__"):
+    if not is_in_memory(value):
         raise ConfigurationError(
             f"the query is of type {type(value).__name__}, not a text",
             "name a string; or a Path, bytes, a PIL image or an array of pixels for a corpus of images",
         )
-    return MediaQuery(_png(value))
-
-
-def _png(value: Any) -> bytes:
-    import numpy as np
-    from PIL import Image
-
-    if not hasattr(value, "save"):
-        array = np.asarray(value)
-        if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
-            raise ConfigurationError(
-                f"the query is an array {array.dtype}{list(array.shape)}",
-                "give pixels as uint8[height, width], or with 3 or 4 numbers for each pixel",
-            )
-        value = Image.fromarray(array)
-    stream = io.BytesIO()
-    value.save(stream, "PNG")
-    return stream.getvalue()
+    return MediaQuery(bytes_of(value))
 
 
 def from_options(like: str = "", **media: str) -> tuple[str, Query | None]:

@@ -10,12 +10,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from pipelines.steps.collection.query import MediaQuery, as_query
 from pipelines.steps.corpus.added_texts import Refused
 from schemas.errors import ConfigurationError, CorpusError, EncoderError
 from schemas.formats import modality_of_suffix
 from schemas.modality import Modality
 from transforms.encoders.media.content import RefusedError
+from transforms.encoders.media.given_media import bytes_of, is_in_memory
 from transforms.encoders.media.image import decode
 from transforms.support.storage import filesystem
 
@@ -28,7 +28,7 @@ _SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tif"}
 
 def is_media(value: Any) -> bool:
     """Whether what was given to `add` is a media file: a Path, bytes, a PIL image or an array of pixels."""
-    return isinstance(value, (Path, bytes, bytearray, memoryview)) or hasattr(value, "__array_interface__")
+    return isinstance(value, Path) or is_in_memory(value)
 
 
 @dataclass
@@ -106,12 +106,9 @@ def _checked(value: Any, name: Any) -> tuple[str, Path | bytes]:
 
 def _bytes_of(value: Any) -> bytes:
     try:
-        found = as_query(value)
+        return bytes_of(value)
     except ConfigurationError as error:
         raise RefusedError("UnsupportedPixels", f"{error.message}; {error.remedy}") from error
-    assert isinstance(found, MediaQuery)
-    assert isinstance(found.content, bytes)
-    return found.content
 
 
 def _suffix_of(content: bytes) -> str:
