@@ -53,6 +53,7 @@ OWN = (
     Format("markdown", (".md", ".markdown"), _DOCUMENT, has_fields=True),
     Format("html", (".html", ".htm"), _DOCUMENT),
     Format("pdf", (".pdf",), _DOCUMENT),
+    Format("captions", (".srt", ".vtt"), _DOCUMENT),
     Format(
         "image",
         (".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif", ".heic", ".heif"),

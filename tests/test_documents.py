@@ -10,6 +10,7 @@ import pytest
 
 from schemas.config import Corpus
 from transforms.read import list_corpus, plan_shards, read_shard
+from transforms.read.formats.documents.captions import captions_text
 from transforms.read.formats.documents.html import html_text
 from transforms.read.formats.documents.pdf import pdf_text
 from transforms.read.rejected_item import RejectedItemError
@@ -224,3 +225,41 @@ def test_text_files_in_other_encodings(tmp_path: Path) -> None:
     assert read(tmp_path / "d.txt", encoding="windows-1252")[1] == [
         ("InvalidEncoding", "The file has bytes that are not cp1252")
     ]
+
+
+SUBRIP = (
+    "1\r\n00:00:01,000 --> 00:00:02,500\r\n<i>Where is</i> it?\r\n{\\an8}Here &amp; there.\r\n\r\n"
+    "2\r\n00:00:03,000 --> 00:00:04,000\r\n- No.\r\n"
+)
+WEBVTT = """WEBVTT - a title
+
+NOTE nobody reads this
+--
+
+STYLE
+::cue { color: red }
+
+intro
+00:01.000 --> 00:02.500 align:start
+<v Ann>Where is</v> it?<00:00:02.000>
+Here &amp; there.
+
+00:00:03.000 --> 00:00:04.000
+Here &amp; there.
+- No.
+"""
+
+
+@pytest.mark.parametrize("text", [SUBRIP, WEBVTT], ids=["srt", "vtt"])
+def test_captions_are_text_without_times(text: str) -> None:
+    assert captions_text(text) == "Where is it? Here & there.\n- No."
+
+
+def test_nothing_of_a_caption_is_lost() -> None:
+    text = "1\n00:00:01,000 --> 00:00:02,500\n2 < 3\n\nand 4 > 3\n\n2\n01:00:00,000 --> 01:00:01,000\n1999\n"
+    assert captions_text(text) == "2 < 3\nand 4 > 3\n1999"
+
+
+def test_a_file_without_times_is_not_captions() -> None:
+    with pytest.raises(RejectedItemError, match="NotCaptions"):
+        captions_text("<html><body>Not found</body></html>")

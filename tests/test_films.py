@@ -14,6 +14,7 @@ from corpora import configure
 from drawings import encoded, save_timm_model
 from films import damaged, film, scene, shown_at, write_films
 from PIL import Image
+from tars import tar_of
 from typer.testing import CliRunner
 
 from pipelines.backfill import backfill
@@ -259,3 +260,23 @@ def test_films_and_images_are_rows_of_one_collection(tmp_path: Path, model: Path
     with Index(tmp_path / "vecbeam.yaml") as index:
         found = index.search(scene(1, 6), k=2)
         assert [hit["item_id"] for hit in found] == ["picture.png", "film-01.mp4"]
+
+
+def test_captions_next_to_films_do_not_make_a_corpus_of_texts(tmp_path: Path) -> None:
+    for path in write_films(tmp_path / "films", 2):
+        path.with_suffix(".srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nHello\n")
+    found = write_configuration([str(tmp_path / "films")], tmp_path / "vecbeam.yaml", None)
+    assert found.values["corpus"]["format"] == "video"
+    assert found.left_out == {"it is of the modality text, the corpus is video": ["film-00.srt", "film-01.srt"]}
+
+
+def test_films_in_a_tar_are_read_where_they_are(tmp_path: Path, model: Path) -> None:
+    films = {f"{number:03d}": film((number,), 2.0) for number in range(3)}
+    parts = [part for key, data in films.items() for part in ((f"{key}.mp4", data), (f"{key}.txt", b"a scene"))]
+    (tmp_path / "a.tar").write_bytes(tar_of(parts))
+    corpus = {"paths": ["*.tar"], "media_modality": "video", "metadata": {"txt": "string"}}
+    config = film_config(tmp_path, model, corpus=corpus, chunk={"seconds": 1.0})
+    assert backfill(config).verify.found == 6
+    row = rows_of(config)["002#1"]
+    assert (row["uri"].endswith("a.tar#002.mp4"), row["start"], row["txt"]) == (True, 1.0, "a scene")
+    assert np.dot(row["vector"], library(model, shown_at(films["002"], middles(1.0, 2.0)))) >= 0.9999

@@ -182,8 +182,9 @@ class Corpus(Section):
     )
     format: Text | None = Field(
         None,
-        description="jsonl, csv, parquet, text, markdown, html, pdf, image, audio, video, webdataset, or a format of "
-        "another package; optional if the suffix tells it. The suffix always tells the compression (.gz, .zst, .bz2)",
+        description="jsonl, csv, parquet, text, markdown, html, pdf, captions, image, audio, video, webdataset, or a "
+        "format of another package; optional if the suffix tells it. The suffix always tells the compression (.gz, "
+        ".zst, .bz2)",
     )
     id: Id = Field(
         "id",

@@ -139,7 +139,8 @@ def _check_searchable(layout: Layout) -> None:
 def _check_modality(name: str, model: Model, modality: Modality) -> None:
     if modality not in model.modalities:
         key = "encoder.model" if name == VECTOR else f"encoders.{name}.model"
-        known = [entry.name for entry in CATALOGUE.values() if modality in entry.modalities]
+        fitting = {modality, Modality.IMAGE} if modality is Modality.VIDEO else {modality}
+        known = [entry.name for entry in CATALOGUE.values() if fitting & {*entry.modalities}]
         raise ConfigurationError(
             f"{key}: {model.config.model} embeds {' and '.join(sorted(model.modalities))}, and the corpus has items of "
             f"the modality {modality}",

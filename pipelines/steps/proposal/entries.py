@@ -54,6 +54,10 @@ def of_one_modality(entries: list[Entry]) -> tuple[list[Entry], Modality]:
     counts = Counter(
         modality_of(entry.source.format) for entry in entries if entry.source is not None and not entry.why
     )
+    if counts[Modality.VIDEO]:  # captions belong to the films
+        counts[Modality.TEXT] -= sum(
+            entry.source is not None and entry.source.format == "captions" for entry in entries
+        )
     is_text = not counts or any(map(_has_records, entries))
     chosen = Modality.TEXT if is_text else max(Modality, key=lambda modality: counts[modality])
     return [

@@ -1,4 +1,6 @@
-"""Files that are one item each: text, Markdown, HTML, PDF. The item's id is the file's path under its glob's root."""
+"""Files that are one item each: text, Markdown, HTML, PDF, captions.
+
+The item's id is the file's path under its glob's root."""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from schemas.config import Corpus
 from transforms.read import decompression, stream
 from transforms.read.batch import Batch, BatchBuilder
 from transforms.read.formats import charset, media
-from transforms.read.formats.documents import front_matter, html, pdf
+from transforms.read.formats.documents import captions, front_matter, html, pdf
 from transforms.read.item import ItemChecker
 from transforms.read.listing.files import SourceFile
 from transforms.read.open_file import OpenFile
@@ -51,7 +53,8 @@ def _text(data: bytes, file: SourceFile, corpus: Corpus) -> str:
         return pdf.pdf_text(data)
     if file.format == "html":
         return html.html_text(data, corpus.encoding)
-    return plain_text(data, corpus.encoding)
+    text = plain_text(data, corpus.encoding)
+    return captions.captions_text(text) if file.format == "captions" else text
 
 
 def plain_text(data: bytes, configured: str | None = None) -> str:
