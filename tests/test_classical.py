@@ -265,6 +265,9 @@ def test_texts_that_are_all_equal_have_one_direction() -> None:
         ("tfidf", {"dimensions": 64}, r"encoder\.dimensions: tfidf makes sparse vectors"),
         ("lsa", {"prompt": "query: "}, r"encoder\.prompt: a prompt is more words"),
         ("lsa", {"precision": "int8"}, r"encoder\.precision: lsa has no int8"),
+        ("lsa", {"revision": "main"}, r"encoder\.revision: lsa is fitted on the corpus"),
+        ("tfidf", {"engine": "openvino"}, r"encoder\.engine: tfidf runs on scikit-learn .* not on openvino"),
+        ("hashing", {"device": "cuda"}, r"encoder\.device: hashing runs on scikit-learn"),
         ("lsa", {"max_tokens": 40_000}, "40000 is more than the model's 32768"),
     ],
 )

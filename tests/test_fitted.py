@@ -26,11 +26,13 @@ from pipelines.run import report_text
 from pipelines.search import Searcher, search
 from pipelines.sync import sync
 from pipelines.verify import verify
-from schemas.config import Config
+from schemas.config import Config, EncoderConfig
 from schemas.errors import ConfigurationError, EncoderError, GateError, RejectsError, SpaceMismatchError
 from transforms import milvus
 from transforms.encoders import families, resolve, resolve_on_worker
 from transforms.encoders.fitted import fitted_files
+from transforms.encoders.fitted.kept_fits import KeptFits
+from transforms.encoders.fitted.term_model import TermModel
 from transforms.encoders.models import Models, corpus_root
 
 pytest.importorskip("sklearn", reason="scikit-learn, which fits these models, is not installed")
@@ -239,6 +241,25 @@ def fresh_start() -> None:
     """Forgets what this process has read."""
     families._FOUND.clear()
     fitted_files._read.cache_clear()
+
+
+def test_an_object_store_keeps_models_too(s3_bucket: tuple[Any, str]) -> None:
+    client, bucket = s3_bucket
+    model = resolve(EncoderConfig(**TFIDF))
+    assert isinstance(model, TermModel)
+    fitted = model.fit([text(n) for n in range(20)])
+    root = f"s3://{bucket}/checkpoint/tested"
+    kept = fitted.kept_in(root)
+    assert kept.fitted is not None
+    assert KeptFits(root).find(model.fit_facts) == fitted.fitted
+    again = resolve_on_worker(EncoderConfig(**TFIDF), fitted.space.id, fitted.space, root)
+    fresh_start()
+    assert again.load().encode(again.probe).vectors == fitted.load().encode(fitted.probe).vectors
+    folder = kept.fitted.folder.removeprefix(f"s3://{bucket}/")
+    client.delete_object(Bucket=bucket, Key=f"{folder}/manifest.json")
+    assert KeptFits(root).find(model.fit_facts) is None
+    with pytest.raises(EncoderError, match=r"is incomplete: there is no manifest\.json"):
+        KeptFits(root, lambda: [fitted.space]).find(model.fit_facts)
 
 
 def test_a_model_of_a_newer_format_is_refused(tmp_path: Path) -> None:

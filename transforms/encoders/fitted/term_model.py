@@ -284,6 +284,16 @@ def _check(family: type[TermModel], config: EncoderConfig) -> None:
             raise ConfigurationError(
                 f"encoder.{key}: a prompt is more words of each text for {family.name}", f"remove encoder.{key}"
             )
+    if config.revision is not None:
+        raise ConfigurationError(
+            f"encoder.revision: {family.name} is fitted on the corpus and has no revision", "remove encoder.revision"
+        )
+    if config.engine != "auto" or config.device == "cuda":
+        key = "engine" if config.engine != "auto" else "device"
+        raise ConfigurationError(
+            f"encoder.{key}: {family.name} runs on scikit-learn and a CPU alone, not on {getattr(config, key)}",
+            f"remove encoder.{key}",
+        )
     if config.precision == "int8":
         raise ConfigurationError(f"encoder.precision: {family.name} has no int8", "set encoder.precision: float32")
     if config.dimensions is not None and not family.own_dimensions:
