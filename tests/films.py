@@ -105,12 +105,31 @@ def shown_at(data: bytes, times: Sequence[float]) -> list[Image.Image]:
 
     with av.open(io.BytesIO(data)) as container:
         frames = [(float(frame.time), frame.to_image()) for frame in container.decode(video=0)]
-    begin = min(time for time, _ in frames) if frames[0][0] > 0 else 0.0
+        begin = (container.start_time or 0) / 1_000_000
     found = []
     for time in times:
         before = [image for at, image in frames if at - begin <= time + 0.0005]
         found.append(before[-1] if before else frames[0][1])
     return found
+
+
+def remuxed(data: bytes, format: str, **options: str) -> bytes:
+    """The same film in another container, such as a live one, which has neither a length nor an index."""
+    import av
+
+    stream = io.BytesIO()
+    with av.open(io.BytesIO(data)) as source, av.open(stream, "w", format=format, options=options) as container:
+        tracks = {one.index: container.add_stream_from_template(one) for one in source.streams}
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = tracks[packet.stream.index]
+                container.mux(packet)
+    return stream.getvalue()
+
+
+def without_index(data: bytes) -> bytes:
+    """A Matroska or AVI file that ends before its index."""
+    return data[: max(data.rfind(b"\x1c\x53\xbb\x6b"), data.rfind(b"idx1"))]
 
 
 def lying(data: bytes, times: float) -> bytes:

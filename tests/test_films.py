@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from corpora import configure
 from drawings import encoded, save_timm_model
-from films import damaged, film, scene, shown_at, write_films
+from films import damaged, film, remuxed, scene, shown_at, without_index, write_films
 from PIL import Image
 from tars import tar_of
 from typer.testing import CliRunner
@@ -112,6 +112,26 @@ def test_the_frame_that_is_shown_is_the_one_that_is_sampled(made: dict[str, Any]
             times = middles(0, seconds, count)
             for found, wanted in zip(opened.frames(times), shown_at(data, times), strict=True):
                 assert np.array_equal(np.asarray(found), np.asarray(wanted))
+
+
+def test_films_without_a_length_or_an_index_are_read_by_their_times() -> None:
+    whole = film((1, 2, 3), 4.0, sound=1, g="12")
+    made = {
+        "fragmented": remuxed(whole, "mp4", movflags="frag_keyframe+empty_moov"),
+        "live": remuxed(whole, "matroska", live="1"),
+        "no index": without_index(remuxed(whole, "matroska")),
+        "later": remuxed(whole, "matroska", output_ts_offset="50"),
+        "no index, AVI": without_index(film((1, 2, 3), 4.0, format="avi", codec="mpeg4", g="12")),
+    }
+    for name, data in made.items():
+        with opened_film(io.BytesIO(data)) as opened:
+            seconds = opened.seconds()
+            assert seconds == pytest.approx(12.0, abs=0.2), name
+            times = middles(0, seconds, 5)
+            for found, wanted in zip(opened.frames(times), shown_at(data, times), strict=True):
+                assert np.array_equal(np.asarray(found), np.asarray(wanted)), name
+            [alone] = opened.frames(times[3:4])
+            assert np.array_equal(np.asarray(alone), np.asarray(shown_at(data, times[3:4])[0])), name
 
 
 def test_a_film_is_turned_as_its_header_says(model: Path) -> None:
