@@ -111,6 +111,19 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _decoding_is_of_images(self) -> Config:
+        if Modality.IMAGE in self.corpus.modalities:
+            return self
+        for name, one in (self.encoders or {"": self.encoder}).items():
+            if one.decoding != "exact":
+                place = f"encoders.{name}.decoding" if name else "encoder.decoding"
+                raise ValueError(
+                    f"{place}: {one.decoding} is for images, and the corpus is of the modality {self.corpus.modality}; "
+                    "remove it"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _parts_are_of_films(self) -> Config:
         if Modality.VIDEO in self.corpus.modalities:
             return self

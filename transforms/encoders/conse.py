@@ -12,7 +12,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,6 +31,7 @@ from transforms.encoders.engines.extra import need, version_of
 from transforms.encoders.media.image_model import ImageModel
 from transforms.encoders.media.media_encoder import MediaEncoder
 from transforms.encoders.media.media_model import refuse_text_settings
+from transforms.encoders.media.preparation import by_torchvision
 from transforms.encoders.model_source import ModelSource
 
 CLASSIFIER = "efficientnet-lite0"
@@ -138,15 +138,13 @@ class ConSEEncoder:
         need("image", "conse", *timm.PACKAGES)
         from transforms.encoders.engines.torch.forward import forward
 
-        classifier, transform = timm.load(self._model.folder)
-        ready = forward(classifier, self._model.config, _probabilities, timm=version_of("timm") or "")
+        classifier, compose = timm.load(self._model.folder)
+        images = by_torchvision(compose)
+        call = images.before(_probabilities)
+        ready = forward(classifier, self._model.config, call, timm=version_of("timm") or "")
         classes = self._model.class_vectors(self._texts)
-
-        def run(images: Floats) -> Floats:
-            return combined(ready.run(images), classes)
-
-        prepare = partial(timm.prepare, transform)
-        return MediaEncoder(self._model.dimensions, True, prepare, run, ready.batch, ready.described)
+        facts = {"dimensions": self._model.dimensions, "normalize": True}
+        return images.encoder(self._model.config, facts, ready, lambda some: combined(ready.run(some), classes))
 
 
 def combined(probabilities: Floats, classes: Floats) -> Floats:

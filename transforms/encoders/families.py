@@ -20,6 +20,7 @@ from transforms.encoders.base import Model
 from transforms.encoders.fitted.kept_fits import NO_FITS, KeptFits
 from transforms.encoders.fitted.term_model import TermModel
 from transforms.encoders.frames import of_films
+from transforms.encoders.media.image import SCALED
 from transforms.encoders.model_files import read_json
 from transforms.encoders.model_source import ModelSource
 from transforms.encoders.sound_track import of_sound_tracks
@@ -75,6 +76,11 @@ def resolve(config: EncoderConfig, fits: KeptFits = NO_FITS) -> Model:
         raise ConfigurationError(
             f"encoder.fit: {config.model} is not fitted on the corpus",
             "remove encoder.fit, or name tfidf, lsa, projection, hashing or word2vec as encoder.model",
+        )
+    if config.decoding == "scaled" and SCALED not in model.space.as_json():
+        raise ConfigurationError(
+            f"encoder.decoding: scaled: {config.model} does not decode images, or always decodes them exactly",
+            "remove encoder.decoding",
         )
     if config.input == PICTURE:
         model = of_films(model, config)

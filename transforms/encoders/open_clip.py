@@ -11,23 +11,22 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from schemas.config import Config, EncoderConfig
 from schemas.errors import ConfigurationError, EncoderError
 from schemas.modality import Modality
 from transforms.chunk.base import Chunker
 from transforms.chunk.text import CountedTokens, TextChunker
 from transforms.encoders.engines.extra import need, version_of
+from transforms.encoders.media.image import decoding_fact
 from transforms.encoders.media.image_model import ImageModel
-from transforms.encoders.media.media_encoder import MediaEncoder, Prepared
 from transforms.encoders.media.media_model import refuse_text_settings
+from transforms.encoders.media.preparation import by_torchvision
 from transforms.encoders.media.two_towers import TextTower, TwoTowerEncoder
 from transforms.encoders.model_files import lowered, read_json, weights_digest
 from transforms.encoders.model_source import ModelSource
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    pass
 
 PACKAGES = ("torch", "torchvision", "open_clip", "PIL")
 SETTINGS = "open_clip_config.json"
@@ -81,7 +80,7 @@ def describe(config: EncoderConfig, source: ModelSource) -> OpenCLIPModel:
         "weights": weights_digest([folder], source.weights_sha256),
         "architecture": model,
         "image": settings.get("preprocess_cfg") or {},
-        "decoding": "exact",
+        "decoding": decoding_fact(config),
         "dimensions": lowered(config, "dimensions", int(model["embed_dim"])),
         "normalize": config.normalize,
     }
@@ -111,23 +110,12 @@ def _load(config: EncoderConfig, folder: Path, facts: dict[str, Any]) -> TwoTowe
     except Exception as error:  # the library raises errors of many kinds for damaged files
         raise EncoderError(f"can't load the model in {folder}: {error}", "check the folder's files") from error
     towers = torch.nn.ModuleDict({"model": model})
-    images = forward(towers, config, _of_images, open_clip=version_of("open_clip") or "")
+    preparing = by_torchvision(transform)
+    images = forward(towers, config, preparing.before(_of_images), open_clip=version_of("open_clip") or "")
     texts = forward(towers, config, _of_texts)
-    media = MediaEncoder(
-        facts["dimensions"],
-        facts["normalize"],
-        partial(_prepare, transform),
-        images.run,
-        images.batch,
-        images.described,
-    )
     limit = tokenizer([""]).shape[1]
     tower = TextTower(limit, partial(_counts, tokenizer), lambda some: [tokenizer(some).numpy()], texts.run)
-    return TwoTowerEncoder(media, tower)
-
-
-def _prepare(transform: Any, image: Image) -> Prepared:
-    return Prepared(np.ascontiguousarray(transform(image).numpy(), np.float32))
+    return TwoTowerEncoder(preparing.encoder(config, facts, images), tower)
 
 
 def _of_images(towers: Any, images: Any) -> Any:

@@ -9,19 +9,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from schemas.config import EncoderConfig
 from schemas.errors import ConfigurationError, EncoderError
 from transforms.encoders.engines.extra import need, version_of
+from transforms.encoders.media.image import decoding_fact
 from transforms.encoders.media.image_model import ImageModel
-from transforms.encoders.media.media_encoder import MediaEncoder, Prepared
+from transforms.encoders.media.media_encoder import MediaEncoder
 from transforms.encoders.media.media_model import refuse_text_settings
+from transforms.encoders.media.preparation import by_torchvision
 from transforms.encoders.model_files import lowered, read_json, weights_digest
 from transforms.encoders.model_source import ModelSource
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    pass
 
 PACKAGES = ("torch", "torchvision", "timm", "PIL")
 _SEEN = ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std")
@@ -58,7 +58,7 @@ def describe(config: EncoderConfig, source: ModelSource) -> ImageModel:
         "pooling": settings.get("global_pool") or "the architecture's own",
         "layer": "before the classifier",
         "image": {key: seen[key] for key in _SEEN if key in seen},
-        "decoding": "exact",
+        "decoding": decoding_fact(config),
         "dimensions": lowered(config, "dimensions", own),
         "normalize": config.normalize,
     }
@@ -66,13 +66,12 @@ def describe(config: EncoderConfig, source: ModelSource) -> ImageModel:
 
 
 def _load(config: EncoderConfig, folder: Path, facts: dict[str, Any]) -> MediaEncoder:
-    model, transform = load(folder)
+    model, compose = load(folder)
     from transforms.encoders.engines.torch.forward import forward
 
-    ready = forward(model, config, _features, timm=version_of("timm") or "")
-    return MediaEncoder(
-        facts["dimensions"], facts["normalize"], partial(prepare, transform), ready.run, ready.batch, ready.described
-    )
+    images = by_torchvision(compose)
+    ready = forward(model, config, images.before(_features), timm=version_of("timm") or "")
+    return images.encoder(config, facts, ready)
 
 
 def load(folder: Path) -> tuple[Any, Any]:
@@ -93,11 +92,6 @@ def load(folder: Path) -> tuple[Any, Any]:
     except Exception as error:  # the library raises errors of many kinds for damaged files
         raise EncoderError(f"can't load the model in {folder}: {error}", "check the folder's files") from error
     return model, create_transform(**resolve_model_data_config(model), is_training=False)
-
-
-def prepare(transform: Any, image: Image) -> Prepared:
-    """An image as float32[channels, height, width]."""
-    return Prepared(np.ascontiguousarray(transform(image).numpy(), np.float32))
 
 
 def _features(model: Any, images: Any) -> Any:

@@ -1,6 +1,7 @@
 """Images as every encoder of vecbeam sees them: RGB, upright, over white, within a bound of pixels.
 
-Decoding is exact: no JPEG is scaled while it is decoded.
+Decoding is exact, unless the configuration says `encoder.decoding: scaled`: then a JPEG file that is much larger than
+the model needs is scaled while it is decoded, which the space says.
 """
 
 from __future__ import annotations
@@ -18,18 +19,41 @@ from transforms.support.pdf_pages import PdfError, page_image
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from schemas.config import EncoderConfig
+
 MAX_PIXELS = 178_956_970
 """A larger image is refused before it is decoded: Pillow's own bound."""
+SCALED_FROM, SCALED_TO = 4, 2
+"""A file is scaled if its shorter side has so many times the pixels that are needed, and keeps so many at least."""
+SCALED = f"scaled: JPEG files of {SCALED_FROM} times the needed side or more, to {SCALED_TO} times it or more"
 _NAMES = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "HEIF", "PPM", "JPEG2000", "ICO", "MPO")
 _LARGEST_8_BIT = 255
 _LARGEST_16_BIT = 65535
 
 
-def decode(data: bytes) -> Image:
+def decoding_fact(config: EncoderConfig) -> str:
+    """How files are decoded, as a space says it."""
+    return SCALED if config.decoding == "scaled" else "exact"
+
+
+def scaled_side(config: EncoderConfig, needed: int) -> int:
+    """The argument of `decode`.
+
+    Args:
+        needed: the shorter side that a model's transform needs.
+    """
+    return needed if config.decoding == "scaled" else 0
+
+
+def decode(data: bytes, scaled_side: int = 0) -> Image:
     """An image of a file's bytes, in RGB.
 
     EXIF orientation is applied; transparency is over white; colours of CMYK and others with a profile become sRGB by
     it; 16 bits become 8; of an animation it is the first frame.
+
+    Args:
+        scaled_side: the shorter side that is needed, where a larger JPEG file is scaled while it is decoded; 0 decodes
+            exactly.
 
     Raises:
         RefusedError: `NotAnImage`, `DamagedImage`, or `TooManyPixels`.
@@ -45,8 +69,11 @@ def decode(data: bytes) -> Image:
     try:
         with library.open(io.BytesIO(data), formats=_formats(library)) as opened:
             _check_pixels(opened.size)
+            if scaled_side and opened.format == "JPEG" and min(opened.size) >= SCALED_FROM * scaled_side:
+                opened.draft(opened.mode, (SCALED_TO * scaled_side, SCALED_TO * scaled_side))
             opened.load()
-            return _rgb(ImageOps.exif_transpose(opened))
+            ImageOps.exif_transpose(opened, in_place=True)
+            return _rgb(opened)
     except UnidentifiedImageError as error:
         raise RefusedError("NotAnImage", f"The file is not an image that Pillow knows; {_begins(data)}") from error
     except library.DecompressionBombError as error:
@@ -112,7 +139,7 @@ def _rgb(image: Image) -> Image:
         layers = image.convert("RGBA")
         white = library.new("RGBA", layers.size, "white")
         return library.alpha_composite(white, layers).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _to_srgb(image: Image) -> Image:

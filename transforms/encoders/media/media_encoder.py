@@ -6,7 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -28,12 +28,12 @@ class Prepared(NamedTuple):
     """One input of a model.
 
     Attributes:
-        array: of the shape that the model takes.
+        array: of the shape that the model takes, float32, or uint8 where the model scales the numbers itself.
         amount, dropped: see `Encoded`.
         frames: of the array that are not padding, for a model of sound.
     """
 
-    array: Floats
+    array: NDArray[Any]
     amount: int = 1
     dropped: int = 0
     frames: int = 0
@@ -108,15 +108,17 @@ class MediaEncoder(BatchEncoder):
 
     Attributes:
         prepare: an image in RGB to an input of the model; raises RefusedError.
-        run: a batch of inputs, float32[n, ...], to vectors, float32[n, at least dimensions].
+        run: a batch of inputs, [n, ...], to vectors, float32[n, at least dimensions].
+        scaled_side: see `transforms.encoders.media.image.decode`.
     """
 
     dimensions: int
     normalize: bool
     prepare: Callable[[Image], Prepared]
-    run: Callable[[Floats], Floats]
+    run: Callable[[NDArray[Any]], Floats]
     batch: int
     described: Mapping[str, str]
+    scaled_side: int = 0
 
     @property
     def images(self) -> MediaEncoder:
@@ -132,6 +134,10 @@ class MediaEncoder(BatchEncoder):
     def _prepared(self, content: tuple[str, bytes | None]) -> Prepared | RefusedError:
         address, data = content
         try:
+<<<<<<< HEAD
             return self.prepare(opened_image(address, data))
+=======
+            return self.prepare(decode(read(address) if data is None else data, self.scaled_side))
+>>>>>>> 237ad92 (Images: only the piece that a model sees is resized, and encoder.decoding scales large JPEG files)
         except RefusedError as error:
             return error

@@ -40,8 +40,6 @@ BACKBONES: Mapping[str, Backbone] = {
     "deit": Backbone(Pooling.FIRST),
     "dinov2": Backbone(Pooling.FIRST),
     "dinov2_with_registers": Backbone(Pooling.FIRST),
-    "dinov3_convnext": Backbone(Pooling.POOLER, "hidden_sizes"),
-    "dinov3_vit": Backbone(Pooling.FIRST),
     "efficientnet": Backbone(Pooling.POOLER, "hidden_dim"),
     "ijepa": Backbone(Pooling.MEAN),
     "regnet": Backbone(Pooling.POOLER, "hidden_sizes"),

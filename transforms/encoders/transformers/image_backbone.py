@@ -8,6 +8,7 @@ from typing import Any
 from schemas.config import EncoderConfig
 from schemas.errors import ConfigurationError, EncoderError
 from transforms.encoders.engines.extra import version_of
+from transforms.encoders.media.image import decoding_fact
 from transforms.encoders.media.image_model import ImageModel
 from transforms.encoders.media.media_encoder import MediaEncoder
 from transforms.encoders.model_files import lowered, weights_digest
@@ -40,7 +41,7 @@ def describe_backbone(config: EncoderConfig, source: ModelSource, files: ModelFo
         "pooling": str(backbone.pooling),
         "image": processing,
         "resampling": RESAMPLING,
-        "decoding": "exact",
+        "decoding": decoding_fact(config),
         "dimensions": lowered(config, "dimensions", own),
         "normalize": config.normalize,
     }
@@ -52,10 +53,10 @@ def _load(config: EncoderConfig, files: ModelFolder, facts: dict[str, Any], own:
 
     pooling = Pooling(facts["pooling"])
     unused = () if pooling is Pooling.POOLER else ("pooler.",)
-    prepare = preparation(files.folder)
-    call = partial(_pooled, pooling, own)
+    images = preparation(files.folder)
+    call = images.before(partial(_pooled, pooling, own))
     ready = forward(files.load(*unused), config, call, transformers=version_of("transformers") or "")
-    return MediaEncoder(facts["dimensions"], facts["normalize"], prepare, ready.run, ready.batch, ready.described)
+    return images.encoder(config, facts, ready)
 
 
 def _pooled(pooling: Pooling, own: int, model: Any, images: Any) -> Any:

@@ -16,8 +16,8 @@ from schemas.modality import Modality
 from transforms.chunk.base import Chunker
 from transforms.chunk.text import TextChunker
 from transforms.encoders.engines.extra import version_of
+from transforms.encoders.media.image import decoding_fact
 from transforms.encoders.media.image_model import ImageModel
-from transforms.encoders.media.media_encoder import MediaEncoder
 from transforms.encoders.media.two_towers import TwoTowerEncoder
 from transforms.encoders.model_files import lowered, weights_digest
 from transforms.encoders.model_source import ModelSource, Prompts
@@ -58,7 +58,7 @@ def describe_image_text(config: EncoderConfig, source: ModelSource, files: Model
         "architecture": files.architecture,
         "image": processing,
         "resampling": RESAMPLING,
-        "decoding": "exact",
+        "decoding": decoding_fact(config),
         "tokenizer": tokenizer_facts(files.folder),
         "padding": str(towers.padding),
         "max_tokens": tokens,
@@ -71,13 +71,12 @@ def describe_image_text(config: EncoderConfig, source: ModelSource, files: Model
 def _load(config: EncoderConfig, files: ModelFolder, facts: dict[str, Any]) -> TwoTowerEncoder:
     from transforms.encoders.engines.torch.forward import forward
 
-    prepare = preparation(files.folder)
+    preparing = preparation(files.folder)
     model = files.load()
-    images = forward(model, config, _of_images, transformers=version_of("transformers") or "")
+    images = forward(model, config, preparing.before(_of_images), transformers=version_of("transformers") or "")
     texts = forward(model, config, _of_texts)
     tower = text_tower(files.folder, facts["max_tokens"], Padding(facts["padding"]), texts.run)
-    media = MediaEncoder(facts["dimensions"], facts["normalize"], prepare, images.run, images.batch, images.described)
-    return TwoTowerEncoder(media, tower)
+    return TwoTowerEncoder(preparing.encoder(config, facts, images), tower)
 
 
 def _of_images(model: Any, images: Any) -> Any:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from schemas.errors import EncoderError
 from transforms.encoders.engines.torch.torchvision_operators import make_importable
-from transforms.encoders.media.media_encoder import Prepared
+from transforms.encoders.media.image_transform import ImageTransform, floats, is_sound
+from transforms.encoders.media.preparation import PROBES, Preparation
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,11 +18,25 @@ RESAMPLING = "Pillow"
 """Part of the space: the library can resample with torchvision too, which gives other pixels."""
 
 
-def preparation(folder: Path) -> Callable[[Image], Prepared]:
-    """A function from an image in RGB to float32[channels, height, width].
+_STEPS = (
+    "_preprocess",
+    "_preprocess_image_like_inputs",
+    "process_image",
+    "resize",
+    "center_crop",
+    "rescale",
+    "normalize",
+)
+"""Methods of the library's processors that some of them replace."""
+_WARPED = 384
+"""Images of ConvNeXt that are as large are not cut."""
+
+
+def preparation(folder: Path) -> Preparation:
+    """The preparation of images by a folder's image processor.
 
     Raises:
-        EncoderError: if the library does not have the folder's image processor, or it makes images of several sizes.
+        EncoderError: if the library does not have it, or it makes images of several sizes.
     """
     make_importable()
     from PIL import Image as library
@@ -34,7 +46,7 @@ def preparation(folder: Path) -> Callable[[Image], Prepared]:
         processor = AutoImageProcessor.from_pretrained(
             folder, backend="pil", trust_remote_code=False, local_files_only=True
         )
-        sizes = {_pixels(processor, library.new("RGB", size)).shape for size in ((96, 64), (48, 80))}
+        sizes = {_numbers(processor, library.new("RGB", size)).shape for size in PROBES}
     except Exception as error:  # the library raises errors of many kinds for damaged files
         raise EncoderError(
             f"can't use the image processor in {folder}: {error}", "check its preprocessor_config.json"
@@ -45,9 +57,45 @@ def preparation(folder: Path) -> Callable[[Image], Prepared]:
             f"{' and '.join(str(list(size[1:])) for size in sorted(sizes))}",
             "give it a crop_size with do_center_crop, or a size with height and width",
         )
-    return lambda image: Prepared(_pixels(processor, image))
+    transform = of_processor(processor)
+    if transform is None:
+        return Preparation.by_library(lambda image: _numbers(processor, image))
+    return Preparation.by(transform)
 
 
-def _pixels(processor: Any, image: Image) -> Any:
-    found = processor(images=image, return_tensors="np")["pixel_values"][0]
-    return np.ascontiguousarray(found, np.float32)
+def _numbers(processor: Any, image: Image) -> Any:
+    return processor(images=image, return_tensors="np")["pixel_values"][0]
+
+
+def of_processor(processor: Any) -> ImageTransform | None:
+    """The same transform as that of an image processor of transformers; None if it does more.
+
+    Args:
+        processor: of its backend for Pillow.
+    """
+    from transformers import ConvNextImageProcessorPil
+    from transformers.image_processing_backends import PilBackend
+
+    own = type(processor)
+    shrinks = own is ConvNextImageProcessorPil
+    if not shrinks and any(getattr(own, name) is not getattr(PilBackend, name) for name in _STEPS):
+        return None
+    if not (processor.do_resize and processor.do_rescale) or getattr(processor, "do_pad", None):
+        return None
+    if abs(processor.rescale_factor - 1 / 255) > 1e-12:
+        return None
+    size, crop = processor.size, processor.crop_size if processor.do_center_crop else None
+    filter = 2 if processor.resample is None else int(processor.resample)
+    short, exact = size.shortest_edge, (size.width, size.height)
+    if size.longest_edge or size.max_height or not (short or all(exact)):
+        return None
+    cut = None if crop is None else (crop.width, crop.height)
+    if shrinks:
+        if cut is not None:
+            return None
+        # As `ConvNextImageProcessorPil.resize` does: small sizes are cut out of a larger one.
+        cut = (short, short) if short < _WARPED else None
+        exact, short = ((short, short), None) if cut is None else (exact, int(short / processor.crop_pct))
+    mean, std = (processor.image_mean, processor.image_std) if processor.do_normalize else ([0.0] * 3, [1.0] * 3)
+    made = ImageTransform(short or exact, cut, True, filter, floats(mean), floats(std))
+    return made if is_sound(made) else None
