@@ -86,12 +86,13 @@ def decode(data: bytes, scaled_side: int = 0) -> Image:
         raise RefusedError("DamagedImage", f"The image can't be decoded: {type(error).__name__}: {error}") from error
 
 
-def opened_image(address: str, data: bytes | None) -> Image:
+def opened_image(address: str, data: bytes | None, scaled_side: int = 0) -> Image:
     """The image of an address: a file's, or a page of a PDF; see `decode`.
 
     Args:
         address: see `schemas.locator`.
         data: the bytes of the file if they are in memory already.
+        scaled_side: see `decode`.
 
     Raises:
         RefusedError: as `decode` and `read` do; `InvalidPdf` or `EncryptedPdf`.
@@ -99,7 +100,7 @@ def opened_image(address: str, data: bytes | None) -> Image:
     place = locator.parsed(address)[1]
     data = read(address) if data is None else data
     if not isinstance(place, locator.PdfPage):
-        return decode(data)
+        return decode(data, scaled_side)
     try:
         return page_image(data, place.number, place.dpi, MAX_PIXELS)
     except PdfError as error:

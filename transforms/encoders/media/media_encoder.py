@@ -134,10 +134,6 @@ class MediaEncoder(BatchEncoder):
     def _prepared(self, content: tuple[str, bytes | None]) -> Prepared | RefusedError:
         address, data = content
         try:
-<<<<<<< HEAD
-            return self.prepare(opened_image(address, data))
-=======
-            return self.prepare(decode(read(address) if data is None else data, self.scaled_side))
->>>>>>> 237ad92 (Images: only the piece that a model sees is resized, and encoder.decoding scales large JPEG files)
+            return self.prepare(opened_image(address, data, self.scaled_side))
         except RefusedError as error:
             return error
