@@ -3,8 +3,8 @@
     python benchmarks/decoding.py ../shared/data/images [--large 8] [--rounds 3] [--json FILE]
 
 The baseline is Pillow's plain open, resize to a shorter side of 256 and crop of the middle 224 x 224. `exact` and
-`scaled` are vecbeam's preparation with `encoder.decoding`. The images are the folder's own and, made of them, pictures of
-12 megapixels: enlarged ones, and mosaics of 64. Rates are of processor time, the best of some rounds. Cosines are of
+`scaled` are vecbeam's preparation with `encoder.decoding`. The images are the folder's own and, made of them, ones
+of 12 megapixels: enlarged ones, and mosaics of 64. Rates are of processor time, the best of some rounds. Cosines are of
 the vectors of efficientnet-lite0: to the library's own transform, and of scaled to exact decoding.
 """
 

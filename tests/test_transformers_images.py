@@ -141,7 +141,7 @@ def test_a_corpus_of_texts_is_found_by_an_image(tmp_path: Path, saved: Saved, ki
     with Index(str(tmp_path / "vecbeam.yaml")) as index:
         [[hit]] = index.search([drawing(7)], k=1)
     assert hit["item_id"] == str(int(np.argmax(wanted @ image)))
-    default = configure(tmp_path, corpus={"paths": ["corpus/*"]}, encoder={"model": str(saved(kind))})
+    default = configure(tmp_path, chunk={"max_tokens": 256}, encoder={"model": str(saved(kind))})
     with pytest.raises(ConfigurationError, match=r"chunk\.max_tokens: 256 is more than the 16 tokens"):
         backfill(default)
 

@@ -147,11 +147,11 @@ def test_a_corpus_of_texts_is_found_by_a_recording(tmp_path: Path, saved: Saved)
     assert backfill(config).verify.found == 3
     rows, wanted = rows_of(config), library_texts(saved("clap"), TEXTS[:3])
     assert (np.array([rows[f"{at}#0"]["vector"] for at in range(3)]) * wanted).sum(axis=1).min() >= 0.9999
-    default = configure(tmp_path, encoder={"model": str(saved("clap"))})
+    default = configure(tmp_path, chunk={"max_tokens": 256}, encoder={"model": str(saved("clap"))})
     with pytest.raises(ConfigurationError, match=r"chunk\.max_tokens: 256 is more than the 16 tokens"):
         backfill(default)
     alone = configure(tmp_path, encoder={"model": str(saved("wav2vec2"))})
-    with pytest.raises(ConfigurationError, match="embeds audio, and the corpus is of the modality text"):
+    with pytest.raises(ConfigurationError, match="embeds audio, and the corpus has items of the modality text"):
         backfill(alone)
 
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from schemas.errors import EncoderError
 from transforms.encoders.engines.torch.torchvision_operators import make_importable
@@ -12,6 +17,8 @@ from transforms.encoders.media.preparation import PROBES, Preparation
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+Floats = NDArray[np.float32]
 
 PACKAGES = ("torch", "transformers", "PIL")
 RESAMPLING = "Pillow"
@@ -38,6 +45,23 @@ def preparation(folder: Path) -> Preparation:
     Raises:
         EncoderError: if the library does not have it, or it makes images of several sizes.
     """
+    processor = _processor(folder)
+    transform = of_processor(processor)
+    if transform is None:
+        return Preparation.by_library(partial(_numbers, processor))
+    return Preparation.by(transform)
+
+
+def numbers_by_library(folder: Path) -> Callable[[Image], Floats]:
+    """A function from an image in RGB to what a folder's image processor makes of it, float32.
+
+    Raises:
+        EncoderError: if the library does not have it, or it makes images of several sizes.
+    """
+    return partial(_numbers, _processor(folder))
+
+
+def _processor(folder: Path) -> Any:
     make_importable()
     from PIL import Image as library
     from transformers import AutoImageProcessor
@@ -57,14 +81,11 @@ def preparation(folder: Path) -> Preparation:
             f"{' and '.join(str(list(size[1:])) for size in sorted(sizes))}",
             "give it a crop_size with do_center_crop, or a size with height and width",
         )
-    transform = of_processor(processor)
-    if transform is None:
-        return Preparation.by_library(lambda image: _numbers(processor, image))
-    return Preparation.by(transform)
+    return processor
 
 
-def _numbers(processor: Any, image: Image) -> Any:
-    return processor(images=image, return_tensors="np")["pixel_values"][0]
+def _numbers(processor: Any, image: Image) -> Floats:
+    return np.ascontiguousarray(processor(images=image, return_tensors="np")["pixel_values"][0], np.float32)
 
 
 def of_processor(processor: Any) -> ImageTransform | None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.encoders.media.film.sampling import Sampling
-from transforms.encoders.transformers.pixels import preparation
+from transforms.encoders.transformers.pixels import numbers_by_library
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,10 +29,10 @@ def frame_preparation(folder: Path) -> Callable[[Iterator[Image]], Floats]:
     Raises:
         EncoderError: if the library does not have the folder's image processor, or it makes images of several sizes.
     """
-    prepare = preparation(folder)
+    numbers = numbers_by_library(folder)
 
     def prepared(frames: Iterator[Image]) -> Floats:
-        arrays = [prepare(frame).array for frame in frames]
+        arrays = [numbers(frame) for frame in frames]
         return np.concatenate([one if one.ndim == 4 else one[None] for one in arrays])
 
     return prepared
