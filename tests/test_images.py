@@ -167,13 +167,13 @@ def test_images_in_an_object_store_are_versions_of_their_etag_and_replayed(
 def test_an_encoder_of_another_modality_is_refused_before_reading(tmp_path: Path, model: Path) -> None:
     write_drawings(tmp_path / "images", 1)
     with pytest.raises(
-        ConfigurationError, match=r"encoder\.model: fake embeds text, and the corpus is .* image"
+        ConfigurationError, match=r"encoder\.model: fake embeds text, and the corpus has .* image"
     ) as one:
         backfill(configure(tmp_path, corpus={"paths": ["images/*.png"]}))
     assert "efficientnet-lite0" in one.value.remedy
     (tmp_path / "corpus").mkdir()
     (tmp_path / "corpus" / "a.txt").write_text("a text")
-    with pytest.raises(ConfigurationError, match="embeds image, and the corpus is of the modality text"):
+    with pytest.raises(ConfigurationError, match="embeds image, and the corpus has items of the modality text"):
         backfill(configure(tmp_path, encoder={"model": str(model), "family": "timm"}))
     write_drawings(tmp_path / "corpus", 1)
     with pytest.raises(ConfigurationError, match=r"drawing-000\.png' is of the format image") as mixed:
