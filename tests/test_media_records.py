@@ -30,11 +30,13 @@ from pipelines.verify import verify
 from schemas.allowed_uris import AllowedUris, NotAllowedError, normal, normal_prefix
 from schemas.config import Config, Corpus
 from schemas.config.loader import load_config
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, StorageError
 from schemas.locator import Target
+from transforms.embed.public.items_from_records import batches_of
 from transforms.read import list_corpus, plan_shards, read_shard
-from transforms.support.storage import web_file
-from transforms.support.storage.target_file import TargetError, open_target
+from transforms.support.storage import filesystem, web_file
+from transforms.support.storage.storage_errors import storage_error
+from transforms.support.storage.target_file import Named, TargetError, open_target, versions
 
 pytest.importorskip("timm", reason="the extra image is not installed")
 
@@ -414,3 +416,34 @@ def test_init_of_records_that_name_images(tmp_path: Path, model: Path, server: M
     assert found.values["corpus"]["allow_uris"] == [f"{server.address}photos/"]
     assert any("corpus.allow_uris" in note for note in found.notes)
     assert f"file of 0: {server.address}photos/0.png?w=64" in str(found)
+
+
+def test_an_object_that_the_store_refuses_is_one_reject(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(uri: str, *_: Any) -> Any:
+        raise storage_error("look for", uri, PermissionError("403 Forbidden"))
+
+    def away(uri: str, *_: Any) -> Any:
+        raise storage_error("look for", uri, ConnectionError("connection reset"))
+
+    target = Target("s3://photos/a.png", "s3://photos/")
+    monkeypatch.setattr(filesystem, "find", refused)
+    monkeypatch.setattr(filesystem, "open_binary", refused)
+    [found] = versions([Named(target, "a")])
+    assert isinstance(found, TargetError)
+    assert (found.error, "may not be read" in found.reason) == ("UnreadableMedia", True)
+    with pytest.raises(TargetError):
+        open_target(target, 10)
+    monkeypatch.setattr(filesystem, "find", away)
+    with pytest.raises(StorageError, match="connection reset"):
+        list(versions([Named(target, "a")]))
+
+
+def test_records_of_a_pipeline_name_what_is_listed(tmp_path: Path) -> None:
+    write_drawings(tmp_path / "photos", 1)
+    corpus = {"paths": "-", "media": "photo", "allow_uris": ["photos"]}
+    config = configure(tmp_path, corpus=corpus)
+    named = {"a": str(tmp_path / "photos" / "drawing-000.png"), "b": "photos/drawing-000.png", "c": "/etc/passwd"}
+    records = [{"id": name, "photo": uri} for name, uri in named.items()]
+    [batch] = batches_of(records, config, "mine", uri="mine")
+    assert batch.items.column("item_id").to_pylist() == ["a"]
+    assert {one["id"]: one["error"] for one in batch.rejects.to_pylist()} == dict.fromkeys("bc", "UriNotAllowed")

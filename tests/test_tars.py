@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import struct
@@ -31,7 +32,9 @@ from schemas.config import Config, Corpus
 from schemas.config.loader import load_config
 from schemas.errors import ConfigurationError, CorpusError
 from schemas.locator import Member, address, as_text, parsed, shown
+from transforms.encoders.media.content import RefusedError, contents_of, read
 from transforms.read import list_corpus, plan_shards, read_shard
+from transforms.support.storage import filesystem
 
 pytest.importorskip("timm", reason="the extra image is not installed")
 
@@ -262,7 +265,7 @@ def test_members_that_are_not_a_sample_are_rejects_by_name(tmp_path: Path) -> No
 def test_a_cut_tar_costs_the_sample_in_which_it_ends(tmp_path: Path) -> None:
     parts = [part for number in range(4) for part in sample(number)]
     data = tar_of(parts)
-    with tarfile.open(fileobj=__import__("io").BytesIO(data)) as tar:
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         infos = tar.getmembers()
     third = infos[9]  # the picture of sample 3
     three = ["000000", "000001", "000002"]
@@ -372,3 +375,37 @@ def test_tars_pictures_and_texts_are_one_corpus(tmp_path: Path) -> None:
     corpus = {"paths": ["tars/*.tar", "pictures/*.png", "texts/*.txt"]}
     report = backfill(configure(tmp_path, corpus=corpus, encoder={"model": str(model)}))
     assert (report.items.read, report.items.rejected, report.verify.found) == (7, 0, 7)
+
+
+def test_small_members_in_an_object_store_are_read_together(
+    s3_bucket: tuple[Any, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, bucket = s3_bucket
+    large = os.urandom(2 << 20)
+    data = [os.urandom(1000 * number) for number in range(1, 30)]
+    tar = tar_of([*((f"{at}.jpg", one) for at, one in enumerate(data)), ("l.jpg", large), ("z.jpg", b"last")])
+    client.put_object(Bucket=bucket, Key="0.tar", Body=tar)
+    with tarfile.open(fileobj=io.BytesIO(tar)) as opened:
+        infos = opened.getmembers()
+    uri = f"s3://{bucket}/0.tar"
+    every = [address(uri, as_text(Member(info.offset_data, info.size, info.name))) for info in infos]
+    wanted = [*data, large, b"last"]
+    requests: list[int] = []
+    real = filesystem.read_range
+
+    def counted(uri: str, start: int, length: int) -> bytes:
+        requests.append(length)
+        return real(uri, start, length)
+
+    monkeypatch.setattr(filesystem, "read_range", counted)
+    found = [read(one) if known is None else known for one, known in contents_of(every)]
+    assert found == wanted
+    assert len(requests) == 3  # the small ones, the large one, and the last
+    requests.clear()
+    chosen = [29, 5, 0, 28, 30, 28]
+    pairs = contents_of([every[at] for at in chosen])
+    assert [read(one) if known is None else known for one, known in pairs] == [wanted[at] for at in chosen]
+    gone = address(f"s3://{bucket}/none.tar", as_text(Member(0, 5, "a.jpg")))
+    assert list(contents_of([gone])) == [(gone, None)]
+    with pytest.raises(RefusedError, match="can't be opened"):
+        read(gone)

@@ -13,6 +13,7 @@ from schemas import locator
 from schemas.errors import CorpusError
 from schemas.layout import LOCATOR
 from transforms.encoders.base import MEDIA_BYTES
+from transforms.encoders.media.members import MemberReader, ahead_of
 from transforms.support.storage import filesystem
 from transforms.support.storage.parquet_bytes import CellReader
 from transforms.support.storage.target_file import TargetError, open_target
@@ -49,10 +50,15 @@ def contents(inputs: pa.Table) -> Iterator[tuple[str, bytes | None]]:
 
 
 def contents_of(addresses: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
-    """Each address, with its bytes if others are read with them: cells of a Parquet file, pages of a PDF."""
+    """Each address, with its bytes if these are read together with others: each for itself would cost far more.
+
+    Cells of a Parquet file are read in order, and a PDF once for all its pages. Small members of a tar in an object
+    store are read some MiB at once.
+    """
     pages: tuple[str, bytes | None] = ("", None)
     with CellReader() as cells:
-        for address in addresses:
+        members = MemberReader()
+        for address, following in ahead_of(addresses):
             uri, place = locator.parsed(address)
             data = None
             if isinstance(place, locator.PdfPage):
@@ -61,7 +67,9 @@ def contents_of(addresses: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
                     with suppress(RefusedError, CorpusError):  # whoever opens it meets the same
                         pages = (uri, read(address))
                 data = pages[1]
-            if isinstance(place, locator.Cell):
+            elif isinstance(place, locator.Member) and not filesystem.is_local(uri):
+                data = members.read(uri, place, following)
+            elif isinstance(place, locator.Cell):
                 with suppress(OSError, ValueError, KeyError, pa.ArrowException):  # whoever opens it meets the same
                     data = cells.read(uri, place)
             yield address, data

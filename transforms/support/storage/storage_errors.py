@@ -31,6 +31,16 @@ def is_missing(error: BaseException) -> bool:
     return _code(error) == 404 or bool(_MISSING.search(text))
 
 
+def is_forbidden(error: BaseException) -> bool:
+    """Whether an error says that the account may not read a file; some stores say no more of a missing one."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, PermissionError) or _code(found) == 403 or _RIGHT.search(_text(found)):
+            return True
+        found = found.__cause__
+    return False
+
+
 def storage_error(what: str, uri: str, error: BaseException) -> StorageError:
     """The error of a store as one line with its remedy.
 

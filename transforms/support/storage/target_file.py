@@ -8,11 +8,14 @@ import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import BinaryIO, NamedTuple, cast
 
 from schemas.allowed_uris import WEB
+from schemas.errors import StorageError
 from schemas.locator import Target
 from transforms.support.storage import filesystem, web_file
+from transforms.support.storage.storage_errors import is_forbidden
 from transforms.support.storage.web_file import TargetError as TargetError
 
 AT_ONCE = 32
@@ -61,7 +64,8 @@ def _facts(target: Target) -> list[str | int | float]:
     if _is_web(uri):
         return web_file.facts(uri, target.below)
     if not filesystem.is_local(uri):
-        found = filesystem.find(uri)
+        with _allowed(uri):
+            found = filesystem.find(uri)
         if found is None:
             raise TargetError("UnreadableMedia", f"There is no {uri}")
         size, modified, version = found.size, found.modified, found.version
@@ -103,8 +107,11 @@ def open_target(target: Target, most: int) -> BinaryIO:
         TargetError: if it may not be opened, or a web server does not give it.
         OSError: if it can't be opened.
     """
+    if filesystem.is_local(target.uri):
+        return filesystem.open_binary(real_path(target))
     if not _is_web(target.uri):
-        return filesystem.open_binary(real_path(target) if filesystem.is_local(target.uri) else target.uri)
+        with _allowed(target.uri):
+            return filesystem.open_binary(target.uri)
     stream = cast(BinaryIO, tempfile.SpooledTemporaryFile(IN_MEMORY, prefix="vecbeam-"))  # noqa: SIM115
     try:
         web_file.download(target.uri, target.below, stream, most)
@@ -113,6 +120,17 @@ def open_target(target: Target, most: int) -> BinaryIO:
         stream.close()
         raise
     return stream
+
+
+@contextmanager
+def _allowed(uri: str) -> Iterator[None]:
+    """Makes the refusal of one object by a store that of its item: some say no more of an object that is missing."""
+    try:
+        yield
+    except StorageError as error:
+        if not is_forbidden(error):
+            raise
+        raise TargetError("UnreadableMedia", f"{uri} does not exist, or may not be read: {error.message}") from error
 
 
 def _is_web(uri: str) -> bool:
