@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from corpora import WORDS
 from drawings import damaged, drawing, encoded
-from hypothesis.stateful import initialize, rule
+from hypothesis.stateful import rule
 from sync_machine import Expected, SyncMachine, numbers
 
 from schemas.config import Config
@@ -40,6 +40,8 @@ class Texts(SyncMachine):
         self.files: dict[str, list[dict[str, str]]] = {name: [] for name in FILES}
         self.max_tokens = self.chunkings[0]
         self.made = 0
+        for number in range(6):
+            self.insert(number, 4)
 
     def configuration(self) -> dict[str, Any]:
         values = super().configuration()
@@ -86,11 +88,6 @@ class Texts(SyncMachine):
     def text(self, number: int, words: int) -> str:
         chosen = random.Random(number)
         return " ".join(chosen.choices(WORDS, k=words)) + f" {number}"
-
-    @initialize()
-    def begin_with_texts(self) -> None:
-        for number in range(6):
-            self.insert(number, 4)
 
     @rule(number=numbers, words=st.integers(1, 60))
     def insert(self, number: int, words: int) -> None:
@@ -203,6 +200,8 @@ class Pictures(SyncMachine):
         self.pictures: dict[str, Picture] = {}
         self.drawn = 0
         self.vectors: dict[tuple[int, int], np.ndarray[Any, Any]] = {}
+        for number in range(8):
+            self.draw(number)
 
     def configuration(self) -> dict[str, Any]:
         values = super().configuration()
@@ -250,11 +249,6 @@ class Pictures(SyncMachine):
 
     def another_name(self, number: int) -> str:
         return f"{FOLDERS[number % 2]}/{WORDS[number % len(WORDS)]}-{self.tick()}.png"
-
-    @initialize()
-    def begin_with_pictures(self) -> None:
-        for number in range(8):
-            self.draw(number)
 
     @rule(number=numbers)
     def draw(self, number: int) -> None:

@@ -1,11 +1,11 @@
 """Runs `backfill` with a SIGKILL at each of many points, then again without, and says what came of it.
 
-    python kill_points.py FOLDER [URI]
+    python kill_points.py FOLDER [WORLD [URI]]
 
-With the URI of a Milvus server it does so for some points there, instead of Milvus Lite. Prints a JSON line for the
-undisturbed run and one for each point. Everything heavy is imported once; each run is a fork of this process, which
-starts no thread and no server of its own, and as many run at once as there are cores. The
-product has no hooks: functions are replaced here.
+WORLD is one of `worlds.WORLDS`, by default texts. With the URI of a Milvus server it does so for some points there,
+instead of Milvus Lite. Prints a JSON line for the undisturbed run and one for each point. Everything heavy is imported
+once; each run is a fork of this process, which starts no thread and no server of its own, and as many run at once as
+there are cores. The product has no hooks: functions are replaced here.
 """
 
 from __future__ import annotations
@@ -25,6 +25,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import yaml
+from worlds import CHUNK, ENCODE, WORLDS, World
+
+from schemas.config import Config
+from transforms.encoders.engines.torch.torchvision_operators import make_importable
 
 NAME = "killed"
 HANGS_S = 180.0
@@ -50,8 +56,13 @@ def spread(target: str, calls: tuple[int, ...], *whens: str) -> list[Point]:
     return [Point(target, call, when) for call in calls for when in whens]
 
 
-def chosen(points: Sequence[Point]) -> list[Point]:
-    """Half of the points, as many before as after a call; all of them in `make test-campaign`."""
+def chosen(points: Sequence[Point], world: str = "texts") -> list[Point]:
+    """Half of the points, as many before as after a call, and all of them in `make test-campaign`.
+
+    An eighth of them over other corpora than texts.
+    """
+    if world != "texts":
+        return list(points[3::8])
     if os.environ.get("VECBEAM_KILL_POINTS") == "all":
         return list(points)
     return [point for number, point in enumerate(points) if number % 4 in (0, 3)]
@@ -61,8 +72,8 @@ CLIENT = "pymilvus.MilvusClient"
 # Between the end of one of these and the beginning of the next nothing is written, so one side of most is enough.
 POINTS = [
     *spread("transforms.diff.find_changes.compare", (1,), "before", "after"),
-    *spread("transforms.chunk.text.TextChunker.chunk", (1, 4, 7), "before"),
-    *spread("transforms.encoders.fake.FakeEncoder.encode", (1, 3, 5, 8), "after"),
+    *spread(CHUNK, (1, 4, 7), "before"),
+    *spread(ENCODE, (1, 3, 5, 8), "after"),
     *spread("os.replace", (2, 4, 7, 9), "before", "after"),
     *spread("transforms.support.storage.filesystem.write_atomic", (1, 3, 6, 10, 12, 14, 16), "after"),
     *spread("transforms.checkpoint.Checkpoint.write_part", (1, 8), "after"),
@@ -93,32 +104,17 @@ SERVER_POINTS = [
 ]
 
 
-def write_corpus(folder: Path) -> None:
-    """60 good items in two files, some of several chunks, and four bad records among them."""
-    words = "ask bee cat dog elk fox gnu hen ibis jay kite lynx mole newt owl pig quail ram seal toad".split()  # noqa: SIM905
-    for number, file in enumerate(("a.jsonl", "b.jsonl")):
-        lines = []
-        for item in range(30):
-            count = 40 if item % 7 == 0 else 5
-            text = " ".join(words[(item * 3 + number + place * 5) % len(words)] for place in range(count)) + f" {item}"
-            lines.append(json.dumps({"id": f"{number}-{item}", "text": text, "kind": words[item % 4]}))
-            if item in (5, 20):
-                lines.append('{"id": "bad", "text": ')
-        (folder / file).write_text("\n".join(lines) + "\n")
-
-
-def write_configuration(folder: Path, name: str = NAME, uri: str = "./milvus.db") -> Path:
+def write_configuration(folder: Path, world: World, name: str = NAME, uri: str = "./milvus.db") -> Path:
+    values = {
+        "name": name,
+        "batch_rows": 8,
+        "checkpoint": "checkpoint",
+        "collection": {"uri": uri, "index": {"type": "HNSW", "M": 8, "efConstruction": 64}, "message_rows": 10},
+        "verify": {"max_rejected": 0.5},
+        **world.configuration,
+    }
     path = folder / "vecbeam.yaml"
-    path.write_text(
-        f"name: {name}\n"
-        f"corpus: {{paths: ['{folder.parent}/corpus/*.jsonl'], metadata: {{kind: string}}, shard_bytes: 2048}}\n"
-        "chunk: {max_tokens: 16, overlap_tokens: 4}\n"
-        "encoder: {model: fake, dimensions: 16}\n"
-        "batch_rows: 8\n"
-        "checkpoint: checkpoint\n"
-        f"collection: {{uri: '{uri}', index: {{type: HNSW, M: 8, efConstruction: 64}}, message_rows: 10}}\n"
-        "verify: {max_rejected: 0.5}\n"
-    )
+    path.write_text(yaml.safe_dump(values).replace("{folder}", f"{folder.parent}/corpus"))
     return path
 
 
@@ -188,18 +184,21 @@ def in_fork(work: Callable[[], int]) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
-def backfill(folder: Path, point: Point | None, log: Path) -> Callable[[], int]:
+def execute(folder: Path, world: World, words: Sequence[str], point: Point | None, log: Path) -> Callable[[], int]:
+    """A command over the configuration in a folder, killed at a point; counts in `log` how often it encodes."""
+
     def work() -> int:
         os.dup2(os.open(folder / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
         os.dup2(1, 2)
         faulthandler.dump_traceback_later(HANGS_S, exit=True, file=2)
-        replace("transforms.encoders.fake.FakeEncoder.encode", counting(log))
+        replace(world.instead.get(ENCODE, ENCODE), counting(log))
         if point is not None:
-            replace(point.target, killing(point))
+            replace(world.instead.get(point.target, point.target), killing(point))
         from pipelines.cli import app
 
+        command, *options = words
         try:
-            app(["backfill", str(folder / "vecbeam.yaml")])
+            app([command, str(folder / "vecbeam.yaml"), *options])
         except SystemExit as end:
             return int(end.code or 0)
         return 0
@@ -224,9 +223,7 @@ def describe(folder: Path, output: Path) -> Callable[[], int]:
                 found for found in connection.client.list_collections() if found.startswith(f"{name}_")
             )
             connection.client.load_collection(milvus.served(connection, name))
-            rows = connection.client.query(
-                name, filter="", limit=16384, output_fields=["id", "content_hash", "vector", "kind"]
-            )
+            rows = connection.client.query(name, filter="", limit=16384, output_fields=columns(config))
             if not config.collection.is_lite:  # other points follow on the same server
                 connection.client.drop_alias(name)
                 for collection in collections:
@@ -236,8 +233,8 @@ def describe(folder: Path, output: Path) -> Callable[[], int]:
         found = {
             "collections": [collection.removeprefix(name) for collection in collections],
             "rows": len(rows),
-            "collection_digest": digest(rows),
-            "parts_digest": digest(parts),
+            "collection_digest": digest(rows, columns(config)),
+            "parts_digest": digest(parts, columns(config)),
             "files": [file for file in files if not file.startswith("runs/")],
         }
         output.write_text(json.dumps(found))
@@ -246,18 +243,38 @@ def describe(folder: Path, output: Path) -> Callable[[], int]:
     return work
 
 
-def digest(rows: list[dict[str, Any]]) -> str:
-    lines = sorted(json.dumps([r["id"], r["content_hash"], [float(v) for v in r["vector"]], r["kind"]]) for r in rows)
+def columns(config: Config) -> list[str]:
+    return ["id", "content_hash", "kind", *config.vectors]
+
+
+def digest(rows: list[dict[str, Any]], names: list[str]) -> str:
+    lines = sorted(json.dumps([plain(row[name]) for name in names]) for row in rows)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def run(folder: Path, point: Point | None, name: str = NAME, uri: str = "./milvus.db") -> dict[str, Any]:
+def plain(value: Any) -> Any:
+    return value if isinstance(value, str) else [float(number) for number in value]
+
+
+def run(folder: Path, world: World, point: Point | None, name: str = NAME, uri: str = "./milvus.db") -> dict[str, Any]:
     folder.mkdir()
-    write_configuration(folder, name, uri)
+    write_configuration(folder, world, name, uri)
+    return both(folder, world, ["backfill"], point, describe)
+
+
+def both(
+    folder: Path,
+    world: World,
+    words: Sequence[str],
+    point: Point | None,
+    describe: Callable[[Path, Path], Callable[[], int]],
+) -> dict[str, Any]:
+    """Runs a command that is killed, then the same again, and describes what they leave."""
     log = folder / "encoded.txt"
-    result: dict[str, Any] = {"point": str(point)}
-    result["first"] = in_fork(backfill(folder, point, log))
-    result["second"] = in_fork(backfill(folder, None, log)) if point else result["first"]
+    log.unlink(missing_ok=True)
+    result: dict[str, Any] = {"command": words[0], "point": str(point), "encoders": world.encoders}
+    result["first"] = in_fork(execute(folder, world, words, point, log))
+    result["second"] = in_fork(execute(folder, world, words, None, log)) if point else result["first"]
     result["encoded"] = log.read_text().count("x") if log.exists() else 0
     result["described"] = in_fork(describe(folder, folder / "found.json"))
     if (folder / "found.json").exists():
@@ -300,20 +317,25 @@ def print_results(jobs: Sequence[Callable[[], dict[str, Any]]], folder: Path) ->
         sys.exit(f"workers ended with {ended}")
 
 
-def import_heavy() -> None:
-    for name in HEAVY:
+def prepare(folder: Path, world: World) -> None:
+    """Imports what is heavy, and writes the corpus."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: runs share the cores
+    for name in (*HEAVY, *world.heavy):
+        if name == "timm":
+            make_importable()
         importlib.import_module(name)
     assert threading.active_count() == 1, "a fork would not have the other threads"
-
-
-def main(folder: Path, uri: str = "") -> None:
-    import_heavy()
     (folder / "corpus").mkdir(parents=True)
-    write_corpus(folder / "corpus")
+    assert in_fork(lambda: world.write(folder / "corpus") or 0) == 0
+
+
+def main(folder: Path, named: str = "texts", uri: str = "") -> None:
+    world = WORLDS[named]
+    prepare(folder, world)
     jobs = []
-    for number, point in enumerate([None, *(SERVER_POINTS if uri else chosen(POINTS))]):
+    for number, point in enumerate([None, *(SERVER_POINTS if uri else chosen(POINTS, named))]):
         place = (f"{NAME}_{number}", uri) if uri else ()
-        jobs.append(partial(run, folder / f"point-{number}", point, *place))
+        jobs.append(partial(run, folder / f"point-{number}", world, point, *place))
     print_results(jobs, folder)
 
 

@@ -1,6 +1,6 @@
 """Runs `sync` and `reindex` with a SIGKILL at each of many points, then again without, and says what came of it.
 
-    python kill_points_sync.py FOLDER
+    python kill_points_sync.py FOLDER [WORLD]
 
 A backfill is made once; then the corpus is edited in every way, and each run starts from a copy of what the backfill
 left. Prints a JSON line for the undisturbed run of each command and one for each point.
@@ -8,10 +8,8 @@ left. Prints a JSON line for the undisturbed run of each command and one for eac
 
 from __future__ import annotations
 
-import faulthandler
 import importlib
 import json
-import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -21,22 +19,20 @@ from typing import Any, NamedTuple
 
 from kill_points import (
     CLIENT,
-    HANGS_S,
     NAME,
     Point,
-    backfill,
+    both,
     chosen,
-    counting,
+    columns,
     digest,
-    import_heavy,
+    execute,
     in_fork,
-    killing,
+    prepare,
     print_results,
-    replace,
     spread,
     write_configuration,
-    write_corpus,
 )
+from worlds import WORLDS, World
 
 
 class Command(NamedTuple):
@@ -68,7 +64,7 @@ SYNC = Command(
 )
 REINDEX = Command(
     "reindex",
-    ("--set", "collection.index={type: IVF_FLAT, nlist: 4}", "--set", "chunk.max_tokens=20"),
+    ("--set", "collection.index={type: IVF_FLAT, nlist: 4}"),
     (
         *spread("transforms.checkpoint.Checkpoint.write_snapshot", (1,), "before", "after"),
         *spread("transforms.milvus.create", (1,), "before", "after"),
@@ -83,44 +79,6 @@ REINDEX = Command(
 COMMANDS = (SYNC, REINDEX)
 
 
-def edit(corpus: Path) -> None:
-    """Edits, shrinks, grows, moves, deletes and adds items."""
-    first, second = ([json.loads(line) for line in read(corpus / name)] for name in ("a.jsonl", "b.jsonl"))
-    first[1]["text"] = "an edited text"
-    first[7]["text"] = " ".join(first[7]["text"].split()[:6])
-    first[3]["text"] += " and much more of it" * 12
-    first[4]["kind"] = "other"
-    first[9]["id"] = "moved"
-    del first[11:13]
-    second.append(first.pop())
-    second.insert(0, {"id": "added", "text": "a new text", "kind": "new"})
-    for name, records in (("a.jsonl", first), ("b.jsonl", second)):
-        (corpus / name).write_text("".join(json.dumps(record) + "\n" for record in records))
-
-
-def read(path: Path) -> list[str]:
-    return [line for line in path.read_text().splitlines() if '"bad"' not in line]
-
-
-def execute(folder: Path, command: Command, point: Point | None, log: Path) -> Callable[[], int]:
-    def work() -> int:
-        os.dup2(os.open(folder / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
-        os.dup2(1, 2)
-        faulthandler.dump_traceback_later(HANGS_S, exit=True, file=2)
-        replace("transforms.encoders.fake.FakeEncoder.encode", counting(log))
-        if point is not None:
-            replace(point.target, killing(point))
-        from pipelines.cli import app
-
-        try:
-            app([command.name, str(folder / "vecbeam.yaml"), *command.arguments])
-        except SystemExit as end:
-            return int(end.code or 0)
-        return 0
-
-    return work
-
-
 def describe(folder: Path, output: Path) -> Callable[[], int]:
     """What a user finds: rows of the served collection, live rows of the snapshot, and the files of the checkpoint."""
 
@@ -128,16 +86,14 @@ def describe(folder: Path, output: Path) -> Callable[[], int]:
         from schemas.config.loader import load_config
         from transforms import milvus
         from transforms.checkpoint import Checkpoint
-        from transforms.encoders import resolve
+        from transforms.encoders.models import Models
 
         config = load_config(folder / "vecbeam.yaml")
-        checkpoint = Checkpoint(config.checkpoint, config.name, resolve(config.encoder).space.id)
+        checkpoint = Checkpoint(config.checkpoint, config.name, Models.of(config).space.id)
         with milvus.connected(config.collection) as connection:
             collections, served = sorted(connection.client.list_collections()), milvus.served(connection, NAME)
             connection.client.load_collection(served)
-            rows = connection.client.query(
-                served, filter="", limit=16384, output_fields=["id", "content_hash", "vector", "kind"]
-            )
+            rows = connection.client.query(served, filter="", limit=16384, output_fields=columns(config))
         snapshot = checkpoint.current_snapshot()
         assert snapshot is not None
         live = [row for part in snapshot.live_parts for row in checkpoint.read_live(part).to_pylist()]
@@ -147,8 +103,8 @@ def describe(folder: Path, output: Path) -> Callable[[], int]:
             "collections": collections,
             "served": served,
             "rows": len(rows),
-            "collection_digest": digest(rows),
-            "live_digest": digest(live),
+            "collection_digest": digest(rows, columns(config)),
+            "live_digest": digest(live, columns(config)),
             "files": [file for file in files if not file.startswith("runs/")],
         }
         output.write_text(json.dumps(found))
@@ -157,39 +113,29 @@ def describe(folder: Path, output: Path) -> Callable[[], int]:
     return work
 
 
-def run(prepared: Path, folder: Path, command: Command, point: Point | None) -> dict[str, Any]:
+def run(prepared: Path, folder: Path, world: World, command: Command, point: Point | None) -> dict[str, Any]:
     shutil.copytree(prepared, folder)
-    log = folder / "encoded.txt"
-    log.unlink(missing_ok=True)
-    result: dict[str, Any] = {"command": command.name, "point": str(point)}
-    result["first"] = in_fork(execute(folder, command, point, log))
-    result["second"] = in_fork(execute(folder, command, None, log)) if point else result["first"]
-    result["encoded"] = log.read_text().count("x") if log.exists() else 0
-    result["described"] = in_fork(describe(folder, folder / "found.json"))
-    if (folder / "found.json").exists():
-        result |= json.loads((folder / "found.json").read_text())
-    result["output"] = (folder / "output.txt").read_text()[-6000:]
-    shutil.rmtree(folder)
-    return result
+    options = (*command.arguments, *(world.rechunk if command is REINDEX else ()))
+    return both(folder, world, [command.name, *options], point, describe)
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, named: str = "texts") -> None:
+    world = WORLDS[named]
     importlib.import_module("pipelines.reindex")
-    import_heavy()
-    (folder / "corpus").mkdir(parents=True)
-    write_corpus(folder / "corpus")
+    prepare(folder, world)
     prepared = folder / "prepared"
     prepared.mkdir()
-    write_configuration(prepared)
-    assert in_fork(backfill(prepared, None, prepared / "encoded.txt")) == 0, (prepared / "output.txt").read_text()
-    edit(folder / "corpus")
+    write_configuration(prepared, world)
+    made = in_fork(execute(prepared, world, ["backfill"], None, prepared / "encoded.txt"))
+    assert made == 0, (prepared / "output.txt").read_text()
+    world.edit(folder / "corpus")
     jobs = [
-        partial(run, prepared, folder / f"{command.name}-{number}", command, point)
+        partial(run, prepared, folder / f"{command.name}-{number}", world, command, point)
         for command in COMMANDS
-        for number, point in enumerate((None, *chosen(command.points)))
+        for number, point in enumerate((None, *chosen(command.points, named)))
     ]
     print_results(jobs, folder)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -1,6 +1,6 @@
 """Follows the remedies that messages recommend, and looks whether a row that is in the corpus is ever lost.
 
-    python tests/faults/remedies.py --sequences 2000 [--seed 0]
+    python tests/faults/remedies.py --sequences 2000 [--seed 0] [--world texts|two_vectors|pictures]
 
 A sequence begins with a collection that is in sync with its corpus. Something goes wrong (fields, files, limits, rows
 that somebody else writes), a command is run, and then again and again what its last message recommends. After each
@@ -31,10 +31,12 @@ from typer.testing import CliRunner
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import beam_classes
 from corpora import WORDS
+from drawings import drawing, encoded, save_timm_model
 
 from pipelines.cli import app
 from schemas.config.loader import load_config
 from transforms import milvus
+from transforms.encoders.engines.torch.torchvision_operators import make_importable
 
 ITEMS = 24
 SEQUENCES_OF_A_WORLD = 25
@@ -74,19 +76,32 @@ class World:
 
     def __post_init__(self) -> None:
         (self.folder / "corpus").mkdir(parents=True)
-        for name in ("a.jsonl", "b.jsonl", "c.jsonl.gz"):
-            self.records[name] = [self.record() for _ in range(ITEMS // 3)]
+        self.begin()
         self.write_all()
         values = {
             "name": "walked",
-            "corpus": {"paths": ["corpus/*"], "metadata": {"kind": "string"}},
-            "chunk": {"max_tokens": 24, "overlap_tokens": 4},
-            "encoder": {"model": "fake", "dimensions": 16, "max_tokens": 24},
             "batch_rows": 8,
             "checkpoint": "checkpoint",
             "collection": {"uri": self.uri, "index": {"type": "FLAT"}},
+            **self.configuration(),
         }
         (self.folder / "vecbeam.yaml").write_text(yaml.safe_dump(values))
+
+    def begin(self) -> None:
+        for name in ("a.jsonl", "b.jsonl", "c.jsonl.gz"):
+            self.records[name] = [self.record() for _ in range(ITEMS // 3)]
+
+    def configuration(self) -> dict[str, Any]:
+        """The sections that follow from the corpus."""
+        return {
+            "corpus": {"paths": ["corpus/*"], "metadata": {"kind": "string"}},
+            "chunk": {"max_tokens": 24, "overlap_tokens": 4},
+            "encoder": {"model": "fake", "dimensions": 16, "max_tokens": 24},
+        }
+
+    @classmethod
+    def troubles(cls) -> tuple[Callable[[World], list[str]], ...]:
+        return TROUBLES
 
     def record(self) -> dict[str, Any]:
         self.made += 1
@@ -100,10 +115,13 @@ class World:
 
     def write_all(self) -> None:
         for name, records in self.records.items():
-            self.write(name, b"".join(json.dumps(record).encode() + b"\n" for record in records))
+            self.write(name, self.data(records))
         for path in (self.folder / "corpus").iterdir():
             if path.name not in self.records:
                 path.unlink()
+
+    def data(self, records: list[dict[str, Any]]) -> bytes:
+        return b"".join(json.dumps(record).encode() + b"\n" for record in records)
 
     def write(self, name: str, data: bytes) -> None:
         path = self.folder / "corpus" / name
@@ -131,6 +149,11 @@ class World:
         paths = [path for path in self.paths() if path.suffix == ".jsonl"]
         return self.random.choice(paths) if paths else None
 
+    def edit(self) -> None:
+        name = self.random.choice(sorted(self.records))
+        self.random.choice(self.records[name])["text"] = f"edited {self.made}"
+        self.records[name].append(self.record())
+
     # What is served
 
     def rows(self) -> Rows:
@@ -150,6 +173,50 @@ class World:
         if done.exception is not None and not isinstance(done.exception, SystemExit):
             raise done.exception
         return Step(words, done.exit_code, done.stdout + done.stderr)
+
+
+class TwoVectors(World):
+    """Texts with two vectors, whose models have different limits."""
+
+    def configuration(self) -> dict[str, Any]:
+        values = super().configuration()
+        wording = {"model": "fake", "dimensions": 8, "max_tokens": 40, "prompt": "about it: ", "metric": "IP"}
+        return values | {"encoders": {"vector": values.pop("encoder"), "wording": wording}}
+
+
+class Pictures(World):
+    """Files of pictures; the records of each are one, with the number of its drawing."""
+
+    def begin(self) -> None:
+        save_timm_model(self.folder / "model")
+        for _ in range(ITEMS):
+            self.draw()
+
+    def draw(self) -> None:
+        self.made += 1
+        self.records[f"drawing-{self.made}.png"] = [{"number": self.made}]
+
+    def configuration(self) -> dict[str, Any]:
+        return {"corpus": {"paths": ["corpus/*.png"]}, "encoder": {"model": str(self.folder / "model")}}
+
+    @classmethod
+    def troubles(cls) -> tuple[Callable[[World], list[str]], ...]:
+        others = (wrong_fields, damaged_file, bad_records, new_bad_records)
+        return (damaged_pictures, new_bad_pictures, *(trouble for trouble in TROUBLES if trouble not in others))
+
+    def data(self, records: list[dict[str, Any]]) -> bytes:
+        return encoded(drawing(records[0]["number"], (40, 32)))
+
+    def items(self) -> dict[str, str]:
+        return dict.fromkeys(self.records, "")
+
+    def edit(self) -> None:
+        self.made += 1
+        self.records[self.random.choice(sorted(self.records))] = [{"number": self.made}]
+        self.draw()
+
+
+WORLDS = {"texts": World, "two_vectors": TwoVectors, "pictures": Pictures}
 
 
 # What goes wrong: each changes the world and gives options for the commands that follow.
@@ -203,9 +270,23 @@ def new_bad_records(world: World) -> list[str]:
     return []
 
 
+def damaged_pictures(world: World) -> list[str]:
+    """Pictures that are cut, pages of a web server, or empty."""
+    for path in world.random.sample(world.paths(), world.random.choice([1, 2, 5])):
+        data = path.read_bytes()
+        World.put(path, world.random.choice([data[: len(data) // 2], b"<html>Not found</html>", b"", data[:-20]]))
+    return []
+
+
+def new_bad_pictures(world: World) -> list[str]:
+    World.put(world.folder / "corpus" / "page.png", b"<html>Not found</html>")
+    World.put(world.folder / "corpus" / "empty.png", b"")
+    return []
+
+
 def lowered_limits(world: World) -> list[str]:
     limits = ["verify.max_rejected=0", "verify.max_dropped_tokens=0", "corpus.max_deleted=0", "verify.recall_at_10=1"]
-    new_bad_records(world)
+    (new_bad_pictures if isinstance(world, Pictures) else new_bad_records)(world)
     return ["--set", world.random.choice(limits)]
 
 
@@ -234,7 +315,8 @@ def foreign_writes(world: World) -> list[str]:
         elif how == "insert":
             connection.client.upsert(name, [{**row, "id": f"stranger-{row['id']}"} for row in some])
         elif how == "text":
-            connection.client.upsert(name, [{**row, "text": "overwritten", "content_hash": "x"} for row in some])
+            text = {"text": "overwritten"} if "text" in some[0] else {}
+            connection.client.upsert(name, [{**row, **text, "content_hash": "x"} for row in some])
         elif how == "vector":
             connection.client.upsert(name, [{**row, "vector": [-number for number in row["vector"]]} for row in some])
         else:
@@ -256,9 +338,7 @@ def lost_checkpoint(world: World) -> list[str]:
 
 
 def edits(world: World) -> list[str]:
-    name = world.random.choice(sorted(world.records))
-    world.random.choice(world.records[name])["text"] = f"edited {world.made}"
-    world.records[name].append(world.record())
+    world.edit()
     world.write_all()
     return []
 
@@ -316,7 +396,7 @@ def walk(world: World, counts: Counter[str]) -> list[Step]:
     """
     steps: list[Step] = []
     kept = {name: list(records) for name, records in world.records.items()}
-    troubles = world.random.sample(TROUBLES, world.random.choice([1, 1, 2]))
+    troubles = world.random.sample(world.troubles(), world.random.choice([1, 1, 2]))
     options = [word for trouble in troubles for word in trouble(world)]
     counts.update(trouble.__name__ for trouble in troubles)
     words = [world.random.choice(COMMANDS), *options]
@@ -350,7 +430,7 @@ def walk(world: World, counts: Counter[str]) -> list[Step]:
     return steps
 
 
-def walks(sequences: int, seed: int, *, progress: bool = False) -> Counter[str]:
+def walks(sequences: int, seed: int, kind: type[World] = World, *, progress: bool = False) -> Counter[str]:
     """Runs some sequences, each from a state that the one before left in order; a new world comes now and then.
 
     Returns:
@@ -360,7 +440,7 @@ def walks(sequences: int, seed: int, *, progress: bool = False) -> Counter[str]:
     counts: Counter[str] = Counter(sequences=0, commands=0, lost=0)
     for start in range(0, sequences, SEQUENCES_OF_A_WORLD):
         folder = Path(tempfile.mkdtemp(prefix="remedies-"))
-        world = World(folder / "w", random.Random(seed * 1_000_003 + start))
+        world = kind(folder / "w", random.Random(seed * 1_000_003 + start))
         try:
             assert world.run(["backfill"]).exit_code == 0
             for _ in range(min(SEQUENCES_OF_A_WORLD, sequences - start)):
@@ -379,8 +459,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sequences", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--world", choices=WORLDS, default="texts")
     given = parser.parse_args()
-    counts = walks(given.sequences, given.seed, progress=True)
+    make_importable()
+    counts = walks(given.sequences, given.seed, WORLDS[given.world], progress=True)
     print(", ".join(f"{number} {name.replace('_', ' ')}" for name, number in counts.items()))
 
 

@@ -15,3 +15,12 @@ def test_what_messages_recommend_loses_no_row() -> None:
     assert counts["sequences"] == SEQUENCES
     assert counts["commands"] > 2 * SEQUENCES
     assert all(counts[trouble.__name__] for trouble in remedies.TROUBLES)
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("world", ["two_vectors", "pictures"])
+def test_of_other_corpora(world: str) -> None:
+    if world == "pictures":
+        pytest.importorskip("timm", reason="the extra image is not installed")
+    counts = remedies.walks(SEQUENCES // 20, 1, remedies.WORLDS[world])
+    assert counts["sequences"] == SEQUENCES // 20

@@ -20,7 +20,7 @@ SCRIPT = Path(__file__).with_name("kill_points.py")
 def results(milvus_server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """What came of each point, by its name; "None" is the undisturbed run."""
     folder = tmp_path_factory.mktemp("killed")
-    command = [sys.executable, str(SCRIPT), str(folder), milvus_server.uri]
+    command = [sys.executable, str(SCRIPT), str(folder), "texts", milvus_server.uri]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return {line["point"]: line for line in map(json.loads, done.stdout.splitlines())}
 

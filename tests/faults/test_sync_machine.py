@@ -39,7 +39,9 @@ def campaign(
     for number in range(MOST_CAMPAIGNS):  # how often chance kills is not known beforehand
         run_state_machine_as_test(
             seed(number)(machine),
-            settings=settings(QUIET, max_examples=max(2, examples), stateful_step_count=of_example),  # the first is dull
+            settings=settings(
+                QUIET, max_examples=max(2, examples), stateful_step_count=of_example
+            ),  # the first is dull
         )
         if machine.steps >= steps and machine.syncs >= syncs and machine.kills >= kills:
             break
@@ -63,7 +65,7 @@ def test_texts_with_two_vectors() -> None:
     class WithTwo(TwoVectors):
         steps = syncs = kills = 0
 
-    campaign(WithTwo, STEPS // 15, STEPS // 400, STEPS // 2000, of_example=60)
+    campaign(WithTwo, STEPS // 25, STEPS // 500, STEPS // 3000, of_example=50)
 
 
 @pytest.mark.timeout(3000)
@@ -74,7 +76,7 @@ def test_pictures(tmp_path: Path) -> None:
         steps = syncs = kills = 0
         model = save_timm_model(tmp_path / "model")
 
-    campaign(OfPictures, STEPS // 15, STEPS // 200, STEPS // 1000, of_example=50)
+    campaign(OfPictures, STEPS // 25, STEPS // 300, STEPS // 3000, of_example=50)
 
 
 @pytest.mark.timeout(3000)
@@ -85,7 +87,7 @@ def test_texts_and_pictures_in_one_collection(tmp_path: Path) -> None:
         steps = syncs = kills = 0
         model = save_image_text(tmp_path / "model", "clip")
 
-    campaign(OfBoth, STEPS // 20, STEPS // 500, STEPS // 3000, of_example=50)
+    campaign(OfBoth, STEPS // 30, STEPS // 600, STEPS // 3000, of_example=50)
 
 
 @pytest.mark.server
