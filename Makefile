@@ -27,6 +27,8 @@ test-campaign: $(VENV)/.installed-test
 	VECBEAM_KILL_POINTS=all $(BIN)/python -m pytest tests/faults/test_sigkill.py tests/faults/test_sigkill_sync.py
 	VECBEAM_STEPS=10000 $(BIN)/python -m pytest -s tests/faults/test_sync_machine.py
 	$(BIN)/python tests/faults/remedies.py --sequences $(SEQUENCES)
+	$(BIN)/python tests/faults/remedies.py --sequences 50 --world two_vectors
+	$(BIN)/python tests/faults/remedies.py --sequences 50 --world pictures
 	$(BIN)/python tests/faults/damages.py --damages 1000
 	$(BIN)/python tests/faults/ctrl_c.py 20
 	$(BIN)/python tests/faults/race.py --pairs 50

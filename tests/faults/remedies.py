@@ -381,8 +381,10 @@ def check(world: World, before: Rows, after: Rows, step: Step) -> None:
     for item, text in items.items():
         was = [row for row in before.values() if row[0] == item]
         now = [row for row in after.values() if row[0] == item]
-        whole = max((end for _, _, end in was), default=0) >= len(text.rstrip())
-        if was and not now:
+        if not was:
+            continue
+        whole = max(end for _, _, end in was) >= len(text.rstrip())
+        if not now:
             raise RowsLostError(f"{item} is served no longer")
         if whole and not truncating and max(end for _, _, end in now) < len(text.rstrip()):
             raise RowsLostError(f"{item} is served no longer to its end")

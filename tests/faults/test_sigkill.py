@@ -44,7 +44,7 @@ def test_there_are_forty_points_or_more() -> None:
 def test_undisturbed(results: Callable[[str], dict[str, dict[str, Any]]], world: str) -> None:
     run = results(world)["None"]
     assert (run["first"], run["described"]) == (0, 0), run["output"]
-    assert run["rows"] >= 60
+    assert run["rows"] > 50
     assert run["collection_digest"] == run["parts_digest"]
     assert not [file for file in run["files"] if file.endswith(".tmp") or file.startswith("loads/")]
 

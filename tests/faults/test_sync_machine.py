@@ -65,7 +65,7 @@ def test_texts_with_two_vectors() -> None:
     class WithTwo(TwoVectors):
         steps = syncs = kills = 0
 
-    campaign(WithTwo, STEPS // 25, STEPS // 500, STEPS // 3000, of_example=50)
+    campaign(WithTwo, STEPS // 25, STEPS // 500, STEPS // 5000, of_example=50)
 
 
 @pytest.mark.timeout(3000)
@@ -76,7 +76,7 @@ def test_pictures(tmp_path: Path) -> None:
         steps = syncs = kills = 0
         model = save_timm_model(tmp_path / "model")
 
-    campaign(OfPictures, STEPS // 25, STEPS // 300, STEPS // 3000, of_example=50)
+    campaign(OfPictures, STEPS // 25, STEPS // 300, STEPS // 5000, of_example=50)
 
 
 @pytest.mark.timeout(3000)
@@ -87,7 +87,7 @@ def test_texts_and_pictures_in_one_collection(tmp_path: Path) -> None:
         steps = syncs = kills = 0
         model = save_image_text(tmp_path / "model", "clip")
 
-    campaign(OfBoth, STEPS // 30, STEPS // 600, STEPS // 3000, of_example=50)
+    campaign(OfBoth, STEPS // 30, STEPS // 600, STEPS // 5000, of_example=50)
 
 
 @pytest.mark.server
