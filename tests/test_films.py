@@ -25,11 +25,13 @@ from pipelines.plan import text as plan_text
 from pipelines.sync import sync
 from pipelines.verify import verify
 from schemas.config import Config, EncoderConfig
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, EncoderError
 from transforms.encoders import resolve
 from transforms.encoders.base import media_inputs
+from transforms.encoders.frames import FramesEncoder
 from transforms.encoders.media.content import RefusedError
 from transforms.encoders.media.film.film import opened_film
+from transforms.encoders.media.film.sampling import Sampling
 from vecbeam import Index
 
 for module in ("av", "timm"):
@@ -264,6 +266,18 @@ def test_a_film_refers_to_nothing_else() -> None:
         pass
     with pytest.raises(RefusedError, match="NotFilm"), opened_film(io.BytesIO(b"#EXTM3U\nhttp://127.0.0.1/a.ts\n")):
         pass
+
+
+def test_an_encoder_that_does_not_say_what_embeds_images_is_refused() -> None:
+    class Own:
+        def encode(self, *given: Any, **named: Any) -> Any:
+            raise AssertionError(given, named)
+
+        def runtime(self) -> dict[str, str]:
+            return {}
+
+    with pytest.raises(EncoderError, match="Own embeds images, but has no property images"):
+        FramesEncoder(Own(), Sampling(4)).encode(media_inputs([film((1,))]))
 
 
 def test_films_and_images_are_rows_of_one_collection(tmp_path: Path, model: Path) -> None:

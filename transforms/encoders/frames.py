@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from schemas.config import Config, EncoderConfig
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, EncoderError
 from schemas.layout import Space, VectorKind
 from schemas.modality import Modality
 from transforms.chunk.base import Chunker
@@ -153,7 +153,12 @@ class FramesEncoder:
 
     @cached_property
     def _films(self) -> FilmEncoder:
-        images: MediaEncoder = self._inner.images  # type: ignore[attr-defined]  # `adapted` looks for it
+        images: MediaEncoder | None = getattr(self._inner, "images", None)
+        if images is None:
+            raise EncoderError(
+                f"{type(self._inner).__name__} embeds images, but has no property images, by which frames are embedded",
+                "use a model of films, or add the property to the encoder: see MediaEncoder.images",
+            )
 
         def prepare(frames: Iterator[Image]) -> Floats:
             return np.stack([images.prepare(frame).array for frame in frames])
@@ -186,7 +191,7 @@ def mean_of_frames(images: MediaEncoder, segments: Sequence[Floats]) -> Floats:
 
 
 def of_films(model: Model, config: EncoderConfig) -> Model:
-    """The same model for a corpus of films: a model of images embeds frames, and others stay as they are.
+    """The same model for a corpus of films: one that gives an image one vector embeds frames; others stay as they are.
 
     Raises:
         ConfigurationError: if frames are configured for a model that takes a number of its own.
@@ -194,7 +199,8 @@ def of_films(model: Model, config: EncoderConfig) -> Model:
     if Modality.VIDEO in model.modalities:
         refuse_frames(config)
         return model
-    return FramesModel(model, sampling_of(config)) if Modality.IMAGE in model.modalities else model
+    is_of_frames = Modality.IMAGE in model.modalities and model.kind is VectorKind.DENSE
+    return FramesModel(model, sampling_of(config)) if is_of_frames else model
 
 
 def sampling_of(config: EncoderConfig) -> Sampling:
