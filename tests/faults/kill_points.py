@@ -59,10 +59,10 @@ def spread(target: str, calls: tuple[int, ...], *whens: str) -> list[Point]:
 def chosen(points: Sequence[Point], world: str = "texts") -> list[Point]:
     """Half of the points, as many before as after a call, and all of them in `make test-campaign`.
 
-    An eighth of them over other corpora than texts.
+    A few of them over other corpora than texts.
     """
     if world != "texts":
-        return list(points[3::8])
+        return list(points[3::16])
     if os.environ.get("VECBEAM_KILL_POINTS") == "all":
         return list(points)
     return [point for number, point in enumerate(points) if number % 4 in (0, 3)]

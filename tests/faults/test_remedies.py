@@ -22,5 +22,5 @@ def test_what_messages_recommend_loses_no_row() -> None:
 def test_of_other_corpora(world: str) -> None:
     if world == "pictures":
         pytest.importorskip("timm", reason="the extra image is not installed")
-    counts = remedies.walks(SEQUENCES // 20, 1, remedies.WORLDS[world])
-    assert counts["sequences"] == SEQUENCES // 20
+    counts = remedies.walks(SEQUENCES // 25, 1, remedies.WORLDS[world])
+    assert counts["sequences"] == SEQUENCES // 25
