@@ -1,0 +1,90 @@
+"""Memory of a backfill of images by their number.
+
+    python benchmarks/image_memory.py ../shared/data/images [--images 1000 20000] [--json FILE]
+
+The photographs of the folder are linked under new names until there are so many. The model is a small one of timm with
+seeded random weights, so that most of the work is reading and decoding. Each number runs in a process of its own;
+`peak MB` is the report's peak_rss_mb. The collection is in Milvus Lite, which holds it in the same process.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import common
+import yaml
+
+ARCHITECTURE = "test_efficientnet"
+
+
+def main() -> None:
+    parser = common.arguments(__doc__)
+    parser.add_argument("--images", type=int, nargs="+", default=[1000, 20_000])
+    given = parser.parse_args()
+    photographs = sorted(path for path in given.corpus.iterdir() if path.suffix.lower() in (".jpeg", ".jpg", ".png"))
+    figures: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as name:
+        model = save_model(Path(name) / "model")
+        for number in given.images:
+            seconds, report = run(Path(name) / str(number), model, photographs, number)
+            figures.append(
+                {
+                    "images": report["verify"]["found"],
+                    "peak MB": report["peak_rss_mb"],
+                    "to the first": report["peak_rss_mb"]
+                    / (figures[0]["peak MB"] if figures else report["peak_rss_mb"]),
+                    "seconds": seconds,
+                }
+            )
+    common.show(figures, given.json)
+
+
+def run(work: Path, model: Path, photographs: list[Path], number: int) -> tuple[float, dict[str, Any]]:
+    """A backfill of so many images; its seconds and its report."""
+    folder = work / "images"
+    folder.mkdir(parents=True)
+    for at, path in zip(range(number), itertools.cycle(photographs), strict=False):
+        link = folder / f"{at:06d}{path.suffix}"
+        link.symlink_to(path.resolve())
+    settings = {
+        "name": "images",
+        "corpus": {"paths": ["images/*"], "format": "image"},
+        "encoder": {"model": str(model), "family": "timm"},
+        "checkpoint": "checkpoint",
+        "collection": {"uri": "./milvus.db", "index": {"type": "FLAT"}},
+    }
+    (work / "vecbeam.yaml").write_text(yaml.safe_dump(settings))
+    return common.vecbeam("backfill", work / "vecbeam.yaml")
+
+
+def save_model(folder: Path) -> Path:
+    """A folder as timm's `save_for_hf` writes it."""
+    from transforms.encoders.engines.torch.torchvision_operators import make_importable
+
+    make_importable()
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    model = timm.create_model(ARCHITECTURE, pretrained=False, num_classes=10)
+    folder.mkdir(parents=True)
+    save_file(model.state_dict(), folder / "model.safetensors")
+    seen = {
+        "input_size": [3, 224, 224],
+        "interpolation": "bicubic",
+        "crop_pct": 0.9,
+        "mean": [0.5] * 3,
+        "std": [0.5] * 3,
+    }
+    settings = {"architecture": ARCHITECTURE, "num_classes": 10, "num_features": model.head_hidden_size}
+    (folder / "config.json").write_text(json.dumps({**settings, "pretrained_cfg": seen}))
+    return folder
+
+
+if __name__ == "__main__":
+    main()
