@@ -25,7 +25,7 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from pipelines.backfill import backfill
-from pipelines.search import Searcher
+from pipelines.steps.collection.searcher import Searcher
 from pipelines.steps.collection.word_arithmetic import Arithmetic
 from schemas.config import Config, EncoderConfig
 from schemas.config.loader import parse_config

@@ -14,7 +14,7 @@ from pathlib import Path
 from cranfield import MODEL, K, ndcg, read_judgements
 
 from pipelines.backfill import backfill
-from pipelines.search import Searcher
+from pipelines.steps.collection.searcher import Searcher
 from schemas.config.loader import parse_config
 
 

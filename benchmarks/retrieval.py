@@ -25,7 +25,7 @@ from typing import Any
 from cranfield import K, ndcg, read_judgements
 
 from pipelines.backfill import backfill
-from pipelines.search import Searcher
+from pipelines.steps.collection.searcher import Searcher
 from pipelines.steps.corpus.source import open_checkpoint
 from schemas.config import Config, EncoderConfig
 from schemas.config.loader import parse_config

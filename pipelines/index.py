@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from pipelines.steps.collection.query import OneQuery, as_query
 from pipelines.steps.corpus.first_configuration import TEXTS, first_configuration, index_name
+from pipelines.steps.corpus.given_media import is_one
 from pipelines.steps.corpus.index_arguments import (
     as_lists,
     checked_ids,
@@ -28,11 +29,10 @@ from pipelines.steps.corpus.index_arguments import (
 )
 from schemas.config.loader import load_config, parse_config
 from schemas.errors import ConfigurationError
-from transforms.encoders.media.given_media import is_one
 
 if TYPE_CHECKING:
     from pipelines.run.progress import Progress
-    from pipelines.search import Searcher
+    from pipelines.steps.collection.searcher import Searcher
     from schemas.config import Config
     from schemas.run_plan import Plan
     from schemas.run_report import Report
@@ -307,7 +307,7 @@ class Index:
 
     def _open(self) -> Searcher:
         """The open search, with the configuration as its file has it now."""
-        from pipelines.search import Searcher
+        from pipelines.steps.collection.searcher import Searcher
 
         with self._changing:
             seen = _version(self._path)

@@ -23,7 +23,8 @@ from pipelines.plan import text as plan_text
 from pipelines.reindex import reindex
 from pipelines.rollback import rollback
 from pipelines.run import report_text
-from pipelines.search import Searcher, search
+from pipelines.search import search
+from pipelines.steps.collection.searcher import Searcher
 from pipelines.sync import sync
 from pipelines.verify import verify
 from schemas.config import Config, EncoderConfig

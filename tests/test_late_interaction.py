@@ -24,9 +24,10 @@ from pipelines.index import Index
 from pipelines.load import load
 from pipelines.plan import plan
 from pipelines.reindex import reindex
-from pipelines.search import Searcher, find, search
+from pipelines.search import find, search
 from pipelines.steps.collection.query import LikeQuery
 from pipelines.steps.collection.reranking import matrices
+from pipelines.steps.collection.searcher import Searcher
 from pipelines.sync import sync
 from pipelines.verify import verify
 from schemas.config import Config, EncoderConfig

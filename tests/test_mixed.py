@@ -23,7 +23,8 @@ from pipelines.load import load
 from pipelines.plan import plan
 from pipelines.plan import text as plan_text
 from pipelines.reindex import reindex
-from pipelines.search import MediaQuery, search
+from pipelines.search import search
+from pipelines.steps.collection.query import MediaQuery
 from pipelines.steps.corpus.added_texts import RefusedTextsError
 from pipelines.sync import sync
 from pipelines.verify import verify

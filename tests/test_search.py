@@ -19,7 +19,9 @@ from pipelines.cli import app
 from pipelines.gc import gc
 from pipelines.reindex import reindex
 from pipelines.rollback import rollback
-from pipelines.search import Found, Searcher, find, search, show
+from pipelines.search import find, search, show
+from pipelines.steps.collection.found import Found
+from pipelines.steps.collection.searcher import Searcher
 from pipelines.verify import verify
 from schemas.config import Config
 from schemas.errors import CollectionError, ConfigurationError, SpaceMismatchError
@@ -67,7 +69,7 @@ def test_model_and_client_stay_open(config: Config, monkeypatch: pytest.MonkeyPa
         opened.append("client")
         return connect(*args, **keys)
 
-    monkeypatch.setattr("pipelines.search.milvus.connect", counted)
+    monkeypatch.setattr("pipelines.steps.collection.searcher.milvus.connect", counted)
     monkeypatch.setattr("transforms.encoders.fake.FakeModel.load", _counting(opened))
     searcher = Searcher(config)
     for number in range(20):
@@ -150,7 +152,7 @@ def test_the_score_is_the_distance_whatever_the_columns_are(
     config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hits = [Hit("3#0", 0.75, {"score": None, "text": "a"}), Hit("4#0", 0.5, {"score": 7.5, "text": "b"})]
-    monkeypatch.setattr("pipelines.search.milvus.search_each", lambda *_: [hits])
+    monkeypatch.setattr("pipelines.steps.collection.searcher.milvus.search_each", lambda *_: [hits])
     metadata = Config.model_validate(
         {
             "name": "x",

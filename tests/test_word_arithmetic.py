@@ -17,7 +17,8 @@ from benchmarks.analogies import collection, exact_answers, questions, searched_
 from pipelines.backfill import backfill
 from pipelines.cli import app
 from pipelines.index import Index
-from pipelines.search import Searcher, search
+from pipelines.search import search
+from pipelines.steps.collection.searcher import Searcher
 from pipelines.steps.collection.word_arithmetic import Arithmetic, without
 from schemas.config import Config
 from schemas.errors import ConfigurationError

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.steps.corpus.given_media import Pixels, bytes_of, is_in_memory
 from schemas.errors import ConfigurationError
 from schemas.modality import Modality
-from transforms.encoders.media.given_media import Pixels, bytes_of, is_in_memory
 
 _SHOWN_CHARACTERS = 160
 

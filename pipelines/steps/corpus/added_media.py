@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.steps.corpus.added_texts import Refused
+from pipelines.steps.corpus.given_media import bytes_of, is_in_memory
 from schemas.errors import ConfigurationError, CorpusError, EncoderError
 from schemas.formats import modality_of_suffix
 from schemas.modality import Modality
 from transforms.encoders.media.content import RefusedError
-from transforms.encoders.media.given_media import bytes_of, is_in_memory
 from transforms.encoders.media.image import decode
 from transforms.support.storage import filesystem
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipelines.steps.corpus.given_media import is_one
 from schemas.errors import ConfigurationError
-from transforms.encoders.media.given_media import is_one
 
 
 def checked_place(where: Any) -> Path:

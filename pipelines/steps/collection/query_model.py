@@ -1,0 +1,65 @@
+"""The model that embeds queries: that of the searched vector, of what is served."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import Future
+from functools import partial
+
+from pipelines.steps.corpus.known_spaces import known_spaces
+from schemas.config import Config, EncoderConfig
+from schemas.errors import ConfigurationError
+from schemas.layout import Space
+from transforms import milvus
+from transforms.encoders import Encoder, Model, resolve
+from transforms.encoders.fitted.kept_fits import KeptFits
+from transforms.encoders.models import corpus_root
+from transforms.support.storage import filesystem
+
+
+def vector_named(config: Config, name: str) -> str:
+    """The vector to search: the one of a name, or the first.
+
+    Raises:
+        ConfigurationError: if rows have no vector of that name.
+    """
+    if name and name not in config.vectors:
+        raise ConfigurationError(
+            f"rows have no vector {name!r}",
+            f"name one of: {', '.join(config.vectors)}; without --vector it is the first",
+        )
+    return name or next(iter(config.vectors))
+
+
+def query_settings(config: Config, vector: str = "") -> EncoderConfig:
+    """How queries are embedded: in float32 where the corpus is in int8, which would need its sample of texts.
+
+    Args:
+        vector: for which vector; the first one for "".
+    """
+    encoder = config.vectors[vector_named(config, vector)]
+    return encoder.model_copy(update={"precision": "float32"}) if encoder.precision == "int8" else encoder
+
+
+def query_encoder(config: Config) -> Encoder:
+    """The encoder for queries; see `query_settings`."""
+    return query_model(config).load()
+
+
+def query_model(config: Config, vector: str = "", connected: Future[milvus.Milvus] | None = None) -> Model:
+    """The model for queries; see `query_settings`. One that is fitted on the corpus is that of what is served.
+
+    Args:
+        connected: gives a connection to Milvus; by default one is opened where such a model needs it.
+    """
+    spaces = partial(known_spaces_of, config, connected)
+    return resolve(query_settings(config, vector), KeptFits(corpus_root(config), spaces, vector_named(config, vector)))
+
+
+def known_spaces_of(config: Config, connected: Future[milvus.Milvus] | None) -> Iterable[Space]:
+    """See `known_spaces`."""
+    if not filesystem.is_local(config.checkpoint):
+        from pipelines.run import beam_job
+
+        beam_job.prepare_filesystems(config)
+    return known_spaces(config, None if connected is None else connected.result())
