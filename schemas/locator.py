@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import pyarrow as pa
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class Member(NamedTuple):
@@ -128,6 +129,8 @@ def shown(address: str) -> str:
 
 def shown_column(uris: pa.ChunkedArray, locators: pa.ChunkedArray) -> pa.ChunkedArray:
     """`shown` of the rows of two columns."""
+    import pyarrow as pa
+
     if not any(locators.to_pylist()):
         return uris
     return pa.chunked_array([pa.array(map(shown, addresses(uris, locators)), pa.string())])
