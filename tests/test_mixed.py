@@ -12,8 +12,12 @@ import numpy as np
 import pytest
 from corpora import configure, write_jsonl
 from drawings import damaged, drawing, encoded, write_drawings
+from media_models import save_sound_text
 from open_clip_model import library, save_open_clip
 from PIL import Image
+from recordings import damaged as damaged_sounds
+from recordings import encoded as sound_file
+from recordings import tune, write_tunes
 from typer.testing import CliRunner
 
 from pipelines.backfill import backfill
@@ -145,6 +149,38 @@ def test_damaged_pictures_and_texts_are_rejected_by_name_and_no_other(tmp_path: 
     expected |= {name: error for name, (_, error) in bad.items()}
     assert {reject.id: reject.error for reject in report.rejected} == expected
     assert (report.items.rejected, report.verify.found) == (10, 12)
+
+
+def test_recordings_and_texts_are_rows_of_one_collection_and_damaged_ones_rejects(tmp_path: Path) -> None:
+    clap = save_sound_text(tmp_path / "clap")
+    tunes = write_tunes(tmp_path / "sounds", 6)
+    (tmp_path / "sounds" / "long.wav").write_bytes(sound_file(tune(50, 3.5)))
+    for name, (data, _) in damaged_sounds().items():
+        (tmp_path / "sounds" / name).write_bytes(data)
+    write_captions(tmp_path, [*CAPTIONS, " "])
+    paths = [f"sounds/*.{suffix}" for suffix in ("wav", "mp3", "ogg", "flac")]
+    config = mixed(
+        tmp_path,
+        clap,
+        corpus={"paths": [*paths, "captions/*.jsonl"]},
+        chunk={"seconds": 1.5, "overlap_seconds": 0.5},
+        verify={"max_rejected": 0.9},
+    )
+    report = backfill(config)
+    expected = {name: error for name, (_, error) in damaged_sounds().items()} | {"caption-4": "EmptyText"}
+    del expected["click.wav"]  # 0.01 s are enough for this model
+    assert {reject.id: reject.error for reject in report.rejected} == expected
+    rows = rows_of(config)
+    items = {*(path.name for path in tunes), "long.wav", "click.wav", *(f"caption-{n}" for n in range(len(CAPTIONS)))}
+    assert {row["item_id"] for row in rows.values()} == items
+    assert report.verify.found == len(rows)
+    places = [(rows[f"long.wav#{number}"]["start"], rows[f"long.wav#{number}"]["end"]) for number in range(3)]
+    assert places == [(0.0, 1.5), (1.0, 2.5), (2.0, 3.5)]
+    assert {row["modality"] for row in rows.values()} == {"audio", "text"}
+    assert search(config, rows["caption-1#0"]["text"], k=1)[0]["id"] == "caption-1#0"
+    assert search(config, MediaQuery(str(tunes[2]), Modality.AUDIO), k=1)[0]["item_id"] == tunes[2].name
+    assert verify(config).verify.damaged == 0
+    assert sync(config).chunks.embedded == 0
 
 
 def test_long_texts_are_split_at_the_model_s_limit_or_said_to_be_cut(tmp_path: Path, model: Path) -> None:
