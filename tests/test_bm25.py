@@ -203,7 +203,7 @@ def test_two_of_them_are_refused(tmp_path: Path) -> None:
 def test_a_corpus_of_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "corpus").mkdir()
     (tmp_path / "corpus" / "a.png").write_bytes(b"")
-    with pytest.raises(ConfigurationError, match=r"encoder\.model: bm25 embeds text, and the corpus is of"):
+    with pytest.raises(ConfigurationError, match=r"encoder\.model: bm25 embeds text, and the corpus has items"):
         backfill(configure(tmp_path, encoder=ALONE, corpus={"paths": ["corpus/*"], "format": "image"}))
 
 
