@@ -310,7 +310,7 @@ def test_an_index_is_searched_by_path_bytes_picture_and_array(published: Config,
         assert [hits[0]["item_id"] for hits in found] == ["drawing-011.png"] * 4
         assert index.search(image, k=1) == found[2]
         assert index.search(LikeQuery("drawing-011.png#0"), k=1)[0]["item_id"] != "drawing-011.png"
-        with pytest.raises(ConfigurationError, match=r"an array float64\[4, 4\]"):
+        with pytest.raises(ConfigurationError, match=r"the array is float64\[4, 4\]"):
             index.search(np.zeros((4, 4)))
         with pytest.raises(ConfigurationError, match="the query is of type int"):
             index.search(3)  # type: ignore[call-overload]

@@ -54,7 +54,8 @@ _digest = partial(blake2b, digest_size=DIGEST_BYTES)
 def chunking_of(config: Config) -> bytes:
     """What determines an item's rows in addition to the item: how it is chunked, and the types of its metadata."""
     # Keys later than version 0.1.0 count only where they are set, so that an upgrade changes no digest.
-    chunk = config.chunk.model_dump(exclude_none=True) if config.chunk else False
+    later = {"scenes"} if config.chunk and not config.chunk.scenes else set()
+    chunk = config.chunk.model_dump(exclude_none=True, exclude=later) if config.chunk else False
     limits = {name: encoder.max_tokens for name, encoder in config.vectors.items()}
     limit = limits[VECTOR] if list(limits) == [VECTOR] else limits
     settings: list[Any] = [chunk, limit, config.corpus.column_types]

@@ -295,8 +295,8 @@ def settings_digest(config: Config, models: Models) -> str:
     if any(field.partition is not None for field in config.corpus.metadata.values()):
         # Folders above the glob's root are not in the paths of the listing, and may be partitions.
         settings.append([partitions_of(Glob(path).root) for path in config.corpus.paths])
-    if models.modality is not Modality.TEXT:
-        settings.append(str(models.modality))  # the columns of a row, whatever the paths are
+    if config.corpus.modality is not Modality.TEXT:
+        settings.append(str(config.corpus.modality))  # the columns of a row, whatever the paths are
     return digest(settings, 32)
 
 

@@ -17,6 +17,7 @@ from schemas.config import Corpus
 from schemas.errors import ConfigurationError, CorpusError, StorageError
 from schemas.formats import format_of_suffix
 from schemas.glob import Glob
+from schemas.modality import Modality
 from transforms.read.listing.files import (
     COMPRESSION_OF_SUFFIX,
     FILE_ROWS,
@@ -56,9 +57,10 @@ def list_files(corpus: Corpus, own: Own | None = None, notes: list[str] | None =
         CorpusError: a listing that fails; a part of a corpus never counts as the whole.
     """
     tables: list[pa.Table] = []
+    modalities = corpus.modalities
     for pattern in corpus.paths:
         root, found = _Listing(pattern, corpus, own or Own(), [] if notes is None else notes).matches()
-        rows = (_row(file, root, corpus) for file in _infos(found))
+        rows = (_row(file, root, corpus, modalities) for file in _infos(found))
         tables.append(spill.spilled(spill.in_chunks(rows, FILE_ROWS), FILE_ROWS))
     return FileRows(tables[0] if len(tables) == 1 else _once(pa.concat_tables(tables)))
 
@@ -220,7 +222,9 @@ def _first_from(uri: str, files: pa.Table) -> str | None:
     return name_of(files.column("uri")[at].as_py()) if at < files.num_rows else None
 
 
-def _row(file: FileInfo, root: str, corpus: Corpus) -> tuple[bytes, bytes, int, float, str, str]:
+def _row(
+    file: FileInfo, root: str, corpus: Corpus, modalities: frozenset[Modality]
+) -> tuple[bytes, bytes, int, float, str, str]:
     """A row of `FILE_ROWS`."""
     suffix, compression = suffixes(file.uri)
     format = corpus.format or format_of_suffix().get(suffix)
@@ -230,8 +234,8 @@ def _row(file: FileInfo, root: str, corpus: Corpus) -> tuple[bytes, bytes, int, 
             f"corpus.paths: the suffix of {file.uri!r} does not tell the format",
             f"set corpus.format, or let the globs match only files that end in {known} (and then .gz, .zst or .bz2)",
         )
-    if (modality := corpus.modality_of(format)) not in corpus.modalities:
-        known = " and ".join(sorted(corpus.modalities))
+    if (modality := corpus.modality_of(format)) not in modalities:
+        known = " and ".join(sorted(modalities))
         raise ConfigurationError(
             f"corpus.paths: {file.uri!r} is of the format {format} ({modality}); the corpus is {known}",
             f"let each glob end in a suffix, such as *{suffix}, which tells the modality of its files; for a corpus of "
