@@ -310,7 +310,10 @@ def test_an_index_in_python_ranks_by_tokens(place: Path, tmp_path: Path, items: 
         index.index()
         found = index.search(["fox", "gnu 7"], k=3, rerank="late")
         assert [len(hits) for hits in found] == [3, 3]
-        assert found[0] == index.search("fox", k=3, vector="late")
+        again = index.search("fox", k=3, vector="late")
+        assert [hit["id"] for hit in found[0]] == [hit["id"] for hit in again]
+        # Queries that are embedded together may differ from one alone in the last digit.
+        assert [hit["score"] for hit in found[0]] == pytest.approx([hit["score"] for hit in again], abs=1e-4)
 
 
 def test_small_groups_of_rows_are_read(tmp_path: Path) -> None:

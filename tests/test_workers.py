@@ -108,6 +108,7 @@ for payload in json.load(sys.stdin):
 def test_a_worker_finds_its_own_files_of_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here, there = installed(tmp_path / "here"), installed(tmp_path / "there")
     monkeypatch.syspath_prepend(str(here))
+    monkeypatch.delitem(sys.modules, PACKAGE, raising=False)  # another test may have imported the installed one
     importlib.invalidate_caches()
     config = a_config(tmp_path, "all-MiniLM-L6-v2")
     assert resolve(config.encoder).files.folder.startswith(str(here))  # type: ignore[attr-defined]

@@ -269,6 +269,12 @@ class Corpus(Section):
             raise ValueError(
                 f"media names a field of records, and in the format {self.format} a file is an item; remove media"
             )
+        texts = {
+            suffix for one in OWN if one.modality is Modality.TEXT and not one.holds_records for suffix in one.suffixes
+        }
+        for path in self.paths if self.format is None else ():
+            if _suffix(path) in texts:
+                raise ValueError(f"media names a field of records, and each file of {path!r} is a text; remove media")
         return self
 
     @model_validator(mode="after")
