@@ -359,7 +359,8 @@ class Index:
         self._check_takes_texts(config, ids)
         checked = check(texts, ids, config, Models.of(config))
         if texts and not checked.lines and not self._texts.exists():
-            values["corpus"]["paths"].remove(TEXTS)  # it would match no file
+            # It would match no file.
+            values["corpus"]["paths"] = [path for path in values["corpus"]["paths"] if path != TEXTS]
             config = parse_config(values, source="add", folder=folder) if media.files else config
         refused = sorted([*checked.refused, *media.refused], key=lambda one: one.position)
         noun = "items" if len(texts) < len(given) else "texts"

@@ -99,8 +99,8 @@ def _checked(value: Any, name: Any) -> tuple[str, Path | bytes]:
         chosen = f"media-{sha256(data).hexdigest()[:16]}" if name is None else name
     if not modality_of_suffix(suffix.lower()).is_media:
         raise RefusedError("UnknownMedia", f"The suffix {suffix!r} is not that of an image, a recording or a film")
-    if modality_of_suffix(suffix.lower()) is Modality.IMAGE:
-        decode(content.read_bytes() if isinstance(content, Path) else content)
+    if isinstance(content, Path) and modality_of_suffix(suffix.lower()) is Modality.IMAGE:
+        decode(content.read_bytes())
     return _file_name(chosen, suffix), content
 
 
