@@ -14,6 +14,7 @@ from drawings import drawing, save_timm_model
 from PIL import Image
 
 from pipelines.backfill import backfill
+from pipelines.load import load
 from pipelines.plan import plan
 from pipelines.reindex import reindex
 from pipelines.search import search
@@ -21,7 +22,7 @@ from pipelines.steps.collection.query import MediaQuery
 from pipelines.sync import sync
 from pipelines.verify import verify
 from schemas.config import Config
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, SpaceMismatchError
 from schemas.locator import PdfPage, as_text
 from transforms.encoders import resolve
 from transforms.encoders.base import media_inputs
@@ -109,10 +110,22 @@ def test_pages_that_change_go_and_get_another_resolution(tmp_path: Path, model: 
     report = sync(config)
     assert (report.chunks.embedded, report.chunks.deleted) == (2, 1)
     assert verify(config).verify.found == 4
-    # Another resolution makes other images.
+    # Another resolution makes other images: their vectors are of another space.
     finer = page_config(tmp_path, model, dpi=288)
+    for command in (sync, verify, load):
+        with pytest.raises(SpaceMismatchError, match="page_dpi: 288 here, 144 there") as caught:
+            command(finer)
+        assert "vecbeam reindex" in str(caught.value.remedy)
+    picture = tmp_path / "picture.png"
+    drawn(tmp_path / "docs" / "first.pdf", 1, 144).save(picture)
+    with pytest.raises(SpaceMismatchError, match="page_dpi: 288 here, 144 there"):
+        search(finer, MediaQuery(str(picture)), k=1)
+    assert search(config, MediaQuery(str(picture)), k=1)[0]["id"] == "first.pdf#1"
     assert reindex(finer).chunks.embedded == 4
     assert verify(finer).verify.found == 4
+    assert sync(finer).chunks.embedded == 0
+    with pytest.raises(SpaceMismatchError, match="page_dpi: 144 here, 288 there"):
+        sync(config)
 
 
 def test_pages_alone_in_a_batch_and_shuffled_have_the_same_vectors(tmp_path: Path, model: Path) -> None:

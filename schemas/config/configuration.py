@@ -11,7 +11,7 @@ from schemas.allowed_uris import is_local
 from schemas.config.base import Section, Text
 from schemas.config.collection import Collection, Verify
 from schemas.config.corpus import COLUMN_NAME, RESERVED_COLUMNS, ChunkConfig, Corpus, rename_hint
-from schemas.config.encoder import PICTURE, VECTOR, EncoderConfig
+from schemas.config.encoder import PICTURE, VECTOR, EncoderConfig, PageEncoderConfig
 from schemas.config.runner import Runner
 from schemas.modality import Modality
 
@@ -43,8 +43,13 @@ class Config(Section):
 
     @property
     def vectors(self) -> dict[str, EncoderConfig]:
-        """The encoder of each vector of a row, by the vector's name; of films each says which part it embeds."""
+        """The encoder of each vector of a row, by the vector's name.
+
+        Of films each says which part it embeds, of pages that are drawn with how many pixels per inch.
+        """
         named = dict(self.encoders) or {VECTOR: self.encoder}
+        if (pages := self.corpus.pages) is not None:
+            return {name: PageEncoderConfig.of(one, pages.dpi) for name, one in named.items()}
         if Modality.VIDEO not in self.corpus.modalities:
             return named
         return {name: one.model_copy(update={"input": one.input or PICTURE}) for name, one in named.items()}

@@ -172,7 +172,7 @@ def _known_encoding(value: str | None) -> str | None:
 class Pages(Section):
     """Pages of PDF files as images."""
 
-    dpi: int = Field(150, ge=18, le=1200, description="Pixels per inch with which vecbeam draws a page")
+    dpi: int = Field(150, ge=18, le=1200, description="Pixels per inch of a page as an image; part of the space")
 
 
 class Corpus(Section):

@@ -197,3 +197,18 @@ class EncoderConfig(Section):
         if self.device == "cuda" and (self.precision == "int8" or self.engine in ("openvino", "amx")):
             raise ValueError("OpenVINO, amx and int8 run on CPUs: set device: cpu, or engine: torch with bfloat16")
         return self
+
+
+class PageEncoderConfig(EncoderConfig):
+    """An encoder of pages of PDF files that are drawn as images, as `Config.vectors` gives it: not a section.
+
+    Attributes:
+        dpi: `corpus.pages.dpi`, which is part of the space.
+    """
+
+    dpi: int
+
+    @classmethod
+    def of(cls, encoder: EncoderConfig, dpi: int) -> PageEncoderConfig:
+        """An encoder's settings, with the resolution."""
+        return cls(**{name: getattr(encoder, name) for name in encoder.model_fields_set}, dpi=dpi)

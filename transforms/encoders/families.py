@@ -13,10 +13,11 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from schemas.config import EncoderConfig
-from schemas.config.encoder import PICTURE, SOUND, WORD_VECTOR_FILES
+from schemas.config.encoder import PICTURE, SOUND, WORD_VECTOR_FILES, PageEncoderConfig
 from schemas.errors import NEW_VERSION, ConfigurationError, EncoderError, SpaceMismatchError
 from schemas.layout import Space
 from transforms.encoders.base import Model
+from transforms.encoders.drawn_pages import of_drawn_pages
 from transforms.encoders.fitted.kept_fits import NO_FITS, KeptFits
 from transforms.encoders.fitted.term_model import TermModel
 from transforms.encoders.frames import of_films
@@ -86,6 +87,8 @@ def resolve(config: EncoderConfig, fits: KeptFits = NO_FITS) -> Model:
         model = of_films(model, config)
     elif config.input == SOUND:
         model = of_sound_tracks(model, config)
+    elif isinstance(config, PageEncoderConfig):
+        model = of_drawn_pages(model, config)
     _FOUND[config.model_dump_json(), fits.root, model.space.id] = model
     return model
 
