@@ -31,6 +31,7 @@ from schemas.config.loader import load_config, parse_config
 from schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from pipelines.explore.explorer import Explorer
     from pipelines.run.progress import Progress
     from pipelines.steps.collection.searcher import Searcher
     from schemas.config import Config
@@ -103,6 +104,13 @@ class Index:
                 f"the index in {self._path.parent} holds nothing yet", "add texts with add(), or files with index()"
             )
         return load_config(self._path)
+
+    @property
+    def explore(self) -> Explorer:
+        """What the vectors tell: `index.explore.duplicates(above=0.95).table`, and the other commands of explore."""
+        from pipelines.explore.explorer import Explorer
+
+        return Explorer(lambda: self.config)
 
     @overload
     def search(  # type: ignore[overload-overlap]

@@ -31,7 +31,17 @@ ROOT = Path(__file__).parent.parent
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *DOCS, *GUIDES]
-COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+def _commands(group: Any, before: str = "") -> dict[str, Any]:
+    """The commands of a group, and of the groups in it, by the words that call them."""
+    found: dict[str, Any] = {}
+    for name, one in group.commands.items():
+        found |= _commands(one, f"{before}{name} ") if hasattr(one, "commands") else {f"{before}{name}": one}
+    return found
+
+
+COMMANDS = _commands(typer.main.get_command(app))
 
 
 def text_of(name: str) -> str:
@@ -68,22 +78,25 @@ def reject_errors() -> set[str]:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_and_option_is_described(command: str) -> None:
-    assert f"`vecbeam {command}" in text_of("README.md")
-    [row] = re.findall(rf"^\| `vecbeam {command}[ `].*$", text_of("docs/operations.md"), re.MULTILINE)
+    assert f"`vecbeam {command.split()[0]}" in text_of("README.md")
+    described = text_of("docs/operations.md") + text_of("docs/guides/explore.md")
+    [row] = re.findall(rf"^\| `vecbeam {command}[ `].*$", described, re.MULTILINE)
     for parameter in COMMANDS[command].params:
         if getattr(parameter, "hidden", False):
             continue
         options = [name for name in parameter.opts if name.startswith("-") and name != "--help"]
         for option in options:
             assert f"`{option}`" in row, f"{option} of {command}"
-            assert f"| `{option}" in text_of("docs/operations.md") or f", `{option}` |" in text_of("docs/operations.md")
+            assert f"| `{option}" in described or f", `{option}` |" in described
         assert parameter.help or not options, f"{options} of {command} has no help"
     assert COMMANDS[command].help
 
 
 def test_no_command_is_described_that_is_not_there() -> None:
     described = re.findall(r"^\| `vecbeam (\w+)", text_of("README.md") + text_of("docs/operations.md"), re.MULTILINE)
-    assert set(described) == set(COMMANDS)
+    assert set(described) == {command.split()[0] for command in COMMANDS}
+    explored = re.findall(r"^\| `vecbeam explore (\w+)", text_of("docs/guides/explore.md"), re.MULTILINE)
+    assert set(explored) == {command.split()[1] for command in COMMANDS if command.startswith("explore ")}
 
 
 def test_the_configuration_page_is_what_the_models_say() -> None:

@@ -187,9 +187,13 @@ class Checkpoint:
         """
         return null_columns(self.part_uri(name))
 
+    def part_schema(self, name: str) -> pa.Schema:
+        """The columns of a part."""
+        return read_schema(self.part_uri(name))
+
     def part_columns(self, name: str) -> list[str]:
         """Names of the columns of a part."""
-        names: list[str] = read_schema(self.part_uri(name)).names
+        names: list[str] = self.part_schema(name).names
         return names
 
     def read_live(self, part: LivePart, columns: Sequence[str] | None = None) -> pa.Table:

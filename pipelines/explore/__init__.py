@@ -1,0 +1,1 @@
+"""`vecbeam explore`: what the vectors of a corpus tell, one file for each of its commands."""

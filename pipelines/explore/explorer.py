@@ -1,0 +1,27 @@
+"""`vecbeam explore` as a Python object: `Index.explore`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipelines.steps.results.finding import Finding
+    from schemas.config import Config
+
+
+class Explorer:
+    """What the vectors of an index tell: one method for each command of `vecbeam explore`, with its options.
+
+    Args:
+        configuration: gives the configuration as it is now.
+    """
+
+    def __init__(self, configuration: Callable[[], Config]) -> None:
+        self._configuration = configuration
+
+    def duplicates(self, **options: Any) -> Finding:
+        """Rows, or items, that are nearly the same; see `pipelines.explore.duplicates.duplicates`."""
+        from pipelines.explore.duplicates import duplicates
+
+        return duplicates(self._configuration(), **options)

@@ -1,0 +1,106 @@
+"""A finding: a few figures and a table of rows, with what they were computed from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pipelines.steps.results.page_file import PageSection, write_page
+from pipelines.steps.results.shown import shown
+from pipelines.steps.results.table_file import write_table_file
+from transforms.explore.live_rows import LiveRows, Sample
+
+SHOWN_ROWS = 20
+SHOWN_CHARACTERS = 60
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a command found.
+
+    Attributes:
+        title: the command, in words.
+        basis: what it was computed from; see `basis_of`.
+        figures: the result in a few numbers or words, by name.
+        table: the result row by row, the most telling first.
+        notes: what a reader has to know in addition, one sentence each.
+        plots: makes the figures of the page, as plotly figures with their titles; called only for a page.
+        exit_code: of the command.
+    """
+
+    title: str
+    basis: Mapping[str, Any]
+    figures: Mapping[str, Any]
+    table: pa.Table
+    notes: Sequence[str] = ()
+    plots: Callable[[], Sequence[tuple[str, Any]]] = field(default=lambda: ())
+    exit_code: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """The finding as plain values; `rows` is the whole table."""
+        return {**self.basis, **self.figures, "notes": list(self.notes), "rows": self.table.to_pylist()}
+
+    def written(self, out: Path | None = None, html: Path | None = None) -> Finding:
+        """Writes the table, the page, or both.
+
+        Args:
+            out: a file whose suffix is .parquet, .jsonl or .csv.
+            html: one file, which needs no network.
+
+        Raises:
+            ConfigurationError: for another suffix, or a folder that does not exist.
+            StorageError: if a file can't be written.
+        """
+        if out is not None:
+            write_table_file(out, self.table)
+        if html is not None:
+            write_page(html, self.title, self.basis, self.figures, self.notes, self._sections())
+        return self
+
+    def _sections(self) -> list[PageSection]:
+        figures = [PageSection(title, figure=figure) for title, figure in self.plots()]
+        return [*figures, PageSection("Rows", table=self.table)] if self.table.num_rows else figures
+
+    def text(self) -> str:
+        """The finding for people: the first rows alone."""
+        from pipelines.steps.results.text_table import text_table
+
+        lines = [f"{name.replace('_', ' '):<16}{shown(value)}" for name, value in self.figures.items()]
+        lines += [f"note            {note}" for note in self.notes]
+        lines.append(f"of              {_basis_text(self.basis)}")
+        if self.table.num_rows:
+            lines += ["", text_table(self.table.slice(0, SHOWN_ROWS), SHOWN_CHARACTERS)]
+        if (left := self.table.num_rows - SHOWN_ROWS) > 0:
+            lines.append(f"... and {left:,} more rows: --out FILE.jsonl writes all")
+        return "\n".join(lines)
+
+
+def basis_of(rows: LiveRows, sample: Sample | None = None, vector: str = "") -> dict[str, Any]:
+    """What a finding was computed from: the snapshot, its space, and how many of its rows.
+
+    Args:
+        sample: the rows that were looked at; all, if None.
+    """
+    seen = len(rows) if sample is None else len(sample)
+    found: dict[str, Any] = {
+        "snapshot": rows.snapshot.id,
+        "space": rows.snapshot.space_id,
+        "rows_total": len(rows),
+        "rows_seen": seen,
+    }
+    if sample is not None and not sample.is_whole:
+        found["seed"] = sample.seed
+    return found | ({"vector": vector} if vector else {})
+
+
+def _basis_text(basis: Mapping[str, Any]) -> str:
+    if "rows_total" not in basis:
+        return ", ".join(f"{name} {value}" for name, value in basis.items())
+    seen, total = basis["rows_seen"], basis["rows_total"]
+    rows = f"{total:,} rows" if seen == total else f"{seen:,} of {total:,} rows (a sample, seed {basis['seed']})"
+    vector = f", vector {basis['vector']}" if "vector" in basis else ""
+    return f"{rows}, snapshot {basis['snapshot']}, space {basis['space'][:16]}{vector}"

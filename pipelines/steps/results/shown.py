@@ -1,0 +1,25 @@
+"""A value of a result as a person reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def shown(value: Any) -> str:
+    """A value in one line.
+
+    >>> shown(1234), shown(0.5), shown({"a": 1}), shown([0.25, "b"]), shown(None)
+    ('1,234', '0.5000', 'a 1', '0.2500, b', '')
+    """
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {shown(one)}" for name, one in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(shown, value))
+    return str(value)
