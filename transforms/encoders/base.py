@@ -135,6 +135,12 @@ class Model(Protocol):
         ...
 
 
+def corpus_modalities(model: Model) -> frozenset[Modality]:
+    """The modalities that a corpus may have for a model: all but its attribute `queries_alone`, if it has one."""
+    alone: frozenset[Modality] = getattr(model, "queries_alone", frozenset())
+    return model.modalities - alone
+
+
 def vector_field(name: str, model: Model) -> VectorField:
     """The vector column that a model fills."""
     computed = bool(getattr(model, "computed_by_milvus", False))

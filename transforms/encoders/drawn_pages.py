@@ -13,7 +13,7 @@ from schemas.config.encoder import PageEncoderConfig
 from schemas.layout import Space, VectorKind
 from schemas.modality import Modality
 from transforms.chunk.base import Chunker
-from transforms.encoders.base import Encoder, Model
+from transforms.encoders.base import Encoder, Model, corpus_modalities
 
 DPI = "page_dpi"
 """The fact of a space."""
@@ -50,6 +50,11 @@ class DrawnPagesModel:
     @property
     def modalities(self) -> frozenset[Modality]:
         return self.images.modalities
+
+    @property
+    def queries_alone(self) -> frozenset[Modality]:
+        """See `transforms.encoders.base.corpus_modalities`."""
+        return self.images.modalities - corpus_modalities(self.images)
 
     @property
     def probe(self) -> pa.Table:

@@ -25,7 +25,7 @@ from transforms.encoders.media.image import SCALED
 from transforms.encoders.model_files import read_json
 from transforms.encoders.model_source import ModelSource
 from transforms.encoders.sound_track import of_sound_tracks
-from transforms.encoders.transformers.architectures import ARCHITECTURES
+from transforms.encoders.transformers.architectures import ARCHITECTURES, PATCHES, WITHOUT_PROJECTION
 
 FAMILIES = {
     "sentence_transformers": "transforms.encoders.sentence_transformers:describe",
@@ -159,13 +159,15 @@ def _family_of_files(folder: Path) -> str:
     settings = read_json(folder / "config.json")
     if settings.get("model_type") == "whisper":
         return "whisper"
+    if settings.get("model_type") in PATCHES:
+        return "transformers"  # also where MultiVectorEncoder saved it
     kinds = {
         read_json(folder / "config_sentence_transformers.json").get("model_type"),
         *(settings.get("architectures") or ()),
     }
     if kinds & LATE_INTERACTION:
         return "colbert"
-    if settings.get("model_type") in ARCHITECTURES and not (folder / "modules.json").exists():
+    if settings.get("model_type") in {*ARCHITECTURES, *WITHOUT_PROJECTION} and not (folder / "modules.json").exists():
         return "transformers"
     return "timm" if "architecture" in settings else DEFAULT
 

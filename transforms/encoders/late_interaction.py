@@ -34,9 +34,11 @@ from transforms.encoders.model_files import (
     weights_digest,
 )
 from transforms.encoders.model_source import ModelSource
+from transforms.encoders.multi_vectors import refuse_single_vector_settings
 from transforms.encoders.sentence_transformers import SentenceTransformersModel
 from transforms.encoders.text_encoder import TextEncoder
 from transforms.encoders.text_facts import TextFacts
+from transforms.encoders.transformers.architectures import PATCHES
 from transforms.support.vectors import multi_array
 
 Floats = NDArray[np.float32]
@@ -159,6 +161,11 @@ def describe(config: EncoderConfig, source: ModelSource) -> LateInteractionModel
     """
     _check(config)
     folder = source.folder()
+    if read_json(folder / "config.json").get("model_type") in PATCHES:
+        raise ConfigurationError(
+            f"encoder.family: colbert is for texts, and {config.model} is a model of pictures",
+            "remove encoder.family, or set it to transformers",
+        )
     modules = _modules(folder)
     root = folder / modules["Transformer"][0]
     settings, own = read_json(root / "config.json"), read_json(root / "sentence_bert_config.json")
@@ -207,22 +214,13 @@ def describe(config: EncoderConfig, source: ModelSource) -> LateInteractionModel
 
 
 def _check(config: EncoderConfig) -> None:
-    if config.dimensions is not None:
-        raise ConfigurationError(
-            f"encoder.dimensions: the vectors of the tokens of {config.model} can't be cut", "remove encoder.dimensions"
-        )
+    refuse_single_vector_settings(config, "token")
     if config.precision == "int8" or config.engine not in ("auto", "torch"):
         key = "precision" if config.precision == "int8" else "engine"
         raise ConfigurationError(
             f"encoder.{key}: {getattr(config, key)} can't run {config.model}: late interaction models run on torch "
             "alone",
             "set encoder.engine: torch and encoder.precision: float32 or bfloat16",
-        )
-    given = [key for key in ("metric", "index") if getattr(config, key) is not None]
-    if given:
-        raise ConfigurationError(
-            f"encoder.{given[0]}: {config.model} has a vector for each token, which Milvus does not hold",
-            f"remove encoder.{given[0]}",
         )
 
 

@@ -155,6 +155,24 @@ def weights_digest(folders: Sequence[Path], pinned: str) -> str:
     return hashes[0] if len(hashes) == 1 else digest(hashes, 64)
 
 
+def weight_names(folder: Path) -> set[str]:
+    """The names of the weights in a folder, from the headers of its safetensors files.
+
+    The format: https://github.com/huggingface/safetensors#format.
+
+    Raises:
+        EncoderError: if a file is damaged.
+    """
+    names: set[str] = set()
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with file.open("rb") as stream:
+                names |= json.loads(stream.read(int.from_bytes(stream.read(8), "little"))).keys()
+        except (ValueError, AttributeError, OverflowError) as error:
+            raise EncoderError(f"can't read the weights {file}: {error}", "fetch the model again") from error
+    return names - {"__metadata__"}
+
+
 def check_pinned(place: Path, found: str, pinned: str, what: str = "weights") -> None:
     """Refuses other weights than the pinned ones.
 

@@ -15,7 +15,7 @@ from schemas.layout import Layout, Space
 from schemas.modality import Modality
 from transforms.chunk.base import Chunker
 from transforms.chunk.by_modality import MixedChunker
-from transforms.encoders.base import Model, vector_field
+from transforms.encoders.base import Model, corpus_modalities, vector_field
 from transforms.encoders.catalogue import CATALOGUE
 from transforms.encoders.families import resolve, resolve_on_worker
 from transforms.encoders.fitted.kept_fits import KeptFits
@@ -108,7 +108,7 @@ class Models:
         """Refuses models that can't run on this machine, as far as their families know that before loading them.
 
         Raises:
-            EncoderError: because a is missing:  package.
+            MissingExtraError: if a package is missing.
         """
         for model in self.by_name.values():
             check = getattr(model, "check_runnable", None)
@@ -126,29 +126,32 @@ def corpus_root(config: Config) -> str:
 
 
 def _check_searchable(layout: Layout) -> None:
-    if not any(one.in_collection for one in layout.vectors):
-        name = layout.vectors[0].name
-        raise ConfigurationError(
-            f"encoder{'' if name == VECTOR else f's.{name}'}.model: it has a vector for each token, which Milvus does "
-            "not hold: it ranks the rows that another vector finds",
-            "name a dense or sparse encoder in addition, for example encoders: {meaning: {model: all-MiniLM-L6-v2}, "
-            f"{'tokens_of_text' if name == VECTOR else name}: {{model: ...}}}}",
-        )
+    if any(one.in_collection for one in layout.vectors):
+        return
+    name = layout.vectors[0].name
+    piece, other = ("patch", "conse") if layout.modality.is_media else ("token", "all-MiniLM-L6-v2")
+    raise ConfigurationError(
+        f"encoder{'' if name == VECTOR else f's.{name}'}.model: it has a vector for each {piece}, which Milvus does "
+        "not hold: it ranks the rows that another vector finds",
+        f"name a dense or sparse encoder in addition, for example encoders: {{meaning: {{model: {other}}}, "
+        f"{'late' if name == VECTOR else name}: {{model: ...}}}}",
+    )
 
 
 def _check_modality(name: str, model: Model, modality: Modality) -> None:
-    if modality not in model.modalities:
+    taken = corpus_modalities(model)
+    if modality not in taken:
         key = "encoder.model" if name == VECTOR else f"encoders.{name}.model"
         fitting = {modality, Modality.IMAGE} if modality is Modality.VIDEO else {modality}
         known = [entry.name for entry in CATALOGUE.values() if fitting & {*entry.modalities}]
         raise ConfigurationError(
-            f"{key}: {model.config.model} embeds {' and '.join(sorted(model.modalities))}, and the corpus has items of "
+            f"{key}: {model.config.model} embeds {' and '.join(sorted(taken))}, and the corpus has items of "
             f"the modality {modality}",
             f"name a model that embeds {modality}"
             + (f", for example {known[0]}" if known else "")
             + (
                 ", or set input: sound to embed the sound track"
-                if modality is Modality.VIDEO and Modality.AUDIO in model.modalities
+                if modality is Modality.VIDEO and Modality.AUDIO in taken
                 else ", or set corpus.format to what the files are"
             ),
         )

@@ -88,6 +88,20 @@ WAVEFORMS = frozenset(["data2vec-audio", "hubert", "unispeech", "unispeech-sat",
 """Of recordings, whose input is the samples themselves."""
 
 
+PATCHES: Mapping[str, str] = {
+    "colmodernvbert": "ColModernVBertProcessor",
+    "colpali": "ColPaliProcessor",
+    "colqwen2": "ColQwen2Processor",
+}
+"""Of late interaction with pictures: the library's class that makes their inputs."""
+WITHOUT_PROJECTION: Mapping[str, str] = {
+    "modernvbert": "colmodernvbert",
+    "paligemma": "colpali",
+    "qwen2_vl": "colqwen2",
+}
+"""What those are made from."""
+
+
 class FilmBackbone(NamedTuple):
     """A model of films without its last layer.
 
@@ -109,7 +123,7 @@ FILM_BACKBONES: Mapping[str, FilmBackbone] = {
 FILM_TEXT: Mapping[str, TwoTowers] = {"xclip": TwoTowers(Padding.LONGEST, 77, 512)}
 """Of films and texts."""
 
-ARCHITECTURES = frozenset([*BACKBONES, *IMAGE_TEXT, *SOUND_TEXT, *WAVEFORMS, *FILM_BACKBONES, *FILM_TEXT])
+ARCHITECTURES = frozenset([*BACKBONES, *IMAGE_TEXT, *SOUND_TEXT, *WAVEFORMS, *FILM_BACKBONES, *FILM_TEXT, *PATCHES])
 
 
 def projected_dimensions(model_type: str, settings: Mapping[str, Any]) -> int:

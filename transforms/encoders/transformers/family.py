@@ -16,13 +16,16 @@ from transforms.encoders.transformers.architectures import (
     FILM_BACKBONES,
     FILM_TEXT,
     IMAGE_TEXT,
+    PATCHES,
     SOUND_TEXT,
+    WITHOUT_PROJECTION,
 )
 from transforms.encoders.transformers.films.film_backbone import describe_film_backbone
 from transforms.encoders.transformers.films.film_text import describe_film_text
 from transforms.encoders.transformers.image_backbone import describe_backbone
 from transforms.encoders.transformers.image_text import describe_image_text
 from transforms.encoders.transformers.model_folder import ModelFolder
+from transforms.encoders.transformers.patches.patch_model import describe_patches, refuse_without_projection
 from transforms.encoders.transformers.sound_text import describe_sound_text
 from transforms.encoders.transformers.waveform import describe_waveform
 
@@ -37,6 +40,8 @@ def describe(config: EncoderConfig, source: ModelSource) -> Model:
     """
     refuse_text_settings(config)
     files = ModelFolder.read(source.folder())
+    if files.model_type in WITHOUT_PROJECTION:
+        refuse_without_projection(files, WITHOUT_PROJECTION[files.model_type])
     if files.model_type not in ARCHITECTURES:
         raise ConfigurationError(
             f"encoder.model: {files.folder / 'config.json'} has model_type {files.settings.get('model_type')!r}, which "
@@ -47,6 +52,8 @@ def describe(config: EncoderConfig, source: ModelSource) -> Model:
         return describe_backbone(config, source, files)
     if files.model_type in IMAGE_TEXT:
         return describe_image_text(config, source, files)
+    if files.model_type in PATCHES:
+        return describe_patches(config, source, files)
     if files.model_type in SOUND_TEXT:
         return describe_sound_text(config, source, files)
     if files.model_type in FILM_TEXT:

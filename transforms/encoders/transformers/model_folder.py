@@ -84,24 +84,31 @@ class ModelFolder(NamedTuple):
             )
         return _meaning(found)
 
-    def load(self, *unused: str) -> Any:
-        """The model as `AutoModel` loads it, in float32 and evaluation mode.
+    @property
+    def instructions(self) -> dict[str, Any]:
+        """What the model's processor adds to an input: the settings of processor_config.json outside its sections."""
+        found = _meaning(read_json(self.folder / "processor_config.json"))
+        return {key: value for key, value in found.items() if not isinstance(value, dict)}
+
+    def load(self, *unused: str, kind: str = "AutoModel") -> Any:
+        """The model as the library loads it, in float32 and evaluation mode.
 
         Args:
             unused: beginnings of the names of weights that the vectors do not depend on.
+            kind: the library's class that loads it.
 
         Raises:
             EncoderError: if files are damaged, or weights are missing, which the library would make up at random.
         """
         make_importable()
         import torch
-        from transformers import AutoModel
+        import transformers
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
         try:
             with _without_report():
-                model, report = AutoModel.from_pretrained(
+                model, report = getattr(transformers, kind).from_pretrained(
                     self.folder,
                     use_safetensors=True,
                     trust_remote_code=False,

@@ -1,0 +1,1 @@
+"""Late interaction models of pictures: a vector for each patch of a picture."""
