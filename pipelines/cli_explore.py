@@ -50,6 +50,62 @@ def duplicates(
     )
 
 
+@command(explore)
+def outliers(
+    config: "Config",
+    k: Annotated[int, typer.Option("-k", min=1, help="To which neighbour distances are measured.")] = 10,
+    by: Annotated[
+        str,
+        typer.Option(
+            "--by",
+            metavar="distance|density|label",
+            help="Measures distances, local outlier factors, or how well values of --group fit.",
+        ),
+    ] = "distance",
+    above: Annotated[
+        float | None, typer.Option("--above", help="Least score of an outlier; by default 3.5, of labels 0.9.")
+    ] = None,
+    group: Annotated[
+        str, typer.Option("--group", metavar="FIELD", help="Compares rows with those of the same value.")
+    ] = "",
+    new: Annotated[bool, typer.Option("--new", help="Compares new rows with those of the snapshot before.")] = False,
+    vector: Vector = "",
+    sample: Rows = MOST_ROWS,
+    seed: Seed = 0,
+    served: Served = False,
+    out: Out = None,
+    html: Html = None,
+) -> Page:
+    """Finds rows that are unusually far from all others."""
+    check_files(out, html)
+    from pipelines.explore.outliers import outliers
+
+    found = outliers(
+        config, k=k, by=by, above=above, group=group, new=new, vector=vector, sample=sample, seed=seed, served=served
+    )
+    return page(found, out, html)
+
+
+@command(explore)
+def clusters(
+    config: "Config",
+    n: Annotated[int | None, typer.Option("-n", min=2, help="How many; by default chosen by silhouette.")] = None,
+    field: Annotated[str, typer.Option("--field", help="Compares the clusters with the values of a field.")] = "",
+    vector: Vector = "",
+    sample: Rows = MOST_ROWS,
+    seed: Seed = 0,
+    served: Served = False,
+    out: Out = None,
+    html: Html = None,
+) -> Page:
+    """Groups similar rows, and names the groups."""
+    check_files(out, html)
+    from pipelines.explore.clusters import clusters
+
+    found = clusters(config, n=n, field=field, vector=vector, sample=sample, seed=seed, served=served)
+    return page(found, out, html)
+
+
 def check_files(out: Path | None, html: Path | None) -> None:
     """Raises unless the files can be written, before anything is computed."""
     from pipelines.steps.results.page_file import check_page_file

@@ -22,7 +22,8 @@ from pipelines.sync import sync
 from schemas.config import Config
 from schemas.errors import CheckpointError, ConfigurationError
 from transforms import milvus
-from transforms.explore.near_duplicates import EXACT_ROWS, near_duplicates
+from transforms.explore.near_duplicates import near_duplicates
+from transforms.explore.neighbour_search import EXACT_ROWS
 
 UNSAFE = "<script>alert(1)</script>"
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from pipelines.steps.collection.current_rows import current_rows
 from pipelines.steps.results.finding import Finding, basis_of
+from pipelines.steps.results.joined_table import joined_table
 from pipelines.steps.results.options import check_choice
 from schemas.config import Config
 from schemas.errors import ConfigurationError
@@ -84,7 +85,4 @@ def _table(compared: Sample, groups: Groups, keep: str) -> pa.Table:
     if len(order):
         kept[np.append(0, changes + 1) if keep == "first" else np.append(changes, len(order) - 1)] = True
     facts = pa.table({"group": labels, "keep": kept, "similarity": groups.nearest[order].astype(np.float64)})
-    found = compared.rows.take(pa.array(order))
-    for column in found.column_names:
-        facts = facts.append_column(column, found.column(column))
-    return facts
+    return joined_table(facts, compared.rows.take(pa.array(order)))

@@ -25,3 +25,15 @@ class Explorer:
         from pipelines.explore.duplicates import duplicates
 
         return duplicates(self._configuration(), **options)
+
+    def outliers(self, **options: Any) -> Finding:
+        """Rows that are unusually far from all others; see `pipelines.explore.outliers.outliers`."""
+        from pipelines.explore.outliers import outliers
+
+        return outliers(self._configuration(), **options)
+
+    def clusters(self, **options: Any) -> Finding:
+        """Groups of similar rows, with names; see `pipelines.explore.clusters.clusters`."""
+        from pipelines.explore.clusters import clusters
+
+        return clusters(self._configuration(), **options)

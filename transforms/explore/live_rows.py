@@ -31,7 +31,7 @@ class Sample:
     Attributes:
         rows: the columns that were wanted.
         vectors: float32[n, dimensions].
-        total: rows of the snapshot.
+        total: rows that they were drawn from.
         seed: by which the rows were drawn.
     """
 
@@ -45,7 +45,7 @@ class Sample:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it has all rows of the snapshot."""
+        """Whether it has all rows that it was drawn from."""
         return len(self) == self.total
 
     @property
@@ -144,21 +144,29 @@ class LiveRows:
         for table in self.tables(["id", name]):
             yield table.column("id").combine_chunks(), matrix_of(table.column(name).combine_chunks())
 
-    def sample(self, vector: str, columns: Sequence[str] = (), most: int = MOST_ROWS, seed: int = 0) -> Sample:
+    def sample(
+        self,
+        vector: str,
+        columns: Sequence[str] = (),
+        most: int = MOST_ROWS,
+        seed: int = 0,
+        among: NDArray[np.int64] | None = None,
+    ) -> Sample:
         """All rows, or `most` of them, drawn by a seed, in the order of the snapshot.
 
         Args:
             vector: the name of a dense vector.
             columns: in addition to `row_columns`.
+            among: positions of rows in the snapshot, ascending, to draw from; all, if None.
 
         Raises:
             CheckpointError: if the snapshot has no row, a part is missing or damaged, or a vector is not finite.
         """
-        total = len(self)
         wanted = list(dict.fromkeys([*self.row_columns, *columns]))
-        chosen = np.arange(total)
+        chosen = np.arange(len(self)) if among is None else among
+        total = len(chosen)
         if total > most:
-            chosen = np.sort(np.random.default_rng(seed).choice(total, most, replace=False))
+            chosen = chosen[np.sort(np.random.default_rng(seed).choice(total, most, replace=False))]
         sizes = np.asarray(self.snapshot.parts.column("rows").to_pylist(), np.int64)
         ends = np.cumsum(sizes)
         tables, matrices = [], []
@@ -169,6 +177,9 @@ class LiveRows:
             part = part if len(here) == part.num_rows else part.take(pa.array(here))
             tables.append(part.select(wanted))
             matrices.append(matrix_of(part.column(vector).combine_chunks()))
+        if not tables:
+            none = self.schema.empty_table().select(wanted)
+            return Sample(none, np.zeros((0, 0), np.float32), total, seed)
         rows, matrix = pa.concat_tables(tables, promote_options="permissive"), np.concatenate(matrices)
         _check_finite(rows, matrix)
         return Sample(rows, matrix, total, seed)

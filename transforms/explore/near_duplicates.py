@@ -7,20 +7,13 @@ a chain of such pairs connects them, so that the ends of a long chain can be les
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from transforms.encoders.engines.extra import need
 from transforms.explore.live_rows import Floats
-
-EXACT_ROWS = 20_000
-"""Up to so many rows each is compared with each."""
-QUERIES = 1_024
-"""Rows that are searched at a time."""
-MOST_PROBES = 32
-"""Lists that are searched for a row: near duplicates lie in its own list or in one of the nearest."""
+from transforms.explore.neighbour_search import neighbour_index, pieces
 
 
 @dataclass(frozen=True)
@@ -73,24 +66,12 @@ def near_duplicates(vectors: Floats, above: float, seed: int = 0) -> Groups:
 
 def _pairs(vectors: Floats, above: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
     """Positions of both rows of each pair in both orders, and its cosine."""
-    import faiss
-
-    rows, dimensions = vectors.shape
-    matrix = np.ascontiguousarray(vectors, np.float32)
-    if rows <= EXACT_ROWS:
-        index: Any = faiss.IndexFlatIP(dimensions)
-    else:
-        lists = int(4 * np.sqrt(rows))
-        index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dimensions), dimensions, lists, faiss.METRIC_INNER_PRODUCT)
-        index.cp.seed, index.nprobe = seed, min(MOST_PROBES, lists)
-        chosen = np.random.default_rng(seed).choice(rows, min(rows, 40 * lists), replace=False)
-        index.train(matrix[np.sort(chosen)])
-    index.add(matrix)
+    index = neighbour_index(vectors, seed)
     found: list[tuple[NDArray[np.int64], NDArray[np.int64], Floats]] = []
     # faiss keeps what is over the threshold, and a pair that is exactly on it counts here.
     threshold = float(np.nextafter(np.float32(above), np.float32(-1)))
-    for start in range(0, rows, QUERIES):
-        limits, scores, others = index.range_search(matrix[start : start + QUERIES], threshold)
+    for start, piece in pieces(vectors):
+        limits, scores, others = index.range_search(piece, threshold)
         own = start + np.repeat(np.arange(len(limits) - 1), np.diff(limits.astype(np.int64)))
         is_pair = own != others
         found.append((own[is_pair], others[is_pair].astype(np.int64), scores[is_pair]))

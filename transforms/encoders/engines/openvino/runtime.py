@@ -5,16 +5,23 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 _TELEMETRY = "openvino_telemetry"
+_first_use = threading.Lock()
 
 
 def import_openvino() -> Any:
     """OpenVINO without its telemetry, which by default reports conversions to its makers over the network."""
     with _telemetry_kept_out():
-        return importlib.import_module("openvino")
+        openvino = importlib.import_module("openvino")
+    # The first call fills a static variable of C++, and imports a module of numpy in it. A second thread that calls it
+    # meanwhile waits for the variable and keeps Python's lock, which the first one needs: both wait for ever.
+    with _first_use:
+        openvino.Type.f32.to_dtype()
+    return openvino
 
 
 def import_nncf() -> Any:
