@@ -24,7 +24,7 @@ _SIZES: dict[str, Any] = {
 
 
 def save_backbone(folder: Path, kind: str, seed: int = 0) -> Path:
-    """A model of images: `vit` and `resnet` with a classifier, as their hub has them, and `dinov2` without."""
+    """A model of images: `vit`, `resnet` and `perceiver...` with a classifier, as their hub has them, and `dinov2`."""
     import torch
     import transformers
 
@@ -39,10 +39,24 @@ def save_backbone(folder: Path, kind: str, seed: int = 0) -> Path:
         case "resnet":
             widths = {"hidden_sizes": [16, 24, 32, 48], "depths": [1, 1, 1, 1], "embedding_size": 16}
             model = transformers.ResNetForImageClassification(transformers.ResNetConfig(**widths))
+        case "perceiver-Learned" | "perceiver-Fourier" | "perceiver-ConvProcessing":
+            latents = {
+                "num_latents": 8,
+                "d_latents": 32,
+                "num_self_attends_per_block": 2,
+                "num_self_attention_heads": 2,
+            }
+            own = {"num_cross_attention_heads": 1, "image_size": SIDE // 2, "initializer_range": 0.2, "num_labels": 5}
+            make = getattr(transformers, f"PerceiverForImageClassification{kind.removeprefix('perceiver-')}")
+            model = make(transformers.PerceiverConfig(**latents, **own))
         case _:
             raise ValueError(kind)
     model.save_pretrained(folder)
-    if kind == "vit":
+    if kind.startswith("perceiver"):
+        side = SIDE // 2
+        sizes = {"size": {"height": side, "width": side}, "crop_size": {"height": 36, "width": 36}}
+        transformers.PerceiverImageProcessorPil(**sizes).save_pretrained(folder)
+    elif kind == "vit":
         transformers.ViTImageProcessorPil(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
     elif kind == "resnet":
         transformers.ConvNextImageProcessorPil(size={"shortest_edge": SIDE}, crop_pct=0.875).save_pretrained(folder)

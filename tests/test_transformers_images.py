@@ -26,7 +26,8 @@ from transforms.encoders.base import media_inputs
 
 pytest.importorskip("transformers", reason="the extra image is not installed")
 
-BACKBONES = ("vit", "dinov2", "resnet")
+PERCEIVERS = ("perceiver-Fourier", "perceiver-Learned", "perceiver-ConvProcessing")
+BACKBONES = ("vit", "dinov2", "resnet", PERCEIVERS[0])
 TOWERS = ("clip", "siglip")
 TEXTS = ["a cat", "a red square over a blue circle", "two words", "x " * 40]
 
@@ -69,12 +70,30 @@ def library(folder: Path, kind: str, images: list[Image.Image]) -> Floats:
     import torch
     from transformers import AutoModel
 
+    if kind in PERCEIVERS:
+        return scaled(before_the_classifier(folder, kind, images))
     model = AutoModel.from_pretrained(folder).eval()
     with torch.inference_mode():
         if kind in TOWERS:
             return scaled(model.get_image_features(pixel_values=pixels(folder, images)).pooler_output)
         found = model(pixels(folder, images))
         return scaled(found.pooler_output.flatten(1) if kind == "resnet" else found.last_hidden_state[:, 0])
+
+
+def before_the_classifier(folder: Path, kind: str, images: list[Image.Image]) -> Any:
+    """What the last layer of a Perceiver reads."""
+    import torch
+    import transformers
+
+    name = f"PerceiverForImageClassification{kind.removeprefix('perceiver-')}"
+    model = getattr(transformers, name).from_pretrained(folder).eval()
+    seen: list[Any] = []
+    layer = model.perceiver.decoder.decoder.final_layer
+    layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.inference_mode():
+        logits = model(pixel_values=pixels(folder, images)).logits
+        assert torch.allclose(layer(seen[0])[:, 0], logits)
+    return seen[0][:, 0]
 
 
 def library_texts(folder: Path, kind: str, texts: list[str]) -> Floats:
@@ -162,6 +181,14 @@ def test_batches_do_not_change_vectors(saved: Saved, kind: str) -> None:
         assert np.abs(whole[order] - shuffled).max() < 1e-5
 
 
+@pytest.mark.parametrize("kind", PERCEIVERS[1:])
+def test_each_perceiver_of_images_gives_what_its_last_layer_reads(saved: Saved, kind: str) -> None:
+    images = [drawing(number, (60 + number * 9, 90)) for number in range(4)]
+    found = resolve(EncoderConfig(model=str(saved(kind)))).load().encode(media_inputs(map(encoded, images))).matrix
+    assert (found * library(saved(kind), kind, images)).sum(axis=1).min() >= 0.9999
+    assert np.abs(found[0] - found[1]).max() > 1e-3
+
+
 @pytest.mark.parametrize("kind", TOWERS)
 def test_texts_have_the_library_s_vectors_and_their_cut_tokens_are_counted(saved: Saved, kind: str) -> None:
     found = resolve(EncoderConfig(model=str(saved(kind)), dimensions=16)).load().encode(text_inputs(TEXTS), query=True)
@@ -218,6 +245,7 @@ def change(file: Path, **settings: Any) -> None:
         ("vit", {"config.json": {"quantization_config": {"load_in_4bit": True}}}, "has quantization_config"),
         ("vit", {"config.json": {"hidden_size": None}}, "does not say hidden_size"),
         ("vit", {"config.json": {"model_type": "sam"}}, "has model_type 'sam'.*does not embed"),
+        (PERCEIVERS[0], {"config.json": {"architectures": ["PerceiverForMaskedLM"]}}, "does not classify images"),
         ("clip", {"remove": "tokenizer.json"}, "holds no tokenizer.json, and the model embeds texts"),
     ],
 )

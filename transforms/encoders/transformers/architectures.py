@@ -18,6 +18,8 @@ class Pooling(StrEnum):
     POOLER = "pooler"
     """The library's `pooler_output`."""
     MEAN = "mean of tokens"
+    DECODER = "decoder before its last layer"
+    """What the last layer of a Perceiver's decoder of classes reads."""
 
 
 class Backbone(NamedTuple):
@@ -26,10 +28,12 @@ class Backbone(NamedTuple):
     Attributes:
         pooling: of its hidden states.
         dimensions: key of config.json; of a list the last number counts.
+        classes: of the library, of which config.json names one: where `AutoModel` leaves out what the pooling needs.
     """
 
     pooling: Pooling
     dimensions: str = "hidden_size"
+    classes: tuple[str, ...] = ()
 
 
 BACKBONES: Mapping[str, Backbone] = {
@@ -42,6 +46,11 @@ BACKBONES: Mapping[str, Backbone] = {
     "dinov2_with_registers": Backbone(Pooling.FIRST),
     "efficientnet": Backbone(Pooling.POOLER, "hidden_dim"),
     "ijepa": Backbone(Pooling.MEAN),
+    "perceiver": Backbone(
+        Pooling.DECODER,
+        "d_latents",
+        tuple(f"PerceiverForImageClassification{kind}" for kind in ("Learned", "Fourier", "ConvProcessing")),
+    ),
     "regnet": Backbone(Pooling.POOLER, "hidden_sizes"),
     "resnet": Backbone(Pooling.POOLER, "hidden_sizes"),
     "siglip_vision_model": Backbone(Pooling.POOLER),

@@ -1,4 +1,4 @@
-"""Images by a model without its last layer: ViT, DINOv2, ResNet and others of `architectures.BACKBONES`."""
+"""Images by a model without its last layer: ViT, DINOv2, ResNet, Perceiver and others of `architectures.BACKBONES`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ from transforms.encoders.transformers.architectures import BACKBONES, Pooling
 from transforms.encoders.transformers.model_folder import ModelFolder
 from transforms.encoders.transformers.pixels import PACKAGES, RESAMPLING, preparation
 
+_CLASSIFIER = "perceiver.decoder.decoder.final_layer."
+
 
 def describe_backbone(config: EncoderConfig, source: ModelSource, files: ModelFolder) -> ImageModel:
     """The model in a folder.
 
     Raises:
-        ConfigurationError: if a file does not exist, or does not say the model's dimensions.
+        ConfigurationError: if a file does not exist, does not say the model's dimensions, or is of a model of another
+            task.
         EncoderError: if the weights are not the pinned ones.
     """
     backbone = BACKBONES[files.model_type]
@@ -32,6 +35,7 @@ def describe_backbone(config: EncoderConfig, source: ModelSource, files: ModelFo
             f"encoder.model: {files.folder / 'config.json'} does not say {backbone.dimensions}",
             "save the model again with save_pretrained",
         )
+    kind = _class(files, backbone.classes)
     processing = files.processing("image_processor")
     source.compare_dimensions(own)
     facts = {
@@ -45,17 +49,37 @@ def describe_backbone(config: EncoderConfig, source: ModelSource, files: ModelFo
         "dimensions": lowered(config, "dimensions", own),
         "normalize": config.normalize,
     }
-    return ImageModel(config, facts, partial(_load, config, files, facts, own), PACKAGES)
+    return ImageModel(config, facts, partial(_load, config, files, facts, own, kind), PACKAGES)
 
 
-def _load(config: EncoderConfig, files: ModelFolder, facts: dict[str, Any], own: int) -> MediaEncoder:
+def _class(files: ModelFolder, classes: tuple[str, ...]) -> str:
+    """The library's class that loads a folder."""
+    named = files.settings.get("architectures") or []
+    if not classes:
+        return "AutoModel"
+    for name in classes:
+        if name in named:
+            return name
+    raise ConfigurationError(
+        f"encoder.model: {files.folder / 'config.json'} is of {' and '.join(map(str, named)) or 'no class'}, which "
+        "does not classify images",
+        f"name a model of one of these architectures: {', '.join(classes)}",
+    )
+
+
+def _load(config: EncoderConfig, files: ModelFolder, facts: dict[str, Any], own: int, kind: str) -> MediaEncoder:
+    import torch
+
     from transforms.encoders.engines.torch.forward import forward
 
     pooling = Pooling(facts["pooling"])
-    unused = () if pooling is Pooling.POOLER else ("pooler.",)
+    unused = () if pooling is Pooling.POOLER else ("pooler.", _CLASSIFIER)
     images = preparation(files.folder)
     call = images.before(partial(_pooled, pooling, own))
-    ready = forward(files.load(*unused), config, call, transformers=version_of("transformers") or "")
+    model = files.load(*unused, kind=kind)
+    if pooling is Pooling.DECODER:
+        model.perceiver.decoder.decoder.final_layer = torch.nn.Identity()
+    ready = forward(model, config, call, transformers=version_of("transformers") or "")
     return images.encoder(config, facts, ready)
 
 
@@ -66,6 +90,8 @@ def _pooled(pooling: Pooling, own: int, model: Any, images: Any) -> Any:
             vectors = found.last_hidden_state[:, 0]
         case Pooling.MEAN:
             vectors = found.last_hidden_state.mean(dim=1)
+        case Pooling.DECODER:
+            vectors = found.logits
         case Pooling.POOLER:
             vectors = found.pooler_output.flatten(1)
     if vectors.shape[1] != own:
