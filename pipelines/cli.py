@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipelines.cli_evaluate import quality
 from pipelines.cli_explore import explore
 from pipelines.run.terminal import output
 from pipelines.run.terminal.arguments import CONFIGURATION, config_and_query, config_and_run, configuration
@@ -31,6 +32,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(explore, name="explore")
+app.add_typer(quality)
 
 AllowDeletes = Annotated[bool, typer.Option("--allow-deletes", help="Lifts corpus.max_deleted for this run.")]
 

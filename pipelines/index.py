@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pipelines.explore.explorer import Explorer
     from pipelines.run.progress import Progress
     from pipelines.steps.collection.searcher import Searcher
+    from pipelines.steps.results.finding import Finding
     from schemas.config import Config
     from schemas.run_plan import Plan
     from schemas.run_report import Report
@@ -111,6 +112,12 @@ class Index:
         from pipelines.explore.explorer import Explorer
 
         return Explorer(lambda: self.config)
+
+    def evaluate(self, **options: Any) -> Finding:
+        """How good the answers to queries with known answers are; see `pipelines.evaluate.evaluate`."""
+        from pipelines.evaluate import evaluate
+
+        return evaluate(self.config, **options)
 
     @overload
     def search(  # type: ignore[overload-overlap]

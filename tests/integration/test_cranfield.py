@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.cranfield import configuration, ndcg, rankings, read_judgements
 from pipelines.backfill import backfill
+from pipelines.evaluate import evaluate
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "cranfield"
 EXACT_NDCG = 0.400
@@ -29,7 +30,12 @@ def test_ndcg_is_that_of_exact_search(work: Path, milvus_uri: str, index: str) -
 
     report = backfill(config)
 
-    assert abs(ndcg(rankings(config, queries), relevant) - EXACT_NDCG) <= 0.002
+    computed = ndcg(rankings(config, queries), relevant)
+    assert abs(computed - EXACT_NDCG) <= 0.002
+    found = evaluate(config, queries=DATA / "queries.jsonl", truth=DATA / "qrels.tsv", served=True)
+    assert found.figures["queries"] == len(relevant)
+    assert found.figures["ndcg_at_10"]["value"] == pytest.approx(computed, abs=2e-3)
+    assert found.figures["exact"]["ndcg_at_10"] == pytest.approx(EXACT_NDCG, abs=2e-3)
     assert (report.items.read, report.items.rejected, report.rejects) == (1400, 2, {"EmptyText": 2})
     assert report.verify.found == report.verify.expected == 1398
     rejects = [pq.read_table(file).to_pylist() for file in work.glob("checkpoint/cranfield/*/rejects/*.parquet")]

@@ -30,6 +30,7 @@ class Finding:
         notes: what a reader has to know in addition, one sentence each.
         plots: makes the figures of the page, as plotly figures with their titles; called only for a page.
         exit_code: of the command.
+        tables: further tables, by name, each shown before `table`.
     """
 
     title: str
@@ -39,10 +40,12 @@ class Finding:
     notes: Sequence[str] = ()
     plots: Callable[[], Sequence[tuple[str, Any]]] = field(default=lambda: ())
     exit_code: int = 0
+    tables: Mapping[str, pa.Table] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The finding as plain values; `rows` is the whole table."""
-        return {**self.basis, **self.figures, "notes": list(self.notes), "rows": self.table.to_pylist()}
+        tables = {name: table.to_pylist() for name, table in self.tables.items()}
+        return {**self.basis, **self.figures, **tables, "notes": list(self.notes), "rows": self.table.to_pylist()}
 
     def written(self, out: Path | None = None, html: Path | None = None) -> Finding:
         """Writes the table, the page, or both.
@@ -63,6 +66,7 @@ class Finding:
 
     def _sections(self) -> list[PageSection]:
         figures = [PageSection(title, figure=figure) for title, figure in self.plots()]
+        figures += [PageSection(name.capitalize(), table=table) for name, table in self.tables.items()]
         return [*figures, PageSection("Rows", table=self.table)] if self.table.num_rows else figures
 
     def text(self) -> str:
@@ -72,6 +76,8 @@ class Finding:
         lines = [f"{name.replace('_', ' '):<16}{shown(value)}" for name, value in self.figures.items()]
         lines += [f"note            {note}" for note in self.notes]
         lines.append(f"of              {_basis_text(self.basis)}")
+        for name, table in self.tables.items():
+            lines += ["", f"{name}:", text_table(table, SHOWN_CHARACTERS)]
         if self.table.num_rows:
             lines += ["", text_table(self.table.slice(0, SHOWN_ROWS), SHOWN_CHARACTERS)]
         if (left := self.table.num_rows - SHOWN_ROWS) > 0:

@@ -1,0 +1,167 @@
+"""`vecbeam evaluate CONFIG`: how good the answers are, by queries whose answers are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pipelines.run import beam_job
+from pipelines.steps.collection.current_rows import current_rows
+from pipelines.steps.collection.held import open_snapshot
+from pipelines.steps.collection.query_model import query_model, vector_named
+from pipelines.steps.collection.searcher import Searcher
+from pipelines.steps.quality.evaluation import Evaluation, check_items
+from pipelines.steps.quality.ranked import Ranked, embed_queries, held_out_vectors, rank_exactly, rank_served
+from pipelines.steps.results.finding import Finding, basis_of
+from schemas.config import Config
+from schemas.errors import ConfigurationError
+from transforms.encoders import Model
+from transforms.encoders.base import vector_field
+from transforms.explore.live_rows import LiveRows
+from transforms.load.specification import vector_column
+from transforms.quality.judged_queries import QUERIES, TRUTH, read_judged
+from transforms.quality.known_items import KEY, HeldOut, KnownItems, from_sentences, from_titles
+from transforms.quality.retrieval_measures import FIRST, check_measures
+
+
+def evaluate(
+    config: Config,
+    *,
+    queries: str | Path = "",
+    truth: str | Path = "",
+    known_items: int = 0,
+    title: str = "",
+    vector: str | Sequence[str] = (),
+    served: bool = False,
+    seed: int = 0,
+) -> Finding:
+    """nDCG@10, recall@10, recall@100 and MRR of the newest snapshot, or of what is served.
+
+    The ranking is one of items: the best row of an item counts. Queries are embedded by the configuration's encoder.
+
+    Args:
+        queries, truth: files; see `transforms.quality.judged_queries`.
+        known_items: makes so many queries of the corpus instead.
+        title: the column that known-item queries come from; sentences of texts without it.
+        vector: by default the first dense one. With `served` of any kind, and several are fused by rank.
+        served: ranks by the served index, and in addition exactly, where the vector is dense.
+        seed: by which known items and the bootstrap are drawn.
+
+    Returns:
+        A finding with one row for each query, the worst first: its measures, how many items are relevant, and the ranks
+        of those among the first 100.
+
+    Raises:
+        ConfigurationError: for wrong files or options, or a vector that is not dense without `served`.
+        CheckpointError: if there is no snapshot of the configuration's space, it has no row, or a vector is not finite.
+        CollectionError: with `served`, if nothing is served.
+    """
+    check_options(str(queries), str(truth), known_items, title)
+    check_measures("vecbeam evaluate")
+    names = [vector] if isinstance(vector, str) else list(vector)
+    names = [name for name in names if name]
+    for name in names:
+        vector_named(config, name)
+    rows, model, name = _opened(config, names, served=served)
+    made = _queries(rows, str(queries), str(truth), known_items, title, seed)
+    judged = made.judged
+    notes = list(judged.notes)
+    notes += check_items(judged, rows.tables(["item_id"]), f"{TRUTH} {truth}" if truth else KEY)
+    exact = None
+    if model is not None:
+        exact = Evaluation(judged, _exact(config, rows, model, name, judged.queries, made.held_out), seed)
+    basis = basis_of(rows, vector=", ".join(names) or name)
+    if served:
+        if made.held_out:
+            notes.append("the served rows have the sentences that are queries: only the exact figures are without them")
+        searcher = Searcher(config)
+        try:
+            shown = Evaluation(judged, rank_served(searcher, judged.queries, names), seed)
+        finally:
+            searcher.close()
+    else:
+        assert exact is not None
+        shown = exact
+    figures: dict[str, Any] = {"ranking": "the served index" if served else "exact", "queries": len(judged.queries)}
+    figures |= shown.means()
+    if served and exact is not None:
+        figures["exact"] = {name: one["value"] for name, one in exact.means().items()}
+    if len(judged.queries) == 1:
+        notes.append("one query tells nothing about others: there is no interval")
+    notes += shown.ranked.notes
+    slices = shown.slices()
+    return Finding(
+        f"Evaluation with {len(judged.queries):,} queries",
+        basis,
+        figures,
+        shown.queries(),
+        notes,
+        plots=lambda: _plots(shown.queries()),
+        tables={} if slices is None else {"slices": slices},
+    )
+
+
+def check_options(queries: str, truth: str, known_items: int, title: str) -> None:
+    """Raises ConfigurationError unless the options name queries with their truth, or known items."""
+    if known_items < 0:
+        raise ConfigurationError(f"{KEY}: {known_items} is not a number of queries", f"for example {KEY} 200")
+    if title and not known_items:
+        raise ConfigurationError("--title names a column for known-item queries", f"add {KEY} 200, for example")
+    if known_items and (queries or truth):
+        raise ConfigurationError(f"{KEY} makes queries, and {QUERIES} or {TRUTH} names some", "name one of the two")
+    if known_items:
+        return
+    if not queries or not truth:
+        missing = " and ".join(key for key, given in ((QUERIES, queries), (TRUTH, truth)) if not given)
+        raise ConfigurationError(
+            f"{missing}: not given", f"name both files; or {KEY} 200, which makes queries of the corpus"
+        )
+
+
+def _opened(config: Config, names: Sequence[str], *, served: bool) -> tuple[LiveRows, Model | None, str]:
+    """The rows, and the model and name of the dense vector to rank exactly; None and "" where there is none."""
+    beam_job.prepare_filesystems(config)
+    if served:
+        rows = current_rows(config, served=True)
+    else:
+        checkpoint, snapshot, _ = open_snapshot(config)
+        rows = LiveRows(checkpoint, snapshot)
+        _ = rows.schema
+    try:
+        if len(names) > 1:
+            raise ConfigurationError("--vector: the hits of several vectors are fused by the served search alone")
+        name = rows.vector_named(names[0] if names else "")
+    except ConfigurationError as error:
+        if served:
+            return rows, None, ""
+        raise ConfigurationError(error.message, "add --served, which ranks by the served index") from None
+    return rows, query_model(config, name), name
+
+
+def _queries(rows: LiveRows, queries: str, truth: str, known_items: int, title: str, seed: int) -> KnownItems:
+    if not known_items:
+        return KnownItems(read_judged(queries, truth), [])
+    return from_titles(rows, title, known_items, seed) if title else from_sentences(rows, known_items, seed)
+
+
+def _exact(
+    config: Config, rows: LiveRows, model: Model, name: str, queries: Sequence[Any], held_out: Sequence[HeldOut]
+) -> Ranked:
+    encoder = model.load()
+    embedded = embed_queries(queries, encoder, model.modalities)
+    return rank_exactly(rows, name, embedded, _metric(config, model, name), held_out_vectors(held_out, encoder))
+
+
+def _metric(config: Config, model: Model, name: str) -> str:
+    return vector_column(config, vector_field(name, model)).metric
+
+
+def _plots(queries: pa.Table) -> list[tuple[str, Any]]:
+    import plotly.graph_objects as go
+
+    figure = go.Figure(go.Histogram(x=queries.column(FIRST).to_pylist(), xbins={"start": 0, "end": 1.05, "size": 0.05}))
+    figure.update_layout(xaxis_title="nDCG@10 of a query", yaxis_title="queries", template="plotly_white")
+    return [("Queries by nDCG@10", figure)]
