@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.run.terminal.command import Page, command
+from pipelines.run.terminal.arguments import config_and_words, configuration
+from pipelines.run.terminal.command import Overrides, Page, command
 
 if TYPE_CHECKING:
     from pipelines.steps.results.finding import Finding
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 explore = typer.Typer(help="Shows what the vectors of the corpus tell.", no_args_is_help=True, rich_markup_mode=None)
 
 MOST_ROWS = 200_000
+MOST_POINTS = 100_000
 Vector = Annotated[str, typer.Option("--vector", metavar="NAME", help="The vector, by default the first dense one.")]
 Rows = Annotated[int, typer.Option("--sample", min=1, help="Most rows to look at; of more, a sample is drawn.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="By which a sample is drawn.")]
@@ -103,6 +105,97 @@ def clusters(
     from pipelines.explore.clusters import clusters
 
     found = clusters(config, n=n, field=field, vector=vector, sample=sample, seed=seed, served=served)
+    return page(found, out, html)
+
+
+@command(explore)
+def similar(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[CONFIG] A B ...",
+            help="Ids of rows or items, or texts; before them the configuration, if it is not ./vecbeam.yaml.",
+        ),
+    ] = None,
+    text: Annotated[
+        list[str] | None, typer.Option("--text", help="A text, even if a row has such an id; repeatable.")
+    ] = None,
+    metric: Annotated[str, typer.Option("--metric", metavar="cosine|l2|ip", help="How they are compared.")] = "cosine",
+    vector: Vector = "",
+    served: Served = False,
+    out: Out = None,
+    html: Html = None,
+    set_: Overrides = None,
+) -> Page:
+    """Compares some rows and texts, each with each."""
+    check_files(out, html)
+    path, named = config_and_words(words or [])
+    from pipelines.explore.similar import similar
+
+    config = configuration(path, set_)
+    return page(similar(config, named, texts=text or (), metric=metric, vector=vector, served=served), out, html)
+
+
+@command(explore)
+def map(
+    config: "Config",
+    by: Annotated[str, typer.Option("--by", metavar="pca|umap", help="How rows become points.")] = "pca",
+    color: Annotated[str, typer.Option("--color", metavar="FIELD", help="Colours the points by a field.")] = "",
+    vector: Vector = "",
+    sample: Annotated[int, typer.Option("--sample", min=1, help="Most rows to show; of more, a sample is drawn.")] = (
+        MOST_POINTS
+    ),
+    seed: Seed = 0,
+    served: Served = False,
+    out: Out = None,
+    html: Html = None,
+) -> Page:
+    """Shows the rows as points of a plane."""
+    check_files(out, html)
+    from pipelines.explore.map import map_rows
+
+    found = map_rows(config, by=by, color=color, vector=vector, sample=sample, seed=seed, served=served)
+    return page(found, out, html)
+
+
+@command(explore)
+def labels(
+    config: "Config",
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", metavar="NAME[=TEXT]", help="A label, and the text that describes it; repeatable."),
+    ] = None,
+    examples: Annotated[
+        Path | None, typer.Option("--examples", metavar="FILE", help="JSON lines of id or text, and label.")
+    ] = None,
+    template: Annotated[
+        str, typer.Option("--template", metavar="TEXT", help="The text of a label, with {} where its name goes.")
+    ] = "",
+    truth: Annotated[
+        str, typer.Option("--truth", metavar="FIELD", help="A field with the right label: shows the accuracy.")
+    ] = "",
+    vector: Vector = "",
+    sample: Rows = MOST_ROWS,
+    seed: Seed = 0,
+    served: Served = False,
+    out: Out = None,
+    html: Html = None,
+) -> Page:
+    """Gives each row a label, by texts of labels or by examples."""
+    check_files(out, html)
+    from pipelines.explore.labels import labels
+
+    found = labels(
+        config,
+        label or (),
+        examples=examples,
+        template=template,
+        truth=truth,
+        vector=vector,
+        sample=sample,
+        seed=seed,
+        served=served,
+    )
     return page(found, out, html)
 
 

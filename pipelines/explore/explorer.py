@@ -37,3 +37,21 @@ class Explorer:
         from pipelines.explore.clusters import clusters
 
         return clusters(self._configuration(), **options)
+
+    def similar(self, *words: str, **options: Any) -> Finding:
+        """The similarity of some rows and texts, each with each; see `pipelines.explore.similar.similar`."""
+        from pipelines.explore.similar import similar
+
+        return similar(self._configuration(), words, **options)
+
+    def map(self, **options: Any) -> Finding:
+        """The rows as points of a plane; see `pipelines.explore.map.map_rows`."""
+        from pipelines.explore.map import map_rows
+
+        return map_rows(self._configuration(), **options)
+
+    def labels(self, *labels: str, **options: Any) -> Finding:
+        """The label of each row, by texts of labels or by examples; see `pipelines.explore.labels.labels`."""
+        from pipelines.explore import labels as found
+
+        return found.labels(self._configuration(), labels, **options)

@@ -75,6 +75,13 @@ def config_and_run(words: Sequence[str]) -> tuple[Path, str | None]:
     return (Path(words[0]) if words else _default_configuration()), None
 
 
+def config_and_words(words: Sequence[str]) -> tuple[Path, list[str]]:
+    """Parses words of which the first is the configuration if it ends in .yaml or .yml."""
+    if words and _is_configuration(words[0]):
+        return Path(words[0]), list(words[1:])
+    return _default_configuration(), list(words)
+
+
 def _default_configuration() -> Path:
     return Path(environment.given().get(ENVIRONMENT) or CONFIGURATION)
 
