@@ -29,6 +29,7 @@ from pipelines.steps.corpus.index_arguments import (
 )
 from schemas.config.loader import load_config, parse_config
 from schemas.errors import ConfigurationError
+from schemas.modality import Modality
 
 if TYPE_CHECKING:
     from pipelines.explore.explorer import Explorer
@@ -408,6 +409,11 @@ class Index:
             raise ConfigurationError(
                 f"corpus.format of {self._path} is {config.corpus.format}, and texts are kept as jsonl",
                 "leave corpus.format out where the suffixes tell",
+            )
+        if config.corpus.modality is Modality.RECORD:
+            raise ConfigurationError(
+                f"{self._path} embeds texts and media of records, and a text has no media",
+                f"write records into a file that corpus.paths of {self._path} matches, and run vecbeam sync",
             )
         if ids is not None and not isinstance(config.corpus.id, str):
             raise ConfigurationError(

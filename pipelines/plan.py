@@ -145,9 +145,11 @@ def _estimate(session: Session, found: Plan, changes: Changes, fixed: float) -> 
     chunked = chunk_sample(sample, changes.surveyed, config, fitted if is_whole_fit else models)
     size = changes.bytes_to_embed
     found.sampled = chunked.items
-    is_whole = models.modality is Modality.IMAGE and config.corpus.pages is None  # each item is one chunk
+    # Each item is one chunk.
+    is_whole = bool(config.inputs) or (models.modality is Modality.IMAGE and config.corpus.pages is None)
     found.chunks = Estimate(value=_to_embed(found.items)) if is_whole else _estimated(chunked.chunks_per_byte, size)
-    found.tokens = _estimated(chunked.tokens_per_byte, size)
+    counts_chunks = is_whole and models.modality.has_rows_of_several
+    found.tokens = found.chunks if counts_chunks else _estimated(chunked.tokens_per_byte, size)
     found.dropped = _estimated(chunked.dropped_per_byte, size)
     measured = calibrate(chunked.chunks, fitted, CALIBRATED_S, sample_texts(session, changes))
     is_text = models.modality is Modality.TEXT

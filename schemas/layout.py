@@ -17,6 +17,7 @@ import pyarrow as pa
 from schemas.canaries import CANARIES, LEAST_COSINE, canary_cosine, without_canaries
 from schemas.config.encoder import VECTOR
 from schemas.identity import digest
+from schemas.item_inputs import Input
 from schemas.modality import ROW_MODALITY, Modality
 
 ARROW_TYPES: dict[str, pa.DataType] = {
@@ -30,6 +31,8 @@ TOKEN_IDS = "@token_ids"
 """Column of a chunk on its way to the encoder: its tokens as the chunker counted them, null if it kept none."""
 LOCATOR = "@locator"
 """Column of a media item and its chunks: where in its file the bytes are; "" for the whole file, and for a text."""
+INPUTS = "@inputs"
+"""Column of a chunk of which vectors describe different inputs; see `schemas.item_inputs.ChunkInputs`."""
 ITEM_MODALITY = "@modality"
 """Column of an item of a corpus of several modalities: its own."""
 SOURCE_ROW = "@source_row"
@@ -138,6 +141,7 @@ class VectorField:
         space: what its vectors are comparable in.
         dimensions: numbers of a dense vector, or of each vector of a multi one; positions that a sparse one may have.
         computed: whether Milvus computes it from the text of a row (BM25).
+        input: what it describes of an item; None where all vectors of a row describe the same.
     """
 
     name: str
@@ -145,6 +149,7 @@ class VectorField:
     dimensions: int
     kind: VectorKind = VectorKind.DENSE
     computed: bool = False
+    input: Input | None = None
 
     @property
     def in_parts(self) -> bool:
@@ -194,7 +199,8 @@ class Layout:
     @property
     def chunks(self) -> pa.Schema:
         """A chunk on its way to the encoders; see `chunk_schema`."""
-        return chunk_schema(self.metadata, self.modality)
+        has_inputs = any(one.input is not None for one in self.vectors)
+        return chunk_schema(self.metadata, self.modality, has_inputs=has_inputs)
 
     @property
     def rows(self) -> pa.Schema:
@@ -228,11 +234,16 @@ def identity_fields(modality: Modality) -> tuple[pa.Field, ...]:
     """The columns of a row before its vectors: which piece of which item it is.
 
     `start` and `end` are characters of a text, seconds of a recording or film, and 0 of an image. A row of a corpus of
-    several modalities has its own, and both `text` and `uri`: the one that it does not have is empty.
+    several modalities has its own, and both `text` and `uri`: the one that it does not have is empty. A row of a record
+    with texts and media has both; its `start` and `end` are of the text.
     """
     is_mixed = modality is Modality.MIXED
     place = pa.float64() if is_mixed or modality.is_timed else pa.int64()
-    content = (ROW_MODALITY, "text", "uri") if is_mixed else ("uri",) if modality.is_media else ("text",)
+    content: tuple[str, ...] = ("uri",) if modality.is_media else ("text",)
+    if modality.has_rows_of_several:
+        content = ("text", "uri")
+    if is_mixed:
+        content = (ROW_MODALITY, *content)
     return (
         pa.field("id", pa.string(), nullable=False),
         pa.field("item_id", pa.string(), nullable=False),
@@ -251,7 +262,7 @@ def amount_fields(modality: Modality) -> tuple[pa.Field, ...]:
     """
     tokens = tuple(pa.field(name, pa.int64(), nullable=False) for name in ("tokens", "tokens_dropped"))
     seconds = (pa.field("seconds_dropped", pa.float64(), nullable=False),)
-    if modality is Modality.MIXED:
+    if modality.has_rows_of_several:
         return (*tokens, *seconds)
     return tokens if modality is Modality.TEXT else seconds if modality.is_timed else ()
 
@@ -278,7 +289,8 @@ def item_schema(metadata: Mapping[str, str], modality: Modality = Modality.TEXT)
     """An item as read: `@content` is its whole text, `@place` its place in the file ("line 12").
 
     Media are referred to: `@uri` and `@locator` say where the bytes are, and `@content` is their version, which
-    changes if the bytes change. Columns that the collection does not have begin with @, as no metadata field can.
+    changes if the bytes change. Where vectors describe different inputs of an item, `@content` is all of them; see
+    `schemas.item_inputs`. Columns that the collection does not have begin with @, as no metadata field can.
     """
     referred = {Modality.TEXT: (), Modality.MIXED: (ITEM_MODALITY, LOCATOR)}.get(modality, (LOCATOR,))
     return pa.schema(
@@ -293,14 +305,19 @@ def item_schema(metadata: Mapping[str, str], modality: Modality = Modality.TEXT)
     )
 
 
-def chunk_schema(metadata: Mapping[str, str], modality: Modality = Modality.TEXT) -> pa.Schema:
+def chunk_schema(
+    metadata: Mapping[str, str], modality: Modality = Modality.TEXT, *, has_inputs: bool = False
+) -> pa.Schema:
     """A chunk on its way to the encoder: a row without its vectors, with what the encoder reads, and its item's facts.
 
-    The encoder reads the token ids of a text, and the bytes that `@uri` and `@locator` refer to of media.
+    The encoder reads the token ids of a text, and the bytes that `@uri` and `@locator` refer to of media; where vectors
+    describe different inputs of an item (`has_inputs`), it reads its own from the column `@inputs`.
     """
     ids = pa.field(TOKEN_IDS, pa.list_(pa.field("element", pa.int32(), nullable=False)))
     locator = pa.field(LOCATOR, pa.string(), nullable=False)
-    read = (ids, locator) if modality is Modality.MIXED else (locator,) if modality.is_media else (ids,)
+    read = (ids, locator) if modality.has_rows_of_several else (locator,) if modality.is_media else (ids,)
+    if has_inputs:
+        read = (*read, pa.field(INPUTS, pa.string(), nullable=False))
     columns = [*identity_fields(modality), *amount_fields(modality), *metadata_fields(metadata), *read]
     return pa.schema([*columns, *item_facts()])
 
@@ -325,5 +342,5 @@ def item_facts() -> pa.Schema:
     )
 
 
-ON_THE_WAY = frozenset([*item_facts().names, TOKEN_IDS, LOCATOR, SOURCE_ROW])
+ON_THE_WAY = frozenset([*item_facts().names, TOKEN_IDS, LOCATOR, INPUTS, SOURCE_ROW])
 """Columns that a chunk has only before the encoder, and that are not part of its row."""

@@ -17,11 +17,18 @@ class Modality(StrEnum):
     VIDEO = "video"
     MIXED = "mixed"
     """Of a corpus alone: each item has its own, and so has each row, in the column `modality`."""
+    RECORD = "record"
+    """Of a corpus alone: each item has texts and media, which different vectors of its row describe."""
 
     @property
     def is_media(self) -> bool:
         """Whether all items are files or bytes that the embedding step opens, instead of text."""
-        return self not in (Modality.TEXT, Modality.MIXED)
+        return self not in (Modality.TEXT, Modality.MIXED, Modality.RECORD)
+
+    @property
+    def has_rows_of_several(self) -> bool:
+        """Whether tokens, images and seconds are in one corpus: they don't add up, so that its rows are counted."""
+        return self in (Modality.MIXED, Modality.RECORD)
 
     @property
     def is_timed(self) -> bool:
@@ -31,12 +38,13 @@ class Modality(StrEnum):
     @property
     def noun(self) -> str:
         """One item, for messages."""
-        return {"text": "text", "image": "image", "audio": "recording", "video": "film", "mixed": "item"}[self.value]
+        nouns = {"text": "text", "image": "image", "audio": "recording", "video": "film", "record": "record"}
+        return nouns.get(self.value, "item")
 
     @property
     def unit(self) -> str:
-        """What is counted of it: tokens of texts, images, seconds of recordings and films, rows of a mixed corpus."""
-        return {"text": "tokens", "image": "images", "mixed": "rows"}.get(self.value, "seconds")
+        """What is counted of it: tokens of texts, images, seconds of recordings and films, else rows."""
+        return "rows" if self.has_rows_of_several else {"text": "tokens", "image": "images"}.get(self.value, "seconds")
 
     @property
     def per_unit(self) -> int:

@@ -245,7 +245,7 @@ def test_prefixes_are_folders_buckets_and_hosts() -> None:
         ({"allow_uris": ["https://u:p@h/a"]}, "user name"),
         ({"media": None, "allow_uris": ["s3://b/"]}, "allow_uris is for records that name media"),
         ({"media": None, "media_modality": "audio"}, "media_modality is for tars, and for records"),
-        ({"content": ["text"]}, "content and media are both set"),
+        ({"content": ["text"]}, "corpus.content and corpus.media are both set"),
         ({"format": "image"}, "in the format image a file is an item"),
     ],
 )

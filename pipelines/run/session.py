@@ -182,7 +182,7 @@ class Session:
         report = self.report
         if report.sound is not None:
             return report.sound.embedded
-        is_rows = report.modality in (Modality.IMAGE, Modality.MIXED)
+        is_rows = report.modality is Modality.IMAGE or report.modality.has_rows_of_several
         return report.chunks.embedded if is_rows else report.tokens.embedded
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
@@ -11,8 +12,10 @@ from schemas.allowed_uris import is_local
 from schemas.config.base import Section, Text
 from schemas.config.collection import Collection, Verify
 from schemas.config.corpus import COLUMN_NAME, RESERVED_COLUMNS, ChunkConfig, Corpus, rename_hint
-from schemas.config.encoder import PICTURE, VECTOR, EncoderConfig, PageEncoderConfig
+from schemas.config.encoder import PICTURE, SOUND, VECTOR, EncoderConfig, PageEncoderConfig
+from schemas.config.encoder_inputs import inputs_of, key
 from schemas.config.runner import Runner
+from schemas.item_inputs import Input
 from schemas.modality import Modality
 
 
@@ -52,7 +55,16 @@ class Config(Section):
             return {name: PageEncoderConfig.of(one, pages.dpi) for name, one in named.items()}
         if Modality.VIDEO not in self.corpus.modalities:
             return named
-        return {name: one.model_copy(update={"input": one.input or PICTURE}) for name, one in named.items()}
+        of_films = [name for name in named if name not in self.inputs or not self.inputs[name].is_text]
+        picture = {name for name in of_films if named[name].input != SOUND}
+        return {
+            name: one.model_copy(update={"input": PICTURE}) if name in picture else one for name, one in named.items()
+        }
+
+    @property
+    def inputs(self) -> Mapping[str, Input]:
+        """What each vector describes of an item, by the vector's name; {} where all describe the same."""
+        return self.corpus.inputs
 
     @property
     def model_names(self) -> str:
@@ -65,6 +77,14 @@ class Config(Section):
     def precisions(self) -> str:
         """The precision of each model that vecbeam runs, in words."""
         return ", ".join(encoder.precision for encoder in self.vectors.values() if not encoder.is_bm25)
+
+    @model_validator(mode="after")
+    def _inputs_are_told(self) -> Config:
+        """Tells the corpus what encoders embed of its items: first of all, as its modalities follow from that."""
+        named = self.encoders or {"": self.encoder}
+        found = inputs_of(self.corpus, named, is_chunked=self.chunk is not False)
+        self.corpus._inputs = {name or VECTOR: one for name, one in found.items()}
+        return self
 
     @model_validator(mode="after")
     def _vectors_are_named(self) -> Config:
@@ -117,30 +137,36 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _decoding_is_of_images(self) -> Config:
-        if Modality.IMAGE in self.corpus.modalities:
-            return self
         for name, one in (self.encoders or {"": self.encoder}).items():
-            if one.decoding != "exact":
-                place = f"encoders.{name}.decoding" if name else "encoder.decoding"
+            if one.decoding != "exact" and Modality.IMAGE not in self._modalities_of(name):
                 raise ValueError(
-                    f"{place}: {one.decoding} is for images, and the corpus is of the modality {self.corpus.modality}; "
-                    "remove it"
+                    f"{key(name, 'decoding')}: {one.decoding} is for images, and {self._what_of(name)}; remove it"
                 )
         return self
 
+    def _modalities_of(self, name: str) -> frozenset[Modality]:
+        """What an encoder embeds of items: its input, or all of the corpus."""
+        own = self.inputs.get(name or VECTOR)
+        return self.corpus.modalities if own is None else frozenset({own.modality})
+
+    def _what_of(self, name: str) -> str:
+        own = self.inputs.get(name or VECTOR)
+        what = "the corpus is of the modality" if own is None else f"its input {own} is of the modality"
+        return f"{what} {self.corpus.modality if own is None else own.modality}"
+
     @model_validator(mode="after")
     def _parts_are_of_films(self) -> Config:
-        if Modality.VIDEO in self.corpus.modalities:
-            return self
-        named = self.encoders or {"": self.encoder}
-        for name, one in named.items():
-            for key in ("input", "frames", "frames_per_second"):
-                if getattr(one, key) is not None:
-                    place = f"encoders.{name}.{key}" if name else f"encoder.{key}"
-                    raise ValueError(
-                        f"{place}: it is for films, and the corpus is of the modality {self.corpus.modality}; "
-                        "remove it, or set corpus.format: video"
-                    )
+        for name, one in (self.encoders or {"": self.encoder}).items():
+            if Modality.VIDEO in self._modalities_of(name):
+                continue
+            of_films = [setting for setting in ("frames", "frames_per_second") if getattr(one, setting) is not None]
+            if one.input in (PICTURE, SOUND):
+                of_films.insert(0, "input")
+            if of_films:
+                other = "" if name in self.inputs else ", or set corpus.format: video"
+                raise ValueError(
+                    f"{key(name, of_films[0])}: it is for films, and {self._what_of(name)}; remove it{other}"
+                )
         return self
 
     @model_validator(mode="after")
@@ -166,7 +192,7 @@ class Config(Section):
         for encoder in self.vectors.values():
             if encoder.model.startswith((".", "/", "~")):
                 paths.append(("encoder.model", encoder.model))
-        for key, path in paths:
-            if refusal := self.runner.refusal(key, path):
+        for named, path in paths:
+            if refusal := self.runner.refusal(named, path):
                 raise ValueError(refusal)
         return self

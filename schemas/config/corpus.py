@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import ConfigDict, Discriminator, Field, PrivateAttr, Tag, field_validator, model_validator
 
 from schemas import milvus
 from schemas.allowed_uris import NotAllowedError, is_local, normal_prefix
 from schemas.config.base import Section, Text
 from schemas.formats import OWN, format_named, formats, holds_records, modality_of, modality_of_suffix
+from schemas.item_inputs import Input
 from schemas.modality import ROW_MODALITY, Modality
 
 WEBDATASET = "webdataset"
@@ -199,8 +201,8 @@ class Corpus(Section):
         None,
         description="Field of the records with the path or URI of an image or recording, in Parquet also its bytes, or "
         "structs of bytes and path; a path is relative to the folder of its record's file. It is embedded instead of "
-        "`content`. In tars (webdataset): the ending of the member that is the item, e.g. `input.jpg`, needed only "
-        "where a sample has several",
+        "`content`, or in addition to it where each of `encoders` has its `input`. In tars (webdataset): the ending of "
+        "the member that is the item, e.g. `input.jpg`, needed only where a sample has several",
     )
     media_modality: Literal["image", "audio", "video"] | None = Field(
         None,
@@ -241,6 +243,15 @@ class Corpus(Section):
         "page declares. A byte order mark of UTF-8, UTF-16 or UTF-32 takes precedence",
     )
     csv: Csv = Field(default_factory=lambda: Csv(), description="How CSV and TSV files are written")
+    _inputs: dict[str, Input] = PrivateAttr(default_factory=dict)
+
+    @property
+    def inputs(self) -> Mapping[str, Input]:
+        """What each vector describes of an item, by the vector's name; {} where all describe the same.
+
+        The whole configuration gives them: its encoders name them.
+        """
+        return self._inputs
 
     @model_validator(mode="before")
     @classmethod
@@ -260,11 +271,6 @@ class Corpus(Section):
             raise ValueError("allow_uris is for records that name media; set media, or remove allow_uris")
         if self.media is None or self.is_of_tars:
             return self
-        if "content" in self.model_fields_set:
-            raise ValueError(
-                f"content and media are both set, and a row is embedded from one of them; remove content, and name "
-                f"texts next to {self.media!r} in metadata"
-            )
         if self.format is not None and not holds_records(self.format):
             raise ValueError(
                 f"media names a field of records, and in the format {self.format} a file is an item; remove media"
@@ -273,7 +279,7 @@ class Corpus(Section):
             suffix for one in OWN if one.modality is Modality.TEXT and not one.holds_records for suffix in one.suffixes
         }
         for path in self.paths if self.format is None else ():
-            if _suffix(path) in texts:
+            if suffix_of(path) in texts:
                 raise ValueError(f"media names a field of records, and each file of {path!r} is a text; remove media")
         return self
 
@@ -281,7 +287,7 @@ class Corpus(Section):
     def _pages_are_of_pdfs(self) -> Corpus:
         if self.pages is None:
             return self
-        if self.format is None and any(_suffix(path) != ".pdf" for path in self.paths):
+        if self.format is None and any(suffix_of(path) != ".pdf" for path in self.paths):
             raise ValueError("pages is for PDF files; let all paths end in .pdf, or set format: pdf")
         if self.format not in (None, "pdf"):
             raise ValueError(f"pages is for PDF files, and format is {self.format}; remove pages, or set format: pdf")
@@ -348,22 +354,28 @@ class Corpus(Section):
 
     @property
     def modality(self) -> Modality:
-        """The modality of the items, or MIXED where they have several."""
+        """The modality of the items, RECORD where each has texts and media, or MIXED where each has one of several."""
         found = self.modalities
-        return next(iter(found)) if len(found) == 1 else Modality.MIXED
+        if len(found) == 1:
+            return next(iter(found))
+        return Modality.RECORD if self.inputs else Modality.MIXED
 
     @property
     def modalities(self) -> frozenset[Modality]:
         """The modalities of the items: that of the format, or those of the suffixes that the paths end with.
 
-        A path without a suffix is one of texts.
+        A path without a suffix is one of texts. Where items have several inputs: the modalities of these.
         """
+        if self.inputs:
+            return frozenset(one.modality for one in self.inputs.values())
         if self.is_of_tars or self.media is not None:
             return frozenset({Modality(self.media_modality or Modality.IMAGE)})
         if self.format is not None:
             return frozenset({self.modality_of(self.format)})
         return frozenset(
-            Modality.IMAGE if self.pages is not None and _suffix(path) == ".pdf" else modality_of_suffix(_suffix(path))
+            Modality.IMAGE
+            if self.pages is not None and suffix_of(path) == ".pdf"
+            else modality_of_suffix(suffix_of(path))
             for path in self.paths
         )
 
@@ -394,8 +406,9 @@ class Corpus(Section):
 
     @property
     def embedded_fields(self) -> list[str]:
-        """The fields of a record that are embedded."""
-        return list(self.content) if self.media is None else [self.media]
+        """The fields of a record that are read to be embedded."""
+        texts = list(self.content) if self.media is None or Modality.TEXT in self.modalities else []
+        return texts if self.media is None else [*texts, self.media]
 
     @property
     def id_fields(self) -> list[str]:
@@ -418,19 +431,20 @@ def _is_of_tars(format: Any, paths: Any) -> bool:
     if format is not None:
         return bool(format == WEBDATASET)
     named = [paths] if isinstance(paths, str) else paths if isinstance(paths, list) else []
-    return bool(named) and all(isinstance(path, str) and _suffix(path) == ".tar" for path in named)
+    return bool(named) and all(isinstance(path, str) and suffix_of(path) == ".tar" for path in named)
 
 
 def _has_tars_alone(format: Any, paths: Any) -> bool:
     """Whether tars are the only files among those that values name which have records."""
     if format is not None or isinstance(paths, str) or not isinstance(paths, list):
         return _is_of_tars(format, paths)
-    suffixes = {_suffix(path) for path in paths if isinstance(path, str)}
+    suffixes = {suffix_of(path) for path in paths if isinstance(path, str)}
     records = {suffix for one in OWN if one.holds_records for suffix in one.suffixes}
     return ".tar" in suffixes and suffixes & records == {".tar"}
 
 
-def _suffix(path: str) -> str:
+def suffix_of(path: str) -> str:
+    """The suffix of a path or glob, lower case; "" without one."""
     name = path.rpartition("/")[2].lower()
     return f".{name.rpartition('.')[2]}" if "." in name else ""
 

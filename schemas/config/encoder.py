@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from schemas.config.base import Section, Text
 from schemas.config.collection import IndexConfig
@@ -21,8 +21,19 @@ BM25 = "bm25"
 WORD_VECTOR_FILES = (".vec", ".bin", ".txt", ".vec.gz", ".bin.gz", ".txt.gz")
 """Ends of the names of models that are files."""
 _ADDRESS = re.compile(r"^https?://", re.IGNORECASE)
-PICTURE, SOUND = "picture", "sound"
-"""Values of `input`."""
+PICTURE, SOUND, MEDIA = "picture", "sound", "media"
+"""Values of `input` that are not fields of a record."""
+
+
+def _kind_of_input(value: Any) -> str:
+    return "Fields" if isinstance(value, list) else "Part"
+
+
+EncoderInput = Annotated[
+    Annotated[Literal["picture", "sound", "media"], Tag("Part")]
+    | Annotated[list[Text], Field(min_length=1), Tag("Fields")],
+    Discriminator(_kind_of_input),
+]
 KEY_VARIABLE = "VECBEAM_EMBEDDINGS_KEY"
 
 
@@ -122,8 +133,11 @@ class EncoderConfig(Section):
     index: IndexConfig | None = Field(
         None, description="Index of this vector; by default collection.index, and an inverted index for a sparse vector"
     )
-    input: Literal["picture", "sound"] | None = Field(
-        None, description="Of films: the part that the model embeds, the picture by default, or the sound track"
+    input: EncoderInput | None = Field(
+        None,
+        description="The part of an item that the model embeds, if encoders embed different ones (`chunk: false`): "
+        "fields of `corpus.content`, such as [title], or `media`, what `corpus.media` names. Of films: picture (the "
+        "default), or sound, which is the sound track",
     )
     decoding: Literal["exact", "scaled"] = Field(
         "exact",
@@ -151,6 +165,18 @@ class EncoderConfig(Section):
         "fits the engine: 2048 on a CPU (4096 with amx), 65536 on a GPU. For an embedding server estimated tokens per "
         "request, 8192 by default",
     )
+
+    @field_validator("input", mode="before")
+    @classmethod
+    def _one_field(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) and value not in (PICTURE, SOUND, MEDIA) else value
+
+    @field_validator("input")
+    @classmethod
+    def _each_once(cls, value: Any) -> Any:
+        if isinstance(value, list) and (twice := [name for name in value if value.count(name) > 1]):
+            raise ValueError(f"names {twice[0]!r} more than once; name each field once")
+        return value
 
     @property
     def is_remote(self) -> bool:

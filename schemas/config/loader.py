@@ -217,7 +217,8 @@ def _mistakes(error: ValidationError, places: Places) -> Iterable[str]:
 
 def _is_branch(part: str | int) -> bool:
     """Whether a part of a mistake's place is pydantic's name for a branch of a union, and not a key."""
-    return part in ("ChunkConfig", "literal[False]", "FieldId", "HashedId") or str(part).startswith("function-after[")
+    branches = ("ChunkConfig", "literal[False]", "FieldId", "HashedId", "Part", "Fields")
+    return part in branches or str(part).startswith("function-after[")
 
 
 def _mistake(mistake: Mapping[str, Any]) -> str:

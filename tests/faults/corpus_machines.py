@@ -66,7 +66,7 @@ class Texts(SyncMachine):
             ],
             schema=item_schema(config.corpus.column_types),
         )
-        chunker = models.by_name[models.cutting].chunker(config, Modality.TEXT)
+        chunker = models.by_name[models.cutting[0]].chunker(config, Modality.TEXT)
         chunks, rejects = chunker.chunk(with_facts(items, b""))
         assert rejects.num_rows == 0
         names = ("item_id", "chunk", "text", "start", "end", "content_hash", "kind")

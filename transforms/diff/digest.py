@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from schemas.config import Config
 from schemas.config.encoder import VECTOR
+from schemas.item_inputs import facts
 from schemas.modality import Modality
 from transforms.checkpoint.items import live_items
 
@@ -63,6 +64,8 @@ def chunking_of(config: Config) -> bytes:
         settings.append(str(config.corpus.modality))  # it determines the columns of rows
     if config.corpus.pages is not None:
         settings.append(config.corpus.pages.model_dump())
+    if config.inputs:
+        settings.append({"inputs": facts(config.inputs)})
     return orjson.dumps(settings, option=orjson.OPT_SORT_KEYS)
 
 

@@ -65,7 +65,9 @@ def chunk_sample(sample: pa.Table, population: int, config: Config, models: Mode
     bare = config.model_copy(update={"corpus": config.corpus.model_copy(update={"metadata": {}})})
     rows = sample.num_rows
     # The beginning of a long text shows its tokens per byte as well.
-    contents = pc.utf8_slice_codeunits(sample.column("content"), 0, MOST_CHARACTERS)
+    contents = sample.column("content")
+    if not config.inputs:
+        contents = pc.utf8_slice_codeunits(contents, 0, MOST_CHARACTERS)
     schema = item_schema({}, models.modality)
     columns = {
         "item_id": pa.array([str(number) for number in range(rows)], pa.string()),

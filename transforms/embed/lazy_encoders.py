@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from weakref import WeakSet
 
 from schemas.config import Config
-from schemas.layout import Layout
+from schemas.layout import Layout, VectorField
 from schemas.modality import Modality
 from transforms.checkpoint import read_table
 from transforms.embed.rows import Filler
-from transforms.encoders import Model, resolve_on_worker
+from transforms.encoders import Encoder, Model, resolve_on_worker
+from transforms.encoders.input_encoder import InputEncoder
 from transforms.encoders.mixed import MixedEncoder
 from transforms.encoders.models import corpus_root
 from transforms.support import metrics
@@ -27,7 +28,7 @@ class LazyEncoders:
         sample_uri: table with the texts (column `text`) from which int8 determines its ranges; "" for none.
     """
 
-    def __init__(self, config: Config, layout: Layout, cutting: str, sample_uri: str = "") -> None:
+    def __init__(self, config: Config, layout: Layout, cutting: Sequence[str], sample_uri: str = "") -> None:
         self._config = config
         self._layout = layout
         self._cutting = cutting
@@ -63,18 +64,26 @@ class LazyEncoders:
         return load_fillers(models, self._layout, self._cutting, sample)
 
 
-def load_fillers(models: dict[str, Model], layout: Layout, cutting: str, sample: Sequence[str] = ()) -> list[Filler]:
+def load_fillers(
+    models: dict[str, Model], layout: Layout, cutting: Sequence[str], sample: Sequence[str] = ()
+) -> list[Filler]:
     """Loads the encoder of each vector of a layout that a part has.
 
     Args:
         models: by the name of the vector.
         sample: texts from which int8 determines its ranges.
     """
-    is_mixed = layout.modality is Modality.MIXED
     return [
-        Filler(one, MixedEncoder(encoder) if is_mixed else encoder, models[one.name].probe, one.name == cutting)
-        for one, encoder in ((one, models[one.name].load(sample)) for one in layout.encoded)
+        Filler(one, _of_rows(models[one.name].load(sample), one, layout), models[one.name].probe, one.name in cutting)
+        for one in layout.encoded
     ]
+
+
+def _of_rows(encoder: Encoder, field: VectorField, layout: Layout) -> Encoder:
+    """An encoder for chunks that have more than it embeds."""
+    if field.input is not None:
+        return InputEncoder(encoder, field.input, counts_rows=layout.modality.has_rows_of_several)
+    return MixedEncoder(encoder) if layout.modality is Modality.MIXED else encoder
 
 
 _ENCODERS: WeakSet[LazyEncoders] = WeakSet()

@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 
 from schemas.config.encoder import VECTOR
 from schemas.errors import EncoderError, VecbeamError
-from schemas.layout import TOKEN_IDS, Layout, VectorField, VectorKind
+from schemas.item_inputs import Input
+from schemas.layout import INPUTS, TOKEN_IDS, Layout, VectorField, VectorKind
 from schemas.modality import Modality
 from schemas.rejects import Reject, rejects_table
 from transforms.checkpoint.embedded import EmbeddedBatch
@@ -65,23 +66,27 @@ def embed_table(
     """
     failed: dict[int, tuple[str, str]] = {}
     made: dict[str, pa.Array] = {}
-    # A chunker may have dropped what no encoder sees: a text is stored up to Milvus's limit.
-    amounts = Amounts(np.zeros(chunks.num_rows, np.int64), dropped_of(chunks))
+    amounts: dict[Input | None, Amounts] = {}
     runtime: dict[str, str] = {}
     padded = 0
     for filler in fillers:
-        is_first = not made
-        found = _fill(chunks, filler, layout.modality, _stopping(advance if is_first else None))
-        for row, reason in found.failed.items():
-            failed.setdefault(row, reason)
+        own = filler.field.input
+        before = amounts.get(own)
+        # Of records with texts and media, rows are counted: once.
+        is_counted = not made if layout.modality is Modality.RECORD else before is None
+        modality = layout.modality if own is None else own.modality
+        found = _fill(chunks, filler, modality, _stopping(advance if is_counted else None))
+        for row, (error, reason) in found.failed.items():
+            failed.setdefault(row, (error, reason if own is None else f"{own}: {reason}"))
         made[filler.field.name] = found.vectors
-        # What the first encoder took, and the most that any of them dropped.
-        taken = found.amounts.taken if is_first else amounts.taken
-        amounts = Amounts(taken, np.maximum(amounts.dropped, found.amounts.dropped))
+        # What the first encoder of an input took, and the most that any of them dropped.
+        amounts[own] = found.amounts
+        if before is not None:
+            amounts[own] = Amounts(before.taken, np.maximum(before.dropped, found.amounts.dropped))
         padded += found.padded
         prefix = "" if filler.field.name == VECTOR else f"{filler.field.name}."
         runtime |= {f"{prefix}{key}": value for key, value in filler.encoder.runtime().items()}
-    rows = _rows(chunks, layout, made, amounts)
+    rows = _rows(chunks, layout, made, _total(chunks, amounts))
     rejects = _rejects(chunks, failed)
     if failed:
         # The whole item goes: half a document in the collection would be a silent truncation.
@@ -92,6 +97,18 @@ def embed_table(
 
 def _no_amounts(rows: int) -> Amounts:
     return Amounts(np.zeros(rows, np.int64), np.zeros(rows, np.int64))
+
+
+def _total(chunks: pa.Table, amounts: Mapping[Input | None, Amounts]) -> Amounts:
+    """What went through the encoders of each chunk, and what was over their limits: of several inputs, the tokens."""
+    found = _no_amounts(chunks.num_rows)
+    for own, one in amounts.items():
+        if own is None or own.is_text:
+            found = Amounts(found.taken + one.taken, found.dropped + one.dropped)
+    # A chunker may have dropped what no encoder sees: a text is stored up to Milvus's limit.
+    is_of_inputs = None not in amounts and "tokens_dropped" in chunks.column_names
+    dropped = chunks.column("tokens_dropped").to_numpy() if is_of_inputs else dropped_of(chunks)
+    return Amounts(found.taken, np.maximum(found.dropped, dropped))
 
 
 class _Filled(NamedTuple):
@@ -220,7 +237,8 @@ def _rejects(chunks: pa.Table, failed: Mapping[int, tuple[str, str]]) -> pa.Tabl
     taken = chunks.take(pa.array(sorted(failed), pa.int64())).select(["item_id", "chunk", "@uri", "@place"]).to_pylist()
     first: dict[str, Reject] = {}
     for row, (error, reason) in zip(taken, (failed[index] for index in sorted(failed)), strict=True):
-        reason = f"chunk {row['chunk']}: {reason}"
+        if INPUTS not in chunks.column_names:  # else an item is one chunk, and the reason names the input
+            reason = f"chunk {row['chunk']}: {reason}"
         first.setdefault(row["item_id"], Reject(row["item_id"], row["@uri"], row["@place"], "embed", error, reason))
     return rejects_table(first.values())
 

@@ -54,7 +54,7 @@ class Embedding:
 
     config: Config
     layout: Layout
-    cutting: str
+    cutting: tuple[str, ...]
     checkpoint: Checkpoint
     listing: str
     base: SnapshotSide | None = None

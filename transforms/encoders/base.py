@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from schemas.config import Config, EncoderConfig
+from schemas.item_inputs import Input
 from schemas.layout import LOCATOR, TOKEN_IDS, Space, VectorField, VectorKind
 from schemas.modality import Modality
 from transforms.chunk.base import Chunker
@@ -141,10 +142,14 @@ def corpus_modalities(model: Model) -> frozenset[Modality]:
     return model.modalities - alone
 
 
-def vector_field(name: str, model: Model) -> VectorField:
-    """The vector column that a model fills."""
+def vector_field(name: str, model: Model, own: Input | None = None) -> VectorField:
+    """The vector column that a model fills.
+
+    Args:
+        own: what it embeds of an item; None where all models embed the same.
+    """
     computed = bool(getattr(model, "computed_by_milvus", False))
-    return VectorField(name, model.space, model.dimensions, model.kind, computed)
+    return VectorField(name, model.space, model.dimensions, model.kind, computed, own)
 
 
 def text_inputs(texts: Iterable[str], token_ids: Sequence[TokenIds | None] | None = None) -> pa.Table:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -11,9 +11,11 @@ from schemas.config import Config
 from schemas.config.encoder import VECTOR
 from schemas.config.loader import as_config
 from schemas.errors import ConfigurationError
+from schemas.item_inputs import Input
 from schemas.layout import Layout, Space
 from schemas.modality import Modality
 from transforms.chunk.base import Chunker
+from transforms.chunk.by_input import InputsChunker
 from transforms.chunk.by_modality import MixedChunker
 from transforms.encoders.base import Model, corpus_modalities, vector_field
 from transforms.encoders.catalogue import CATALOGUE
@@ -32,7 +34,7 @@ class Described(NamedTuple):
     """
 
     layout: Layout
-    cutting: str
+    cutting: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Models:
     by_name: Mapping[str, Model]
     metadata: Mapping[str, str]
     modality: Modality = Modality.TEXT
+    inputs: Mapping[str, Input] = field(default_factory=dict)
 
     @classmethod
     def of(cls, config: Config, spaces: Callable[[], Iterable[Space]] = tuple, *, refit: bool = False) -> Models:
@@ -62,18 +65,20 @@ class Models:
         root = "" if refit else corpus_root(config)
         models = {name: resolve(encoder, KeptFits(root, spaces, name)) for name, encoder in config.vectors.items()}
         for name, model in models.items():
+            if name in config.inputs:
+                _check_input(name, model, config.inputs[name])
+                continue
             for modality in sorted(config.corpus.modalities):
                 _check_modality(name, model, modality)
-        found = cls(models, config.corpus.column_types, config.corpus.modality)
+        found = cls(models, config.corpus.column_types, config.corpus.modality, config.inputs)
         found.check_searchable()
         return found
 
     @cached_property
     def layout(self) -> Layout:
         """What a row holds."""
-        return Layout(
-            tuple(vector_field(name, model) for name, model in self.by_name.items()), self.metadata, self.modality
-        )
+        vectors = tuple(vector_field(name, model, self.inputs.get(name)) for name, model in self.by_name.items())
+        return Layout(vectors, self.metadata, self.modality)
 
     @property
     def space(self) -> Space:
@@ -81,11 +86,21 @@ class Models:
         return self.layout.space
 
     @property
-    def cutting(self) -> str:
-        """The name of the vector whose model cuts items into chunks: the one with the shortest limit."""
-        limit = "max_seconds" if self.modality.unit == "seconds" else "max_tokens"
-        names = (one.name for one in self.layout.encoded)
-        return min(names, key=lambda name: getattr(self.by_name[name], limit, 1 << 62))
+    def cutting(self) -> tuple[str, ...]:
+        """The name of the vector whose model cuts items into chunks: the one with the shortest limit.
+
+        Where vectors describe different inputs of an item, one for each input.
+        """
+        names: dict[Input | None, list[str]] = {}
+        for one in self.layout.encoded:
+            names.setdefault(one.input, []).append(one.name)
+
+        def shortest(own: Input | None) -> str:
+            modality = self.modality if own is None else own.modality
+            limit = "max_seconds" if modality.unit == "seconds" else "max_tokens"
+            return min(names[own], key=lambda name: getattr(self.by_name[name], limit, 1 << 62))
+
+        return tuple(map(shortest, names))
 
     @property
     def to_fit(self) -> dict[str, TermModel]:
@@ -117,7 +132,7 @@ class Models:
 
     def chunker(self, config: Config) -> Chunker:
         """The chunker for all models."""
-        return chunker_of(self.by_name[self.cutting], config)
+        return chunker_of({name: self.by_name[name] for name in self.cutting}, config)
 
 
 def corpus_root(config: Config) -> str:
@@ -157,9 +172,35 @@ def _check_modality(name: str, model: Model, modality: Modality) -> None:
         )
 
 
-def chunker_of(model: Model, config: Config) -> Chunker:
-    """The chunker of a model for the corpus: of several modalities, one for each of them."""
+def _check_input(name: str, model: Model, own: Input) -> None:
+    taken = corpus_modalities(model)
+    if own.modality not in taken:
+        known = [entry.name for entry in CATALOGUE.values() if own.modality in entry.modalities]
+        raise ConfigurationError(
+            f"encoders.{name}.model: {model.config.model} embeds {' and '.join(sorted(taken))}, and its "
+            f"input, {own}, is of the modality {own.modality}",
+            f"name a model that embeds {own.modality}{f', for example {known[0]}' if known else ''}, or another input",
+        )
+    if isinstance(model, TermModel):
+        raise ConfigurationError(
+            f"encoders.{name}.model: {model.config.model} is fitted on whole items, and its input is {own}",
+            "name a model that is not fitted on the corpus, or embed the same texts with all encoders",
+        )
+
+
+def chunker_of(cutting: Mapping[str, Model], config: Config) -> Chunker:
+    """The chunker of models for the corpus: of several modalities, one for each of them.
+
+    Args:
+        cutting: the model of each vector of `Models.cutting`.
+    """
     corpus = config.corpus
+    if corpus.inputs:
+        chunkers_of = {
+            corpus.inputs[name]: model.chunker(config, corpus.inputs[name].modality) for name, model in cutting.items()
+        }
+        return InputsChunker(config, chunkers_of)
+    [model] = cutting.values()
     if corpus.modality is not Modality.MIXED:
         return model.chunker(config, corpus.modality)
     chunkers = {modality: model.chunker(config, modality) for modality in sorted(corpus.modalities)}
@@ -193,7 +234,7 @@ def configured(
     return config, models or described(config, lambda: spaces(config))
 
 
-def chunker_on_worker(config: Config, layout: Layout, cutting: str) -> Chunker:
+def chunker_on_worker(config: Config, layout: Layout, cutting: Sequence[str]) -> Chunker:
     """The chunker of a run on this worker, which finds its own files of the model.
 
     Args:
@@ -202,6 +243,8 @@ def chunker_on_worker(config: Config, layout: Layout, cutting: str) -> Chunker:
     Raises:
         SpaceMismatchError: if this worker's model is of another space than the run's.
     """
-    space = layout.vector(cutting).space
-    model = resolve_on_worker(config.vectors[cutting], space.id, space, corpus_root(config))
-    return chunker_of(model, config)
+    models = {}
+    for name in cutting:
+        space = layout.vector(name).space
+        models[name] = resolve_on_worker(config.vectors[name], space.id, space, corpus_root(config))
+    return chunker_of(models, config)

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from schemas.config import Corpus
+from schemas.item_inputs import ItemContent
 from schemas.layout import item_schema
 from schemas.modality import Modality
 from schemas.records import REJECT_SCHEMA, Key
@@ -78,7 +79,7 @@ class BatchBuilder:
         """Adds an item; True if the batch is full.
 
         Args:
-            content: see `schemas.layout.item_schema`; None if it is pending.
+            content: see `schemas.layout.item_schema`; if it is pending None, or the texts, without a version of media.
             locator: of a media item, where in its file the bytes are; "" for the whole file.
             pending: the file whose version is the content: versions are looked up together, when the batch is taken.
         """
@@ -136,10 +137,12 @@ class BatchBuilder:
             item = self._items[row]
             if isinstance(found, TargetError):
                 item_id, uri, place = item[:3]
-                self._rejects.append((item_id, uri, place, STEP, found.error, _shortened(found.reason)))
+                reason = found.reason if item[at] is None else f"{self.corpus.media}: {found.reason}"
+                self._rejects.append((item_id, uri, place, STEP, found.error, _shortened(reason)))
                 gone.add(row)
             else:
-                self._items[row] = (*item[:at], found, *item[at + 1 :])
+                content = found if item[at] is None else ItemContent.from_text(item[at]).with_media(found).as_text()
+                self._items[row] = (*item[:at], content, *item[at + 1 :])
         self._items = [item for row, item in enumerate(self._items) if row not in gone]
 
     def rest(self) -> Iterator[Batch]:

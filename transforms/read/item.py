@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 from schemas.config import Corpus, HashedId
 from schemas.identity import digest
+from schemas.item_inputs import ItemContent, joined
 from transforms.read.metadata_value import Convert, converter
 from transforms.read.rejected_item import BadUtf8, RejectedItemError, bad_utf8, check_text, shown
 
@@ -64,6 +65,7 @@ class ItemChecker:
     def __init__(self, corpus: Corpus, uri: str = "") -> None:
         self._id = corpus.id.hash if isinstance(corpus.id, HashedId) else corpus.id
         self._content = tuple(corpus.content)
+        self._inputs = {name: one.fields for name, one in corpus.inputs.items() if one.is_text}
         partitions = partitions_of(uri)
         self._metadata: list[tuple[str | None, Any, Convert]] = []
         for name, field in corpus.metadata.items():
@@ -80,6 +82,30 @@ class ItemChecker:
             RejectedItemError: if the record is not an item.
         """
         item_id = self.item_id(record)
+        content = self.inputs(record, item_id).as_text() if self._inputs else self._text(record, item_id)
+        return item_id, content, self.metadata(record, item_id)
+
+    @property
+    def has_text_inputs(self) -> bool:
+        """Whether vectors describe different inputs of an item, and some of these are texts."""
+        return bool(self._inputs)
+
+    def inputs(self, record: Mapping[str, Any], item_id: str) -> ItemContent:
+        """The texts of a record of which vectors describe different fields.
+
+        Raises:
+            RejectedItemError: if an encoder has nothing to embed, or a field is not text.
+        """
+        texts = {name: _checked_text(name, lookup(record, name), item_id) for name in self._content}
+        for vector, fields in self._inputs.items():
+            if not joined(texts[name] for name in fields):
+                reason = f"{_fields(fields)} empty or whitespace, and the vector {vector!r} is made of it"
+                raise RejectedItemError("EmptyText", reason, item_id)
+        for name, text in texts.items():
+            check_text(text, f"The field {name!r}", item_id)
+        return ItemContent(texts)
+
+    def _text(self, record: Mapping[str, Any], item_id: str) -> str:
         texts: list[str] = []
         for name in self._content:
             text = record.get(name, MISSING)
@@ -93,7 +119,7 @@ class ItemChecker:
         if "\x00" in content or not content.isascii():
             for name in self._content:
                 check_text(lookup(record, name) or "", f"The field {name!r}", item_id)
-        return item_id, content, self.metadata(record, item_id)
+        return content
 
     def metadata(self, record: Mapping[str, Any], item_id: str) -> tuple[Any, ...]:
         """The metadata values of a record, in the order of the configuration; () where it names none.

@@ -39,10 +39,10 @@ def version_of_bytes(data: bytes) -> str:
 
 
 class MediaChecker:
-    """Turns records that name media into items.
+    """Turns records that name media, and may have texts to embed in addition, into items.
 
     Args:
-        corpus: which fields are id, media and metadata, and what a record may name.
+        corpus: which fields are id, media, texts and metadata, and what a record may name.
         file: that the records are from; None for records that are in no file.
     """
 
@@ -64,13 +64,15 @@ class MediaChecker:
             record = {**record, self._field: stored.version}  # for an id that is made from it
         item_id = self._items.item_id(record)
         metadata = self._items.metadata(record, item_id)
+        texts = self._items.inputs(record, item_id) if self._items.has_text_inputs else None
         value = record[MEDIA] if MEDIA in record else lookup(record, self._field)
         if isinstance(value, StoredBytes):
             if not value.size:
                 raise RejectedItemError("EmptyFile", f"The media field {self._field!r} has no bytes", item_id)
-            return item_id, value.version, metadata, as_text(value.cell), None
+            version = value.version if texts is None else texts.with_media(value.version).as_text()
+            return item_id, version, metadata, as_text(value.cell), None
         found = self._target(value, item_id)
-        return item_id, None, metadata, as_text(found.target), found
+        return item_id, None if texts is None else texts.as_text(), metadata, as_text(found.target), found
 
     def known_id(self, record: Mapping[str, Any]) -> str | None:
         """The id of a broken record, if it can be found."""

@@ -29,10 +29,10 @@ class Amounts(NamedTuple):
 def amounts_of(table: pa.Table) -> Amounts:
     """The amounts of chunks or rows, by the columns that they have.
 
-    Tokens and seconds don't add up: of a corpus of several modalities rows are counted, and those of which something
-    was dropped.
+    Tokens and seconds don't add up: of a corpus of several modalities, and of records with texts and media, rows are
+    counted, and those of which something was dropped.
     """
-    if ROW_MODALITY in table.column_names and "seconds_dropped" in table.column_names:
+    if {"tokens", "seconds_dropped"} <= {*table.column_names}:
         return Amounts(_ones(table), (dropped_of(table) > 0).astype(np.int64))
     if "tokens" in table.column_names:
         return Amounts(table.column("tokens").to_numpy(), table.column("tokens_dropped").to_numpy())
@@ -63,8 +63,14 @@ def amount_columns(chunks: pa.Table, layout: Layout, amounts: Amounts) -> dict[s
 
     Args:
         chunks: that the rows are made of.
-        amounts: in the unit of each row's own modality.
+        amounts: in the unit of each row's own modality; of records with texts and media, tokens.
     """
+    if layout.modality is Modality.RECORD:
+        return {
+            "tokens": pa.array(amounts.taken, pa.int64()),
+            "tokens_dropped": pa.array(amounts.dropped, pa.int64()),
+            "seconds_dropped": chunks.column("seconds_dropped"),
+        }
     is_mixed = layout.modality is Modality.MIXED
     own = chunks.column(ROW_MODALITY).to_pylist() if is_mixed else [layout.modality] * chunks.num_rows
     is_text = np.array([one == Modality.TEXT for one in own], bool)

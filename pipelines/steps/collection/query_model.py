@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from functools import partial
 
+from pipelines.steps.collection.query import LikeQuery, Query
 from pipelines.steps.corpus.known_spaces import known_spaces
 from schemas.config import Config, EncoderConfig
 from schemas.errors import ConfigurationError
@@ -29,6 +30,18 @@ def vector_named(config: Config, name: str) -> str:
             f"name one of: {', '.join(config.vectors)}; without --vector it is the first",
         )
     return name or next(iter(config.vectors))
+
+
+def vector_for(config: Config, queries: Sequence[Query]) -> str:
+    """The vector that is searched where none is named: the first, or "" for it.
+
+    Where vectors describe different inputs of an item: the first of texts for texts, and of media for media.
+    """
+    kinds = {isinstance(query, str) for query in queries if not isinstance(query, LikeQuery)}
+    if not config.inputs or len(kinds) != 1:
+        return ""
+    [is_text] = kinds
+    return next((name for name in config.vectors if config.inputs[name].is_text == is_text), "")
 
 
 def query_settings(config: Config, vector: str = "") -> EncoderConfig:

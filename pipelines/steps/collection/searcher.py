@@ -14,7 +14,7 @@ from pipelines.steps.collection.found import Found, columns
 from pipelines.steps.collection.importance import similarities_of
 from pipelines.steps.collection.query import Query
 from pipelines.steps.collection.query_encoder import QueryEncoder
-from pipelines.steps.collection.query_model import query_model, query_settings, vector_named
+from pipelines.steps.collection.query_model import query_model, query_settings, vector_for, vector_named
 from pipelines.steps.collection.rank_fusion import DEPTH, METRIC, fused
 from pipelines.steps.collection.reranking import CANDIDATES, Reranker, Stages, stages
 from pipelines.steps.collection.reranking import METRIC as MAX_SIMILARITY
@@ -119,8 +119,9 @@ class Searcher:
 
         Args:
             queries: texts, media files, or rows.
-            vector: which vector of the rows is searched, if they have several; the first one for "". Of several names
-                each is searched, and their hits are fused by rank: see `rank_fusion`.
+            vector: which vector of the rows is searched, if they have several; for "" the first one, or the first that
+                describes what the queries are, texts or media. Of several names each is searched, and their hits are
+                fused by rank: see `rank_fusion`.
             plus, minus: texts whose vectors are added to each query's, and subtracted; see `Arithmetic`.
             rerank: a vector of tokens, by which the rows found are ranked again; see `reranking`. Its name in `vector`
                 means the same.
@@ -135,7 +136,7 @@ class Searcher:
             SpaceMismatchError: if the collection holds vectors of another space than the configuration's encoder.
         """
         check_queries(queries, k)
-        names, late = self._stages(vector, rerank, candidates)
+        names, late = self._stages(vector or vector_for(self._config, queries), rerank, candidates)
         if late:
             if plus or minus:
                 raise ConfigurationError(

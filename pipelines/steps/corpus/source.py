@@ -20,6 +20,7 @@ from schemas.config import ChunkConfig, Config, Corpus
 from schemas.formats import holds_records
 from schemas.glob import Glob
 from schemas.identity import digest, digest_bytes
+from schemas.item_inputs import facts
 from schemas.modality import Modality
 from schemas.records import SCHEMA_VERSION
 from transforms.checkpoint import Checkpoint, Snapshot
@@ -297,6 +298,8 @@ def settings_digest(config: Config, models: Models) -> str:
         settings.append([partitions_of(Glob(path).root) for path in config.corpus.paths])
     if config.corpus.modality is not Modality.TEXT:
         settings.append(str(config.corpus.modality))  # the columns of a row, whatever the paths are
+    if config.inputs:
+        settings.append({"inputs": facts(config.inputs)})
     return digest(settings, 32)
 
 

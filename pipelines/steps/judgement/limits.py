@@ -15,7 +15,6 @@ from pipelines.steps.corpus.changes import Changes
 from schemas.config import Config
 from schemas.errors import CheckpointError, CollectionError, ConfigurationError, GateError, RejectsError, VecbeamError
 from schemas.formats import holds_records
-from schemas.modality import Modality
 from schemas.records import Kind
 from transforms import milvus
 from transforms.checkpoint import Checkpoint, Snapshot
@@ -95,7 +94,7 @@ def over_limits(config: Config, errors: dict[str, int], read: int, dropped: int,
         return f"{rejected} of {read} items were rejected, verify.max_rejected allows {limits.max_rejected:.2%}"
     if tokens and dropped / tokens > limits.max_dropped_tokens:
         unit, per_unit = config.corpus.modality.unit, config.corpus.modality.per_unit
-        cut = "cut" if config.corpus.modality is Modality.MIXED else "dropped"
+        cut = "cut" if config.corpus.modality.has_rows_of_several else "dropped"
         return (
             f"{dropped // per_unit} of {tokens // per_unit} {unit} were {cut}, "
             f"verify.max_dropped_tokens allows {limits.max_dropped_tokens:.2%}"
@@ -131,8 +130,9 @@ def check_fields(changes: Changes, config: Config) -> None:
     records = [record for file in files for record in first_records(file, RECORDS_LOOKED_AT)]
     names = list(dict.fromkeys(name for record in records for name in record))
     corpus = config.corpus
-    media = "corpus.content" if corpus.media is None else "corpus.media"
-    wanted = [(media, field) for field in corpus.embedded_fields]
+    wanted = [
+        ("corpus.media" if field == corpus.media else "corpus.content", field) for field in corpus.embedded_fields
+    ]
     wanted += [("corpus.id", field) for field in ([corpus.id] if isinstance(corpus.id, str) else corpus.id.hash)]
     for key, field in wanted:
         if records and all(lookup(record, field) is MISSING for record in records):

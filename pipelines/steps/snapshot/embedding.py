@@ -20,7 +20,6 @@ from pipelines.steps.judgement.limits import Standing, check_deletions, check_dr
 from pipelines.steps.judgement.named_rejects import named_rejects
 from pipelines.steps.judgement.null_columns import explained, null_columns, unfilterable
 from schemas.errors import RejectsError
-from schemas.modality import Modality
 from schemas.records import FILE_SCHEMA, PART_SCHEMA
 from schemas.run_report import Report, Sound
 from transforms.checkpoint import Checkpoint, Snapshot, read_table
@@ -295,7 +294,7 @@ def report_unchanged(session: Session, snapshot: Snapshot) -> None:
 
 
 def _count_dropped(report: Report, dropped: int) -> None:
-    if report.modality is Modality.MIXED:
+    if report.modality.has_rows_of_several:
         report.chunks.cut = dropped
     elif report.modality.unit == "seconds":
         report.sound = Sound(dropped=dropped / MILLISECONDS)
@@ -317,7 +316,7 @@ def _report(session: Session, changes: Changes, snapshot: Snapshot, parts: pa.Ta
     report.chunks.reused = snapshot.total("rows") - report.chunks.embedded
     if report.sound is not None:
         report.sound.embedded = _sum(done, "tokens_embedded") / MILLISECONDS
-    elif report.modality is not Modality.MIXED:
+    elif not report.modality.has_rows_of_several:
         report.tokens.embedded = _sum(done, "tokens_embedded")
     report.tokens.padded = _sum(done, "tokens_padded")
     report.tokens.billed = session.counter("tokens_billed")

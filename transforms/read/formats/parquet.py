@@ -223,15 +223,14 @@ def _needed_columns(schema: pa.Schema, corpus: Corpus) -> list[str]:
     """
     hashed = not isinstance(corpus.id, str)
     wanted = dict.fromkeys(corpus.id_fields, "string, number or boolean" if hashed else "string or integer")
+    wanted |= dict.fromkeys(corpus.embedded_fields, "text")
     media = bytes_column(schema, corpus.media) if corpus.media is not None else None
     if corpus.media is not None and media is not None:
         path = f"{corpus.media}.{PATH}"
-        wanted.pop(corpus.media, None)  # an id that is made from it
+        wanted.pop(corpus.media, None)
         wanted[media] = "text"
         if media != corpus.media and type_of(schema, path) is not None:
             wanted[path] = "text"
-    else:
-        wanted |= dict.fromkeys(corpus.embedded_fields, "text")
     required = set(wanted)
     for name, field in corpus.metadata.items():
         source = corpus.source_of(name)

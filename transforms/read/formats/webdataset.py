@@ -111,7 +111,10 @@ class _Reader:
             metadata = self._check.metadata(record, item_id)
             self._refuse_known(sample.key)
             member = self._media(sample)
-            content = self._version(member)
+            version = self._version(member)
+            content = version
+            if self._check.has_text_inputs:
+                content = self._check.inputs(record, item_id).with_media(version).as_text()
         except RejectedItemError as error:
             known = error.item_id or self._check.known_id(record)
             full = self._sink.reject(known, place, error.error, error.reason)

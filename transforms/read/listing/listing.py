@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from schemas.config import Corpus
 from schemas.errors import ConfigurationError, CorpusError, StorageError
-from schemas.formats import format_of_suffix
+from schemas.formats import format_of_suffix, holds_records
 from schemas.glob import Glob
 from schemas.modality import Modality
 from transforms.read.listing.files import (
@@ -240,6 +240,12 @@ def _row(
             f"corpus.paths: {file.uri!r} is of the format {format} ({modality}); the corpus is {known}",
             f"let each glob end in a suffix, such as *{suffix}, which tells the modality of its files; for a corpus of "
             f"{modality} alone, set corpus.format: {format}",
+        )
+    if corpus.inputs and not holds_records(format):
+        raise ConfigurationError(
+            f"corpus.paths: {file.uri!r} is of the format {format}, in which a file is an item without fields, and "
+            f"encoders embed fields ({', '.join(map(str, corpus.inputs.values()))})",
+            "let the globs match files of records only",
         )
     path = file.uri[len(root) :].removeprefix("/")
     if filesystem.is_local(file.uri):
