@@ -21,23 +21,14 @@ from schemas.errors import ConfigurationError, EncoderError
 from schemas.layout import VectorKind
 from transforms.encoders.base import Encoded, Work, token_ids_of
 from transforms.encoders.engines import load_on_torch
-from transforms.encoders.engines.extra import need_torch
 from transforms.encoders.engines.torch.torchvision_operators import make_importable
-from transforms.encoders.engines.transformer_files import TransformerFiles
-from transforms.encoders.model_files import (
-    architecture_of,
-    lowered,
-    own_token_limit,
-    prompts_of,
-    read_json,
-    tokenizer_digest,
-    weights_digest,
-)
+from transforms.encoders.model_files import own_token_limit, read_json
 from transforms.encoders.model_source import ModelSource
 from transforms.encoders.multi_vectors import refuse_single_vector_settings
-from transforms.encoders.sentence_transformers import SentenceTransformersModel
+from transforms.encoders.sentence_transformers import TorchModel
 from transforms.encoders.text_encoder import TextEncoder
 from transforms.encoders.text_facts import TextFacts
+from transforms.encoders.transformer_text import check_runs_on_torch, facts_of_transformer, files_of_transformer
 from transforms.encoders.transformers.architectures import PATCHES
 from transforms.support.vectors import multi_array
 
@@ -61,7 +52,7 @@ class TokenFacts(TextFacts):
 
 
 @dataclass(frozen=True)
-class LateInteractionModel(SentenceTransformersModel):
+class LateInteractionModel(TorchModel):
     """A folder that MultiVectorEncoder can load.
 
     Attributes:
@@ -87,10 +78,6 @@ class LateInteractionModel(SentenceTransformersModel):
         if tokens["keep_only"]:
             kept &= np.isin(ids, tokens["keep_only"])
         return kept
-
-    def check_runnable(self) -> None:
-        """See `transforms.encoders.models.Models.check_runnable`."""
-        need_torch(f"encoder.model: {self.config.model}")
 
     def load(self, sample: Sequence[str] = ()) -> LateInteractionEncoder:  # noqa: ARG002 (int8 alone needs it)
         return LateInteractionEncoder(self)
@@ -159,7 +146,8 @@ def describe(config: EncoderConfig, source: ModelSource) -> LateInteractionModel
             says.
         EncoderError: if the weights are not the pinned ones.
     """
-    _check(config)
+    refuse_single_vector_settings(config, "token")
+    check_runs_on_torch(config, "late interaction models")
     folder = source.folder()
     if read_json(folder / "config.json").get("model_type") in PATCHES:
         raise ConfigurationError(
@@ -175,22 +163,26 @@ def describe(config: EncoderConfig, source: ModelSource) -> LateInteractionModel
                 f"encoder.model: {root} holds no {name}",
                 "name the folder that MultiVectorEncoder.save_pretrained wrote",
             )
-    projections = [read_json(folder / path / "config.json") for path in modules.get("Dense", [])]
+    dense = modules.get("Dense", [])
+    projections = [read_json(folder / path / "config.json") for path in dense]
     dimensions = int(projections[-1]["out_features"] if projections else settings["hidden_size"])
     lower = bool(own.get("do_lower_case"))
     own_tokens = own.get("document_length") or own_token_limit(root, settings)
-    in_files = prompts_of(folder)
-    source.compare(dimensions, own_tokens, in_files)
-    prompts = source.own_prompts(in_files)
+    found = facts_of_transformer(
+        config,
+        source,
+        folder,
+        root,
+        settings=settings,
+        lower=lower,
+        dimensions=dimensions,
+        own_tokens=own_tokens,
+        dense=dense,
+    )
     masks = [read_json(folder / path / "config.json") for path in modules.get("MultiVectorMask", [])]
     facts = TokenFacts(
-        weights=weights_digest([root, *(folder / path for path in modules.get("Dense", []))], source.weights_sha256),
-        tokenizer=tokenizer_digest(root, lower=lower),
-        architecture=architecture_of(settings),
+        **found,
         pooling="tokens",
-        prompt=prompts.item if config.prompt is None else config.prompt,
-        query_prompt=prompts.query if config.query_prompt is None else config.query_prompt,
-        max_tokens=lowered(config, "max_tokens", own_tokens),
         dimensions=dimensions,
         normalize=config.normalize or "Normalize" in modules,
         tokens={
@@ -200,28 +192,8 @@ def describe(config: EncoderConfig, source: ModelSource) -> LateInteractionModel
             "projections": [[each.get("activation_function"), bool(each.get("use_residual"))] for each in projections],
         },
     )
-    files = TransformerFiles(
-        config,
-        str(folder),
-        str(root),
-        weights=facts.weights,
-        pooling=facts.pooling,
-        max_tokens=facts.max_tokens,
-        padding_id=int(settings.get("pad_token_id") or 0),
-        modules=tuple(modules),
-    )
+    files = files_of_transformer(config, folder, root, facts, settings, modules)
     return LateInteractionModel(facts, files, lower)
-
-
-def _check(config: EncoderConfig) -> None:
-    refuse_single_vector_settings(config, "token")
-    if config.precision == "int8" or config.engine not in ("auto", "torch"):
-        key = "precision" if config.precision == "int8" else "engine"
-        raise ConfigurationError(
-            f"encoder.{key}: {getattr(config, key)} can't run {config.model}: late interaction models run on torch "
-            "alone",
-            "set encoder.engine: torch and encoder.precision: float32 or bfloat16",
-        )
 
 
 def _modules(folder: Path) -> dict[str, list[str]]:

@@ -12,21 +12,14 @@ from schemas.errors import ConfigurationError
 from schemas.modality import Modality
 from transforms.chunk.text import TextChunker
 from transforms.encoders.engines.choice import check_engine, check_runnable
+from transforms.encoders.engines.extra import need_torch
 from transforms.encoders.engines.transformer_files import TransformerFiles
-from transforms.encoders.model_files import (
-    architecture_of,
-    lowered,
-    own_token_limit,
-    prompts_of,
-    read_json,
-    read_tokenizer,
-    tokenizer_digest,
-    weights_digest,
-)
+from transforms.encoders.model_files import lowered, own_token_limit, read_json, read_tokenizer
 from transforms.encoders.model_source import ModelSource
 from transforms.encoders.static_embedding import StaticModel, describe_static
 from transforms.encoders.text_encoder import TextEncoder
 from transforms.encoders.text_facts import FactedText, TextFacts
+from transforms.encoders.transformer_text import facts_of_transformer, files_of_transformer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -68,6 +61,15 @@ class SentenceTransformersModel(FactedText):
         return TextEncoder(self, self.files, sample)
 
 
+@dataclass(frozen=True)
+class TorchModel(SentenceTransformersModel):
+    """One that runs on torch alone."""
+
+    def check_runnable(self) -> None:
+        """See `transforms.encoders.models.Models.check_runnable`."""
+        need_torch(f"encoder.model: {self.config.model}")
+
+
 def describe(config: EncoderConfig, source: ModelSource) -> SentenceTransformersModel | StaticModel:
     """Reads a model's files and fingerprints its space.
 
@@ -93,32 +95,24 @@ def describe(config: EncoderConfig, source: ModelSource) -> SentenceTransformers
     pooling, pooled_dimensions = _pooling(folder, modules)
     own_dimensions = _dense_dimensions(folder, modules) or pooled_dimensions or int(settings["hidden_size"])
     lower = bool(read_json(root / "sentence_bert_config.json").get("do_lower_case"))
-    in_files = prompts_of(folder)
-    own_tokens = own_token_limit(root, settings)
-    source.compare(own_dimensions, own_tokens, in_files)
-    prompts = source.own_prompts(in_files)
+    found = facts_of_transformer(
+        config,
+        source,
+        folder,
+        root,
+        settings=settings,
+        lower=lower,
+        dimensions=own_dimensions,
+        own_tokens=own_token_limit(root, settings),
+        dense=modules.get("Dense", ()),
+    )
     facts = TextFacts(
-        weights=weights_digest([root, *(folder / path for path in modules.get("Dense", []))], source.weights_sha256),
-        tokenizer=tokenizer_digest(root, lower=lower),
-        architecture=architecture_of(settings),
+        **found,
         pooling=pooling,
-        prompt=prompts.item if config.prompt is None else config.prompt,
-        query_prompt=prompts.query if config.query_prompt is None else config.query_prompt,
-        max_tokens=lowered(config, "max_tokens", own_tokens),
         dimensions=lowered(config, "dimensions", own_dimensions),
         normalize=config.normalize or "Normalize" in modules,
     )
-    files = TransformerFiles(
-        config,
-        str(folder),
-        str(root),
-        weights=facts.weights,
-        pooling=facts.pooling,
-        max_tokens=facts.max_tokens,
-        padding_id=int(settings.get("pad_token_id") or 0),
-        modules=tuple(modules),
-        leaves_prompt_out=facts.leaves_prompt_out,
-    )
+    files = files_of_transformer(config, folder, root, facts, settings, modules)
     check_engine(files)
     return SentenceTransformersModel(facts, files, lower)
 

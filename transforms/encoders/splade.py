@@ -23,22 +23,13 @@ from schemas.errors import ConfigurationError, EncoderError
 from schemas.layout import VectorKind
 from transforms.encoders.base import Encoded, Work, token_ids_of
 from transforms.encoders.engines import load_on_torch
-from transforms.encoders.engines.extra import need_torch
 from transforms.encoders.engines.torch.torchvision_operators import make_importable
-from transforms.encoders.engines.transformer_files import TransformerFiles
-from transforms.encoders.model_files import (
-    architecture_of,
-    lowered,
-    own_token_limit,
-    prompts_of,
-    read_json,
-    tokenizer_digest,
-    weights_digest,
-)
+from transforms.encoders.model_files import own_token_limit, read_json
 from transforms.encoders.model_source import ModelSource
-from transforms.encoders.sentence_transformers import SentenceTransformersModel
+from transforms.encoders.sentence_transformers import TorchModel
 from transforms.encoders.text_encoder import TextEncoder
 from transforms.encoders.text_facts import TextFacts
+from transforms.encoders.transformer_text import check_runs_on_torch, facts_of_transformer, files_of_transformer
 from transforms.support.vectors import sparse_array
 
 POOLINGS = ("max", "sum")
@@ -49,14 +40,10 @@ _TOKENS_ON_CPU, _TOKENS_ON_GPU = 64, 1024
 
 
 @dataclass(frozen=True)
-class SpladeModel(SentenceTransformersModel):
+class SpladeModel(TorchModel):
     """A folder that SparseEncoder can load: a masked language model, and how its logits are pooled."""
 
     kind: ClassVar = VectorKind.SPARSE
-
-    def check_runnable(self) -> None:
-        """See `transforms.encoders.models.Models.check_runnable`."""
-        need_torch(f"encoder.model: {self.config.model}")
 
     def load(self, sample: Sequence[str] = ()) -> SpladeEncoder:  # noqa: ARG002 (int8 alone needs it)
         return SpladeEncoder(self)
@@ -101,7 +88,12 @@ def describe(config: EncoderConfig, source: ModelSource) -> SpladeModel:
             says.
         EncoderError: if the weights are not the pinned ones.
     """
-    _check(config)
+    if config.dimensions is not None:
+        raise ConfigurationError(
+            f"encoder.dimensions: {config.model} makes sparse vectors, with a dimension for each word that it knows",
+            "remove encoder.dimensions",
+        )
+    check_runs_on_torch(config, "SPLADE models")
     folder = source.folder()
     root, pooling = _layout(folder)
     settings = read_json(root / "config.json")
@@ -118,44 +110,20 @@ def describe(config: EncoderConfig, source: ModelSource) -> SpladeModel:
             "save it with a fast tokenizer: AutoTokenizer.from_pretrained(...).save_pretrained(folder)",
         )
     lower = bool(read_json(root / "sentence_bert_config.json").get("do_lower_case"))
-    dimensions, own_tokens, in_files = int(settings["vocab_size"]), own_token_limit(root, settings), prompts_of(folder)
-    source.compare(dimensions, own_tokens, in_files)
-    prompts = source.own_prompts(in_files)
-    facts = TextFacts(
-        weights=weights_digest([root], source.weights_sha256),
-        tokenizer=tokenizer_digest(root, lower=lower),
-        architecture=architecture_of(settings),
-        pooling=pooling,
-        prompt=prompts.item if config.prompt is None else config.prompt,
-        query_prompt=prompts.query if config.query_prompt is None else config.query_prompt,
-        max_tokens=lowered(config, "max_tokens", own_tokens),
-        dimensions=dimensions,
-        normalize=False,
-    )
-    files = TransformerFiles(
+    dimensions = int(settings["vocab_size"])
+    found = facts_of_transformer(
         config,
-        str(root),
-        str(root),
-        weights=facts.weights,
-        pooling=facts.pooling,
-        max_tokens=facts.max_tokens,
-        padding_id=int(settings.get("pad_token_id") or 0),
+        source,
+        folder,
+        root,
+        settings=settings,
+        lower=lower,
+        dimensions=dimensions,
+        own_tokens=own_token_limit(root, settings),
     )
+    facts = TextFacts(**found, pooling=pooling, dimensions=dimensions, normalize=False)
+    files = files_of_transformer(config, root, root, facts, settings)
     return SpladeModel(facts, files, lower)
-
-
-def _check(config: EncoderConfig) -> None:
-    if config.dimensions is not None:
-        raise ConfigurationError(
-            f"encoder.dimensions: {config.model} makes sparse vectors, with a dimension for each word that it knows",
-            "remove encoder.dimensions",
-        )
-    if config.precision == "int8" or config.engine not in ("auto", "torch"):
-        key = "precision" if config.precision == "int8" else "engine"
-        raise ConfigurationError(
-            f"encoder.{key}: {getattr(config, key)} can't run {config.model}: SPLADE models run on torch alone",
-            "set encoder.engine: torch and encoder.precision: float32 or bfloat16",
-        )
 
 
 def _layout(folder: Path) -> tuple[Path, str]:

@@ -90,6 +90,25 @@ class ModelFolder(NamedTuple):
         found = _meaning(read_json(self.folder / "processor_config.json"))
         return {key: value for key, value in found.items() if not isinstance(value, dict)}
 
+    def feature_extractor(self, kind: str) -> Any:
+        """What makes a recording an input of the model.
+
+        Args:
+            kind: the library's class.
+
+        Raises:
+            EncoderError: if its settings are damaged.
+        """
+        make_importable()
+        import transformers
+
+        try:
+            return getattr(transformers, kind).from_pretrained(self.folder, local_files_only=True)
+        except Exception as error:  # the library raises errors of many kinds for damaged files
+            raise EncoderError(
+                f"can't use the feature extractor in {self.folder}: {error}", "check its preprocessor_config.json"
+            ) from error
+
     def load(self, *unused: str, kind: str = "AutoModel") -> Any:
         """The model as the library loads it, in float32 and evaluation mode.
 

@@ -17,12 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.config import Config, EncoderConfig
-from schemas.errors import ConfigurationError, EncoderError
+from schemas.errors import ConfigurationError
 from schemas.modality import Modality
 from transforms.chunk.base import Chunker
 from transforms.chunk.text import TextChunker
 from transforms.encoders.engines.extra import version_of
-from transforms.encoders.engines.torch.torchvision_operators import make_importable
 from transforms.encoders.media.media_encoder import Prepared
 from transforms.encoders.media.sound_encoder import Hearing, SoundEncoder
 from transforms.encoders.media.sound_model import SoundModel
@@ -98,17 +97,9 @@ def _tokens(settings: Mapping[str, Any], known: int) -> int:
 
 
 def _load(config: EncoderConfig, files: ModelFolder, facts: dict[str, Any], hearing: Hearing) -> TwoTowerEncoder:
-    make_importable()
-    from transformers import ClapFeatureExtractor
-
     from transforms.encoders.engines.torch.forward import forward
 
-    try:
-        extractor = ClapFeatureExtractor.from_pretrained(files.folder, local_files_only=True)
-    except Exception as error:  # the library raises errors of many kinds for damaged files
-        raise EncoderError(
-            f"can't use the feature extractor in {files.folder}: {error}", "check its preprocessor_config.json"
-        ) from error
+    extractor = files.feature_extractor("ClapFeatureExtractor")
     model = files.load()
     sounds = forward(model, config, _of_sounds, transformers=version_of("transformers") or "")
     texts = forward(model, config, _of_texts)

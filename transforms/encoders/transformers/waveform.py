@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.config import EncoderConfig
-from schemas.errors import ConfigurationError, EncoderError
+from schemas.errors import ConfigurationError
 from transforms.encoders.engines.extra import version_of
-from transforms.encoders.engines.torch.torchvision_operators import make_importable
 from transforms.encoders.media.media_encoder import Prepared
 from transforms.encoders.media.sound_encoder import Hearing, SoundEncoder
 from transforms.encoders.media.sound_model import SoundModel
@@ -83,17 +82,9 @@ def samples_of_a_frame(kernels: Sequence[int], strides: Sequence[int]) -> int:
 
 
 def _load(config: EncoderConfig, files: ModelFolder, facts: dict[str, Any], hearing: Hearing) -> SoundEncoder:
-    make_importable()
-    from transformers import Wav2Vec2FeatureExtractor
-
     from transforms.encoders.engines.torch.forward import forward
 
-    try:
-        extractor = Wav2Vec2FeatureExtractor.from_pretrained(files.folder, local_files_only=True)
-    except Exception as error:  # the library raises errors of many kinds for damaged files
-        raise EncoderError(
-            f"can't use the feature extractor in {files.folder}: {error}", "check its preprocessor_config.json"
-        ) from error
+    extractor = files.feature_extractor(_EXTRACTOR)
     ready = forward(files.load(), config, _mean, transformers=version_of("transformers") or "")
 
     def prepare(sound: Floats) -> Prepared:
