@@ -5,14 +5,20 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from corpora import configure, text, write_jsonl
+
+from pipelines.backfill import backfill
+from pipelines.run.progress import Progress
+from transforms.support import memory
 
 PROGRAM = """
 import sys
 import pyarrow as pa
 from transforms.support import process
-from transforms.support.memory import give_back, give_back_at_once
+from transforms.support.memory import give_back, give_back_at_once, give_back_sometimes
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096 >> 20
@@ -23,6 +29,8 @@ if "own" in sys.argv:
     process.take()
 if "at once" in sys.argv:
     give_back_at_once()
+if "just now" in sys.argv:
+    give_back_sometimes()
 before = resident()
 blocks, between = [], []
 for _ in range(200):
@@ -32,6 +40,8 @@ full = resident() - before
 blocks.clear()
 if "later" in sys.argv:
     give_back()
+for _ in range(sys.argv.count("sometimes")):
+    give_back_sometimes()
 print(full, resident() - before, pa.default_memory_pool().backend_name)
 """
 
@@ -49,6 +59,22 @@ def test_what_is_let_go_of_is_kept_unless_it_is_given_back() -> None:
     assert full >= 195
     assert after >= 150
     assert kept("later")[1] <= 20
+
+
+def test_between_batches_it_is_given_back_every_few_seconds() -> None:
+    assert kept("sometimes")[1] <= 20
+    assert kept("just now", "sometimes")[1] >= 150
+
+
+def test_memory_is_given_back_while_a_batch_is_embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = configure(tmp_path)
+    write_jsonl(tmp_path / "corpus" / "a.jsonl", [{"id": str(number), "text": text(number)} for number in range(3)])
+    times: list[str] = []
+    monkeypatch.setattr(memory, "SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr(memory, "give_back", lambda: times.extend(progress.steps[-1:]))
+    progress = Progress(quiet=True)
+    backfill(config, progress)
+    assert "embed" in times
 
 
 def test_large_blocks_go_back_at_once() -> None:

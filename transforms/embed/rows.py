@@ -18,7 +18,7 @@ from schemas.modality import Modality
 from schemas.rejects import Reject, rejects_table
 from transforms.checkpoint.embedded import EmbeddedBatch
 from transforms.encoders import Encoded, Encoder
-from transforms.support import metrics, stop
+from transforms.support import memory, metrics, stop
 from transforms.support.amounts import Amounts, amount_columns, dropped_of
 from transforms.support.vectors import not_finite, without_length
 
@@ -75,7 +75,7 @@ def embed_table(
         # Of records with texts and media, rows are counted: once.
         is_counted = not made if layout.modality is Modality.RECORD else before is None
         modality = layout.modality if own is None else own.modality
-        found = _fill(chunks, filler, modality, _stopping(advance if is_counted else None))
+        found = _fill(chunks, filler, modality, _between(advance if is_counted else None))
         for row, (error, reason) in found.failed.items():
             failed.setdefault(row, (error, reason if own is None else f"{own}: {reason}"))
         made[filler.field.name] = found.vectors
@@ -149,11 +149,12 @@ _EMPTY: Mapping[VectorKind, object] = {
 }
 
 
-def _stopping(advance: Callable[[int], None] | None) -> Callable[[int], None]:
-    """The same, and a safe point between groups of tokens: a table of long texts takes minutes."""
+def _between(advance: Callable[[int], None] | None) -> Callable[[int], None]:
+    """The same, and what is done between the batches of a model: a table may take minutes."""
 
     def told(tokens: int) -> None:
         stop.check()
+        memory.give_back_sometimes()
         if advance is not None:
             advance(tokens)
 

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import gc
 import sys
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +14,8 @@ import pyarrow as pa
 from transforms.support import process
 
 LARGE_BYTES = 256 << 10
+SECONDS_BETWEEN = 5.0
+"""Between two calls of `give_back_sometimes` that return memory."""
 _M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 # Of version 2 and version 1: limit, what is used, and which part of it are files that can be dropped.
 _CONTAINERS = (
@@ -29,6 +32,21 @@ def give_back() -> None:
     """
     pa.default_memory_pool().release_unused()
     _glibc("malloc_trim", 0)
+
+
+_given_back = 0.0
+
+
+def give_back_sometimes() -> None:
+    """Calls `give_back` if `SECONDS_BETWEEN` have passed since the last time; to be called after each batch of a model.
+
+    Decoders and models release blocks of some MiB, and glibc keeps those below 32 MiB in its heaps. Small blocks that
+    remain lie between them, the next large ones do not fit there, and the heaps grow with the number of batches.
+    """
+    global _given_back
+    if time.monotonic() - _given_back >= SECONDS_BETWEEN:
+        give_back()
+        _given_back = time.monotonic()
 
 
 def give_back_at_once() -> None:
