@@ -280,6 +280,23 @@ def report(
 
 
 @command(app)
+def serve(
+    config: "Config",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes one that is free.")] = 8765,
+    host: Annotated[
+        str, typer.Option("--host", help="The address to listen on; any but this machine's own needs a token.")
+    ] = "127.0.0.1",
+    other: Annotated[
+        Path | None, typer.Option("--other", metavar="CONFIG", help="Another collection, to compare with.")
+    ] = None,
+) -> None:
+    """Serves a page to search the collection and to look at it."""
+    from pipelines.serve import serve
+
+    serve(config, port=port, host=host, other=other, ready=lambda address: output.result(f"serving {address}"))
+
+
+@command(app)
 def demo(
     folder: Annotated[Path, typer.Argument(help="Folder for corpus, configuration and results.")] = Path("demo"),
 ) -> None:

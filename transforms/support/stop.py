@@ -34,9 +34,11 @@ def reset() -> None:
     _STOP.clear()
 
 
-def interruption() -> InterruptedRunError:
-    """The error of a stopped run, with the exit code of the signal."""
-    error = InterruptedRunError("stopped before it was complete", "run the same command to continue where it stopped")
+def interruption(
+    message: str = "stopped before it was complete", remedy: str = "run the same command to continue where it stopped"
+) -> InterruptedRunError:
+    """The error of a stopped command, with the exit code of the signal."""
+    error = InterruptedRunError(message, remedy)
     error.exit_code = _exit_code
     return error
 

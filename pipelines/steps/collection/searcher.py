@@ -27,7 +27,8 @@ from schemas.milvus.full_text import TEXT_COLUMN
 from transforms import milvus
 from transforms.encoders import Model, resolve
 from transforms.load.specification import vector_column
-from transforms.milvus.rows.contents import read_back
+from transforms.milvus.rows.contents import by_ids, read_back
+from transforms.milvus.rows.read import query as query_rows
 
 T = TypeVar("T")
 
@@ -161,6 +162,24 @@ class Searcher:
             finally:
                 opened.leave()
         raise AssertionError("the second attempt returns or raises")
+
+    def rows(self, ids: Sequence[str], names: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """Columns of rows by their ids, in any order; ids that the collection does not have are left out.
+
+        Args:
+            names: of columns, in addition to `id`; by default those of a hit.
+
+        Raises:
+            CollectionError: if nothing is published, or Milvus does not answer.
+        """
+        config, opened = self._enter("")
+        try:
+            if (served := milvus.served(opened.connection, config.name)) is None:
+                raise nothing_served(config)
+            wanted = ["id", *(names or (*columns(config), *config.corpus.metadata))]
+            return query_rows(opened.connection, served, by_ids(ids), [*dict.fromkeys(wanted)])
+        finally:
+            opened.leave()
 
     def _search_once(
         self,

@@ -142,3 +142,8 @@ def _refusal(info: tarfile.TarInfo, name: str) -> tuple[str, str]:
     if not info.isreg() or info.issparse():
         return "SpecialInTar", f"The member {name!r} is not an ordinary file (tar type {info.type!r})"
     return "", ""
+
+
+def find_member(raw: RawStream, name: str) -> TarMember | None:
+    """The first readable member of a name, or None; see `members`."""
+    return next((one for one in members(raw) if one.name == name and not one.error), None)

@@ -1,0 +1,110 @@
+"""Pages of tables: runs, one run, rejects, near duplicates, and two collections next to each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipelines.explore.duplicates import duplicates as find
+from pipelines.run import report_store, report_text
+from pipelines.steps.collection.found import Found
+from pipelines.web.request_query import RequestQuery
+from pipelines.web.search_view import cards, search
+from pipelines.web.site import Site
+from schemas.errors import ConfigurationError, VecbeamError
+from schemas.run_report import Report
+
+
+def runs(site: Site) -> dict[str, Any]:
+    """The newest runs, newest first."""
+    found, more = report_store.latest(site.config)
+    return {"runs": found, "more": more, "result": report_text.result, "charts": _charts(found)}
+
+
+def run(site: Site, run_id: str) -> dict[str, Any]:
+    """One run.
+
+    Raises:
+        ConfigurationError: if there is no such run.
+    """
+    report = report_store.read_report(site.config, run_id)
+    return {"report": report, "text": report_text.text(report)}
+
+
+def rejects(site: Site) -> dict[str, Any]:
+    """The rejects of the last run that could change data."""
+    report = report_store.read_report(site.config)
+    return {"report": report, "total": sum(report.rejects.values())}
+
+
+def compared(site: Site, wanted: RequestQuery) -> dict[str, Any]:
+    """The hits of two collections for one query, and which items only one of them has."""
+    values: dict[str, Any] = {"other": site.other, "error": None, "sides": [], "overlap": None}
+    values["words"] = wanted.query if isinstance(wanted.query, str) else ""
+    if site.other is None or site.other_searcher is None or wanted.query is None:
+        return values
+    try:
+        found: list[tuple[Any, Found]] = [
+            (site.config, search(site.searcher, site.config, wanted)),
+            (site.other, search(site.other_searcher, site.other, wanted)),
+        ]
+    except VecbeamError as error:
+        return values | {"error": error}
+    items = [[hit["item_id"] for hit in one.hits[0]] for _, one in found]
+    both = set(items[0]) & set(items[1])
+    sides = [
+        {"name": config.name, "models": config.model_names, "cards": cards(one, wanted, config)}
+        for config, one in found
+    ]
+    most = max(len(set(items[0])), len(set(items[1])), 1)
+    return values | {"sides": sides, "both": both, "overlap": len(both) / most}
+
+
+WIDTH, HEIGHT = 280, 60
+
+
+def _charts(found: list[Report]) -> list[dict[str, Any]]:
+    """Lines over the runs, oldest first: what is drawn, its last value, and the points of its line."""
+    series: dict[str, list[float | None]] = {
+        "recall@10": [report.verify.recall_at_10 for report in found],
+        "tokens per second": [report.rates.tokens_per_second or None for report in found],
+        "seconds": [report.seconds.total for report in found],
+        "rejected items": [float(report.items.rejected) for report in found],
+    }
+    charts = []
+    for name, values in series.items():
+        known = [value for value in reversed(values) if value is not None]
+        if len(known) > 1:
+            charts.append(
+                {"name": name, "last": known[-1], "least": min(known), "most": max(known), "points": _line(known)}
+            )
+    return charts
+
+
+def _line(values: list[float]) -> str:
+    least, most = min(values), max(values)
+    spread = (most - least) or 1.0
+    step = WIDTH / (len(values) - 1)
+    return " ".join(
+        f"{at * step:.1f},{HEIGHT - 4 - (value - least) / spread * (HEIGHT - 8):.1f}" for at, value in enumerate(values)
+    )
+
+
+ROWS = 20_000
+"""Rows in which near duplicates are looked for: a page does not wait for more."""
+
+
+def duplicates(site: Site, above: str) -> dict[str, Any]:
+    """Near duplicates among the first rows.
+
+    Raises:
+        ConfigurationError: if `above` is not a cosine.
+    """
+    try:
+        cosine = float(above)
+    except ValueError:
+        raise ConfigurationError(f"above is {above!r}, not a number", "for example above=0.95") from None
+    found = site.once(("duplicates", cosine), lambda: find(site.config, above=cosine, sample=ROWS))
+    groups: dict[int, list[dict[str, Any]]] = {}
+    for row in found.table.slice(0, 400).to_pylist():
+        groups.setdefault(row["group"], []).append(row)
+    return {"found": found, "groups": groups, "above": cosine, "basis": found.basis}
