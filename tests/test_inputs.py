@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from corpora import configure, write_jsonl
-from drawings import damaged, drawing, encoded, write_drawings
+from drawings import damaged, drawing, encoded, save_timm_model, write_drawings
 from open_clip_model import library, save_open_clip
 from recordings import encoded as sound_file
 from recordings import save_whisper, tune
@@ -34,14 +34,16 @@ from pipelines.sync import sync
 from pipelines.verify import verify
 from schemas.config import Config, EncoderConfig
 from schemas.config.loader import load_config, parse_config
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, EncoderError
 from schemas.item_inputs import ItemContent
 from schemas.modality import Modality
 from schemas.run_report import Report
 from transforms.embed.lazy_encoders import load_fillers
+from transforms.embed.public.items_from_records import batches_of
 from transforms.embed.rows import embed_table
 from transforms.embed.work import with_facts
 from transforms.encoders import resolve, text_inputs
+from transforms.encoders.input_encoder import InputEncoder
 from transforms.encoders.model_source import ModelSource
 from transforms.encoders.models import Models
 from transforms.read import list_corpus, plan_shards, read_shard
@@ -439,6 +441,89 @@ def test_a_title_and_a_recording(tmp_path: Path) -> None:
     for number in range(2):
         assert least_cosine([rows[f"s{number}"]["sound"]], np.array([wanted[f"{number}.wav"]["vector"]])) >= 0.99999
     assert search(config, MediaQuery(str(tmp_path / "1.wav")), k=1)[0]["item_id"] == "s1"
+
+
+def test_a_title_and_both_parts_of_a_film(tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="the extra video is not installed")
+    from films import film
+
+    whisper, images = save_whisper(tmp_path / "whisper"), save_timm_model(tmp_path / "timm")
+    (tmp_path / "a.mp4").write_bytes(film((1, 2), 1.0, sound=440))
+    (tmp_path / "b.mp4").write_bytes(film((3,), 1.0))
+    write_jsonl(tmp_path / "a.jsonl", [{"id": name, "title": f"film {name}", "file": f"{name}.mp4"} for name in "ab"])
+    parts = {"picture": {"model": str(images), "frames": 4}, "sound": {"model": str(whisper), "input": "sound"}}
+    records = {"paths": ["a.jsonl"], "content": ["title"], "media": "file", "media_modality": "video"}
+    config = configure(
+        tmp_path,
+        corpus=records,
+        chunk=False,
+        encoders={
+            "title": {**FAKE, "input": ["title"]},
+            **parts,
+            "picture": {**parts["picture"], "input": "media"},
+        },
+        verify={"max_rejected": 1.0},
+    )
+    report = backfill(config)
+    assert (report.items.new, [(one.id, one.error) for one in report.rejected]) == (1, [("b", "NoSound")])
+    assert report.rejected[0].reason.startswith("file: ")
+    (tmp_path / "alone").mkdir()
+    alone = configure(tmp_path / "alone", corpus={"paths": ["../a.mp4"]}, chunk=False, encoders=parts)
+    backfill(alone)
+    found, wanted = rows_of(config)["a"], rows_of(alone)["a.mp4"]
+    for name in parts:
+        assert least_cosine([found[name]], np.array([wanted[name]])) >= 0.99999
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_end(
+    tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_jsonl(tmp_path / "products.jsonl", products(write_drawings(tmp_path / "photos", COUNT)))
+    encoders = {"title": {**FAKE, "input": ["title"]}, "photo": {"model": str(clip), "input": "media"}}
+    backfill(shop(tmp_path, clip, encoders=encoders, batch_rows=4, name="whole", checkpoint="whole"))
+    config = shop(tmp_path, clip, encoders=encoders, batch_rows=4)
+    encode, calls = InputEncoder.encode, []
+
+    def stopping(self: InputEncoder, inputs: pa.Table, **options: Any) -> Any:
+        calls.append(inputs.num_rows)
+        if len(calls) == 4:  # the title of the second batch, after its photo
+            raise EncoderError("stopped", "run it again")
+        return encode(self, inputs, **options)
+
+    monkeypatch.setattr(InputEncoder, "encode", stopping)
+    with pytest.raises(EncoderError, match="stopped"):
+        backfill(config)
+    monkeypatch.undo()
+    report = backfill(config)
+    assert (report.chunks.embedded, report.chunks.loaded, report.verify.found) == (COUNT - 4, COUNT, COUNT)
+    wanted = rows_of(config.model_copy(update={"checkpoint": str(tmp_path / "whole")}))
+    for name, row in rows_of(config).items():
+        assert row["content_hash"] == wanted[name]["content_hash"]
+        for vector in encoders:
+            assert least_cosine([row[vector]], np.array([wanted[name][vector]])) >= 0.99999
+    assert sync(config).chunks.embedded == 0
+
+
+def test_records_of_a_pipeline_are_items_with_their_inputs(tmp_path: Path, clip: Path) -> None:
+    photo = write_drawings(tmp_path / "photos", 1)[0]
+    config = shop(tmp_path, clip, {"allow_uris": ["photos/"]})
+    records = [
+        {"id": "a", "title": "hat", "description": None, "photo": str(photo), "price": 1},
+        {"id": "b", "title": "hat", "description": 3, "photo": str(photo), "price": 1},
+        {"id": "c", "title": "hat", "description": "x\0", "photo": str(photo), "price": 1},
+        {"id": "d", "title": "hat", "photo": str(photo), "price": 1},
+        {"id": "e", "title": "hat", "description": "", "photo": "/etc/hostname", "price": 1},
+    ]
+    [batch] = batches_of(records, config, "mine", uri="mine")
+    assert batch.items.column("item_id").to_pylist() == ["a"]
+    content = ItemContent.from_text(batch.items.column("@content")[0].as_py())
+    assert (content.texts, bool(content.media)) == ({"title": "hat", "description": ""}, True)
+    assert dict(zip(*(batch.rejects.column(name).to_pylist() for name in ("id", "error")), strict=True)) == {
+        "b": "WrongType",
+        "c": "NulByte",
+        "d": "MissingField",
+        "e": "UriNotAllowed",
+    }
 
 
 TWO = {"title": {**FAKE, "input": ["title"]}, "photo": {"model": "efficientnet-lite0", "input": "media"}}
