@@ -199,6 +199,45 @@ def labels(
     return page(found, out, html)
 
 
+@command(explore)
+def drift(
+    config: "Config",
+    since: Annotated[
+        str,
+        typer.Option("--since", metavar="DATE|SNAPSHOT", help="Compares what is new since then with the rest."),
+    ] = "",
+    against: Annotated[
+        Path | None, typer.Option("--against", metavar="CONFIG", help="Compares the neighbours of items in two spaces.")
+    ] = None,
+    level: Annotated[
+        float, typer.Option("--level", help="The p-value up to which the corpus counts as drifted.")
+    ] = 0.01,
+    k: Annotated[int, typer.Option("-k", min=1, help="Neighbours of an item, with --against.")] = 10,
+    vector: Vector = "",
+    sample: Rows = MOST_ROWS,
+    seed: Seed = 0,
+    served: Served = False,
+    out: Out = None,
+    html: Html = None,
+) -> Page:
+    """Tells whether new rows are unlike the earlier ones."""
+    check_files(out, html)
+    from pipelines.explore.drift import drift
+
+    found = drift(
+        config,
+        since=since,
+        against=configuration(against, None) if against is not None else None,
+        level=level,
+        k=k,
+        vector=vector,
+        sample=sample,
+        seed=seed,
+        served=served,
+    )
+    return page(found, out, html)
+
+
 def check_files(out: Path | None, html: Path | None) -> None:
     """Raises unless the files can be written, before anything is computed."""
     from pipelines.steps.results.page_file import check_page_file

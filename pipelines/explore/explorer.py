@@ -55,3 +55,16 @@ class Explorer:
         from pipelines.explore import labels as found
 
         return found.labels(self._configuration(), labels, **options)
+
+    def drift(self, **options: Any) -> Finding:
+        """Whether new rows are unlike the earlier ones; see `pipelines.explore.drift.drift`.
+
+        `against` is the path of a configuration, or one.
+        """
+        from pipelines.explore.drift import drift
+        from schemas.config import Config
+        from schemas.config.loader import load_config
+
+        against = options.pop("against", None)
+        other = against if against is None or isinstance(against, Config) else load_config(against)
+        return drift(self._configuration(), against=other, **options)

@@ -107,6 +107,7 @@ def _basis_text(basis: Mapping[str, Any]) -> str:
     if "rows_total" not in basis:
         return ", ".join(f"{name} {value}" for name, value in basis.items())
     seen, total = basis["rows_seen"], basis["rows_total"]
-    rows = f"{total:,} rows" if seen == total else f"{seen:,} of {total:,} rows (a sample, seed {basis['seed']})"
+    rows = f"{total:,} rows" if seen == total else f"{seen:,} of {total:,} rows"
+    rows += f" (a sample, seed {basis['seed']})" if "seed" in basis else ""
     vector = f", vector {basis['vector']}" if "vector" in basis else ""
     return f"{rows}, snapshot {basis['snapshot']}, space {basis['space'][:16]}{vector}"
