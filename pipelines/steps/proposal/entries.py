@@ -146,7 +146,7 @@ def with_media(entries: list[Entry], found: Proposal) -> tuple[list[Entry], Moda
     if not media.has_bytes and has_text(readable, media):
         found.notes.append(
             f"{media.name} names files ({media.modality}); to embed those, set corpus.media: {media.name} instead of "
-            "corpus.content"
+            "corpus.content; to embed both, set both, chunk: false, and the input of each of several encoders"
         )
         return entries, None, {}
     why = {one.file.uri: f"can't be read: {printable(one.problem)}" for one in samples if one.problem}
