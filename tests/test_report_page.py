@@ -1,0 +1,154 @@
+"""`vecbeam report --html`: a run as one HTML file."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from corpora import configure, text, write_jsonl
+from typer.testing import CliRunner
+
+from pipelines.backfill import backfill
+from pipelines.cli import app
+from pipelines.demo import _page
+from pipelines.run.report_store import read_report
+from pipelines.steps.results.report_page import write_report_page
+from pipelines.sync import sync
+from schemas.config.loader import load_config
+from schemas.errors import RejectsError
+from schemas.run_report import Expected, Report
+from transforms.milvus import release
+
+pytest.importorskip("plotly", reason="the extra explore is not installed")
+pytest.importorskip("jinja2", reason="the extra explore is not installed")
+
+EVIL = "<script>alert(1)</script>"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three runs: 40 items, nothing to do, and one with a changed item, a new one, and three rejects."""
+    folder = tmp_path_factory.mktemp("report-page")
+    items = [{"id": f"item-{number}", "text": text(number)} for number in range(40)]
+    corpus = write_jsonl(folder / "corpus" / "a.jsonl", items)
+    config = configure(folder, verify={"max_rejected": 0.5})
+    backfill(config)
+    backfill(config)
+    lines = [json.dumps(item) for item in [{"id": "item-0", "text": "another"}, *items[1:], {"id": "n", "text": "new"}]]
+    corpus.write_text("\n".join([*lines, "{broken", json.dumps({"id": EVIL, "text": " "}), "{"]) + "\n")
+    sync(config)
+    release(config.collection)
+    return folder
+
+
+def command(*words: str) -> Any:
+    return CliRunner().invoke(app, list(words))
+
+
+def texts(page: str) -> str:
+    """What a page has in addition to plotly's code."""
+    return max(re.split(r"<script>|</script>", page)[::2], key=len)
+
+
+def test_the_page_has_the_items_the_steps_the_rejects_the_gate_and_the_runs(folder: Path) -> None:
+    done = command("report", str(folder / "vecbeam.yaml"), "--html", str(folder / "page.html"))
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[-1] == f"page      {folder / 'page.html'}"
+    whole = (folder / "page.html").read_text()
+    page = texts(whole)
+    report = read_report(load_config(folder / "vecbeam.yaml"))
+    assert (report.items.read, report.items.rejected) == (44, 3)
+    for count, kind in ((44, "read"), (1, "new"), (1, "changed"), (39, "unchanged"), (3, "rejected")):
+        assert re.search(rf'<td>{kind}</td><td class="number">{count}</td>', page), kind
+        assert f"{kind} {count}" in whole.split("Plotly.newPlot")[-5]
+    for title in ("Items", "Seconds by step", "Rejects by error", "The gate", "Plan and fact", "Runs"):
+        assert f"<h2>{title}</h2>" in page
+    assert page.count("<td>InvalidJson</td>") == 2
+    assert "a.jsonl" in page
+    assert "line 42" in page
+    assert "<td>found</td><td>41</td>" in page
+    assert [run in page for run in (report.run_id, report.collection, report.snapshot)] == [True] * 3
+    rows = page.split("<h2>Runs</h2>")[1]
+    assert re.findall(r"<td>(backfill|sync)</td>", rows) == ["sync", "backfill", "backfill"]
+
+
+def test_the_page_needs_no_network_and_shows_the_corpus_as_text(folder: Path) -> None:
+    assert command("report", str(folder / "vecbeam.yaml"), "--html", str(folder / "page.html")).exit_code == 0
+    page = (folder / "page.html").read_text()
+    assert EVIL not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert not re.search(r"<(script|link|img)[^>]*(src|href)=", texts(page))
+    assert page.count("<script>") == 2
+
+
+def test_a_page_of_a_named_run_and_json(folder: Path) -> None:
+    config, page = str(folder / "vecbeam.yaml"), folder / "first.html"
+    runs = json.loads(command("report", config, "--list", "--json").stdout)["runs"]
+    first = runs[-1]["run_id"]
+    found = json.loads(command("report", config, first, "--html", str(page), "--json").stdout)
+    assert (found["run_id"], found["items"]["new"]) == (first, 40)
+    assert f"<dd>{first}</dd>" in page.read_text()
+    assert "<td>recall at 10</td><td>1.0000</td>" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--html", "page.txt"], "--html: page.txt does not end in .html"),
+        (["--html", "missing/page.html"], "--html: the folder missing does not exist"),
+        (["--html", "page.html", "--list"], "--html and --list: the page has the runs"),
+        (["--html", "page.html", "--rejects"], "--html and --rejects: the page has the runs"),
+        (["nonsense", "--html", "page.html"], "no report of run nonsense"),
+    ],
+)
+def test_a_wrong_page_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], message: str) -> None:
+    monkeypatch.chdir(folder)
+    refused = command("report", "vecbeam.yaml", *words)
+    assert refused.exit_code == 2
+    assert message in refused.stderr
+    assert not (folder / "missing").exists()
+
+
+def test_a_run_that_failed_has_its_error_and_no_empty_figures(tmp_path: Path) -> None:
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "a.jsonl").write_text("{broken\n")
+    with pytest.raises(RejectsError) as refused:
+        backfill(configure(tmp_path))
+    assert command("report", str(tmp_path / "vecbeam.yaml"), "--html", str(tmp_path / "p.html")).exit_code == 0
+    page = texts((tmp_path / "p.html").read_text())
+    assert f"RejectsError: {refused.value.message[:40]}" in page
+    assert "exit code 4" in page
+    assert "The gate" not in page
+
+
+def test_the_plan_is_compared_with_the_fact(tmp_path: Path) -> None:
+    report = Report(run_id="r", command="backfill", name="n", warnings=["look <here>"])
+    report.items.read = report.items.new = 12
+    report.chunks.embedded, report.tokens.embedded, report.seconds.embed = 30, 900, 3.0
+    report.plan = Expected(items={"new": 10}, chunks=20, tokens=1000, embed_seconds=2.0)
+    report.verify.recalls = {"title": 0.99, "photo": 0.98}
+    write_report_page(tmp_path / "p.html", report, [report], more=7)
+    page = texts((tmp_path / "p.html").read_text())
+    planned = {
+        name: tuple(re.sub("<[^>]*>", " ", row).split()[-3:])
+        for name in ("items new", "chunks embedded", "tokens embedded", "seconds of embedding")
+        for row in re.findall(rf"<td>{name}</td>.*", page)
+    }
+    assert planned == {
+        "items new": ("10", "12", "+20%"),
+        "chunks embedded": ("20", "30", "+50%"),
+        "tokens embedded": ("1,000", "900", "-10%"),
+        "seconds of embedding": ("2", "3", "+50%"),
+    }
+    assert "<h2>Recall@10 by vector</h2>" in page
+    assert "Warning: look &lt;here&gt;" in page
+    assert "7 earlier runs are not shown." in page
+
+
+def test_the_demo_writes_the_page_and_names_it(folder: Path) -> None:
+    words = _page(load_config(folder / "vecbeam.yaml"), folder / "demo.html")
+    assert str(folder / "demo.html") in words.splitlines()[-1]
+    assert "<h2>Items</h2>" in (folder / "demo.html").read_text()
