@@ -32,6 +32,7 @@ from pipelines.search import search
 from pipelines.steps.collection.query import MediaQuery
 from pipelines.sync import sync
 from pipelines.verify import verify
+from pipelines.web.card import card
 from schemas.config import Config, EncoderConfig
 from schemas.config.loader import load_config, parse_config
 from schemas.errors import ConfigurationError, EncoderError
@@ -229,6 +230,14 @@ def test_the_command_line_and_the_index_search_by_a_name(served: tuple[Config, R
         assert index.search(TITLES[9], k=1)[0]["item_id"] == "p9"
         assert index.search(Path(folder / "photos" / "drawing-001.png"), k=1)[0]["item_id"] == "p1"
         assert index.search(drawing(8), k=1, vector="photo")[0]["item_id"] == "p8"
+
+
+def test_a_page_shows_the_photo_and_the_text_of_a_row(served: tuple[Config, Report]) -> None:
+    config, _ = served
+    [hit] = search(config, TITLES[2], k=1)
+    shown = card(hit, "COSINE", "coat", config)
+    assert (shown.item_id, shown.kind, shown.place) == ("p2", "image", "")
+    assert ("coat", True) in shown.pieces
 
 
 def test_a_second_run_embeds_nothing_and_others_use_the_checkpoint(served: tuple[Config, Report]) -> None:

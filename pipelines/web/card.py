@@ -52,6 +52,8 @@ def card(hit: dict[str, Any], metric: str, words: str, config: Config) -> Card:
     text, kind = str(hit.get("text") or ""), _kind(hit, config)
     importance = hit.get("importance")
     start, end = float(hit.get("start") or 0), float(hit.get("end") or 0)
+    if config.inputs:  # an item is one row, and these are characters of its whole text
+        start = end = 0.0
     pieces = marked(text, words)
     short, rest = _split(pieces, SHORT_CHARACTERS)
     return Card(
@@ -107,6 +109,8 @@ def _split(pieces: list[tuple[str, bool]], characters: int) -> tuple[list[tuple[
 def _kind(hit: dict[str, Any], config: Config) -> str:
     if modality := hit.get("modality"):
         return str(modality)
+    if config.inputs and hit.get("uri"):
+        return next(str(one.modality) for one in config.inputs.values() if not one.is_text)
     return "text" if "text" in hit and not hit.get("uri") else str(config.corpus.modality)
 
 
