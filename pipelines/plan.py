@@ -17,6 +17,7 @@ from pipelines.run.report_store import reports
 from pipelines.run.session import Session
 from pipelines.steps.collection.served import find_served, misfits
 from pipelines.steps.collection.server import check_server, check_vectors
+from pipelines.steps.collection.vector_checks import limit_words
 from pipelines.steps.corpus.changes import Changes, find_changes, is_unchanged
 from pipelines.steps.corpus.int8_sample import sample_texts
 from pipelines.steps.corpus.source import Source, prepare
@@ -87,6 +88,7 @@ def plan(
             other = round(startup + rows * _earlier_row(config), 1)
             found.seconds = PlannedSeconds(total=other, other=other, measured=NOTHING_TO_EMBED)
         if found.has_work:
+            found.vectors = limit_words(config)
             deletes = ["--allow-deletes"] if allow_deletes else []
             found.command = shlex.join(["vecbeam", found.action, *words, *deletes])
         return found
@@ -269,6 +271,7 @@ def text(found: Plan) -> str:
         "reindex": f"{name}, then the alias {found.name} moves from {collection.served} to it",
     }[found.action]
     lines.append(f"in Milvus   {change}" + (f" ({'; '.join(collection.reasons)})" if collection.reasons else ""))
+    lines += [f"gate        {found.vectors}"] if found.vectors else []
     lines += [f"warning     {warning}" for warning in found.warnings]
     return "\n".join([*lines, *_end(found)])
 

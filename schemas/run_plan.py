@@ -117,6 +117,7 @@ class Plan(BaseModel):
     usd: float | None = Field(None, description="What the embedding servers cost, if their prices are configured")
     milvus: PlannedCollection = Field(default_factory=PlannedCollection)
     outcome: Outcome = Field(default_factory=Outcome)
+    vectors: str = Field("", description="What the vectors must keep; empty without limits")
     command: str = Field("", description="What to run; empty where there is nothing to do")
     warnings: list[str] = Field(
         default_factory=list, description="Columns that would be null throughout, files left out"

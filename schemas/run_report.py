@@ -158,6 +158,28 @@ class Verification(BaseModel):
     published: bool = False
 
 
+class VectorFindings(BaseModel):
+    """What the vectors of the snapshot are like, where `verify` limits it; what was not measured is null.
+
+    Attributes:
+        rows, rows_seen: of the snapshot, and of the sample that was compared.
+        duplicates, outliers: shares of the rows seen.
+        drift: AUC of a classifier that tells new items from those that are served, with its 95% interval.
+        new_items: that it was measured on.
+        reason: why the drift was not measured.
+    """
+
+    rows: int = 0
+    rows_seen: int = 0
+    duplicates: float | None = None
+    outliers: float | None = None
+    drift: float | None = None
+    drift_low: float | None = None
+    drift_high: float | None = None
+    new_items: int = 0
+    reason: str = ""
+
+
 class Expected(BaseModel):
     """What the run expected before it embedded, next to the facts in the rest of the report.
 
@@ -241,6 +263,7 @@ class Report(BaseModel):
     peak_rss_mb: int = 0
     retries: int = 0
     verify: Verification = Field(default_factory=Verification)
+    vectors: VectorFindings | None = Field(None, description="Where verify limits duplicates, outliers or drift")
     plan: Expected | None = None
     runtime: dict[str, str] = Field(default_factory=dict, description="Engine, device and precision of the encoder")
     versions: dict[str, str] = Field(default_factory=dict)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from schemas.modality import shown_rate
-from schemas.run_report import Report, Verification
+from schemas.run_report import Report, VectorFindings, Verification
 
 _RESULTS = {
     0: "done",
@@ -100,6 +100,8 @@ def _work(report: Report) -> Iterator[str]:
 
 def _check(report: Report) -> Iterator[str]:
     verify = report.verify
+    if report.vectors is not None:
+        yield f"vectors   {_vectors(report.vectors)}"
     if not (verify.expected or verify.found):
         return
     if not verify.compared and report.format_version > 1 and verify.found == verify.expected:
@@ -111,6 +113,23 @@ def _check(report: Report) -> Iterator[str]:
         f"verify    {verify.found:,} rows of {verify.expected:,}, {verify.missing} missing, "
         f"{verify.unexpected} unexpected, {verify.stale} stale, {verify.damaged} damaged{_compared(verify)}{recall}"
     )
+
+
+def _vectors(found: VectorFindings) -> str:
+    shown = []
+    if found.duplicates is not None:
+        shown.append(f"{found.duplicates:.2%} near duplicates")
+    if found.outliers is not None:
+        shown.append(f"{found.outliers:.2%} outliers")
+    if found.drift is not None:
+        shown.append(
+            f"drift of {found.new_items:,} new items: AUC {found.drift:.3f} ({found.drift_low:.3f} to "
+            f"{found.drift_high:.3f})"
+        )
+    if found.reason:
+        shown.append(f"drift not measured: {found.reason}")
+    sampled = f" in {found.rows_seen:,} of {found.rows:,} rows" if 0 < found.rows_seen < found.rows else ""
+    return ", ".join(shown) + sampled
 
 
 def _serving(report: Report) -> str:

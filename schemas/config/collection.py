@@ -84,3 +84,17 @@ class Verify(Section):
     )
     max_rejected: float = Field(0.01, ge=0, le=1, description="Most rejects as a share of the items read")
     max_dropped_tokens: float = Field(0.05, ge=0, le=1, description="Most tokens dropped as a share of all tokens")
+    max_duplicates: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Most near duplicates of other rows, as a share of the rows; see docs/guides/explore.md",
+    )
+    duplicates_above: float = Field(0.95, gt=0, le=1, description="Least cosine of near duplicates")
+    max_outliers: float | None = Field(None, ge=0, le=1, description="Most outliers, as a share of the rows")
+    max_drift: float | None = Field(
+        None,
+        ge=0.5,
+        le=1,
+        description="Largest AUC with which a classifier tells new rows from those that are served; 0.5 is chance",
+    )

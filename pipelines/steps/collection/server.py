@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
+from pipelines.steps.collection.vector_checks import check_limits
 from schemas.config import Collection, Config
 from schemas.errors import CollectionError
 from schemas.layout import Layout, VectorKind
@@ -35,7 +36,9 @@ def check_vectors(config: Config, layout: Layout) -> None:
 
     Raises:
         CollectionError: as `check_server` does.
+        ConfigurationError, MissingExtraError: as `check_limits` does.
     """
+    check_limits(config, layout)
     settings = config.collection
     if [one.kind for one in layout.vectors] == [VectorKind.DENSE]:
         return  # every server holds one

@@ -19,6 +19,7 @@ from pipelines.steps.judgement.limits import (
     excess,
     remedy,
 )
+from pipelines.steps.judgement.vector_limits import check_vectors_of
 from pipelines.steps.publish.inspection import Inspection
 from schemas.errors import CollectionError, RejectsError
 from schemas.layout import Layout
@@ -67,6 +68,8 @@ def publish(
         if not corpus_was_read:
             check_known(snapshot, stands)
         check_shrinking(snapshot.total("items"), stands, session.config.corpus.max_deleted, rows=snapshot.total("rows"))
+    if stands.snapshot != snapshot.id:
+        check_vectors_of(session, checkpoint, snapshot, stands)
     with milvus.connected(session.config.collection) as connection:
         spec = collection_spec(session.config, snapshot, layout)
         spec = _beside(connection, spec) if rebuild else _named(connection, session, spec)

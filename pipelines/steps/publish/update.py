@@ -13,6 +13,7 @@ from pipelines.run import beam_job
 from pipelines.run.session import Phase, Session
 from pipelines.steps.collection.served import check_space, misfits, open_for_search
 from pipelines.steps.judgement.limits import Standing, check_rows_at_all, excess, remedy
+from pipelines.steps.judgement.vector_limits import check_vectors_of
 from pipelines.steps.publish.publication import Publication
 from schemas.config import Config
 from schemas.errors import CheckpointError, CollectionError, RejectsError
@@ -95,6 +96,9 @@ class Update:
         elif over:
             raise RejectsError(f"{over}; the collection {state.name} stays as it is", remedy(over, lossless=False))
         else:
+            if not state.target_id:  # an update that has begun is completed
+                stands = Standing(state.name, snapshot=state.snapshot_id or "")
+                check_vectors_of(session, self._checkpoint, self._snapshot, stands)
             self._bring()
         if not self._publication.inspection.check_sample().clean:
             self._publication.inspection.gate(self._publication.inspection.check_rows(), recall=False)

@@ -19,6 +19,7 @@ from pipelines.steps.judgement.forecast import expect, first_rejects, foreseen_r
 from pipelines.steps.judgement.limits import Standing, check_deletions, check_draft, check_fields
 from pipelines.steps.judgement.named_rejects import named_rejects
 from pipelines.steps.judgement.null_columns import explained, null_columns, unfilterable
+from pipelines.steps.judgement.vector_limits import check_draft_vectors
 from schemas.errors import RejectsError
 from schemas.records import FILE_SCHEMA, PART_SCHEMA
 from schemas.run_report import Report, Sound
@@ -51,7 +52,7 @@ def bring_up_to_date(
         ConfigurationError: if no record has a field that the configuration names.
         CorpusError: two items with one id, where the configuration says `on_duplicate: error`.
         EncoderError: if a model can't run on this machine, as far as that is known before it is loaded.
-        GateError: if more would be deleted than allowed.
+        GateError: if more would be deleted than allowed, or the vectors are over a limit.
         RejectsError: if no item could be embedded, or more was rejected or dropped than allowed.
     """
     for note in source.notes:
@@ -121,6 +122,7 @@ def _embedded(session: Session, changes: Changes, standing: Standing, *, allow_d
     if written:
         return draft
     check_draft(session, changes, draft, standing, allow_deletes=allow_deletes)
+    check_draft_vectors(session, checkpoint, draft, standing)
     return checkpoint.write_snapshot(draft)
 
 
