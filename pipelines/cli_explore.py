@@ -34,6 +34,10 @@ def duplicates(
     keep: Annotated[
         str, typer.Option("--keep", metavar="first|last", help="Which one of a group is marked to be kept.")
     ] = "first",
+    pairs: Annotated[
+        Path | None,
+        typer.Option("--pairs", metavar="FILE", help="Measures how often the threshold is wrong: CSV of a, b, same."),
+    ] = None,
     vector: Vector = "",
     sample: Rows = MOST_ROWS,
     seed: Seed = 0,
@@ -46,7 +50,17 @@ def duplicates(
     from pipelines.explore.duplicates import duplicates
 
     return page(
-        duplicates(config, above=above, by=by, keep=keep, vector=vector, sample=sample, seed=seed, served=served),
+        duplicates(
+            config,
+            above=above,
+            by=by,
+            keep=keep,
+            pairs=pairs,
+            vector=vector,
+            sample=sample,
+            seed=seed,
+            served=served,
+        ),
         out,
         html,
     )

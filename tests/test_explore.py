@@ -178,3 +178,32 @@ def test_a_vector_that_is_not_a_number_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="--by"):
         duplicates(config, by="part")
     milvus.release(config.collection)
+
+
+def test_error_rates_of_the_threshold_on_labelled_pairs(config: Config, tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    lines = [f"own{n},same{n}#0,1" for n in range(5)] + [f"own{n},own{n + 20},no" for n in range(10)]
+    path.write_text("\n".join(["a,b,same", *lines, "own30,own31,true"]))
+    found = duplicates(config, above=0.99, pairs=path).figures
+    assert (found["pairs"], found["false_match_rate"]) == (16, 0)
+    assert found["false_non_match_rate"] == pytest.approx(1 / 6, abs=1e-4)
+    assert duplicates(config, above=0.01, pairs=path).figures["false_match_rate"] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a,b\n", "has no column same; it has a, b"),
+        ("a,b,same\nown1,own1,1\n", "line 2: 'own1' and 'own1' are not two ids"),
+        ("a,b,same\nown1,own2,perhaps\n", "line 2: same is 'perhaps', not 1 or 0"),
+        ("a,b,same\nown1,own2,1\n", "has no pair of different things"),
+        ("a,b,same\nown1,own2,1\nown1,gone,0\n", "1 of 3 ids are of no row or item: gone"),
+    ],
+)
+def test_wrong_pairs_are_refused_with_their_line(config: Config, tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError, match=said):
+        duplicates(config, pairs=path)
+    with pytest.raises(ConfigurationError, match="can't be read: No such file"):
+        duplicates(config, pairs=tmp_path / "none.csv")

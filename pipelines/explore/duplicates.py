@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +12,15 @@ import pyarrow as pa
 from pipelines.steps.collection.current_rows import current_rows
 from pipelines.steps.results.finding import Finding, basis_of
 from pipelines.steps.results.joined_table import joined_table
+from pipelines.steps.results.labelled_pairs import LabelledPair, read_pairs
 from pipelines.steps.results.options import check_choice
 from schemas.config import Config
 from schemas.errors import ConfigurationError
 from transforms.explore.items_of import items_of
-from transforms.explore.live_rows import MOST_ROWS, Sample
+from transforms.explore.live_rows import MOST_ROWS, LiveRows, Sample
+from transforms.explore.match_rates import match_rates
 from transforms.explore.near_duplicates import Groups, near_duplicates
+from transforms.explore.row_lookup import find_rows
 
 ABOVE = 0.95
 
@@ -26,6 +31,7 @@ def duplicates(
     above: float = ABOVE,
     by: str = "row",
     keep: str = "first",
+    pairs: str | Path | None = None,
     vector: str = "",
     sample: int = MOST_ROWS,
     seed: int = 0,
@@ -36,13 +42,16 @@ def duplicates(
     Args:
         by: "row", or "item", which compares the mean vectors of items.
         keep: "first" or "last", in the order of the corpus: the one of a group with `keep` true.
+        pairs: a CSV file with the columns a, b (ids of rows or items) and same (1 or 0): measures how often the
+            threshold `above` is wrong.
         vector: which dense vector, by default the first one.
         sample: most rows that are compared, drawn by `seed`.
         served: looks at the snapshot that the served collection holds.
 
     Returns:
         A finding with one row for each near duplicate: group, keep, similarity to the nearest of its group, and which
-        row it is.
+        row it is. With `pairs`, figures have the rates of false matches and false non-matches, and the threshold at
+        which both are equal.
 
     Raises:
         ConfigurationError: `above` is not between 0 and 1, another word, or the vector is not dense.
@@ -52,8 +61,10 @@ def duplicates(
         raise ConfigurationError(f"--above: {above} is not a cosine between 0 and 1", "for example --above 0.95")
     check_choice("--by", by, ("row", "item"))
     check_choice("--keep", keep, ("first", "last"))
+    labelled = read_pairs(Path(pairs)) if pairs is not None else []
     rows = current_rows(config, served=served)
     name = rows.vector_named(vector)
+    rates = _rates(rows, name, labelled, above) if labelled else {}
     seen = rows.sample(name, most=sample, seed=seed)
     basis = basis_of(rows, seen, name)
     compared = items_of(seen) if by == "item" else seen
@@ -67,6 +78,7 @@ def duplicates(
         "removable": table.num_rows - groups.count,
         "share": round((table.num_rows - groups.count) / max(1, len(compared)), 6),
     }
+    figures |= rates
     notes = []
     if not seen.is_whole:
         notes.append("pairs outside the sample are not found: --sample takes more rows")
@@ -74,6 +86,27 @@ def duplicates(
     if without_length:
         notes.append(f"{without_length:,} {things} have a vector of zeros, and are compared with none")
     return Finding(f"Near duplicates among {len(compared):,} {things}", basis, figures, table, notes)
+
+
+def _rates(rows: LiveRows, name: str, labelled: Sequence[LabelledPair], above: float) -> dict[str, Any]:
+    ids = list(dict.fromkeys(one for pair in labelled for one in (pair.a, pair.b)))
+    places = find_rows(rows, ids)
+    if unknown := [one for one in ids if one not in places]:
+        raise ConfigurationError(
+            f"--pairs: {len(unknown)} of {len(ids)} ids are of no row or item: {', '.join(unknown[:3])}",
+            "correct these lines",
+        )
+    vectors = np.stack([items_of(rows.sample(name, among=places[one])).normalised[0] for one in ids]).astype(np.float64)
+    at = {one: place for place, one in enumerate(ids)}
+    first, second = vectors[[at[pair.a] for pair in labelled]], vectors[[at[pair.b] for pair in labelled]]
+    found = match_rates((first * second).sum(axis=1), np.asarray([pair.same for pair in labelled], bool), above)
+    return {
+        "pairs": len(labelled),
+        "false_match_rate": round(found.false_match, 6),
+        "false_non_match_rate": round(found.false_non_match, 6),
+        "equal_error_rate": round(found.equal_error, 6),
+        "equal_error_above": round(found.equal_at, 4),
+    }
 
 
 def _table(compared: Sample, groups: Groups, keep: str) -> pa.Table:
