@@ -25,6 +25,7 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from pipelines.backfill import backfill
+from pipelines.steps.collection.search_options import SearchOptions
 from pipelines.steps.collection.searcher import Searcher
 from pipelines.steps.collection.word_arithmetic import Arithmetic
 from schemas.config import Config, EncoderConfig
@@ -105,7 +106,7 @@ def searched_answers(config: Config, asked: Sequence[Question]) -> Iterator[str]
     searcher = Searcher(config, release=True)
     try:
         for question in asked:
-            found = searcher.search([question.second], 1, minus=question.first, plus=question.third)
+            found = searcher.search([question.second], 1, SearchOptions(minus=question.first, plus=question.third))
             yield str(found.hits[0][0]["text"])
     finally:
         searcher.close()

@@ -14,6 +14,7 @@ from pathlib import Path
 from cranfield import MODEL, K, ndcg, read_judgements
 
 from pipelines.backfill import backfill
+from pipelines.steps.collection.search_options import SearchOptions
 from pipelines.steps.collection.searcher import Searcher
 from schemas.config.loader import parse_config
 
@@ -41,7 +42,7 @@ def main() -> None:
         print(f"{report.verify.found} rows, {report.items.rejected} rejected, recall {report.verify.recalls}")
         searcher = Searcher(config, release=True)
         for names in (["dense"], ["sparse"], ["dense", "sparse"]):
-            hits = searcher.search(list(queries.values()), K, vector=names).hits
+            hits = searcher.search(list(queries.values()), K, SearchOptions(vector=names)).hits
             rankings = {query: [hit["item_id"] for hit in found] for query, found in zip(queries, hits, strict=True)}
             print(f"{' + '.join(names):16} {ndcg(rankings, relevant):.4f}", flush=True)
         searcher.close()

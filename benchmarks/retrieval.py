@@ -25,6 +25,7 @@ from typing import Any
 from cranfield import K, ndcg, read_judgements
 
 from pipelines.backfill import backfill
+from pipelines.steps.collection.search_options import SearchOptions
 from pipelines.steps.collection.searcher import Searcher
 from pipelines.steps.corpus.source import open_checkpoint
 from schemas.config import Config, EncoderConfig
@@ -89,7 +90,8 @@ def measure(
         backfill(config)
         searcher = Searcher(config, release=True)
         ranked = candidates if any(name.startswith(TOKENS) for name in names) else None
-        hits = searcher.search(list(queries.values()), K, vector=list(config.vectors), candidates=ranked).hits
+        options = SearchOptions(vector=list(config.vectors), candidates=ranked)
+        hits = searcher.search(list(queries.values()), K, options).hits
         searcher.close()
         rankings = {query: [hit["item_id"] for hit in found] for query, found in zip(queries, hits, strict=True)}
         models = open_checkpoint(config)[1]

@@ -14,9 +14,10 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from pipelines.steps.collection.query import OneQuery, as_query
+from pipelines.steps.collection.search_options import SearchKeywords, SearchOptions
 from pipelines.steps.corpus.first_configuration import TEXTS, first_configuration, index_name
 from pipelines.steps.corpus.given_media import is_one
 from pipelines.steps.corpus.index_arguments import (
@@ -127,12 +128,7 @@ class Index:
         k: int = 10,
         *,
         filter: str = "",
-        plus: str | Sequence[str] = (),
-        minus: str | Sequence[str] = (),
-        vector: str | Sequence[str] = "",
-        rerank: str = "",
-        candidates: int | None = None,
-        importance: bool = False,
+        **options: Unpack[SearchKeywords],
     ) -> list[dict[str, Any]]: ...
     @overload
     def search(
@@ -141,12 +137,7 @@ class Index:
         k: int = 10,
         *,
         filter: str = "",
-        plus: str | Sequence[str] = (),
-        minus: str | Sequence[str] = (),
-        vector: str | Sequence[str] = "",
-        rerank: str = "",
-        candidates: int | None = None,
-        importance: bool = False,
+        **options: Unpack[SearchKeywords],
     ) -> list[list[dict[str, Any]]]: ...
     def search(
         self,
@@ -154,12 +145,7 @@ class Index:
         k: int = 10,
         *,
         filter: str = "",
-        plus: str | Sequence[str] = (),
-        minus: str | Sequence[str] = (),
-        vector: str | Sequence[str] = "",
-        rerank: str = "",
-        candidates: int | None = None,
-        importance: bool = False,
+        **options: Unpack[SearchKeywords],
     ) -> Any:
         """The `k` rows nearest to a query, best first.
 
@@ -167,15 +153,8 @@ class Index:
             query: a text; for media a pathlib.Path, the bytes of a file, a PIL image or an array of pixels; a
                 `LikeQuery` with the id of a row. Or several, which are embedded together and searched in one call.
             filter: Milvus expression over the columns, e.g. 'author == "ting-yili"'.
-            plus, minus: texts whose vectors are added to that of the query, and subtracted:
-                `search("king", minus=["man"], plus=["woman"])`. All are scaled to length 1 first. Rows whose text is
-                the query or one of these are left out.
-            vector: which vector of the rows is searched, if they have several, by default the first one; the hits of
-                several are fused by rank.
-            rerank: a vector of tokens, by which the rows found are ranked again.
-            candidates: rows that the search finds for it, 100 by default.
-            importance: gives each row `importance`, from 0 to 100: of pairs of the index's rows (a sample), how many
-                percent are less similar than the query and this row.
+            options: the keyword arguments `plus`, `minus`, `vector`, `rerank`, `candidates` and `importance`, and
+                others; see `SearchOptions`.
 
         Returns:
             One dict per row: `score` (larger is nearer with COSINE and IP, smaller with L2), `id`, `item_id`, `chunk`,
@@ -190,10 +169,7 @@ class Index:
         several = not is_one(query)
         given: Any = query if several else [query]
         queries = [as_query(one) for one in given]
-        options: dict[str, Any] = {"vector": vector, "rerank": rerank, "candidates": candidates}
-        found = self._open().search(queries, k, filter_expression=filter, plus=plus, minus=minus, **options)
-        if importance:
-            found = found.with_importance(self.config)
+        found = self._open().search(queries, k, SearchOptions(filter, **options))
         return found.hits if several else found.hits[0]
 
     def add(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, Unpack
 
 from pipelines.steps.collection.found import Found
 from pipelines.steps.collection.importance import NAME as IMPORTANCE
 from pipelines.steps.collection.query import Query
+from pipelines.steps.collection.search_options import SearchKeywords, SearchOptions
 from pipelines.steps.collection.searcher import Searcher
 from schemas.config import Config
 
@@ -20,26 +20,14 @@ def search(
     *,
     k: int = 10,
     filter_expression: str = "",
-    vector: str | Sequence[str] = "",
-    plus: str | Sequence[str] = (),
-    minus: str | Sequence[str] = (),
-    rerank: str = "",
-    candidates: int | None = None,
-    importance: bool = False,
+    **options: Unpack[SearchKeywords],
 ) -> list[dict[str, Any]]:
     """The `k` rows nearest to a query, best first.
 
     Args:
         query: a text, a media file, or a row; see `pipelines.steps.collection.query`.
         config: whose encoder embeds the query and whose alias is searched.
-        filter_expression: Milvus expression over the columns, e.g. 'author == "ting-yili"'.
-        vector: which vector of the rows is searched, if they have several; the first one for "". Of several names
-            each is searched, and their hits are fused by rank: see `rank_fusion`.
-        plus, minus: texts whose vectors are added to the query's, and subtracted; see `Arithmetic`.
-        rerank: a vector of tokens, by which the rows found are ranked again; see `reranking`.
-        candidates: rows that the search finds for it, 100 by default.
-        importance: gives each row `importance`, from 0 to 100: of pairs of the corpus's rows (a sample), how many
-            percent are less similar than the query and this row.
+        options: see `SearchOptions`.
 
     Returns:
         One dict per row: score, id, item_id, chunk, text (uri of media), start, end, and the metadata columns. With
@@ -51,8 +39,6 @@ def search(
         CollectionError: if nothing is published, or Milvus does not answer.
         SpaceMismatchError: if the collection holds vectors of another space than the configuration's encoder.
     """
-    options: dict[str, Any] = {"vector": vector, "plus": plus, "minus": minus}
-    options |= {"rerank": rerank, "candidates": candidates, "importance": importance}
     return find(config, query, k=k, filter_expression=filter_expression, **options).hits[0]
 
 
@@ -62,20 +48,12 @@ def find(
     *,
     k: int = 10,
     filter_expression: str = "",
-    vector: str | Sequence[str] = "",
-    plus: str | Sequence[str] = (),
-    minus: str | Sequence[str] = (),
-    rerank: str = "",
-    candidates: int | None = None,
-    importance: bool = False,
+    **options: Unpack[SearchKeywords],
 ) -> Found:
     """`search`, with the metric of its scores."""
     searcher = Searcher(config)
     try:
-        options: dict[str, Any] = {"vector": vector, "plus": plus, "minus": minus}
-        options |= {"rerank": rerank, "candidates": candidates}
-        found = searcher.search([query], k, filter_expression=filter_expression, **options)
-        return found.with_importance(config) if importance else found
+        return searcher.search([query], k, SearchOptions(filter_expression, **options))
     finally:
         searcher.close()
 

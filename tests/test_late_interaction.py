@@ -27,6 +27,7 @@ from pipelines.reindex import reindex
 from pipelines.search import find, search
 from pipelines.steps.collection.query import LikeQuery
 from pipelines.steps.collection.reranking import matrices
+from pipelines.steps.collection.search_options import SearchOptions
 from pipelines.steps.collection.searcher import Searcher
 from pipelines.sync import sync
 from pipelines.verify import verify
@@ -199,7 +200,7 @@ def test_changes_deletions_damage_and_another_model(place: Path, tmp_path: Path,
     backfill(config)
     assert sync(config).chunks.embedded == 0
     searcher = Searcher(config)
-    assert searcher.search(["sea"], 40, rerank="late").hits[0]
+    assert searcher.search(["sea"], 40, SearchOptions(rerank="late")).hits[0]
     items[3]["text"] = "ships on the sea"
     write_jsonl(tmp_path / "corpus" / "items.jsonl", items[:-1])
     report = sync(config)
@@ -207,7 +208,7 @@ def test_changes_deletions_damage_and_another_model(place: Path, tmp_path: Path,
     # The same open search follows the collection to the next snapshot.
     texts = {f"{item['id']}#0": item["text"] for item in items[:-1]}
     scores = expected_scores(folder, "ships on the sea", texts)
-    found = searcher.search(["ships on the sea"], 40, rerank="late").hits[0]
+    found = searcher.search(["ships on the sea"], 40, SearchOptions(rerank="late")).hits[0]
     searcher.close()
     assert {row["id"]: row["score"] for row in found} == pytest.approx(scores, abs=1e-4)
     assert verify(config).verify.missing == 0

@@ -21,6 +21,7 @@ from pipelines.reindex import reindex
 from pipelines.rollback import rollback
 from pipelines.search import find, search, show
 from pipelines.steps.collection.found import Found
+from pipelines.steps.collection.search_options import SearchKeywords, SearchOptions
 from pipelines.steps.collection.searcher import Searcher
 from pipelines.verify import verify
 from schemas.config import Config
@@ -51,11 +52,11 @@ def item_ids(found: Found) -> list[list[str]]:
 def test_several_queries_give_what_each_gives_alone(config: Config) -> None:
     searcher = Searcher(config)
     queries = [text(3), text(7), text(21)]
-    found = searcher.search(queries, 4, filter_expression='item_id != "9"')
+    found = searcher.search(queries, 4, SearchOptions('item_id != "9"'))
     assert [ids[0] for ids in item_ids(found)] == ["3", "7", "21"]
     assert found.hits == [search(config, query, k=4, filter_expression='item_id != "9"') for query in queries]
     # More rows than a narrow filter leaves.
-    narrow = searcher.search(queries, 20, filter_expression='item_id in ["3", "4", "5"]')
+    narrow = searcher.search(queries, 20, SearchOptions('item_id in ["3", "4", "5"]'))
     assert [sorted(ids) for ids in item_ids(narrow)] == [["3", "4", "5"]] * 3
     assert searcher.search([], 3).hits == []
     searcher.close()
@@ -216,3 +217,7 @@ print(sorted({{"apache_beam", "torch", "sentence_transformers", "transformers"}}
 """
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert ran.stdout.splitlines() == ["3", "0 True", "[]"], ran.stderr
+
+
+def test_python_takes_each_option_of_a_search_as_a_keyword() -> None:
+    assert {*SearchKeywords.__annotations__, "filter_expression"} == set(SearchOptions.__annotations__)

@@ -18,6 +18,7 @@ from pipelines.backfill import backfill
 from pipelines.cli import app
 from pipelines.index import Index
 from pipelines.search import search
+from pipelines.steps.collection.search_options import SearchOptions
 from pipelines.steps.collection.searcher import Searcher
 from pipelines.steps.collection.word_arithmetic import Arithmetic, without
 from schemas.config import Config
@@ -65,11 +66,11 @@ def test_the_query_is_the_sum_of_unit_vectors_without_the_words_of_the_question(
 
 def test_several_queries_and_python_s_index(animals: Config) -> None:
     searcher = Searcher(animals)
-    both = searcher.search(["cat", "fox"], 3, plus=["hen"], filter_expression='item_id != "owl"')
+    both = searcher.search(["cat", "fox"], 3, SearchOptions('item_id != "owl"', plus=["hen"]))
     assert both.hits == [
         search(animals, query, k=3, plus=["hen"], filter_expression='item_id != "owl"') for query in ("cat", "fox")
     ]
-    assert searcher.search([], 3, plus=["hen"]).hits == []
+    assert searcher.search([], 3, SearchOptions(plus=["hen"])).hits == []
     searcher.close()
     with Index(Path(animals.checkpoint).parent / "vecbeam.yaml") as index:
         assert index.search("cat", 3, plus="hen", filter='item_id != "owl"') == both.hits[0]

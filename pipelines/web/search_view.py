@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from pipelines.steps.collection.current_rows import current_rows
 from pipelines.steps.collection.found import Found
 from pipelines.steps.collection.query import LikeQuery, MediaQuery
+from pipelines.steps.collection.search_options import SearchOptions
 from pipelines.steps.collection.searcher import Searcher
 from pipelines.web.card import Card, card
 from pipelines.web.request_query import FILTER, RequestQuery
@@ -33,7 +34,7 @@ def search(searcher: Searcher, config: Config, wanted: RequestQuery) -> Found:
     """
     if wanted.query is None:
         raise ConfigurationError("there is no query", "write a text, or choose a file")
-    found = searcher.search([wanted.query], wanted.k, filter_expression=wanted.filter, vector=wanted.vectors)
+    found = searcher.search([wanted.query], wanted.k, SearchOptions(wanted.filter, wanted.vectors))
     return found.with_importance(config) if found.similarities else found
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipelines.steps.collection.checked_queries import MOST_ROWS
 from pipelines.steps.collection.query import MediaQuery, Query
+from pipelines.steps.collection.search_options import SearchOptions
 from pipelines.steps.collection.searcher import Searcher
 from schemas.errors import CheckpointError, ConfigurationError
 from schemas.modality import Modality
@@ -158,7 +159,7 @@ def _searched(searcher: Searcher, queries: Sequence[LoggedQuery], vector: Sequen
     found: dict[str, list[str]] = {}
     left, rows = list(queries), DEPTH
     while left:
-        hits = searcher.search([_query(one) for one in left], rows, vector=vector).hits
+        hits = searcher.search([_query(one) for one in left], rows, SearchOptions(vector=vector)).hits
         again = []
         for query, own in zip(left, hits, strict=True):
             items = list(dict.fromkeys(hit["item_id"] for hit in own))
