@@ -1,4 +1,4 @@
-"""What a search can be told, in addition to its queries and the number of hits."""
+"""The options of a search, in addition to its queries and the number of hits."""
 
 from __future__ import annotations
 
