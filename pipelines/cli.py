@@ -12,6 +12,7 @@ import typer
 
 from pipelines.cli_evaluate import quality
 from pipelines.cli_explore import Html, explore
+from pipelines.cli_inspect import inspection
 from pipelines.run.terminal import output
 from pipelines.run.terminal.arguments import CONFIGURATION, config_and_query, config_and_run, configuration
 from pipelines.run.terminal.command import Overrides, Page, command
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 app.add_typer(explore, name="explore")
 app.add_typer(quality)
+app.add_typer(inspection)
 
 AllowDeletes = Annotated[bool, typer.Option("--allow-deletes", help="Lifts corpus.max_deleted for this run.")]
 

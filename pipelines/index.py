@@ -35,6 +35,7 @@ from schemas.modality import Modality
 if TYPE_CHECKING:
     from pipelines.explore.explorer import Explorer
     from pipelines.run.progress import Progress
+    from pipelines.status import Status
     from pipelines.steps.collection.searcher import Searcher
     from pipelines.steps.results.finding import Finding
     from schemas.config import Config
@@ -283,6 +284,12 @@ class Index:
         from pipelines.verify import verify
 
         return self._run(lambda config, progress: verify(config, progress, repair=repair, quick=quick))
+
+    def status(self) -> Status:
+        """What is served, what the checkpoint has, and the last run; see `pipelines.status`."""
+        from pipelines.status import status
+
+        return status(self.config)
 
     def _run(self, command: Callable[[Config, Progress], Report]) -> Report:
         with self._writing:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipelines.run.progress import Progress
-from pipelines.run.report_store import reports
 from pipelines.run.session import Phase, running
 from pipelines.steps.collection.held import held_snapshot
 from pipelines.steps.collection.served import check_space, served_state
+from pipelines.steps.collection.unpublished import unpublished
 from pipelines.steps.corpus.source import open_checkpoint
 from pipelines.steps.judgement.limits import Standing, check_rows_at_all, excess, remedy
 from pipelines.steps.publish.publication import Publication
@@ -18,7 +18,6 @@ from schemas.config import Config
 from schemas.errors import RejectsError
 from schemas.run_report import Report
 from transforms import milvus
-from transforms.checkpoint import Checkpoint, Snapshot
 from transforms.load.specification import collection_spec
 from transforms.milvus.rows.row_check import ALL_COLUMNS, IDS_AND_HASHES
 
@@ -74,19 +73,3 @@ def verify(
             if repair and (over := excess(snapshot, config)):
                 raise RejectsError(f"{over}; the good rows are served as {config.name}", remedy(over))
     return session.report
-
-
-def unpublished(config: Config, checkpoint: Checkpoint, held: Snapshot) -> list[str]:
-    """Later snapshots that were not published, and why; one sentence each."""
-    found = []
-    current = checkpoint.current_snapshot()
-    if current is not None and current.id != held.id:
-        runs = (report for report in reports(config) if report.snapshot == current.id and report.exit_code)
-        why = next((f"{run.run_id}: {run.error.message}" for run in runs if run.error), "")
-        found.append(
-            f"a newer snapshot with {current.total('rows')} rows is not published ({current.name})"
-            + (f"; {why}" if why else "")
-        )
-    if (refused := checkpoint.refused_snapshot()) is not None:
-        found.append(f"a later run was refused, and its snapshot not taken: {refused[1]}")
-    return found

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pipelines.replay import replay
     from pipelines.rollback import rollback
     from pipelines.search import search
+    from pipelines.status import status
     from pipelines.steps.collection.query import LikeQuery, MediaQuery
     from pipelines.sync import sync
     from pipelines.verify import verify
@@ -68,6 +69,7 @@ __all__ = [
     "replay",
     "rollback",
     "search",
+    "status",
     "sync",
     "verify",
 ]
@@ -90,7 +92,19 @@ _MODULES = {
     "parse_config": "schemas.config.loader",
     **{
         name: f"pipelines.{name}"
-        for name in ("backfill", "gc", "load", "plan", "reindex", "replay", "rollback", "search", "sync", "verify")
+        for name in (
+            "backfill",
+            "gc",
+            "load",
+            "plan",
+            "reindex",
+            "replay",
+            "rollback",
+            "search",
+            "status",
+            "sync",
+            "verify",
+        )
     },
 }
 """Where each name is defined."""

@@ -15,6 +15,7 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +25,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from schemas.errors import CheckpointError, InterruptedRunError, LockedError
-from transforms.checkpoint.holder import check_jobs, refused
+from transforms.checkpoint.holder import check_jobs, is_over, refused
 from transforms.checkpoint.store_lease import StoreLease
 from transforms.support import stop
 from transforms.support.job import Job
@@ -107,6 +108,22 @@ class Hold:
             self._lease.write(self.described())
         else:
             filesystem.write_atomic(self.uri, self.described())
+
+
+def holder_of(root: str) -> dict[str, Any] | None:
+    """Who holds the checkpoint of a corpus, by its file; None if nobody does. Changes nothing.
+
+    A lease is taken for expired by this machine's clock, which `held` does not trust: writing would tell the store's.
+    """
+    is_local = filesystem.is_local(root)
+    uri = filesystem.join(root, "runs", ".holder.json" if is_local else "lock.json")
+    try:
+        data, facts = filesystem.read_with_facts(uri)
+        found: dict[str, Any] = json.loads(data)
+    except (FileNotFoundError, ValueError):
+        return None
+    age = 0.0 if is_local else time.time() - facts.modified  # only a lease is renewed
+    return found if found.get("jobs") or not is_over(found, lambda: age) else None
 
 
 @contextlib.contextmanager

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from schemas.errors import EncoderError
@@ -9,6 +12,17 @@ from schemas.errors import EncoderError
 _LONGEST_CAUSE = 200
 HUB_S = 10.0
 """Seconds in which the hub must answer."""
+_OFFLINE = ContextVar("_OFFLINE", default=False)
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Fetches nothing within a block: `fetch` finds the files that this machine has, or raises."""
+    before = _OFFLINE.set(True)
+    try:
+        yield
+    finally:
+        _OFFLINE.reset(before)
 
 
 def fetch(hub_id: str, revision: str, gated: bool = False) -> Path:
@@ -30,6 +44,8 @@ def fetch(hub_id: str, revision: str, gated: bool = False) -> Path:
     try:
         try:
             # The library sends this request first too, without a time limit.
+            if _OFFLINE.get():
+                raise ConnectionError("its files are not on this machine")
             HfApi().model_info(hub_id, revision=revision, timeout=HUB_S)
         except RepositoryNotFoundError:
             raise
