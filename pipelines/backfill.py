@@ -13,6 +13,7 @@ from pipelines.steps.collection.server import check_server, check_vectors
 from pipelines.steps.corpus.source import prepare
 from pipelines.steps.judgement.limits import standing
 from pipelines.steps.publish.publication import publish
+from pipelines.steps.quality.quality_gate import check_gate
 from pipelines.steps.snapshot.corpus_fit import fitted_source
 from pipelines.steps.snapshot.embedding import bring_up_to_date
 from schemas.config import Config
@@ -34,6 +35,7 @@ def backfill(config: Config, progress: Progress | None = None, *, allow_deletes:
             check_server(config.collection)
             source = prepare(config)
             check_vectors(config, source.models.layout)
+            check_gate(config, source.models.layout)
             stands = standing(config, look(config), source.checkpoint)
         session.report.space = source.models.space.id
         with session.exclusive():

@@ -139,6 +139,9 @@ def _find_parts(garbage: Garbage, checkpoint: Checkpoint, stays: list[Snapshot])
             space, _, name = file.uri.split("/")[-3:]
             if (space, folder, name) not in names:
                 garbage.files[file.uri] = file.size
+    for file in filesystem.list_files(checkpoint.root, "*/queries/*.parquet"):
+        if file.uri.split("/")[-3] not in spaces:
+            garbage.files[file.uri] = file.size
     for file in filesystem.list_files(checkpoint.root, "*/space.json"):
         if file.uri.split("/")[-2] not in spaces:
             garbage.files[file.uri] = file.size

@@ -9,6 +9,7 @@ from pipelines.steps.collection.served import look
 from pipelines.steps.collection.server import check_server, check_vectors
 from pipelines.steps.judgement.limits import standing
 from pipelines.steps.publish.publication import publish
+from pipelines.steps.quality.quality_gate import check_gate
 from pipelines.steps.snapshot.embedding import report_unchanged
 from schemas.config import Config
 from schemas.run_report import Report
@@ -33,6 +34,7 @@ def load(
             check_server(config.collection)
             checkpoint, snapshot, layout = open_snapshot(config)
             check_vectors(config, layout)
+            check_gate(config, layout)
             stands = standing(config, look(config), checkpoint)
         with session.exclusive():
             report_unchanged(session, snapshot)

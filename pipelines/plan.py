@@ -25,6 +25,7 @@ from pipelines.steps.judgement.forecast import LOOKED_AT, earlier_rate, first_re
 from pipelines.steps.judgement.limits import Standing, check_fields, standing
 from pipelines.steps.judgement.null_columns import foreseen, unfilterable
 from pipelines.steps.judgement.outcome import foresee, foresee_unchanged
+from pipelines.steps.quality.quality_gate import check_gate, gate_words
 from schemas.config import Config
 from schemas.layout import Layout, Space
 from schemas.milvus import STATE_READY, index_bytes, index_words
@@ -65,6 +66,7 @@ def plan(
         check_server(config.collection)
         source = prepare(config, writing=False)
         check_vectors(config, source.models.layout)
+        judged = check_gate(config, source.models.layout)
         base = source.checkpoint.current_snapshot()
         served = _served(config)
         found = Plan(name=config.name, modality=source.models.modality)
@@ -87,6 +89,8 @@ def plan(
             # From the checkpoint alone.
             other = round(startup + rows * _earlier_row(config), 1)
             found.seconds = PlannedSeconds(total=other, other=other, measured=NOTHING_TO_EMBED)
+        if found.has_work and judged is not None:
+            found.quality = gate_words(config, len(judged.queries))
         if found.has_work:
             found.vectors = limit_words(config)
             deletes = ["--allow-deletes"] if allow_deletes else []
@@ -272,6 +276,7 @@ def text(found: Plan) -> str:
     }[found.action]
     lines.append(f"in Milvus   {change}" + (f" ({'; '.join(collection.reasons)})" if collection.reasons else ""))
     lines += [f"gate        {found.vectors}"] if found.vectors else []
+    lines += [f"gate        {found.quality}"] if found.quality else []
     lines += [f"warning     {warning}" for warning in found.warnings]
     return "\n".join([*lines, *_end(found)])
 

@@ -13,6 +13,7 @@ from pipelines.steps.corpus.changes import lost_parts
 from pipelines.steps.corpus.source import Source, open_checkpoint, prepare, settings_digest
 from pipelines.steps.judgement.limits import Standing, standing
 from pipelines.steps.publish.publication import publish
+from pipelines.steps.quality.quality_gate import check_gate
 from pipelines.steps.snapshot.corpus_fit import fitted_source
 from pipelines.steps.snapshot.embedding import bring_up_to_date, report_unchanged
 from schemas.config import Config
@@ -71,6 +72,7 @@ def reindex(
                     "run vecbeam reindex without --refit; --full-refresh embeds everything again",
                 )
             check_vectors(config, models.layout)
+            check_gate(config, models.layout)
             stands = standing(config, look(config), checkpoint)
         session.report.space = models.space.id
         with session.exclusive():

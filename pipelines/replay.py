@@ -16,6 +16,7 @@ from pipelines.run.session import Phase, running
 from pipelines.steps.corpus.changes import find_changes
 from pipelines.steps.corpus.source import SOURCE_SCHEMA, Source, prepare, read_by_first_rules
 from pipelines.steps.publish.in_step import bring_collection, check_served
+from pipelines.steps.quality.quality_gate import check_gate
 from pipelines.steps.snapshot.embedding import embed_changes, report_unchanged
 from schemas.config import Config
 from schemas.errors import CheckpointError
@@ -38,6 +39,7 @@ def replay(config: Config, progress: Progress | None = None) -> Report:
         with Phase(session, "startup"):
             session.progress.step("prepare")
             source = prepare(config)
+            check_gate(config, source.models.layout)
             stands = check_served(config, source)
         session.report.space = source.models.space.id
         with session.exclusive():

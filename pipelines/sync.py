@@ -10,6 +10,7 @@ from pipelines.run.session import Phase, running
 from pipelines.steps.collection.server import check_server, check_vectors
 from pipelines.steps.corpus.source import prepare
 from pipelines.steps.publish.in_step import bring_collection, check_served
+from pipelines.steps.quality.quality_gate import check_gate
 from pipelines.steps.snapshot.compaction import compact
 from pipelines.steps.snapshot.corpus_fit import fitted_source
 from pipelines.steps.snapshot.embedding import bring_up_to_date
@@ -35,6 +36,7 @@ def sync(config: Config, progress: Progress | None = None, *, allow_deletes: boo
             check_server(config.collection)
             source = prepare(config)
             check_vectors(config, source.models.layout)
+            check_gate(config, source.models.layout)
             stands = check_served(config, source)
         session.report.space = source.models.space.id
         with session.exclusive():

@@ -13,6 +13,7 @@ from pipelines.steps.corpus.source import open_checkpoint
 from pipelines.steps.judgement.limits import Standing, check_rows_at_all, excess, remedy
 from pipelines.steps.publish.publication import Publication
 from pipelines.steps.publish.update import Update
+from pipelines.steps.quality.quality_gate import check_gate, check_quality
 from pipelines.steps.snapshot.embedding import report_unchanged
 from schemas.config import Config
 from schemas.errors import RejectsError
@@ -30,7 +31,8 @@ def verify(
     allow_deletes: bool = False,
     quick: bool = False,
 ) -> Report:
-    """Compares what searchers see with the snapshot that it holds. Writes nothing but its report, unless it repairs.
+    """Compares what searchers see with the snapshot that it holds. Writes nothing but its report, unless it repairs;
+    and the vectors of `verify.queries` into the checkpoint, once.
 
     Args:
         repair: upserts what is missing, stale or damaged and deletes what is unexpected, from the checkpoint.
@@ -51,6 +53,7 @@ def verify(
         session.report.could_change = repair
         with Phase(session, "startup"):
             checkpoint, models = open_checkpoint(config)
+            check_gate(config, models.layout)
         with milvus.connected(config.collection, create=False) as connection:
             served = served_state(connection, config)
             check_space(served, config, models.space)
@@ -70,6 +73,7 @@ def verify(
             else:
                 check = publication.inspection.check_rows(compared=compared)
             publication.inspection.gate(check, recall=True)
+            check_quality(session, checkpoint, snapshot, models.layout)
             if repair and (over := excess(snapshot, config)):
                 raise RejectsError(f"{over}; the good rows are served as {config.name}", remedy(over))
     return session.report

@@ -118,6 +118,7 @@ class Plan(BaseModel):
     milvus: PlannedCollection = Field(default_factory=PlannedCollection)
     outcome: Outcome = Field(default_factory=Outcome)
     vectors: str = Field("", description="What the vectors must keep; empty without limits")
+    quality: str = Field("", description="What the answers to verify.queries must pass; empty without them")
     command: str = Field("", description="What to run; empty where there is nothing to do")
     warnings: list[str] = Field(
         default_factory=list, description="Columns that would be null throughout, files left out"

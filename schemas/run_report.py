@@ -180,6 +180,31 @@ class VectorFindings(BaseModel):
     reason: str = ""
 
 
+class Quality(BaseModel):
+    """The answers to `verify.queries`, by exact search over the snapshot's vectors.
+
+    Attributes:
+        low, high: the 95% interval of `ndcg_at_10`; null for one query.
+        served: nDCG@10 of what is served, with the same queries; null where it was not compared with.
+        difference: to that, with its 95% interval, null with fewer than ten queries; and the queries won and lost.
+        verdict: passed, worse, too few queries to tell, or not known; "" where nothing is compared.
+        reason: why it is not known.
+    """
+
+    queries: int
+    ndcg_at_10: float
+    low: float | None = None
+    high: float | None = None
+    served: float | None = None
+    difference: float | None = None
+    difference_low: float | None = None
+    difference_high: float | None = None
+    won: int = 0
+    lost: int = 0
+    verdict: str = ""
+    reason: str = ""
+
+
 class Expected(BaseModel):
     """What the run expected before it embedded, next to the facts in the rest of the report.
 
@@ -264,6 +289,7 @@ class Report(BaseModel):
     retries: int = 0
     verify: Verification = Field(default_factory=Verification)
     vectors: VectorFindings | None = Field(None, description="Where verify limits duplicates, outliers or drift")
+    quality: Quality | None = Field(None, description="Of the answers, where verify.queries are configured")
     plan: Expected | None = None
     runtime: dict[str, str] = Field(default_factory=dict, description="Engine, device and precision of the encoder")
     versions: dict[str, str] = Field(default_factory=dict)

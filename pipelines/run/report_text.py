@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from schemas.modality import shown_rate
-from schemas.run_report import Report, VectorFindings, Verification
+from schemas.run_report import Quality, Report, VectorFindings, Verification
 
 _RESULTS = {
     0: "done",
@@ -102,6 +102,8 @@ def _check(report: Report) -> Iterator[str]:
     verify = report.verify
     if report.vectors is not None:
         yield f"vectors   {_vectors(report.vectors)}"
+    if report.quality is not None:
+        yield f"answers   {_answers(report.quality)}"
     if not (verify.expected or verify.found):
         return
     if not verify.compared and report.format_version > 1 and verify.found == verify.expected:
@@ -130,6 +132,15 @@ def _vectors(found: VectorFindings) -> str:
         shown.append(f"drift not measured: {found.reason}")
     sampled = f" in {found.rows_seen:,} of {found.rows:,} rows" if 0 < found.rows_seen < found.rows else ""
     return ", ".join(shown) + sampled
+
+
+def _answers(found: Quality) -> str:
+    shown = f"nDCG@10 {found.ndcg_at_10:.4f} with {found.queries:,} queries"
+    if found.low is not None and found.high is not None:
+        shown += f" ({found.low:.4f} to {found.high:.4f})"
+    if found.difference is not None:
+        shown += f", {found.difference:+.4f} against what is served ({found.won:,} won, {found.lost:,} lost)"
+    return f"{shown}: {found.verdict}" if found.verdict else shown
 
 
 def _serving(report: Report) -> str:
@@ -202,6 +213,8 @@ def line(report: Report) -> str:
     if verify.expected or verify.found:
         recall = "" if verify.recall_at_10 is None else f", recall@10 {verify.recall_at_10:.4f}"
         parts.append(f"verify {verify.found:,} rows of {verify.expected:,}{recall}")
+    if report.quality is not None:
+        parts.append(f"answers nDCG@10 {report.quality.ndcg_at_10:.4f}")
     if report.collection and report.exit_code == 0:
         parts.append(f"serving {report.alias} -> {report.collection}")
     parts += [f"warning {warning}" for warning in report.warnings]

@@ -98,3 +98,26 @@ class Verify(Section):
         le=1,
         description="Largest AUC with which a classifier tells new rows from those that are served; 0.5 is chance",
     )
+    queries: Text | None = Field(
+        None, description="File of queries whose answers the gate measures; see docs/guides/evaluate.md"
+    )
+    truth: Text | None = Field(None, description="File with the grades of items for these queries")
+    ndcg_at_10: float | None = Field(None, ge=0, le=1, description="Smallest nDCG@10 with which the gate passes")
+    max_loss: float | None = Field(
+        None, ge=0, le=1, description="By how much nDCG@10 may fall against what is served, query by query"
+    )
+    on_too_few: Literal["pass", "fail"] = Field(
+        "pass", description="What the gate does if it can't tell whether more than max_loss is lost"
+    )
+
+    @model_validator(mode="after")
+    def _queries_and_truth(self) -> Verify:
+        if (self.queries is None) != (self.truth is None):
+            there, missing = ("truth", "queries") if self.queries is None else ("queries", "truth")
+            raise ValueError(f"{there} is set and {missing} is missing; name both files")
+        limits = [name for name in ("ndcg_at_10", "max_loss") if getattr(self, name) is not None]
+        if limits and self.queries is None:
+            raise ValueError(f"{limits[0]} needs queries and truth; name both files, or remove it")
+        if self.queries is not None and not limits:
+            raise ValueError("queries need a limit; set ndcg_at_10, max_loss or both")
+        return self

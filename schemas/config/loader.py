@@ -324,6 +324,13 @@ def _absolute(config: Config, folder: Path) -> Config:
         update={
             "corpus": config.corpus.model_copy(update={"paths": paths, "allow_uris": allowed}),
             "checkpoint": resolve(config.checkpoint),
+            "verify": config.verify.model_copy(
+                update={
+                    name: resolve(path)
+                    for name, path in (("queries", config.verify.queries), ("truth", config.verify.truth))
+                    if path is not None
+                }
+            ),
             "collection": config.collection.model_copy(update={"uri": collection}),
             "encoder": absolute(config.encoder),
             "encoders": {name: absolute(encoder) for name, encoder in config.encoders.items()},

@@ -4,6 +4,7 @@
     <checkpoint>/<name>/<space id>/parts/*.parquet
     <checkpoint>/<name>/<space id>/items/*.parquet       one for each part, under its name: digests of its items
     <checkpoint>/<name>/<space id>/rejects/*.parquet
+    <checkpoint>/<name>/<space id>/queries/*.parquet     vectors of queries that the gate measures answers with
     <checkpoint>/<name>/snapshots/<number>-<space>-<snapshot id>.parquet     the highest number is current
     <checkpoint>/<name>/files/<number>-<space>-<snapshot id>.parquet         the listing of a snapshot
     <checkpoint>/<name>/refused/{snapshots,files}/...   the newest draft of a space that a run refused; never current

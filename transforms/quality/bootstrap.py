@@ -41,11 +41,11 @@ def resampled_means(values: Numbers, seed: int = 0, resamples: int = RESAMPLES) 
         values: float64[n, columns].
     """
     random = np.random.default_rng(seed)
-    step = max(1, NUMBERS_AT_ONCE // max(1, len(values)))
+    step = max(1, NUMBERS_AT_ONCE // max(1, values.size))
     found = []
     for start in range(0, resamples, step):
-        drawn = random.multinomial(len(values), [1 / len(values)] * len(values), min(step, resamples - start))
-        found.append(drawn @ values / len(values))
+        drawn = random.integers(len(values), size=(min(step, resamples - start), len(values)))
+        found.append(values[drawn].mean(axis=1))
     return np.concatenate(found)
 
 

@@ -21,6 +21,7 @@ from pipelines.steps.judgement.limits import (
 )
 from pipelines.steps.judgement.vector_limits import check_vectors_of
 from pipelines.steps.publish.inspection import Inspection
+from pipelines.steps.quality.quality_gate import check_quality
 from schemas.errors import CollectionError, RejectsError
 from schemas.layout import Layout
 from schemas.milvus import STATE_LOADING, STATE_READY, CollectionSpec
@@ -58,8 +59,8 @@ def publish(
         corpus_was_read: whether the snapshot is the corpus as it is now, and not just what the checkpoint holds.
 
     Raises:
-        GateError: if rows or recall are not right, or many fewer items than are served; the alias stays where it
-            was.
+        GateError: if rows, recall or answers are not right, or many fewer items than are served; the alias stays
+            where it was.
         RejectsError: if more was rejected or dropped than allowed. A first collection is published anyway;
             a served one is not replaced. A snapshot without a row is never published.
     """
@@ -73,7 +74,11 @@ def publish(
     with milvus.connected(session.config.collection) as connection:
         spec = collection_spec(session.config, snapshot, layout)
         spec = _beside(connection, spec) if rebuild else _named(connection, session, spec)
-        Publication(session, checkpoint, snapshot, spec, connection).run()
+        publication = Publication(session, checkpoint, snapshot, spec, connection)
+        served = find_served(connection, session.config)
+        if served is None or served.name != spec.name:
+            check_quality(session, checkpoint, snapshot, layout, served)
+        publication.run()
 
 
 def _named(connection: milvus.Milvus, session: Session, spec: CollectionSpec) -> CollectionSpec:

@@ -15,6 +15,7 @@ from pipelines.steps.collection.served import check_space, misfits, open_for_sea
 from pipelines.steps.judgement.limits import Standing, check_rows_at_all, excess, remedy
 from pipelines.steps.judgement.vector_limits import check_vectors_of
 from pipelines.steps.publish.publication import Publication
+from pipelines.steps.quality.quality_gate import check_quality
 from schemas.config import Config
 from schemas.errors import CheckpointError, CollectionError, RejectsError
 from schemas.layout import Layout
@@ -77,6 +78,7 @@ class Update:
         self._snapshot = snapshot
         self._spec = check_fits(state, session.config, snapshot, layout)
         self._state = state
+        self._layout = layout
         self._connection = connection
         self._publication = Publication(session, checkpoint, snapshot, self._spec, connection)
 
@@ -85,7 +87,7 @@ class Update:
 
         Raises:
             RejectsError: if more was rejected than allowed; then the collection stays as it is.
-            GateError: if the rows are not right afterwards.
+            GateError: if the answers are not good enough, or the rows are not right afterwards.
         """
         session, state = self._session, self._state
         session.report.verify.published = True
@@ -99,6 +101,8 @@ class Update:
             if not state.target_id:  # an update that has begun is completed
                 stands = Standing(state.name, snapshot=state.snapshot_id or "")
                 check_vectors_of(session, self._checkpoint, self._snapshot, stands)
+            if state.target_id != self._snapshot.id:
+                check_quality(session, self._checkpoint, self._snapshot, self._layout, state)
             self._bring()
         if not self._publication.inspection.check_sample().clean:
             self._publication.inspection.gate(self._publication.inspection.check_rows(), recall=False)
