@@ -25,7 +25,7 @@ class Verdict(StrEnum):
     TOO_FEW = "too few queries to tell"
 
 
-class Comparison(NamedTuple):
+class PairedTest(NamedTuple):
     """After minus before.
 
     Attributes:
@@ -49,7 +49,7 @@ class Comparison(NamedTuple):
         return Verdict.WORSE if high is not None and high < 0 else Verdict.TOO_FEW
 
 
-def compare(before: Numbers, after: Numbers, seed: int = 0) -> Comparison:
+def compare(before: Numbers, after: Numbers, seed: int = 0) -> PairedTest:
     """Compares the scores of the same queries: float64[n] each, at least one.
 
     >>> compare(np.zeros(20), np.full(20, -0.5)).verdict(0.01)
@@ -59,7 +59,7 @@ def compare(before: Numbers, after: Numbers, seed: int = 0) -> Comparison:
     won, lost = int((differences > SAME).sum()), int((differences < -SAME).sum())
     mean = float(differences.mean())
     if len(differences) < FEWEST:
-        return Comparison(Interval(mean, None, None), won, lost)
+        return PairedTest(Interval(mean, None, None), won, lost)
     means = resampled_means(differences[:, None], seed)[:, 0]
     low, high = np.percentile(means, (2.5, 97.5)).tolist()
-    return Comparison(Interval(mean, low, high), won, lost)
+    return PairedTest(Interval(mean, low, high), won, lost)
