@@ -82,6 +82,8 @@ def test_a_map_has_a_point_for_each_row_in_their_order(config: Config, tmp_path:
     assert np.allclose(points.var(axis=0), np.linalg.svd(centred)[1][:2] ** 2 / len(points), rtol=1e-3)
     text = page.read_text()
     assert "scattergl" in text
+    assert 'scrollZoom: figure.layout.dragmode === "pan"' in text
+    assert '"dragmode":"pan"' in text
     assert "strange0#0\\u003cbr\\u003eqx0zv0" in text
     assert "https://" not in text.split("<script>")[0]
 

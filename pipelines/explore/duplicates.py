@@ -90,13 +90,14 @@ def duplicates(
 
 def _rates(rows: LiveRows, name: str, labelled: Sequence[LabelledPair], above: float) -> dict[str, Any]:
     ids = list(dict.fromkeys(one for pair in labelled for one in (pair.a, pair.b)))
-    places = find_rows(rows, ids)
-    if unknown := [one for one in ids if one not in places]:
+    looked = find_rows(rows, name, ids)
+    if unknown := [one for one in ids if one not in looked.places]:
         raise ConfigurationError(
             f"--pairs: {len(unknown)} of {len(ids)} ids are of no row or item: {', '.join(unknown[:3])}",
             "correct these lines",
         )
-    vectors = np.stack([items_of(rows.sample(name, among=places[one])).normalised[0] for one in ids]).astype(np.float64)
+    vectors = np.stack([looked.mean(one) for one in ids]).astype(np.float64)
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     at = {one: place for place, one in enumerate(ids)}
     first, second = vectors[[at[pair.a] for pair in labelled]], vectors[[at[pair.b] for pair in labelled]]
     found = match_rates((first * second).sum(axis=1), np.asarray([pair.same for pair in labelled], bool), above)

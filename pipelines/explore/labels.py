@@ -17,7 +17,6 @@ from pipelines.steps.results.labelled_examples import Example, label_texts, read
 from schemas.config import Config
 from schemas.errors import ConfigurationError
 from transforms.explore.classification import Agreement, Classified, Codes, agreement, classify, prototypes
-from transforms.explore.items_of import items_of
 from transforms.explore.live_rows import MOST_ROWS, Floats, LiveRows, Sample
 from transforms.explore.row_labels import row_labels
 from transforms.explore.row_lookup import find_rows
@@ -114,23 +113,21 @@ def _of_examples(
     """Names and vectors of labels, and the ids of the rows that are examples."""
     names = list(dict.fromkeys(one.label for one in known))
     by_id = [one for one in known if one.key == "id"]
-    places = find_rows(rows, [one.value for one in by_id]) if by_id else {}
-    if unknown := [one.value for one in by_id if one.value not in places]:
+    looked = find_rows(rows, name, [one.value for one in by_id])
+    if unknown := [one.value for one in by_id if one.value not in looked.places]:
         raise ConfigurationError(
             f"--examples: {len(unknown)} of {len(by_id)} ids are of no row or item: {', '.join(unknown[:3])}",
             "correct these lines",
         )
-    vectors, codes, used = [], [], set()
-    for one in by_id:
-        sample = rows.sample(name, among=places[one.value])
-        used |= set(sample.rows.column("id").to_pylist())
-        vectors.append((sample if len(sample) == 1 else items_of(sample)).normalised)
-        codes.append(names.index(one.label))
+    vectors = [looked.mean(one.value) for one in by_id]
+    codes = [names.index(one.label) for one in by_id]
+    used = set(looked.sample.rows.column("id").to_pylist())
     if by_text := [one for one in known if one.key == "text"]:
-        made = text_vectors(config, rows, name, [one.value for one in by_text])
-        vectors.append(made / np.maximum(np.linalg.norm(made, axis=1, keepdims=True), np.finfo(np.float32).tiny))
+        vectors += list(text_vectors(config, rows, name, [one.value for one in by_text]))
         codes += [names.index(one.label) for one in by_text]
-    return names, prototypes(np.concatenate(vectors), np.asarray(codes, np.int64), len(names)), used
+    matrix = np.stack(vectors)
+    matrix = matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    return names, prototypes(matrix, np.asarray(codes, np.int64), len(names)), used
 
 
 def _truth(seen: Sample, truth: str, names: Sequence[str], used: set[str]) -> tuple[Codes, Any]:

@@ -72,6 +72,7 @@ def map_rows(
 
 def _plots(seen: Sample, points: Floats, color: str) -> list[tuple[str, Any]]:
     import plotly.graph_objects as go
+    from plotly.colors import qualitative
 
     figure = go.Figure()
     hover = np.asarray(_hover(seen), object)
@@ -89,13 +90,19 @@ def _plots(seen: Sample, points: Floats, color: str) -> list[tuple[str, Any]]:
         others = ~np.isin(labels.codes, common)
         if others.any():
             figure.add_trace(_points(places[others], hover[others], "others", {"size": size, "color": "#b0b7c0"}))
-        for code in common.tolist():
+        for place, code in enumerate(common.tolist()):
             here = labels.codes == code
-            figure.add_trace(_points(places[here], hover[here], _safe(labels.names[code]), {"size": size}))
+            marker = {"size": size, "color": qualitative.Dark24[place]}
+            figure.add_trace(_points(places[here], hover[here], _safe(labels.names[code]), marker))
     else:
         figure.add_trace(_points(places, hover, "", {"size": size, "color": "#0b5cad"}))
     figure.update_layout(
-        height=760, dragmode="pan", xaxis={"visible": False}, yaxis={"visible": False, "scaleanchor": "x"}
+        height=760,
+        margin={"l": 10, "r": 10, "t": 30, "b": 10},
+        dragmode="pan",  # the page lets the wheel zoom then
+        legend={"itemsizing": "constant"},
+        xaxis={"visible": False},
+        yaxis={"visible": False, "scaleanchor": "x"},
     )
     return [("Map", figure)]
 

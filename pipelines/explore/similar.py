@@ -14,7 +14,6 @@ from pipelines.steps.results.finding import Finding, basis_of
 from pipelines.steps.results.options import check_choice
 from schemas.config import Config
 from schemas.errors import ConfigurationError
-from transforms.explore.items_of import items_of
 from transforms.explore.live_rows import Floats, LiveRows
 from transforms.explore.row_lookup import find_rows
 
@@ -84,15 +83,11 @@ def similar(
 def _vectors(
     config: Config, rows: LiveRows, name: str, words: Sequence[str], texts: Sequence[str]
 ) -> tuple[Floats, list[str]]:
-    places = find_rows(rows, words) if words else {}
-    found: dict[str, Floats] = {}
-    kinds: dict[str, str] = {}
-    for word, at in places.items():
-        sample = rows.sample(name, among=at)
-        is_row = sample.rows.column("id")[0].as_py() == word
-        kinds[word] = "row" if is_row else "item"
-        found[word] = sample.vectors[0] if is_row else items_of(sample).vectors[0]
-    others = [*(word for word in words if word not in places), *texts]
+    looked = find_rows(rows, name, words)
+    found = {word: looked.mean(word) for word in looked.places}
+    ids = looked.sample.rows.column("id")
+    kinds = {word: "row" if ids[int(at[0])].as_py() == word else "item" for word, at in looked.places.items()}
+    others = [*(word for word in words if word not in found), *texts]
     made = text_vectors(config, rows, name, others) if others else np.zeros((0, 0), np.float32)
     by_text = dict(zip(others, made, strict=True))
     given = [*words, *texts]
