@@ -15,7 +15,7 @@ import pyarrow as pa
 from pipelines.run.progress import Progress
 from pipelines.run.report_store import reports
 from pipelines.run.session import Session
-from pipelines.steps.collection.served import find_served, misfits
+from pipelines.steps.collection.served import find_served, misfits, with_index
 from pipelines.steps.collection.server import check_server, check_vectors
 from pipelines.steps.collection.vector_checks import limit_words
 from pipelines.steps.corpus.changes import Changes, find_changes, is_unchanged
@@ -25,6 +25,7 @@ from pipelines.steps.judgement.forecast import LOOKED_AT, earlier_rate, first_re
 from pipelines.steps.judgement.limits import Standing, check_fields, standing
 from pipelines.steps.judgement.null_columns import foreseen, unfilterable
 from pipelines.steps.judgement.outcome import foresee, foresee_unchanged
+from pipelines.steps.publish.index_promise import candidate_words, candidates
 from pipelines.steps.quality.quality_gate import check_gate, gate_words
 from schemas.config import Config
 from schemas.layout import Layout, Space
@@ -32,7 +33,7 @@ from schemas.milvus import STATE_READY, index_bytes, index_words
 from schemas.modality import Modality, shown_rate
 from schemas.run_plan import Estimate, Plan, PlannedCollection, PlannedFit, PlannedItems, PlannedPool, PlannedSeconds
 from transforms import milvus
-from transforms.checkpoint import Snapshot
+from transforms.checkpoint import Checkpoint, Snapshot
 from transforms.encoders.models import Models
 from transforms.load.specification import collection_spec, vector_column
 
@@ -220,11 +221,12 @@ def _plan_milvus(
     rows: int,
     served: milvus.CollectionState | None,
 ) -> None:
-    columns = [vector_column(config, one) for one in layout.vectors if one.in_collection]
+    columns = [vector_column(with_index(config, served), one) for one in layout.vectors if one.in_collection]
     shown = "; ".join(index_words(one.index_type, one.metric, one.index_parameters) for one in columns)
     size = sum(index_bytes(one.index_type, one.index_parameters, rows, one.dimensions) for one in columns)
     planned = PlannedCollection(index=shown, rows=rows, index_bytes=size)
     found.milvus = planned
+    _plan_choice(config, planned, layout, base, served)
     if served is None:
         planned.reasons.append("nothing is served yet")
         found.action = "backfill"
@@ -233,7 +235,7 @@ def _plan_milvus(
     if served.space_id != layout.space.id:
         planned.reasons.append(f"another space: {', '.join(_differences(served, layout.space))}")
     elif base is not None:
-        planned.reasons += misfits(served, collection_spec(config, base, layout))
+        planned.reasons += misfits(served, collection_spec(with_index(config, served), base, layout))
     if found.at_most and not planned.reasons:
         planned.reasons.append("chunking or fields")
     if planned.reasons:
@@ -242,6 +244,30 @@ def _plan_milvus(
     elif found.action == "nothing" and base is not None and not _in_step(served, base):
         planned.reasons.append("it is not in sync with the checkpoint")
         found.action = "sync"
+
+
+def _plan_choice(
+    config: Config,
+    planned: PlannedCollection,
+    layout: Layout,
+    base: Snapshot | None,
+    served: milvus.CollectionState | None,
+) -> None:
+    """What `collection.index: auto` would choose, if there are vectors to measure it on."""
+    resolved = with_index(config, served)
+    if config.collection.promise is None:
+        return
+    if served is not None and base is not None and not misfits(served, collection_spec(resolved, base, layout)):
+        return
+    if base is None or not base.total("rows"):
+        planned.index, planned.index_bytes = "auto, chosen by measurement after the embedding", 0
+        return
+    checkpoint = Checkpoint(config.checkpoint, config.name, base.space_id)
+    measured = candidates(config, checkpoint, base, layout, written=False)
+    planned.index, planned.index_bytes = f"auto: {candidate_words(measured[0])}", measured[0].memory
+    planned.candidates = [
+        candidate_words(one) + ("" if one.keeps else " (not within what is configured)") for one in measured
+    ]
 
 
 def _in_step(served: milvus.CollectionState, base: Snapshot) -> bool:
@@ -267,6 +293,7 @@ def text(found: Plan) -> str:
     lines.append(
         f"index       {collection.index}, {collection.rows:,} rows, {collection.index_bytes:,} bytes of memory"
     )
+    lines += [f"            {one}" for one in collection.candidates]
     name = collection.collection or "a new collection"
     change = {
         "nothing": f"nothing: {found.name} serves {collection.served}",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pipelines.run.progress import Progress
 from pipelines.run.session import Phase, Session, running
-from pipelines.steps.collection.served import find_served, look, misfits
+from pipelines.steps.collection.served import find_served, look, misfits, with_index
 from pipelines.steps.collection.server import check_server, check_vectors
 from pipelines.steps.corpus.changes import lost_parts
 from pipelines.steps.corpus.source import Source, open_checkpoint, prepare, settings_digest
@@ -121,7 +121,7 @@ def _is_served(config: Config, current: Snapshot, layout: Layout) -> bool:
     if served is None or served.state != STATE_READY or served.target_id:
         return False
     same = (served.space_id, served.snapshot_id) == (layout.space.id, current.id)
-    return same and not misfits(served, collection_spec(config, current, layout))
+    return same and not misfits(served, collection_spec(with_index(config, served), current, layout))
 
 
 def _for_precision(config: Config, checkpoint: Checkpoint, current: Snapshot) -> str:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pipelines.run.progress import Progress
 from pipelines.run.session import Phase, Session, running
 from pipelines.steps.collection.held import find_snapshot
-from pipelines.steps.collection.served import find_served, open_for_search, served_layout
+from pipelines.steps.collection.served import find_served, open_for_search, served_layout, with_index
 from schemas.config import Config
 from schemas.errors import CollectionError, GateError
 from schemas.milvus import STATE_READY
@@ -94,7 +94,7 @@ def _look(session: Session, connection: milvus.Milvus, state: milvus.CollectionS
         some = [parts[0], *parts[-1:]][:LOOKED_AT_PARTS] if len(parts) > 1 else parts
         layout = served_layout(state)
         rows = (checkpoint.read_live(part, layout.rows.names) for part in some)
-        spec = replace(collection_spec(config, snapshot, layout), metadata=())
+        spec = replace(collection_spec(with_index(config, state), snapshot, layout), metadata=())
         check = milvus.verify_rows(connection, state.name, rows, listed=0, spec=spec)
     expected = snapshot.total("rows")
     verify = session.report.verify

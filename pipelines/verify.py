@@ -7,7 +7,7 @@ from dataclasses import replace
 from pipelines.run.progress import Progress
 from pipelines.run.session import Phase, running
 from pipelines.steps.collection.held import held_snapshot
-from pipelines.steps.collection.served import check_space, served_state
+from pipelines.steps.collection.served import check_space, served_state, with_index
 from pipelines.steps.collection.unpublished import unpublished
 from pipelines.steps.corpus.source import open_checkpoint
 from pipelines.steps.judgement.limits import Standing, check_rows_at_all, excess, remedy
@@ -62,7 +62,7 @@ def verify(
             session.report.verify.published = True
             session.report.warnings += unpublished(config, checkpoint, snapshot)
             check_rows_at_all(snapshot, Standing(served.name))
-            spec = replace(collection_spec(config, snapshot, models.layout), name=served.name)
+            spec = replace(collection_spec(with_index(config, served), snapshot, models.layout), name=served.name)
             publication = Publication(session, checkpoint, snapshot, spec, connection)
             if repair:
                 with session.exclusive():

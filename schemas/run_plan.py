@@ -74,6 +74,9 @@ class PlannedCollection(BaseModel):
     index: str = ""
     rows: int = 0
     index_bytes: int = Field(0, description="Memory of the index in Milvus, by its type and parameters")
+    candidates: list[str] = Field(
+        default_factory=list, description="Indexes of collection.index: auto, measured on a sample, the best first"
+    )
 
 
 class Outcome(BaseModel):

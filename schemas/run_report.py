@@ -156,6 +156,7 @@ class Verification(BaseModel):
     recall_at_10: float | None = None
     recalls: dict[str, float] = Field(default_factory=dict)
     published: bool = False
+    index_chosen: str = Field("", description="The index that vecbeam chose, in words, with its recall@10")
 
 
 class VectorFindings(BaseModel):

@@ -27,7 +27,13 @@ ALONE_FILES = ("test_ctrl_c", "test_stops", "test_memory")
 SERVER = "server"
 """Group of the files that use the real Milvus server: one worker starts it, as an idle one takes a fifth of a core."""
 SERVER_FILES = (
-    *("test_capabilities", "test_collection_checking", "test_collection_indexing", "test_collection_loading"),
+    *(
+        "test_index_choice",
+        "test_capabilities",
+        "test_collection_checking",
+        "test_collection_indexing",
+        "test_collection_loading",
+    ),
     *("test_collection_recall", "test_collection_structure", "test_cranfield", "test_fields", "test_import"),
     *("test_milvus_faults", "test_search_during_reindex", "test_sigkill_server", "test_sync_machine", "test_vectors"),
     "test_verify",

@@ -1,6 +1,6 @@
 """The configuration file: pydantic models of the YAML. Every mistake is refused here, before anything is read."""
 
-from schemas.config.collection import Collection, IndexConfig, Verify
+from schemas.config.collection import AutoIndex, Collection, IndexConfig, Verify
 from schemas.config.configuration import Config
 from schemas.config.corpus import (
     RESERVED_COLUMNS,
@@ -18,6 +18,7 @@ from schemas.config.runner import Cost, Runner
 
 __all__ = [
     "RESERVED_COLUMNS",
+    "AutoIndex",
     "ChunkConfig",
     "Collection",
     "Config",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from schemas import milvus
 from schemas.config.base import Section, Text
@@ -27,14 +27,32 @@ class IndexConfig(Section):
         return self
 
 
+class AutoIndex(Section):
+    """An index that vecbeam chooses by measurement. `index: auto` is short for {type: auto}."""
+
+    type: Literal["auto"] = Field("auto", description="vecbeam chooses type and parameters")
+    recall_at_10: float | None = Field(
+        None, gt=0, le=1, description="Least recall@10 of the index; by default `verify.recall_at_10`"
+    )
+    memory_gb: float | None = Field(None, gt=0, description="Most memory of the index in Milvus, in GB of 10^9 bytes")
+    filters: list[Text] = Field(
+        default_factory=list, description="Milvus expressions under which the recall must be reached too"
+    )
+
+    @property
+    def parameters(self) -> dict[str, int]:
+        return {}
+
+
 class Collection(Section):
     uri: Text = Field(
         description="A path ending in .db: Milvus Lite, embedded; or http(s)://host:19530, token from MILVUS_TOKEN"
     )
     database: Text | None = Field(None, description="Database of a Milvus server")
     metric: Literal["COSINE", "IP", "L2"] = Field("COSINE", description="Metric of the vector index")
-    index: IndexConfig = Field(
-        default_factory=lambda: IndexConfig(type="HNSW"), description="Type and build parameters"
+    index: IndexConfig | AutoIndex = Field(
+        default_factory=lambda: IndexConfig(type="HNSW"),
+        description="Type and build parameters; `auto`, or {type: auto, ...}, chooses them by measurement",
     )
     search: dict[str, int] = Field(
         default_factory=dict, description="Search parameters of the index type, e.g. {ef: 64} or {nprobe: 16}"
@@ -53,6 +71,19 @@ class Collection(Section):
     )
     timeout_s: float = Field(60.0, gt=0, description="Timeout of one call to Milvus, in seconds")
     retry_s: float = Field(120.0, ge=0, description="Seconds for which vecbeam retries calls that fail temporarily")
+    _promise: AutoIndex | None = PrivateAttr(None)
+
+    @field_validator("index", mode="before")
+    @classmethod
+    def _either(cls, value: object) -> object:
+        """`auto` or a mapping, as the one model that its type means: so errors name the keys of that one alone."""
+        if value == "auto":
+            return AutoIndex(type="auto")
+        if isinstance(value, dict):
+            return (AutoIndex if value.get("type") == "auto" else IndexConfig).model_validate(value)
+        if not isinstance(value, (IndexConfig, AutoIndex)):
+            raise ValueError(f"{value!r} is neither auto nor a mapping with a type, as in {{type: HNSW, M: 16}}")
+        return value
 
     @field_validator("uri")
     @classmethod
@@ -64,12 +95,27 @@ class Collection(Section):
         return value
 
     @property
+    def promise(self) -> AutoIndex | None:
+        """What an index must keep that vecbeam chooses, or has chosen; None for one that the configuration names."""
+        return self.index if isinstance(self.index, AutoIndex) else self._promise
+
+    def with_chosen(self, index: IndexConfig, search: dict[str, int]) -> Collection:
+        """The section with the index that vecbeam has chosen, and its search parameters."""
+        chosen = self.model_copy(update={"index": index, "search": search})
+        chosen._promise = self.promise
+        return chosen
+
+    @property
     def is_lite(self) -> bool:
         return not self.uri.startswith(("http://", "https://"))
 
     @model_validator(mode="after")
     def _search_fits(self) -> Collection:
-        milvus.check_search_parameters(self.index.type, self.search)
+        if isinstance(self.index, AutoIndex):
+            if self.search:
+                raise ValueError("search is chosen with index: auto: remove collection.search")
+        else:
+            milvus.check_search_parameters(self.index.type, self.search)
         if self.load == "import" and self.is_lite:
             raise ValueError("load import needs a Milvus server, Milvus Lite has no bulk import: set load: upsert")
         return self

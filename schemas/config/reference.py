@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from schemas import milvus
 from schemas.config import (
     RESERVED_COLUMNS,
+    AutoIndex,
     ChunkConfig,
     Collection,
     Config,
@@ -50,6 +51,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "encoder.fit": FitConfig,
     "collection": Collection,
     "collection.index": IndexConfig,
+    "collection.index: auto": AutoIndex,
     "verify": Verify,
     "runner": Runner,
     "runner.cost": Cost,
@@ -160,6 +162,10 @@ _NOTES = {
     ),
     "collection.index": (
         "Build parameters are keys next to the type: `index: {type: HNSW, M: 16, efConstruction: 200}`."
+    ),
+    "collection.index: auto": (
+        "vecbeam chooses the index: `index: auto`, or `index: {type: auto, memory_gb: 8, filters: [...]}`. "
+        "[An index by measurement](operations.md#an-index-by-measurement) has the details."
     ),
     "verify": "The gate that a collection must pass before the alias moves to it.",
     "runner": (

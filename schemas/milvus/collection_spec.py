@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from schemas.milvus.full_text import BM25_PARAMETERS
 from schemas.milvus.indexes import INDEX_DEFAULTS
@@ -22,6 +24,8 @@ PROPERTY_LOAD = "vecbeam.load"
 PROPERTY_STATE = "vecbeam.state"
 PROPERTY_SIMILARITIES = "vecbeam.similarities"
 """Percentiles of the similarity of pairs of rows, as JSON: for each vector a list from low to high."""
+PROPERTY_INDEX = "vecbeam.index"
+"""An index that vecbeam chose, as JSON: type, parameters, search parameters, the promise that it keeps, and recalls."""
 STATE_LOADING = "loading"
 STATE_READY = "ready"
 
@@ -48,6 +52,7 @@ class VectorColumn:
         dimensions: of a dense vector; a sparse field has none.
         kind: dense or sparse, a value of `schemas.layout.VectorKind`.
         analyzer: splits the text of a row into words, where Milvus computes the vector from them; else "".
+        own_index: whether its encoder names its index; else it is the collection's.
     """
 
     name: str
@@ -58,6 +63,7 @@ class VectorColumn:
     search_parameters: dict[str, int] = field(default_factory=dict)
     kind: str = "dense"
     analyzer: str = ""
+    own_index: bool = False
 
     @property
     def computed(self) -> bool:
@@ -94,6 +100,8 @@ class CollectionSpec:
     modality: Modality = Modality.TEXT
     left_out: tuple[str, ...] = ()
     """Vectors that only the parts have."""
+    promise: Mapping[str, Any] | None = None
+    """What the index must keep, if vecbeam chooses it: recall_at_10, memory_gb, filters."""
 
     @property
     def vector_names(self) -> frozenset[str]:

@@ -67,6 +67,10 @@ class Checkpoint:
         """Uri of the texts from which int8 determines its ranges; a JSON file next to it has the loss."""
         return filesystem.join(self.root, self.space_id, "int8-sample.parquet")
 
+    def index_choice_uri(self, identity: str) -> str:
+        """Uri of the index that was chosen for a snapshot and a promise, whose digest names the file."""
+        return filesystem.join(self.root, self.space_id, f"index-choice-{identity}.json")
+
     def run_uri(self, run_id: str, name: str) -> str:
         return filesystem.join(self.root, "runs", run_id, name)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from schemas.config import Config
+from schemas.config import AutoIndex, Config, IndexConfig
 from schemas.config.encoder import VECTOR
 from schemas.identity import digest
 from schemas.layout import Layout, VectorField, VectorKind
@@ -35,6 +35,7 @@ def collection_spec(config: Config, snapshot: Snapshot | None, layout: Layout) -
         *_identity(vectors),
         settings.id_max_bytes,
         [(column.name, column.type, column.default, column.max_bytes) for column in metadata],
+        *([promise] if (promise := promise_of(config)) is not None else []),
     ]
     return CollectionSpec(
         name=f"{config.name}_{layout.space.id[:8]}_{digest(identity, 8)}",
@@ -47,7 +48,17 @@ def collection_spec(config: Config, snapshot: Snapshot | None, layout: Layout) -
         space=layout.space.as_json(),
         modality=layout.modality,
         left_out=tuple(one.name for one in layout.vectors if not one.in_collection),
+        promise=promise,
     )
+
+
+def promise_of(config: Config) -> dict[str, Any] | None:
+    """What an index must keep that vecbeam chooses; None where the configuration names the index."""
+    promise = config.collection.promise
+    if promise is None:
+        return None
+    recall = config.verify.recall_at_10 if promise.recall_at_10 is None else promise.recall_at_10
+    return {"recall_at_10": recall, "memory_gb": promise.memory_gb, "filters": list(promise.filters)}
 
 
 def vector_column(config: Config, field: VectorField) -> VectorColumn:
@@ -60,10 +71,19 @@ def vector_column(config: Config, field: VectorField) -> VectorColumn:
         return VectorColumn(field.name, 0, BM25_METRIC, SPARSE_INDEX, kind="sparse", analyzer=analyzer)
     if field.kind is VectorKind.SPARSE:
         return VectorColumn(field.name, 0, metric or SPARSE_METRIC, SPARSE_INDEX, kind="sparse")
-    chosen = index or settings.index
+    # An index that is not chosen yet has the parameters of the default one, until it is.
+    chosen = index or (IndexConfig(type="HNSW") if isinstance(settings.index, AutoIndex) else settings.index)
     # Search parameters go with the index that they are of.
     search = dict(settings.search) if index is None or index.type == settings.index.type else {}
-    return VectorColumn(field.name, field.dimensions, metric or settings.metric, chosen.type, chosen.parameters, search)
+    return VectorColumn(
+        field.name,
+        field.dimensions,
+        metric or settings.metric,
+        chosen.type,
+        chosen.parameters,
+        search,
+        own_index=index is not None,
+    )
 
 
 def _identity(vectors: Sequence[VectorColumn]) -> list[Any]:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.config.encoder import VECTOR
-from schemas.errors import CollectionError, ConfigurationError
+from schemas.errors import CollectionError, ConfigurationError, VecbeamError
 from schemas.milvus import SEARCH_DEFAULTS
 from transforms.milvus.rows.message import Vectors, as_dicts
 from transforms.milvus.rows.read import read
@@ -105,6 +105,27 @@ def search_each(
     return found
 
 
+def check_filter(connection: Milvus, name: str, filter: str) -> None:
+    """Raises unless Milvus understands a filter.
+
+    Raises:
+        ConfigurationError: with Milvus' own words.
+    """
+    try:
+        _matching(connection, name, filter)
+    except CollectionError as error:
+        raise _not_understood(filter, error) from error
+
+
+def _not_understood(filter: str, error: CollectionError) -> VecbeamError:
+    if not _FILTER.search(error.message.split(" failed: ", 1)[-1]):
+        return error
+    return ConfigurationError(
+        f"Milvus does not understand the filter {filter}: {error.message.split(' failed: ', 1)[-1]}",
+        "a filter compares fields of the collection, e.g. --filter 'author == \"ting-yili\"'",
+    )
+
+
 def _matching(connection: Milvus, name: str, filter: str) -> int:
     answer = read(connection, connection.client.query, name, filter=filter, output_fields=["count(*)"])
     return int(answer[0]["count(*)"])
@@ -146,11 +167,8 @@ def search_many(
                 search_params={"params": dict(parameters)},
             )
         except CollectionError as error:
-            if filter and _FILTER.search(error.message.split(" failed: ", 1)[-1]):
-                raise ConfigurationError(
-                    f"Milvus does not understand the filter {filter}: {error.message.split(' failed: ', 1)[-1]}",
-                    "a filter compares fields of the collection, e.g. --filter 'author == \"ting-yili\"'",
-                ) from error
+            if filter:
+                raise _not_understood(filter, error) from error
             raise
         found.extend(
             [Hit(str(hit["id"]), _score(hit["distance"], vectors), dict(hit["entity"])) for hit in hits]

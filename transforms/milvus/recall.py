@@ -63,6 +63,7 @@ def measure_recall(
     sample: int,
     seed: int = 0,
     column: VectorColumn | None = None,
+    filter: str = "",
 ) -> Recall | None:
     """Recall@10 of a vector's index, with vectors of the corpus as queries; None of a corpus without a row.
 
@@ -74,9 +75,11 @@ def measure_recall(
         total_rows: rows in all parts; with fewer than ten, recall is measured at that many.
         sample: how many rows serve as queries (all, if there are fewer), drawn by `seed`.
         column: the vector; the first one of the collection where None.
+        filter: a Milvus expression that each search has; `parts` and `total_rows` are then of the rows that match.
 
     Raises:
         CollectionError: if the search fails.
+        ConfigurationError: if Milvus does not understand the filter.
     """
     if total_rows == 0 or sample == 0:
         return None
@@ -84,7 +87,7 @@ def measure_recall(
     column = column or spec.vectors[0]
     queries = _sample(parts(), column, total_rows, sample, seed)
     parameters = effective_parameters(column.index_type, column.search_parameters, k)
-    hits = search_many(connection, spec.name, queries, k, parameters, field_name=column.name)
+    hits = search_many(connection, spec.name, queries, k, parameters, filter, field_name=column.name)
     best, of_hits, equal = _exact(parts(), column, queries, [[hit.id for hit in row] for row in hits], k)
     good = of_hits >= (best[:, -1] - TOLERANCE * _scales(queries, best[:, -1], column.metric))[:, None]
     return Recall(

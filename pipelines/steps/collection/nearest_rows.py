@@ -12,7 +12,7 @@ from pipelines.steps.collection.found import Found, columns
 from pipelines.steps.collection.importance import similarities_of
 from pipelines.steps.collection.open_search import OpenSearch
 from pipelines.steps.collection.search_options import SearchOptions
-from pipelines.steps.collection.served import check_space, nothing_served, open_for_search
+from pipelines.steps.collection.served import check_space, nothing_served, open_for_search, with_index
 from pipelines.steps.collection.word_arithmetic import LeftOut, without
 from schemas.config import Config
 from schemas.errors import ConfigurationError
@@ -35,12 +35,12 @@ def nearest_rows(
         CollectionError: if nothing is published, or Milvus does not answer.
         SpaceMismatchError: if the collection holds vectors of another space.
     """
-    column = vector_column(config, opened.models.field)
     connection = opened.connection
     state = milvus.described(connection, config.name)
     if state is None:
         raise nothing_served(config)
     check_space(state, config, opened.models.layout.space)
+    column = vector_column(with_index(config, state), opened.models.field)
     if state.name not in opened.metrics:
         loaded = open_for_search(connection, state.name)
         index = loaded.indexes.get(opened.models.field.name) if loaded is not None else None

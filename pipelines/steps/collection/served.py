@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Mapping
+from typing import Any
 
-from schemas.config import Config
+from schemas.config import AutoIndex, Config, IndexConfig
 from schemas.config.encoder import VECTOR
 from schemas.errors import NEW_VERSION, CollectionError, SpaceMismatchError
 from schemas.layout import Layout, Space, VectorField, VectorKind
 from schemas.milvus import VECTOR_TYPES, CollectionSpec, index_words
+from schemas.milvus.collection_spec import PROPERTY_INDEX
 from transforms import milvus
-
-if TYPE_CHECKING:
-    pass
 
 
 def served_layout(state: milvus.CollectionState) -> Layout:
@@ -100,11 +100,32 @@ def check_space(state: milvus.CollectionState, config: Config, space: Space) -> 
     )
 
 
+def chosen_index(state: milvus.CollectionState) -> dict[str, Any]:
+    """The index that vecbeam chose for a collection, as its property says; empty where the configuration named it."""
+    found: dict[str, Any] = json.loads(state.properties.get(PROPERTY_INDEX) or "{}")
+    return found
+
+
+def with_index(config: Config, state: milvus.CollectionState | None) -> Config:
+    """The configuration with the index of a collection, where it says that vecbeam chooses one."""
+    if not isinstance(config.collection.index, AutoIndex) or state is None or not (chosen := chosen_index(state)):
+        return config
+    return with_chosen(config, chosen)
+
+
+def with_chosen(config: Config, chosen: Mapping[str, Any]) -> Config:
+    """The configuration with an index that was chosen: type, parameters and search."""
+    index = IndexConfig(type=chosen["type"], **chosen["parameters"])
+    return config.model_copy(update={"collection": config.collection.with_chosen(index, dict(chosen["search"]))})
+
+
 def misfits(state: milvus.CollectionState, spec: CollectionSpec) -> list[str]:
     """Differences between a collection and the configuration, except rows; one phrase each."""
     found = []
     if not milvus.has_columns(state, spec):
         found.append("metadata fields")
+    if spec.promise is not None and chosen_index(state).get("promise") != spec.promise:
+        found.append("index (auto, and the one there was not chosen for what is configured)")
     for one in spec.vectors:
         index = state.indexes.get(one.name)
         if index is None or not milvus.same_index(index, one):

@@ -5,13 +5,16 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 
 from pipelines.steps.collection.vector_checks import check_limits
-from schemas.config import Collection, Config
+from schemas.config import AutoIndex, Collection, Config
 from schemas.errors import CollectionError
 from schemas.layout import Layout, VectorKind
 from schemas.milvus import LITE
 from schemas.milvus.capabilities import Server, analyzer_refusal, capabilities_of, refusals
 from transforms import milvus
 from transforms.load.specification import vector_column
+
+CHOSEN = ("FLAT", "HNSW", "IVF_FLAT", "IVF_SQ8")
+"""Index types that vecbeam chooses among."""
 
 
 def check_server(settings: Collection) -> None:
@@ -21,9 +24,9 @@ def check_server(settings: Collection) -> None:
         CollectionError: with key, value, the server with its version, and the remedy; or if it can't be reached.
     """
     server = _server(settings)
-    found = (
-        refusals(server, index_type=settings.index.type, metric=settings.metric, load=settings.load) if server else []
-    )
+    # An index that vecbeam chooses is of a type that the server has; FLAT is one that each has.
+    kind = "FLAT" if isinstance(settings.index, AutoIndex) else settings.index.type
+    found = refusals(server, index_type=kind, metric=settings.metric, load=settings.load) if server else []
     if found:
         raise CollectionError(
             f"Milvus at {settings.uri} can't do what is configured: {'; '.join(what for what, _ in found)}",
@@ -79,3 +82,10 @@ def _server(settings: Collection) -> Server | None:
             return None
     with milvus.connected(settings) as connection:
         return connection.server
+
+
+def index_types(settings: Collection) -> list[str]:
+    """The types of index of a dense vector that the server has, of those that vecbeam chooses among."""
+    server = _server(settings)
+    found = [kind for kind in CHOSEN if not (server and refusals(server, index_type=kind, metric=settings.metric))]
+    return found or ["FLAT"]

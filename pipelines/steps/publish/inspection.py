@@ -126,6 +126,8 @@ class Inspection:
     def _of_low_recall(self, column: VectorColumn, measured: milvus.Recall) -> tuple[str, str]:
         """The cause of a low recall, if it is known, and the remedy."""
         kind = column.index_type
+        if self._spec.promise is not None and not column.own_index:
+            return "", "vecbeam load --rebuild chooses an index for the rows as they are now"
         if self._session.report.verify.compared == IDS_AND_HASHES:
             return "vectors were not compared", "vecbeam verify without --quick tells whether they are damaged"
         if kind in GRAPHS and measured.many_are_equal:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 
 import apache_beam as beam
@@ -20,6 +21,7 @@ from pipelines.steps.judgement.limits import (
     remedy,
 )
 from pipelines.steps.judgement.vector_limits import check_vectors_of
+from pipelines.steps.publish.index_promise import IndexPromise, choose, with_candidate
 from pipelines.steps.publish.inspection import Inspection
 from pipelines.steps.quality.quality_gate import check_quality
 from schemas.errors import CollectionError, RejectsError
@@ -28,6 +30,7 @@ from schemas.milvus import STATE_LOADING, STATE_READY, CollectionSpec
 from schemas.milvus.collection_spec import PROPERTY_SIMILARITIES
 from transforms import milvus
 from transforms.checkpoint import Checkpoint, LivePart, Snapshot
+from transforms.explore.index_sweep import Candidate
 from transforms.load.specification import collection_spec
 from transforms.load.upsert_parts import Ledger, LoadParts
 from transforms.milvus.alias import link
@@ -72,9 +75,14 @@ def publish(
     if stands.snapshot != snapshot.id:
         check_vectors_of(session, checkpoint, snapshot, stands)
     with milvus.connected(session.config.collection) as connection:
+        choices: list[Candidate] = []
+        if session.config.collection.promise is not None:
+            choices = choose(
+                session, checkpoint, snapshot, layout, None if rebuild else find_served(connection, session.config)
+            )
         spec = collection_spec(session.config, snapshot, layout)
         spec = _beside(connection, spec) if rebuild else _named(connection, session, spec)
-        publication = Publication(session, checkpoint, snapshot, spec, connection)
+        publication = Publication(session, checkpoint, snapshot, spec, connection, choices)
         served = find_served(connection, session.config)
         if served is None or served.name != spec.name:
             check_quality(session, checkpoint, snapshot, layout, served)
@@ -116,6 +124,8 @@ class Publication:
     Args:
         spec: the collection, by its name in Milvus.
         connection: to Milvus, open.
+        choices: indexes, the best first, of which the first that keeps its promise is built; empty where the
+            configuration names the index.
 
     Attributes:
         inspection: of the collection against the snapshot.
@@ -128,6 +138,7 @@ class Publication:
         snapshot: Snapshot,
         spec: CollectionSpec,
         connection: milvus.Milvus,
+        choices: Sequence[Candidate] = (),
     ) -> None:
         self._session = session
         self._config = session.config
@@ -135,6 +146,7 @@ class Publication:
         self._snapshot = snapshot
         self._spec = spec
         self._connection = connection
+        self._choices = choices
         self.inspection = Inspection(session, checkpoint, snapshot, spec, connection)
         report = session.report
         report.collection, report.space, report.snapshot = spec.name, snapshot.space_id, snapshot.id
@@ -167,6 +179,8 @@ class Publication:
                 self._import(ledger)
             self._load(ledger, self._snapshot.live_parts)
             self.index()
+            if self._choices:
+                self._keep_promise()
         # Of what is served already, and was compared when it was made, some rows are enough for a run without news.
         seen = not fresh and milvus.served(connection, spec.alias) == spec.name
         check = self.inspection.check_rows(compared=SAMPLED if seen else ALL_COLUMNS)
@@ -277,6 +291,19 @@ class Publication:
             return False
         table = self._checkpoint.read_part(part.name, metadata) if metadata else None
         return table is None or not any(table.column(name).null_count for name in metadata)
+
+    def _keep_promise(self) -> None:
+        """Builds the index of one choice after the other, until one keeps its promise on the whole collection."""
+        keeping = IndexPromise(self._session, self._checkpoint, self._snapshot, self._connection)
+        for choice in self._choices:
+            self._spec = with_candidate(self._spec, choice)
+            self.index()
+            if (kept := keeping.kept(self._spec, choice)) is not None:
+                self._spec = kept
+                break
+        else:
+            raise keeping.broken(self._spec)
+        self.inspection = Inspection(self._session, self._checkpoint, self._snapshot, self._spec, self._connection)
 
     def index(self) -> None:
         """Flushes, builds a missing index, and waits until the collection can be searched by it."""

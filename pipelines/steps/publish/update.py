@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from pipelines.run import beam_job
 from pipelines.run.session import Phase, Session
-from pipelines.steps.collection.served import check_space, misfits, open_for_search
+from pipelines.steps.collection.served import check_space, misfits, open_for_search, with_index
 from pipelines.steps.judgement.limits import Standing, check_rows_at_all, excess, remedy
 from pipelines.steps.judgement.vector_limits import check_vectors_of
 from pipelines.steps.publish.publication import Publication
@@ -42,7 +42,7 @@ def check_fits(
         CollectionError: if it has other fields or another index than the configuration.
     """
     check_space(state, config, layout.space)
-    spec = replace(collection_spec(config, snapshot, layout), name=state.name)
+    spec = replace(collection_spec(with_index(config, state), snapshot, layout), name=state.name)
     if different := misfits(state, spec):
         raise CollectionError(
             f"{config.name} serves {state.name}, which differs from the configuration: {'; '.join(different)}",

@@ -232,10 +232,15 @@ def _unexpected(connection: Milvus, name: str, spool: IO[bytes], wanted: int) ->
                 return
 
 
-def every_id(connection: Milvus, name: str) -> Iterator[list[str]]:
-    """All ids of a loaded collection, some thousand at a time."""
+def every_id(connection: Milvus, name: str, filter: str = "") -> Iterator[list[str]]:
+    """All ids of a loaded collection, or those that a filter leaves, some thousand at a time."""
     iterator = connection.call(
-        connection.client.query_iterator, name, batch_size=PAGE_ROWS, output_fields=["id"], consistency_level="Strong"
+        connection.client.query_iterator,
+        name,
+        batch_size=PAGE_ROWS,
+        filter=filter,
+        output_fields=["id"],
+        consistency_level="Strong",
     )
     try:
         # A page that failed is requested again: the iterator moves on only after an answer.

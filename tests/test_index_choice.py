@@ -1,0 +1,176 @@
+"""`collection.index: auto`: the choice by measurement, the promise on the whole collection, and what follows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from corpora import configure, text, write_jsonl
+from milvus_server import Server
+from typer.testing import CliRunner
+
+from pipelines.backfill import backfill
+from pipelines.cli import app
+from pipelines.load import load
+from pipelines.plan import plan
+from pipelines.plan import text as plan_text
+from pipelines.reindex import reindex
+from pipelines.search import search
+from pipelines.sync import sync
+from pipelines.verify import verify
+from schemas.config import Config
+from schemas.config.loader import load_config
+from schemas.errors import CollectionError, ConfigurationError, GateError
+from transforms import milvus
+from transforms.explore.index_sweep import sweep, wider
+
+pytest.importorskip("faiss", reason="the extra explore is not installed")
+TYPES = ["FLAT", "HNSW", "IVF_FLAT", "IVF_SQ8"]
+
+
+def vectors(rows: int = 3_000, dimensions: int = 24) -> np.ndarray[Any, np.dtype[np.float32]]:
+    random = np.random.default_rng(7)
+    middles = random.standard_normal((40, dimensions))
+    return np.asarray(middles[random.integers(0, 40, rows)] + random.standard_normal((rows, dimensions)), np.float32)
+
+
+def write_corpus(folder: Path, rows: int) -> None:
+    records = [{"id": f"doc{n}", "text": text(n), "section": "games" if n % 10 == 0 else "admin"} for n in range(rows)]
+    write_jsonl(folder / "corpus" / "a.jsonl", records)
+
+
+def configured(folder: Path, index: Any, uri: str = "./milvus.db", **changes: Any) -> Config:
+    corpus = {"paths": ["corpus/*"], "metadata": {"section": "string"}}
+    collection = {"uri": uri, "index": index}
+    return configure(folder, chunk=False, corpus=corpus, collection=collection, **changes)
+
+
+def chosen(config: Config) -> dict[str, Any]:
+    with milvus.connected(config.collection) as connection:
+        state = milvus.state(connection, milvus.served(connection, config.name) or "")
+    assert state is not None
+    index = state.indexes["vector"]
+    return {**json.loads(state.properties["vecbeam.index"]), "built": index.type, "with": index.parameters}
+
+
+def test_the_best_candidate_is_the_cheapest_that_keeps_recall_within_memory() -> None:
+    found = sweep([(vectors(), "COSINE")], 3_000, TYPES, 0.95)
+    good = [one for one in found if one.keeps]
+    assert {one.type for one in found} == set(TYPES)
+    assert all(one.recall >= 0.95 for one in good)
+    assert good[0].cost <= min(one.cost for one in good) * 1.05
+    assert found == sweep([(vectors(), "COSINE")], 3_000, TYPES, 0.95)
+    small = sweep([(vectors(), "COSINE")], 3_000, TYPES, 0.9, memory=160_000)
+    assert [one.type for one in small if one.keeps] == ["IVF_SQ8"]
+    assert not any(one.keeps for one in sweep([(vectors(), "L2")], 3_000, TYPES, 0.9, memory=10))
+
+
+@pytest.mark.parametrize("metric", ["COSINE", "IP", "L2"])
+def test_an_exact_search_is_all_that_a_recall_of_one_of_few_rows_needs(metric: str) -> None:
+    found = sweep([(vectors(12), metric)], 12, TYPES, 1.0)
+    assert found[0].keeps
+    assert found[0].recall == 1.0
+    flat = next(one for one in found if one.type == "FLAT")
+    assert (flat.recall, flat.cost) == (1.0, 12 * 24 * 4)
+
+
+def test_two_vectors_have_one_index_that_keeps_the_recall_of_both() -> None:
+    hard, easy = np.random.default_rng(1).standard_normal((3_000, 96)).astype(np.float32), vectors()
+    alone = sweep([(easy, "COSINE")], 3_000, ["HNSW"], 0.995)
+    both = sweep([(easy, "COSINE"), (hard, "COSINE")], 3_000, ["HNSW"], 0.995)
+    widest = {one.parameters["M"]: one.search["ef"] for one in both}
+    assert all(widest[one.parameters["M"]] >= one.search["ef"] for one in alone)
+    assert any(widest[one.parameters["M"]] > one.search["ef"] for one in alone)
+    assert both[0].memory > alone[0].memory
+
+
+def test_wider_parameters_end_at_the_limits() -> None:
+    assert list(wider("FLAT", {}, 1)) == [{}]
+    assert list(wider("IVF_FLAT", {"nprobe": 128}, 128)) == [{"nprobe": 128}]
+    assert [one["ef"] for one in wider("HNSW", {"ef": 512}, 1)] == [512, 768, 1024, 2048, 4096]
+
+
+@pytest.mark.parametrize("place", ["lite", pytest.param("server", marks=pytest.mark.server)])
+def test_a_chosen_index_keeps_its_promise_and_stays(tmp_path: Path, place: str, request: pytest.FixtureRequest) -> None:
+    uri = "./milvus.db"
+    if place == "server":
+        server: Server = request.getfixturevalue("milvus_server")
+        uri = server.uri
+    write_corpus(tmp_path, 600)
+    promise = {"type": "auto", "recall_at_10": 0.97, "filters": ['section == "games"']}
+    config = configured(tmp_path, promise, uri, name=f"chosen_{place}")
+    assert "auto, chosen by measurement after the embedding" in plan_text(plan(config))
+    report = backfill(config)
+    assert report.verify.published
+    assert 'under section == "games"' in report.verify.index_chosen
+    found = chosen(config)
+    assert found["built"] == found["type"]
+    assert min(found["recalls"].values()) >= 0.97
+    assert set(found["recalls"]) == {"", 'section == "games"'}
+    assert search(config, text(5), k=1)[0]["item_id"] == "doc5"
+    assert plan(config).action == "nothing"
+    assert backfill(config).collection == report.collection
+    assert reindex(config).collection == report.collection
+    assert verify(config).verify.published
+    write_corpus(tmp_path, 620)
+    assert sync(config).collection == report.collection  # the choice stays with the collection
+    assert chosen(config) == found
+    again = load(config, rebuild=True)
+    assert again.collection != report.collection
+    assert again.verify.index_chosen
+    # Another promise is another index.
+    other = configured(tmp_path, {**promise, "recall_at_10": 0.99}, uri, name=f"chosen_{place}")
+    with pytest.raises(CollectionError, match="index \\(auto, and the one there was not chosen for what is configured"):
+        sync(other)
+    planned = plan(other)
+    assert planned.action == "reindex"
+    assert len(planned.milvus.candidates) >= 4
+    assert any("FLAT: recall@10 1.0000" in one for one in planned.milvus.candidates)
+    assert reindex(other).collection != again.collection
+    assert chosen(other)["promise"]["recall_at_10"] == 0.99
+    milvus.release(config.collection)
+
+
+def test_a_promise_that_nothing_keeps_publishes_nothing(tmp_path: Path) -> None:
+    write_corpus(tmp_path, 60)
+    config = configured(tmp_path, {"type": "auto", "memory_gb": 1e-9})
+    with pytest.raises(GateError, match=r"no index keeps recall@10 0\.95 within 1e-09 GB: ") as error:
+        backfill(config)
+    assert "raise collection.index.memory_gb" in error.value.remedy
+    with milvus.connected(config.collection) as connection:
+        assert milvus.served(connection, config.name) is None
+    wrong = configured(tmp_path, {"type": "auto", "filters": ["author == 3"]})
+    with pytest.raises(ConfigurationError, match="Milvus does not understand the filter author == 3"):
+        backfill(wrong)
+    with milvus.connected(config.collection) as connection:
+        assert milvus.served(connection, config.name) is None
+    milvus.release(config.collection)
+
+
+@pytest.mark.parametrize(
+    ("index", "said"),
+    [
+        ("automatic", "'automatic' is neither auto nor a mapping with a type"),
+        ({"type": "auto", "M": 8}, "collection.index.M"),
+        ({"type": "auto", "recall_at_10": 1.5}, "collection.index.recall_at_10"),
+        ({"type": "auto", "memory_gb": 0.0}, "collection.index.memory_gb"),
+        ({"type": "HNSW", "recall_at_10": 1}, "recall_at_10"),
+    ],
+)
+def test_a_wrong_promise_is_refused(tmp_path: Path, index: Any, said: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        configured(tmp_path, index)
+    assert said in str(error.value)
+
+
+def test_search_parameters_are_part_of_the_choice(tmp_path: Path) -> None:
+    configured(tmp_path, "auto")
+    result = CliRunner().invoke(app, ["plan", str(tmp_path / "vecbeam.yaml"), "--set", "collection.search={ef: 64}"])
+    assert result.exit_code == 2
+    assert "remove collection.search" in result.output
+    promise = load_config(tmp_path / "vecbeam.yaml").collection.promise
+    assert promise is not None
+    assert (promise.recall_at_10, promise.memory_gb, promise.filters) == (None, None, [])

@@ -1,0 +1,249 @@
+"""Which index keeps a recall at the least cost: measured with faiss on a sample of rows, without Milvus.
+
+Each type is built with some build parameters, and searched with wider and wider search parameters until its recall is
+reached. The cost of a candidate is what one search reads: the bytes of all vectors that are compared with the query,
+and of the links of a graph. It is counted and not timed, so that the same rows give the same choice on each machine.
+
+For more rows than the sample has, costs are scaled: lists by their number, graphs by the logarithm of the rows (Malkov
+and Yashunin, https://arxiv.org/abs/1603.09320). A recall does not scale so well: whoever uses the choice measures it on
+the whole collection, and continues with wider parameters where it is not reached.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from schemas.milvus.indexes import SEARCH_PARAMETERS, index_bytes
+from transforms.encoders.engines.extra import need
+from transforms.explore.live_rows import Floats
+
+SAMPLE_ROWS = 20_000
+"""Rows of which the candidates are built."""
+QUERIES = 200
+TOP = 10
+HNSW_LINKS = (8, 16, 32)
+EF_CONSTRUCTION = 200
+LADDER = (10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+"""Values of `ef`, and of `nprobe` from the first of them on that is not more than the lists."""
+PROBES = (1, 2, 3, 4, 6, 8, 12, *LADDER[1:])
+NEARLY = 1.05
+"""Costs this near to the least one are as good; of these the candidate with the least memory counts."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An index with parameters, as the sweep found it.
+
+    Attributes:
+        type: a value of `collection.index.type`.
+        parameters: of the build.
+        search: of a search.
+        recall: recall@10 on the sample.
+        cost: bytes that one search reads, for all rows.
+        memory: bytes of the index, for all rows.
+        keeps: whether recall and memory are within their limits.
+    """
+
+    type: str
+    parameters: Mapping[str, int]
+    search: Mapping[str, int]
+    recall: float
+    cost: int
+    memory: int
+    keeps: bool = field(default=False)
+
+    def as_json(self) -> dict[str, Any]:
+        """The candidate as plain values."""
+        return asdict(self)
+
+
+def sweep(
+    samples: Sequence[tuple[Floats, str]],
+    rows: int,
+    types: Sequence[str],
+    recall: float,
+    memory: float = math.inf,
+    seed: int = 0,
+) -> list[Candidate]:
+    """Candidates, the best first: those that keep the recall within the memory, by cost; then the others.
+
+    Args:
+        samples: for each vector of a row a matrix float32[n, dimensions] of the sampled rows, and its metric: COSINE,
+            IP or L2. An index keeps the recall if it does so for each of them.
+        rows: of the whole collection.
+        types: index types that the server has.
+        recall: least recall@10, from 0 to 1.
+        memory: most bytes of the indexes of all vectors.
+        seed: draws the queries, which are rows of the sample.
+
+    Raises:
+        MissingExtraError: if faiss is not installed.
+    """
+    need("explore", "collection.index: auto", "faiss")
+    import faiss
+
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)  # a graph that several threads build is another one each time
+    try:
+        measured = [_of_one(matrix, metric, rows, types, recall, seed) for matrix, metric in samples]
+    finally:
+        faiss.omp_set_num_threads(threads)
+    joined = [_joined(same, recall, memory) for same in zip(*measured, strict=True)]
+    good = [one for one in joined if one.keeps]
+    least = min((one.cost for one in good), default=0) * NEARLY
+    good.sort(key=lambda one: (one.cost > least, one.memory if one.cost <= least else one.cost))
+    return [*good, *sorted((one for one in joined if not one.keeps), key=lambda one: -one.recall)]
+
+
+def wider(kind: str, search: Mapping[str, int], lists: int) -> Iterator[dict[str, int]]:
+    """Yields search parameters from given ones on, each wider than the one before.
+
+    Args:
+        lists: of an IVF index, whose `nprobe` can't be more.
+
+    >>> list(wider("IVF_FLAT", {"nprobe": 48}, 96))
+    [{'nprobe': 48}, {'nprobe': 64}, {'nprobe': 96}]
+    """
+    yield dict(search)
+    for name, now in search.items():
+        most = min(lists, SEARCH_PARAMETERS[kind][name][1]) if name == "nprobe" else 4 * LADDER[-1]
+        steps = (*PROBES, 2048, 4096, 8192, 16384, 32768, 65536)
+        yield from ({name: step} for step in steps if now < step <= most)
+
+
+def _joined(same: Sequence[Candidate], recall: float, memory: float) -> Candidate:
+    """One index for all vectors: the widest search, the least recall, the sum of costs and memory."""
+    widest = max(same, key=lambda one: tuple(one.search.values()))
+    least, size = min(one.recall for one in same), sum(one.memory for one in same)
+    return Candidate(
+        widest.type,
+        widest.parameters,
+        widest.search,
+        round(least, 4),
+        sum(one.cost for one in same),
+        size,
+        least >= recall and size <= memory,
+    )
+
+
+def _of_one(matrix: Floats, metric: str, rows: int, types: Sequence[str], recall: float, seed: int) -> list[Candidate]:
+    import faiss
+
+    vectors = np.ascontiguousarray(matrix, np.float32)
+    if metric == "COSINE":
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors = np.asarray(vectors / np.where(lengths == 0, 1, lengths), np.float32)
+    kind = faiss.METRIC_L2 if metric == "L2" else faiss.METRIC_INNER_PRODUCT
+    chosen = np.random.default_rng(seed).choice(len(vectors), min(QUERIES, len(vectors)), replace=False)
+    queries = vectors[np.sort(chosen)]
+    exact = faiss.IndexFlat(vectors.shape[1], kind)
+    exact.add(vectors)
+    k = min(TOP, len(vectors))
+    tenth, _ = exact.search(queries, k)
+    bench = _Bench(vectors, queries, tenth[:, -1], kind, k, rows, recall)
+    return [one for name in types if name in _BUILDS for one in _BUILDS[name](bench)]
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """The sample, and what its nearest neighbours score."""
+
+    vectors: Floats
+    queries: Floats
+    tenth: Floats
+    kind: int
+    k: int
+    rows: int
+    recall: float
+
+    @property
+    def dimensions(self) -> int:
+        return int(self.vectors.shape[1])
+
+    def found(self, index: Any) -> float:
+        """Recall of an index, as `transforms.milvus.recall` counts it: equal scores are as good."""
+        import faiss
+
+        scores, _ = index.search(self.queries, self.k)
+        if self.kind == faiss.METRIC_L2:
+            good = scores <= self.tenth[:, None] + 1e-6 * np.maximum(1, np.abs(self.tenth))[:, None]
+        else:
+            good = scores >= self.tenth[:, None] - 1e-6
+        return float(good.mean())
+
+    def memory(self, name: str, parameters: dict[str, int]) -> int:
+        return index_bytes(name, parameters, self.rows, self.dimensions)
+
+
+def _flat(bench: _Bench) -> Iterator[Candidate]:
+    size = bench.memory("FLAT", {})
+    yield Candidate("FLAT", {}, {}, 1.0, size, size)
+
+
+def _hnsw(bench: _Bench) -> Iterator[Candidate]:
+    import faiss
+
+    globals_of_faiss: Any = faiss.cvar
+    scale = max(1.0, math.log(max(bench.rows, 2)) / math.log(max(len(bench.vectors), 2)))
+    for links in HNSW_LINKS:
+        index = faiss.IndexHNSWFlat(bench.dimensions, links, bench.kind)
+        index.hnsw.efConstruction = EF_CONSTRUCTION
+        index.add(bench.vectors)
+        parameters = {"M": links, "efConstruction": EF_CONSTRUCTION}
+        for ef in LADDER:
+            index.hnsw.efSearch = ef
+            globals_of_faiss.hnsw_stats.reset()
+            recall = bench.found(index)
+            compared = globals_of_faiss.hnsw_stats.ndis / len(bench.queries) * scale
+            if recall >= bench.recall or ef == LADDER[-1]:
+                cost = round(compared * (4 * bench.dimensions + 4 * links))
+                yield Candidate("HNSW", parameters, {"ef": ef}, recall, cost, bench.memory("HNSW", parameters))
+                break
+
+
+def _ivf(name: str) -> Any:
+    def build(bench: _Bench) -> Iterator[Candidate]:
+        import faiss
+
+        globals_of_faiss: Any = faiss.cvar
+        there, lists = len(bench.vectors), _lists(bench.rows)
+        tried = min(_lists(there), there)
+        quantizer = faiss.IndexFlat(bench.dimensions, bench.kind)
+        index: Any
+        if name == "IVF_SQ8":
+            index = faiss.IndexIVFScalarQuantizer(
+                quantizer, bench.dimensions, tried, faiss.ScalarQuantizer.QT_8bit, bench.kind
+            )
+        else:
+            index = faiss.IndexIVFFlat(quantizer, bench.dimensions, tried, bench.kind)
+        index.cp.seed, index.cp.min_points_per_centroid = 0, 1  # as few points as there are, without a warning
+        index.train(bench.vectors)
+        index.add(bench.vectors)
+        parameters = {"nlist": lists}
+        width = (1 if name == "IVF_SQ8" else 4) * bench.dimensions
+        steps = [step for step in PROBES if step < tried] + [tried]
+        for probes in steps:
+            index.nprobe = probes
+            globals_of_faiss.indexIVF_stats.reset()
+            recall = bench.found(index)
+            if recall >= bench.recall or probes == tried:
+                share = globals_of_faiss.indexIVF_stats.ndis / len(bench.queries) / there
+                cost = round(share * bench.rows * width + lists * 4 * bench.dimensions)
+                search = {"nprobe": min(lists, math.ceil(probes * lists / tried))}
+                yield Candidate(name, parameters, search, recall, cost, bench.memory(name, parameters))
+                break
+
+    return build
+
+
+def _lists(rows: int) -> int:
+    """Lists of an IVF index: 4 times the square root of the rows, as faiss advises, a power of two."""
+    return int(min(65536, max(1, 2 ** round(math.log2(max(1.0, 4 * math.sqrt(rows)))))))
+
+
+_BUILDS: dict[str, Any] = {"FLAT": _flat, "HNSW": _hnsw, "IVF_FLAT": _ivf("IVF_FLAT"), "IVF_SQ8": _ivf("IVF_SQ8")}
