@@ -99,7 +99,7 @@ def _names(seen: Sample, found: Clusters, labels: RowLabels | None) -> list[str]
         values = folders_of(seen.rows.column("uri").to_pylist())
         if labels is not None:
             values = labels.named(labels.codes).to_pylist()
-        others = names_by_value(values, found.codes, count)
+        others = names_by_value(values, found.codes, found.distances, count)
         names = [name or other for name, other in zip(names, others, strict=True)]
     return names
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.encoders.engines.extra import need
+from transforms.explore.live_rows import Floats
 
 TERMS = 4
 MOST_TERMS = 50_000
@@ -60,17 +61,26 @@ def names_by_terms(texts: Sequence[str], codes: NDArray[np.int64], clusters: int
     return names
 
 
-def names_by_value(values: Sequence[str | None], codes: NDArray[np.int64], clusters: int) -> list[str]:
+def names_by_value(
+    values: Sequence[str | None], codes: NDArray[np.int64], distances: Floats, clusters: int
+) -> list[str]:
     """The most common value of each cluster with its share, for example "birds (80%)"; "" without values.
 
-    >>> names_by_value(["a", "a", "b", None], np.array([0, 0, 0, 1]), 2)
-    ['a (67%)', '']
+    Where all values of a cluster differ, the value of the row that is nearest to the centre.
+
+    Args:
+        distances: float32[n], of each row to the centre of its cluster.
+
+    >>> names_by_value(["a", "a", "b", None, "c", "d"], np.array([0, 0, 0, 1, 2, 2]), np.array([0, 0, 0, 0, 1, 0.5]), 3)
+    ['a (67%)', '', 'd']
     """
     names = []
     for code in range(clusters):
-        found = [values[at] for at in np.flatnonzero(codes == code).tolist()]
-        counted = Counter(sorted(one for one in found if one is not None)).most_common(1)
-        names.append(f"{counted[0][0]} ({counted[0][1] / len(found):.0%})" if counted else "")
+        here = np.flatnonzero(codes == code)
+        found = [values[at] for at in here[np.argsort(distances[here], kind="stable")].tolist()]
+        counted = Counter(one for one in found if one is not None).most_common(1)  # of equal ones the nearest
+        name, count = counted[0] if counted else ("", 0)
+        names.append(name if count < 2 else f"{name} ({count / len(found):.0%})")
     return names
 
 
