@@ -1,7 +1,7 @@
 """The commands `vecbeam evaluate` and `vecbeam compare`; see `pipelines.cli`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,6 +30,10 @@ def evaluate(
         int, typer.Option("--known-items", metavar="N", help="Makes N queries of the corpus instead.")
     ] = 0,
     title: Annotated[str, typer.Option("--title", metavar="FIELD", help="Known items are found by this column.")] = "",
+    several: Annotated[
+        list[Path] | None,
+        typer.Option("-c", metavar="CONFIG", help="Configurations to compare, instead of CONFIG; repeatable."),
+    ] = None,
     vector: Vectors = None,
     served: Annotated[bool, typer.Option("--served", help="Ranks by the served index.")] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="By which known items and resamples are drawn.")] = 0,
@@ -39,16 +43,30 @@ def evaluate(
 ) -> Page:
     """Measures the answers to queries whose answers are known."""
     check_files(out, html)
-    from pipelines.evaluate import evaluate
+    from pipelines.evaluate import evaluate, evaluate_each
 
-    found = evaluate(
-        configuration(path, set_),
-        queries=queries,
-        truth=truth,
-        known_items=known_items,
-        title=title,
-        vector=vector or (),
-        served=served,
-        seed=seed,
-    )
+    options: dict[str, Any] = {"queries": queries, "truth": truth, "known_items": known_items, "title": title}
+    options |= {"vector": vector or (), "served": served, "seed": seed}
+    if several:
+        return page(evaluate_each({str(one): configuration(one, set_) for one in several}, **options), out, html)
+    return page(evaluate(configuration(path, set_), **options), out, html)
+
+
+@command(quality)
+def compare(
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="A configuration, for example what is served.")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="Another configuration.")],
+    queries: Annotated[str, typer.Option("--queries", metavar="FILE", help="Queries, without labels.")] = "",
+    k: Annotated[int, typer.Option("-k", help="Items of each list that are compared.")] = 10,
+    vector: Annotated[str, typer.Option("--vector", metavar="NAME", help="By default the first dense one.")] = "",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="By which resamples are drawn.")] = 0,
+    out: Out = None,
+    html: Html = None,
+    set_: Overrides = None,
+) -> Page:
+    """Shows how the answers of two configurations differ."""
+    check_files(out, html)
+    from pipelines.compare import compare
+
+    found = compare(configuration(old, set_), configuration(new, set_), queries=queries, k=k, vector=vector, seed=seed)
     return page(found, out, html)

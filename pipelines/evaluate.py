@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from pipelines.run import beam_job
-from pipelines.steps.collection.current_rows import current_rows
-from pipelines.steps.collection.held import open_snapshot
-from pipelines.steps.collection.query_model import query_model, vector_named
+from pipelines.steps.collection.query_model import vector_named
 from pipelines.steps.collection.searcher import Searcher
+from pipelines.steps.quality.configurations import check_same_corpus, queries_of, table_of
+from pipelines.steps.quality.configured_rows import open_rows
 from pipelines.steps.quality.evaluation import Evaluation, check_items
-from pipelines.steps.quality.ranked import Ranked, embed_queries, held_out_vectors, rank_exactly, rank_served
+from pipelines.steps.quality.ranked import rank_served
 from pipelines.steps.results.finding import Finding, basis_of
 from schemas.config import Config
 from schemas.errors import ConfigurationError
-from transforms.encoders import Model
-from transforms.encoders.base import vector_field
 from transforms.explore.live_rows import LiveRows
-from transforms.load.specification import vector_column
 from transforms.quality.judged_queries import QUERIES, TRUTH, read_judged
-from transforms.quality.known_items import KEY, HeldOut, KnownItems, from_sentences, from_titles
+from transforms.quality.known_items import KEY, KnownItems, from_sentences, from_titles
 from transforms.quality.retrieval_measures import FIRST, check_measures
 
 
@@ -65,14 +61,15 @@ def evaluate(
     names = [name for name in names if name]
     for name in names:
         vector_named(config, name)
-    rows, model, name = _opened(config, names, served=served)
+    opened = open_rows(config, names, served=served)
+    rows, name = opened.rows, opened.name
     made = _queries(rows, str(queries), str(truth), known_items, title, seed)
     judged = made.judged
     notes = list(judged.notes)
     notes += check_items(judged, rows.tables(["item_id"]), f"{TRUTH} {truth}" if truth else KEY)
     exact = None
-    if model is not None:
-        exact = Evaluation(judged, _exact(config, rows, model, name, judged.queries, made.held_out), seed)
+    if opened.model is not None:
+        exact = Evaluation(judged, opened.ranked(judged.queries, made.held_out), seed)
     basis = basis_of(rows, vector=", ".join(names) or name)
     if served:
         if made.held_out:
@@ -104,6 +101,59 @@ def evaluate(
     )
 
 
+def evaluate_each(
+    configurations: Mapping[str, Config],
+    *,
+    queries: str | Path = "",
+    truth: str | Path = "",
+    known_items: int = 0,
+    title: str = "",
+    vector: str | Sequence[str] = (),
+    served: bool = False,
+    seed: int = 0,
+) -> Finding:
+    """Several configurations of one corpus with the same queries, ranked exactly.
+
+    Args:
+        configurations: by name, at least two. The first one is what the others are compared with.
+
+    Returns:
+        A finding whose table `configurations` has a row for each of them, and whose rows are the queries.
+
+    Raises:
+        ConfigurationError: in addition to what `evaluate` raises, if the configurations hold different items.
+    """
+    check_options(str(queries), str(truth), known_items, title)
+    check_measures("vecbeam evaluate")
+    if len(configurations) < 2:
+        raise ConfigurationError("-c: one configuration can't be compared", "name another with -c")
+    if served:
+        raise ConfigurationError("--served: several configurations are ranked exactly", "leave it out, or name one")
+    if known_items and not title:
+        raise ConfigurationError(f"{KEY}: sentences are of one configuration's chunks", "name a column with --title")
+    names = [one for one in ([vector] if isinstance(vector, str) else vector) if one]
+    opened = {name: open_rows(config, names) for name, config in configurations.items()}
+    check_same_corpus(opened)
+    first = next(iter(opened.values())).rows
+    judged = _queries(first, str(queries), str(truth), known_items, title, seed).judged
+    notes = [*judged.notes, *check_items(judged, first.tables(["item_id"]), f"{TRUTH} {truth}" if truth else KEY)]
+    evaluations = []
+    for name, one in opened.items():
+        evaluations.append(Evaluation(judged, one.ranked(judged.queries), seed))
+        notes += [f"{name}: {note}" for note in evaluations[-1].ranked.notes]
+    notes.append(
+        "differences of nDCG@10 are to the first configuration; memory is estimated from the index's parameters"
+    )
+    return Finding(
+        f"{len(opened)} configurations with {len(judged.queries):,} queries",
+        {name: one.rows.snapshot.id for name, one in opened.items()},
+        {"queries": len(judged.queries)},
+        queries_of(list(opened), evaluations),
+        notes,
+        tables={"configurations": table_of(opened, evaluations, seed)},
+    )
+
+
 def check_options(queries: str, truth: str, known_items: int, title: str) -> None:
     """Raises ConfigurationError unless the options name queries with their truth, or known items."""
     if known_items < 0:
@@ -121,42 +171,10 @@ def check_options(queries: str, truth: str, known_items: int, title: str) -> Non
         )
 
 
-def _opened(config: Config, names: Sequence[str], *, served: bool) -> tuple[LiveRows, Model | None, str]:
-    """The rows, and the model and name of the dense vector to rank exactly; None and "" where there is none."""
-    beam_job.prepare_filesystems(config)
-    if served:
-        rows = current_rows(config, served=True)
-    else:
-        checkpoint, snapshot, _ = open_snapshot(config)
-        rows = LiveRows(checkpoint, snapshot)
-        _ = rows.schema
-    try:
-        if len(names) > 1:
-            raise ConfigurationError("--vector: the hits of several vectors are fused by the served search alone")
-        name = rows.vector_named(names[0] if names else "")
-    except ConfigurationError as error:
-        if served:
-            return rows, None, ""
-        raise ConfigurationError(error.message, "add --served, which ranks by the served index") from None
-    return rows, query_model(config, name), name
-
-
 def _queries(rows: LiveRows, queries: str, truth: str, known_items: int, title: str, seed: int) -> KnownItems:
     if not known_items:
         return KnownItems(read_judged(queries, truth), [])
     return from_titles(rows, title, known_items, seed) if title else from_sentences(rows, known_items, seed)
-
-
-def _exact(
-    config: Config, rows: LiveRows, model: Model, name: str, queries: Sequence[Any], held_out: Sequence[HeldOut]
-) -> Ranked:
-    encoder = model.load()
-    embedded = embed_queries(queries, encoder, model.modalities)
-    return rank_exactly(rows, name, embedded, _metric(config, model, name), held_out_vectors(held_out, encoder))
-
-
-def _metric(config: Config, model: Model, name: str) -> str:
-    return vector_column(config, vector_field(name, model)).metric
 
 
 def _plots(queries: pa.Table) -> list[tuple[str, Any]]:
