@@ -13,8 +13,9 @@ import typer
 from pipelines.cli_evaluate import quality
 from pipelines.cli_explore import Html, explore
 from pipelines.cli_inspect import inspection
+from pipelines.cli_search import searching
 from pipelines.run.terminal import output
-from pipelines.run.terminal.arguments import CONFIGURATION, config_and_query, config_and_run, configuration
+from pipelines.run.terminal.arguments import CONFIGURATION, config_and_run, configuration
 from pipelines.run.terminal.command import Overrides, Page, command
 from pipelines.run.terminal.guard import Commands
 
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.add_typer(explore, name="explore")
 app.add_typer(quality)
 app.add_typer(inspection)
+app.add_typer(searching)
 
 AllowDeletes = Annotated[bool, typer.Option("--allow-deletes", help="Lifts corpus.max_deleted for this run.")]
 
@@ -182,73 +184,6 @@ def verify(
     from pipelines.verify import verify
 
     return verify(config, progress, repair=repair, allow_deletes=allow_deletes, quick=quick)
-
-
-@command(app)
-def search(
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[CONFIG] [QUERY]",
-            help="The query, unless an option names one; before it the configuration, if it is not ./vecbeam.yaml.",
-        ),
-    ] = None,
-    image: Annotated[str, typer.Option("--image", metavar="FILE", help="Searches for an image.")] = "",
-    audio: Annotated[str, typer.Option("--audio", metavar="FILE", help="Searches for a recording.")] = "",
-    video: Annotated[
-        str, typer.Option("--video", metavar="FILE", help="Searches for a film, the whole of it as one segment.")
-    ] = "",
-    like: Annotated[str, typer.Option("--like", metavar="ID", help="Searches for rows that are like a row.")] = "",
-    k: Annotated[int, typer.Option("-k", min=1, max=16384, help="How many rows to return.")] = 10,
-    filter_: Annotated[str, typer.Option("--filter", help="Milvus expression over the columns.")] = "",
-    vector: Annotated[
-        list[str] | None,
-        typer.Option("--vector", metavar="NAME", help="The vector to search, by default the first one; repeatable."),
-    ] = None,
-    rerank: Annotated[
-        str, typer.Option("--rerank", metavar="NAME", help="Ranks the rows found by their vectors of tokens.")
-    ] = "",
-    candidates: Annotated[
-        int | None, typer.Option("--candidates", min=1, max=16384, help="How many rows --rerank ranks; 100 by default.")
-    ] = None,
-    plus: Annotated[
-        list[str] | None, typer.Option("--plus", metavar="TEXT", help="Adds the vector of a text; repeatable.")
-    ] = None,
-    minus: Annotated[
-        list[str] | None, typer.Option("--minus", metavar="TEXT", help="Subtracts the vector of a text; repeatable.")
-    ] = None,
-    importance: Annotated[
-        bool,
-        typer.Option(
-            "--importance",
-            help="Shows of pairs of the corpus's rows (a sample) how many percent are less similar than query and row.",
-        ),
-    ] = False,
-    set_: Overrides = None,
-) -> Page:
-    """Searches the served collection."""
-    from pipelines.steps.collection.query import from_options
-
-    option, named = from_options(image=image, audio=audio, video=video, like=like)
-    path, words_of_query = config_and_query(words or [], option)
-    query = words_of_query if named is None else named
-
-    from pipelines.search import find, show
-
-    found = find(
-        configuration(path, set_),
-        query,
-        k=k,
-        filter_expression=filter_,
-        vector=vector or (),
-        plus=plus or (),
-        minus=minus or (),
-        rerank=rerank,
-        candidates=candidates,
-        importance=importance,
-    )
-    terms = {name: given for name, given in (("plus", plus), ("minus", minus)) if given}
-    return Page({"query": str(query), **terms, "metric": found.metric, "hits": found.hits[0]}, lambda: show(found))
 
 
 @command(app)

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from pipelines.rollback import rollback
     from pipelines.search import search
     from pipelines.status import status
-    from pipelines.steps.collection.query import LikeQuery, MediaQuery
+    from pipelines.steps.collection.history_file import read_history
+    from pipelines.steps.collection.query import LikeQuery, MediaQuery, PreferenceQuery
     from pipelines.sync import sync
     from pipelines.verify import verify
     from schemas.config import Config
@@ -53,6 +54,7 @@ __all__ = [
     "Key",
     "LikeQuery",
     "MediaQuery",
+    "PreferenceQuery",
     "ReadItems",
     "UpsertParts",
     "VecbeamError",
@@ -65,6 +67,7 @@ __all__ = [
     "load_config",
     "parse_config",
     "plan",
+    "read_history",
     "reindex",
     "replay",
     "rollback",
@@ -83,6 +86,7 @@ _MODULES = {
     "Key": "schemas.records",
     "LikeQuery": "pipelines.steps.collection.query",
     "MediaQuery": "pipelines.steps.collection.query",
+    "PreferenceQuery": "pipelines.steps.collection.query",
     "ReadItems": "transforms.embed.public.read_items",
     "UpsertParts": "transforms.load.upsert_parts",
     "VecbeamError": "schemas.errors",
@@ -90,6 +94,7 @@ _MODULES = {
     "WriteRejects": "transforms.embed.public.write_parts",
     "load_config": "schemas.config.loader",
     "parse_config": "schemas.config.loader",
+    "read_history": "pipelines.steps.collection.history_file",
     **{
         name: f"pipelines.{name}"
         for name in (

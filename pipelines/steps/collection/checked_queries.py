@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipelines.steps.collection.query import LikeQuery, MediaQuery, Query
+from pipelines.steps.collection.query import OF_ROWS, MediaQuery, Query
 from schemas.errors import ConfigurationError
 
 MOST_ROWS = 16384
@@ -24,7 +24,7 @@ def check_rows(name: str, rows: int) -> None:
 def check_texts(texts: Sequence[Query], name: str, only: str = "") -> None:
     """Refuses what is not a query, and blank texts; `only` is the name of one that is alone."""
     for at, query in enumerate(texts):
-        if isinstance(query, (MediaQuery, LikeQuery)):
+        if isinstance(query, (MediaQuery, *OF_ROWS)):
             continue
         where = only if only and len(texts) == 1 else f"{name} {at}"
         if not isinstance(query, str):

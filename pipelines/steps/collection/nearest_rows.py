@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,16 +11,18 @@ import pyarrow as pa
 from pipelines.steps.collection.checked_queries import MOST_ROWS
 from pipelines.steps.collection.found import Found, columns
 from pipelines.steps.collection.importance import similarities_of
+from pipelines.steps.collection.kept_hits import LeftOut, without
 from pipelines.steps.collection.open_search import OpenSearch
 from pipelines.steps.collection.search_options import SearchOptions
 from pipelines.steps.collection.served import check_space, nothing_served, open_for_search, with_index
-from pipelines.steps.collection.word_arithmetic import LeftOut, without
 from schemas.config import Config
 from schemas.errors import ConfigurationError
 from schemas.milvus.full_text import TEXT_COLUMN
 from transforms import milvus
 from transforms.load.specification import vector_column
 from transforms.milvus.rows.contents import read_back
+
+log = logging.getLogger("vecbeam")
 
 
 def nearest_rows(
@@ -48,7 +51,11 @@ def nearest_rows(
     wanted = [*columns(config), *config.corpus.metadata]
     there = {column.name for column in state.columns}
 
+    searched = 0
+
     def nearest(rows: int) -> list[list[milvus.Hit]]:
+        nonlocal searched
+        searched = rows
         return milvus.search_each(
             connection,
             state.name,
@@ -61,7 +68,12 @@ def nearest_rows(
             column.name,
         )
 
-    found = without(left_out, k, MOST_ROWS, nearest) if any(map(any, left_out)) else nearest(k)
+    if options.by_item or any(map(any, left_out)):
+        found = without(left_out, k, MOST_ROWS, nearest, by_item=options.by_item)
+        if searched == MOST_ROWS and (least := min(map(len, found), default=k)) < k:
+            log.warning("%d hits instead of %d: the %d nearest rows have no more", least, k, MOST_ROWS)
+    else:
+        found = nearest(k)
     rows = [[_row(hit, wanted) for hit in hits] for hits in found]
     return Found(opened.metrics[state.name], rows, similarities_of(state.properties, column.name))
 
@@ -82,10 +94,7 @@ def stored_vectors(config: Config, opened: OpenSearch, ids: Sequence[str]) -> pa
     places = {row_id: at for at, row_id in enumerate(rows.column("id").to_pylist())}
     for row_id in ids:
         if row_id not in places:
-            raise ConfigurationError(
-                f"--like: {config.name} has no row {row_id!r}",
-                "name the `id` of a hit, for example docs/a.md#0; `item_id` is without #",
-            )
+            raise ConfigurationError(f"{config.name} has no row {row_id!r} any more", "search again")
     return rows.column(column).combine_chunks().take(pa.array([places[row_id] for row_id in ids]))
 
 

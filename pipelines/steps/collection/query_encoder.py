@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from pipelines.steps.collection.query import LikeQuery, MediaQuery, Query, shown
-from pipelines.steps.collection.word_arithmetic import Arithmetic
+from pipelines.steps.collection.query import MediaQuery, Query, RowsQuery, shown
+from pipelines.steps.collection.word_arithmetic import SMALLEST, Arithmetic
 from schemas.config import Config
 from schemas.errors import ConfigurationError
 from schemas.layout import Layout, VectorField, VectorKind
@@ -19,7 +20,7 @@ from transforms.encoders import Encoder, Model, text_inputs
 from transforms.encoders.base import media_inputs
 from transforms.encoders.fitted.term_model import TermModel
 from transforms.encoders.models import Models
-from transforms.support.vectors import matrix_of
+from transforms.support.vectors import dense_array, matrix_of
 
 log = logging.getLogger("vecbeam")
 Stored = Callable[[Sequence[str]], pa.Array]
@@ -76,11 +77,12 @@ class QueryEncoder(NamedTuple):
         wanted: list[Query] = [*queries, *arithmetic.texts]
         pieces: list[pa.Array] = []
         places: list[int] = []
-        for kind, made in ((str, self._texts), (MediaQuery, self._media), (LikeQuery, stored)):
+        of_rows = partial(self._rows, stored)
+        for kind, made in ((str, self._texts), (MediaQuery, self._media), (RowsQuery, of_rows)):
             here = [at for at, query in enumerate(wanted) if isinstance(query, kind)]
             if here:
                 given: list[Any] = [wanted[at] for at in here]
-                pieces.append(made([one.row_id for one in given] if kind is LikeQuery else given))
+                pieces.append(made(given))
                 places += here
         vectors = pa.concat_arrays(pieces) if pieces else pa.nulls(0, self.field.kind.arrow_type)
         vectors = vectors.take(pa.array(np.argsort(places, kind="stable")))
@@ -100,6 +102,31 @@ class QueryEncoder(NamedTuple):
             modality = query.modality or self.layout.modality
             self._check(modality if modality.is_media else self._other(), _named(query.modality or Modality.IMAGE))
         return self._encoded(media_inputs(one.content for one in queries), queries)
+
+    def _rows(self, stored: Stored, queries: Sequence[RowsQuery]) -> pa.Array:
+        vectors = stored([row for query in queries for row, _ in query.weights])
+        if all(len(query.weights) == 1 and query.weights[0][1] > 0 for query in queries):
+            return vectors
+        if self.field.kind is not VectorKind.DENSE:
+            raise ConfigurationError(
+                f"the vector {self.field.name} is {self.field.kind}: only of dense vectors there is a mean",
+                "name one row with --like, or a dense vector with --vector",
+            )
+        units = matrix_of(vectors)
+        units = units / np.maximum(np.linalg.norm(units, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        sums, at = [], 0
+        for query in queries:
+            shares = np.asarray([weight for _, weight in query.weights], np.float32)
+            found = shares @ units[at : at + len(shares)]
+            at += len(shares)
+            length = float(np.linalg.norm(found))
+            if length < SMALLEST:
+                raise ConfigurationError(
+                    f"{shown(query)}: what is liked and what is disliked cancel each other out",
+                    "name other rows with --like or --not-like",
+                )
+            sums.append(found / length)
+        return dense_array(np.stack(sums))
 
     def _other(self) -> Modality:
         """What media a text corpus' model embeds as well."""

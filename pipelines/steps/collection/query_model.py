@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from functools import partial
 
-from pipelines.steps.collection.query import LikeQuery, Query
+from pipelines.steps.collection.query import OF_ROWS, Query
 from pipelines.steps.corpus.known_spaces import known_spaces
 from schemas.config import Config, EncoderConfig
 from schemas.errors import ConfigurationError
@@ -37,7 +37,7 @@ def vector_for(config: Config, queries: Sequence[Query]) -> str:
 
     Where vectors describe different inputs of an item: the first of texts for texts, and of media for media.
     """
-    kinds = {isinstance(query, str) for query in queries if not isinstance(query, LikeQuery)}
+    kinds = {isinstance(query, str) for query in queries if not isinstance(query, OF_ROWS)}
     if not config.inputs or len(kinds) != 1:
         return ""
     [is_text] = kinds

@@ -15,11 +15,12 @@ DEPTH = 100
 """Rows of each list, at least."""
 
 
-def fused(lists: Sequence[Sequence[dict[str, Any]]], k: int) -> list[dict[str, Any]]:
+def fused(lists: Sequence[Sequence[dict[str, Any]]], k: int, key: str = "id") -> list[dict[str, Any]]:
     """The `k` best rows of several lists. Rows with the same score keep the order of the first list that has them.
 
     Args:
         lists: rows of each search, best first, each with its `id`.
+        key: `id`; or `item_id`, where each list has one row of an item: the first list that has the item tells its row.
 
     >>> one, other = [{"id": "a"}, {"id": "b"}], [{"id": "b"}, {"id": "c"}]
     >>> [row["id"] for row in fused([one, other], 2)]
@@ -29,7 +30,7 @@ def fused(lists: Sequence[Sequence[dict[str, Any]]], k: int) -> list[dict[str, A
     rows: dict[str, dict[str, Any]] = {}
     for hits in lists:
         for rank, hit in enumerate(hits, 1):
-            scores[hit["id"]] = scores.get(hit["id"], 0.0) + 1 / (_OFFSET + rank)
-            rows.setdefault(hit["id"], hit)
+            scores[hit[key]] = scores.get(hit[key], 0.0) + 1 / (_OFFSET + rank)
+            rows.setdefault(hit[key], hit)
     best = sorted(scores, key=lambda row: -scores[row])[:k]
     return [{**rows[row], "score": round(scores[row], 6)} for row in best]

@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
+from schemas.errors import ConfigurationError
+
+ROW, ITEM = "row", "item"
+
 
 class SearchKeywords(TypedDict, total=False):
     """The keyword arguments of `Index.search` and `pipelines.search.search`; see `SearchOptions`."""
@@ -16,6 +20,7 @@ class SearchKeywords(TypedDict, total=False):
     rerank: str
     candidates: int | None
     importance: bool
+    by: str
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,10 @@ class SearchOptions:
         candidates: rows that the search finds for it, 100 by default, at least `k`.
         importance: gives each row `importance`, from 0 to 100: of pairs of the corpus's rows (a sample), how many
             percent are less similar than the query and this row.
+        by: `row`, or `item`: hits are the best rows of `k` items, one of each.
+
+    Raises:
+        ConfigurationError: if `by` is neither.
     """
 
     filter_expression: str = ""
@@ -44,3 +53,13 @@ class SearchOptions:
     rerank: str = ""
     candidates: int | None = None
     importance: bool = False
+    by: str = ROW
+
+    def __post_init__(self) -> None:
+        if self.by not in (ROW, ITEM):
+            raise ConfigurationError(f"by is {self.by!r}", f"name {ROW} or {ITEM}")
+
+    @property
+    def by_item(self) -> bool:
+        """Whether one row of each item is a hit."""
+        return self.by == ITEM

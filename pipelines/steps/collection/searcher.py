@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
-from pipelines.steps.collection.checked_queries import check_queries, check_rows, check_texts
+from pipelines.steps.collection.checked_queries import MOST_ROWS, check_queries, check_rows, check_texts
 from pipelines.steps.collection.found import Found, columns
+from pipelines.steps.collection.kept_hits import first_of_items
 from pipelines.steps.collection.nearest_rows import nearest_rows, stored_vectors
 from pipelines.steps.collection.open_search import OpenSearch, open_search
-from pipelines.steps.collection.query import Query
+from pipelines.steps.collection.preferences import with_rows
+from pipelines.steps.collection.query import LikeQuery, PreferenceQuery, Query
 from pipelines.steps.collection.query_encoder import QueryEncoder
 from pipelines.steps.collection.query_model import query_model, query_settings, vector_for, vector_named
 from pipelines.steps.collection.rank_fusion import DEPTH, METRIC, fused
 from pipelines.steps.collection.reranking import CANDIDATES, Reranker, Stages, stages
 from pipelines.steps.collection.reranking import METRIC as MAX_SIMILARITY
-from pipelines.steps.collection.search_options import SearchOptions
+from pipelines.steps.collection.search_options import ROW, SearchOptions
 from pipelines.steps.collection.served import nothing_served
 from pipelines.steps.collection.word_arithmetic import Arithmetic
 from schemas.config import Config
@@ -28,6 +30,7 @@ from transforms.encoders import Model, resolve
 from transforms.milvus.rows.contents import by_ids
 from transforms.milvus.rows.read import query as query_rows
 
+T = TypeVar("T")
 _DEFAULTS = SearchOptions()
 
 
@@ -87,12 +90,13 @@ class Searcher:
                     f"the vector {late} ranks rows by their tokens, and no vector is added to those",
                     "leave --plus and --minus out, or --rerank",
                 )
-            return self._reranked(queries, k, options, names, late)
+            return self._reranked(self._with_rows(queries, names[0]), k, options, names, late)
         if len(names) > 1:
             return self._search_each(queries, k, options, names)
         arithmetic = Arithmetic.of(options.plus, options.minus)
         check_texts(arithmetic.plus, "plus")
         check_texts(arithmetic.minus, "minus")
+        queries = self._with_rows(queries, names[0])
         for attempt in range(2):
             config, opened = self._enter(names[0])
             try:
@@ -135,8 +139,28 @@ class Searcher:
     ) -> Found:
         left_out = [arithmetic.left_out(query) for query in queries]
         vectors = opened.models.embed(queries, arithmetic, lambda ids: stored_vectors(config, opened, ids))
+        return self._read(opened, lambda one: nearest_rows(config, one, vectors, k, options, left_out))
+
+    def _with_rows(self, queries: Sequence[Query], vector: str) -> Sequence[Query]:
+        """The queries with the rows of those that name some."""
+        if not any(isinstance(query, (LikeQuery, PreferenceQuery)) for query in queries):
+            return queries
+        config, opened = self._enter(vector)
+
+        def found(one: OpenSearch) -> list[Query]:
+            if (served := milvus.served(one.connection, config.name)) is None:
+                raise nothing_served(config)
+            return with_rows(queries, one.connection, served, config.name)
+
         try:
-            return nearest_rows(config, opened, vectors, k, options, left_out)
+            return self._read(opened, found)
+        finally:
+            opened.leave()
+
+    def _read(self, opened: OpenSearch, function: Callable[[OpenSearch], T]) -> T:
+        """Reads from the collection, once more where connection or collection have gone."""
+        try:
+            return function(opened)
         except CollectionError as error:
             gone = milvus.connection_gone(error)
             if not gone and not milvus.collection_gone(error):
@@ -144,7 +168,7 @@ class Searcher:
         # The connection is lost, or the alias has just moved away from a collection that was dropped.
         again = self._enter_again(opened) if gone else opened.enter()
         try:
-            return nearest_rows(config, again, vectors, k, options, left_out)
+            return function(again)
         finally:
             again.leave()
 
@@ -156,8 +180,9 @@ class Searcher:
 
     def _search_each(self, queries: Sequence[Query], k: int, options: SearchOptions, names: Sequence[str]) -> Found:
         """The hits of several vectors, fused by rank."""
+        key = "item_id" if options.by_item else "id"
         found = [self._searched(queries, max(k, DEPTH), replace(options, vector=name)).hits for name in names]
-        return Found(METRIC, [fused(lists, k) for lists in zip(*found, strict=True)])
+        return Found(METRIC, [fused(lists, k, key) for lists in zip(*found, strict=True)])
 
     def _stages(self, vector: str | Sequence[str], rerank: str, candidates: int | None) -> Stages:
         """The vectors that are searched, and the one by which the hits are ranked again."""
@@ -185,16 +210,29 @@ class Searcher:
         self, queries: Sequence[Query], k: int, options: SearchOptions, names: Sequence[str], late: str
     ) -> Found:
         """The hits of a search, ranked again."""
-        first = replace(options, vector=names, rerank="", candidates=None)
+        first = replace(options, vector=names, rerank="", candidates=None, by=ROW)
         depth = max(k, options.candidates or CANDIDATES)
         with self._changing:
             if self._reranker is None or self._reranker.name != late:
                 models = {name: query_model(self._config, name) for name in self._config.vectors}
                 self._reranker = Reranker(self._config, QueryEncoder.of(self._config, models, late))
             reranker = self._reranker
+        while True:
+            hits, ranked = self._ranked(reranker, queries, depth, first, names[0])
+            if options.by_item:
+                ranked = [first_of_items(own, lambda hit: hit["item_id"]) for own in ranked]
+            short = any(len(own) < k and len(all_) == depth for own, all_ in zip(ranked, hits, strict=True))
+            if not short or depth == MOST_ROWS:
+                return Found(MAX_SIMILARITY, [own[:k] for own in ranked])
+            depth = min(MOST_ROWS, depth * 4)  # many of the rows are of one item
+
+    def _ranked(
+        self, reranker: Reranker, queries: Sequence[Query], depth: int, first: SearchOptions, vector: str
+    ) -> tuple[list[list[dict[str, Any]]], list[list[dict[str, Any]]]]:
+        """The hits of a search, and the same ranked again."""
         for last in (False, True):
             hits = self._searched(queries, depth, first).hits
-            config, opened = self._enter(names[0])
+            config, opened = self._enter(vector)
             try:
                 state = milvus.described(opened.connection, config.name)
             finally:
@@ -202,7 +240,7 @@ class Searcher:
             if state is None:
                 raise nothing_served(config)
             try:
-                return Found(MAX_SIMILARITY, reranker.rank(queries, hits, k, state))
+                return hits, reranker.rank(queries, hits, depth, state)
             except CheckpointError:
                 if last:  # else the alias may have moved since the search
                     raise

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.steps.collection.query import LikeQuery, Query
+from pipelines.steps.collection.kept_hits import LeftOut, comparable
+from pipelines.steps.collection.query import Query, RowsQuery
 from schemas.errors import ConfigurationError
-from transforms.milvus import Hit
 
-_WIDER = 4
-_SMALLEST = 1e-5
+SMALLEST = 1e-5
 """Length of a sum of vectors of length 1, under which it is rounding alone."""
 
 
@@ -54,7 +53,7 @@ class Arithmetic(NamedTuple):
         added = units[queries : queries + len(self.plus)].sum(axis=0)
         found = units[:queries] + added - units[queries + len(self.plus) :].sum(axis=0)
         lengths = np.linalg.norm(found, axis=1, keepdims=True)
-        if (lengths < _SMALLEST).any():
+        if (lengths < SMALLEST).any():
             raise ConfigurationError(
                 f"query {int(lengths.argmin())}, --plus and --minus cancel each other out: their sum has no direction",
                 "name other words",
@@ -65,39 +64,8 @@ class Arithmetic(NamedTuple):
     def left_out(self, query: Query) -> LeftOut:
         """Rows that do not count as answers: the words of the question, as in gensim's `most_similar`, and the row."""
         words = (query, *self.texts) if isinstance(query, str) else self.texts
-        ids = {query.row_id} if isinstance(query, LikeQuery) else set()
-        return LeftOut(frozenset(map(_comparable, words)) if self.texts else frozenset(), frozenset(ids))
-
-
-class LeftOut(NamedTuple):
-    """Rows that are not hits, by their texts and by their ids."""
-
-    texts: frozenset[str]
-    ids: frozenset[str]
-
-    def has(self, hit: Hit) -> bool:
-        """Whether a row is one of them."""
-        return hit.id in self.ids or (bool(self.texts) and _comparable(hit.fields.get("text")) in self.texts)
-
-
-def without(
-    left_out: Sequence[LeftOut], k: int, most: int, search: Callable[[int], list[list[Hit]]]
-) -> list[list[Hit]]:
-    """The `k` best hits of each query that are not left out.
-
-    Args:
-        left_out: of each query.
-        most: rows of one search.
-        search: gives so many hits of each query, with their texts.
-    """
-    wanted = min(most, k + max((len(one.texts) + len(one.ids) for one in left_out), default=0))
-    while True:
-        found = search(wanted)
-        kept = [[hit for hit in hits if not own.has(hit)][:k] for hits, own in zip(found, left_out, strict=True)]
-        # Many rows may have the text of a word of the question.
-        if wanted == most or all(len(own) == k or len(hits) < wanted for own, hits in zip(kept, found, strict=True)):
-            return kept
-        wanted = min(most, wanted * _WIDER)
+        texts = frozenset(map(comparable, words)) if self.texts else frozenset()
+        return LeftOut(texts, query.ids, query.items) if isinstance(query, RowsQuery) else LeftOut(texts)
 
 
 def _several(name: str, given: Any) -> tuple[str, ...]:
@@ -106,7 +74,3 @@ def _several(name: str, given: Any) -> tuple[str, ...]:
     if isinstance(given, (bytes, Mapping)) or not isinstance(given, Iterable):
         raise ConfigurationError(f"{name} is of type {type(given).__name__}", "name a text, or a list of texts")
     return tuple(given)
-
-
-def _comparable(text: Any) -> str:
-    return str(text or "").strip().casefold()
