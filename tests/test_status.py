@@ -152,8 +152,7 @@ def test_a_server_that_is_down_and_a_model_whose_files_are_not_here(
     assert "milvus    does not answer: " in done.stdout
     assert f"127.0.0.1:{port}" in done.stdout
     assert "newest    5 rows of 5 items" in done.stdout
-    assert "its space is not known: can't fetch somebody/no-such-model" in done.stdout
-    assert "its files are not on this machine" in done.stdout
+    assert "its space is not known: the files of somebody/no-such-model at revision 0123456789abcdef" in done.stdout
     assert "not published" not in done.stdout
     found = json.loads(command("status", str(tmp_path / "vecbeam.yaml"), "--json").stdout)
     assert (found["served"], found["server"], found["encoder"]["is_served"]) == (None, "", None)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipelines.backfill import backfill
+    from pipelines.doctor import doctor
     from pipelines.gc import gc
     from pipelines.index import Index
     from pipelines.load import load
@@ -62,6 +63,7 @@ __all__ = [
     "WriteRejects",
     "__version__",
     "backfill",
+    "doctor",
     "gc",
     "load",
     "load_config",
@@ -99,6 +101,7 @@ _MODULES = {
         name: f"pipelines.{name}"
         for name in (
             "backfill",
+            "doctor",
             "gc",
             "load",
             "plan",

@@ -15,9 +15,13 @@ HUB_S = 10.0
 _OFFLINE = ContextVar("_OFFLINE", default=False)
 
 
+class NotHereError(EncoderError):
+    """Files of a model that are not on this machine, within a block of `offline`."""
+
+
 @contextmanager
 def offline() -> Iterator[None]:
-    """Fetches nothing within a block: `fetch` finds the files that this machine has, or raises."""
+    """Fetches nothing within a block: `fetch` finds the files that this machine has, or raises NotHereError."""
     before = _OFFLINE.set(True)
     try:
         yield
@@ -45,7 +49,7 @@ def fetch(hub_id: str, revision: str, gated: bool = False) -> Path:
         try:
             # The library sends this request first too, without a time limit.
             if _OFFLINE.get():
-                raise ConnectionError("its files are not on this machine")
+                raise ConnectionError("offline")
             HfApi().model_info(hub_id, revision=revision, timeout=HUB_S)
         except RepositoryNotFoundError:
             raise
@@ -53,6 +57,11 @@ def fetch(hub_id: str, revision: str, gated: bool = False) -> Path:
             away = error
         folder = snapshot_download(hub_id, revision=revision, allow_patterns=files, local_files_only=away is not None)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        if _OFFLINE.get():
+            raise NotHereError(
+                f"the files of {hub_id} at revision {revision} are not on this machine",
+                "run a command that embeds while this machine has network, or name a folder that holds the model",
+            ) from error
         raise EncoderError(
             f"can't fetch {hub_id} at revision {revision} from the hub: {_first_cause(away or error)}",
             (f"accept the licence at https://huggingface.co/{hub_id} and export HF_TOKEN; " if gated else "")

@@ -1,0 +1,1 @@
+"""Checks of a set-up before its first run: each tells what is right, or what to do."""
