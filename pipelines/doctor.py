@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.steps.diagnosis.check import Check, Outcome
+from pipelines.steps.diagnosis.check import Check, CheckOutcome
 from pipelines.steps.diagnosis.collection_server import check_milvus
 from pipelines.steps.diagnosis.installed import check_packages
 from pipelines.steps.diagnosis.machine import check_machine
@@ -24,7 +24,7 @@ class Diagnosis:
     @property
     def is_ready(self) -> bool:
         """Whether no check failed."""
-        return all(check.outcome is not Outcome.FAIL for check in self.checks)
+        return all(check.outcome is not CheckOutcome.FAIL for check in self.checks)
 
     def as_json(self) -> dict[str, Any]:
         return {"format_version": 1, "ready": self.is_ready, "checks": [check.as_json() for check in self.checks]}
@@ -54,5 +54,5 @@ def text(found: Diagnosis) -> str:
         if check.remedy:
             lines.append(f"{'':<{width + 10}}{check.remedy}")
     counts = Counter(check.outcome for check in found.checks)
-    lines.append(", ".join(f"{counts[outcome]} {outcome.value}" for outcome in Outcome if counts[outcome]))
+    lines.append(", ".join(f"{counts[outcome]} {outcome.value}" for outcome in CheckOutcome if counts[outcome]))
     return "\n".join(lines)

@@ -29,7 +29,7 @@ def command(*words: str) -> Any:
 
 
 def outcomes(config: Config, *, offline: bool = False) -> dict[str, tuple[str, str, str]]:
-    """Outcome, message and remedy of each check, by its name."""
+    """CheckOutcome, message and remedy of each check, by its name."""
     return {one.name: (one.outcome.value, one.message, one.remedy) for one in doctor(config, offline=offline).checks}
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 
-class Outcome(StrEnum):
+class CheckOutcome(StrEnum):
     OK = "ok"
     WARN = "warn"
     """It works, but slower or less safely than it could."""
@@ -26,7 +26,7 @@ class Check:
     """
 
     name: str
-    outcome: Outcome
+    outcome: CheckOutcome
     message: str
     remedy: str = ""
 
@@ -36,19 +36,19 @@ class Check:
 
 def ok(name: str, message: str) -> Check:
     """A check whose result is right."""
-    return Check(name, Outcome.OK, message)
+    return Check(name, CheckOutcome.OK, message)
 
 
 def warn(name: str, message: str, remedy: str) -> Check:
     """A check that found something a user should know."""
-    return Check(name, Outcome.WARN, message, remedy)
+    return Check(name, CheckOutcome.WARN, message, remedy)
 
 
 def fail(name: str, message: str, remedy: str) -> Check:
     """A check that found what would make a run fail."""
-    return Check(name, Outcome.FAIL, message, remedy)
+    return Check(name, CheckOutcome.FAIL, message, remedy)
 
 
 def skipped(name: str, message: str) -> Check:
     """A check that was not made, and why."""
-    return Check(name, Outcome.SKIPPED, message)
+    return Check(name, CheckOutcome.SKIPPED, message)
