@@ -34,6 +34,7 @@ from schemas.modality import Modality
 
 if TYPE_CHECKING:
     from pipelines.explore.explorer import Explorer
+    from pipelines.export import Exported
     from pipelines.run.progress import Progress
     from pipelines.status import Status
     from pipelines.steps.collection.searcher import Searcher
@@ -290,6 +291,12 @@ class Index:
         from pipelines.status import status
 
         return status(self.config)
+
+    def export(self, path: str | Path, **options: Any) -> Exported:
+        """Writes the live rows as a file, or for TensorBoard; see `pipelines.export` for the options."""
+        from pipelines.export import export
+
+        return export(self.config, path, **options)
 
     def _run(self, command: Callable[[Config, Progress], Report]) -> Report:
         with self._writing:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipelines.backfill import backfill
     from pipelines.doctor import doctor
+    from pipelines.export import export
     from pipelines.gc import gc
     from pipelines.index import Index
     from pipelines.load import load
@@ -64,6 +65,7 @@ __all__ = [
     "__version__",
     "backfill",
     "doctor",
+    "export",
     "gc",
     "load",
     "load_config",
@@ -102,6 +104,7 @@ _MODULES = {
         for name in (
             "backfill",
             "doctor",
+            "export",
             "gc",
             "load",
             "plan",
