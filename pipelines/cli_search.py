@@ -74,6 +74,9 @@ def search(
             help="Shows of pairs of the corpus's rows (a sample) how many percent are less similar than query and row.",
         ),
     ] = False,
+    answer: Annotated[
+        bool, typer.Option("--answer", help="Shows of each row the sentence that is nearest to the query.")
+    ] = False,
     set_: Overrides = None,
 ) -> Page:
     """Searches the served collection."""
@@ -98,6 +101,7 @@ def search(
         candidates=candidates,
         importance=importance,
         by=by,
+        answer=answer,
     )
     terms = {"plus": plus, "minus": minus, "like": like if preference == query else None, "not_like": not_like}
     given = {name: words for name, words in terms.items() if words}

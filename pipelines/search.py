@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Unpack
 
+from pipelines.steps.collection.answers import NAME as ANSWER
 from pipelines.steps.collection.found import Found
 from pipelines.steps.collection.importance import NAME as IMPORTANCE
 from pipelines.steps.collection.query import Query
@@ -73,9 +74,11 @@ def show(found: Found) -> None:
         table.add_column(IMPORTANCE, justify="right", no_wrap=True)
     table.add_column("id", overflow="fold", max_width=48)
     shown = [name for name in ("text", "uri") if not hits or name in hits[0]]
-    table.add_column(" or ".join(shown) if hits else "text")
+    has_answers = any(hit.get(ANSWER) for hit in hits)
+    table.add_column(ANSWER if has_answers else " or ".join(shown) if hits else "text")
     for hit in hits:
-        text = output.clean_line(str(hit.get("text") or hit["uri"]))
+        answer = hit.get(ANSWER) or {}
+        text = output.clean_line(str(answer.get("text") or hit.get("text") or hit["uri"]))
         cut = text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
         percent = [f"{hit[IMPORTANCE]:.0f} %"] if has_importance else []
         table.add_row(f"{hit['score']:.4f}", *percent, Text(output.clean(str(hit["id"]))), Text(cut))

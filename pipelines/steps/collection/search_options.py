@@ -21,6 +21,7 @@ class SearchKeywords(TypedDict, total=False):
     candidates: int | None
     importance: bool
     by: str
+    answer: bool
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class SearchOptions:
         importance: gives each row `importance`, from 0 to 100: of pairs of the corpus's rows (a sample), how many
             percent are less similar than the query and this row.
         by: `row`, or `item`: hits are the best rows of `k` items, one of each.
+        answer: gives each row `answer`, the sentence of its text that is nearest to the query; see `answers`.
 
     Raises:
         ConfigurationError: if `by` is neither.
@@ -54,6 +56,7 @@ class SearchOptions:
     candidates: int | None = None
     importance: bool = False
     by: str = ROW
+    answer: bool = False
 
     def __post_init__(self) -> None:
         if self.by not in (ROW, ITEM):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from pipelines.steps.collection.answers import answering_vector, with_answers
 from pipelines.steps.collection.checked_queries import MOST_ROWS, check_queries, check_rows, check_texts
 from pipelines.steps.collection.found import Found, columns
 from pipelines.steps.collection.kept_hits import first_of_items
@@ -77,8 +78,20 @@ class Searcher:
             SpaceMismatchError: if the collection holds vectors of another space than the configuration's encoder.
         """
         check_queries(queries, k)
+        answering = answering_vector(self._config, queries, options) if options.answer else ""
         found = self._searched(queries, k, options)
-        return found.with_importance(self._config) if options.importance else found
+        if options.importance:
+            found = found.with_importance(self._config)
+        return self._with_answers(queries, found, answering) if answering else found
+
+    def _with_answers(self, queries: Sequence[Query], found: Found, vector: str) -> Found:
+        queries = self._with_rows(queries, vector)
+        config, opened = self._enter(vector)
+        try:
+            vectors = opened.models.embed(queries, Arithmetic(), lambda ids: stored_vectors(config, opened, ids))
+            return found._replace(hits=with_answers(found.hits, vectors, opened.models.encoder))
+        finally:
+            opened.leave()
 
     def _searched(self, queries: Sequence[Query], k: int, options: SearchOptions) -> Found:
         names, late = self._stages(
