@@ -14,6 +14,7 @@ from pipelines.steps.collection.current_rows import current_rows
 from pipelines.web.site import Site
 from schemas.errors import ConfigurationError
 from transforms.explore.live_rows import Sample
+from transforms.explore.plane import by_pca
 
 POINTS = 100_000
 """Most rows that a map shows: of more, a sample."""
@@ -70,25 +71,10 @@ def _projected(site: Site) -> tuple[Sample, NDArray[np.uint16]]:
     live = current_rows(site.config)
     columns = [name for name in site.config.corpus.metadata if name in live.schema.names]
     sample = live.sample(live.vector_named(), columns, most=POINTS)
-    plane = principal_plane(sample.normalised)
+    plane = by_pca(sample.normalised).points
     least, most = plane.min(axis=0), plane.max(axis=0)
     spread = np.where(most > least, most - least, 1)
     return sample, np.asarray(np.rint((plane - least) / spread * _STEPS), np.uint16)
-
-
-def principal_plane(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Vectors on the plane of their two principal components, float32[n, 2].
-
-    Args:
-        vectors: float32[n, dimensions].
-    """
-    centred = vectors - vectors.mean(axis=0)
-    _, axes = np.linalg.eigh((centred.T @ centred).astype(np.float64))
-    two = axes[:, ::-1][:, :2]
-    if two.shape[1] < 2:
-        two = np.concatenate([two, np.zeros_like(two)], axis=1)
-    two = two * np.where(two[np.abs(two).argmax(axis=0), range(2)] < 0, -1, 1)  # a sign that does not depend on LAPACK
-    return np.asarray(centred @ two, np.float32)
 
 
 def _colours(column: pa.ChunkedArray) -> tuple[NDArray[np.uint8], list[str]]:
