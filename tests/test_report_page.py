@@ -19,7 +19,7 @@ from pipelines.steps.results.report_page import write_report_page
 from pipelines.sync import sync
 from schemas.config.loader import load_config
 from schemas.errors import RejectsError
-from schemas.run_report import Expected, Report
+from schemas.run_report import Expected, Quality, Report
 from transforms.milvus import release
 
 pytest.importorskip("plotly", reason="the extra explore is not installed")
@@ -129,6 +129,7 @@ def test_the_plan_is_compared_with_the_fact(tmp_path: Path) -> None:
     report.items.read = report.items.new = 12
     report.chunks.embedded, report.tokens.embedded, report.seconds.embed = 30, 900, 3.0
     report.plan = Expected(items={"new": 10}, chunks=20, tokens=1000, embed_seconds=2.0)
+    report.quality = Quality(queries=50, ndcg_at_10=0.375, low=0.3, high=0.45, verdict="passed")
     report.verify.recalls = {"title": 0.99, "photo": 0.98}
     write_report_page(tmp_path / "p.html", report, [report], more=7)
     page = texts((tmp_path / "p.html").read_text())
@@ -144,6 +145,9 @@ def test_the_plan_is_compared_with_the_fact(tmp_path: Path) -> None:
         "seconds of embedding": ("2", "3", "+50%"),
     }
     assert "<h2>Recall@10 by vector</h2>" in page
+    assert "<td>ndcg at 10</td><td>0.3750</td>" in page
+    assert "<td>verdict</td><td>passed</td>" in page
+    assert re.search(r'<td class="number">0.3750</td></tr>', page.split("<h2>Runs</h2>")[1])
     assert "Warning: look &lt;here&gt;" in page
     assert "7 earlier runs are not shown." in page
 

@@ -91,7 +91,7 @@ def _books(report: Report) -> Iterator[PageSection]:
     labels = [f"read {report.items.read:,}", *(f"{kind} {count:,}" for kind, count in seen.items())]
     links = {"source": [0] * len(seen), "target": [*range(1, len(labels))], "value": [*seen.values()]}
     figure = go.Figure(go.Sankey(node={"label": labels, "pad": 24}, link=links))
-    figure.update_layout(template="plotly_white", font={"size": 14})
+    figure.update_layout(template="plotly_white", font={"size": 14}, margin={"t": 24})
     yield PageSection(
         "Items", figure, table, "The items read are those new, changed, moved, unchanged and rejected, together."
     )
@@ -127,6 +127,11 @@ def _gate(report: Report) -> Iterator[PageSection]:
         yield PageSection("The gate", None, table, "The collection against the snapshot, in rows.")
     if recalls:
         yield PageSection("Recall@10 by vector", _bars(recalls, "recall@10"))
+    if report.quality is not None:
+        found = {name: value for name, value in report.quality.model_dump().items() if value not in (None, "")}
+        named = [name.replace("_", " ") for name in found]
+        table = pa.table({"of the answers": named, "value": [_cell(value) for value in found.values()]})
+        yield PageSection("Quality", None, table, "Of the answers to verify.queries, by exact search.")
 
 
 def _plan(report: Report) -> Iterator[PageSection]:
@@ -168,11 +173,15 @@ def _history(history: Sequence[Report], more: int) -> Iterator[PageSection]:
 
     series: dict[str, list[float | None]] = {
         "seconds": [run.seconds.total for run in history],
-        "rate": [run.rates.per_second or run.rates.tokens_per_second or None for run in history],
+        f"{history[0].modality.unit}/s": [
+            run.rates.per_second or run.rates.tokens_per_second or None for run in history
+        ],
         "rejected items": [run.items.rejected for run in history],
         "recall@10": [run.verify.recall_at_10 for run in history],
+        "nDCG@10": [None if run.quality is None else run.quality.ndcg_at_10 for run in history],
     }
     names = [run.run_id for run in history]
+    nothing = [None] * len(history)
     series = {name: values for name, values in series.items() if any(value is not None for value in values)}
     figure = make_subplots(rows=len(series), cols=1, shared_xaxes=True, subplot_titles=[*series])
     for at, values in enumerate(series.values(), 1):
@@ -187,7 +196,7 @@ def _history(history: Sequence[Report], more: int) -> Iterator[PageSection]:
             "seconds": series["seconds"],
             "items read": [run.items.read for run in history],
             "rejected": series["rejected items"],
-            "recall@10": pa.array([run.verify.recall_at_10 for run in history], pa.float64()),
+            **{name: pa.array(series.get(name, nothing), pa.float64()) for name in ("recall@10", "nDCG@10")},
         }
     )
     note = f"{more:,} earlier runs are not shown." if more else ""
@@ -200,7 +209,7 @@ def _bars(values: dict[str, Any], unit: str) -> Any:
     # As text: a bar is named by its error or step, whatever letters that has.
     names = [str(name) for name in values]
     figure = go.Figure(go.Bar(y=names, x=[*values.values()], orientation="h"))
-    figure.update_layout(template="plotly_white", xaxis_title=unit)
+    figure.update_layout(template="plotly_white", xaxis_title=unit, margin={"t": 24})
     figure.update_yaxes(autorange="reversed", type="category", automargin=True)
     return figure
 
