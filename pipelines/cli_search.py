@@ -77,6 +77,9 @@ def search(
     answer: Annotated[
         bool, typer.Option("--answer", help="Shows of each row the sentence that is nearest to the query.")
     ] = False,
+    fuzzy: Annotated[
+        bool, typer.Option("--fuzzy", help="Also finds ids and texts with similar words, for typing errors.")
+    ] = False,
     set_: Overrides = None,
 ) -> Page:
     """Searches the served collection."""
@@ -102,6 +105,7 @@ def search(
         importance=importance,
         by=by,
         answer=answer,
+        fuzzy=fuzzy,
     )
     terms = {"plus": plus, "minus": minus, "like": like if preference == query else None, "not_like": not_like}
     given = {name: words for name, words in terms.items() if words}

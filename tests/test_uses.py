@@ -18,7 +18,9 @@ from pipelines.backfill import backfill
 from pipelines.cli import app
 from pipelines.index import Index
 from pipelines.steps.collection.answers import sentences_of
+from pipelines.steps.collection.query import LikeQuery
 from schemas.config.loader import load_config
+from schemas.errors import ConfigurationError
 from transforms import milvus
 
 GUIDE = Path(__file__).parent.parent / "docs" / "guides" / "uses.md"
@@ -120,3 +122,38 @@ def test_recommendation_from_a_history(folder: Path, monkeypatch: pytest.MonkeyP
     hits = run(folder, from_file, monkeypatch)["hits"]
     assert {hit["item_id"] for hit in hits[:4]} == {*drinks, "guide/coffee.md"}
     assert {"guide/tea.md", "guide/nginx.md"}.isdisjoint(hit["item_id"] for hit in hits)
+
+
+def test_typing_errors(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [words] = example("Typing errors")
+    said = run(folder, words, monkeypatch)
+    assert said["metric"] == "RRF"
+    assert said["hits"][0]["item_id"] == "guide/nginx.md"
+    assert len(said["hits"]) == 3
+    with Index(folder / "docs.yaml") as index:
+        pairs = {"postgrsql": "guide/postgres.md", "capital of Kenia": "guide/kenya.md", "expresso": "guide/coffee.md"}
+        found = index.search(list(pairs), 1, fuzzy=True)
+        assert [own[0]["item_id"] for own in found] == list(pairs.values())
+        [narrow] = index.search("nginks", 10, fuzzy=True, filter="item_id in ['guide/nginx.md']", by="item")
+        assert narrow["item_id"] == "guide/nginx.md"
+        assert index.search("xqzw", 3, fuzzy=True)  # nothing is similar: the vectors alone
+        for options in ({"rerank": "vector"}, {"plus": "tea"}, {"importance": True}):
+            with pytest.raises(ConfigurationError, match="--fuzzy does not go with --"):
+                index.search("nginks", fuzzy=True, **options)
+        with pytest.raises(ConfigurationError, match="--fuzzy searches by the words of a text"):
+            index.search(LikeQuery("guide/tea.md"), fuzzy=True)
+
+
+@pytest.mark.skipif(find_spec("sklearn") is None, reason="the extra explore is not installed")
+def test_unlike_all_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = [f"card payment, {12 + at % 5} EUR, bakery, Berlin, 08:{10 + at}" for at in range(30)]
+    texts = [*usual, "wire transfer, 9,800 USD, casino, Macau, 03:12"]
+    write_jsonl(tmp_path / "a.jsonl", [{"id": f"t{at}", "text": text} for at, text in enumerate(texts)])
+    values = {"name": "transactions", "corpus": {"paths": ["a.jsonl"]}, "encoder": {"model": "all-MiniLM-L6-v2"}}
+    values |= {"checkpoint": "checkpoint", "collection": {"uri": "./milvus.db"}}
+    (tmp_path / "transactions.yaml").write_text(json.dumps(values))
+    config = load_config(tmp_path / "transactions.yaml")
+    backfill(config)
+    milvus.release(config.collection)
+    [words] = example("Unlike all others: fraud")
+    assert run(tmp_path, words, monkeypatch)["rows"][0]["item_id"] == "t30"

@@ -22,6 +22,7 @@ class SearchKeywords(TypedDict, total=False):
     importance: bool
     by: str
     answer: bool
+    fuzzy: bool
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class SearchOptions:
             percent are less similar than the query and this row.
         by: `row`, or `item`: hits are the best rows of `k` items, one of each.
         answer: gives each row `answer`, the sentence of its text that is nearest to the query; see `answers`.
+        fuzzy: also finds rows with words that are similar to those of the query; see `fuzzy_search`.
 
     Raises:
         ConfigurationError: if `by` is neither.
@@ -57,6 +59,7 @@ class SearchOptions:
     importance: bool = False
     by: str = ROW
     answer: bool = False
+    fuzzy: bool = False
 
     def __post_init__(self) -> None:
         if self.by not in (ROW, ITEM):

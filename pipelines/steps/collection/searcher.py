@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pipelines.steps.collection.answers import answering_vector, with_answers
 from pipelines.steps.collection.checked_queries import MOST_ROWS, check_queries, check_rows, check_texts
 from pipelines.steps.collection.found import Found, columns
+from pipelines.steps.collection.fuzzy_search import KeptWords, check_fuzzy, similar_rows
 from pipelines.steps.collection.kept_hits import first_of_items
 from pipelines.steps.collection.nearest_rows import nearest_rows, stored_vectors
 from pipelines.steps.collection.open_search import OpenSearch, open_search
@@ -53,6 +54,7 @@ class Searcher:
         self._changing = threading.RLock()
         self._opened: dict[str, OpenSearch] = {}
         self._reranker: Reranker | None = None
+        self._words = KeptWords()
         self._kinds: dict[str, VectorKind] | None = None
 
     def configure(self, config: Config) -> None:
@@ -93,7 +95,35 @@ class Searcher:
         finally:
             opened.leave()
 
+    def _fuzzy(self, queries: Sequence[Query], k: int, options: SearchOptions) -> Found:
+        """The hits of the queries as they are, and with their words corrected, and rows with similar words, fused."""
+        texts = check_fuzzy(queries, options)
+        plain, depth = replace(options, fuzzy=False), max(k, DEPTH)
+        config, opened = self._enter(self._stages(options.vector, "", options.candidates).first[0])
+
+        def found(one: OpenSearch) -> tuple[list[str], list[list[dict[str, Any]]]]:
+            if (state := milvus.described(one.connection, config.name)) is None:
+                raise nothing_served(config)
+            return similar_rows(self._words.of(config, state), texts, one.connection, state, config, options, depth)
+
+        try:
+            corrected, similar = self._read(opened, found)
+        finally:
+            opened.leave()
+        both = [*texts, *corrected] if corrected != texts else texts
+        try:
+            hits = self._searched(both, depth, plain).hits
+        except ConfigurationError:
+            if corrected == texts:  # else the model may not know the words as they are
+                raise
+            hits = self._searched(corrected, depth, plain).hits
+        lists = [hits[start : start + len(texts)] for start in range(0, len(hits), len(texts) or 1)] + [similar]
+        key = "item_id" if options.by_item else "id"
+        return Found(METRIC, [fused(own, k, key) for own in zip(*lists, strict=True)])
+
     def _searched(self, queries: Sequence[Query], k: int, options: SearchOptions) -> Found:
+        if options.fuzzy:
+            return self._fuzzy(queries, k, options)
         names, late = self._stages(
             options.vector or vector_for(self._config, queries), options.rerank, options.candidates
         )
@@ -264,6 +294,7 @@ class Searcher:
         with self._changing:
             opened, self._opened = self._opened, {}
             self._reranker = self._kinds = None
+            self._words = KeptWords()
         for one in opened.values():
             one.retire()
 
