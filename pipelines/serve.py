@@ -54,15 +54,14 @@ def serve(
             f"--host {host}: other machines could read the collection, and {TOKEN} is not set",
             f"export {TOKEN}=... with a long random text, or leave --host out",
         )
-    listener = _listen(host, port)
-    with listener:
+    with _listen(host, port) as listener, stop.saying("the server was stopped"):
         site = Site(config, load_config(other) if other is not None else None)
         try:
             _warm_up(site)
             address = f"http://{_shown_host(host)}:{listener.getsockname()[1]}/"
             _run(site, listener, is_local=is_local, token=secret, address=address, ready=ready)
         except KeyboardInterrupt:
-            raise stop.interruption("the server was stopped", "") from None
+            raise stop.interruption() from None
         finally:
             site.close()
 

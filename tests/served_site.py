@@ -51,10 +51,11 @@ class Served(NamedTuple):
         finally:
             connection.close()
 
-    def stop(self) -> int:
-        """Ctrl-C; returns the exit code."""
+    def stop(self) -> tuple[int, str]:
+        """Ctrl-C; returns the exit code and the last line of standard error."""
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(30)
+        _, errors = self.process.communicate(timeout=30)
+        return self.process.returncode, errors.splitlines()[-1]
 
 
 @contextmanager

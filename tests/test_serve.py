@@ -252,7 +252,7 @@ def test_nothing_published_is_an_error_before_anything_is_served(tmp_path: Path)
 
 def test_ctrl_c_ends_it_and_frees_the_collection(config: Config, site: Served) -> None:
     """The last test of this file: the fixtures' server ends here."""
-    assert site.stop() == 130
+    assert site.stop() == (130, "vecbeam: the server was stopped")
     with served(path_of(config), VECBEAM_SERVE_TOKEN=TOKEN) as guarded:
         assert guarded.ask("/").status == 401
         assert guarded.ask("/", Authorization="Bearer wrong").status == 401
@@ -264,7 +264,7 @@ def test_ctrl_c_ends_it_and_frees_the_collection(config: Config, site: Served) -
         assert TOKEN not in let_in.headers["set-cookie"]
         assert "httponly" in let_in.headers["set-cookie"].lower()
         assert guarded.ask("/", Cookie=let_in.headers["set-cookie"].split(";")[0]).status == 200
-        assert guarded.stop() == 130
+        assert guarded.stop()[0] == 130
 
 
 def test_pieces_of_a_text() -> None:

@@ -12,6 +12,7 @@ _STOP = threading.Event()
 _COUNT = threading.Lock()
 _deferring = 0
 _exit_code = InterruptedRunError.exit_code
+_said = ("stopped before it was complete", "run the same command to continue where it stopped")
 
 last_words: Callable[[], object] | None = None
 """Writes the report of the current run; called if a run does not stop and must be ended from outside."""
@@ -34,13 +35,22 @@ def reset() -> None:
     _STOP.clear()
 
 
-def interruption(
-    message: str = "stopped before it was complete", remedy: str = "run the same command to continue where it stopped"
-) -> InterruptedRunError:
+def interruption() -> InterruptedRunError:
     """The error of a stopped command, with the exit code of the signal."""
-    error = InterruptedRunError(message, remedy)
+    error = InterruptedRunError(*_said)
     error.exit_code = _exit_code
     return error
+
+
+@contextlib.contextmanager
+def saying(message: str, remedy: str = "") -> Iterator[None]:
+    """Inside this block a stop has another message: a server has nothing to complete."""
+    global _said
+    before, _said = _said, (message, remedy)
+    try:
+        yield
+    finally:
+        _said = before
 
 
 def check() -> None:
