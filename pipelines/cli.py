@@ -14,6 +14,7 @@ from pipelines.cli_evaluate import quality
 from pipelines.cli_explore import Html, explore
 from pipelines.cli_inspect import inspection
 from pipelines.cli_search import searching
+from pipelines.cli_train import training
 from pipelines.run.terminal import output
 from pipelines.run.terminal.arguments import CONFIGURATION, config_and_run, configuration
 from pipelines.run.terminal.command import Overrides, Page, command
@@ -37,6 +38,7 @@ app.add_typer(explore, name="explore")
 app.add_typer(quality)
 app.add_typer(inspection)
 app.add_typer(searching)
+app.add_typer(training)
 
 AllowDeletes = Annotated[bool, typer.Option("--allow-deletes", help="Lifts corpus.max_deleted for this run.")]
 

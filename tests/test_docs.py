@@ -83,7 +83,7 @@ def reject_errors() -> set[str]:
 def test_each_command_and_option_is_described(command: str) -> None:
     assert f"`vecbeam {command.split()[0]}" in text_of("README.md")
     described = text_of("docs/operations.md") + text_of("docs/guides/explore.md")
-    described += text_of("docs/guides/evaluate.md")
+    described += text_of("docs/guides/evaluate.md") + text_of("docs/guides/train.md")
     [row] = re.findall(rf"^\| `vecbeam {command}[ `].*$", described, re.MULTILINE)
     for parameter in COMMANDS[command].params:
         if getattr(parameter, "hidden", False):

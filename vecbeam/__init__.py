@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pipelines.steps.collection.history_file import read_history
     from pipelines.steps.collection.query import LikeQuery, MediaQuery, PreferenceQuery
     from pipelines.sync import sync
+    from pipelines.train import train
     from pipelines.verify import verify
     from schemas.config import Config
     from schemas.config.loader import load_config, parse_config
@@ -78,6 +79,7 @@ __all__ = [
     "search",
     "status",
     "sync",
+    "train",
     "verify",
 ]
 
@@ -114,6 +116,7 @@ _MODULES = {
             "search",
             "status",
             "sync",
+            "train",
             "verify",
         )
     },

@@ -1,0 +1,65 @@
+"""`vecbeam train` on Cranfield: nDCG@10 of held-out queries, before and after.
+
+    python benchmarks/training.py ../shared/data/cranfield [--seeds 0 1 2] [--epochs 1] [--hard-negatives 0]
+
+The folder holds docs.jsonl (id, title, text), queries.jsonl (id, text) and qrels.tsv (query, document, relevance). A
+pair is a query with a relevant document; the split is by query. The documents of all pairs are ranked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+from pipelines.train import train
+from schemas.errors import GateError
+from transforms.train.text_training import TrainingSettings
+
+
+def write_pairs(folder: Path, place: Path) -> int:
+    """Writes a pair for each query and relevant document; returns how many."""
+    documents = {}
+    for line in (folder / "docs.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        documents[str(record["id"])] = f"{record.get('title') or ''}\n\n{record.get('text') or ''}".strip()
+    queries = {}
+    for line in (folder / "queries.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        queries[str(record.get("id", record.get("_id")))] = record["text"]
+    pairs = []
+    for line in (folder / "qrels.tsv").read_text().splitlines():
+        query, document, grade = line.split("\t")
+        if query in queries and documents.get(document) and grade.strip("-").isdigit() and int(grade) > 0:
+            pairs.append({"query": queries[query], "positive": documents[document]})
+    place.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    return len(pairs)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--model", default="all-MiniLM-L6-v2")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--hard-negatives", type=int, default=0)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as work:
+        pairs = Path(work) / "pairs.jsonl"
+        print(f"{write_pairs(given.folder, pairs):,} pairs")
+        for seed in given.seeds:
+            settings = TrainingSettings(given.epochs, given.batch, 2e-5, given.hard_negatives, seed)
+            start = time.perf_counter()
+            try:
+                found = train(pairs, Path(work) / f"m{seed}", model=given.model, settings=settings)
+                print(f"seed {seed}: written, {json.dumps(dict(found.figures))}")
+            except GateError as error:
+                print(f"seed {seed}: refused, {error.message}")
+            print(f"seed {seed}: {time.perf_counter() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

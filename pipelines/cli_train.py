@@ -1,0 +1,69 @@
+"""The command `vecbeam train`; see `pipelines.cli`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.run.terminal.arguments import CONFIGURATION, ENVIRONMENT, configuration
+from pipelines.run.terminal.command import Overrides, Page, command
+
+training = typer.Typer(rich_markup_mode=None)
+
+
+@command(training)
+def train(
+    pairs: Annotated[str, typer.Argument(metavar="PAIRS", help="JSON lines of pairs, or of anchors with labels.")] = "",
+    path: Annotated[
+        Path, typer.Argument(metavar="CONFIG", envvar=ENVIRONMENT, help="The configuration of the base model.")
+    ] = CONFIGURATION,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER|FILE.vec", help="What to write; it must not exist yet.")
+    ] = None,
+    histories: Annotated[
+        str, typer.Option("--histories", metavar="FILE", help="Item vectors of baskets or sessions, instead of PAIRS.")
+    ] = "",
+    model: Annotated[str, typer.Option("--model", metavar="NAME", help="The base model, instead of CONFIG.")] = "",
+    revision: Annotated[str | None, typer.Option("--revision", help="Of --model, for a hub id.")] = None,
+    vector: Annotated[str, typer.Option("--vector", metavar="NAME", help="By default the first one.")] = "",
+    held_out: Annotated[float, typer.Option("--held-out", help="The share of queries that is held out.")] = 0.2,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", help="How often each pair (1) or history (20) is seen.")
+    ] = None,
+    batch: Annotated[int, typer.Option("--batch", help="Pairs of a step.")] = 32,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", help="At its highest.")] = 2e-5,
+    hard_negatives: Annotated[
+        int, typer.Option("--hard-negatives", help="Mined for each pair without a negative.")
+    ] = 0,
+    even_if_not_better: Annotated[
+        bool, typer.Option("--even-if-not-better", help="Writes the model whatever the figures are.")
+    ] = False,
+    dimensions: Annotated[int, typer.Option("--dimensions", help="Of item vectors.")] = 64,
+    least: Annotated[int, typer.Option("--least", help="Items in fewer histories get no vector.")] = 2,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="By which the held-out part and the order are drawn.")] = 0,
+    set_: Overrides = None,
+) -> Page:
+    """Trains a text model on pairs, or item vectors on histories."""
+    from pipelines.train import check_words, train, train_items
+
+    check_words(pairs, histories, out)
+    assert out is not None
+    if histories:
+        made = train_items(
+            histories, out, dimensions=dimensions, epochs=20 if epochs is None else epochs, least=least, seed=seed
+        )
+        return Page(made.as_json(), made.text())
+    from transforms.train.text_training import TrainingSettings
+
+    found = train(
+        pairs,
+        out,
+        None if model else configuration(path, set_),
+        model=model,
+        revision=revision,
+        vector=vector,
+        held_out=held_out,
+        settings=TrainingSettings(1 if epochs is None else epochs, batch, learning_rate, hard_negatives, seed),
+        even_if_not_better=even_if_not_better,
+    )
+    return Page(found.as_json(), found.text())

@@ -1,0 +1,183 @@
+"""Trains a text model of sentence-transformers on pairs, with that library's own trainer.
+
+The loss is multiple negatives ranking: Henderson et al., Efficient Natural Language Response Suggestion for Smart
+Reply, 2017. The other positives of a batch are the negatives of a query; no batch has a text twice.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.errors import EncoderError
+from transforms.encoders.engines.extra import is_installed, need
+from transforms.encoders.text_facts import TextFacts
+from transforms.quality.retrieval_measures import FIRST, MEASURES, measure
+from transforms.train.training_pairs import Pair, same
+
+PACKAGES = ("torch", "sentence_transformers", "datasets", "accelerate")
+_RANKED = 100
+_QUERIES_AT_ONCE = 256
+
+
+class TrainingSettings(NamedTuple):
+    """How to train.
+
+    Attributes:
+        batch: pairs of a step.
+        hard_negatives: texts near to each query that do not answer it, mined for pairs without a negative.
+    """
+
+    epochs: int = 1
+    batch: int = 32
+    learning_rate: float = 2e-5
+    hard_negatives: int = 0
+    seed: int = 0
+
+
+def check_training() -> None:
+    """Raises MissingExtraError unless the extra `train` is installed."""
+    need("train", "vecbeam train", *PACKAGES)
+
+
+def load(folder: Path, facts: TextFacts) -> Any:
+    """The model of a folder as sentence-transformers loads it; no code that comes with a model is run."""
+    if is_installed("torchvision"):
+        from transforms.encoders.engines.torch.torchvision_operators import make_importable
+
+        make_importable()
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(folder), local_files_only=True, trust_remote_code=False)
+    if isinstance(model.max_seq_length, int):  # a static model has no limit of its own
+        model.max_seq_length = facts.max_tokens
+    return model
+
+
+def scores(model: Any, facts: TextFacts, held_out: Sequence[Pair], candidates: Sequence[str]) -> NDArray[np.float64]:
+    """nDCG@10 of each held-out query, as float64[queries], in the order in which they come first.
+
+    The ranking is exact, by the cosine. The positives of a query are relevant with grade 1; the query itself is not
+    ranked.
+
+    Args:
+        candidates: the texts to rank, each once.
+    """
+    queries: dict[str, str] = {}
+    truth: dict[str, dict[str, int]] = {}
+    numbers = {same(text): str(number) for number, text in enumerate(candidates)}
+    for pair in held_out:
+        name = same(pair.query)
+        queries.setdefault(name, pair.query)
+        truth.setdefault(name, {})[numbers[same(pair.positive)]] = 1
+    matrix = _vectors(model, candidates, facts.prompt)
+    asking = _vectors(model, list(queries.values()), facts.query_prompt)
+    rankings: dict[str, list[str]] = {}
+    names = list(queries)
+    for start in range(0, len(names), _QUERIES_AT_ONCE):
+        near = asking[start : start + _QUERIES_AT_ONCE] @ matrix.T
+        # A stable order, so that equal texts keep their places.
+        order = np.argsort(-near, axis=1, kind="stable")[:, : _RANKED + 1]
+        for name, row in zip(names[start:], order, strict=False):
+            rankings[name] = [str(one) for one in row if str(one) != numbers.get(name)][:_RANKED]
+    return measure(truth, rankings)[:, list(MEASURES).index(FIRST)]
+
+
+def train(
+    model: Any, facts: TextFacts, pairs: Sequence[Pair], settings: TrainingSettings, mined_from: Sequence[str] = ()
+) -> Mapping[str, Any]:
+    """Trains the model in place; the same pairs, settings and machine give the same weights.
+
+    Args:
+        mined_from: texts that hard negatives are mined from.
+
+    Returns:
+        Figures: `steps`, `loss` (of the whole training, the mean) and `mined`, the number of negatives.
+
+    Raises:
+        EncoderError: if the loss is not finite.
+    """
+    check_training()
+    from datasets import Dataset
+    from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+    from sentence_transformers.training_args import BatchSamplers
+    from transformers import PrinterCallback, set_seed
+
+    set_seed(settings.seed)
+    pairs, mined = _with_negatives(model, facts, pairs, settings, mined_from)
+    # Columns of a data set are whole: pairs without a negative are a data set of their own.
+    parts = {"pairs": [one for one in pairs if not one.negative], "triplets": [one for one in pairs if one.negative]}
+    sets = {
+        name: Dataset.from_list([{key: text for key, text in one._asdict().items() if text} for one in part])
+        for name, part in parts.items()
+        if part
+    }
+    prompts = {"query": facts.query_prompt, "positive": facts.prompt, "negative": facts.prompt}
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = SentenceTransformerTrainingArguments(
+            output_dir=folder,
+            num_train_epochs=settings.epochs,
+            per_device_train_batch_size=settings.batch,
+            learning_rate=settings.learning_rate,
+            warmup_steps=0.1,
+            batch_sampler=BatchSamplers.NO_DUPLICATES,
+            prompts={key: text for key, text in prompts.items() if text} or None,
+            seed=settings.seed,
+            save_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+        )
+        loss = MultipleNegativesRankingLoss(model)
+        trainer = SentenceTransformerTrainer(
+            model=model, args=arguments, train_dataset=sets if len(sets) > 1 else next(iter(sets.values())), loss=loss
+        )
+        trainer.remove_callback(PrinterCallback)  # standard output is for the result of the command
+        done = trainer.train()
+    if not np.isfinite(done.training_loss):
+        raise EncoderError(f"the loss of the training is {done.training_loss}", "lower --learning-rate")
+    model.eval()
+    return {"steps": int(done.global_step), "loss": round(float(done.training_loss), 6), "mined": mined}
+
+
+def _with_negatives(
+    model: Any, facts: TextFacts, pairs: Sequence[Pair], settings: TrainingSettings, texts: Sequence[str]
+) -> tuple[list[Pair], int]:
+    """The pairs with mined negatives: the nearest texts that answer the query in no pair.
+
+    Those nearer than 0.95 times the positive are passed over, as they may answer the query too (Moreira et al.,
+    NV-Retriever, 2024).
+    """
+    if not settings.hard_negatives or not texts:
+        return list(pairs), 0
+    answers: dict[str, set[str]] = {}
+    for pair in pairs:
+        answers.setdefault(same(pair.query), {same(pair.query)}).add(same(pair.positive))
+    matrix = _vectors(model, texts, facts.prompt)
+    keys = [same(text) for text in texts]
+    found: list[Pair] = []
+    mined = 0
+    for start in range(0, len(pairs), _QUERIES_AT_ONCE):
+        part = pairs[start : start + _QUERIES_AT_ONCE]
+        asking = _vectors(model, [pair.query for pair in part], facts.query_prompt)
+        own = (asking * _vectors(model, [pair.positive for pair in part], facts.prompt)).sum(axis=1)
+        near = asking @ matrix.T
+        for pair, row, most in zip(part, near, own * 0.95, strict=True):
+            order = [] if pair.negative else np.argsort(-row, kind="stable").tolist()
+            hard = [n for n in order if row[n] < most and keys[n] not in answers[same(pair.query)]]
+            hard = hard[: settings.hard_negatives]
+            mined += len(hard)
+            found += [Pair(pair.query, pair.positive, texts[n]) for n in hard] or [pair]
+    return found, mined
+
+
+def _vectors(model: Any, texts: Sequence[str], prompt: str) -> NDArray[np.float32]:
+    found = model.encode(
+        list(texts), prompt=prompt or None, prompt_name=None, normalize_embeddings=True, show_progress_bar=False
+    )
+    return np.asarray(found, np.float32)

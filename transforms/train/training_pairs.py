@@ -1,0 +1,227 @@
+"""Pairs of texts that belong together, and the part of them that is held out by query."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+
+from schemas.errors import ConfigurationError
+from transforms.quality.paired_test import FEWEST
+from transforms.support.storage import filesystem
+
+KEY = "PAIRS"
+SHAPES = '{"query": "...", "positive": "..."}, with "negative" if there is one, or {"anchor": "...", "label": "..."}'
+_FEWEST_TRAINED = 2
+
+
+class Pair(NamedTuple):
+    """A query with a text that answers it, and "" or one that does not."""
+
+    query: str
+    positive: str
+    negative: str = ""
+
+    @property
+    def texts(self) -> set[str]:
+        """Its texts without differences of case and white space: what may not be in both parts."""
+        return {same(text) for text in self if text}
+
+
+@dataclass(frozen=True)
+class PairFile:
+    """The pairs of a file.
+
+    Attributes:
+        digest: SHA-256 of the file, hex.
+        labels: the label of each text, if lines are anchors with labels.
+        notes: what was left out, a sentence each.
+    """
+
+    path: str
+    digest: str
+    pairs: Sequence[Pair]
+    labels: dict[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+class Split(NamedTuple):
+    """Two parts of the pairs that share no text.
+
+    Attributes:
+        left_out: pairs that are in neither, because a text of theirs is held out.
+    """
+
+    trained: list[Pair]
+    held_out: list[Pair]
+    left_out: int
+
+
+def same(text: str) -> str:
+    """A text without differences of case and white space.
+
+    >>> same(" Two  Words")
+    'two words'
+    """
+    return " ".join(text.casefold().split())
+
+
+def read_pairs(path: str, seed: int = 0) -> PairFile:
+    """Reads JSON lines of pairs, or of anchors with labels.
+
+    Anchors become a pair each, with another text of the same label, drawn by the seed.
+
+    Raises:
+        ConfigurationError: with the line, for what is not such a file, a blank text, or a negative that is the
+            positive; if there are fewer than two different pairs, or all queries or all positives are the same.
+    """
+    data = _bytes(path)
+    pairs: dict[Pair, None] = {}
+    labelled: dict[str, str] = {}
+    lines = 0
+    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        if not line.strip():
+            continue
+        place = f"{KEY}: {path}, line {number}"
+        record = _record(line, place)
+        lines += 1
+        if "label" in record or "anchor" in record:
+            anchor, label = _text(record, "anchor", place), str(_label(record, place))
+            if labelled.setdefault(anchor, label) != label:
+                raise ConfigurationError(
+                    f"{place}: the anchor {anchor[:60]!r} has the label {label!r}, and {labelled[anchor]!r} above",
+                    "keep one of the two lines",
+                )
+        else:
+            pairs[_pair(record, place)] = None
+        if pairs and labelled:
+            raise ConfigurationError(f"{place} mixes pairs and labels", "put them into two files")
+    found = list(pairs) or _of_labels(labelled, path, seed)
+    copies = lines - len(pairs or labelled)
+    notes = [f"{copies:,} lines of {path} are copies of earlier ones: left out"] if copies else []
+    _check(found, path)
+    return PairFile(path, hashlib.sha256(data).hexdigest(), found, labelled, notes)
+
+
+def split(pairs: Sequence[Pair], share: float, seed: int = 0, labels: dict[str, str] | None = None) -> Split:
+    """Holds out a share of the queries, with all of their pairs; of labelled texts, whole labels.
+
+    A pair that shares a text with the held-out part is left out of the training: neither the same query nor the same
+    positive text is ever in both.
+
+    Raises:
+        ConfigurationError: if the share is not between 0 and 1, or one of the parts is too small.
+    """
+    if not 0 < share < 1:
+        raise ConfigurationError(f"--held-out: {share} is not between 0 and 1", "for example --held-out 0.2")
+    labels = labels or {}
+    groups = [f"label {labels[pair.query]}" if labels else same(pair.query) for pair in pairs]
+    names = sorted(set(groups))
+    count = max(1, round(share * len(names)))
+    chosen = {names[at] for at in np.random.default_rng(seed).permutation(len(names))[:count]}
+    held_out = [pair for pair, group in zip(pairs, groups, strict=True) if group in chosen]
+    hidden = {same(text) for pair in held_out for text in pair[:2]}
+    if labels:
+        held_out = _all_of_labels({f"label {label}": label for label in labels.values()}, chosen, labels)
+    rest = [pair for pair, group in zip(pairs, groups, strict=True) if group not in chosen]
+    trained = [pair for pair in rest if not pair.texts & hidden]
+    queries, taught = ({same(pair.query) for pair in part} for part in (held_out, trained))
+    if len(queries) < FEWEST:
+        raise ConfigurationError(
+            f"{KEY}: {len(queries)} of {len(names):,} queries would be held out, and fewer than {FEWEST} say nothing",
+            "give more queries, or raise --held-out",
+        )
+    if len(taught) < _FEWEST_TRAINED:
+        raise ConfigurationError(
+            f"{KEY}: {len(taught)} queries remain to train on: {len(rest) - len(trained):,} pairs share a text "
+            "with the held-out part and would leak it",
+            "give more pairs with different texts, or lower --held-out",
+        )
+    return Split(trained, held_out, len(rest) - len(trained))
+
+
+def _bytes(path: str) -> bytes:
+    try:
+        return filesystem.read_bytes(path)
+    except FileNotFoundError:
+        raise ConfigurationError(f"{KEY}: there is no file {path}", "check the path") from None
+    except IsADirectoryError:
+        raise ConfigurationError(f"{KEY}: {path} is a folder", "name the file in it") from None
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{KEY}: can't read {path}: {error}", "check the file") from None
+
+
+def _record(line: bytes, place: str) -> dict[str, Any]:
+    try:
+        record = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise ConfigurationError(f"{place} is not valid JSON: {error}", f"write {SHAPES}") from None
+    if not isinstance(record, dict):
+        raise ConfigurationError(f"{place} is not a JSON object", f"write {SHAPES}")
+    return record
+
+
+def _pair(record: dict[str, Any], place: str) -> Pair:
+    query, positive = _text(record, "query", place), _text(record, "positive", place)
+    negative = _text(record, "negative", place) if record.get("negative") is not None else ""
+    if negative and same(negative) == same(positive):
+        raise ConfigurationError(f"{place}: negative and positive are the same text", "correct or remove the negative")
+    return Pair(query, positive, negative)
+
+
+def _text(record: dict[str, Any], name: str, place: str) -> str:
+    value = record.get(name)
+    if not isinstance(value, str) or not value.strip():
+        has = "has no" if value is None else "has a blank" if isinstance(value, str) else "has no text in"
+        raise ConfigurationError(f"{place} {has} {name}", f"write {SHAPES}")
+    return value
+
+
+def _label(record: dict[str, Any], place: str) -> str | int:
+    label = record.get("label")
+    if isinstance(label, bool) or not isinstance(label, (str, int)) or label == "":
+        raise ConfigurationError(f"{place} has no label, a string or a whole number", f"write {SHAPES}")
+    return label
+
+
+def _of_labels(labelled: dict[str, str], path: str, seed: int) -> list[Pair]:
+    members: dict[str, list[str]] = {}
+    for anchor, label in labelled.items():
+        members.setdefault(label, []).append(anchor)
+    if len(members) == 1:
+        raise ConfigurationError(
+            f"{KEY}: all texts of {path} have the label {next(iter(members))!r}", "give texts of at least two labels"
+        )
+    random = np.random.default_rng(seed)
+    found = []
+    for texts in members.values():
+        order = [texts[at] for at in random.permutation(len(texts))]
+        found += [Pair(text, order[at - 1]) for at, text in enumerate(order) if len(order) > 1]
+    return found
+
+
+def _all_of_labels(names: dict[str, str], chosen: set[str], labels: dict[str, str]) -> list[Pair]:
+    """Each text of the chosen labels with each other one of its label: all of them answer it."""
+    members: dict[str, list[str]] = {names[name]: [] for name in sorted(chosen)}
+    for text, label in labels.items():
+        if label in members:
+            members[label].append(text)
+    return [Pair(a, b) for texts in members.values() for a in texts for b in texts if same(a) != same(b)]
+
+
+def _check(pairs: Sequence[Pair], path: str) -> None:
+    if len(pairs) < _FEWEST_TRAINED:
+        raise ConfigurationError(
+            f"{KEY}: {path} has {len(pairs)} different pairs",
+            "give at least some hundred: some are held out to measure the model, and the others are trained on",
+        )
+    for name, texts in (("queries", {same(p.query) for p in pairs}), ("positives", {same(p.positive) for p in pairs})):
+        if len(texts) == 1:
+            raise ConfigurationError(
+                f"{KEY}: all {name} of {path} are the same text, {next(iter(texts))[:60]!r}",
+                "give pairs of different texts: a model learns from their differences",
+            )
