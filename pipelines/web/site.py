@@ -12,6 +12,7 @@ from pipelines.steps.collection.searcher import Searcher
 from schemas.config import Config
 
 T = TypeVar("T")
+MOST_KEPT = 16
 SECONDS = 60.0
 """How long what was computed from the checkpoint is shown before it is computed again."""
 
@@ -47,6 +48,9 @@ class Site:
             if known is not None and time.monotonic() - known[0] < seconds:
                 return known[1]  # type: ignore[no-any-return]
             value = compute()
+            while len(self._kept) >= MOST_KEPT:  # a request chooses keys: they must not fill the memory
+                self._locks.pop(oldest := next(iter(self._kept)), None)
+                self._kept.pop(oldest, None)
             self._kept[key] = (time.monotonic(), value)
             return value
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from transforms.checkpoint.folder import Checkpoint
 from transforms.checkpoint.snapshot import Snapshot
+from transforms.support.fingerprints import fingerprints
 from transforms.support.storage.parquet_file import read_rows
 
 
@@ -31,7 +32,7 @@ class RowPlaces:
         for position, part in enumerate(snapshot.live_parts):
             ids = checkpoint.read_part(part.name, ["id"]).column("id").to_pylist()
             live = np.setdiff1d(np.arange(len(ids), dtype=np.int32), part.dead, assume_unique=True)
-            prints.append(_fingerprints(ids)[live])
+            prints.append(fingerprints(ids)[live])
             places.append(np.stack([np.full(len(live), position, np.int32), live], axis=1))
         whole = np.concatenate(prints)
         order = np.argsort(whole, kind="stable")
@@ -43,7 +44,7 @@ class RowPlaces:
         Args:
             columns: in addition to `id`.
         """
-        own = _fingerprints(ids)
+        own = fingerprints(ids)
         starts, ends = (np.searchsorted(self._prints, own, side=side) for side in ("left", "right"))
         by_part: dict[int, list[int]] = {}
         for start, end in zip(starts, ends, strict=True):
@@ -57,8 +58,3 @@ class RowPlaces:
                 if row_id in wanted:
                     found[row_id] = table.slice(at, 1)
         return found
-
-
-def _fingerprints(ids: Sequence[str]) -> NDArray[np.int64]:
-    # The interpreter's own hash of a string: 64 bits, the same for the length of this process.
-    return np.fromiter(map(hash, ids), np.int64, len(ids))

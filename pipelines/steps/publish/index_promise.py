@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from pipelines.run.session import Phase, Session
 from pipelines.steps.collection.served import chosen_index, misfits, open_for_search, with_chosen, with_index
@@ -32,6 +33,7 @@ from transforms.explore.live_rows import LiveRows
 from transforms.load.specification import collection_spec, promise_of, vector_column
 from transforms.milvus.nearest import check_filter
 from transforms.milvus.rows.row_check import every_id
+from transforms.support.fingerprints import fingerprints
 from transforms.support.storage import filesystem
 
 GIGABYTE = 10**9
@@ -194,7 +196,7 @@ class IndexPromise:
         self._session.report.verify.index_chosen = f"{said}; recall@10 {measured}"
         self._session.progress.note(f"chose {said}; recall@10 {measured}")
 
-    def _recall(self, spec: CollectionSpec, filter: str, ids: set[int] | None) -> float:
+    def _recall(self, spec: CollectionSpec, filter: str, ids: NDArray[np.int64] | None) -> float:
         """The least recall@10 of the vectors; 1 where no row matches."""
         total = self._snapshot.total("rows") if ids is None else len(ids)
         found = [1.0]
@@ -211,7 +213,7 @@ class IndexPromise:
             found += [measured.at_10] if measured is not None else []
         return min(found)
 
-    def _matching(self, name: str, filter: str) -> set[int] | None:
+    def _matching(self, name: str, filter: str) -> NDArray[np.int64] | None:
         """Fingerprints of the ids of the rows that a filter leaves; None for all.
 
         Raises:
@@ -220,12 +222,13 @@ class IndexPromise:
         if not filter:
             return None
         check_filter(self._connection, name, filter)
-        return {hash(one) for ids in every_id(self._connection, name, filter) for one in ids}
+        return np.concatenate(
+            [np.zeros(0, np.int64), *(fingerprints(ids) for ids in every_id(self._connection, name, filter))]
+        )
 
-    def _parts(self, vector: str, ids: set[int] | None) -> Iterator[pa.Table]:
+    def _parts(self, vector: str, ids: NDArray[np.int64] | None) -> Iterator[pa.Table]:
         for part in iterate_parts(self._checkpoint, self._snapshot.live_parts, ["id", vector]):
             if ids is None:
                 yield part
             else:
-                mask = np.fromiter((hash(one) in ids for one in part.column("id").to_pylist()), bool, part.num_rows)
-                yield part.filter(pa.array(mask))
+                yield part.filter(pa.array(np.isin(fingerprints(part.column("id").to_pylist()), ids)))

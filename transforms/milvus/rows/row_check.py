@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,7 @@ import pyarrow as pa
 from schemas.milvus import CollectionSpec
 from transforms.milvus.rows.contents import by_ids, differences, read_back, should_hold, slices
 from transforms.milvus.rows.read import read
+from transforms.support.fingerprints import fingerprints
 
 if TYPE_CHECKING:
     from transforms.milvus.connection import Milvus
@@ -120,7 +121,7 @@ def verify_rows(
                 part = part.select(["id", "content_hash"])
             for rows in slices(part):
                 _compare(connection, name, rows, spec, check)
-                spool.write(_fingerprints(rows.column("id").to_pylist()).tobytes())
+                spool.write(fingerprints(rows.column("id").to_pylist()).tobytes())
             if check.wrong > before:
                 check.part_indexes_missing.append(ordinal)
         check.total = count(connection, name)
@@ -207,11 +208,6 @@ def _list(ids: list[str], row_id: str) -> None:
         ids.append(row_id)
 
 
-def _fingerprints(ids: list[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    # The interpreter's own hash of a string: 64 bits, the same for the length of this process, which is enough here.
-    return np.fromiter(map(hash, ids), dtype=np.int64, count=len(ids))
-
-
 def _unexpected(connection: Milvus, name: str, spool: IO[bytes], wanted: int) -> Iterator[str]:
     spool.flush()
     size = spool.seek(0, 2)
@@ -220,7 +216,7 @@ def _unexpected(connection: Milvus, name: str, spool: IO[bytes], wanted: int) ->
     expected.sort()
     listed = 0
     for ids in every_id(connection, name):
-        own = _fingerprints(ids)
+        own = fingerprints(ids)
         places = np.searchsorted(expected, own)
         known = np.zeros(len(ids), dtype=bool)
         inside = places < len(expected)
