@@ -13,8 +13,7 @@ import pytest
 from apache_beam.pvalue import TaggedOutput
 
 from schemas.records import Key, PartRecord, ReadRecord, RejectRecord
-from transforms.checkpoint import read_table
-from transforms.embed.record import record_tables
+from transforms.embed.record import read_records, record_tables
 from transforms.embed.stage import WriteRecords
 
 
@@ -57,13 +56,15 @@ def by_first(table: pa.Table) -> list[dict[str, Any]]:
     return sorted(table.to_pylist(), key=str)
 
 
-def test_records_are_written_as_they_are_summed_at_once(tmp_path: Path, records: list[Any]) -> None:
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_records_are_written_as_they_are_summed_at_once(tmp_path: Path, records: list[Any], pieces: int) -> None:
     (tmp_path / "out").mkdir()
-    eager.run(WriteRecords(str(tmp_path / "run")), records, tmp_path / "out")
-    for name, table in zip(("parts", "files"), record_tables(records), strict=True):
-        written = read_table(str(tmp_path / "run" / f"{name}.parquet"))
+    eager.run(WriteRecords(str(tmp_path / "run"), pieces), records, tmp_path / "out")
+    assert len(list((tmp_path / "run" / "files").iterdir())) == pieces
+    parts, files = read_records(str(tmp_path / "run"))
+    for written, table in zip((parts, files), record_tables(records), strict=True):
         assert by_first(written) == by_first(table)
-    files = read_table(str(tmp_path / "run" / "files.parquet"))
+    assert not (tmp_path / "run").exists()
     assert sorted(zip(files.column("uri").to_pylist(), files.column("items_read").to_pylist(), strict=True)) == [
         ("a", 3),
         ("b", 5),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +14,10 @@ from schemas.rejects import rejects_table
 from transforms.checkpoint import Checkpoint, LivePart, Snapshot, part_name
 from transforms.checkpoint.embedded import EmbeddedBatch
 from transforms.checkpoint.items import live_items
+from transforms.checkpoint.snapshot import LIVE_PARTS
 from transforms.support import metrics, stop
 from transforms.support.versioned_dofn import VersionedDoFn
+from transforms.support.work_rows import WorkRows
 
 MANY = 16
 """Number of small parts up to which nothing is merged."""
@@ -30,6 +32,22 @@ class Merge(NamedTuple):
 
     positions: tuple[int, ...]
     parts: tuple[LivePart, ...]
+
+
+def _merge_row(merge: Merge) -> dict[str, Any]:
+    return {"positions": merge.positions, "parts": [LIVE_PARTS.to_row(part) for part in merge.parts]}
+
+
+def _merge_of(row: dict[str, Any]) -> Merge:
+    return Merge(tuple(row["positions"]), tuple(LIVE_PARTS.from_row(part) for part in row["parts"]))
+
+
+MERGES = WorkRows(
+    pa.schema([("positions", pa.list_(pa.int64())), ("parts", pa.list_(pa.struct(LIVE_PARTS.schema)))]),
+    _merge_row,
+    _merge_of,
+)
+"""How a `Merge` travels."""
 
 
 def find_merges(snapshot: Snapshot, batch_rows: int) -> list[Merge]:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.identity import digest, digest_bytes
+from transforms.support.work_rows import WorkRows
 
 SNAPSHOT_DIGITS = 6
 SPACE_DIGITS = 8
@@ -31,6 +32,22 @@ class LivePart(NamedTuple):
         mask = np.ones(table.num_rows, bool)
         mask[self.dead] = False
         return table.filter(pa.array(mask))
+
+
+def _live_row(part: LivePart) -> dict[str, Any]:
+    return part._asdict()
+
+
+def _live_of(row: dict[str, Any]) -> LivePart:
+    return LivePart(row["name"], np.array(row["dead"], np.int32))
+
+
+LIVE_PARTS = WorkRows(
+    pa.schema([pa.field("name", pa.string(), nullable=False), pa.field("dead", pa.list_(pa.int32()))]),
+    _live_row,
+    _live_of,
+)
+"""How a `LivePart` travels."""
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,18 @@
 The results are in a folder of the run:
 
     plan/<shard>.parquet    what to do with each item of a shard that is read again (`WORK_SCHEMA`)
-    counts.parquet          items by kind, one row per shard
-    dead.parquet            items of the snapshot that are no longer in the corpus, one row per part
-    duplicates.parquet      items whose id another item has too (`DUPLICATE_SCHEMA`)
-    errors.parquet          rejects of the files that were read, by error (`ERRORS_SCHEMA`)
-    rejects.parquet         the first rejects of each shard (`FIRST_REJECTS_SCHEMA`)
-    conflicts.parquet       unchanged files with ids that changed files have too: these must be read as well
+    counts/*.parquet        items by kind, one row per shard
+    dead/*.parquet          items of the snapshot that are no longer in the corpus, one row per part
+    duplicates/*.parquet    items whose id another item has too (`DUPLICATE_SCHEMA`)
+    errors/*.parquet        rejects of the files that were read, by error (`ERRORS_SCHEMA`)
+    rejects/*.parquet       the first rejects of each shard (`FIRST_REJECTS_SCHEMA`)
+    conflicts/*.parquet     unchanged files with ids that changed files have too: these must be read as well
+    sample/*.parquet        some of the items that were read (`SAMPLE_SCHEMA`)
 """
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -47,8 +49,8 @@ from transforms.support import metrics, stop
 from transforms.support.storage import filesystem
 from transforms.support.storage.stored_table import StoredTable
 from transforms.support.versioned_dofn import VersionedDoFn
-
-_ORDER = ("shard", "ordinal", "row", "part", "file", "error")
+from transforms.support.work_list import ReadWork
+from transforms.support.work_rows import WorkRows
 
 GATHERED_ROWS = 50_000
 PARTS = 32
@@ -68,17 +70,19 @@ class FindChanges(beam.PTransform):  # type: ignore[misc]
         config: the configuration.
         findings: where the files go; its listing exists already.
         base: the snapshot to compare with; None looks for duplicates alone.
-        parts: positions of the parts of `base` that can be read.
+        parts: positions of the parts of `base` that can be read, in groups of `PARTS` (`PART_GROUPS`).
         buckets: number of buckets that the items are shuffled into.
         sampling: share of the items that go into the sample.
+        pieces: most files of one table of findings: each is gathered in the memory of one worker.
     """
 
     config: Config
     findings: Findings
     base: SnapshotSide | None
-    parts: list[int]
+    parts: ReadWork
     buckets: int
     sampling: float = 0.0
+    pieces: int = 1
 
     def expand(self, shards: beam.PCollection) -> beam.PCollection:
         whole = self.base is not None
@@ -89,15 +93,11 @@ class FindChanges(beam.PTransform):  # type: ignore[misc]
         if self.base is None:
             found = new.digests | "ByKey" >> beam.GroupByKey() | "Compare" >> compare
             return (
-                (found, new.tables)
-                | "Tables" >> beam.Flatten()
-                | "Gather" >> beam.GroupByKey()
-                | "Write" >> beam.ParDo(_Write(self.findings.folder))
+                (found, new.tables) | "Tables" >> beam.Flatten() | "Write" >> _WriteTables(self.findings, self.pieces)
             )
         old = (
             shards.pipeline
-            | "Parts" >> beam.Create(list(_batched(self.parts, PARTS)))
-            | "SpreadParts" >> beam.Reshuffle()
+            | "Parts" >> self.parts
             | "DigestParts" >> beam.ParDo(_Old(self.base, self.findings.listing_uri, self.buckets))
         )
         compared = (
@@ -126,14 +126,20 @@ class FindChanges(beam.PTransform):  # type: ignore[misc]
         return (
             (compared[None], counts, dead, new.tables)
             | "Tables" >> beam.Flatten()
-            | "Gather" >> beam.GroupByKey()
-            | "Write" >> beam.ParDo(_Write(self.findings.folder))
+            | "Write" >> _WriteTables(self.findings, self.pieces)
         )
 
 
-def _batched(parts: list[int], size: int) -> Iterator[tuple[int, ...]]:
-    for start in range(0, len(parts), size):
-        yield tuple(parts[start : start + size])
+def _group_row(parts: tuple[int, ...]) -> dict[str, Any]:
+    return {"parts": parts}
+
+
+def _group_of(row: dict[str, Any]) -> tuple[int, ...]:
+    return tuple(row["parts"])
+
+
+PART_GROUPS = WorkRows(pa.schema([("parts", pa.list_(pa.int64()))]), _group_row, _group_of)
+"""How a group of positions of parts travels."""
 
 
 class _New(VersionedDoFn):
@@ -318,13 +324,40 @@ class _Dead(VersionedDoFn):
         yield "dead", pa.Table.from_pylist([row], schema=DEAD_PARTS_SCHEMA)
 
 
-class _Write(VersionedDoFn):
-    def __init__(self, folder: str) -> None:
-        self._folder = folder
+@dataclass(eq=False)
+class _WriteTables(beam.PTransform):  # type: ignore[misc]
+    """PCollection of (name, table) -> PCollection of the names of the files that hold them, some per name."""
 
-    def process(self, group: tuple[str, Iterable[pa.Table]]) -> Iterator[str]:
-        name, tables = group
-        table = pa.concat_tables(tables)
-        order = [(column, "ascending") for column in _ORDER if column in table.column_names]
-        write_table(filesystem.join(self._folder, f"{name}.parquet"), table.sort_by(order) if order else table)
-        yield name
+    findings: Findings
+    pieces: int
+
+    def expand(self, tables: beam.PCollection) -> beam.PCollection:
+        return (
+            tables
+            | "Piece" >> beam.ParDo(_Piece(self.pieces))
+            | "Gather" >> beam.GroupByKey()
+            | "File" >> beam.ParDo(_WriteTable(self.findings))
+        )
+
+
+class _Piece(VersionedDoFn):
+    """Deals out the tables of a name, so that no worker has to hold all of them."""
+
+    def __init__(self, pieces: int) -> None:
+        self._pieces = pieces
+
+    def process(self, found: tuple[str, pa.Table]) -> Iterator[tuple[tuple[str, int], bytes]]:
+        name, table = found
+        packed = pack(table)
+        yield (name, zlib.crc32(packed) % self._pieces), packed
+
+
+class _WriteTable(VersionedDoFn):
+    def __init__(self, findings: Findings) -> None:
+        self._findings = findings
+
+    def process(self, group: tuple[tuple[str, int], Iterable[bytes]]) -> Iterator[str]:
+        (name, piece), tables = group
+        uri = self._findings.piece_uri(name, piece)
+        write_table(uri, unpack(tables))
+        yield filesystem.as_text(uri)

@@ -14,6 +14,8 @@ from transforms.checkpoint import Checkpoint, Snapshot, read_table
 from transforms.diff.comparison import DUPLICATE_SCHEMA
 from transforms.support.storage import filesystem
 
+_ORDER = ("shard", "ordinal", "row", "part", "file", "error")
+
 LISTING_SCHEMA = pa.schema(
     [
         # The files of the corpus by name, to be looked up.
@@ -86,6 +88,15 @@ class Findings:
     def plan_uri(self, shard: str) -> str:
         return self.uri(f"plan/{shard}")
 
+    def plans(self) -> dict[str, str]:
+        """The plan of each shard that has one."""
+        files = filesystem.list_files(self.folder, "plan/*.parquet")
+        return {file.uri.rpartition("/")[2].removesuffix(".parquet"): file.uri for file in files}
+
+    def piece_uri(self, name: str, piece: int) -> str:
+        """A file of a table."""
+        return self.uri(f"{name}/{piece}")
+
     @property
     def listing_uri(self) -> str:
         """Table of `LISTING_SCHEMA`, by name."""
@@ -148,11 +159,13 @@ class Findings:
         return {entry["values"]: entry["counts"] for entry in pc.value_counts(files).to_pylist()}
 
     def _read(self, name: str, schema: pa.Schema) -> pa.Table:
-        return read_table(self.uri(name)) if filesystem.exists(self.uri(name)) else schema.empty_table()
+        files = filesystem.list_files(self.folder, f"{name}/*.parquet")
+        if not files:
+            return schema.empty_table()
+        table = pa.concat_tables([read_table(file.uri) for file in files])
+        order = [(column, "ascending") for column in _ORDER if column in table.column_names]
+        return table.sort_by(order) if order else table
 
     def remove(self) -> None:
         """Deletes all files of the diff."""
-        for pattern in ("*.parquet", "plan/*.parquet"):
-            filesystem.delete([file.uri for file in filesystem.list_files(self.folder, pattern)])
-        for folder in (filesystem.join(self.folder, "plan"), self.folder):
-            filesystem.remove_empty_folders(folder, folder.rpartition("/")[0])
+        filesystem.delete_folder(self.folder)

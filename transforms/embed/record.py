@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -9,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.records import ERROR_COUNT, Kind, PartRecord, ReadRecord, RejectRecord
-from transforms.support.storage import spill
+from transforms.support.storage import filesystem, spill
+from transforms.support.storage.parquet_file import read_table
 
 _KINDS = tuple(kind.name.lower() for kind in Kind if kind is not Kind.UNCHANGED)
 
@@ -37,7 +39,51 @@ FILE_RECORDS = pa.schema(
     ]
 )
 
+WORK_OF_A_PIECE = 1_024
+
 _COUNTS = pa.schema([FILE_RECORDS.field("uri"), FILE_RECORDS.field("items_read")])
+
+
+def pieces_of(work: int) -> int:
+    """How many files the records of some work (shards, merges) are written into."""
+    return 1 + work // WORK_OF_A_PIECE
+
+
+def in_pieces(
+    record: ReadRecord | RejectRecord | PartRecord, pieces: int
+) -> Iterator[tuple[int, ReadRecord | RejectRecord | PartRecord]]:
+    """A record as records of pieces: all that concerns a file of the corpus is in one of them."""
+    if isinstance(record, PartRecord):
+        yield _piece(record.name, pieces), record._replace(rejects=())
+        return
+    entries: tuple[tuple[Any, ...], ...] = record.files if isinstance(record, ReadRecord) else record.errors
+    by_piece: dict[int, list[Any]] = {}
+    for entry in entries:
+        by_piece.setdefault(_piece(entry[0], pieces), []).append(entry)
+    for piece, some in by_piece.items():
+        if isinstance(record, ReadRecord):
+            yield piece, record._replace(files=tuple(some))
+        else:
+            yield piece, record._replace(errors=tuple(some))
+
+
+def _piece(name: str, pieces: int) -> int:
+    return zlib.crc32(name.encode("utf-8", "surrogatepass")) % pieces
+
+
+def read_records(folder: str) -> tuple[pa.Table, pa.Table]:
+    """What `WriteRecords` wrote, and deletes it; both are empty if there was no record.
+
+    Returns:
+        Tables of `PART_RECORDS`, by shard and ordinal, and of `FILE_RECORDS`, by uri.
+    """
+    names = {name: filesystem.list_files(folder, f"{name}/*.parquet") for name in ("parts", "files")}
+    parts = [read_table(file.uri) for file in names["parts"]]
+    pieces = (read_table(file.uri) for file in names["files"])
+    files = spill.spilled(spill.sorted_pieces(pieces, ["uri"]), FILE_RECORDS)
+    filesystem.delete_folder(folder)
+    order = [("shard", "ascending"), ("ordinal", "ascending")]
+    return pa.concat_tables([PART_RECORDS.empty_table(), *parts]).sort_by(order), files
 
 
 def record_tables(records: Iterable[ReadRecord | RejectRecord | PartRecord]) -> tuple[pa.Table, pa.Table]:

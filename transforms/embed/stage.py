@@ -26,7 +26,7 @@ from transforms.embed.embed_chunks import EmbedChunks
 from transforms.embed.public.chunk_items import Chunk
 from transforms.embed.public.read_items import ReadShards
 from transforms.embed.public.write_parts import WriteRejects
-from transforms.embed.record import record_tables
+from transforms.embed.record import in_pieces, record_tables
 from transforms.embed.reuse import assemble, items_beside, with_source_rows
 from transforms.encoders.models import Described
 from transforms.support import metrics
@@ -87,24 +87,31 @@ class EmbedShards(beam.PTransform):  # type: ignore[misc]
 
 @dataclass(eq=False)
 class WriteRecords(beam.PTransform):  # type: ignore[misc]
-    """PCollection of records -> two Parquet files in a folder: parts.parquet and files.parquet.
+    """PCollection of records -> Parquet files in a folder, parts/*.parquet and files/*.parquet; see `read_records`.
 
-    Their schemas are `PART_RECORDS` and `FILE_RECORDS`; rows are in no special order.
+    Attributes:
+        folder: of the run.
+        pieces: most files of each: a worker holds one in memory.
     """
 
     folder: str
+    pieces: int = 1
 
     def expand(self, records: beam.PCollection) -> beam.PCollection:
         return (
             records
-            | "Together" >> beam.Map(_with_one_key)
+            | "Piece" >> beam.ParDo(_Piece(self.pieces))
             | "Group" >> beam.GroupByKey()
             | "Write" >> beam.ParDo(_WriteRecords(self.folder))
         )
 
 
-def _with_one_key(record: Any) -> tuple[int, Any]:
-    return 0, record
+class _Piece(VersionedDoFn):
+    def __init__(self, pieces: int) -> None:
+        self._pieces = pieces
+
+    def process(self, record: Any) -> Iterator[tuple[int, Any]]:
+        yield from in_pieces(record, self._pieces)
 
 
 class _WithParts(VersionedDoFn):
@@ -174,7 +181,8 @@ class _WriteRecords(VersionedDoFn):
         self._folder = folder
 
     def process(self, group: tuple[int, Iterable[Any]]) -> Iterator[str]:
-        for name, table in zip(("parts", "files"), record_tables(group[1]), strict=True):
-            uri = filesystem.join(self._folder, f"{name}.parquet")
+        piece, records = group
+        for name, table in zip(("parts", "files"), record_tables(records), strict=True):
+            uri = filesystem.join(self._folder, name, f"{piece}.parquet")
             write_table(uri, table)
             yield filesystem.as_text(uri)  # for readers: a coder accepts only valid text

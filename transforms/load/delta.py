@@ -21,13 +21,16 @@ from schemas.layout import compared_columns
 from schemas.milvus import CollectionSpec
 from transforms import milvus
 from transforms.checkpoint import Checkpoint, LivePart, Snapshot, read_table, write_table
+from transforms.checkpoint.snapshot import LIVE_PARTS
 from transforms.diff.comparison import split
 from transforms.load.upsert_parts import Ledger
 from transforms.support import metrics, stop
 from transforms.support.storage import filesystem
 from transforms.support.versioned_dofn import VersionedDoFn
+from transforms.support.work_rows import WorkRows
 
 BUCKETS = 16
+ROWS_OF_A_BUCKET = 250_000
 NEW, OLD = 0, 1
 
 _ROW_SCHEMA = pa.schema(
@@ -57,6 +60,32 @@ class PartRows(NamedTuple):
     part: LivePart
 
 
+def _side_row(side: PartRows) -> dict[str, Any]:
+    return {"side": side.side, "position": side.position, **LIVE_PARTS.to_row(side.part)}
+
+
+def _side_of(row: dict[str, Any]) -> PartRows:
+    return PartRows(row["side"], row["position"], LIVE_PARTS.from_row(row))
+
+
+PART_ROWS = WorkRows(
+    pa.schema([("side", pa.int8()), ("position", pa.int64()), *LIVE_PARTS.schema]), _side_row, _side_of
+)
+"""How `PartRows` travel."""
+
+
+def _position_row(position: int) -> dict[str, Any]:
+    return {"position": position}
+
+
+def _position_of(row: dict[str, Any]) -> int:
+    return int(row["position"])
+
+
+POSITIONS = WorkRows(pa.schema([("position", pa.int64())]), _position_row, _position_of)
+"""How the position of a part travels."""
+
+
 def part_rows(old: Snapshot, new: Snapshot) -> list[PartRows]:
     """The rows in which two snapshots differ, as parts of either.
 
@@ -80,6 +109,11 @@ def part_rows(old: Snapshot, new: Snapshot) -> list[PartRows]:
     return found + [PartRows(OLD, -1, part) for part in before.values()]
 
 
+def buckets_for(rows: int) -> int:
+    """How many buckets some rows are shuffled into: a worker compares one in its memory."""
+    return max(BUCKETS, rows // ROWS_OF_A_BUCKET)
+
+
 @dataclass(eq=False)
 class FindDelta(beam.PTransform):  # type: ignore[misc]
     """PCollection of `PartRows` -> PCollection of positions of parts with something to upsert; deletes gone items.
@@ -91,17 +125,19 @@ class FindDelta(beam.PTransform):  # type: ignore[misc]
         config: the collection's section of the configuration.
         spec: the collection.
         folder: of the run.
+        buckets: number of buckets that the items are shuffled into.
     """
 
     checkpoint: Checkpoint
     config: Collection
     spec: CollectionSpec
     folder: str
+    buckets: int = BUCKETS
 
     def expand(self, parts: beam.PCollection) -> beam.PCollection:
         return (
             parts
-            | "Rows" >> beam.ParDo(_Rows(self.checkpoint, self.spec.vector_names))
+            | "Rows" >> beam.ParDo(_Rows(self.checkpoint, self.spec.vector_names, self.buckets))
             | "ByItem" >> beam.GroupByKey()
             | "Settle" >> beam.ParDo(_Settle(self.config, self.spec))
             | "ByPart" >> beam.GroupByKey()
@@ -110,15 +146,17 @@ class FindDelta(beam.PTransform):  # type: ignore[misc]
 
 
 class _Rows(VersionedDoFn):
-    def __init__(self, checkpoint: Checkpoint, vectors: frozenset[str]) -> None:
+    def __init__(self, checkpoint: Checkpoint, vectors: frozenset[str], buckets: int) -> None:
         self._checkpoint = checkpoint
         self._vectors = vectors
+        self._buckets = buckets
 
     def process(self, side: PartRows) -> Iterator[tuple[int, pa.Table]]:
         stop.check()
         names = compared_columns(self._checkpoint.part_columns(side.part.name), self._vectors)
         rows = row_digests(self._checkpoint.read_live(side.part, names), side.side, side.position)
-        buckets = [blake2b(item.encode(), digest_size=1).digest()[0] % BUCKETS for item in rows["item_id"].to_pylist()]
+        digests = [blake2b(item.encode(), digest_size=8).digest() for item in rows["item_id"].to_pylist()]
+        buckets = [int.from_bytes(digest) % self._buckets for digest in digests]
         yield from split(rows, np.array(buckets, np.int64))
 
 

@@ -72,9 +72,8 @@ class Ledger:
 
     def close(self) -> None:
         """Removes the ledger of a collection that is complete, or gone."""
-        filesystem.delete([file.uri for file in filesystem.list_files(self.folder, "*.json")])
-        filesystem.delete([self._import_mark] if self.import_broke_off else [])
-        filesystem.remove_empty_folders(self.folder, self.checkpoint.root)
+        filesystem.delete_folder(self.folder)
+        filesystem.remove_empty_folders(self.folder.rpartition("/")[0], self.checkpoint.root)
 
 
 @dataclass(eq=False)

@@ -10,10 +10,11 @@ from transforms.read.listing.files import FileRows, SourceFile
 from transforms.read.listing.listing import list_corpus, list_files
 from transforms.read.listing.own_files import Own
 from transforms.read.reader import CONTAINER_ERRORS, first_records, read_shard
-from transforms.read.shard import Shard, ShardFiles, ShardRange, plan_ranges, plan_shards
+from transforms.read.shard import SHARD_RANGES, Shard, ShardFiles, ShardRange, plan_ranges, plan_shards
 
 __all__ = [
     "CONTAINER_ERRORS",
+    "SHARD_RANGES",
     "Batch",
     "FileRows",
     "Own",

@@ -17,6 +17,7 @@ from transforms.read import stream
 from transforms.read.formats import borders, charset, parquet
 from transforms.read.listing.files import FILE_ROWS, FileRows, SourceFile
 from transforms.support.storage.stored_table import StoredTable
+from transforms.support.work_rows import WorkRows
 
 MAX_FILES = 1000
 """Most small files of one shard."""
@@ -55,6 +56,27 @@ class ShardRange:
     end: int
     quoted: bool | None = None
 
+
+def _range_row(shard: ShardRange) -> dict[str, Any]:
+    return vars(shard)
+
+
+def _range_of(row: dict[str, Any]) -> ShardRange:
+    return ShardRange(**row)
+
+
+SHARD_RANGES = WorkRows(
+    pa.schema(
+        [
+            pa.field("name", pa.string(), nullable=False),
+            *(pa.field(name, pa.int64(), nullable=False) for name in ("index", "first", "count", "start", "end")),
+            pa.field("quoted", pa.bool_()),
+        ]
+    ),
+    _range_row,
+    _range_of,
+)
+"""How a `ShardRange` travels."""
 
 TO_READ = pa.schema(
     [

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-import apache_beam as beam
 import pyarrow.compute as pc
 
 from pipelines.run import beam_job
@@ -16,13 +15,16 @@ from schemas.records import Kind
 from transforms.checkpoint import Checkpoint, Snapshot
 from transforms.checkpoint.snapshot import with_any
 from transforms.diff import FindChanges, Findings, SnapshotSide
-from transforms.diff.find_changes import SAMPLED
-from transforms.read import ShardFiles, ShardRange, plan_ranges, read_shard
+from transforms.diff.find_changes import PART_GROUPS, PARTS, SAMPLED
+from transforms.read import SHARD_RANGES, ShardFiles, ShardRange, plan_ranges, read_shard
 from transforms.support.storage.stored_table import write_rows
+from transforms.support.work_list import listed
 
 ROWS_OF_A_BUCKET = 250_000
 BYTES_OF_AN_ITEM = 500
 BUCKETS = 16
+SHARDS_OF_A_PIECE = 4_096
+"""How many shards' findings are written into one file."""
 NAMED = 5
 
 
@@ -139,17 +141,17 @@ def _find(
     sampling = min(1.0, SAMPLED / max(1, new_rows))
     gone = set(lost)
     parts = [at for at in range(base.parts.num_rows) if at not in gone] if base else []
-
-    def build(pipeline: beam.Pipeline) -> None:
-        _ = (
-            pipeline
-            | "Shards" >> beam.Create(shards)
-            | "Spread" >> beam.Reshuffle()
-            | "FindChanges" >> FindChanges(session.config, findings, side, parts, buckets, sampling)
+    groups = [tuple(parts[start : start + PARTS]) for start in range(0, len(parts), PARTS)]
+    with (
+        Phase(session, "survey"),
+        listed(shards, SHARD_RANGES, findings.uri("work/survey")) as work,
+        listed(groups, PART_GROUPS, findings.uri("work/parts")) as old,
+    ):
+        pieces = 1 + len(shards) // SHARDS_OF_A_PIECE
+        find = FindChanges(session.config, findings, side, old, buckets, sampling, pieces)
+        counters = beam_job.run(
+            session.config, lambda pipeline: pipeline | "Shards" >> work | "FindChanges" >> find, session
         )
-
-    with Phase(session, "survey"):
-        counters = beam_job.run(session.config, build, session)
     session.add_counters(counters)
     return counters
 

@@ -6,8 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 
-import apache_beam as beam
-
 from pipelines.run import beam_job
 from pipelines.run.session import Phase, Session
 from pipelines.steps.collection.served import find_served, misfits
@@ -30,6 +28,7 @@ from schemas.milvus import STATE_LOADING, STATE_READY, CollectionSpec
 from schemas.milvus.collection_spec import PROPERTY_SIMILARITIES
 from transforms import milvus
 from transforms.checkpoint import Checkpoint, LivePart, Snapshot
+from transforms.checkpoint.snapshot import LIVE_PARTS
 from transforms.explore.index_sweep import Candidate
 from transforms.load.specification import collection_spec
 from transforms.load.upsert_parts import Ledger, LoadParts
@@ -37,6 +36,7 @@ from transforms.milvus.alias import link
 from transforms.milvus.rows.row_check import ALL_COLUMNS, SAMPLED
 from transforms.support import metrics
 from transforms.support.memory import give_back, give_back_at_once
+from transforms.support.work_list import listed
 
 REPAIRS = 3
 EVERY_ID = 1 << 40
@@ -252,15 +252,14 @@ class Publication:
         flush_bytes = milvus.flush_step(self._connection, self._snapshot.total("bytes"))
         (give_back_at_once if flush_bytes else give_back)()
 
-        def build(pipeline: beam.Pipeline) -> None:
-            _ = (
-                pipeline
-                | "Parts" >> beam.Create(waiting)
-                | "Spread" >> beam.Reshuffle()
-                | "LoadParts" >> LoadParts(self._config.collection, self._spec, ledger, flush_bytes)
+        load = LoadParts(self._config.collection, self._spec, ledger, flush_bytes)
+        with listed(waiting, LIVE_PARTS, self._session.uri("work/load.parquet")) as work:
+            counters = beam_job.run(
+                self._config,
+                lambda pipeline: pipeline | "Parts" >> work | "LoadParts" >> load,
+                self._session,
+                one_writer=self._connection.is_lite,
             )
-
-        counters = beam_job.run(self._config, build, self._session, one_writer=self._connection.is_lite)
         self._session.add_counters(counters)
         self._session.report.chunks.loaded += counters["chunks_loaded"]
 

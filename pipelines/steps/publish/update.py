@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import apache_beam as beam
 import pyarrow as pa
 
 from pipelines.run import beam_job
@@ -22,11 +21,12 @@ from schemas.layout import Layout
 from schemas.milvus import PROPERTY_SNAPSHOT, PROPERTY_TARGET, CollectionSpec
 from transforms import milvus
 from transforms.checkpoint import Checkpoint, Snapshot, read_table
-from transforms.load.delta import ApplyDelta, FindDelta, delta_uri, part_rows
+from transforms.load.delta import PART_ROWS, POSITIONS, ApplyDelta, FindDelta, buckets_for, delta_uri, part_rows
 from transforms.load.specification import collection_spec
 from transforms.load.upsert_parts import Ledger
 from transforms.milvus.rows.row_check import ALL_COLUMNS
 from transforms.support.storage import filesystem
+from transforms.support.work_list import listed
 
 
 def check_fits(
@@ -171,20 +171,14 @@ class Update:
         if differing:
             session.progress.step("load", total=self._rows(new, old), counter="chunks_loaded")
 
-            def find(pipeline: beam.Pipeline) -> None:
-                _ = (
-                    pipeline
-                    | "Parts" >> beam.Create(differing)
-                    | "Spread" >> beam.Reshuffle()
-                    | "FindDelta" >> FindDelta(self._checkpoint, self._config, self._spec, folder)
-                )
-
-            self._run(find, one_writer=False)
+            buckets = buckets_for(len(differing) * session.config.batch_rows)
+            find = FindDelta(self._checkpoint, self._config, self._spec, folder, buckets)
+            with listed(differing, PART_ROWS, session.uri("work/delta.parquet")) as work:
+                self._run(lambda pipeline: pipeline | "Parts" >> work | "FindDelta" >> find, one_writer=False)
             self._apply(ledger, new, folder)
             self._publication.index()
             self._check(new, folder)
-        filesystem.delete([file.uri for file in filesystem.list_files(folder, "*.parquet")])
-        filesystem.remove_empty_folders(folder, session.root)
+        filesystem.delete_folder(folder)
         self._settle(new)
         ledger.close()
 
@@ -205,16 +199,14 @@ class Update:
         acknowledged = ledger.acknowledged()
         waiting = [at for at in self._positions(folder) if new.part_names[at] not in acknowledged]
 
-        def apply(pipeline: beam.Pipeline) -> None:
-            _ = (
-                pipeline
-                | "Parts" >> beam.Create(waiting)
-                | "Spread" >> beam.Reshuffle()
-                | "ApplyDelta" >> ApplyDelta(self._config, self._spec, ledger, new.name, folder)
+        if not waiting:
+            return
+        apply = ApplyDelta(self._config, self._spec, ledger, new.name, folder)
+        with listed(waiting, POSITIONS, self._session.uri("work/apply.parquet")) as work:
+            self._run(
+                lambda pipeline: pipeline | "Parts" >> work | "ApplyDelta" >> apply,
+                one_writer=self._connection.is_lite,
             )
-
-        if waiting:
-            self._run(apply, one_writer=self._connection.is_lite)
 
     def _run(self, build: Any, *, one_writer: bool) -> None:
         counters = beam_job.run(self._session.config, build, self._session, one_writer=one_writer)

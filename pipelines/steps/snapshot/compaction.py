@@ -8,10 +8,10 @@ import pyarrow as pa
 from pipelines.run import beam_job
 from pipelines.run.session import Session
 from schemas.records import PART_SCHEMA
-from transforms.checkpoint import Checkpoint, Snapshot, read_table
-from transforms.checkpoint.merge import Merge, MergeParts, find_merges
-from transforms.embed.record import PART_RECORDS
-from transforms.support.storage import filesystem
+from transforms.checkpoint import Checkpoint, Snapshot
+from transforms.checkpoint.merge import MERGES, Merge, MergeParts, find_merges
+from transforms.embed.record import PART_RECORDS, pieces_of, read_records
+from transforms.support.work_list import listed
 
 
 def compact(session: Session, checkpoint: Checkpoint, snapshot: Snapshot) -> Snapshot:
@@ -26,21 +26,18 @@ def compact(session: Session, checkpoint: Checkpoint, snapshot: Snapshot) -> Sna
         return snapshot
     session.progress.note(f"merging {sum(len(merge.parts) for merge in merges)} small parts into {len(merges)}")
     folder = session.uri("records")
+    with listed(merges, MERGES, session.uri("work/merges.parquet")) as work:
 
-    def build(pipeline: beam.Pipeline) -> None:
-        _ = (
-            pipeline
-            | "Merges" >> beam.Create(merges)
-            | "Spread" >> beam.Reshuffle()
-            | "MergeParts" >> beam.ParDo(MergeParts(checkpoint))
-            | "WriteRecords" >> WriteRecords(folder)
-        )
+        def build(pipeline: beam.Pipeline) -> None:
+            _ = (
+                pipeline
+                | "Merges" >> work
+                | "MergeParts" >> beam.ParDo(MergeParts(checkpoint))
+                | "WriteRecords" >> WriteRecords(folder, pieces_of(len(merges)))
+            )
 
-    session.add_counters(beam_job.run(session.config, build, session))
-    uris = [filesystem.join(folder, f"{name}.parquet") for name in ("parts", "files")]
-    records = read_table(uris[0])
-    filesystem.delete(uris)
-    filesystem.remove_empty_folders(folder, session.root)
+        session.add_counters(beam_job.run(session.config, build, session))
+    records, _ = read_records(folder)
     draft, written = checkpoint.draft_snapshot(
         _replaced(snapshot.parts, merges, records), snapshot.files, snapshot.corpus_digest, snapshot.settings_digest
     )

@@ -23,13 +23,14 @@ from pipelines.steps.judgement.vector_limits import check_draft_vectors
 from schemas.errors import RejectsError
 from schemas.records import FILE_SCHEMA, PART_SCHEMA
 from schemas.run_report import Report, Sound
-from transforms.checkpoint import Checkpoint, Snapshot, read_table
+from transforms.checkpoint import Checkpoint, Snapshot
 from transforms.checkpoint.snapshot import with_any
-from transforms.embed.record import FILE_RECORDS, PART_RECORDS
+from transforms.embed.record import FILE_RECORDS, PART_RECORDS, pieces_of, read_records
 from transforms.read import CONTAINER_ERRORS
 from transforms.read.listing.files import shown_column
 from transforms.support.amounts import MILLISECONDS
 from transforms.support.storage import filesystem, spill
+from transforms.support.work_list import listed
 
 _LISTED = ["size", "modified", "version"]
 _URI = pa.schema([pa.field("uri", pa.large_string())])
@@ -131,13 +132,15 @@ def _embed(session: Session, changes: Changes, salt: str) -> tuple[pa.Table, pa.
     if not changes.shards:
         return PART_RECORDS.empty_table(), FILE_RECORDS.empty_table()
     from transforms.embed.lazy_encoders import release_encoders
-    from transforms.embed.public.read_items import ShardWork
+    from transforms.embed.public.read_items import SHARD_WORK, ShardWork
     from transforms.embed.stage import Embedding, EmbedShards, WriteRecords
 
     session.progress.step("embed", total=changes.surveyed or len(changes.source.changed))
     source, findings = changes.source, changes.findings
     drops = drops_by_shard(changes)
-    work = [ShardWork(shard, drops.get(shard.index, {}), _plan_of(changes, shard.index)) for shard in changes.shards]
+    plans = findings.plans() if changes.base is not None else {}
+    # A shard without any item has no plan, and needs none.
+    work = [ShardWork(shard, drops.get(shard.index, {}), plans.get(str(shard.index), "")) for shard in changes.shards]
     folder = session.uri("records")
     embedding = Embedding(
         session.config,
@@ -150,37 +153,24 @@ def _embed(session: Session, changes: Changes, salt: str) -> tuple[pa.Table, pa.
         prepare_sample(session, changes),
     )
 
-    def build(pipeline: beam.Pipeline) -> None:
-        _ = (
-            pipeline
-            | "Shards" >> beam.Create(work)
-            | "Spread" >> beam.Reshuffle()
-            | "EmbedShards" >> EmbedShards(embedding)
-            | "WriteRecords" >> WriteRecords(folder)
-        )
+    with listed(work, SHARD_WORK, session.uri("work/shards.parquet")) as shards:
 
-    session.add_counters(beam_job.run(session.config, build, session))
-    release_encoders()
-    uris = [filesystem.join(folder, f"{name}.parquet") for name in ("parts", "files")]
-    if not filesystem.exists(uris[0]):
-        if changes.base is None:
-            raise RejectsError(
-                "the corpus holds no item at all", "check that the files which corpus.paths matches hold records"
+        def build(pipeline: beam.Pipeline) -> None:
+            _ = (
+                pipeline
+                | "Shards" >> shards
+                | "EmbedShards" >> EmbedShards(embedding)
+                | "WriteRecords" >> WriteRecords(folder, pieces_of(len(work)))
             )
-        return PART_RECORDS.empty_table(), FILE_RECORDS.empty_table()
-    parts, files = read_table(uris[0]), read_table(uris[1])
-    # The snapshot holds the same permanently.
-    filesystem.delete(uris)
-    filesystem.remove_empty_folders(folder, session.root)
+
+        session.add_counters(beam_job.run(session.config, build, session))
+    release_encoders()
+    parts, files = read_records(folder)  # the snapshot holds the same permanently
+    if not files.num_rows and changes.base is None:
+        raise RejectsError(
+            "the corpus holds no item at all", "check that the files which corpus.paths matches hold records"
+        )
     return _in_corpus_order(parts, changes), files
-
-
-def _plan_of(changes: Changes, index: int) -> str:
-    """Uri of the plan of a shard; a shard without any item has none, and needs none."""
-    if changes.base is None:
-        return ""
-    uri = changes.findings.plan_uri(str(index))
-    return uri if filesystem.exists(uri) else ""
 
 
 def _in_corpus_order(parts: pa.Table, changes: Changes) -> pa.Table:

@@ -19,10 +19,11 @@ from schemas.rejects import Reject, rejects_table
 from transforms.checkpoint import read_table
 from transforms.diff import chunking_of
 from transforms.embed.work import Gathered, ShardPlan, with_facts
-from transforms.read import Own, Shard, ShardFiles, ShardRange, list_corpus, plan_shards, read_shard
+from transforms.read import SHARD_RANGES, Own, Shard, ShardFiles, ShardRange, list_corpus, plan_shards, read_shard
 from transforms.support import metrics, stop
 from transforms.support.outputs import Outputs
 from transforms.support.versioned_dofn import VersionedDoFn
+from transforms.support.work_rows import WorkRows
 
 
 class ShardWork(NamedTuple):
@@ -37,6 +38,29 @@ class ShardWork(NamedTuple):
     shard: Shard | ShardRange
     duplicates: dict[tuple[int, int], str]
     plan: str = ""
+
+
+def _work_row(work: ShardWork) -> dict[str, Any]:
+    assert isinstance(work.shard, ShardRange)
+    kept = [{"ordinal": at, "row": row, "kept": place} for (at, row), place in work.duplicates.items()]
+    # A path may have bytes that are not valid text.
+    plan = work.plan.encode("utf-8", "surrogatepass")
+    return {**SHARD_RANGES.to_row(work.shard), "duplicates": kept, "plan": plan}
+
+
+def _work_of(row: dict[str, Any]) -> ShardWork:
+    duplicates = {(one["ordinal"], one["row"]): one["kept"] for one in row.pop("duplicates")}
+    plan = row.pop("plan").decode("utf-8", "surrogatepass")
+    return ShardWork(SHARD_RANGES.from_row(row), duplicates, plan)
+
+
+_DUPLICATE = pa.struct([("ordinal", pa.int64()), ("row", pa.int64()), ("kept", pa.string())])
+SHARD_WORK = WorkRows(
+    SHARD_RANGES.schema.append(pa.field("duplicates", pa.list_(_DUPLICATE))).append(pa.field("plan", pa.binary())),
+    _work_row,
+    _work_of,
+)
+"""How a `ShardWork` of a `ShardRange` travels."""
 
 
 @dataclass(eq=False)

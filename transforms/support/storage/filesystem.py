@@ -288,6 +288,22 @@ def delete(uris: list[str]) -> None:
     remote_file.delete([uri for uri in uris if not is_local(uri)])
 
 
+def delete_folder(folder: str) -> None:
+    """Deletes all files below a folder, by one listing and in batches; ignores a missing one.
+
+    Another file of the folder's own name, or whose name goes on after it, stays.
+
+    Raises:
+        CheckpointError: if one can't be deleted.
+    """
+    with _as_checkpoint_errors(folder):
+        if is_local(folder):
+            local_file.delete_folder(folder)
+        else:
+            _check_name(folder)
+            remote_file.delete_below(join(folder, ""))
+
+
 def remove_empty_folders(folder: str, above: str) -> None:
     """Removes a local folder and the ones above it, below `above`, while they are empty; object stores have none."""
     if is_local(folder):

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 import socket
 import stat
 from collections.abc import Callable, Iterator
@@ -97,6 +98,12 @@ def remove_empty_folders(folder: str, above: str) -> None:
     while folder != above and Path(folder).is_dir() and not any(Path(folder).iterdir()):
         Path(folder).rmdir()
         folder = str(Path(folder).parent)
+
+
+def delete_folder(folder: str) -> None:
+    """Deletes a local folder with all that is below it; ignores a missing one. Links are not followed."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder)
 
 
 def sweep_temporaries(folder: str) -> int:

@@ -7,6 +7,7 @@ says which of these are transient; they are retried and counted here, until Ctrl
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -116,15 +117,16 @@ def delete(uris: list[str]) -> None:
     """Deletes objects of one bucket; ignores missing ones."""
     address, store = _at(uris[0])
     keys = [parse(uri).key for uri in uris]
-    if address.scheme == "s3":
-        for start in range(0, len(keys), DELETED_AT_ONCE):
-            _called(address, "delete", store.delete, keys[start : start + DELETED_AT_ONCE])
-        return
-    for key in keys:
+    for start in range(0, len(keys), DELETED_AT_ONCE):
+        some = keys[start : start + DELETED_AT_ONCE]
         try:
-            _called(address, "delete", store.delete, key)
+            # One request on S3 and Azure; ten at a time on GCS.
+            _called(address, "delete", store.delete, some)
         except FileNotFoundError:
-            continue
+            # Of S3 a missing object is no error. Elsewhere it may have ended the rest of the batch.
+            for key in some:
+                with contextlib.suppress(FileNotFoundError):
+                    _called(address, "delete", store.delete, key)
 
 
 def listed(prefix: str, limit: int | None = None) -> Iterator[pa.Table]:

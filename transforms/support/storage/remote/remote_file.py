@@ -153,6 +153,17 @@ def delete(uris: list[str]) -> None:
             object_store.delete(some)
 
 
+def delete_below(folder: str) -> None:
+    """Deletes the files whose names begin so, by one listing.
+
+    Args:
+        folder: with a slash at its end.
+    """
+    found = begin_with("list", folder)
+    for piece in spill.pieces(found):
+        delete([uri.decode("utf-8", "surrogatepass") for uri in piece.column("uri").to_pylist()])
+
+
 def begin_with(what: str, prefix: str, limit: int | None = None) -> pa.Table:
     """The objects whose names begin so, a table of `object_store.OBJECTS`.
 
