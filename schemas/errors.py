@@ -10,6 +10,7 @@ VecbeamError             exit code 1
 ├── StorageError                       a store does not answer, or refuses: also an OSError
 ├── CollectionError                    Milvus does not answer, refuses, or holds something else
 │   └── SpaceMismatchError             vectors of two spaces would be mixed
+├── JobEndedError                      somebody cancelled, drained or replaced the job on other machines
 ├── VersionMismatchError               a worker has another vecbeam than the machine that starts the run
 ├── GateError            exit code 3   a check before publication failed; the alias was not moved
 ├── RejectsError         exit code 4   more rejects or dropped tokens than the configuration allows
@@ -83,7 +84,10 @@ class CheckpointError(VecbeamError):
 
 
 class LockedError(CheckpointError):
-    pass
+    job: Any = None
+    """The job (`transforms.support.job.Job`) that still runs, although the process that started it is gone."""
+    run_id: str = ""
+    """The run that the job is of."""
 
 
 class StorageError(VecbeamError, OSError):
@@ -106,6 +110,10 @@ NEW_VERSION = (
 
 
 class VersionMismatchError(VecbeamError):
+    pass
+
+
+class JobEndedError(VecbeamError):
     pass
 
 

@@ -246,6 +246,23 @@ class Rejected(BaseModel):
         return f"{where}{shown}: {self.error}: {self.reason}"
 
 
+class RemoteJob(BaseModel):
+    """A job on other machines.
+
+    Attributes:
+        id: in its runner.
+        step: that it was for.
+        seconds: wall time from its submission to its end; null if the run ended before it.
+        start_seconds: until a worker had counted something; null if the runner did not tell.
+    """
+
+    id: str
+    runner: str
+    step: str
+    seconds: float | None = None
+    start_seconds: float | None = None
+
+
 class Served(BaseModel):
     """What the alias pointed to at the end of the run.
 
@@ -298,6 +315,7 @@ class Report(BaseModel):
     could_change: bool | None = Field(None, description="Whether the run was one that can change data")
     steps: list[str] = Field(default_factory=list, description="Steps that the run came to")
     jobs: list[str] = Field(default_factory=list, description="Jobs that it started where workers are other machines")
+    remote_jobs: list[RemoteJob] = Field(default_factory=list, description="The same, with their times")
     warnings: list[str] = Field(default_factory=list)
     exit_code: int = 0
     error: Failure | None = None

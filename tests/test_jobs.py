@@ -21,7 +21,7 @@ from pipelines.run.progress import Progress
 from pipelines.run.session import Session
 from schemas.config import Config
 from schemas.config.loader import parse_config
-from schemas.errors import CheckpointError, InterruptedRunError, LockedError
+from schemas.errors import CheckpointError, InterruptedRunError, JobEndedError, LockedError
 from transforms.checkpoint import lock
 from transforms.support import stop
 from transforms.support.job import Job
@@ -137,7 +137,12 @@ def test_a_stop_and_an_error_of_the_command_cancel_the_job(
     config, marker = configured(tmp_path, endpoint), tmp_path / "go"
     begun = tmp_path / "go.begun"
     told: list[Job] = []
-    jobs = SimpleNamespace(job_started=told.append, job_ended=told.append, job_left=lambda _: told.clear())
+    jobs = SimpleNamespace(
+        job_started=told.append,
+        job_seen=lambda _: None,
+        job_ended=lambda job, *_: told.append(job),
+        job_left=lambda _: told.clear(),
+    )
     try:
         when(begun.exists, stop.request_stop)
         with pytest.raises(InterruptedRunError):
@@ -171,6 +176,106 @@ def test_a_job_that_goes_through_leaves_nothing_behind(tmp_path: Path, server: t
     assert Job.from_json(
         {"id": session.report.jobs[0].split()[2], "runner": "portable", "place": {"endpoint": server[1]}}
     )
+
+
+def test_the_same_command_attaches_to_the_job_of_a_run_that_is_gone(
+    tmp_path: Path, server: tuple[LocalJobServicer, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, marker = configured(tmp_path, server[1]), tmp_path / "go"
+    monkeypatch.setattr("pipelines.run.session.ASK_AGAIN_S", 0.2)
+    pipeline = beam.Pipeline(runner="PortableRunner", options=beam_job.pipeline_options(config))
+    waiting_for(marker)(pipeline)
+    result = pipeline.run()
+    job = beam_job.job_of(config, result)
+    assert job is not None
+    left = {"run_id": "20261126T000000.000000Z-backfill-1", "host": "elsewhere", "jobs": [job.as_json()]}
+    runs = tmp_path / "checkpoint" / "tested" / "runs"
+    runs.mkdir(parents=True)
+    (runs / ".holder.json").write_text(json.dumps(left))
+    try:
+        with (
+            pytest.raises(LockedError, match=rf"held by the portable job {job.id} .*which is RUNNING"),
+            Session("sync", config, Notes()).exclusive(),
+        ):
+            pass
+        progress = Notes()
+        when((tmp_path / "go.begun").exists, lambda: when(lambda: progress.notes, marker.touch))
+        with Session("backfill", config, progress).exclusive():
+            assert marker.exists()
+            assert "jobs" not in json.loads((runs / ".holder.json").read_text())
+        assert f"attached to {job}" in progress.notes[0]
+        assert "has ended (DONE)" in progress.notes[1]
+        assert progress.steps == ["attached"]
+    finally:
+        marker.touch()
+        result.wait_until_finish()
+
+
+def test_a_job_that_somebody_cancelled_is_named(tmp_path: Path, server: tuple[LocalJobServicer, str]) -> None:
+    servicer, endpoint = server
+    config, marker = configured(tmp_path, endpoint), tmp_path / "go"
+    session = Session("backfill", config, Notes())
+
+    def cancel() -> None:
+        servicer.Cancel(beam_job_api_pb2.CancelJobRequest(job_id=session.report.remote_jobs[0].id))
+
+    try:
+        when((tmp_path / "go.begun").exists, cancel)
+        with session.exclusive(), pytest.raises(JobEndedError, match="CANCELLED: somebody ended it") as ended:
+            beam_job.run(config, waiting_for(marker), session)
+    finally:
+        marker.touch()
+    assert "run the same command again" in ended.value.remedy
+    assert ended.value.exit_code == 1
+    assert not (tmp_path / "checkpoint/tested/runs/.holder.json").exists()
+
+
+def test_a_job_is_seen_while_it_runs_and_its_times_are_wall_time(
+    tmp_path: Path, server: tuple[LocalJobServicer, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, marker = configured(tmp_path, server[1]), tmp_path / "go"
+
+    class Result(Stubborn):
+        """A result that tells more with each look, and caches its answer as Beam's does."""
+
+        state = "DONE"
+
+        def __init__(self) -> None:
+            super().__init__()
+            self._metrics: Any = None
+            self.looks = 0
+
+        def metrics(self) -> Any:
+            if self._metrics is None:
+                self.looks += 1
+                told = {"items_done": self.looks, "embed_us": 3_600_000_000, "encoder_busy_us": 1_800_000_000}
+                found = [
+                    SimpleNamespace(key=SimpleNamespace(metric=SimpleNamespace(name=name)), result=count)
+                    for name, count in told.items()
+                ]
+                self._metrics = SimpleNamespace(query=lambda _: {"counters": found})
+            return self._metrics
+
+    result = Result()
+    monkeypatch.setattr(beam.Pipeline, "run", lambda _: result)
+    progress = Notes()
+    session = Session("backfill", config, progress)
+    progress.step("embed", total=100)
+
+    def shown() -> bool:
+        return result.looks >= 2 and f"{progress.elsewhere['items_done']} of 100" in progress.describe()
+
+    when(lambda: marker.exists() or (progress.elsewhere and shown()), lambda: (marker.touch(), result.ended.set()))
+    with session.exclusive():
+        counters = beam_job.run(config, lambda _: None, session)
+    assert counters["items_done"] == result.looks > 2
+    [job] = session.report.remote_jobs
+    assert (job.step, job.runner, job.id) == ("embed", "portable", Stubborn._job_id)
+    assert job.seconds is not None
+    assert job.start_seconds is not None
+    assert 0 < job.start_seconds <= job.seconds < PATIENCE_S
+    assert counters["embed_us"] / 1e6 == pytest.approx(job.seconds, abs=0.2)
+    assert counters["encoder_busy_us"] == pytest.approx(counters["embed_us"] / 2, rel=0.01)
 
 
 class Stubborn:
@@ -229,6 +334,8 @@ def test_a_job_that_nobody_can_be_asked_about_is_not_taken_for_ended() -> None:
     assert not Job("1", "flink").state().ended
     dataflow = Job("1", "dataflow", {"project": "p", "region": "r"})
     assert dataflow.cancelling == "gcloud dataflow jobs cancel 1 --project=p --region=r"
+    assert dataflow.console == "https://console.cloud.google.com/dataflow/jobs/r/1?project=p"
+    assert gone.console == ""
 
 
 def test_the_state_of_a_dataflow_job_is_asked_of_google(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,18 +8,19 @@ import logging
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 
+from pipelines.run.job_watch import JobWatch, counters_of, wall_times
+from pipelines.run.runner_options import check_known, check_program
 from schemas.config import Config
-from schemas.errors import ConfigurationError, VecbeamError, from_traceback, without_label
-from transforms.support import metrics, stop
+from schemas.errors import ConfigurationError, JobEndedError, VecbeamError, from_traceback, without_label
+from transforms.support import stop
 from transforms.support.job import ENDED, Job
 from transforms.support.storage.remote import bucket_client
 
@@ -36,6 +37,7 @@ RUNNERS = {
     "flink": "FlinkRunner",
     "spark": "SparkRunner",
     "portable": "PortableRunner",
+    "prism": "PrismRunner",
 }
 
 
@@ -53,7 +55,7 @@ def pipeline_options(config: Config) -> PipelineOptions:
     """Beam's options for a configuration.
 
     Raises:
-        ConfigurationError: if `runner` has a key that Beam does not know.
+        ConfigurationError: if `runner` has a key that Beam or the runner does not know.
     """
     options = _Options.from_dictionary({"runner": RUNNERS[config.runner.name], **config.runner.options})
     complaint = io.StringIO()
@@ -66,12 +68,7 @@ def pipeline_options(config: Config) -> PipelineOptions:
             f"runner: {reason[0].rsplit('error: ', 1)[-1]}",
             "correct that option; all keys of runner except name are Beam's pipeline options",
         ) from None
-    for key in config.runner.options:
-        if key not in known:
-            raise ConfigurationError(
-                f"runner.{key}: unknown to Beam",
-                "all keys of runner except name are Beam's pipeline options; check the spelling",
-            )
+    check_known(config, known)
     return options
 
 
@@ -79,8 +76,10 @@ def prepare_filesystems(config: Config) -> None:
     """Gives Beam's filesystems the configuration's options in this process.
 
     Raises:
-        ConfigurationError: if an object store is named whose library or credentials are missing.
+        ConfigurationError: if an object store is named whose library or credentials are missing, or a job server
+            that can't be started.
     """
+    check_program(config)
     FileSystems.set_options(pipeline_options(config))
     named = [("checkpoint", config.checkpoint), *(("corpus.paths", path) for path in config.corpus.paths)]
     for key, path in named:
@@ -96,7 +95,13 @@ class Jobs(Protocol):
 
     def job_started(self, job: Job) -> None: ...
 
-    def job_ended(self, job: Job) -> None: ...
+    def job_seen(self, counters: Mapping[str, int]) -> None:
+        """Receives the counters of a running job."""
+        ...
+
+    def job_ended(self, job: Job, seconds: float, start_seconds: float | None) -> None:
+        """Receives a job that has ended: its wall time, and the time until its first worker counted something."""
+        ...
 
     def job_left(self, job: Job) -> None:
         """Receives a cancelled job that may still run."""
@@ -104,7 +109,12 @@ class Jobs(Protocol):
 
 
 def run(
-    config: Config, build: Callable[[beam.Pipeline], Any], jobs: Jobs | None = None, *, one_writer: bool = False
+    config: Config,
+    build: Callable[[beam.Pipeline], Any],
+    jobs: Jobs | None = None,
+    *,
+    one_writer: bool = False,
+    reads: int | None = None,
 ) -> Counter[str]:
     """Builds and runs a pipeline to its end.
 
@@ -113,6 +123,7 @@ def run(
     Args:
         jobs: receives such a job.
         one_writer: uses one worker in this process, whatever the configuration says: for Milvus Lite.
+        reads: bytes that the pipeline reads. If they are fewer than `runner.local_below`, it runs in this process.
 
     Returns:
         The pipeline's counters.
@@ -121,23 +132,25 @@ def run(
         VecbeamError: what a worker raised.
     """
     options = pipeline_options(config)
-    if one_writer:
+    here = runs_here(config, reads)
+    if one_writer or (here and not config.runner.is_local):
         direct = options.view_as(DirectOptions)
         direct.direct_num_workers, direct.direct_running_mode = 1, "in_memory"
     if options.view_as(DirectOptions).direct_running_mode == "multi_processing":
         _check_folder()
-    pipeline = beam.Pipeline(runner=RUNNERS[config.runner.name], options=options)
+    pipeline = beam.Pipeline(runner=RUNNERS["local" if here else config.runner.name], options=options)
     build(pipeline)
     stop.check()
     try:
         # The steps of this process check for a stop themselves, and so does the wait for a job on other machines.
         with stop.deferred():
             result = pipeline.run()
-            job = None if config.runner.is_local else job_of(config, result)
+            job = None if here else job_of(config, result)
             if job is None:
                 result.wait_until_finish()
+                counters = counters_of(result)
             else:
-                _wait(result, job, jobs)
+                counters = _wait(result, job, jobs)
     except VecbeamError as error:
         raise without_label(error) from error
     except Exception as error:
@@ -145,11 +158,16 @@ def run(
         if ours is not None:
             raise ours from error
         raise
-    counters: Counter[str] = Counter()
-    query = MetricsFilter().with_namespace(metrics.NAMESPACE)
-    for metric in result.metrics().query(query)["counters"]:
-        counters[metric.key.metric.name] += metric.result
     return counters
+
+
+def runs_here(config: Config, reads: int | None) -> bool:
+    """Whether a pipeline runs in this process, and is no job on other machines.
+
+    Args:
+        reads: bytes that it reads; None if that is not known.
+    """
+    return config.runner.is_local or (reads is not None and reads < config.runner.local_below)
 
 
 def _check_folder() -> None:
@@ -185,8 +203,11 @@ def job_of(config: Config, result: Any) -> Job | None:
     return Job(str(identity), config.runner.name, place)
 
 
-def _wait(result: Any, job: Job, jobs: Jobs | None) -> None:
-    """Waits for a job in a way that Ctrl-C ends, and cancels the job then."""
+def _wait(result: Any, job: Job, jobs: Jobs | None) -> Counter[str]:
+    """Waits for a job in a way that Ctrl-C ends, and cancels the job then; returns its counters.
+
+    Times among them are wall time, not sums over workers.
+    """
     failure: list[BaseException] = []
 
     def wait() -> None:
@@ -196,25 +217,46 @@ def _wait(result: Any, job: Job, jobs: Jobs | None) -> None:
             failure.append(error)
 
     waiting = threading.Thread(target=wait, name="job", daemon=True)
+    watch = JobWatch(result, lambda counters: jobs.job_seen(counters) if jobs is not None else None)
     try:
         if jobs is not None:
             jobs.job_started(job)
-        waiting.start()
-        while waiting.is_alive():
-            waiting.join(POLL_S)
-            if waiting.is_alive():
-                stop.check()
+        with watch:
+            waiting.start()
+            while waiting.is_alive():
+                waiting.join(POLL_S)
+                if waiting.is_alive():
+                    stop.check()
         if failure:
+            _check_own_end(result, job, failure[0])
             raise failure[0]
+        seconds = watch.seconds
+        counters = counters_of(result)
     except BaseException:
         _cancel(result)
         ended = _has_ended(result)
         if jobs is not None:
             with contextlib.suppress(VecbeamError, OSError):  # the error that ended the run counts
-                jobs.job_ended(job) if ended else jobs.job_left(job)
+                jobs.job_ended(job, watch.seconds, watch.start_seconds) if ended else jobs.job_left(job)
         raise
     if jobs is not None:
-        jobs.job_ended(job)
+        jobs.job_ended(job, seconds, watch.start_seconds)
+    return wall_times(counters, seconds)
+
+
+def _check_own_end(result: Any, job: Job, failure: BaseException) -> None:
+    """Names who ended a job, if it was not the job itself.
+
+    Raises:
+        JobEndedError: if the job was cancelled, drained or replaced elsewhere.
+    """
+    state = _state(result)
+    if state in ENDED - {"DONE", "FAILED"}:
+        where = f"in its console ({job.console})" if job.console else "with the tools of its runner"
+        raise JobEndedError(
+            f"the {job} is {state}: somebody ended it {where}, not this command",
+            "nothing that it wrote is lost; run the same command again to continue",
+        ) from failure
 
 
 def _cancel(result: Any) -> None:
@@ -235,6 +277,11 @@ def _cancel(result: Any) -> None:
 
 def _has_ended(result: Any) -> bool:
     """Whether the runner says, within a moment, that a job has ended."""
+    return _state(result) in ENDED
+
+
+def _state(result: Any) -> str:
+    """The state of a job, "" if the runner does not tell it within a moment."""
     found: list[str] = []
 
     def ask() -> None:
@@ -244,4 +291,4 @@ def _has_ended(result: Any) -> bool:
     asking = threading.Thread(target=ask, name="state", daemon=True)
     asking.start()
     asking.join(CANCEL_S / 3)
-    return bool(found) and found[0] in ENDED
+    return found[0] if found else ""

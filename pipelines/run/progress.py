@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Mapping
 from types import TracebackType
 
 from rich.live import Live
@@ -37,6 +38,8 @@ class Progress:
         self._counter = "items_done"
         self._began = time.monotonic()
         self._at_start: dict[str, int] = {}
+        self.elsewhere: Mapping[str, int] = {}
+        """Counters of the step's job on other machines, as its runner last told them."""
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -46,6 +49,7 @@ class Progress:
         self.steps.append(name)
         self._began = time.monotonic()
         self._at_start = TALLY.snapshot()
+        self.elsewhere = {}
         if not self._quiet and not self._console.is_terminal:
             self._line()
 
@@ -92,7 +96,9 @@ class Progress:
     def describe(self) -> str:
         """The state of the step as one line."""
         seconds = max(time.monotonic() - self._began, 1e-6)
-        now = TALLY.snapshot()
+        now, elsewhere = TALLY.snapshot(), self.elsewhere
+        # Workers of this process count here too, and so both must not be added.
+        now |= {name: max(now.get(name, 0), self._at_start.get(name, 0) + count) for name, count in elsewhere.items()}
         done = now.get(self._counter, 0) - self._at_start.get(self._counter, 0)
         rejected = 0
         if self._counter == "items_done":

@@ -10,7 +10,7 @@ import resource
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 
@@ -19,7 +19,7 @@ from schemas.config import Config
 from schemas.errors import CheckpointError, ConfigurationError, InterruptedRunError, LockedError, VecbeamError
 from schemas.modality import Modality
 from schemas.rejects import shortened
-from schemas.run_report import CHANGING, FORMAT_VERSION, Failure, Rates, Report, Served
+from schemas.run_report import CHANGING, FORMAT_VERSION, Failure, Rates, RemoteJob, Report, Served
 from transforms.checkpoint import lock
 from transforms.milvus.alias import served_now
 from transforms.support import process, stop
@@ -41,6 +41,8 @@ _PACKAGES = (
     "transformers",
 )
 
+ASK_AGAIN_S = 5.0
+"""Seconds between two questions for the state of another run's job."""
 LONGEST_MESSAGE = 1000
 """Characters of the message of another program's error."""
 
@@ -102,24 +104,62 @@ class Session:
     def exclusive(self) -> Iterator[None]:
         """Holds the lock of this checkpoint for the length of a block.
 
+        If a run of the same command is gone and its job on other machines still works, this run waits for the job.
+
         Raises:
             LockedError: if another run holds it.
         """
-        with lock.held(self.root, self.run_id) as self._hold:
+        with contextlib.ExitStack() as held:
+            while self._hold is None:
+                try:
+                    self._hold = held.enter_context(lock.held(self.root, self.run_id))
+                except LockedError as error:
+                    if error.job is None or command_of(error.run_id) != self.report.command:
+                        raise
+                    self._await(error.job, error.run_id)
             try:
                 yield
             finally:
                 self._hold = None
 
+    def _await(self, job: Job, run_id: str) -> None:
+        """Waits until the job of another run has ended; what it did is found again then.
+
+        Raises:
+            LockedError: if its state is not known any more.
+        """
+        self.progress.note(
+            f"attached to {job}, which run {run_id} left behind: waiting for its end. Ctrl-C leaves it running; to end "
+            f"it: {job.cancelling}"
+        )
+        self.progress.step("attached")
+        while not (state := job.state()).ended:
+            if not state.name:
+                raise LockedError(
+                    f"{self.root} is held by the {job} of run {run_id}, whose state is not known ({state.reason})",
+                    f"run the same command again; or make sure that it has ended: {job.cancelling}",
+                )
+            stop.sleep(ASK_AGAIN_S)
+        self.progress.note(f"{job} has ended ({state.name}); going on")
+
     def job_started(self, job: Job) -> None:
         """Shows a job on other machines, and writes it into the lock."""
         self.report.jobs.append(str(job))
-        self.progress.note(f"started {job}")
+        step = self.progress.steps[-1] if self.progress.steps else ""
+        self.report.remote_jobs.append(RemoteJob(id=job.id, runner=job.runner, step=step))
+        self.progress.note(f"started {job}" + (f": {job.console}" if job.console else ""))
         if self._hold is not None:
             self._hold.add(job)
 
-    def job_ended(self, job: Job) -> None:
-        """Removes a job from the lock."""
+    def job_seen(self, counters: Mapping[str, int]) -> None:
+        """Shows the progress of a job on other machines."""
+        self.progress.elsewhere = counters
+
+    def job_ended(self, job: Job, seconds: float, start_seconds: float | None) -> None:
+        """Removes a job from the lock, and reports its times."""
+        for reported in self.report.remote_jobs:
+            if reported.id == job.id:
+                reported.seconds, reported.start_seconds = round(seconds, 1), start_seconds
         if self._hold is not None:
             self._hold.remove(job)
 
@@ -232,6 +272,15 @@ def _versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[package] = "not installed"
     return found
+
+
+def command_of(run_id: str) -> str:
+    """The command of a run.
+
+    >>> command_of("20261126T170000.000000Z-backfill-123")
+    'backfill'
+    """
+    return run_id.partition("-")[2].rpartition("-")[0]
 
 
 class Phase:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
 from schemas.config.base import Section, Text
 
@@ -24,6 +24,32 @@ _SECRETS_PLACE = {
 }
 
 
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
+
+
+def _bytes(value: Any) -> Any:
+    """A size as a number of bytes.
+
+    >>> _bytes("1.5 GB"), _bytes("64 KiB"), _bytes(7)
+    (1500000000, 65536, 7)
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise ValueError(f"{value!r} is not a size: write bytes, or a text such as 256 MB")
+    if isinstance(value, str):
+        found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([A-Za-z]*)", value.strip())
+        if found is None or found[2].upper() not in _UNITS:
+            raise ValueError(
+                f"{value!r} is not a size: write bytes, or a text such as 256 MB (KB, MB, GB, KiB, MiB, GiB)"
+            )
+        value = round(float(found[1]) * _UNITS[found[2].upper()])
+    if value < 0:
+        raise ValueError(f"{value} is below 0; 0 starts a job for each step")
+    return value
+
+
+_BYTES_OR_TEXT = WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string"}]})
+
+
 class Cost(Section):
     """Prices of a pool of workers, for `vecbeam plan`."""
 
@@ -35,8 +61,16 @@ class Runner(Section):
     """Where the pipeline runs. Keys that are not fields here are Beam's own pipeline options."""
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
-    name: Literal["local", "DirectRunner", "dataflow", "flink", "spark", "portable"] = Field(
-        "local", description="local is Beam's in-process runner; portable is any job server, named by job_endpoint"
+    name: Literal["local", "DirectRunner", "dataflow", "flink", "spark", "portable", "prism"] = Field(
+        "local",
+        description="local is Beam's in-process runner; portable is any job server, named by job_endpoint; prism is "
+        "Beam's own runner for one machine, whose program prism_location names",
+    )
+    local_below: Annotated[int, BeforeValidator(_bytes), _BYTES_OR_TEXT] = Field(
+        "256 MB",
+        validate_default=True,
+        description="A step that reads less than this runs where the command runs, not as a job on other machines: "
+        "bytes, or a text such as 256 MB. A byte that is embedded counts as 64. 0 starts a job for each step",
     )
 
     cost: Cost | None = Field(None, description="What the workers cost, for vecbeam plan")

@@ -27,10 +27,12 @@ def check_jobs(holder: dict[str, Any], root: str, uri: str) -> None:
             continue
         run = holder.get("run_id", "?")
         if state.name:
-            raise LockedError(
+            error = LockedError(
                 f"{root} is held by the {job} of run {run}, which is {state.name}",
                 f"wait until it has ended; to end it now: {job.cancelling}",
             )
+            error.job, error.run_id = job, run
+            raise error
         raise LockedError(
             f"{root} is held by the {job} of run {run}, whose state is not known ({state.reason})",
             f"make sure that it has ended ({job.cancelling}), and only then delete {uri}",
@@ -40,6 +42,8 @@ def check_jobs(holder: dict[str, Any], root: str, uri: str) -> None:
 def refused(holder: dict[str, Any], root: str) -> LockedError:
     """The error of a run that finds another holder."""
     who = f"run {holder.get('run_id', '?')} (process {holder.get('process', '?')} on {holder.get('host', '?')})"
+    if jobs := [Job.from_json(values) for values in holder.get("jobs", ())]:
+        who += f" with its {', '.join(map(str, jobs))}"
     return LockedError(
         f"{root} is held by {who} since {holder.get('since', '?')}",
         "wait until it ends; the lock of a killed run expires automatically",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -91,6 +92,11 @@ class Snapshot:
     @property
     def live_parts(self) -> list[LivePart]:
         return [self.live_part(position) for position in range(self.parts.num_rows)]
+
+    def bytes_of(self, names: Iterable[str]) -> int:
+        """Bytes of some parts; parts of other snapshots have none."""
+        chosen = self.parts.filter(pc.is_in(self.parts.column("part"), value_set=pa.array(names, pa.string())))
+        return int(pc.sum(chosen.column("bytes")).as_py() or 0)
 
     def total(self, column: str) -> int:
         """Sum of a count over all parts (rows, items, tokens, tokens_dropped, bytes) or files (items_read)."""

@@ -47,6 +47,14 @@ class Job:
         return f"{self.runner} job {self.id}" + (f" ({where})" if where else "")
 
     @property
+    def console(self) -> str:
+        """Where a person sees it; "" if that is not known."""
+        if self.runner == "dataflow" and {"project", "region"} <= set(self.place):
+            project, region = self.place["project"], self.place["region"]
+            return f"https://console.cloud.google.com/dataflow/jobs/{region}/{self.id}?project={project}"
+        return ""
+
+    @property
     def cancelling(self) -> str:
         """How a person cancels it."""
         if self.runner == "dataflow":

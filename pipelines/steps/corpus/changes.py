@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-import pyarrow.compute as pc
-
 from pipelines.run import beam_job
 from pipelines.run.session import Phase, Session
 from pipelines.steps.corpus.source import Source
@@ -22,6 +20,7 @@ from transforms.support.work_list import listed
 
 ROWS_OF_A_BUCKET = 250_000
 BYTES_OF_AN_ITEM = 500
+BYTES_OF_A_DIGEST = 80
 BUCKETS = 16
 SHARDS_OF_A_PIECE = 4_096
 """How many shards' findings are written into one file."""
@@ -136,7 +135,7 @@ def _find(
     session.progress.step("survey", counter="items_surveyed")
     side = SnapshotSide(source.checkpoint, base.name) if base else None
     old_rows = base.total("items") if base else 0
-    new_rows = (pc.sum(source.changed.table.column("size")).as_py() or 0) // BYTES_OF_AN_ITEM
+    new_rows = source.changed_bytes // BYTES_OF_AN_ITEM
     buckets = max(BUCKETS, (old_rows + new_rows) // ROWS_OF_A_BUCKET)
     sampling = min(1.0, SAMPLED / max(1, new_rows))
     gone = set(lost)
@@ -150,7 +149,10 @@ def _find(
         pieces = 1 + len(shards) // SHARDS_OF_A_PIECE
         find = FindChanges(session.config, findings, side, old, buckets, sampling, pieces)
         counters = beam_job.run(
-            session.config, lambda pipeline: pipeline | "Shards" >> work | "FindChanges" >> find, session
+            session.config,
+            lambda pipeline: pipeline | "Shards" >> work | "FindChanges" >> find,
+            session,
+            reads=source.changed_bytes + old_rows * BYTES_OF_A_DIGEST,
         )
     session.add_counters(counters)
     return counters

@@ -131,6 +131,11 @@ class Source:
         return FileRows(spill.filtered(self.files, self.is_read.to_numpy()))
 
     @property
+    def changed_bytes(self) -> int:
+        """Bytes of the files to read."""
+        return pc.sum(self.changed.table.column("size")).as_py() or 0
+
+    @property
     def listed(self) -> FileRows:
         """All files that exist."""
         return FileRows(spill.filtered(self.files, self.files.column("there").to_numpy()))

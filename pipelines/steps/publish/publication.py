@@ -259,6 +259,7 @@ class Publication:
                 lambda pipeline: pipeline | "Parts" >> work | "LoadParts" >> load,
                 self._session,
                 one_writer=self._connection.is_lite,
+                reads=self._snapshot.bytes_of(part.name for part in waiting),
             )
         self._session.add_counters(counters)
         self._session.report.chunks.loaded += counters["chunks_loaded"]

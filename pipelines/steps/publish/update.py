@@ -174,7 +174,12 @@ class Update:
             buckets = buckets_for(len(differing) * session.config.batch_rows)
             find = FindDelta(self._checkpoint, self._config, self._spec, folder, buckets)
             with listed(differing, PART_ROWS, session.uri("work/delta.parquet")) as work:
-                self._run(lambda pipeline: pipeline | "Parts" >> work | "FindDelta" >> find, one_writer=False)
+                self._run(
+                    lambda pipeline: pipeline | "Parts" >> work | "FindDelta" >> find,
+                    one_writer=False,
+                    # Of a part, old or new, at most all bytes.
+                    reads=sum(side.bytes_of(one.part.name for one in differing) for side in (old, new)),
+                )
             self._apply(ledger, new, folder)
             self._publication.index()
             self._check(new, folder)
@@ -206,10 +211,11 @@ class Update:
             self._run(
                 lambda pipeline: pipeline | "Parts" >> work | "ApplyDelta" >> apply,
                 one_writer=self._connection.is_lite,
+                reads=new.bytes_of(new.part_names[at] for at in waiting),
             )
 
-    def _run(self, build: Any, *, one_writer: bool) -> None:
-        counters = beam_job.run(self._session.config, build, self._session, one_writer=one_writer)
+    def _run(self, build: Any, *, one_writer: bool, reads: int) -> None:
+        counters = beam_job.run(self._session.config, build, self._session, one_writer=one_writer, reads=reads)
         self._session.add_counters(counters)
         self._session.report.chunks.loaded += counters["chunks_loaded"]
         self._session.report.chunks.deleted += counters["chunks_deleted"]

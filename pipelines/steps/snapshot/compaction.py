@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import apache_beam as beam
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipelines.run import beam_job
 from pipelines.run.session import Session
@@ -36,7 +37,8 @@ def compact(session: Session, checkpoint: Checkpoint, snapshot: Snapshot) -> Sna
                 | "WriteRecords" >> WriteRecords(folder, pieces_of(len(merges)))
             )
 
-        session.add_counters(beam_job.run(session.config, build, session))
+        sizes = snapshot.parts.column("bytes").take(pa.array([at for merge in merges for at in merge.positions]))
+        session.add_counters(beam_job.run(session.config, build, session, reads=pc.sum(sizes).as_py()))
     records, _ = read_records(folder)
     draft, written = checkpoint.draft_snapshot(
         _replaced(snapshot.parts, merges, records), snapshot.files, snapshot.corpus_digest, snapshot.settings_digest

@@ -20,7 +20,8 @@ from pipelines.steps.judgement.limits import Standing, check_deletions, check_dr
 from pipelines.steps.judgement.named_rejects import named_rejects
 from pipelines.steps.judgement.null_columns import explained, null_columns, unfilterable
 from pipelines.steps.judgement.vector_limits import check_draft_vectors
-from schemas.errors import RejectsError
+from schemas.errors import RejectsError, VecbeamError
+from schemas.modality import Modality
 from schemas.records import FILE_SCHEMA, PART_SCHEMA
 from schemas.run_report import Report, Sound
 from transforms.checkpoint import Checkpoint, Snapshot
@@ -31,6 +32,9 @@ from transforms.read.listing.files import shown_column
 from transforms.support.amounts import MILLISECONDS
 from transforms.support.storage import filesystem, spill
 from transforms.support.work_list import listed
+
+EMBEDDED_AS_READ = 64
+"""A byte that is embedded takes as much time as so many that are read, on a processor without an accelerator."""
 
 _LISTED = ["size", "modified", "version"]
 _URI = pa.schema([pa.field("uri", pa.large_string())])
@@ -163,7 +167,7 @@ def _embed(session: Session, changes: Changes, salt: str) -> tuple[pa.Table, pa.
                 | "WriteRecords" >> WriteRecords(folder, pieces_of(len(work)))
             )
 
-        session.add_counters(beam_job.run(session.config, build, session))
+        session.add_counters(beam_job.run(session.config, build, session, reads=_embedding_bytes(session, changes)))
     release_encoders()
     parts, files = read_records(folder)  # the snapshot holds the same permanently
     if not files.num_rows and changes.base is None:
@@ -171,6 +175,26 @@ def _embed(session: Session, changes: Changes, salt: str) -> tuple[pa.Table, pa.
             "the corpus holds no item at all", "check that the files which corpus.paths matches hold records"
         )
     return _in_corpus_order(parts, changes), files
+
+
+def _embedding_bytes(session: Session, changes: Changes) -> int | None:
+    """Bytes that the fused stage reads, with `EMBEDDED_AS_READ` for each that is embedded.
+
+    None if it must not run in the process that starts the run: an accelerator is configured, the process can't run the
+    models, or records name media of unknown size.
+    """
+    config, source = session.config, changes.source
+    accelerated = any(encoder.accelerator for encoder in config.vectors.values())
+    if config.runner.is_local or accelerated or source.refers_elsewhere:
+        return None
+    try:
+        source.models.check_runnable()
+    except VecbeamError:
+        return None
+    # The content of a medium is its bytes, which no survey reads; and a first run may have had no survey.
+    known = changes.surveyed > 0 and config.corpus.modality is Modality.TEXT
+    embedded = changes.bytes_to_embed if known else source.changed_bytes
+    return source.changed_bytes + EMBEDDED_AS_READ * embedded
 
 
 def _in_corpus_order(parts: pa.Table, changes: Changes) -> pa.Table:

@@ -1,0 +1,69 @@
+"""The options of a runner, checked before anything is read: what Beam finds only when a job starts."""
+
+from __future__ import annotations
+
+import difflib
+import shutil
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from schemas.config import Config
+from schemas.errors import ConfigurationError
+
+_OWN = {"flink_": "flink", "spark_": "spark", "prism_": "prism", "dataflow_": "dataflow"}
+"""Whose options begin so."""
+_PROGRAMS = {"flink": "flink_job_server_jar", "spark": "spark_job_server_jar", "prism": "prism_location"}
+"""What Beam starts for a runner if `job_endpoint` names no job server."""
+
+
+def check_known(config: Config, known: Iterable[str]) -> None:
+    """Refuses options that Beam, or the configuration's runner, does not know.
+
+    Args:
+        known: names of all of Beam's options.
+
+    Raises:
+        ConfigurationError: naming the key, and the nearest name.
+    """
+    name, names = config.runner.name, set(known)
+    for key in config.runner.options:
+        if key not in names:
+            close = difflib.get_close_matches(key, [*names, *type(config.runner).model_fields], 1)
+            raise ConfigurationError(
+                f"runner.{key}: unknown to Beam",
+                (f"did you mean {close[0]}? " if close else "")
+                + "All keys of runner that vecbeam does not have are Beam's pipeline options; check the spelling",
+            )
+        for prefix, owner in _OWN.items():
+            if key.startswith(prefix) and name != owner:
+                raise ConfigurationError(
+                    f"runner.{key}: an option of runner {owner}, and runner.name is {name}",
+                    f"remove it, or set runner.name: {owner}",
+                )
+
+
+def check_program(config: Config) -> None:
+    """Refuses a runner whose job server Beam can't start on this machine.
+
+    Raises:
+        ConfigurationError: naming the file or program that is missing.
+    """
+    runner = config.runner
+    options = runner.options
+    key = _PROGRAMS.get(runner.name)
+    if key is None or options.get("job_endpoint"):
+        return
+    place = str(options.get(key) or "")
+    if place and "://" not in place:
+        if not Path(place).is_file():
+            what = "is not a file" if Path(place).exists() else "does not exist"
+            raise ConfigurationError(f"runner.{key}: {place} {what}", "correct the path, or set runner.job_endpoint")
+        if runner.name != "prism" and not zipfile.is_zipfile(place):
+            raise ConfigurationError(f"runner.{key}: {place} is not a jar", "name the job server's jar of Beam")
+    uber = options.get(f"{runner.name}_submit_uber_jar")
+    if runner.name != "prism" and not uber and shutil.which("java") is None:
+        raise ConfigurationError(
+            f"runner.name: {runner.name} starts a job server in Java, and there is no program java on PATH",
+            "install Java, or name a running job server in runner.job_endpoint",
+        )

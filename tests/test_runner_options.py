@@ -1,0 +1,103 @@
+"""The section `runner`: options of each runner, checked before anything is read, and what runs without a job."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.run import beam_job
+from schemas.config import Config
+from schemas.config.loader import parse_config
+from schemas.errors import ConfigurationError
+
+
+def configured(folder: Path, **runner: Any) -> Config:
+    return parse_config(
+        {
+            "name": "tested",
+            "corpus": {"paths": ["gs://bucket/*.jsonl"]},
+            "encoder": {"model": "all-MiniLM-L6-v2"},
+            "checkpoint": "gs://bucket/checkpoint",
+            "collection": {"uri": "http://127.0.0.1:9"},
+            "runner": runner,
+        },
+        folder=folder,
+    )
+
+
+@pytest.mark.parametrize(
+    ("runner", "says"),
+    [
+        ({"name": "dataflow", "projekt": "p"}, ["runner.projekt", "unknown to Beam", "did you mean project?"]),
+        ({"name": "flink", "localbelow": 0}, ["runner.localbelow", "did you mean local_below?"]),
+        ({"name": "portable", "zzzzzz": 1}, ["runner.zzzzzz", "check the spelling"]),
+        ({"name": "dataflow", "flink_master": "h:1"}, ["runner.flink_master", "an option of runner flink", "dataflow"]),
+        ({"name": "flink", "prism_location": "/p"}, ["runner.prism_location", "set runner.name: prism"]),
+        ({"name": "dataflow", "num_workers": "many"}, ["runner", "num_workers", "many"]),
+    ],
+)
+def test_an_option_that_the_runner_does_not_have_is_refused(
+    tmp_path: Path, runner: dict[str, Any], says: list[str]
+) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        beam_job.pipeline_options(configured(tmp_path, **runner))
+    for part in says:
+        assert part in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [("flink", "flink_job_server_jar"), ("spark", "spark_job_server_jar"), ("prism", "prism_location")],
+)
+def test_a_program_that_is_missing_is_named(
+    tmp_path: Path, name: str, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = tmp_path / "missing.jar"
+    with pytest.raises(ConfigurationError, match=rf"runner\.{key}: {missing} does not exist"):
+        beam_job.prepare_filesystems(configured(tmp_path, name=name, **{key: str(missing)}))
+    with pytest.raises(ConfigurationError, match=rf"runner\.{key}: {tmp_path} is not a file"):
+        beam_job.prepare_filesystems(configured(tmp_path, name=name, **{key: str(tmp_path)}))
+    # A job server that runs already needs none of it.
+    beam_job.check_program(configured(tmp_path, name=name, job_endpoint="localhost:9", **{key: str(missing)}))
+    if name == "prism":
+        return
+    text = tmp_path / "text.jar"
+    text.write_text("not a jar")
+    with pytest.raises(ConfigurationError, match=r"is not a jar"):
+        beam_job.check_program(configured(tmp_path, name=name, **{key: str(text)}))
+    jar = tmp_path / "server.jar"
+    with zipfile.ZipFile(jar, "w") as file:
+        file.writestr("META-INF/MANIFEST.MF", "")
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(ConfigurationError, match="no program java on PATH"):
+        beam_job.check_program(configured(tmp_path, name=name, **{key: str(jar)}))
+    monkeypatch.setattr(shutil, "which", lambda _: sys.executable)
+    beam_job.check_program(configured(tmp_path, name=name, **{key: str(jar)}))
+
+
+@pytest.mark.parametrize(
+    ("given", "size"), [("256 MB", 256_000_000), ("1.5GiB", 3 << 29), (7, 7), ("0", 0), (None, 256_000_000)]
+)
+def test_a_size_is_bytes_or_a_text(tmp_path: Path, given: Any, size: int) -> None:
+    runner = {"name": "dataflow"} | ({} if given is None else {"local_below": given})
+    assert configured(tmp_path, **runner).runner.local_below == size
+
+
+@pytest.mark.parametrize("given", ["much", "3 TB", -1, True, 1.5, "-1 MB"])
+def test_another_size_is_refused(tmp_path: Path, given: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"runner\.local_below.*(256 MB|below 0)"):
+        configured(tmp_path, name="dataflow", local_below=given)
+
+
+def test_little_work_runs_where_the_command_runs(tmp_path: Path) -> None:
+    config = configured(tmp_path, name="dataflow", local_below=1000)
+    assert beam_job.runs_here(config, 999)
+    assert not beam_job.runs_here(config, 1000)
+    assert not beam_job.runs_here(config, None)
+    assert not beam_job.runs_here(configured(tmp_path, name="dataflow", local_below=0), 0)
+    assert beam_job.runs_here(configured(tmp_path), None)
