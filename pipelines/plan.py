@@ -27,6 +27,7 @@ from pipelines.steps.judgement.null_columns import foreseen, unfilterable
 from pipelines.steps.judgement.outcome import foresee, foresee_unchanged
 from pipelines.steps.publish.index_promise import candidate_words, candidates
 from pipelines.steps.quality.quality_gate import check_gate, gate_words
+from pipelines.steps.snapshot.planned_jobs import planned_jobs
 from schemas.config import Config
 from schemas.layout import Layout, Space
 from schemas.milvus import STATE_READY, index_bytes, index_words
@@ -121,6 +122,8 @@ def _plan_rows(
     found.action = "sync" if base is not None else "backfill"
     found.at_most = base is not None and base.settings_digest != source.settings_digest
     _estimate(session, found, changes, startup + survey)
+    found.jobs = planned_jobs(session, changes, found.checkpoint_bytes)
+    found.runner = session.config.runner.name
     for name, model in changes.source.models.to_fit.items():
         fitted_on = min(_to_embed(found.items), model.sample_of[0])
         found.fits.append(PlannedFit(vector=name, model=model.name, items=fitted_on))
@@ -365,9 +368,17 @@ def _work(found: Plan) -> Iterator[str]:
             yield f"cost        {found.usd:,.2f} USD for the embedding server"
     elif seconds.total:
         yield f"time here   {_duration(seconds.total)}, {seconds.measured}"
+    if found.runner not in ("", "local", "DirectRunner"):
+        yield f"jobs        {_jobs(found)}"
     if found.pool is not None:
         pool = found.pool
         yield f"time there  {_duration(pool.seconds)} on {pool.workers} such workers, {pool.usd:,.2f} USD"
+
+
+def _jobs(found: Plan) -> str:
+    if not found.jobs:
+        return f"none on {found.runner}: all steps read less than runner.local_below, and run here"
+    return f"{len(found.jobs)} on {found.runner}: {', '.join(found.jobs)}"
 
 
 def _amount(found: Plan) -> str:

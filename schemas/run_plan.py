@@ -117,6 +117,8 @@ class Plan(BaseModel):
     checkpoint_bytes: int = Field(0, description="Parquet to be written")
     seconds: PlannedSeconds = Field(default_factory=PlannedSeconds)
     pool: PlannedPool | None = None
+    runner: str = Field("", description="Where the pipelines run")
+    jobs: list[str] = Field(default_factory=list, description="Steps that are jobs on other machines")
     usd: float | None = Field(None, description="What the embedding servers cost, if their prices are configured")
     milvus: PlannedCollection = Field(default_factory=PlannedCollection)
     outcome: Outcome = Field(default_factory=Outcome)

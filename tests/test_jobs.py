@@ -23,7 +23,7 @@ from schemas.config import Config
 from schemas.config.loader import parse_config
 from schemas.errors import CheckpointError, InterruptedRunError, JobEndedError, LockedError
 from transforms.checkpoint import lock
-from transforms.support import stop
+from transforms.support import metrics, stop
 from transforms.support.job import Job
 
 PATIENCE_S = 60.0
@@ -276,6 +276,21 @@ def test_a_job_is_seen_while_it_runs_and_its_times_are_wall_time(
     assert 0 < job.start_seconds <= job.seconds < PATIENCE_S
     assert counters["embed_us"] / 1e6 == pytest.approx(job.seconds, abs=0.2)
     assert counters["encoder_busy_us"] == pytest.approx(counters["embed_us"] / 2, rel=0.01)
+
+
+def test_small_work_is_no_job_and_other_work_is_one(tmp_path: Path, server: tuple[LocalJobServicer, str]) -> None:
+    config = configured(tmp_path, server[1])
+
+    def build(pipeline: beam.Pipeline) -> Any:
+        return pipeline | beam.Create([1, 2]) | beam.Map(lambda _: metrics.count("items_done", 1))
+
+    session = Session("sync", config, Notes())
+    with session.exclusive():
+        here = beam_job.run(config, build, session, reads=config.runner.local_below - 1)
+        assert session.report.jobs == []
+        there = beam_job.run(config, build, session, reads=config.runner.local_below)
+    assert here == there == {"items_done": 2}
+    assert [job.runner for job in session.report.remote_jobs] == ["portable"]
 
 
 class Stubborn:

@@ -69,7 +69,7 @@ class JobWatch:
     def _watch(self) -> None:
         wait = 0.5  # soon at first: this tells when the first worker answered
         while not self._ended.wait(wait):
-            # A runner that does not tell counters of a running job, or a network that fails, is no fault of the job.
+            # A runner that does not tell counters of a running job, or a network that fails, is not a fault of the job.
             with contextlib.suppress(Exception):
                 if found := fresh_counters_of(self._result):
                     self.note_start()

@@ -39,7 +39,7 @@ class Progress:
         self._began = time.monotonic()
         self._at_start: dict[str, int] = {}
         self.elsewhere: Mapping[str, int] = {}
-        """Counters of the step's job on other machines, as its runner last told them."""
+        """Counters of the step's job on other machines, as its runner last reported them."""
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
 

@@ -140,7 +140,7 @@ class Session:
                     f"run the same command again; or make sure that it has ended: {job.cancelling}",
                 )
             stop.sleep(ASK_AGAIN_S)
-        self.progress.note(f"{job} has ended ({state.name}); going on")
+        self.progress.note(f"{job} has ended ({state.name}); continuing")
 
     def job_started(self, job: Job) -> None:
         """Shows a job on other machines, and writes it into the lock."""

@@ -124,6 +124,11 @@ def find_changes(
     return Changes(source, base, lost, shards, findings, surveyed, size)
 
 
+def survey_bytes(source: Source, base: Snapshot | None) -> int:
+    """About how many bytes a comparison reads: the files that changed, and the digests of the snapshot's items."""
+    return source.changed_bytes + BYTES_OF_A_DIGEST * (base.total("items") if base is not None else 0)
+
+
 def _find(
     session: Session,
     source: Source,
@@ -152,7 +157,7 @@ def _find(
             session.config,
             lambda pipeline: pipeline | "Shards" >> work | "FindChanges" >> find,
             session,
-            reads=source.changed_bytes + old_rows * BYTES_OF_A_DIGEST,
+            reads=survey_bytes(source, base),
         )
     session.add_counters(counters)
     return counters

@@ -167,7 +167,7 @@ def _embed(session: Session, changes: Changes, salt: str) -> tuple[pa.Table, pa.
                 | "WriteRecords" >> WriteRecords(folder, pieces_of(len(work)))
             )
 
-        session.add_counters(beam_job.run(session.config, build, session, reads=_embedding_bytes(session, changes)))
+        session.add_counters(beam_job.run(session.config, build, session, reads=embedding_bytes(session, changes)))
     release_encoders()
     parts, files = read_records(folder)  # the snapshot holds the same permanently
     if not files.num_rows and changes.base is None:
@@ -177,7 +177,7 @@ def _embed(session: Session, changes: Changes, salt: str) -> tuple[pa.Table, pa.
     return _in_corpus_order(parts, changes), files
 
 
-def _embedding_bytes(session: Session, changes: Changes) -> int | None:
+def embedding_bytes(session: Session, changes: Changes) -> int | None:
     """Bytes that the fused stage reads, with `EMBEDDED_AS_READ` for each that is embedded.
 
     None if it must not run in the process that starts the run: an accelerator is configured, the process can't run the

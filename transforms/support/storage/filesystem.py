@@ -291,7 +291,7 @@ def delete(uris: list[str]) -> None:
 def delete_folder(folder: str) -> None:
     """Deletes all files below a folder, by one listing and in batches; ignores a missing one.
 
-    Another file of the folder's own name, or whose name goes on after it, stays.
+    Another file of the folder's own name, or whose name only begins like it, stays.
 
     Raises:
         CheckpointError: if one can't be deleted.

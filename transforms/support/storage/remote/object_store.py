@@ -123,7 +123,7 @@ def delete(uris: list[str]) -> None:
             # One request on S3 and Azure; ten at a time on GCS.
             _called(address, "delete", store.delete, some)
         except FileNotFoundError:
-            # Of S3 a missing object is no error. Elsewhere it may have ended the rest of the batch.
+            # To S3 a missing object is not an error. Elsewhere it may have ended the rest of the batch.
             for key in some:
                 with contextlib.suppress(FileNotFoundError):
                     _called(address, "delete", store.delete, key)

@@ -1,0 +1,29 @@
+"""The steps of a run that would be jobs on other machines, for a plan."""
+
+from __future__ import annotations
+
+from pipelines.run import beam_job
+from pipelines.run.session import Session
+from pipelines.steps.corpus.changes import Changes, survey_bytes
+from pipelines.steps.snapshot.embedding import embedding_bytes
+
+
+def planned_jobs(session: Session, changes: Changes, bytes_to_write: int) -> list[str]:
+    """Names of the steps that would be jobs: none where the runner is local, or where there is little to do.
+
+    Args:
+        bytes_to_write: of the parts that the run adds; it loads them.
+    """
+    config, source, base = session.config, changes.source, changes.base
+    if config.runner.is_local:
+        return []
+    steps: list[tuple[str, int | None]] = []
+    if base is not None or not source.ids_are_paths:
+        steps.append(("survey", survey_bytes(source, base)))
+    if changes.shards:
+        steps.append(("embed", embedding_bytes(session, changes)))
+    if base is not None:
+        steps.append(("compare rows", bytes_to_write))
+    if base is not None or config.collection.load != "import":
+        steps.append(("load", bytes_to_write))
+    return [step for step, reads in steps if not beam_job.runs_here(config, reads)]
