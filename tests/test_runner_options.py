@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import apache_beam as beam
 import pytest
 
 from pipelines.run import beam_job
+from pipelines.run.progress import Progress
+from pipelines.run.session import Session
 from schemas.config import Config
 from schemas.config.loader import parse_config
 from schemas.errors import ConfigurationError
+from transforms.load.delta import POSITIONS
+from transforms.support import metrics
+from transforms.support.work_list import listed
 
 
 def configured(folder: Path, **runner: Any) -> Config:
@@ -101,3 +108,37 @@ def test_little_work_runs_where_the_command_runs(tmp_path: Path) -> None:
     assert not beam_job.runs_here(config, None)
     assert not beam_job.runs_here(configured(tmp_path, name="dataflow", local_below=0), 0)
     assert beam_job.runs_here(configured(tmp_path), None)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "variable"),
+    [
+        ("flink", "flink_job_server_jar", "VECBEAM_FLINK_JAR"),
+        ("spark", "spark_job_server_jar", "VECBEAM_SPARK_JAR"),
+        ("prism", "prism_location", "VECBEAM_PRISM"),
+    ],
+)
+def test_a_job_of_each_runner_groups_and_counts(tmp_path: Path, name: str, key: str, variable: str) -> None:
+    program = os.environ.get(variable)
+    if not program:
+        pytest.skip(f"{variable} names no file: no package has the program of runner {name}")
+    config = configured(tmp_path, name=name, environment_type="LOOPBACK", **{key: program})
+    beam_job.check_program(config)
+    session = Session("backfill", config, Progress(quiet=True))
+    uri = str(tmp_path / "work" / "list.parquet")
+    with listed(list(range(20_000)), POSITIONS, uri) as work:
+
+        def build(pipeline: beam.Pipeline) -> Any:
+            numbers = pipeline | "Work" >> work
+            return (
+                numbers
+                | beam.Map(lambda number: (number % 7, number))
+                | beam.GroupByKey()
+                | beam.Map(lambda group: metrics.count("items_done", sum(group[1])))
+            )
+
+        counters = beam_job.run(config, build, session)
+    assert counters["items_done"] == sum(range(20_000))
+    [job] = session.report.remote_jobs
+    assert job.runner == name
+    assert job.seconds

@@ -12,11 +12,13 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from transforms.support import stop
 from transforms.support.retry import passes, retrying
 from transforms.support.storage.remote.address import Address, is_plain, parse
 from transforms.support.storage.remote.answer import (
@@ -33,6 +35,7 @@ OBJECTS = pa.schema(
 LISTED_AT_ONCE = 1000
 """Objects per page: the most that S3 and GCS return."""
 DELETED_AT_ONCE = 1000
+REQUESTS_AT_ONCE = 16
 FIRST_CONTACT_S = 5.0
 """Seconds of retries for a store that has never answered: its endpoint may be wrong."""
 PATIENCE_S = 60.0
@@ -117,16 +120,21 @@ def delete(uris: list[str]) -> None:
     """Deletes objects of one bucket; ignores missing ones."""
     address, store = _at(uris[0])
     keys = [parse(uri).key for uri in uris]
-    for start in range(0, len(keys), DELETED_AT_ONCE):
-        some = keys[start : start + DELETED_AT_ONCE]
-        try:
-            # One request on S3 and Azure; ten at a time on GCS.
-            _called(address, "delete", store.delete, some)
-        except FileNotFoundError:
-            # To S3 a missing object is not an error. Elsewhere it may have ended the rest of the batch.
-            for key in some:
-                with contextlib.suppress(FileNotFoundError):
-                    _called(address, "delete", store.delete, key)
+    if address.scheme == "s3":
+        for start in range(0, len(keys), DELETED_AT_ONCE):
+            _called(address, "delete", store.delete, keys[start : start + DELETED_AT_ONCE])
+        return
+
+    def delete_one(key: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            _called(address, "delete", store.delete, key)
+
+    if len(keys) == 1:
+        delete_one(keys[0])
+        return
+    with ThreadPoolExecutor(REQUESTS_AT_ONCE, thread_name_prefix="delete") as pool:
+        for _ in pool.map(delete_one, keys):
+            stop.check()
 
 
 def listed(prefix: str, limit: int | None = None) -> Iterator[pa.Table]:
