@@ -334,8 +334,12 @@ def test_a_job_that_takes_its_time_to_end_keeps_the_lease(tmp_path: Path, monkey
     for state, refused in (("CANCELLING", "which is CANCELLING"), ("", "only then delete .*runs/.holder.json")):
         found = SimpleNamespace(name=state, reason="no network", ended=False)
         monkeypatch.setattr(Job, "state", lambda _, found=found: found)
-        with pytest.raises(LockedError, match=rf"2026-11-25_1 .*{refused}"):
-            work()
+        # The same command would wait for the job.
+        with (
+            pytest.raises(LockedError, match=rf"2026-11-25_1 .*{refused}"),
+            Session("sync", config, Notes()).exclusive(),
+        ):
+            pass
     monkeypatch.setattr(Job, "state", lambda _: SimpleNamespace(name="CANCELLED", ended=True))
     with lock.held(session.root, "later"):
         pass

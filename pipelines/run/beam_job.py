@@ -162,7 +162,7 @@ def run(
 
 
 def runs_here(config: Config, reads: int | None) -> bool:
-    """Whether a pipeline runs in this process, and is no job on other machines.
+    """Whether a pipeline runs in this process and not as a job on other machines.
 
     Args:
         reads: bytes that it reads; None if that is not known.
