@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 KERNELS := $(wildcard transforms/encoders/engines/amx/kernels/*.h transforms/encoders/engines/amx/kernels/*.cpp)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: venv demo test test-unit test-campaign cases lint bench clean
+.PHONY: venv demo test test-unit test-campaign test-image cases lint bench clean
 
 venv: $(VENV)/.installed
 demo: venv
@@ -33,6 +33,14 @@ test-campaign: $(VENV)/.installed-test
 	$(BIN)/python tests/faults/ctrl_c.py 20
 	$(BIN)/python tests/faults/race.py --pairs 50
 	$(BIN)/python benchmarks/splitting.py --files 5000
+
+# The images of deploy/images on a base that is made here, and a worker in one of them. Needs root, and
+# `apt-get install buildah debootstrap crun`; about 15 minutes and 8 GB in IMAGE_FOLDER and in buildah's storage.
+IMAGE_FOLDER ?= build/images
+TORCH_INDEX ?= https://pypi.org/simple
+test-image: $(VENV)/.installed-test
+	$(BIN)/python tests/image/images.py $(IMAGE_FOLDER) --torch-index $(TORCH_INDEX)
+	$(BIN)/python tests/image/worker_in_image.py $(IMAGE_FOLDER)
 
 # The cases of ../shared/cases, each as its README says, in a table.
 cases: $(VENV)/.installed-test

@@ -1,0 +1,109 @@
+# Who acts: `workers` reads the corpus and writes vectors; `launcher` starts jobs and waits for them; `scheduler` does
+# nothing but start the launcher. None has a key.
+resource "google_service_account" "workers" {
+  account_id   = "vecbeam-workers"
+  display_name = "vecbeam: Dataflow workers"
+}
+
+resource "google_service_account" "launcher" {
+  account_id   = "vecbeam-launcher"
+  display_name = "vecbeam: starts Dataflow jobs and waits for them"
+}
+
+resource "google_service_account" "scheduler" {
+  account_id   = "vecbeam-scheduler"
+  display_name = "vecbeam: starts the nightly sync"
+}
+
+locals {
+  workers  = google_service_account.workers.member
+  launcher = google_service_account.launcher.member
+}
+
+# Both write checkpoints and leases; Dataflow stages its files in the same bucket.
+resource "google_storage_bucket_iam_member" "objects" {
+  for_each = { workers = local.workers, launcher = local.launcher }
+
+  bucket = google_storage_bucket.vecbeam.name
+  role   = "roles/storage.objectAdmin"
+  member = each.value
+}
+
+resource "google_storage_bucket_iam_member" "metadata" {
+  for_each = { workers = local.workers, launcher = local.launcher }
+
+  bucket = google_storage_bucket.vecbeam.name
+  role   = "roles/storage.legacyBucketReader"
+  member = each.value
+}
+
+# The corpus is read and never written.
+resource "google_storage_bucket_iam_member" "corpus" {
+  for_each = { workers = local.workers, launcher = local.launcher }
+
+  bucket = var.corpus_bucket
+  role   = "roles/storage.objectViewer"
+  member = each.value
+}
+
+resource "google_project_iam_member" "worker" {
+  project = var.project
+  role    = "roles/dataflow.worker"
+  member  = local.workers
+}
+
+resource "google_project_iam_member" "developer" {
+  project = var.project
+  role    = "roles/dataflow.developer"
+  member  = local.launcher
+}
+
+# The launcher names the workers' account as that of a job.
+resource "google_service_account_iam_member" "workers_of_launcher" {
+  service_account_id = google_service_account.workers.name
+  role               = "roles/iam.serviceAccountUser"
+  member             = local.launcher
+}
+
+resource "google_artifact_registry_repository_iam_member" "pull" {
+  for_each = { workers = local.workers, launcher = local.launcher }
+
+  location   = google_artifact_registry_repository.images.location
+  repository = google_artifact_registry_repository.images.name
+  role       = "roles/artifactregistry.reader"
+  member     = each.value
+}
+
+# Workflows of one GitHub repository act as the launcher, without a key (workload identity).
+resource "google_iam_workload_identity_pool" "github" {
+  count = var.repository == "" ? 0 : 1
+
+  workload_identity_pool_id = "vecbeam-github"
+  display_name              = "GitHub Actions"
+
+  depends_on = [google_project_service.used]
+}
+
+resource "google_iam_workload_identity_pool_provider" "github" {
+  count = var.repository == "" ? 0 : 1
+
+  workload_identity_pool_id          = google_iam_workload_identity_pool.github[0].workload_identity_pool_id
+  workload_identity_pool_provider_id = "github"
+  attribute_condition                = "assertion.repository == '${var.repository}'"
+  attribute_mapping = {
+    "google.subject"       = "assertion.sub"
+    "attribute.repository" = "assertion.repository"
+  }
+
+  oidc {
+    issuer_uri = "https://token.actions.githubusercontent.com"
+  }
+}
+
+resource "google_service_account_iam_member" "github" {
+  count = var.repository == "" ? 0 : 1
+
+  service_account_id = google_service_account.launcher.name
+  role               = "roles/iam.workloadIdentityUser"
+  member             = "principalSet://iam.googleapis.com/${google_iam_workload_identity_pool.github[0].name}/attribute.repository/${var.repository}"
+}
