@@ -24,6 +24,8 @@ import pyarrow.parquet as pq
 from schemas.config import Collection
 from schemas.milvus import CollectionSpec, VectorColumn
 from transforms import milvus
+from transforms.milvus.rows.bulk_import import BulkInsert
+from transforms.milvus.rows.import_service import JobStage
 
 WORDS = "a line of text that stands for the description of a package, with as many words as most of them have " * 3
 
@@ -95,7 +97,12 @@ def import_seconds(connection: milvus.Milvus, spec: CollectionSpec, table: pa.Ta
     uri = folder / f"rows-{spec.vectors[0].dimensions}-{spec.vectors[0].index_type}.parquet"
     pq.write_table(table, uri, compression="zstd")
     start = time.perf_counter()
-    milvus.import_files(connection, spec.name, [str(uri)], lambda _at, _rows: None)
+    service = BulkInsert(connection, spec.name)
+    job = service.create([service.path_of(str(uri))], "")
+    while (state := service.state(job)).stage is JobStage.RUNNING:
+        time.sleep(0.2)
+    if state.stage is JobStage.FAILED:
+        raise SystemExit(state.reason)
     return time.perf_counter() - start
 
 

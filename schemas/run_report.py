@@ -305,6 +305,7 @@ class Report(BaseModel):
     fits: list[Fit] = Field(default_factory=list, description="Models that were fitted on the corpus")
     peak_rss_mb: int = 0
     retries: int = 0
+    throttled: int = Field(0, description="Answers by which Milvus or Zilliz Cloud throttled a call")
     verify: Verification = Field(default_factory=Verification)
     vectors: VectorFindings | None = Field(None, description="Where verify limits duplicates, outliers or drift")
     quality: Quality | None = Field(None, description="Of the answers, where verify.queries are configured")

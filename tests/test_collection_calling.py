@@ -42,14 +42,19 @@ def caused(error: Exception, cause: Exception) -> Exception:
 PASSING = [
     RpcError(grpc.StatusCode.UNAVAILABLE, "Socket closed"),
     RpcError(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"),
-    RpcError(grpc.StatusCode.RESOURCE_EXHAUSTED, "request is rejected by grpc RateLimiter middleware"),
     MilvusException(grpc.StatusCode.UNAVAILABLE, "[upsert_rows] Retry timeout: 60.0s, StatusCode.UNAVAILABLE"),
-    MilvusException(8, "quota exceeded[reason=rate limit exceeded]"),
-    MilvusException(9, "deny to write the message because memory quota exhausted"),
     MilvusException(1, "collection is being flushed, please wait"),
     MilvusException(503, "channel not available[channel=by-dev-rootcoord-dml_1]"),
     MilvusException(2, "Fail connecting to server on 127.0.0.1:1, illegal connection params or server unavailable"),
     ConnectionResetError("Connection reset by peer"),
+]
+SLOW_DOWN = [
+    RpcError(grpc.StatusCode.RESOURCE_EXHAUSTED, "request is rejected by grpc RateLimiter middleware"),
+    MilvusException(8, "quota exceeded[reason=rate limit exceeded]"),
+    MilvusException(9, "deny to write the message because memory quota exhausted"),
+    MilvusException(9, "quota exceeded[reason=time tick long delay]"),
+    MilvusException(4, "too many concurrent requests, queue is full"),
+    MilvusException(65535, "said otherwise", 49),
 ]
 FOR_GOOD = [
     RpcError(grpc.StatusCode.RESOURCE_EXHAUSTED, "grpc: received message larger than max (70000000 vs. 67108864)"),
@@ -59,13 +64,16 @@ FOR_GOOD = [
         RpcError(grpc.StatusCode.UNAUTHENTICATED, "auth check failure, please check username and password"),
     ),
     MilvusException(100, "can't find collection docs_1"),
+    MilvusException(9, "quota exceeded[reason=disk quota exceeded, please allocate more resources]"),
+    MilvusException(9, "force deny: access has been disabled by the administrator"),
+    MilvusException(3, "memory limit exceeded[predict=9000000000]"),
     MilvusException(1100, "invalid parameter: the dim (7) of field data(vector) is not equal to schema dim (8)"),
     CollectionError("ours", "already clear"),
     KeyError("a mistake of vecbeam"),
 ]
 
 
-@pytest.mark.parametrize("error", PASSING, ids=lambda error: words(error)[:40])
+@pytest.mark.parametrize("error", [*PASSING, *SLOW_DOWN], ids=lambda error: words(error)[:40])
 def test_what_may_pass_is_tried_again_and_counted(error: Exception) -> None:
     TALLY.reset()
     answers: list[Any] = [error, error, 17]
@@ -80,7 +88,7 @@ def test_what_may_pass_is_tried_again_and_counted(error: Exception) -> None:
 
     assert passes(error)
     assert call(CONFIG, flaky, "docs_1") == 17
-    assert TALLY.snapshot() == {"retries": 2}
+    assert TALLY.snapshot() == {"retries": 2} | ({"throttled": 2} if error in SLOW_DOWN else {})
     assert limits == [7.0] * 3
 
 
@@ -106,6 +114,7 @@ def test_what_does_not_pass_is_raised_at_once_in_our_words(error: Exception) -> 
         (FOR_GOOD[1], "127.0.0.1:1 refuses the token.*MILVUS_TOKEN=user:password"),
         (FOR_GOOD[2], "127.0.0.1:1 refuses the token.*MILVUS_TOKEN=user:password"),
         (FOR_GOOD[3], "127.0.0.1:1: upsert docs_1 failed: can't find collection docs_1"),
+        (FOR_GOOD[4], "127.0.0.1:1 takes no writes: upsert docs_1 failed.*disk quota.*raise the quota"),
         (MilvusException(800, "database not found[database=shop]"), "has no database None.*collection.database"),
     ],
 )

@@ -39,7 +39,8 @@ def text(report: Report, *, with_error: bool = True) -> str:
     lines.append(f"seconds   {_seconds(report)}")
     lines += [*_encoder(report), f"memory    {report.peak_rss_mb:,} MB peak"]
     if report.retries:
-        lines.append(f"retries   {report.retries}")
+        slowed = f"; Milvus throttled {report.throttled} calls" if report.throttled else ""
+        lines.append(f"retries   {report.retries}{slowed}")
     lines += [f"warning   {warning}" for warning in report.warnings]
     return "\n".join(lines)
 

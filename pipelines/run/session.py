@@ -188,7 +188,7 @@ class Session:
             setattr(report.seconds, step, round(spent, 3))
         report.seconds.startup = round(self._phases["startup"] + self._counters["model_load_us"] / 1e6, 3)
         report.rates = self._rates()
-        report.retries = self._counters["retries"]
+        report.retries, report.throttled = self._counters["retries"], self._counters["throttled"]
         report.peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         report.steps = list(dict.fromkeys(self.progress.steps))
         if report.served is None:

@@ -15,6 +15,7 @@ from schemas.config.corpus import (
 from schemas.config.encoder import EmbeddingServer, EncoderConfig
 from schemas.config.fit import FitConfig
 from schemas.config.runner import Cost, Runner
+from schemas.config.zilliz import Zilliz
 
 __all__ = [
     "RESERVED_COLUMNS",
@@ -34,5 +35,6 @@ __all__ = [
     "Pages",
     "Runner",
     "Verify",
+    "Zilliz",
     "suggested_column",
 ]

@@ -9,6 +9,14 @@ from pydantic import ConfigDict, Field, PrivateAttr, field_validator, model_vali
 
 from schemas import milvus
 from schemas.config.base import Section, Text
+from schemas.config.zilliz import Zilliz
+
+SERVER_WRITERS = 8
+"""Parts that are written to a server at once where `writers` is not set."""
+MOST_WRITERS = 1024
+_ZILLIZ_HOST = re.compile(
+    r"https?://((?P<cluster>in\d\d-\w+)\.)?[^/:]*\.(zillizcloud|cloud\.zilliz)\.com(\.cn)?(:\d+)?(/|$)", re.IGNORECASE
+)
 
 
 class IndexConfig(Section):
@@ -67,7 +75,13 @@ class Collection(Section):
     load: Literal["upsert", "import"] = Field(
         "upsert",
         description="How vecbeam fills a new collection: upsert sends rows; import lets the server read the parts, "
-        "from its own disk or its own bucket. vecbeam upserts later changes",
+        "from its own disk or its own bucket, or Zilliz Cloud from yours (see zilliz). vecbeam upserts later changes",
+    )
+    zilliz: Zilliz | None = Field(None, description="How Zilliz Cloud imports the parts, with load: import")
+    writers: int | None = Field(
+        None,
+        description="Most parts that a job writes to Milvus at the same time, over all its workers; by default 8 for a "
+        "server and 1 for Milvus Lite",
     )
     timeout_s: float = Field(60.0, gt=0, description="Timeout of one call to Milvus, in seconds")
     retry_s: float = Field(120.0, ge=0, description="Seconds for which vecbeam retries calls that fail temporarily")
@@ -83,6 +97,16 @@ class Collection(Section):
             return (AutoIndex if value.get("type") == "auto" else IndexConfig).model_validate(value)
         if not isinstance(value, (IndexConfig, AutoIndex)):
             raise ValueError(f"{value!r} is neither auto nor a mapping with a type, as in {{type: HNSW, M: 16}}")
+        return value
+
+    @field_validator("writers")
+    @classmethod
+    def _some_writers(cls, value: int | None) -> int | None:
+        if value is not None and not 1 <= value <= MOST_WRITERS:
+            raise ValueError(
+                f"{value} is not a number of writers from 1 to {MOST_WRITERS}; without the key a server gets "
+                f"{SERVER_WRITERS}"
+            )
         return value
 
     @field_validator("uri")
@@ -106,6 +130,11 @@ class Collection(Section):
         return chosen
 
     @property
+    def most_writers(self) -> int:
+        """Most parts that a job writes at the same time."""
+        return 1 if self.is_lite else (self.writers or SERVER_WRITERS)
+
+    @property
     def is_lite(self) -> bool:
         return not self.uri.startswith(("http://", "https://"))
 
@@ -116,6 +145,13 @@ class Collection(Section):
                 raise ValueError("search is chosen with index: auto: remove collection.search")
         else:
             milvus.check_search_parameters(self.index.type, self.search)
+        if self.is_lite and (self.writers or 1) > 1:
+            raise ValueError(f"writers is {self.writers}, and Milvus Lite takes one writer: remove it, or use a server")
+        if self.zilliz is not None and self.load != "import":
+            raise ValueError("zilliz says how Zilliz Cloud imports: set load: import, or remove it")
+        if self.load == "import" and self.zilliz is None and (cloud := _ZILLIZ_HOST.match(self.uri)):
+            shown = cloud["cluster"] or "in01-0123456789abcde"
+            raise ValueError(f"Zilliz Cloud imports through its REST API alone: set zilliz: {{cluster_id: {shown}}}")
         if self.load == "import" and self.is_lite:
             raise ValueError("load import needs a Milvus server, Milvus Lite has no bulk import: set load: upsert")
         return self

@@ -34,6 +34,7 @@ from schemas.config import (
     Pages,
     Runner,
     Verify,
+    Zilliz,
 )
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -52,6 +53,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "collection": Collection,
     "collection.index": IndexConfig,
     "collection.index: auto": AutoIndex,
+    "collection.zilliz": Zilliz,
     "verify": Verify,
     "runner": Runner,
     "runner.cost": Cost,
@@ -147,6 +149,11 @@ _NOTES = {
     "chunk": "How vecbeam splits a long text. `chunk: false` turns splitting off. A text within the limit is one "
     "chunk.",
     "encoder": "Which model makes the vectors. [Encoders](encoders.md) has the details.",
+    "collection.zilliz": (
+        "Zilliz Cloud imports the parts from the checkpoint's bucket, through its REST API, with `load: import`. "
+        "The keys stay in the environment: `ZILLIZ_API_KEY`, `ZILLIZ_STORAGE_ACCESS_KEY`, "
+        "`ZILLIZ_STORAGE_SECRET_KEY`; see [operations](operations.md#import)."
+    ),
     "encoder.server": (
         "An embedding server of the protocol `POST /v1/embeddings`. The key stays in the environment. "
         "[Embedding servers](encoders.md#embedding-servers) has the details."

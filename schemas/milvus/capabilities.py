@@ -73,6 +73,7 @@ class Capabilities:
         nullable: whether a field that isn't a vector may be null.
         nullable_vectors: whether a vector may be.
         bulk_import: whether the server reads Parquet files itself.
+        import_files: most Parquet files of one import job.
         group_by: whether a search may group its hits by a field.
         hybrid_search: whether one search ranks hits of several vectors.
         analyzers: how the server can split texts into words; with any, it makes sparse vectors of them (BM25).
@@ -87,6 +88,7 @@ class Capabilities:
     nullable: bool = False
     nullable_vectors: bool = False
     bulk_import: bool = True
+    import_files: int = 1024
     group_by: bool = False
     hybrid_search: bool = False
     analyzers: frozenset[str] = frozenset()
@@ -123,6 +125,7 @@ _SERVER_2_3 = Capabilities(
     indexes={_DENSE: _COMMON | {"SCANN"}, _BINARY: frozenset({"BIN_FLAT", "BIN_IVF_FLAT"})},
     metrics={_DENSE: _DENSE_METRICS, _BINARY: frozenset({"HAMMING", "JACCARD"})},
     scalar_indexes=frozenset({"Trie", "STL_SORT"}),
+    import_files=1,  # "for JSON or parquet file, each task only accepts one file"
 )
 _SERVER_2_4 = replace(
     _SERVER_2_3,
@@ -141,6 +144,7 @@ _SERVER_2_4 = replace(
     },
     vectors=4,
     scalar_indexes=_SERVER_2_3.scalar_indexes | {"INVERTED"},
+    import_files=1024,  # dataCoord.import.maxImportFileNumPerReq, by default
     group_by=True,
     hybrid_search=True,
 )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from snapshots import SPACE_ID
 
 from transforms.checkpoint import Checkpoint
+from transforms.load.import_jobs import BegunJob, JobLedger
 from transforms.load.upsert_parts import Ledger
 
 PROPERTY = settings(derandomize=True, database=None, deadline=None, max_examples=30)
@@ -20,7 +21,7 @@ steps = st.lists(
     st.one_of(
         st.tuples(st.just("acknowledge"), names),
         st.tuples(st.just("forget"), st.lists(names, max_size=3)),
-        st.tuples(st.sampled_from(["begin_import", "end_import", "close"]), st.none()),
+        st.tuples(st.sampled_from(["begin job", "end job", "close"]), st.none()),
     ),
     max_size=12,
 )
@@ -44,10 +45,14 @@ def test_a_ledger_is_a_set_on_disk(steps: list[tuple[str, object]]) -> None:
                 assert isinstance(given, list)
                 ledger.forget(given)
                 known -= set(given)
+            elif step == "close":
+                ledger.close()
+                known, importing = set(), False
             else:
-                getattr(ledger, step)()
-                known = set() if step == "close" else known
-                importing = step == "begin_import"
+                job = BegunJob(1, ("docs.parquet",), ("before",))
+                (JobLedger(ledger).write if step == "begin job" else JobLedger(ledger).remove)(job)
+                importing = step == "begin job"
+                assert JobLedger(ledger).open_jobs() == ([job] if importing else [])
             assert ledger.acknowledged() == known
             assert ledger.import_broke_off == importing
         assert other.acknowledged() == {"other.parquet"}

@@ -24,6 +24,7 @@ from transforms.checkpoint import Checkpoint, LivePart, Snapshot, read_table, wr
 from transforms.checkpoint.snapshot import LIVE_PARTS
 from transforms.diff.comparison import split
 from transforms.load.upsert_parts import Ledger
+from transforms.load.writers import DealToWriters
 from transforms.support import metrics, stop
 from transforms.support.storage import filesystem
 from transforms.support.versioned_dofn import VersionedDoFn
@@ -32,6 +33,8 @@ from transforms.support.work_rows import WorkRows
 BUCKETS = 16
 ROWS_OF_A_BUCKET = 250_000
 NEW, OLD = 0, 1
+GONE = "gone"
+"""Tag of the ids of rows whose items are gone."""
 
 _ROW_SCHEMA = pa.schema(
     [
@@ -126,6 +129,7 @@ class FindDelta(beam.PTransform):  # type: ignore[misc]
         spec: the collection.
         folder: of the run.
         buckets: number of buckets that the items are shuffled into.
+        writers: most workers that delete at once; by default the writers of the configuration.
     """
 
     checkpoint: Checkpoint
@@ -133,16 +137,18 @@ class FindDelta(beam.PTransform):  # type: ignore[misc]
     spec: CollectionSpec
     folder: str
     buckets: int = BUCKETS
+    writers: int | None = None
 
     def expand(self, parts: beam.PCollection) -> beam.PCollection:
-        return (
+        settled = (
             parts
             | "Rows" >> beam.ParDo(_Rows(self.checkpoint, self.spec.vector_names, self.buckets))
             | "ByItem" >> beam.GroupByKey()
-            | "Settle" >> beam.ParDo(_Settle(self.config, self.spec))
-            | "ByPart" >> beam.GroupByKey()
-            | "Delta" >> beam.ParDo(_WriteDelta(self.folder))
+            | "Settle" >> beam.ParDo(_Settle()).with_outputs(GONE, main="upserts")
         )
+        deal = DealToWriters(self.writers or self.config.most_writers, _first_id)
+        _ = settled[GONE] | "Writers" >> deal | "Delete" >> beam.ParDo(_Delete(self.config, self.spec))
+        return settled.upserts | "ByPart" >> beam.GroupByKey() | "Delta" >> beam.ParDo(_WriteDelta(self.folder))
 
 
 class _Rows(VersionedDoFn):
@@ -235,13 +241,26 @@ class _Connected(VersionedDoFn):
         metrics.count("chunks_deleted", len(ids))
 
 
-class _Settle(_Connected):
-    def process(self, group: tuple[int, Iterable[pa.Table]]) -> Iterator[tuple[int, pa.Table]]:
+def _first_id(ids: list[str]) -> str:
+    return ids[0]
+
+
+class _Delete(_Connected):
+    def process(self, group: tuple[int, Iterable[list[str]]]) -> None:
+        for ids in group[1]:
+            stop.check()
+            with metrics.timed("load"):
+                self.delete(ids)
+
+
+class _Settle(VersionedDoFn):
+    def process(self, group: tuple[int, Iterable[pa.Table]]) -> Iterator[Any]:
         stop.check()
         settled = settle(pa.concat_tables(group[1]))
-        # Items that no longer exist, or have another id, are deleted before any new row is written.
-        with metrics.timed("load"):
-            self.delete(settled.gone)
+        # Items that no longer exist, or have another id, are deleted before any new row is written: `ApplyDelta` is
+        # another pipeline.
+        if settled.gone:
+            yield beam.pvalue.TaggedOutput(GONE, settled.gone)
         by_part: dict[int, list[dict[str, Any]]] = {}
         for (part, row), ids in settled.upserts.items():
             by_part.setdefault(part, []).append({"row": row, "delete": ids})
@@ -273,6 +292,7 @@ class ApplyDelta(beam.PTransform):  # type: ignore[misc]
         ledger: records acknowledgements.
         snapshot: name of the snapshot to reach.
         folder: what `FindDelta` wrote.
+        writers: most parts at once; by default those of the configuration.
     """
 
     config: Collection
@@ -280,9 +300,11 @@ class ApplyDelta(beam.PTransform):  # type: ignore[misc]
     ledger: Ledger
     snapshot: str
     folder: str
+    writers: int | None = None
 
     def expand(self, parts: beam.PCollection) -> beam.PCollection:
-        return parts | "Upsert" >> beam.ParDo(_Apply(self))
+        deal = DealToWriters(self.writers or self.config.most_writers)
+        return parts | "Writers" >> deal | "Upsert" >> beam.ParDo(_Apply(self))
 
 
 class _Apply(_Connected):
@@ -296,7 +318,13 @@ class _Apply(_Connected):
         super().setup()
         self._snapshot = self._ledger.checkpoint.read_snapshot(self._given.snapshot)
 
-    def process(self, position: int) -> Iterator[tuple[str, int]]:
+    def process(self, group: tuple[int, Iterable[int]]) -> Iterator[tuple[str, int]]:
+        acknowledged = self._ledger.acknowledged()
+        for position in group[1]:
+            if self._snapshot.part_names[position] not in acknowledged:
+                yield from self._apply(position)
+
+    def _apply(self, position: int) -> Iterator[tuple[str, int]]:
         stop.check()
         part = self._snapshot.live_part(position)
         delta = read_table(delta_uri(self._folder, position))

@@ -8,7 +8,7 @@ and made again has another one, and starts with an empty ledger.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from transforms import milvus
 from transforms.checkpoint import Checkpoint, LivePart, spaces_of
 from transforms.encoders.models import Described, configured
 from transforms.load.specification import collection_spec
+from transforms.load.writers import DealToWriters, writing
 from transforms.support import metrics, stop
 from transforms.support.memory import give_back
 from transforms.support.storage import filesystem
@@ -53,17 +54,14 @@ class Ledger:
         """Removes parts, so that they are loaded again."""
         filesystem.delete([filesystem.join(self.folder, f"{part}.json") for part in parts])
 
-    def begin_import(self) -> None:
-        """Records that the server may hold unacknowledged rows: of an import it is not known how far it came."""
-        filesystem.write_atomic(self._import_mark, b"")
-
-    def end_import(self) -> None:
-        """Records that all that was imported is acknowledged."""
-        filesystem.delete([self._import_mark])
-
     @property
     def import_broke_off(self) -> bool:
-        """Whether an import began and did not end."""
+        """Whether an import began and did not end: see `transforms.load.import_jobs`."""
+        return bool(filesystem.list_files(self.folder, "*.job")) or self.has_import_mark
+
+    @property
+    def has_import_mark(self) -> bool:
+        """Whether release 0.1.0 began an import: it noted no jobs."""
         return filesystem.exists(self._import_mark)
 
     @property
@@ -80,20 +78,30 @@ class Ledger:
 class LoadParts(beam.PTransform):  # type: ignore[misc]
     """PCollection of `LivePart` -> PCollection of (part name, rows), each after its acknowledgement.
 
+    At most `writers` parts are written at once, over all workers. A part that the ledger has is left out, so that a
+    bundle that Beam retries continues where it failed.
+
     Attributes:
         config: the collection's section of the configuration.
         spec: the collection.
         ledger: records acknowledgements.
         flush_bytes: see `transforms.milvus.flush_step`.
+        writers: most parts at once; by default those of the configuration.
     """
 
     config: Collection
     spec: CollectionSpec
     ledger: Ledger
     flush_bytes: int = 0
+    writers: int | None = None
 
     def expand(self, parts: beam.PCollection) -> beam.PCollection:
-        return parts | "Upsert" >> beam.ParDo(_Upsert(self))
+        deal = DealToWriters(self.writers or self.config.most_writers, _name_of)
+        return parts | "Writers" >> deal | "Upsert" >> beam.ParDo(_Upsert(self))
+
+
+def _name_of(part: LivePart) -> str:
+    return part.name
 
 
 class _Upsert(VersionedDoFn):
@@ -106,7 +114,13 @@ class _Upsert(VersionedDoFn):
     def setup(self) -> None:
         self._connection = milvus.connect(self._config)
 
-    def process(self, part: LivePart) -> Iterator[tuple[str, int]]:
+    def process(self, group: tuple[int, Iterable[LivePart]]) -> Iterator[tuple[str, int]]:
+        acknowledged = self._ledger.acknowledged()
+        for part in group[1]:
+            if part.name not in acknowledged:
+                yield from self._load(part)
+
+    def _load(self, part: LivePart) -> Iterator[tuple[str, int]]:
         stop.check()
         rows = self._ledger.checkpoint.read_live(part)
         with metrics.timed("load"):
@@ -134,7 +148,8 @@ class UpsertParts(beam.PTransform):  # type: ignore[misc]
 
     It creates a missing collection, with the fields of the configuration. It builds no index and sets no
     alias: the caller does so after the last row. An upsert that Beam retries writes the same rows once
-    more. Milvus Lite supports one worker process.
+    more. Milvus Lite supports one worker process. At most `collection.writers` tables are written at once in each
+    process; no row is shuffled, so a runner with many workers has that many writers in each.
 
     Attributes:
         config: a configuration, or the path of its file.
@@ -167,7 +182,7 @@ class _UpsertRows(VersionedDoFn):
     def process(self, batch: tuple[Key, pa.Table]) -> Iterator[tuple[Key, pa.Table]]:
         assert self._connection is not None
         stop.check()
-        with metrics.timed("load"):
+        with writing(self._config), metrics.timed("load"):
             loaded = milvus.upsert(self._connection, self._spec, batch[1])
         metrics.count("chunks_loaded", loaded)
         yield batch

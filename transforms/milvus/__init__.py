@@ -5,7 +5,7 @@ refuses, is a `schemas.errors.CollectionError` with the place and the remedy. py
 """
 
 from transforms.milvus.call import collection_gone, connection_gone
-from transforms.milvus.connection import Milvus, check_exists, connect, connected, release
+from transforms.milvus.connection import Milvus, check_exists, connect, connected, release, writers
 from transforms.milvus.description import (
     CollectionState,
     aliases,
@@ -21,7 +21,6 @@ from transforms.milvus.description import (
 from transforms.milvus.index_build import finish, flush, flush_step, same_index
 from transforms.milvus.nearest import Hit, search, search_each
 from transforms.milvus.recall import Recall, measure_recall
-from transforms.milvus.rows.bulk_import import await_imports, import_files
 from transforms.milvus.rows.deletion import delete
 from transforms.milvus.rows.read import query
 from transforms.milvus.rows.row_check import RowCheck, count, find_duplicates, verify_rows
@@ -35,7 +34,6 @@ __all__ = [
     "Recall",
     "RowCheck",
     "aliases",
-    "await_imports",
     "check_exists",
     "check_free",
     "collection_gone",
@@ -54,7 +52,6 @@ __all__ = [
     "flush",
     "flush_step",
     "has_columns",
-    "import_files",
     "measure_recall",
     "names",
     "publish",
@@ -72,4 +69,5 @@ __all__ = [
     "state",
     "upsert",
     "verify_rows",
+    "writers",
 ]

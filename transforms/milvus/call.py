@@ -12,6 +12,8 @@ from typing import Any
 
 from schemas.config import Collection
 from schemas.errors import CollectionError, VecbeamError
+from transforms.milvus.throttling import is_in_vain, is_throttling
+from transforms.support import metrics
 from transforms.support.retry import retrying
 
 log = logging.getLogger("vecbeam")
@@ -21,8 +23,7 @@ LONG_S = 86400.0
 
 _PASSING_CODES = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED")
 _PASSING = re.compile(
-    r"rate limit|too many requests|being flushed|quota exceeded|quota exhausted|memory quota|disk quota|force ?deny"
-    r"|deny to write|service not ready|service unavailable|not healthy|is initializing|standby|recovering"
+    r"being flushed|service not ready|service unavailable|not healthy|is initializing|standby|recovering"
     r"|no available|channel not available|channel not found|shard leaders?|node not (found|match|available)"
     r"|node offline|connection (reset|refused)|broken pipe|socket closed|stream removed|rst_stream|goaway"
     r"|fail connecting to server|context deadline exceeded|wait for (flush|loading collection) timeout"
@@ -64,8 +65,9 @@ def call(settings: Collection, function: Callable[..., Any], *args: Any, **kwarg
     """Calls a method of a MilvusClient.
 
     One attempt takes at most `timeout_s` of the configuration (or the `timeout` given here, in seconds). Errors that
-    may pass (no connection, a deadline, rate limits and quotas, a server that recovers) are retried with backoff
-    for `retry_s`; each further attempt adds one to the counter `retries`.
+    may pass (no connection, a deadline, rate limits and quotas, a server that recovers) are retried with backoff and
+    jitter for `retry_s`; each further attempt adds one to the counter `retries`, and each answer that asks to slow
+    down one to `throttled`.
 
     Raises:
         CollectionError: for everything that didn't pass, with the uri and a remedy.
@@ -81,7 +83,7 @@ def again(settings: Collection, what: str, function: Callable[[], Any], seconds:
     """Runs a function of several calls until it succeeds, as `call` does; the function must be repeatable."""
     try:
         with _unlogged():
-            return retrying(f"Milvus {what}", settings.retry_s if seconds is None else seconds, passes)(function)
+            return retrying(f"Milvus {what}", settings.retry_s if seconds is None else seconds, _counted)(function)
     except VecbeamError:
         raise
     except Exception as error:
@@ -116,6 +118,28 @@ def _unlogged() -> Iterator[None]:
         _OUR_CALLS.of_thread.calls -= 1
 
 
+def _counted(error: BaseException) -> bool:
+    if throttles(error):
+        metrics.count("throttled", 1)
+    return passes(error)
+
+
+def throttles(error: BaseException) -> bool:
+    """Whether Milvus asks to slow down: rate limit, quota, memory high-water mark, full queue."""
+    if isinstance(error, VecbeamError):
+        return False
+    text = words(error)
+    if _FOR_GOOD.search(text) or is_in_vain(text):
+        return False
+    code, old_code = (_number(error, name) for name in ("code", "compatible_code"))
+    return is_throttling(code, old_code, text) or _status(error) == "RESOURCE_EXHAUSTED"
+
+
+def _number(error: BaseException, name: str) -> int:
+    found = getattr(error, name, 0)
+    return int(found) if isinstance(found, int) else 0
+
+
 def passes(error: BaseException) -> bool:
     """Whether an error of pymilvus or gRPC is transient."""
     if isinstance(error, VecbeamError):
@@ -123,9 +147,9 @@ def passes(error: BaseException) -> bool:
     if isinstance(error, (ConnectionError, TimeoutError)):
         return True
     text = words(error)
-    if _FOR_GOOD.search(text):
+    if _FOR_GOOD.search(text) or is_in_vain(text):
         return False
-    return _status(error) in _PASSING_CODES or bool(_PASSING.search(text))
+    return throttles(error) or _status(error) in _PASSING_CODES or bool(_PASSING.search(text))
 
 
 def connection_gone(error: CollectionError) -> bool:
@@ -190,6 +214,18 @@ def translate(error: BaseException, settings: Collection, what: str) -> Collecti
         return MessageTooLargeError(
             f"{where} refuses a message as too large ({text})",
             f"lower collection.message_bytes (now {settings.message_bytes})",
+        )
+    if is_in_vain(text):
+        return CollectionError(
+            f"{where} takes no writes: {what} failed: {text}",
+            "free some of its disk or raise the quota, have the database opened again, then run the same command "
+            "again; what was loaded so far is kept",
+        )
+    if throttles(error):
+        return CollectionError(
+            f"{where} still asks to slow down after {settings.retry_s:g} s: {what} failed: {text}",
+            f"lower collection.writers (now {settings.most_writers}) or raise collection.retry_s, then run the same "
+            "command again; what was loaded so far is kept",
         )
     if _status(error) in _PASSING_CODES or _GONE.search(text):
         return CollectionError(

@@ -111,6 +111,11 @@ def connected(config: Collection, *, create: bool = True) -> Iterator[Milvus]:
         yield connection
 
 
+def writers(connection: Milvus) -> int:
+    """How many parts a job may write at once: one to Milvus Lite, also to one that a server serves over TCP."""
+    return 1 if connection.is_lite else connection.settings.most_writers
+
+
 def check_exists(config: Collection) -> None:
     """Raises CollectionError where a Milvus Lite folder does not exist; a server is not contacted."""
     path = _lite_path(config)

@@ -12,6 +12,7 @@ from schemas.milvus import LITE
 from schemas.milvus.capabilities import Server, analyzer_refusal, capabilities_of, refusals
 from transforms import milvus
 from transforms.load.specification import vector_column
+from transforms.milvus.rows.zilliz_import import check_keys
 
 CHOSEN = ("FLAT", "HNSW", "IVF_FLAT", "IVF_SQ8")
 """Index types that vecbeam chooses among."""
@@ -27,6 +28,10 @@ def check_server(settings: Collection) -> None:
     # An index that vecbeam chooses is of a type that the server has; FLAT is one that each has.
     kind = "FLAT" if isinstance(settings.index, AutoIndex) else settings.index.type
     found = refusals(server, index_type=kind, metric=settings.metric, load=settings.load) if server else []
+    if server is not None and server.is_lite and (settings.writers or 1) > 1:
+        found.append(
+            (f"collection.writers: {settings.writers}: {server} takes one writer", "remove collection.writers")
+        )
     if found:
         raise CollectionError(
             f"Milvus at {settings.uri} can't do what is configured: {'; '.join(what for what, _ in found)}",
@@ -43,6 +48,8 @@ def check_vectors(config: Config, layout: Layout) -> None:
     """
     check_limits(config, layout)
     settings = config.collection
+    if settings.zilliz is not None:
+        check_keys(config.checkpoint)
     if [one.kind for one in layout.vectors] == [VectorKind.DENSE]:
         return  # every server holds one
     server = _server(settings)

@@ -19,6 +19,7 @@ from pipelines.steps.judgement.limits import (
     remedy,
 )
 from pipelines.steps.judgement.vector_limits import check_vectors_of
+from pipelines.steps.publish.import_step import ImportStep
 from pipelines.steps.publish.index_promise import IndexPromise, choose, with_candidate
 from pipelines.steps.publish.inspection import Inspection
 from pipelines.steps.quality.quality_gate import check_quality
@@ -34,7 +35,6 @@ from transforms.load.specification import collection_spec
 from transforms.load.upsert_parts import Ledger, LoadParts
 from transforms.milvus.alias import link
 from transforms.milvus.rows.row_check import ALL_COLUMNS, SAMPLED
-from transforms.support import metrics
 from transforms.support.memory import give_back, give_back_at_once
 from transforms.support.work_list import listed
 
@@ -166,17 +166,20 @@ class Publication:
             )
         ledger = Ledger(self._checkpoint, spec.name, state.load_id)
         fresh = state.state != STATE_READY
-        if fresh and ledger.import_broke_off:
+        imports = ImportStep(self._session, self._checkpoint, self._snapshot, spec, connection, ledger)
+        if fresh and (reason := imports.finish()):
             # It is not known which of its rows were imported, and a second import would duplicate them.
-            self._session.progress.note(f"an import into {spec.name} broke off: making the collection from scratch")
-            milvus.await_imports(connection, spec.name)
+            self._session.progress.note(
+                f"an import into {spec.name} broke off ({reason}): making the collection from scratch"
+            )
+            imports.wait()
             milvus.drop(connection, spec.name)
             ledger.close()
             self.run()
             return
         if fresh:
             if self._config.collection.load == "import":
-                self._import(ledger)
+                imports.run()
             self._load(ledger, self._snapshot.live_parts)
             self.index()
             if self._choices:
@@ -251,8 +254,9 @@ class Publication:
         self._session.progress.step("load", total=self._snapshot.total("rows"), counter="chunks_loaded")
         flush_bytes = milvus.flush_step(self._connection, self._snapshot.total("bytes"))
         (give_back_at_once if flush_bytes else give_back)()
+        writers = milvus.writers(self._connection)
 
-        load = LoadParts(self._config.collection, self._spec, ledger, flush_bytes)
+        load = LoadParts(self._config.collection, self._spec, ledger, flush_bytes, writers)
         with listed(waiting, LIVE_PARTS, self._session.uri("work/load.parquet")) as work:
             counters = beam_job.run(
                 self._config,
@@ -263,34 +267,6 @@ class Publication:
             )
         self._session.add_counters(counters)
         self._session.report.chunks.loaded += counters["chunks_loaded"]
-
-    def _import(self, ledger: Ledger) -> None:
-        """Lets the server read the parts that it can take as they lie; the rest is left to be upserted."""
-        acknowledged = ledger.acknowledged()
-        parts = [part for part in self._snapshot.live_parts if part.name not in acknowledged and self._as_it_lies(part)]
-        if not parts:
-            return
-        self._session.progress.step("import", total=self._snapshot.total("rows"), counter="chunks_loaded")
-        ledger.begin_import()
-
-        def finished(at: int, rows: int) -> None:
-            ledger.acknowledge(parts[at].name, rows)
-            metrics.count("chunks_loaded", rows)
-            self._session.report.chunks.loaded += rows
-
-        with Phase(self._session, "load"):
-            uris = [self._checkpoint.part_uri(part.name) for part in parts]
-            milvus.import_files(self._connection, self._spec.name, uris, finished)
-        ledger.end_import()
-
-    def _as_it_lies(self, part: LivePart) -> bool:
-        """Whether a part's file holds just what the collection is to hold: no dead row, no null, the same columns."""
-        metadata = [column.name for column in self._spec.metadata]
-        columns = {column.name for column in milvus.sent_columns(self._spec)}
-        if len(part.dead) or set(self._checkpoint.part_columns(part.name)) != columns:
-            return False
-        table = self._checkpoint.read_part(part.name, metadata) if metadata else None
-        return table is None or not any(table.column(name).null_count for name in metadata)
 
     def _keep_promise(self) -> None:
         """Builds the index of one choice after the other, until one keeps its promise on the whole collection."""

@@ -168,11 +168,12 @@ class Update:
         milvus.set_properties(self._connection, name, {PROPERTY_TARGET: new.id})
         ledger = self._ledger(new)
         folder = session.uri("delta")
+        writers = milvus.writers(self._connection)
         if differing:
             session.progress.step("load", total=self._rows(new, old), counter="chunks_loaded")
 
             buckets = buckets_for(len(differing) * session.config.batch_rows)
-            find = FindDelta(self._checkpoint, self._config, self._spec, folder, buckets)
+            find = FindDelta(self._checkpoint, self._config, self._spec, folder, buckets, writers)
             with listed(differing, PART_ROWS, session.uri("work/delta.parquet")) as work:
                 self._run(
                     lambda pipeline: pipeline | "Parts" >> work | "FindDelta" >> find,
@@ -202,11 +203,12 @@ class Update:
 
     def _apply(self, ledger: Ledger, new: Snapshot, folder: str) -> None:
         acknowledged = ledger.acknowledged()
+        writers = milvus.writers(self._connection)
         waiting = [at for at in self._positions(folder) if new.part_names[at] not in acknowledged]
 
         if not waiting:
             return
-        apply = ApplyDelta(self._config, self._spec, ledger, new.name, folder)
+        apply = ApplyDelta(self._config, self._spec, ledger, new.name, folder, writers)
         with listed(waiting, POSITIONS, self._session.uri("work/apply.parquet")) as work:
             self._run(
                 lambda pipeline: pipeline | "Parts" >> work | "ApplyDelta" >> apply,

@@ -4,28 +4,31 @@ The server must see the checkpoint: on its own disk under the same path, or in t
 An import ignores keys: existing rows are duplicates afterwards. So it fits a collection that is
 empty, and parts whose ids are unique, which those of a snapshot are.
 
-The call is that of Milvus 2.3, which this is tested with. Newer servers turn it into a job of their import API (in
-their proxy, `convertToV2ImportRequest`).
+The call is that of Milvus 2.3, which this is tested with; a job of 2.3 takes one file. Newer servers turn the call
+into a job of their import API (in their proxy, `convertToV2ImportRequest`), with a file in each of its lists. Their
+limits by default are 1,024 files per job and 1,024 jobs that wait or run (`dataCoord.import.maxImportFileNumPerReq` and
+`maxImportJobNum`, https://milvus.io/docs/configure_datacoord.md); above the second they answer "The number of jobs
+has reached the limit".
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import CollectionError
-from transforms.support import stop
+from transforms.milvus.call import passes, throttles, words
+from transforms.milvus.rows.import_service import JobStage, JobState, ListedJob, LostAnswerError, QueueFullError
+from transforms.support import metrics
 
 if TYPE_CHECKING:
     from transforms.milvus.connection import Milvus
 
-POLL_S = 0.2
-LONGEST_POLL_S = 5.0
-MOST_JOBS = 16384
-STALLED_S = 1800.0
-"""Seconds without any progress of any job after which an import is given up."""
+JOBS_AT_ONCE = 64
+MOST_LISTED = 16384
+_NOT_READ = re.compile(r"no such (file|key)|not (exist|found)|access ?denied|forbidden|permission|can ?not open", re.I)
 
 
 def server_path(uri: str) -> str:
@@ -40,77 +43,56 @@ def server_path(uri: str) -> str:
     return rest.partition("/")[2] if scheme != "file" else rest
 
 
-def import_files(
-    connection: Milvus,
-    name: str,
-    uris: Sequence[str],
-    finished: Callable[[int, int], None],
-) -> None:
-    """Imports Parquet files and waits until the last one is in the collection.
+class BulkInsert:
+    """The bulk import of a Milvus server; an `ImportService`."""
 
-    Args:
-        uris: of files with the columns of the collection, all of them and no others.
-        finished: called with a file's position and its rows when it is imported.
+    def __init__(self, connection: Milvus, name: str) -> None:
+        self._connection, self._name = connection, name
+        self.place = f"Milvus at {connection.settings.uri}"
+        self.files_per_job = connection.capabilities.import_files
+        self.jobs_at_once = JOBS_AT_ONCE
 
-    Raises:
-        CollectionError: if the server refuses a file, with its reason and the file, or no job makes progress; files
-            that were in by then stay in.
-        InterruptedRunError: if a stop was requested meanwhile.
-    """
-    handler, place = connection.client._get_connection(), connection.settings.uri
-    limit = connection.limit
-    jobs = {}
-    for at, uri in enumerate(uris):
-        begin = partial(handler.do_bulk_insert, name, "", [server_path(uri)], timeout=limit)
-        # Once: if only the answer was lost, a second request would import the file again.
-        jobs[connection.again(f"import {uri}", begin, seconds=0)] = at
-    seen: dict[int, tuple[Any, ...]] = {}
-    wait, changed = POLL_S, time.monotonic()
-    while jobs:
-        stop.check()
-        stop.sleep(wait)
-        wait = min(LONGEST_POLL_S, wait * 1.2)
-        for job, at in list(jobs.items()):
-            state = connection.again(f"import {uris[at]}", partial(handler.get_bulk_insert_state, job, timeout=limit))
-            now = (state.state, state.row_count, state.progress)
-            if seen.get(job) != now:
-                seen[job], changed, wait = now, time.monotonic(), POLL_S
-            if state.state in (state.ImportFailed, state.ImportFailedAndCleaned):
-                raise CollectionError(
-                    f"Milvus at {place} can't import {uris[at]}: {state.failed_reason or state.state_name}",
-                    "the server has to read the checkpoint from its own disk or bucket; else set "
-                    "collection.load: upsert, and run the same command again",
-                )
-            if state.state == state.ImportCompleted:
-                del jobs[job]
-                finished(at, int(state.row_count))
-        if time.monotonic() - changed > STALLED_S:
-            raise CollectionError(
-                f"Milvus at {place} has made no progress with {len(jobs)} imports for {STALLED_S:.0f} s",
-                "look at the server's data nodes, and run the same command again",
-            )
+    def path_of(self, uri: str) -> str:
+        return server_path(uri)
+
+    def create(self, files: Sequence[str], key: str) -> str:  # noqa: ARG002
+        begin = partial(self._handler.do_bulk_insert, self._name, "", list(files), timeout=self._connection.limit)
+        try:
+            # Once: if only the answer was lost, a second request would import the files again.
+            return str(self._connection.again(f"import of {len(files)} files", begin, seconds=0))
+        except CollectionError as error:
+            cause = error.__cause__
+            if cause is not None and throttles(cause):
+                metrics.count("throttled", 1)
+                raise QueueFullError(f"{self.place} takes no further import job now: {words(cause)}") from error
+            if cause is not None and passes(cause):
+                raise LostAnswerError(error.message, error.remedy) from error
+            raise
+
+    def state(self, job: str) -> JobState:
+        ask = partial(self._handler.get_bulk_insert_state, int(job), timeout=self._connection.limit)
+        found = self._connection.again(f"state of import job {job}", ask)
+        return JobState(_stage(found), (found.state, found.row_count, found.progress), str(found.failed_reason or ""))
+
+    def jobs(self) -> list[ListedJob]:
+        ask = partial(self._handler.list_bulk_insert_tasks, MOST_LISTED, self._name, timeout=self._connection.limit)
+        return [
+            ListedJob(str(one.task_id), _stage(one), tuple(filter(None, str(one.files or "").split(","))))
+            for one in self._connection.again("list of import jobs", ask)
+        ]
+
+    @property
+    def _handler(self) -> Any:
+        return self._connection.client._get_connection()
 
 
-def await_imports(connection: Milvus, name: str) -> None:
-    """Waits until the imports of earlier runs into a collection have ended, with or without success.
+def _stage(state: Any) -> JobStage:
+    if state.state == state.ImportCompleted:
+        return JobStage.DONE
+    failed = state.state in (state.ImportFailed, state.ImportFailedAndCleaned)
+    return JobStage.FAILED if failed else JobStage.RUNNING
 
-    Raises:
-        CollectionError: if some take too long.
-    """
-    from pymilvus.client.types import BulkInsertState
 
-    handler, place = connection.client._get_connection(), connection.settings.uri
-    began = time.monotonic()
-    while time.monotonic() - began < STALLED_S:
-        limit = connection.limit
-        states = connection.again(
-            "list imports", partial(handler.list_bulk_insert_tasks, MOST_JOBS, name, timeout=limit)
-        )
-        ended = (BulkInsertState.ImportCompleted, BulkInsertState.ImportFailed, BulkInsertState.ImportFailedAndCleaned)
-        if all(state.state in ended for state in states):
-            return
-        stop.sleep(POLL_S)
-    raise CollectionError(
-        f"imports into {name!r} of an earlier run have not ended in {STALLED_S:.0f} s at Milvus at {place}",
-        "look at the server's data nodes, and run the same command again",
-    )
+def reading_failed(reason: str) -> bool:
+    """Whether a job failed because the service can't read a file."""
+    return bool(_NOT_READ.search(reason))
