@@ -19,7 +19,7 @@ from schemas.errors import CollectionError, InterruptedRunError
 from schemas.identity import digest
 from transforms.load.upsert_parts import Ledger
 from transforms.milvus.rows.bulk_import import reading_failed
-from transforms.milvus.rows.import_service import ImportService, JobStage, JobState, LostAnswerError, QueueFullError
+from transforms.milvus.rows.import_service import ImportService, ImportState, JobStage, LostAnswerError, QueueFullError
 from transforms.support import stop
 from transforms.support.storage import filesystem
 
@@ -245,7 +245,7 @@ class PartsImport:
             self._finished(part)
         self._jobs.remove(begun)
 
-    def _failed(self, job: str, begun: BegunJob, state: JobState) -> CollectionError:
+    def _failed(self, job: str, begun: BegunJob, state: ImportState) -> CollectionError:
         named = [name for name in begun.parts if any(name in file for file in (*state.files, state.reason))]
         shown = named or list(begun.parts)
         more = f" and {len(shown) - 3} more" if len(shown) > 3 else ""

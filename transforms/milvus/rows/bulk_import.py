@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.errors import CollectionError
 from transforms.milvus.call import passes, throttles, words
-from transforms.milvus.rows.import_service import JobStage, JobState, ListedJob, LostAnswerError, QueueFullError
+from transforms.milvus.rows.import_service import ImportState, JobStage, ListedJob, LostAnswerError, QueueFullError
 from transforms.support import metrics
 
 if TYPE_CHECKING:
@@ -69,10 +69,12 @@ class BulkInsert:
                 raise LostAnswerError(error.message, error.remedy) from error
             raise
 
-    def state(self, job: str) -> JobState:
+    def state(self, job: str) -> ImportState:
         ask = partial(self._handler.get_bulk_insert_state, int(job), timeout=self._connection.limit)
         found = self._connection.again(f"state of import job {job}", ask)
-        return JobState(_stage(found), (found.state, found.row_count, found.progress), str(found.failed_reason or ""))
+        return ImportState(
+            _stage(found), (found.state, found.row_count, found.progress), str(found.failed_reason or "")
+        )
 
     def jobs(self) -> list[ListedJob]:
         ask = partial(self._handler.list_bulk_insert_tasks, MOST_LISTED, self._name, timeout=self._connection.limit)

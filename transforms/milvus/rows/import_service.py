@@ -17,7 +17,7 @@ class JobStage(StrEnum):
     FAILED = "failed"
 
 
-class JobState(NamedTuple):
+class ImportState(NamedTuple):
     """State of an import job.
 
     Attributes:
@@ -82,7 +82,7 @@ class ImportService(Protocol):
         """
         ...
 
-    def state(self, job: str) -> JobState:
+    def state(self, job: str) -> ImportState:
         """Returns the state of a job.
 
         Raises:

@@ -26,7 +26,7 @@ from urllib.parse import quote
 
 from schemas.config import Collection
 from schemas.errors import CollectionError, ConfigurationError
-from transforms.milvus.rows.import_service import JobStage, JobState, ListedJob, LostAnswerError, QueueFullError
+from transforms.milvus.rows.import_service import ImportState, JobStage, ListedJob, LostAnswerError, QueueFullError
 from transforms.milvus.throttling import is_throttling
 from transforms.support import metrics, stop
 from transforms.support.retry import retrying
@@ -151,14 +151,14 @@ class ZillizImport:
                 "run the same command again: it looks for the job, and imports nothing twice",
             ) from error
 
-    def state(self, job: str) -> JobState:
+    def state(self, job: str) -> ImportState:
         data = self._repeated("describe", {"jobId": job, **self._place(database=False)})
         if not isinstance(data, dict) or "state" not in data:
             raise CollectionError(f"{self.place} gives no state of import job {job}", "run the same command again")
         details = [one for one in data.get("details") or [] if isinstance(one, dict)]
         failed = [one for one in details if str(one.get("state")).lower() == "failed"]
         reasons = [str(data.get("reason") or ""), *(str(one.get("reason") or "") for one in failed)]
-        return JobState(
+        return ImportState(
             _stage(data["state"]),
             (data["state"], data.get("progress"), data.get("importedRows")),
             self._masked("; ".join(dict.fromkeys(filter(None, reasons)))),
