@@ -177,7 +177,7 @@ class Update:
             with listed(differing, PART_ROWS, session.uri("work/delta.parquet")) as work:
                 self._run(
                     lambda pipeline: pipeline | "Parts" >> work | "FindDelta" >> find,
-                    one_writer=False,
+                    one_writer=self._connection.is_lite,  # it deletes, and Lite has one process
                     # Of a part, old or new, at most all bytes.
                     reads=sum(side.bytes_of(one.part.name for one in differing) for side in (old, new)),
                 )
