@@ -125,8 +125,9 @@ def _find_files(garbage: Garbage, checkpoint: Checkpoint, kept: list[milvus.Coll
     for file in filesystem.list_files(checkpoint.root, "loads/*/*.json"):
         if not any(file.uri.split("/")[-2].startswith(f"{state.name}-") for state in kept):
             garbage.files[file.uri] = file.size
-    for file in filesystem.list_files(checkpoint.root, "runs/*/**/*.parquet"):
-        garbage.files[file.uri] = file.size  # of runs that were killed
+    for pattern in ("runs/*/**/*.parquet", "*/attempts/*.json"):
+        for file in filesystem.list_files(checkpoint.root, pattern):
+            garbage.files[file.uri] = file.size  # of runs that were killed
 
 
 def _find_parts(garbage: Garbage, checkpoint: Checkpoint, stays: list[Snapshot]) -> None:

@@ -67,6 +67,16 @@ class Config(Section):
         return self.corpus.inputs
 
     @property
+    def accelerator(self) -> str | None:
+        """What the workers that embed need, for Beam; None where no encoder has one."""
+        return next((one.accelerator for one in self.vectors.values() if one.accelerator), None)
+
+    @property
+    def min_ram(self) -> str | None:
+        """Memory of the workers that have the accelerator."""
+        return next((one.min_ram for one in self.vectors.values() if one.min_ram), None)
+
+    @property
     def model_names(self) -> str:
         """The models in words, for messages and reports."""
         if not self.encoders:
@@ -100,6 +110,12 @@ class Config(Section):
             raise ValueError(
                 f"encoders: they name different accelerators ({', '.join(sorted(hints))}), and one step embeds with "
                 "all of them; name one"
+            )
+        memory = {encoder.min_ram for encoder in self.encoders.values() if encoder.min_ram}
+        if len(memory) > 1:
+            raise ValueError(
+                f"encoders: they name different min_ram ({', '.join(sorted(memory))}), and one step embeds with all of "
+                "them; name the largest, once"
             )
         server = milvus.LITE if self.collection.is_lite else milvus.SERVER
         taken = (*RESERVED_COLUMNS, *self.corpus.metadata)

@@ -106,7 +106,13 @@ class EncoderConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto uses a GPU if the worker has one")
     accelerator: Text | None = Field(
         None,
-        description="Beam resource hint of the embedding step, e.g. type:nvidia-tesla-t4;count:1;install-nvidia-driver",
+        description="Beam resource hint of the embedding step, e.g. type:nvidia-tesla-t4;count:1;"
+        "install-nvidia-driver. With it other workers read and chunk, and only those that embed have the accelerator",
+    )
+    min_ram: Text | None = Field(
+        None,
+        pattern=r"^[0-9]+(\.[0-9]+)? ?[KMGTP]i?B$",
+        description="Beam resource hint of the same step: the least memory of a worker with the accelerator, e.g. 16GB",
     )
     prompt: str | None = Field(
         None,
@@ -192,6 +198,15 @@ class EncoderConfig(Section):
     def _analyzer_fits(self) -> EncoderConfig:
         if self.analyzer is not None and not self.is_bm25:
             raise ValueError(f"analyzer is for model: bm25, and model is {self.model!r}: remove analyzer")
+        return self
+
+    @model_validator(mode="after")
+    def _memory_is_of_the_accelerator(self) -> EncoderConfig:
+        if self.min_ram is not None and self.accelerator is None:
+            raise ValueError(
+                f"min_ram {self.min_ram!r} is for workers with an accelerator: set accelerator, or choose the memory "
+                "of all workers with the runner's own options, such as runner.machine_type"
+            )
         return self
 
     @model_validator(mode="after")

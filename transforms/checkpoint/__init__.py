@@ -4,6 +4,7 @@
     <checkpoint>/<name>/<space id>/parts/*.parquet
     <checkpoint>/<name>/<space id>/items/*.parquet       one for each part, under its name: digests of its items
     <checkpoint>/<name>/<space id>/rejects/*.parquet
+    <checkpoint>/<name>/<space id>/attempts/*.json       of batches that a worker is embedding; gone after the run
     <checkpoint>/<name>/<space id>/queries/*.parquet     vectors of queries that the gate measures answers with
     <checkpoint>/<name>/snapshots/<number>-<space>-<snapshot id>.parquet     the highest number is current
     <checkpoint>/<name>/files/<number>-<space>-<snapshot id>.parquet         the listing of a snapshot
@@ -14,7 +15,7 @@
 docs/checkpoint.md describes the files for those who read them with other tools.
 """
 
-from transforms.checkpoint.folder import Checkpoint, iterate_parts, part_name, spaces_of
+from transforms.checkpoint.folder import Checkpoint, iterate_parts, part_key, part_name, spaces_of
 from transforms.checkpoint.snapshot import LivePart, Snapshot
 from transforms.support.storage.parquet_file import read_table, write_table
 
@@ -23,6 +24,7 @@ __all__ = [
     "LivePart",
     "Snapshot",
     "iterate_parts",
+    "part_key",
     "part_name",
     "read_table",
     "spaces_of",

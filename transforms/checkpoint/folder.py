@@ -62,6 +62,14 @@ class Checkpoint:
     def rejects_uri(self, name: str) -> str:
         return filesystem.join(self.root, self.space_id, "rejects", name)
 
+    def attempt_uri(self, name: str) -> str:
+        """Uri of the marker of a part that a worker is embedding; see `transforms.embed.attempts`."""
+        return filesystem.join(self.attempts_folder, f"{name.removesuffix('.parquet')}.json")
+
+    @property
+    def attempts_folder(self) -> str:
+        return filesystem.join(self.root, self.space_id, "attempts")
+
     @property
     def sample_uri(self) -> str:
         """Uri of the texts from which int8 determines its ranges; a JSON file next to it has the loss."""
@@ -359,6 +367,16 @@ def part_name(key: Key, digest_of_rows: str) -> str:
     'docs-0000-00003-00ff00ff00ff00ff.parquet'
     """
     return f"{key.shard}-{key.ordinal:05d}-{digest_of_rows}.parquet"
+
+
+def part_key(name: str) -> Key:
+    """The key of a part, by its file name.
+
+    >>> part_key("docs-0000-00003-00ff00ff00ff00ff.parquet")
+    Key(shard='docs-0000', ordinal=3)
+    """
+    shard, ordinal, _ = name.rsplit("-", 2)
+    return Key(shard, int(ordinal))
 
 
 def iterate_parts(

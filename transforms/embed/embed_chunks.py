@@ -18,9 +18,10 @@ from apache_beam.utils.shared import Shared
 from schemas.config import Config
 from schemas.layout import SOURCE_ROW, Layout, item_facts
 from schemas.records import SCHEMA_VERSION, Key
-from transforms.checkpoint import part_name, spaces_of
+from transforms.checkpoint import Checkpoint, part_name, spaces_of
 from transforms.checkpoint.embedded import EmbeddedTable
 from transforms.checkpoint.part_digest import batch_digest
+from transforms.embed.attempts import Attempts
 from transforms.embed.lazy_encoders import LazyEncoders
 from transforms.embed.rows import embed_table, nothing_embedded
 from transforms.encoders.models import Described, configured
@@ -57,11 +58,14 @@ class Embed(beam.PTransform):  # type: ignore[misc]
 
     def expand(self, chunks: beam.PCollection) -> Outputs:
         config, models = configured(self.config, self.models, spaces_of)
+        # On each of the parts: a hint on some of them would send chunks and vectors from one worker to another.
+        hints = resource_hints(config)
         rows = (
             chunks
-            | "Name" >> beam.FlatMap(_named, models.layout.space.id)
-            | "Embed" >> EmbedChunks(config, models)
-            | "Rows" >> beam.ParDo(_Rows(models.layout)).with_outputs("rejects", main="batches")
+            | "Name" >> beam.FlatMap(_named, models.layout.space.id).with_resource_hints(**hints)
+            | "Embed" >> EmbedChunks(config, models).with_resource_hints(**hints)
+            | "Rows"
+            >> beam.ParDo(_Rows(models.layout)).with_resource_hints(**hints).with_outputs("rejects", main="batches")
         )
         return Outputs(rows.batches, rows.rejects)
 
@@ -74,17 +78,24 @@ class EmbedChunks(beam.PTransform):  # type: ignore[misc]
         config: the configuration.
         models: what the encoders are.
         sample: table of texts from which int8 determines its ranges; "" for none.
+        checkpoint: where markers of attempts are; without it a worker that dies on a batch leaves no trace.
     """
 
     config: Config
     models: Described
     sample: str = ""
+    checkpoint: Checkpoint | None = None
 
     def expand(self, chunks: beam.PCollection) -> beam.PCollection:
-        embed = beam.ParDo(_Embed(self))
-        if hints := [encoder.accelerator for encoder in self.config.vectors.values() if encoder.accelerator]:
-            embed = embed.with_resource_hints(accelerator=hints[0])
-        return chunks | "Embed" >> embed
+        return chunks | "Embed" >> beam.ParDo(_Embed(self))
+
+
+def resource_hints(config: Config) -> dict[str, str]:
+    """Beam's resource hints for the workers that embed; {} where no encoder has an accelerator."""
+    if config.accelerator is None:
+        return {}
+    hints = {"accelerator": config.accelerator}
+    return {**hints, "min_ram": config.min_ram} if config.min_ram else hints
 
 
 class _Embed(VersionedDoFn):
@@ -95,6 +106,7 @@ class _Embed(VersionedDoFn):
         self._load = partial(LazyEncoders, given.config, given.models.layout, given.models.cutting, given.sample)
         self._shared = Shared()
         self._encoders: LazyEncoders | None = None
+        self._checkpoint = given.checkpoint
 
     def setup(self) -> None:
         self._encoders = self._shared.acquire(self._load)
@@ -108,7 +120,10 @@ class _Embed(VersionedDoFn):
         assert self._encoders is not None
         fillers = self._encoders.get()
         with metrics.timed("embed"), metrics.ahead(waiting) as advance:
-            embedded = embed_table(waiting, fillers, self._layout, advance)
+            if self._checkpoint is None:
+                embedded = embed_table(waiting, fillers, self._layout, advance)
+            else:
+                embedded = Attempts(self._checkpoint.attempt_uri).embed(chunks, fillers, self._layout, advance)
         metrics.count("chunks_embedded", len(embedded.rows))
         metrics.count("tokens_embedded", int(amounts_of(embedded.rows).taken.sum()))
         metrics.count("tokens_padded", embedded.tokens_padded)

@@ -18,11 +18,12 @@ from apache_beam.pvalue import TaggedOutput
 from schemas.config import Config
 from schemas.layout import Layout
 from schemas.records import SCHEMA_VERSION, Key, Kind, PartRecord, RejectRecord
-from transforms.checkpoint import Checkpoint, part_name, write_table
+from transforms.checkpoint import Checkpoint, part_key, part_name, write_table
 from transforms.checkpoint.embedded import EmbeddedTable
 from transforms.checkpoint.part_digest import batch_digest
 from transforms.diff import SnapshotSide
-from transforms.embed.embed_chunks import EmbedChunks
+from transforms.embed.chunk_tables import ChunkTables
+from transforms.embed.embed_chunks import EmbedChunks, resource_hints
 from transforms.embed.public.chunk_items import Chunk
 from transforms.embed.public.read_items import ReadShards
 from transforms.embed.public.write_parts import WriteRejects
@@ -50,6 +51,7 @@ class Embedding:
         base: the snapshot that plans point into.
         salt: distinguishes parts that are embedded again on purpose.
         sample: table of texts from which int8 determines its ranges; "" for none.
+        scratch: folder for tables of chunks on their way to workers with an accelerator.
     """
 
     config: Config
@@ -60,13 +62,37 @@ class Embedding:
     base: SnapshotSide | None = None
     salt: str = ""
     sample: str = ""
+    scratch: str = ""
+
+    @property
+    def models(self) -> Described:
+        return Described(self.layout, self.cutting)
+
+    @property
+    def chunk_tables(self) -> ChunkTables:
+        return ChunkTables(self.scratch or filesystem.join(self.checkpoint.root, "runs", "chunks"), self.layout)
+
+    @property
+    def marks_attempts(self) -> bool:
+        """Whether workers leave a marker while they embed: where one that dies does not end the command."""
+        return self.config.accelerator is not None or not self.config.runner.is_local
+
+    def remove_leftovers(self) -> None:
+        """Deletes tables of chunks and markers of attempts, when the records of all parts are written."""
+        folders = [self.chunk_tables.folder] if self.config.accelerator is not None else []
+        if self.marks_attempts:
+            folders.append(self.checkpoint.attempts_folder)
+        for folder in folders:
+            filesystem.delete([file.uri for file in filesystem.list_files(folder)])
+            filesystem.remove_empty_folders(folder, self.checkpoint.root)
 
 
 @dataclass(eq=False)
 class EmbedShards(beam.PTransform):  # type: ignore[misc]
     """PCollection of `ShardWork` -> PCollection of records (`ReadRecord`, `RejectRecord`, `PartRecord`).
 
-    The records are small; each is emitted after its file is durable.
+    The records are small; each is emitted after its file is durable. It is one stage. If an encoder has an accelerator,
+    it is two: other workers read and chunk, and the names of tables of chunks travel.
     """
 
     embedding: Embedding
@@ -74,15 +100,47 @@ class EmbedShards(beam.PTransform):  # type: ignore[misc]
     def expand(self, work: beam.PCollection) -> beam.PCollection:
         given = self.embedding
         checkpoint = given.checkpoint
-        models = Described(given.layout, given.cutting)
         read = work | "Read" >> ReadShards(given.config, given.listing)
-        chunked = read["batches"] | "Chunk" >> Chunk(given.config, models)
+        chunked = read["batches"] | "Chunk" >> Chunk(given.config, given.models)
         sought = chunked.batches | "FindPart" >> beam.ParDo(_FindPart(given)).with_outputs("found", main="batches")
-        embedded = sought.batches | "Embed" >> EmbedChunks(given.config, models, given.sample)
-        parts = embedded | "Checkpoint" >> beam.ParDo(_WritePart(given))
+        if hints := resource_hints(given.config):
+            names = sought.batches | "WriteChunks" >> beam.ParDo(_WriteChunks(given)).with_output_types(str)
+            spread = names | "SpreadNames" >> beam.Reshuffle()
+            # The hints are on all of the second stage and on nothing else: Beam fuses only what has the same ones.
+            parts = (spread | "EmbedTables" >> EmbedTables(given).with_resource_hints(**hints)).values()
+        else:
+            parts = [sought.batches | EmbedBatches(given)]
         read_rejects = read["rejects"] | "ReadRejects" >> WriteRejects(checkpoint, "read")
         chunk_rejects = chunked.rejects | "ChunkRejects" >> WriteRejects(checkpoint, "chunk")
-        return (read["records"], sought.found, parts, read_rejects, chunk_rejects) | "Records" >> beam.Flatten()
+        return (read["records"], sought.found, *parts, read_rejects, chunk_rejects) | "Records" >> beam.Flatten()
+
+
+@dataclass(eq=False)
+class EmbedBatches(beam.PTransform):  # type: ignore[misc]
+    """PCollection of `(Key, chunks with @source_row)` -> PCollection of `PartRecord` and `RejectRecord`."""
+
+    embedding: Embedding
+
+    def expand(self, batches: beam.PCollection) -> beam.PCollection:
+        given = self.embedding
+        marked = given.checkpoint if given.marks_attempts else None
+        embedded = batches | "Embed" >> EmbedChunks(given.config, given.models, given.sample, marked)
+        return embedded | "Checkpoint" >> beam.ParDo(_WritePart(given))
+
+
+@dataclass(eq=False)
+class EmbedTables(beam.PTransform):  # type: ignore[misc]
+    """PCollection of names of chunk tables -> a dict of PCollections of `PartRecord` and `RejectRecord`.
+
+    `made` is what this run embedded, `found` what a worker had done before its bundle was repeated.
+    """
+
+    embedding: Embedding
+
+    def expand(self, names: beam.PCollection) -> dict[str, beam.PCollection]:
+        read = names | "ReadChunks" >> beam.ParDo(_ReadChunks(self.embedding)).with_outputs("found", main="batches")
+        # A Flatten here would be a stage of its own on the accelerator.
+        return {"made": read.batches | EmbedBatches(self.embedding), "found": read.found}
 
 
 @dataclass(eq=False)
@@ -142,6 +200,37 @@ class _FindPart(_WithParts):
                 chunks = with_source_rows(chunks, self._checkpoint, self._part_names)
             yield key, chunks.replace_schema_metadata({b"part": name.encode()})
             return
+        _count_done(part)
+        yield from (TaggedOutput("found", record) for record in (*part.rejects, part))
+
+
+class _WriteChunks(VersionedDoFn):
+    def __init__(self, embedding: Embedding) -> None:
+        self._tables = embedding.chunk_tables
+
+    def process(self, batch: tuple[Key, pa.Table]) -> Iterator[str]:
+        _, chunks = batch
+        name = chunks.schema.metadata[b"part"].decode()
+        with metrics.timed("checkpoint"):
+            self._tables.write(name, chunks)
+        yield name
+
+
+class _ReadChunks(VersionedDoFn):
+    def __init__(self, embedding: Embedding) -> None:
+        self._checkpoint = embedding.checkpoint
+        self._tables = embedding.chunk_tables
+
+    def process(self, name: str) -> Iterator[Any]:
+        key = part_key(name)
+        with metrics.timed("checkpoint"):
+            chunks = self._tables.read(name)
+            part = self._checkpoint.find_part(key, name)
+        if part is None:
+            yield key, chunks
+            return
+        # A worker that died had come so far.
+        part = part._replace(kinds=_kinds(chunks, self._checkpoint.read_items(name)))
         _count_done(part)
         yield from (TaggedOutput("found", record) for record in (*part.rejects, part))
 

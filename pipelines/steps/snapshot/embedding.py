@@ -155,6 +155,7 @@ def _embed(session: Session, changes: Changes, salt: str) -> tuple[pa.Table, pa.
         changes.side(),
         salt,
         prepare_sample(session, changes),
+        session.uri("chunks"),
     )
 
     with listed(work, SHARD_WORK, session.uri("work/shards.parquet")) as shards:
@@ -170,6 +171,7 @@ def _embed(session: Session, changes: Changes, salt: str) -> tuple[pa.Table, pa.
         session.add_counters(beam_job.run(session.config, build, session, reads=embedding_bytes(session, changes)))
     release_encoders()
     parts, files = read_records(folder)  # the snapshot holds the same permanently
+    embedding.remove_leftovers()
     if not files.num_rows and changes.base is None:
         raise RejectsError(
             "the corpus holds no item at all", "check that the files which corpus.paths matches hold records"
