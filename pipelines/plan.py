@@ -29,6 +29,7 @@ from pipelines.steps.publish.index_promise import candidate_words, candidates
 from pipelines.steps.quality.quality_gate import check_gate, gate_words
 from pipelines.steps.snapshot.planned_jobs import planned_jobs
 from schemas.config import Config
+from schemas.config.gpu_workers import gpu_words
 from schemas.layout import Layout, Space
 from schemas.milvus import STATE_READY, index_bytes, index_words
 from schemas.modality import Modality, shown_rate
@@ -95,6 +96,8 @@ def plan(
             found.quality = gate_words(config, len(judged.queries))
         if found.has_work:
             found.vectors = limit_words(config)
+            if config.runner.name == "dataflow":
+                found.workers = gpu_words(config.accelerator, config.runner.options)
             deletes = ["--allow-deletes"] if allow_deletes else []
             found.command = shlex.join(["vecbeam", found.action, *words, *deletes])
         return found
@@ -292,6 +295,7 @@ def text(found: Plan) -> str:
         + (f", {items.rejected:,} rejected" if items.rejected else "")
     ]
     lines += [*_rejects(found), *_fits(found), *_work(found)]
+    lines += [f"workers     {found.workers}"] if found.workers else []
     collection = found.milvus
     lines.append(
         f"index       {collection.index}, {collection.rows:,} rows, {collection.index_bytes:,} bytes of memory"

@@ -149,6 +149,10 @@ _ERRORS = {
     )
 }
 _LABEL = re.compile(r"( \[while running .*\])+$")
+_NOT_IMPORTED = re.compile(
+    r"ModuleNotFoundError: No module named '((?:schemas|transforms|pipelines)(?:\.[\w.]+)?)'"
+    r"|ImportError: cannot import name '(\w+)' from '((?:schemas|transforms|pipelines)(?:\.[\w.]+)?)' \((.+?)\)"
+)
 _IN_TRACEBACK = re.compile(r"schemas\.errors\.(\w+): (.*?)(?: \[while running .*\])?$", re.MULTILINE)
 
 
@@ -166,4 +170,20 @@ def from_traceback(text: str) -> VecbeamError | None:
     CorpusError('no id')
     """
     found = [(name, message) for name, message in _IN_TRACEBACK.findall(text) if name in _ERRORS]
-    return _ERRORS[found[-1][0]](found[-1][1]) if found else None
+    return _ERRORS[found[-1][0]](found[-1][1]) if found else _hidden_on_worker(text)
+
+
+def _hidden_on_worker(text: str) -> VecbeamError | None:
+    """The error of a worker that can't import vecbeam's own packages: it has no class of vecbeam's to raise."""
+    found = _NOT_IMPORTED.findall(text)
+    if not found:
+        return None
+    missing, name, module, place = found[-1]
+    what = missing or f"{name} from {module} ({place})"
+    package = (missing or module).partition(".")[0]
+    return VersionMismatchError(
+        f"a worker can't import {what}: it has another package named {package}, which hides that of vecbeam, or it "
+        "does not have this version of vecbeam",
+        "start workers in an image with the launcher's version of vecbeam, an empty working directory and "
+        "PYTHONSAFEPATH=1 (runner.sdk_container_image)",
+    )

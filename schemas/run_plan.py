@@ -124,6 +124,7 @@ class Plan(BaseModel):
     outcome: Outcome = Field(default_factory=Outcome)
     vectors: str = Field("", description="What the vectors must keep; empty without limits")
     quality: str = Field("", description="What the answers to verify.queries must pass; empty without them")
+    workers: str = Field("", description="Processes and threads of Dataflow's workers with an accelerator; else empty")
     command: str = Field("", description="What to run; empty where there is nothing to do")
     warnings: list[str] = Field(
         default_factory=list, description="Columns that would be null throughout, files left out"

@@ -10,17 +10,21 @@ from typing import Any
 import apache_beam as beam
 import pyarrow.parquet as pq
 import pytest
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import DebugOptions, PipelineOptions
 from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.portability.fn_api_runner import translations
 
 import vecbeam
+from pipelines.plan import text
+from pipelines.run.beam_job import pipeline_options
 from schemas.config import Config
+from schemas.config.gpu_workers import gpu_words
 from schemas.config.loader import parse_config
 from schemas.errors import ConfigurationError
+from schemas.run_plan import Plan
 from tests.two_workers import counted_bytes, embed, embedding_of, job_server
-from transforms.checkpoint import read_table
 from transforms.embed.public.read_items import ShardWork
+from transforms.embed.record import read_records
 from transforms.embed.stage import EmbedShards, WriteRecords
 from transforms.read import Shard
 
@@ -121,7 +125,7 @@ def test_names_travel_between_two_worker_processes_and_the_parts_are_the_same(
     hinted = rows_of(corpus / "hinted")
     assert hinted.keys() == plain.keys()
     assert all(hinted[name].equals(plain[name]) for name in plain)
-    parts = read_table(str(corpus / "run" / "records" / "parts.parquet"))
+    parts, _ = read_records(str(corpus / "run" / "records"))
     assert sorted(parts.column("part").to_pylist()) == sorted(plain)
     assert sum(parts.column("rows_embedded").to_pylist()) == ROWS
     tables = sorted(path.name for path in (corpus / "run" / "chunks").iterdir())
@@ -171,3 +175,75 @@ def test_memory_is_a_size_and_is_for_the_workers_with_the_accelerator(
 ) -> None:
     with pytest.raises(ConfigurationError, match=said):
         configured(corpus, "never", {"name": "local"}, **encoder)
+
+
+T4 = "type:nvidia-tesla-t4;count:1;install-nvidia-driver"
+
+
+def on_dataflow(accelerator: str | None = T4, **runner: Any) -> Config:
+    return parse_config(
+        {
+            "name": "docs",
+            "corpus": {"paths": ["gs://bucket/*.jsonl"]},
+            "encoder": {"model": "fake", **({"accelerator": accelerator} if accelerator else {})},
+            "checkpoint": "gs://bucket/checkpoints",
+            "collection": {"uri": "http://127.0.0.1:9"},
+            "runner": {"name": "dataflow", "project": "p", "region": "r", "temp_location": "gs://bucket/t", **runner},
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "runner", "experiments", "threads", "said"),
+    [
+        (T4, {}, ["no_use_multiple_sdk_containers"], 4, "one process with one model and 4 threads"),
+        (T4, {"experiments": "a,b"}, ["a", "b", "no_use_multiple_sdk_containers"], 4, "4 threads"),
+        (T4, {"number_of_worker_harness_threads": 9}, ["no_use_multiple_sdk_containers"], 9, "9 threads"),
+        (T4, {"experiments": ["use_multiple_sdk_containers"]}, ["use_multiple_sdk_containers"], None, "for each vCPU"),
+        (f"{T4};use_nvidia_mps", {}, None, None, "several processes share the GPU"),
+        (None, {}, None, None, ""),
+    ],
+)
+def test_dataflow_gets_one_process_for_a_gpu_unless_the_configuration_says_otherwise(
+    accelerator: str | None, runner: dict[str, Any], experiments: list[str] | None, threads: int | None, said: str
+) -> None:
+    config = on_dataflow(accelerator, **runner)
+    options = pipeline_options(config).view_as(DebugOptions)
+    assert (options.experiments, options.number_of_worker_harness_threads) == (experiments, threads)
+    words = gpu_words(config.accelerator, config.runner.options)
+    assert said in words
+    assert bool(words) == bool(said)
+    assert f"workers     {words}" in text(Plan(name="docs", workers=words)) or not words
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "runner", "said"),
+    [
+        (T4, {"dataflow_service_options": ["worker_accelerator=type:t4;count:1"]}, "gives every worker an accelerator"),
+        (T4, {"flexrs_goal": "COST_OPTIMIZED"}, "FlexRS does not support resource hints"),
+        (
+            f"{T4};use_nvidia_mps",
+            {"experiments": ["no_use_multiple_sdk_containers"]},
+            "starts one process on a worker, and use_nvidia_mps",
+        ),
+        ("type:nvidia-l4;count:2;use_nvidia_mps", {}, "only on workers with one GPU, and count is 2"),
+        (
+            None,
+            {
+                "dataflow_service_options": "worker_accelerator=type:t4;count:1;use_nvidia_mps",
+                "experiments": "no_use_multiple_sdk_containers",
+            },
+            "starts one process on a worker, and use_nvidia_mps",
+        ),
+    ],
+)
+def test_what_dataflow_does_not_allow_together_is_refused(
+    accelerator: str | None, runner: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        on_dataflow(accelerator, **runner)
+
+
+def test_a_wrong_threads_option_is_beams_to_refuse() -> None:
+    with pytest.raises(ConfigurationError, match="number_of_worker_harness_threads"):
+        pipeline_options(on_dataflow(number_of_worker_harness_threads="many"))

@@ -24,7 +24,14 @@ from botocore.exceptions import EndpointConnectionError
 
 from schemas.config import Config, EncoderConfig
 from schemas.config.loader import parse_config
-from schemas.errors import CheckpointError, EncoderError, SpaceMismatchError, StorageError
+from schemas.errors import (
+    CheckpointError,
+    EncoderError,
+    SpaceMismatchError,
+    StorageError,
+    VersionMismatchError,
+    from_traceback,
+)
 from tests.models import save_model
 from transforms.checkpoint import Checkpoint, read_table
 from transforms.embed.public.read_items import ShardWork
@@ -203,6 +210,44 @@ def test_a_worker_with_another_version_is_refused_before_it_looks_up_a_class(
         assert said.startswith(f"the worker {socket.gethostname()} has vecbeam {installed}, and the run was started")
         assert f"install vecbeam {version('vecbeam')} on the workers" in said
         assert imported == []
+
+
+HIDDEN = """
+import json, sys, traceback
+from apache_beam.internal import pickler
+try:
+    pickler.loads(json.load(sys.stdin)[0].encode())
+except Exception:
+    print(traceback.format_exc())
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("schemas/__init__.py", "a worker can't import schemas.errors: it has another package named schemas"),
+        ("schemas/errors.py", "a worker can't import VersionMismatchError from schemas.errors ("),
+        ("transforms.py", "a worker can't import transforms.support: it has another package named transforms"),
+    ],
+)
+def test_a_package_on_the_worker_that_hides_one_of_vecbeams_is_named(tmp_path: Path, file: str, said: str) -> None:
+    payloads = [payload for payload in graph_of(a_config(tmp_path, "fake")) if ours(payload)]
+    foreign = tmp_path / "foreign" / file
+    foreign.parent.mkdir(parents=True)
+    foreign.write_text("")
+    paths = [str(tmp_path / "foreign"), str(Path(__file__).parents[1])]
+    worker = subprocess.run(
+        [sys.executable, "-P", "-c", HIDDEN],
+        input=json.dumps(payloads[:1]),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    error = from_traceback(worker.stdout)
+    assert isinstance(error, VersionMismatchError), worker.stdout
+    assert error.message.startswith(said)
+    assert "PYTHONSAFEPATH=1" in error.remedy
 
 
 def test_a_worker_without_the_model_says_so(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def pipeline_options(config: Config) -> PipelineOptions:
     Raises:
         ConfigurationError: if `runner` has a key that Beam or the runner does not know.
     """
-    options = _Options.from_dictionary({"runner": RUNNERS[config.runner.name], **config.runner.options})
+    options = _Options.from_dictionary({"runner": RUNNERS[config.runner.name], **config.runner_options})
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):  # argparse prints its usage and exits

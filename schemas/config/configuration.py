@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -14,6 +14,7 @@ from schemas.config.collection import Collection, Verify
 from schemas.config.corpus import COLUMN_NAME, RESERVED_COLUMNS, ChunkConfig, Corpus, rename_hint
 from schemas.config.encoder import PICTURE, SOUND, VECTOR, EncoderConfig, PageEncoderConfig
 from schemas.config.encoder_inputs import inputs_of, key
+from schemas.config.gpu_workers import gpu_defaults, gpu_refusal
 from schemas.config.runner import Runner
 from schemas.item_inputs import Input
 from schemas.modality import Modality
@@ -75,6 +76,12 @@ class Config(Section):
     def min_ram(self) -> str | None:
         """Memory of the workers that have the accelerator."""
         return next((one.min_ram for one in self.vectors.values() if one.min_ram), None)
+
+    @property
+    def runner_options(self) -> dict[str, Any]:
+        """Beam's options: those of `runner`, and what vecbeam sets on Dataflow for an accelerator."""
+        options = self.runner.options
+        return {**options, **gpu_defaults(self.accelerator, options)} if self.runner.name == "dataflow" else options
 
     @property
     def model_names(self) -> str:
@@ -192,6 +199,12 @@ class Config(Section):
         if refused:
             said = "; ".join(f"{name!r} can't be a column: {why}; {rename_hint(name)}" for name, why in refused)
             raise ValueError(f"corpus.metadata: {said}")
+        return self
+
+    @model_validator(mode="after")
+    def _accelerator_fits_the_runner(self) -> Config:
+        if self.runner.name == "dataflow" and (refusal := gpu_refusal(self.accelerator, self.runner.options)):
+            raise ValueError(refusal)
         return self
 
     @model_validator(mode="after")

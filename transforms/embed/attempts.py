@@ -149,7 +149,7 @@ class Attempts:
         try:
             data, _ = filesystem.read_with_facts(uri)
             history = History.from_json(data)
-        except (FileNotFoundError, ValueError, KeyError, TypeError):  # none, or not one of ours
+        except (FileNotFoundError, ValueError, KeyError, TypeError):  # none, or not a marker
             return History()
         if history.at is None:
             return history
@@ -183,7 +183,7 @@ class Attempts:
 
     @contextlib.contextmanager
     def _at(self, uri: str, history: History, at: Span) -> Iterator[None]:
-        """Marks the items that are embedded in a block; an error of which the process does not die is no death."""
+        """Marks the items that are embedded in a block; the process survives an error, which does not count."""
         here = replace(history, at=at, workers=(*history.workers, socket.gethostname())[-DEATHS:])
         filesystem.write_atomic(uri, here.as_json())
         try:

@@ -83,8 +83,7 @@ class Embedding:
         if self.marks_attempts:
             folders.append(self.checkpoint.attempts_folder)
         for folder in folders:
-            filesystem.delete([file.uri for file in filesystem.list_files(folder)])
-            filesystem.remove_empty_folders(folder, self.checkpoint.root)
+            filesystem.delete_folder(folder)
 
 
 @dataclass(eq=False)
