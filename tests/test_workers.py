@@ -214,6 +214,8 @@ def test_a_worker_with_another_version_is_refused_before_it_looks_up_a_class(
 
 HIDDEN = """
 import json, sys, traceback
+# Workers have an installed package: the finder of an editable one finds modules of vecbeam in foreign packages.
+sys.meta_path = [finder for finder in sys.meta_path if "ditable" not in repr(finder)]
 from apache_beam.internal import pickler
 try:
     pickler.loads(json.load(sys.stdin)[0].encode())
@@ -234,7 +236,8 @@ def test_a_package_on_the_worker_that_hides_one_of_vecbeams_is_named(tmp_path: P
     payloads = [payload for payload in graph_of(a_config(tmp_path, "fake")) if ours(payload)]
     foreign = tmp_path / "foreign" / file
     foreign.parent.mkdir(parents=True)
-    foreign.write_text("")
+    for made in {foreign, foreign.parent / "__init__.py"}:
+        made.write_text("")
     paths = [str(tmp_path / "foreign"), str(Path(__file__).parents[1])]
     worker = subprocess.run(
         [sys.executable, "-P", "-c", HIDDEN],
