@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -70,8 +71,12 @@ class StoreProxy:
 
 
 @contextmanager
-def proxied(server: str) -> Iterator[StoreProxy]:
-    """A proxy on the loopback before a server, by its address."""
+def proxied(server: str, delay_s: float = 0.0) -> Iterator[StoreProxy]:
+    """A proxy on the loopback before a server, by its address.
+
+    Args:
+        delay_s: seconds that it waits before each answer, as a distant store does.
+    """
     place = urlsplit(server).netloc
 
     class Handler(BaseHTTPRequestHandler):
@@ -82,6 +87,7 @@ def proxied(server: str) -> Iterator[StoreProxy]:
         def answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             fault = proxy.fault_of(self.command, self.path)
+            time.sleep(delay_s)
             if fault is not None and fault.before is not None:
                 fault.before()
             if fault is None or fault.forwarded or not fault.status:

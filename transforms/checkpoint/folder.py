@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -89,8 +90,8 @@ class Checkpoint:
             SpaceMismatchError: if the fingerprint's folder describes another space.
         """
         uri = filesystem.join(self.root, self.space_id, "space.json")
-        if filesystem.exists(uri):
-            found = json.loads(filesystem.read_bytes(uri))
+        with contextlib.suppress(FileNotFoundError):
+            found = json.loads(filesystem.read_with_facts(uri)[0])
             recorded = Space(found.get("space") or {})
             if recorded.id == space.id and (drift := space.drift(recorded)):
                 raise SpaceMismatchError(f"the model has changed since {uri} was written: {drift}", NEW_VERSION)

@@ -183,7 +183,8 @@ def _leased(root: str, mine: dict[str, Any]) -> Iterator[Hold]:
     thread = threading.Thread(target=_renew, args=(hold, ended), name="lease", daemon=True)
     thread.start()
     try:
-        yield hold
+        with filesystem.caching(_cache_rules(root)):
+            yield hold
     finally:
         ended.set()
         thread.join()
@@ -192,6 +193,24 @@ def _leased(root: str, mine: dict[str, Any]) -> Iterator[Hold]:
         except LockedError:
             stop.reset()
             raise
+
+
+def _cache_rules(root: str) -> filesystem.Rules:
+    """What a run may keep of its checkpoint: no other run writes there, and its workers write no snapshots."""
+    below = filesystem.join(root, "")
+    runs, loads = (f"{below}{name}/" for name in ("runs", "loads"))
+    snapshots = tuple(f"{below}{name}/" for name in ("snapshots", "files", "refused"))
+
+    def fixed(uri: str) -> bool:
+        return uri.endswith(".parquet") and not uri.startswith((runs, loads))
+
+    # A part is read back from the store at least once: that shows that it was written well.
+    return filesystem.Rules(
+        below,
+        fixed,
+        own=lambda uri: uri.endswith(".parquet") and uri.startswith((runs, *snapshots)),
+        listed=lambda prefix: prefix.startswith(snapshots),
+    )
 
 
 def _renew(hold: Hold, ended: threading.Event) -> None:

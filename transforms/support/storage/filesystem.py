@@ -21,6 +21,8 @@ from transforms.support.storage.local_file import kind_of as kind_of
 from transforms.support.storage.remote import remote_file
 from transforms.support.storage.remote.answer import ConditionError as ConditionError
 from transforms.support.storage.remote.answer import UnconditionalError as UnconditionalError
+from transforms.support.storage.remote.object_cache import Rules as Rules
+from transforms.support.storage.remote.object_cache import caching as caching
 from transforms.support.storage.remote.object_store import ObjectFacts as ObjectFacts
 from transforms.support.storage.walk import FileInfo as FileInfo
 from transforms.support.storage.walk import Names as Names

@@ -16,6 +16,7 @@ from transforms.support.storage import spill
 from transforms.support.storage.remote import beam_file, object_store
 from transforms.support.storage.remote.address import is_served, parse
 from transforms.support.storage.remote.answer import ConditionError, OddKeyError, UnconditionalError
+from transforms.support.storage.remote.object_cache import OBJECT_BYTES, ObjectCache, cache_of
 from transforms.support.storage.remote.object_store import OBJECTS, ObjectFacts
 from transforms.support.storage.remote.stored_file import StoredFile
 from transforms.support.storage.storage_errors import is_missing, storage_error
@@ -61,8 +62,18 @@ def open_file(uri: str) -> BinaryIO:
     if not is_obstores(uri):
         stream: BinaryIO = _by_beam("open", uri, beam_file.open_file, uri)
         return stream
+    cache = cache_of(uri)
+    if cache is None:
+        with storage_errors("open", uri):
+            return io.BufferedReader(StoredFile(uri), BUFFER_BYTES)
+    if (data := cache.content(uri)) is not None:
+        return io.BytesIO(data)
+    since = cache.changes
     with storage_errors("open", uri):
-        return io.BufferedReader(StoredFile(uri), BUFFER_BYTES)
+        file = StoredFile(uri)
+    if (whole := file.whole) is not None:
+        cache.keep_read(uri, whole, since)
+    return io.BufferedReader(file, BUFFER_BYTES)
 
 
 def read_range(uri: str, start: int, length: int) -> bytes:
@@ -82,6 +93,8 @@ def read_range(uri: str, start: int, length: int) -> bytes:
 
 def exists(uri: str) -> bool:
     """Whether a file exists."""
+    if (cache := cache_of(uri)) is not None and cache.content(uri) is not None:
+        return True
     return find(uri) is not None if is_obstores(uri) else bool(_by_beam("look for", uri, beam_file.exists, uri))
 
 
@@ -104,11 +117,34 @@ def write(uri: str, data: bytes | BinaryIO) -> None:
     Raises:
         OSError: if it can't be written.
     """
-    if not is_obstores(uri):
-        _by_beam("write", uri, beam_file.write, uri, data)
-        return
-    with storage_errors("write", uri):
-        object_store.write(uri, data)
+    with _changed(uri) as cache:
+        if not is_obstores(uri):
+            _by_beam("write", uri, beam_file.write, uri, data)
+            return
+        with storage_errors("write", uri):
+            object_store.write(uri, data)
+    if cache is not None and (written := _small(data)) is not None:
+        cache.keep_written(uri, written)
+
+
+@contextlib.contextmanager
+def _changed(uri: str) -> Iterator[ObjectCache | None]:
+    """Forgets what is known of an object that the block writes or deletes."""
+    cache = cache_of(uri)
+    try:
+        yield cache
+    finally:
+        if cache is not None:
+            cache.forget(uri)
+
+
+def _small(data: bytes | BinaryIO) -> bytes | None:
+    """All of it if it is small enough for a cache."""
+    if isinstance(data, bytes):
+        return data
+    size = data.seek(0, io.SEEK_END)
+    data.seek(0)
+    return data.read() if size <= OBJECT_BYTES else None
 
 
 def read_with_facts(uri: str) -> tuple[bytes, ObjectFacts]:
@@ -136,7 +172,7 @@ def write_if(uri: str, data: bytes, before: ObjectFacts | None) -> ObjectFacts:
     """
     if not is_obstores(uri) or (before is not None and not before.e_tag):
         raise UnconditionalError(f"{uri} has no version that a write could depend on")
-    with storage_errors("write", uri):
+    with _changed(uri), storage_errors("write", uri):
         return object_store.write_if(uri, data, before)
 
 
@@ -149,7 +185,9 @@ def delete(uris: list[str]) -> None:
         elif exists(uri):
             _by_beam("delete", uri, beam_file.delete, uri)
     for some in by_bucket.values():
-        with storage_errors("delete", some[0]):
+        with contextlib.ExitStack() as changed, storage_errors("delete", some[0]):
+            for uri in some:
+                changed.enter_context(_changed(uri))
             object_store.delete(some)
 
 
@@ -178,11 +216,19 @@ def begin_with(what: str, prefix: str, limit: int | None = None) -> pa.Table:
         ValueError: if Beam has no filesystem for the URI.
     """
     if is_served(prefix):
+        cache = cache_of(prefix) if limit is None else None
+        if cache is not None and (kept := cache.listing(prefix)) is not None:
+            return kept
+        since = cache.changes if cache is not None else 0
         with storage_errors(what, prefix):
             try:
-                return spill.spilled(object_store.listed(prefix, limit), OBJECTS)
+                table = spill.spilled(object_store.listed(prefix, limit), OBJECTS)
             except OddKeyError:
                 pass
+            else:
+                if cache is not None:
+                    cache.keep_listing(prefix, table, since)
+                return table
     beam_file.beam().get_filesystem(prefix)
     found: pa.Table = _by_beam(what, prefix, _spilled_by_beam, prefix, limit)
     return found

@@ -35,6 +35,11 @@ class StoredFile(io.RawIOBase):
                 raise
             self._block, self._facts = object_store.read(uri)
 
+    @property
+    def whole(self) -> bytes | None:
+        """All of the object, if that was read when it was opened."""
+        return self._block if self._start == 0 and len(self._block) == self._facts.size else None
+
     def readable(self) -> bool:
         return True
 
