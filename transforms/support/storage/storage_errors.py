@@ -20,6 +20,14 @@ _PLACE = re.compile(
     re.IGNORECASE,
 )
 
+_CLOCK = re.compile(
+    r"RequestTimeTooSkewed|RequestExpired|date header.{0,20} too old|used too (early|late)", re.IGNORECASE
+)
+_REGION = re.compile(
+    r"PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraint|incorrectly configured region",
+    re.IGNORECASE,
+)
+
 
 def is_missing(error: BaseException) -> bool:
     """Whether an error says that the file is missing, although its bucket can be reached."""
@@ -51,7 +59,11 @@ def storage_error(what: str, uri: str, error: BaseException) -> StorageError:
         return error
     text = _text(error)
     code = _code(error)
-    if _PLACE.search(text):
+    if _CLOCK.search(text):
+        remedy = "set the clock of this machine and of the workers: stores refuse requests of 15 minutes' difference"
+    elif _REGION.search(text):
+        remedy = "set runner.s3_region_name or AWS_DEFAULT_REGION to the region of the bucket"
+    elif _PLACE.search(text):
         remedy = "check the bucket's name and the endpoint, and that this machine and the workers reach it"
     elif code == 401 or _CREDENTIALS.search(text):
         remedy = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import re
 
-from transforms.support.storage.remote.address import Address
+from transforms.support.storage.remote.address import AZURE, Address
 
 
 class ConditionError(OSError):
@@ -48,11 +48,13 @@ def translated(error: Exception, address: Address) -> Exception:
     code = int(found.group(1)) if found else None
     told = _CODE.search(text)
     if (told and told.group(1) in ("NoSuchBucket", "ContainerNotFound")) or (code == 404 and "list request" in text):
-        return AnswerError(f"there is no bucket {address.root.rstrip('/')} (NoSuchBucket)", 404)
+        return AnswerError(f"there is no bucket {address.root.rstrip('/')} (NoSuchBucket){_spelling(address)}", 404)
     if isinstance(error, FileNotFoundError):
         return FileNotFoundError(errno.ENOENT, f"not found: {short(error)}", address.root + address.key)
     if name == "InvalidPathError" or "Could not parse path" in text:
         return OddKeyError(short(error))
+    if "InvalidBlockList" in text:  # its blocks were discarded: see `object_store.write`
+        return ConnectionError(f"another upload of the same blob ended first: {short(error)}")
     if code == 501 or name == "NotSupportedError" or "NotImplemented" in text[:200]:
         return UnconditionalError(short(error))
     if name in ("AlreadyExistsError", "PreconditionError", "NotModifiedError") or code in (409, 412):
@@ -61,6 +63,13 @@ def translated(error: Exception, address: Address) -> Exception:
     if code is None and name == "GenericError" and "HTTP error" in text:
         return _unreached(text)
     return AnswerError(short(error), code) if name.endswith("Error") and name != "ValueError" else error
+
+
+def _spelling(address: Address) -> str:
+    """A hint where a URI may have Azure's account in place of its container."""
+    if address.scheme not in AZURE or address.account:
+        return ""
+    return f"; {address.scheme}:// names the container first, azfs://ACCOUNT/CONTAINER/... the account"
 
 
 def _unreached(text: str) -> OSError:

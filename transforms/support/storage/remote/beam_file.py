@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, BinaryIO
 
-from transforms.support.storage.remote.answer import AnswerError
+from transforms.support.storage.remote.answer import AnswerError, ConditionError, UnconditionalError
 from transforms.support.storage.walk import FileInfo
 
 UPLOAD_BYTES = 1 << 23
@@ -65,6 +66,50 @@ def write(uri: str, data: bytes | BinaryIO) -> None:
         data.seek(0)
         shutil.copyfileobj(data, stream, UPLOAD_BYTES)
     stream.close()
+
+
+def generation(uri: str) -> str:
+    """The generation of an object of GCS, which each write changes; "" in another store.
+
+    Raises:
+        FileNotFoundError: if it does not exist.
+    """
+    blob = _blob(uri)
+    if blob is None:
+        return ""
+    if (found := blob.bucket.get_blob(blob.name)) is None:
+        raise FileNotFoundError(errno.ENOENT, "not found", uri)
+    return str(found.generation)
+
+
+def write_if(uri: str, data: bytes, before: str) -> str:
+    """Writes an object of GCS if it has not changed; returns its generation.
+
+    Args:
+        before: the generation that it has; "" if there must be none.
+
+    Raises:
+        ConditionError: if it has changed.
+        UnconditionalError: if it is in another store.
+    """
+    blob = _blob(uri)
+    if blob is None:
+        raise UnconditionalError(f"{uri} has no version that a write could depend on")
+    from google.api_core.exceptions import PreconditionFailed
+
+    try:
+        blob.upload_from_string(data, if_generation_match=int(before or 0))
+    except PreconditionFailed as error:
+        raise ConditionError(str(error)) from error
+    return str(blob.generation)
+
+
+def _blob(uri: str) -> Any:
+    filesystem = beam().get_filesystem(uri)
+    if filesystem.scheme() != "gs":
+        return None
+    bucket, _, key = uri.partition("://")[2].partition("/")
+    return filesystem._gcsIO().client.bucket(bucket).blob(key)
 
 
 def delete(uri: str) -> None:

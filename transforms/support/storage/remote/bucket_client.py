@@ -18,6 +18,14 @@ from transforms.support.storage.remote.google_client import GOOGLE_REMEDY, gcs_s
 
 _VARIABLES = ("AWS_", "AZURE_", "GOOGLE_")
 
+_AZURE = "az://CONTAINER/..., or abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/..., or azfs://ACCOUNT/CONTAINER/..."
+_SPELLINGS = {
+    **dict.fromkeys(("s3a", "s3n"), "s3://BUCKET/..."),
+    **dict.fromkeys(("gcs", "google"), "gs://BUCKET/..."),
+    **dict.fromkeys(("azure", "azblob", "wasb", "wasbs", "adl"), _AZURE),
+}
+"""Schemes that other programs use, and what is written here instead."""
+
 
 @dataclass
 class BucketClient:
@@ -27,7 +35,9 @@ class BucketClient:
     has_answered: bool = field(default=False)
 
 
-_clients: dict[tuple[Any, ...], tuple[Any, BucketClient]] = {}
+_clients: dict[tuple[Any, ...], BucketClient] = {}
+_descriptions: dict[int, tuple[Any, str]] = {}
+_KEPT_DESCRIPTIONS = 64
 _making = threading.Lock()
 
 
@@ -39,12 +49,21 @@ def client_of(address: Address) -> BucketClient:
     """
     options = beam_options()
     environment = tuple(item for item in os.environ.items() if item[0].startswith(_VARIABLES))
-    known = (address.root, id(options), environment)
     with _making:
+        known = (address.root, _described(options), environment)
         if known not in _clients:
-            # A reference to the options, so that no others get their id.
-            _clients[known] = options, BucketClient(_store(address, options))
-        return _clients[known][1]
+            _clients[known] = BucketClient(_store(address, options))
+        return _clients[known]
+
+
+def _described(options: Any) -> str:
+    """The options that concern stores, as text: each pipeline of a run has options of its own that say the same."""
+    if id(options) not in _descriptions:
+        if len(_descriptions) >= _KEPT_DESCRIPTIONS:
+            _descriptions.clear()
+        # A reference to the options, so that no others get their id.
+        _descriptions[id(options)] = options, repr(sorted({**_views(options), **_google(options)}.items()))
+    return _descriptions[id(options)][1]
 
 
 def _store(address: Address, options: Any) -> Any:
@@ -64,6 +83,9 @@ def check(uri: str, *, anonymous: bool = False) -> None:
     Raises:
         ConfigurationError: with what is missing.
     """
+    scheme = uri.partition("://")[0]
+    if scheme in _SPELLINGS:
+        raise ConfigurationError(f"{uri}: {scheme}:// is not a valid scheme", f"write {_SPELLINGS[scheme]}")
     if not is_served(uri):
         if uri.startswith("gs://") and not find_spec("google.cloud.storage"):
             raise ConfigurationError(f"{uri} needs Google's libraries", "pip install 'vecbeam[gcp]'")
@@ -83,8 +105,18 @@ def beam_options() -> Any:
     return getattr(module.FileSystems, "_pipeline_options", None) if module is not None else None
 
 
+def _google(options: Any) -> dict[str, Any]:
+    """What `google_credentials` reads of the options."""
+    if options is None:
+        return {}
+    from apache_beam.options.pipeline_options import GoogleCloudOptions
+
+    view = options.view_as(GoogleCloudOptions)
+    return {"gcp_oauth_scopes": view.gcp_oauth_scopes, "impersonate": view.impersonate_service_account}
+
+
 def _views(options: Any) -> Mapping[str, Any]:
-    """The options that concern stores, by name."""
+    """The options that concern S3 and Azure, by name."""
     if options is None:
         return {}
     from apache_beam.options import pipeline_options as beam

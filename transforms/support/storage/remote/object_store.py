@@ -8,6 +8,7 @@ says which of these are transient; they are retried and counted here, until Ctrl
 from __future__ import annotations
 
 import contextlib
+import io
 import queue
 import threading
 import time
@@ -20,7 +21,7 @@ import pyarrow.compute as pc
 
 from transforms.support import stop
 from transforms.support.retry import passes, retrying
-from transforms.support.storage.remote.address import Address, is_plain, parse
+from transforms.support.storage.remote.address import AZURE, Address, is_plain, parse
 from transforms.support.storage.remote.answer import (
     AnswerError,
     OddKeyError,
@@ -39,6 +40,8 @@ REQUESTS_AT_ONCE = 16
 FIRST_CONTACT_S = 5.0
 """Seconds of retries for a store that has never answered: its endpoint may be wrong."""
 PATIENCE_S = 60.0
+AZURE_IN_ONE_BYTES = 64 << 20
+"""Azure takes 5,000 MiB in one request; the time limit of a request takes these on a line of 5 Mbit/s."""
 _UNORDERED = "--x-s3"
 """Suffix of the names of S3 Express buckets, whose listings have no order."""
 
@@ -85,15 +88,25 @@ def read(uri: str, start: int = 0, length: int | None = None, e_tag: str = "") -
 
 
 def write(uri: str, data: bytes | BinaryIO) -> None:
-    """Writes an object whole; replaces an existing one."""
+    """Writes an object whole; replaces an existing one.
+
+    Large ones go in several requests, which S3 and GCS keep apart for each upload. Azure has one list of uncommitted
+    blocks for each blob: of two uploads of one blob at the same time, the first to end discards the other's blocks. So
+    there all but the largest go in one request.
+    """
     address, store = _at(uri)
+    in_one = address.scheme in AZURE and (isinstance(data, bytes) or _size(data) <= AZURE_IN_ONE_BYTES)
 
     def put() -> None:
         if not isinstance(data, bytes):
             data.seek(0)
-        store.put(address.key, data)
+        store.put(address.key, data, **({"use_multipart": False} if in_one else {}))
 
     _called(address, "write", put)
+
+
+def _size(data: BinaryIO) -> int:
+    return data.seek(0, io.SEEK_END)
 
 
 def write_if(uri: str, data: bytes, before: ObjectFacts | None) -> ObjectFacts:

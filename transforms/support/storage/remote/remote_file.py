@@ -148,7 +148,7 @@ def _small(data: bytes | BinaryIO) -> bytes | None:
 
 
 def read_with_facts(uri: str) -> tuple[bytes, ObjectFacts]:
-    """The content of a small file, and its facts; by Beam without an ETag.
+    """The content of a small file, and its facts; by Beam without an ETag, and of GCS alone with a generation.
 
     Raises:
         FileNotFoundError: if it does not exist.
@@ -159,8 +159,10 @@ def read_with_facts(uri: str) -> tuple[bytes, ObjectFacts]:
     found = find(uri)
     if found is None:
         raise FileNotFoundError(errno.ENOENT, "not found", uri)
+    # The generation first: should the object change meanwhile, a write on that condition is refused.
+    version: str = _by_beam("look for", uri, beam_file.generation, uri)
     with open_file(uri) as stream:
-        return stream.read(), ObjectFacts(found.size, found.modified, "", "")
+        return stream.read(), ObjectFacts(found.size, found.modified, "", version)
 
 
 def write_if(uri: str, data: bytes, before: ObjectFacts | None) -> ObjectFacts:
@@ -170,6 +172,10 @@ def write_if(uri: str, data: bytes, before: ObjectFacts | None) -> ObjectFacts:
         ConditionError: if it has changed.
         UnconditionalError: if the store can't do it.
     """
+    if not is_obstores(uri) and (before is None or before.version):
+        with _changed(uri):
+            version: str = _by_beam("write", uri, beam_file.write_if, uri, data, before.version if before else "")
+            return ObjectFacts(len(data), 0.0, "", version)
     if not is_obstores(uri) or (before is not None and not before.e_tag):
         raise UnconditionalError(f"{uri} has no version that a write could depend on")
     with _changed(uri), storage_errors("write", uri):
@@ -183,7 +189,8 @@ def delete(uris: list[str]) -> None:
         if is_obstores(uri):
             by_bucket.setdefault(parse(uri).root, []).append(uri)
         elif exists(uri):
-            _by_beam("delete", uri, beam_file.delete, uri)
+            with _changed(uri):
+                _by_beam("delete", uri, beam_file.delete, uri)
     for some in by_bucket.values():
         with contextlib.ExitStack() as changed, storage_errors("delete", some[0]):
             for uri in some:
