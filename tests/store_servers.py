@@ -64,7 +64,7 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def process(command: list[str], port: int, seconds: float = 60.0) -> Iterator[None]:
+def process(command: list[str], port: int, seconds: float = 180.0) -> Iterator[None]:
     """A server's process, once it listens."""
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

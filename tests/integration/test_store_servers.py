@@ -172,13 +172,13 @@ def test_a_part_is_whole_or_absent_if_its_upload_is_killed(store: Store) -> None
     with proxied(store.server.address) as proxy:
         address = store.server.address if store.server.scheme == "gs" else proxy.address
         process = upload(store, data, address)
-        # Before S3 is told that all pieces are there, and before Azure has the blob; see `upload` for GCS.
+        # Before the request that ends S3's upload, and before Azure has the blob; see `upload` for GCS.
         last = ("POST", "uploadId") if store.server.scheme == "s3" else ("PUT", "/parts/")
         proxy.faults.append(Fault(*last, 503, before=process.kill))
         _, shown = process.communicate(data, timeout=120)
         assert process.returncode == -signal.SIGKILL, shown.decode()
         if store.server.scheme == "s3":
-            assert proxy.count("PUT", "partNumber") > 1  # its bytes were there
+            assert proxy.count("PUT", "partNumber") > 1  # S3 had its bytes
     assert not filesystem.exists(uri)
     assert filesystem.list_files(store.root, "**") == []
     filesystem.write_stream(uri, lambda stream: stream.write(data) and None)

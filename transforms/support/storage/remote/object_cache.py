@@ -1,8 +1,8 @@
 """Small objects of a checkpoint that this process has read or written, and listings, while it holds the checkpoint.
 
 Steps of a run read the same snapshot, footers and findings again and again. On a local disk that costs nothing; of an
-object store each is a request. While a run holds a checkpoint, no other run writes there, so what this process knows of
-an object stays true where the object never gets another content (`Rules.fixed`), or where this process wrote it
+object store each is a request. While a run holds a checkpoint, no other run writes there, so a copy of
+an object stays valid where the object never gets another content (`Rules.fixed`), or where this process wrote it
 (`Rules.own`). An object that it has not seen is always looked for in the store: workers write there too.
 """
 

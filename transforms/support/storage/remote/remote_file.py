@@ -129,7 +129,7 @@ def write(uri: str, data: bytes | BinaryIO) -> None:
 
 @contextlib.contextmanager
 def _changed(uri: str) -> Iterator[ObjectCache | None]:
-    """Forgets what is known of an object that the block writes or deletes."""
+    """Forgets the copy of an object that the block writes or deletes."""
     cache = cache_of(uri)
     try:
         yield cache
