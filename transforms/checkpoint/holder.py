@@ -14,6 +14,9 @@ from transforms.support.job import Job
 STALE_S = 60.0
 """Seconds without a renewal after which a lease has expired."""
 
+ended_here: set[str] = set()
+"""Ids of runs of this process that ended and could not release their lease: the store refused, or did not answer."""
+
 
 def check_jobs(holder: dict[str, Any], root: str, uri: str) -> None:
     """Refuses to take over from a run whose jobs may still be at work.
@@ -56,7 +59,7 @@ def is_over(holder: dict[str, Any], age: Callable[[], float]) -> bool:
     Args:
         age: seconds since its last renewal, by the clock of the store; needed only if nothing else decides.
     """
-    if holder.get("ended"):
+    if holder.get("ended") or holder.get("run_id") in ended_here:
         return True
     if holder.get("host") == socket.gethostname():
         try:

@@ -25,7 +25,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from schemas.errors import CheckpointError, InterruptedRunError, LockedError
-from transforms.checkpoint.holder import check_jobs, is_over, refused
+from transforms.checkpoint.holder import check_jobs, ended_here, is_over, refused
 from transforms.checkpoint.store_lease import StoreLease
 from transforms.support import stop
 from transforms.support.job import Job
@@ -192,6 +192,10 @@ def _leased(root: str, mine: dict[str, Any]) -> Iterator[Hold]:
             hold.release()
         except LockedError:
             stop.reset()
+            raise
+        except Exception:
+            # A process that lives on, of a notebook or a service, would wait for itself for ever.
+            ended_here.add(mine["run_id"])
             raise
 
 
