@@ -32,6 +32,7 @@ test-campaign: $(VENV)/.installed-test
 	$(BIN)/python tests/faults/damages.py --damages 1000
 	$(BIN)/python tests/faults/ctrl_c.py 20
 	$(BIN)/python tests/faults/race.py --pairs 50
+	VECBEAM_STORES=all $(BIN)/python -m pytest tests/integration/test_store_servers.py
 	$(BIN)/python benchmarks/splitting.py --files 5000
 
 # The images of deploy/images on a base that is made here, and a worker in one of them. Needs root, and
