@@ -136,6 +136,7 @@ def inside(folder: Path, image: str, rows: int) -> None:
         "environment_type": "EXTERNAL",
         "environment_config": f"127.0.0.1:{POOL}",
         "mounted": [str(folder)],
+        "local_below": 0,  # each step is a job
     }
     os.umask(0)  # the image's user writes into folders that the launcher makes
     container = run("buildah", "from", "--pull=never", image).strip()
