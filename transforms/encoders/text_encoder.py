@@ -95,12 +95,18 @@ class TextEncoder:
         dropped = np.zeros(len(texts), np.int64)
         unknown = [row for row, tokens in enumerate(ids) if tokens is None]
         seen = [self._model.as_seen(texts[row], query=query) for row in unknown]
-        for row, text, encoding in zip(unknown, seen, self._tokenizer.encode_batch_fast(seen), strict=True):
-            tokens = encoding.ids
-            if len(tokens) > facts.max_tokens:
-                tokens = self._cutting_tokenizer.encode(text).ids
-                dropped[row] = len(encoding) - len(tokens)
-            ids[row] = np.array(tokens, np.int32)
+        long: list[int] = []
+        for place, encoding in enumerate(self._tokenizer.encode_batch_fast(seen)):
+            row, dropped_tokens = unknown[place], len(encoding) - facts.max_tokens
+            if dropped_tokens > 0:
+                long.append(place)
+                dropped[row] = dropped_tokens
+            else:
+                ids[row] = np.array(encoding.ids, np.int32)
+        if long:  # all at once, as the tokenizer then uses all cores
+            cut = self._cutting_tokenizer.encode_batch_fast([seen[place] for place in long])
+            for place, encoding in zip(long, cut, strict=True):
+                ids[unknown[place]] = np.array(encoding.ids, np.int32)
         rows = [tokens for tokens in ids if tokens is not None]
         prompt = facts.query_prompt if query else facts.prompt
         left_out = self._prompt_tokens(prompt) if prompt and "without prompt" in facts.pooling else 0

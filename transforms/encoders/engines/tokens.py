@@ -71,10 +71,10 @@ class TokenTable:
     def packed(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
         """Ids of some texts, one after another without padding: int32[their tokens]."""
         ends = np.cumsum(self.lengths)[rows]
-        return self.flat[_ranges(ends - self.lengths[rows], self.lengths[rows])]
+        return self.flat[ranges(ends - self.lengths[rows], self.lengths[rows])]
 
 
-def _ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     """Positions of ranges one after another: starts [3, 0] and lengths [2, 3] give [3, 4, 0, 1, 2]."""
     before = np.cumsum(lengths) - lengths
     places: NDArray[np.int64] = np.arange(int(lengths.sum())) + np.repeat(starts - before, lengths)

@@ -32,6 +32,8 @@ log = logging.getLogger("vecbeam")
 CPU_BATCH_TOKENS = 2048
 CUDA_BATCH_TOKENS = 65536
 LoadModules = Callable[[str, str], Any]
+LEAST_COSINE = 0.999
+"""Of vectors without padding to those with it, for a few tokens that mean nothing."""
 AHEAD = 3
 """Batches launched on each GPU before the oldest one's vectors are awaited."""
 
@@ -186,27 +188,29 @@ class _Replica:
             self.packing = self._agreeing()
 
     def _agreeing(self) -> Packing | None:
-        """The model without padding, if its vectors are those with padding."""
+        """The model without padding, with as few passes over memory as give the vectors with padding."""
         import torch
 
         words = self._modules[0].auto_model.config.vocab_size
         ids = [[(row * 7 + column + 5) % words for column in range(length)] for row, length in enumerate((3, 11, 6))]
         probe = TokenTable.of(ids, limit=16)
+        rows = np.arange(3)
         with torch.inference_mode():
-            rows = np.arange(3)
             expected = self._padded(probe, rows).float()
-            previous = self._modules[0].auto_model.config._attn_implementation
-            try:
-                packing = Packing(self._modules)
-                found = self._packed(packing, probe, rows).float()
-                cosine = torch.nn.functional.cosine_similarity(expected, found)
-                if float(cosine.min()) > 0.999:
-                    return packing
-                reason = f"cosine to padded vectors {float(cosine.min()):.4f}"
-            except Exception as error:  # models accept different arguments; each can run with padding
-                reason = str(error)
-            log.warning("this model runs with padding: %s", reason)
-            self._modules[0].auto_model.set_attn_implementation(previous)
+            for fused in (True, False) if self._cuda else (False,):
+                packing = None
+                try:
+                    packing = Packing(self._modules, fused)
+                    found = self._packed(packing, probe, rows).float()
+                    cosine = float(torch.nn.functional.cosine_similarity(expected, found).min())
+                    if cosine > LEAST_COSINE:
+                        return packing
+                    reason = f"cosine to padded vectors {cosine:.4f}"
+                except Exception as error:  # models accept different arguments; each can run with padding
+                    reason = str(error)
+                if packing is not None:
+                    packing.undo()
+                log.warning("this model runs %s: %s", "with its own kernels" if fused else "with padding", reason)
         return None
 
     def launch(self, tokens: TokenTable, rows: NDArray[np.int64]) -> _Launched:
@@ -243,11 +247,8 @@ class _Replica:
         with torch.autocast("cpu", torch.bfloat16, enabled=self._autocast):
             return self._modules(features)["sentence_embedding"]
 
-    def _packed(self, packing: Any, tokens: TokenTable, rows: NDArray[np.int64]) -> Any:
+    def _packed(self, packing: Packing, tokens: TokenTable, rows: NDArray[np.int64]) -> Any:
         import torch
 
-        packed, lengths = tokens.packed(rows), tokens.lengths[rows]
-        ids = self._to_device(packed.astype(np.int64))
-        positions = self._to_device(packing.positions(packed, lengths))
         with torch.autocast("cpu", torch.bfloat16, enabled=self._autocast):
-            return packing(ids, positions, lengths, tokens.prompt_tokens)
+            return packing(tokens.packed(rows), tokens.lengths[rows], tokens.prompt_tokens, self._to_device)

@@ -1,0 +1,371 @@
+"""Measures a GPU: texts and images to vectors, next to the libraries' own best configuration, and whole backfills.
+
+    python benchmarks/gpu.py ../shared/data/debian/corpus_10000.jsonl --images ../shared/data/images [--json FILE]
+
+Models have the shape of MiniLM, BERT-base and ViT-B-32, and seeded random weights: only their shapes count for rates.
+The peers: sentence-transformers in bfloat16, without padding by flash attention, at the best of some batch sizes; and
+open_clip in bfloat16, with a DataLoader of one process per core. Where flash-attn is not installed, its functions call
+torch's own copy of its kernels. Rates are the median of some rounds. The share of the peak is model FLOP utilisation
+by wall time, of the bfloat16 rate in the card's data sheet (--peak, in TFLOP/s, without sparsity).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import common
+import numpy as np
+from matrix_rate import measure
+from operations import Operations
+from tokenizers import Tokenizer
+
+from schemas.config import EncoderConfig
+from schemas.config.loader import parse_config
+from transforms.encoders import Encoder, resolve, text_inputs
+from transforms.encoders.base import media_inputs
+from transforms.encoders.engines.torch.torchvision_operators import make_importable
+
+SHAPES = {
+    "minilm": {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536},
+    "bert-base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072},
+}
+TOKENS = 2_000_000
+PEER_BATCHES = (64, 512, 2048)
+THREADS = 4
+TABLE = 4096
+Vectors = np.ndarray[Any, Any]
+
+
+def main() -> None:
+    parser = common.arguments(__doc__)
+    parser.add_argument("--images", type=Path, help="a folder of photographs, with labels.tsv")
+    parser.add_argument(
+        "--tokenizer", type=Path, help="a folder with tokenizer.json and config.json; the packaged model's"
+    )
+    parser.add_argument("--peak", type=float, default=989.4)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", nargs="*", default=["check", "text", "pipeline", "image"])
+    given = parser.parse_args()
+    import torch
+
+    if not torch.cuda.is_available():
+        sys.exit("benchmarks/gpu.py needs a GPU, and torch sees none here")
+    provide_flash_attention(Path(tempfile.mkdtemp(prefix="vecbeam-flash-")))
+    rate = measure("cuda", "bfloat16") / 1e12
+    print(
+        f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {os.cpu_count()} cores, product {rate:.0f} TFLOP/s"
+    )
+    texts = [record["text"] for record in common.records(given.corpus)]
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="vecbeam-gpu-") as place:
+        folders = {name: save_bert(Path(place) / name, name, tokenizer(given.tokenizer)) for name in SHAPES}
+        if "check" in given.only:
+            check(folders, texts)
+        kinds = lengths(texts, tokenizer(given.tokenizer))
+        if "text" in given.only:
+            for name, folder in reversed(folders.items()):
+                for length, some in reversed(kinds.items()):
+                    rows += texts_of(name, folder, length, some, given)
+        if "pipeline" in given.only:
+            for name, length in (("bert-base", "512"), ("bert-base", "mixed"), ("minilm", "mixed")):
+                rows += [whole(Path(place), name, folders[name], length, kinds[length] * 4)]
+        if "image" in given.only and given.images:
+            rows += images(Path(place), given.images, given)
+    for row in rows:
+        print(json.dumps(row))
+    if given.json:
+        given.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def provide_flash_attention(place: Path) -> None:
+    """flash-attn's functions by the kernels that torch has of it, where the package is not installed."""
+    try:
+        import flash_attn  # type: ignore[import-not-found]  # noqa: F401
+    except ImportError:
+        (place / "flash_attn").mkdir()
+        (place / "flash_attn" / "__init__.py").write_text(
+            "from torch.nn.attention.varlen import varlen_attn\n"
+            "__version__ = '2.8.3'\n"
+            "def flash_attn_varlen_func(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k,\n"
+            "                           dropout_p=0.0, softmax_scale=None, causal=False):\n"
+            "    window = (-1, 0) if causal else (-1, -1)\n"
+            "    return varlen_attn(q, k, v, cu_seqlens_q, cu_seqlens_k, int(max_seqlen_q), int(max_seqlen_k),\n"
+            "                       scale=softmax_scale, window_size=window)\n"
+            "def flash_attn_func(*_, **__):\n    raise NotImplementedError('with padding')\n"
+            "flash_attn_with_kvcache = None\n"
+        )
+        (place / "flash_attn" / "bert_padding.py").write_text("pad_input = unpad_input = None\n")
+        facts = place / "flash_attn-2.8.3.dist-info"
+        facts.mkdir()
+        (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: flash-attn\nVersion: 2.8.3\n")
+        (facts / "top_level.txt").write_text("flash_attn\n")
+        (facts / "RECORD").write_text("flash_attn/__init__.py,,\n")
+        sys.path.insert(0, str(place))
+        print("flash-attn: functions of torch.nn.attention.varlen")
+
+
+def tokenizer(folder: Path | None) -> Path:
+    return folder or Path(resolve(EncoderConfig()).files.folder)  # type: ignore[attr-defined]
+
+
+def save_bert(folder: Path, name: str, tokens: Path) -> Path:
+    make_importable()
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
+    torch.manual_seed(0)
+    words = AutoTokenizer.from_pretrained(str(tokens))
+    words.model_max_length = 512
+    inner = folder.with_name(f"{name}-transformer")
+    BertModel(BertConfig(vocab_size=len(words), **SHAPES[name]), add_pooling_layer=False).save_pretrained(inner)
+    words.save_pretrained(inner)
+    transformer = Transformer(str(inner), max_seq_length=512)
+    pooling = Pooling(transformer.get_embedding_dimension())
+    SentenceTransformer(modules=[transformer, pooling, Normalize()], device="cpu").save(str(folder))
+    return folder
+
+
+def lengths(texts: list[str], tokens_of: Path) -> dict[str, list[str]]:
+    """Texts of about `TOKENS` tokens: of 128, of 512, and as they come."""
+    reader = Tokenizer.from_file(str(tokens_of / "tokenizer.json"))
+    reader.no_padding()
+    words = sorted({word for text in texts[:500] for word in text.lower().split() if word.isalpha()})
+    words = [word for word in words if len(reader.encode(word, add_special_tokens=False)) == 1]
+    numbers = random.Random(0)
+
+    def of(tokens: int) -> list[str]:
+        return [" ".join(numbers.choices(words, k=tokens - 2)) for _ in range(TOKENS // tokens)]
+
+    return {"128": of(128), "512": of(512), "mixed": texts * max(1, TOKENS // (90 * len(texts)))}
+
+
+def tables(encoder: Encoder, texts: list[str]) -> Any:
+    """Texts to vectors as workers embed them: tables on some threads, which tokenize while others compute."""
+    return on_threads(encoder, [text_inputs(texts[start : start + TABLE]) for start in range(0, len(texts), TABLE)])
+
+
+def on_threads(encoder: Encoder, pieces: list[Any]) -> Any:
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(encoder.encode, pieces))
+
+
+def check(folders: dict[str, Path], texts: list[str]) -> None:
+    """Vectors next to the library's in float32, in every order, after a batch that did not fit, and one model a GPU."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    some = texts[:512]
+    for name, folder in folders.items():
+        exact = SentenceTransformer(str(folder), device="cuda").encode(some, normalize_embeddings=True)
+        for precision in ("float32", "bfloat16"):
+            before = torch.cuda.memory_allocated()
+            encoder = resolve(EncoderConfig(model=str(folder), precision=precision)).load()
+            with ThreadPoolExecutor(THREADS) as pool:
+                found = [one.matrix for one in pool.map(encoder.encode, [text_inputs(some)] * THREADS)]
+            alone = np.concatenate([encoder.encode(text_inputs([text])).matrix for text in some[:64]])
+            held = (torch.cuda.memory_allocated() - before) / 2**20
+            cosine = (found[0] * exact).sum(axis=1)
+            print(
+                f"{name} {precision}: cosine to the library's float32 mean {cosine.mean():.6f} min {cosine.min():.6f}; "
+                f"alone against in a batch {(alone * found[0][:64]).sum(axis=1).min():.6f}; threads agree "
+                f"{min((one * found[0]).sum(axis=1).min() for one in found):.6f}; {held:.0f} MiB held"
+            )
+            print(encoder.runtime())
+    small = resolve(EncoderConfig(model=str(folders["bert-base"]), precision="bfloat16", batch_tokens=2_000_000)).load()
+    torch.cuda.empty_cache()
+    whole_memory = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(torch.cuda.memory_reserved() / whole_memory + 2**28 / whole_memory)
+    cosine = (small.encode(text_inputs(some)).matrix * exact).sum(axis=1)
+    torch.cuda.set_per_process_memory_fraction(1.0)
+    budget = small._engine._budget  # type: ignore[attr-defined]
+    print(f"out of memory: all texts at once in 256 MiB more; then {budget} tokens a batch; {cosine.min():.6f}")
+
+
+def texts_of(name: str, folder: Path, length: str, texts: list[str], given: Any) -> list[dict[str, Any]]:
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    encoder = resolve(EncoderConfig(model=str(folder), precision="bfloat16")).load()
+    encoded = tables(encoder, texts)
+    amount = np.concatenate([one.amount for one in encoded])
+    flops = Operations.of(folder).total(amount)
+    ours = [seconds_of(partial(tables, encoder, texts)) for _ in range(given.rounds)]
+    known = [np.zeros(size, np.int32) + 2000 for size in amount]
+    inputs = [
+        text_inputs(texts[start : start + TABLE], known[start : start + TABLE]) for start in range(0, len(texts), TABLE)
+    ]
+    without = [seconds_of(partial(on_threads, encoder, inputs)) for _ in range(given.rounds)]
+    busy = sum(one.work.busy_seconds for one in encoded)
+    runtime = encoder.runtime()
+    del encoder
+    torch.cuda.empty_cache()
+    peers = {}
+    for attention in ("flash_attention_2", "sdpa") if length == "mixed" else ("flash_attention_2",):
+        kinds = {"dtype": torch.bfloat16, "attn_implementation": attention}
+        peer = SentenceTransformer(str(folder), device="cuda", model_kwargs=kinds)
+        least = {}
+        for size in PEER_BATCHES:
+            peer.encode(texts[:size], batch_size=size)
+            some = texts[: len(texts) // 4]
+            least[size] = seconds_of(partial(peer.encode, some, batch_size=size, show_progress_bar=False))
+        best = min(least, key=lambda size: least[size])
+        spent = [
+            seconds_of(partial(peer.encode, texts, batch_size=best, show_progress_bar=False))
+            for _ in range(given.rounds)
+        ]
+        peers[attention] = (statistics.median(spent), best)
+        del peer
+        torch.cuda.empty_cache()
+    seconds = statistics.median(ours)
+    fastest = min(seconds for seconds, _ in peers.values())
+    row = {
+        "model": name,
+        "tokens": length,
+        "documents": len(texts),
+        "documents/s": round(len(texts) / seconds),
+        "tokens/s": round(amount.sum() / seconds),
+        "of peak": round(flops / seconds / given.peak / 1e12, 3),
+        "tokenized before: tokens/s": round(amount.sum() / statistics.median(without)),
+        "tokenized before: of peak": round(flops / statistics.median(without) / given.peak / 1e12, 3),
+        "busy seconds": round(busy, 2),
+        **{f"{kind} documents/s": round(len(texts) / spent) for kind, (spent, _) in peers.items()},
+        **{f"{kind} batch": size for kind, (_, size) in peers.items()},
+        "times the peer": round(fastest / seconds, 2),
+        "attention": runtime["attention"],
+    }
+    print(json.dumps(row), flush=True)
+    return [row]
+
+
+def seconds_of(call: Callable[[], Any]) -> float:
+    import torch
+
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    call()
+    torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def whole(place: Path, name: str, folder: Path, length: str, many: list[str]) -> dict[str, Any]:
+    """The steps of a backfill that end with a part, next to the encoder alone, tokenizing included."""
+    from pipelines.backfill import backfill
+
+    corpus = place / f"{name}-{length}.jsonl"
+    with corpus.open("w") as lines:
+        lines.writelines(json.dumps({"id": str(row), "text": text}) + "\n" for row, text in enumerate(many))
+    encoder = resolve(EncoderConfig(model=str(folder), precision="bfloat16")).load()
+    tables(encoder, many)
+    alone = statistics.median(seconds_of(partial(tables, encoder, many)) for _ in range(3))
+    del encoder
+    row: dict[str, Any] = {
+        "pipeline": name,
+        "tokens": length,
+        "documents": len(many),
+        "encoder documents/s": round(len(many) / alone),
+    }
+    for workers in (1, 4):
+        options = {} if workers == 1 else {"direct_num_workers": workers, "direct_running_mode": "multi_threading"}
+        values = {
+            "name": f"{name.replace('-', '_')}_{length}_{workers}",
+            "corpus": {"paths": [str(corpus)], "content": ["text"], "shard_bytes": 2_000_000},
+            "encoder": {"model": str(folder), "precision": "bfloat16"},
+            "chunk": {"max_tokens": 512, "overlap_tokens": 0},
+            "checkpoint": str(place / f"{name}-{length}-{workers}"),
+            "collection": {"uri": str(place / f"{name}-{length}-{workers}.db"), "index": {"type": "FLAT"}},
+            "batch_rows": TABLE,
+            "runner": {"name": "local", **options},
+        }
+        report = backfill(parse_config(values, folder=place))
+        spent = report.seconds
+        stage = spent.read + spent.chunk + spent.embed + spent.checkpoint
+        row[f"{workers} threads documents/s"] = round(len(many) / stage)
+        row[f"{workers} threads seconds"] = {step: round(value, 1) for step, value in spent if value}
+    print(json.dumps(row), flush=True)
+    return row
+
+
+def images(place: Path, folder: Path, given: Any) -> list[dict[str, Any]]:
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
+    with (folder / "labels.tsv").open(encoding="utf-8") as stream:
+        files = [str(folder / row["file"]) for row in csv.DictReader(stream, delimiter="\t")] * 40
+    torch.manual_seed(0)
+    model = open_clip.create_model("ViT-B-32").eval()
+    clip = place / "clip"
+    clip.mkdir()
+    settings = {"model_cfg": open_clip.get_model_config("ViT-B-32"), "preprocess_cfg": {}}
+    (clip / "open_clip_config.json").write_text(json.dumps(settings))
+    save_file(
+        {key: value.contiguous() for key, value in model.state_dict().items()}, clip / "open_clip_model.safetensors"
+    )
+    encoder = resolve(EncoderConfig(model=str(clip), family="open_clip", precision="bfloat16")).load()
+    inputs = media_inputs(files)
+    encoder.encode(inputs.slice(0, 512))
+    ours = statistics.median(seconds_of(lambda: encoder.encode(inputs)) for _ in range(given.rounds))
+    decoding = statistics.median(seconds_of(lambda: decode_all(encoder, inputs)) for _ in range(given.rounds))
+    model = model.to("cuda", torch.bfloat16)
+    pixels = torch.randn(256, 3, 224, 224, device="cuda", dtype=torch.bfloat16)
+    with torch.inference_mode():
+        model.encode_image(pixels)
+        alone = seconds_of(lambda: [model.encode_image(pixels) for _ in range(20)]) / 20 / 256
+    peer = peer_images(model, files, given.rounds)
+    row = {
+        "model": "ViT-B-32",
+        "images": len(files),
+        "images/s": round(len(files) / ours),
+        "decoding alone images/s": round(len(files) / decoding),
+        "GPU alone images/s": round(1 / alone),
+        "open_clip images/s": round(len(files) / peer),
+        "times the peer": round(peer / ours, 2),
+    }
+    print(json.dumps(row), flush=True)
+    return [row]
+
+
+def decode_all(encoder: Any, inputs: Any) -> None:
+    for _ in encoder.images._prepared_rows(inputs):
+        pass
+
+
+def peer_images(model: Any, files: Sequence[str], rounds: int) -> float:
+    import torch
+    from open_clip.transform import image_transform
+    from PIL import Image
+
+    transform = image_transform(224, is_train=False)
+
+    class Files(torch.utils.data.Dataset):  # type: ignore[misc]
+        def __len__(self) -> int:
+            return len(files)
+
+        def __getitem__(self, place: int) -> Any:
+            return transform(Image.open(files[place]))
+
+    loader = torch.utils.data.DataLoader(Files(), 256, num_workers=os.cpu_count() or 1, pin_memory=True)
+
+    def run() -> None:
+        with torch.inference_mode():
+            [model.encode_image(some.to("cuda", torch.bfloat16, non_blocking=True)).float().cpu() for some in loader]
+
+    return statistics.median(seconds_of(run) for _ in range(rounds))
+
+
+if __name__ == "__main__":
+    main()
