@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 
 MOST_COLUMNS = 8192
-"""A row lies in the registers of one program."""
+"""The registers of one program hold a row."""
 
 
 @triton.jit  # type: ignore[untyped-decorator,unused-ignore]
