@@ -372,17 +372,20 @@ def _work(found: Plan) -> Iterator[str]:
             yield f"cost        {found.usd:,.2f} USD for the embedding server"
     elif seconds.total:
         yield f"time here   {_duration(seconds.total)}, {seconds.measured}"
-    if found.runner not in ("", "local", "DirectRunner"):
-        yield f"jobs        {_jobs(found)}"
+    yield from job_lines(found)
     if found.pool is not None:
         pool = found.pool
         yield f"time there  {_duration(pool.seconds)} on {pool.workers} such workers, {pool.usd:,.2f} USD"
 
 
-def _jobs(found: Plan) -> str:
-    if not found.jobs:
-        return f"none on {found.runner}: all steps read less than runner.local_below, and run here"
-    return f"{len(found.jobs)} on {found.runner}: {', '.join(found.jobs)}"
+def job_lines(found: Plan) -> Iterator[str]:
+    """What a plan says about jobs on other machines; nothing where the runner is local."""
+    if found.runner in ("", "local", "DirectRunner"):
+        return
+    if found.jobs:
+        yield f"jobs        {len(found.jobs)} on {found.runner}: {', '.join(found.jobs)}"
+    else:
+        yield f"jobs        none on {found.runner}: each step reads less than runner.local_below, and runs here"
 
 
 def _amount(found: Plan) -> str:

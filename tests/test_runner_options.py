@@ -7,17 +7,22 @@ import shutil
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import apache_beam as beam
 import pytest
 
+from pipelines import plan
 from pipelines.run import beam_job
 from pipelines.run.progress import Progress
+from pipelines.run.runner_options import check_program
 from pipelines.run.session import Session
+from pipelines.steps.snapshot.planned_jobs import planned_jobs
 from schemas.config import Config
 from schemas.config.loader import parse_config
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, MissingExtraError
+from schemas.run_plan import Plan
 from transforms.load.delta import POSITIONS
 from transforms.support import metrics
 from transforms.support.work_list import listed
@@ -70,21 +75,21 @@ def test_a_program_that_is_missing_is_named(
     with pytest.raises(ConfigurationError, match=rf"runner\.{key}: {tmp_path} is not a file"):
         beam_job.prepare_filesystems(configured(tmp_path, name=name, **{key: str(tmp_path)}))
     # A job server that runs already needs none of it.
-    beam_job.check_program(configured(tmp_path, name=name, job_endpoint="localhost:9", **{key: str(missing)}))
+    check_program(configured(tmp_path, name=name, job_endpoint="localhost:9", **{key: str(missing)}))
     if name == "prism":
         return
     text = tmp_path / "text.jar"
     text.write_text("not a jar")
     with pytest.raises(ConfigurationError, match=r"is not a jar"):
-        beam_job.check_program(configured(tmp_path, name=name, **{key: str(text)}))
+        check_program(configured(tmp_path, name=name, **{key: str(text)}))
     jar = tmp_path / "server.jar"
     with zipfile.ZipFile(jar, "w") as file:
         file.writestr("META-INF/MANIFEST.MF", "")
     monkeypatch.setattr(shutil, "which", lambda _: None)
     with pytest.raises(ConfigurationError, match="no program java on PATH"):
-        beam_job.check_program(configured(tmp_path, name=name, **{key: str(jar)}))
+        check_program(configured(tmp_path, name=name, **{key: str(jar)}))
     monkeypatch.setattr(shutil, "which", lambda _: sys.executable)
-    beam_job.check_program(configured(tmp_path, name=name, **{key: str(jar)}))
+    check_program(configured(tmp_path, name=name, **{key: str(jar)}))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +128,7 @@ def test_a_job_of_each_runner_groups_and_counts(tmp_path: Path, name: str, key: 
     if not program:
         pytest.skip(f"{variable} names no file: no package has the program of runner {name}")
     config = configured(tmp_path, name=name, environment_type="LOOPBACK", **{key: program})
-    beam_job.check_program(config)
+    check_program(config)
     session = Session("backfill", config, Progress(quiet=True))
     uri = str(tmp_path / "work" / "list.parquet")
     with listed(list(range(20_000)), POSITIONS, uri) as work:
@@ -142,3 +147,35 @@ def test_a_job_of_each_runner_groups_and_counts(tmp_path: Path, name: str, key: 
     [job] = session.report.remote_jobs
     assert job.runner == name
     assert job.seconds
+
+
+@pytest.mark.parametrize(
+    ("changed", "embedded", "accelerator", "runnable", "jobs"),
+    [
+        (999, 0, None, True, []),
+        (999, 1, None, True, ["embed"]),  # counts as 64 bytes read
+        (100, 0, "type:nvidia-l4;count:1", True, ["embed"]),
+        (100, 0, None, False, ["embed"]),
+        (5000, 5000, None, True, ["survey", "embed", "load"]),
+    ],
+)
+def test_a_plan_names_the_steps_that_would_be_jobs(
+    tmp_path: Path, changed: int, embedded: int, accelerator: str | None, runnable: bool, jobs: list[str]
+) -> None:
+    config = configured(tmp_path, name="dataflow", local_below=1000)
+    encoder = config.vectors["vector"].model_copy(update={"accelerator": accelerator})
+    config = config.model_copy(update={"encoder": encoder})
+
+    def check_runnable() -> None:
+        if not runnable:
+            raise MissingExtraError("torch is not installed")
+
+    models = SimpleNamespace(check_runnable=check_runnable)
+    source = SimpleNamespace(changed_bytes=changed, ids_are_paths=False, refers_elsewhere=False, models=models)
+    changes: Any = SimpleNamespace(source=source, base=None, shards=[1], surveyed=1, bytes_to_embed=embedded)
+    session: Any = SimpleNamespace(config=config)
+    found = planned_jobs(session, changes, changed)
+    assert found == jobs
+    [line] = plan.job_lines(Plan(name="tested", runner="dataflow", jobs=found))
+    assert line.split(None, 1)[1].startswith(f"{len(jobs)} on dataflow: {', '.join(jobs)}" if jobs else "none on")
+    assert list(plan.job_lines(Plan(name="tested", runner="local"))) == []
