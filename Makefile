@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 KERNELS := $(wildcard transforms/encoders/engines/amx/kernels/*.h transforms/encoders/engines/amx/kernels/*.cpp)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: venv demo test test-unit test-campaign test-image cases lint bench clean
+.PHONY: venv demo test test-unit test-portable test-campaign test-image cases lint bench clean
 
 venv: $(VENV)/.installed
 demo: venv
@@ -20,6 +20,11 @@ test: $(VENV)/.installed-test lint
 # The pure core alone, under a minute: neither Milvus nor a model, and no lint.
 test-unit: $(VENV)/.installed-test
 	$(BIN)/python -m pytest tests/unit tests/test_house.py
+
+# Runs on a job server with two workers in other file systems, on S3 and Milvus servers; then its figures.
+test-portable: $(VENV)/.installed-test
+	VECBEAM_PORTABLE=all $(BIN)/python -m pytest tests/portable
+	$(BIN)/python tests/portable/figures.py
 
 # The long campaigns of faults, with a figure at the end of each: about three hours, before a release.
 SEQUENCES ?= 2000

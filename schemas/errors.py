@@ -11,7 +11,7 @@ VecbeamError             exit code 1
 ├── CollectionError                    Milvus does not answer, refuses, or holds something else
 │   └── SpaceMismatchError             vectors of two spaces would be mixed
 ├── JobEndedError                      somebody cancelled, drained or replaced the job on other machines
-├── VersionMismatchError               a worker has another vecbeam than the machine that starts the run
+├── VersionMismatchError               a worker has another vecbeam than the machine that starts the run, or none
 ├── GateError            exit code 3   a check before publication failed; the alias was not moved
 ├── RejectsError         exit code 4   more rejects or dropped tokens than the configuration allows
 └── InterruptedRunError  exit code 130 stopped by Ctrl-C; the same command continues

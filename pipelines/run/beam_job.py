@@ -18,8 +18,9 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 
 from pipelines.run.job_watch import JobWatch, counters_of, wall_times
 from pipelines.run.runner_options import check_known, check_program
+from pipelines.run.worker_faults import worker_fault
 from schemas.config import Config
-from schemas.errors import ConfigurationError, JobEndedError, VecbeamError, from_traceback, without_label
+from schemas.errors import ConfigurationError, JobEndedError, VecbeamError, without_label
 from transforms.support import stop
 from transforms.support.job import ENDED, Job
 from transforms.support.storage.remote import bucket_client
@@ -154,9 +155,9 @@ def run(
     except VecbeamError as error:
         raise without_label(error) from error
     except Exception as error:
-        ours = from_traceback(str(error))
-        if ours is not None:
-            raise ours from error
+        fault = worker_fault(str(error))
+        if fault is not None:
+            raise fault from error
         raise
     return counters
 
