@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import random
 import re
 import threading
 import time
@@ -51,10 +52,17 @@ class Fault:
 
 @dataclass
 class StoreProxy:
-    """A proxy at work; `requests` are those that it met, as (method, path with query)."""
+    """A proxy at work; `requests` are those that it met, as (method, path with query).
+
+    Attributes:
+        share: of the requests that it answers with 503, which `chance` draws and `drawn` counts.
+    """
 
     address: str
     faults: list[Fault] = field(default_factory=list)
+    share: float = 0.0
+    chance: random.Random = field(default_factory=random.Random)
+    drawn: int = 0
     requests: list[tuple[str, str]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -72,6 +80,9 @@ class StoreProxy:
                         return None
                     fault.times -= 1
                     return fault
+            if self.share and self.chance.random() < self.share:
+                self.drawn += 1
+                return Fault(method, path, 503)
         return None
 
 
