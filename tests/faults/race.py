@@ -67,7 +67,15 @@ def s3_server(kind: str) -> Iterator[str]:
         if kind == "weed":
             ports = [f"-{name}.port={free_port()}" for name in ("master", "volume", "filer")]
             local = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
-            command = [str(Path(sys.executable).parent / "weed"), "server", f"-dir={folder}", *local, "-s3", f"-s3.port={port}", *ports]
+            command = [
+                str(Path(sys.executable).parent / "weed"),
+                "server",
+                f"-dir={folder}",
+                *local,
+                "-s3",
+                f"-s3.port={port}",
+                *ports,
+            ]
         server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             address = f"http://127.0.0.1:{port}"
