@@ -166,7 +166,9 @@ def store_answers_503(context: Context) -> Iterator[Line]:
 
 
 def server_killed(context: Context) -> Iterator[Line]:
-    yield from lines_of([HERE / "outages.py", context.folder, "--loads", context.amount - len(context.lines)])
+    """Loads, one after the other, until the server was killed so many times."""
+    while total("kills", context.lines) < context.amount:
+        yield from lines_of([HERE / "outages.py", context.folder, "--first", *context.missing(1)])
 
 
 def disk_full(context: Context) -> Iterator[Line]:
@@ -189,30 +191,33 @@ def counting(key: str) -> Callable[[list[Line]], int]:
     return lambda lines: total(key, lines)
 
 
-def script(pattern: str, lost: str, *command: object, amount_option: str = "") -> Callable[[Context], Iterator[Line]]:
+def script(
+    pattern: str,
+    lost: str,
+    *command: object,
+    amount_option: str | None = None,
+    environment: dict[str, str] | None = None,
+) -> Callable[[Context], Iterator[Line]]:
     """A campaign of a script of its own, in one step.
 
     Args:
         pattern: finds in its output how many there were, as `count`.
         lost: finds there how many of them were lost, as `lost`, or how many were whole, as `whole`.
-        amount_option: takes how many there are to be.
+        amount_option: comes before how many there are to be; None if the script does not take that.
     """
 
     def run(context: Context) -> Iterator[Line]:
-        if context.lines:
-            return
-        options = [amount_option, context.amount] if amount_option else []
-        output = ""
-        failed = 0
+        amount = [*([amount_option] if amount_option else []), context.amount] if amount_option is not None else []
+        output, failed = "", 0
         try:
-            for text in output_of([*command, *options]):
+            for text in output_of([*command, *amount], environment):
                 output += text
         except RuntimeError:
             failed = 1
         line: Line = {"seed": 0, "failed": failed, "output": output[-2000:]}
-        if found := re.search(pattern, output):
+        if found := re.search(pattern, output, re.MULTILINE):
             line["count"] = int(found["count"])
-        if found := re.search(lost, output):
+        if found := re.search(lost, output, re.MULTILINE):
             groups = found.groupdict()
             line["lost"] = int(groups["lost"]) if "lost" in groups else line["count"] - int(groups["whole"])
         yield line
@@ -220,58 +225,76 @@ def script(pattern: str, lost: str, *command: object, amount_option: str = "") -
     return run
 
 
-REMEDIES = r"(?P<lost>\d+) lost"
-SEQUENCES = r"^(?P<count>\d+) sequences"
-PASSED = r"(?P<count>\d+) passed"
+def pytests(*names: str, environment: dict[str, str] | None = None) -> Callable[[Context], Iterator[Line]]:
+    """A campaign of test files, which count their own steps."""
+    files = [HERE / f"test_{name}.py" for name in names]
+    return script(r"(?P<count>\d+) passed", NOTHING, "-m", "pytest", "-q", *files, environment=environment)
+
+
+def remedies(world: str, amount: int) -> Campaign:
+    run = script(
+        r"^(?P<count>\d+) sequences",
+        r"(?P<lost>\d+) lost",
+        HERE / "remedies.py",
+        "--world",
+        world,
+        amount_option="--sequences",
+    )
+    return Campaign(f"faults, then what messages recommend ({world})", "sequences", amount, run, counting("count"))
+
+
 NOTHING = r"(?!)"
 CAMPAIGNS = {
     "kills-lite": Campaign("SIGKILL, Milvus Lite", "kills", 334, kills_on_lite, killed),
     "kills-server": Campaign("SIGKILL, Milvus 2.3.5", "kills", 333, kills_on_the_server, killed),
-    "kills-s3": Campaign("SIGKILL, checkpoint on S3 (SeaweedFS)", "kills", 333, kills_on_s3, killed),
+    "kills-s3": Campaign("SIGKILL, checkpoint on S3 (SeaweedFS), Lite", "kills", 333, kills_on_s3, killed),
     "store-503": Campaign("S3 answers 5% of calls with 503", "commands", 40, store_answers_503),
-    "server-killed": Campaign("Milvus 2.3.5 killed every 5 s of a load", "loads", 5, server_killed),
-    "disk-full": Campaign("disk full, a page later each time", "runs", 1, disk_full),
+    "server-killed": Campaign(
+        "Milvus 2.3.5 killed every 5 s of a load", "server kills", 50, server_killed, counting("kills")
+    ),
+    "disk-full": Campaign("disk full, a page later each time", "disks", 2000, disk_full),
     "histories": Campaign("histories against a dictionary", "histories", 10_000, histories, counting("histories")),
     "kill-points": Campaign(
-        "SIGKILL at named points",
+        "SIGKILL at each named point",
         "tests",
         1,
-        script(
-            PASSED,
-            NOTHING,
-            *("-m", "pytest", "-q", "-p", "no:cacheprovider"),
-            *(HERE / f"test_{name}.py" for name in ("sigkill", "sigkill_sync", "sigkill_server")),
-        ),
+        pytests("sigkill", "sigkill_sync", "sigkill_server", environment={"VECBEAM_KILL_POINTS": "all"}),
         counting("count"),
     ),
-    "remedies": Campaign(
-        "faults, then what messages recommend",
-        "sequences",
-        2000,
-        script(SEQUENCES, REMEDIES, HERE / "remedies.py", amount_option="--sequences"),
+    "sync-machine": Campaign(
+        "steps of four kinds of corpus against a dictionary",
+        "tests",
+        1,
+        pytests("sync_machine", environment={"VECBEAM_STEPS": "10000"}),
         counting("count"),
     ),
+    "remedies": remedies("texts", 2000),
+    "remedies-two-vectors": remedies("two_vectors", 50),
+    "remedies-pictures": remedies("pictures", 50),
     "damages": Campaign(
         "rows damaged, then verify --repair",
         "damages",
         1000,
         script(
-            r"all +(?P<count>\d+)",
-            r"all +\d+ +\d+ +(?P<whole>\d+)",
-            HERE / "damages.py",
-            amount_option="--damages",
+            r"^all +(?P<count>\d+)", r"^all +\d+ +\d+ +(?P<whole>\d+)", HERE / "damages.py", amount_option="--damages"
         ),
         counting("count"),
     ),
+    "ctrl-c": Campaign(
+        "Ctrl-C on a terminal",
+        "runs stopped",
+        20,
+        script(r"(?P<count>\d+) runs stopped", NOTHING, HERE / "ctrl_c.py", amount_option=""),
+        counting("count"),
+    ),
     "races": Campaign(
-        "two runs on one S3 checkpoint",
+        "two runs on one checkpoint on S3 (SeaweedFS)",
         "pairs",
         50,
         script(
             r"(?P<count>\d+) pairs",
             r"exactly one went on (?P<whole>\d+)",
-            HERE / "race.py",
-            *("--server", "weed"),
+            *(HERE / "race.py", "--server", "weed"),
             amount_option="--pairs",
         ),
         counting("count"),
@@ -302,7 +325,7 @@ def read(path: Path) -> list[Line]:
 
 def run(name: str, campaign: Campaign, context: Context, path: Path, seconds: float) -> None:
     """Runs a campaign until its amount or for some seconds, and writes each line as it comes."""
-    if campaign.count(context.lines) >= context.amount and name != "disk-full":
+    if campaign.count(context.lines) >= context.amount or any(bad(line) for line in context.lines):
         return
     begun, shown = time.monotonic(), time.monotonic()
     facts = {"commit": commit(), "time": time.strftime("%Y-%m-%d %H:%M")}
