@@ -223,6 +223,7 @@ def real_runs(seeds: int, mean: float, sizes: Sequence[int], row_seconds: float,
                 chance = random.Random(seed) if seed >= 0 else None
                 write_configuration(folder, size)
                 one = backfill(folder, row_seconds, chance, mean)
+                print(f"{size} rows, seed {seed}: {one}", file=sys.stderr, flush=True)
                 undisturbed = undisturbed or one
                 if chance:
                     found.append(one)

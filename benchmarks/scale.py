@@ -65,7 +65,7 @@ SHARED = {
     "verify_rate": Input(
         20000 / (12.2 - 6.6), MEASURED, "Verify: all columns, 10,000 and 30,000 rows", "rows/s a core"
     ),
-    "segment_bytes": Input(1024 * MIB, ASSUMED, "dataCoord.segment.maxSize of the server", "bytes"),
+    "segment_bytes": Input(512 * MIB, SETTING, "dataCoord.segment.maxSize of server 2.3.5", "bytes"),
 }
 DOCUMENTS = Corpus(
     "documents",
