@@ -17,6 +17,7 @@ time of a part as an undisturbed run measured it.
 from __future__ import annotations
 
 import argparse
+import glob
 import heapq
 import json
 import random
@@ -61,7 +62,7 @@ class Setting:
     Attributes:
         batches: of a shard.
         batch: time of a batch without its part; `spread` is its standard deviation as a share.
-        part: time that a batch takes besides, whatever its size.
+        part: time that a batch takes in addition, whatever its size.
         kill_every: mean time between kills of one worker.
         start: from a kill to the first batch of the next worker.
         straggler: share of the batches that take `slower` times as long.
@@ -165,7 +166,9 @@ class Real(NamedTuple):
 
 
 def parts(folder: Path) -> int:
-    return len(list(folder.rglob("parts/*.parquet")))
+    return len(
+        glob.glob(f"{folder}/checkpoint/preempted/*/parts/*.parquet")
+    )  # a folder may vanish: Path.rglob raises then
 
 
 def backfill(folder: Path, row_seconds: float, kills: random.Random | None, mean: float) -> Real:

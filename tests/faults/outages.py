@@ -2,8 +2,9 @@
 
     python tests/faults/outages.py FOLDER --loads 1
 
-The server of the `milvus` package gets a SIGKILL five seconds after it answers, again and again while a load runs. If
-the load gives up, the same command follows, up to ten times. Prints a JSON line for each load.
+The server of the `milvus` package gets a SIGKILL five seconds after it answers, again and again from the first part
+that it has acknowledged to the last one. If the load gives up, the same command follows as soon as the server answers.
+Prints a JSON line for each load.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from corpora import configure, text, write_jsonl
 from milvus_server import Server, start_server
 
 ROWS = 6000
+ROWS_OF_A_PART = 200
 UP_S = 5.0
-COMMANDS = 10
+COMMANDS = 60
 
 
 def command(words: str, configuration: Path, output: Path) -> int:
@@ -37,17 +39,20 @@ class Killer:
 
     def __init__(self, server: Server, ledger: Path) -> None:
         self.server, self.ledger, self.kills = server, ledger, 0
-        self.over = threading.Event()
+        self.over, self.up = threading.Event(), threading.Event()
+        self.up.set()
         self.thread = threading.Thread(target=self.run)
 
     def run(self) -> None:
         while not self.over.wait(0.1):
             if any(self.ledger.glob("*/*.json")):
                 break
-        while not self.over.is_set():
+        while not self.over.is_set() and len(list(self.ledger.glob("*/*.json"))) < ROWS // ROWS_OF_A_PART:
+            self.up.clear()
             self.server.kill()
             self.kills += 1
             self.server = self.server.restart()  # returns as soon as it answers
+            self.up.set()
             self.over.wait(UP_S)
 
     def __enter__(self) -> Killer:
@@ -66,12 +71,13 @@ def load(folder: Path, server: Server, seed: int) -> tuple[dict[str, object], Se
     name = f"outage{seed}"
     work = folder / f"{name}-{int(time.time())}"
     write_jsonl(work / "corpus" / "a.jsonl", [{"id": f"{seed}-{n}", "text": text(n)} for n in range(ROWS)])
-    collection = {"uri": server.uri, "index": {"type": "HNSW", "M": 8, "efConstruction": 64}, "message_rows": 4}
-    configure(work, name=name, batch_rows=200, collection=collection)
+    collection = {"uri": server.uri, "index": {"type": "HNSW", "M": 8, "efConstruction": 64}, "message_rows": 10}
+    configure(work, name=name, batch_rows=ROWS_OF_A_PART, collection=collection)
     configuration, output, runs, code = work / "vecbeam.yaml", work / "output.txt", 0, 1
     begun = time.monotonic()
     with Killer(server, work / "checkpoint" / name / "loads") as killer:
         while code and runs < COMMANDS:
+            killer.up.wait()
             runs += 1
             code = command("backfill", configuration, output)
     client = MilvusClient(killer.server.uri, dedicated=True)
