@@ -16,7 +16,13 @@ import pytest
 import yaml
 
 import vecbeam
+from pipelines.backfill import backfill
+from pipelines.steps.snapshot import embedding
+from schemas.config import Config
+from schemas.config.loader import load_config
+from schemas.errors import InterruptedRunError, JobEndedError
 from transforms.embed.attempts import DEATHS, Attempts, History, _Turns
+from transforms.encoders import resolve
 from transforms.support.storage import filesystem
 
 ITEMS = 40
@@ -103,6 +109,27 @@ def run(corpus: Path, *options: str) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
     )
+
+
+@pytest.mark.parametrize("error", [InterruptedRunError, JobEndedError, RuntimeError])
+def test_a_job_that_was_ended_on_purpose_leaves_no_suspicion(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    real, planted = embedding.beam_job.run, list[Path]()
+
+    def ended(config: Config, *given: Any, reads: int | None = None, **more: Any) -> Any:
+        if reads is not None:  # the comparison of items
+            return real(config, *given, reads=reads, **more)
+        attempts = Path(config.checkpoint) / config.name / resolve(config.encoder).space.id / "attempts"
+        attempts.mkdir(parents=True)
+        planted.append(attempts / "part.json")
+        planted[0].write_bytes(History(at=(0, 20)).as_json())
+        raise error("ended")
+
+    monkeypatch.setattr(embedding.beam_job, "run", ended)
+    with pytest.raises(error):
+        backfill(load_config(corpus / "vecbeam.yaml"))
+    assert planted[0].exists() == (error is RuntimeError)
 
 
 def rows_below(folder: Path, name: str) -> list[dict[str, Any]]:

@@ -79,11 +79,14 @@ class Embedding:
 
     def remove_leftovers(self) -> None:
         """Deletes tables of chunks and markers of attempts, when the records of all parts are written."""
-        folders = [self.chunk_tables.folder] if self.config.accelerator is not None else []
+        if self.config.accelerator is not None:
+            filesystem.delete_folder(self.chunk_tables.folder)
+        self.forget_attempts()
+
+    def forget_attempts(self) -> None:
+        """Deletes markers of attempts, also when a job was ended on purpose: its workers died of nothing in a batch."""
         if self.marks_attempts:
-            folders.append(self.checkpoint.attempts_folder)
-        for folder in folders:
-            filesystem.delete_folder(folder)
+            filesystem.delete_folder(self.checkpoint.attempts_folder)
 
 
 @dataclass(eq=False)

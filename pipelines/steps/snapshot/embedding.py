@@ -20,7 +20,7 @@ from pipelines.steps.judgement.limits import Standing, check_deletions, check_dr
 from pipelines.steps.judgement.named_rejects import named_rejects
 from pipelines.steps.judgement.null_columns import explained, null_columns, unfilterable
 from pipelines.steps.judgement.vector_limits import check_draft_vectors
-from schemas.errors import RejectsError, VecbeamError
+from schemas.errors import InterruptedRunError, JobEndedError, RejectsError, VecbeamError
 from schemas.modality import Modality
 from schemas.records import FILE_SCHEMA, PART_SCHEMA
 from schemas.run_report import Report, Sound
@@ -168,7 +168,11 @@ def _embed(session: Session, changes: Changes, salt: str) -> tuple[pa.Table, pa.
                 | "WriteRecords" >> WriteRecords(folder, pieces_of(len(work)))
             )
 
-        session.add_counters(beam_job.run(session.config, build, session, reads=embedding_bytes(session, changes)))
+        try:
+            session.add_counters(beam_job.run(session.config, build, session, reads=embedding_bytes(session, changes)))
+        except (InterruptedRunError, JobEndedError):
+            embedding.forget_attempts()
+            raise
     release_encoders()
     parts, files = read_records(folder)  # the snapshot holds the same permanently
     embedding.remove_leftovers()
