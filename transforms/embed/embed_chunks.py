@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.pvalue import TaggedOutput
+from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.shared import Shared
 
 from schemas.config import Config
 from schemas.layout import SOURCE_ROW, Layout, item_facts
 from schemas.records import SCHEMA_VERSION, Key
 from transforms.checkpoint import Checkpoint, part_name, spaces_of
-from transforms.checkpoint.embedded import EmbeddedTable
+from transforms.checkpoint.embedded import EmbeddedBatch, EmbeddedTable
 from transforms.checkpoint.part_digest import batch_digest
 from transforms.embed.attempts import Attempts
 from transforms.embed.lazy_encoders import LazyEncoders
-from transforms.embed.rows import embed_table, nothing_embedded
+from transforms.embed.rows import Filler, embed_table, nothing_embedded
 from transforms.encoders.models import Described, configured
 from transforms.support import metrics
 from transforms.support.amounts import amounts_of
 from transforms.support.outputs import Outputs
 from transforms.support.versioned_dofn import VersionedDoFn
+
+AHEAD = 2
+"""Batches that are embedded elsewhere while this process continues. Each is in memory, and lost with the process."""
 
 
 @dataclass(eq=False)
@@ -79,12 +85,14 @@ class EmbedChunks(beam.PTransform):  # type: ignore[misc]
         models: what the encoders are.
         sample: table of texts from which int8 determines its ranges; "" for none.
         checkpoint: where markers of attempts are; without it a worker that dies on a batch leaves no trace.
+        ahead: whether vectors of a batch may come after later batches; everything is in the global window then.
     """
 
     config: Config
     models: Described
     sample: str = ""
     checkpoint: Checkpoint | None = None
+    ahead: bool = False
 
     def expand(self, chunks: beam.PCollection) -> beam.PCollection:
         return chunks | "Embed" >> beam.ParDo(_Embed(self))
@@ -98,8 +106,27 @@ def resource_hints(config: Config) -> dict[str, str]:
     return {**hints, "min_ram": config.min_ram} if config.min_ram else hints
 
 
+class _Pending(NamedTuple):
+    """A batch that is being embedded, and what will be of it, with what was counted meanwhile."""
+
+    key: Key
+    chunks: pa.Table
+    found: Future[tuple[EmbeddedBatch, Counter[str]]]
+
+    def finished(self) -> tuple[Key, EmbeddedTable]:
+        """Waits for the vectors, and counts in the thread of the pipeline."""
+        embedded, counts = self.found.result()
+        for name, value in counts.items():
+            metrics.count(name, value)
+        return self.key, EmbeddedTable(self.chunks, embedded)
+
+
 class _Embed(VersionedDoFn):
-    """One model of each vector lives in a worker process, whatever number of threads it has."""
+    """One model of each vector lives in a worker process, whatever number of threads it has.
+
+    Where a GPU or a server computes the vectors, this process would do nothing meanwhile: it reads and chunks the next
+    batches instead, and writes the part of the last one.
+    """
 
     def __init__(self, given: EmbedChunks) -> None:
         self._layout = given.models.layout
@@ -107,18 +134,46 @@ class _Embed(VersionedDoFn):
         self._shared = Shared()
         self._encoders: LazyEncoders | None = None
         self._checkpoint = given.checkpoint
+        self._most = AHEAD if given.ahead else 0
+        self._threads: ThreadPoolExecutor | None = None
+        self._pending: deque[_Pending] = deque()
 
     def setup(self) -> None:
         self._encoders = self._shared.acquire(self._load)
 
+    def start_bundle(self) -> None:
+        self._pending.clear()  # of a bundle that failed
+
     def process(self, batch: tuple[Key, pa.Table]) -> Iterator[tuple[Key, EmbeddedTable]]:
         key, chunks = batch
-        waiting = chunks.filter(pc.equal(chunks.column(SOURCE_ROW), -1))
-        if waiting.num_rows == 0:
+        if not pc.any(pc.equal(chunks.column(SOURCE_ROW), -1)).as_py():
             yield key, EmbeddedTable(chunks, nothing_embedded(chunks, self._layout))
             return
         assert self._encoders is not None
         fillers = self._encoders.get()
+        if not self._most or all(filler.encoder.runtime().get("device") == "cpu" for filler in fillers):
+            yield key, EmbeddedTable(chunks, self._embedded(chunks, fillers))
+            return
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(self._most, thread_name_prefix="embed")
+        self._pending.append(_Pending(key, chunks, self._threads.submit(self._aside, chunks, fillers)))
+        while len(self._pending) > self._most:
+            yield self._pending.popleft().finished()
+
+    def finish_bundle(self) -> Iterator[Any]:
+        while self._pending:
+            yield GlobalWindows.windowed_value(self._pending.popleft().finished())
+
+    def teardown(self) -> None:
+        if self._threads is not None:
+            self._threads.shutdown(cancel_futures=True)
+
+    def _aside(self, chunks: pa.Table, fillers: Sequence[Filler]) -> tuple[EmbeddedBatch, Counter[str]]:
+        with metrics.set_aside() as counts:
+            return self._embedded(chunks, fillers), counts
+
+    def _embedded(self, chunks: pa.Table, fillers: Sequence[Filler]) -> EmbeddedBatch:
+        waiting = chunks.filter(pc.equal(chunks.column(SOURCE_ROW), -1))
         with metrics.timed("embed"), metrics.ahead(waiting) as advance:
             if self._checkpoint is None:
                 embedded = embed_table(waiting, fillers, self._layout, advance)
@@ -127,7 +182,7 @@ class _Embed(VersionedDoFn):
         metrics.count("chunks_embedded", len(embedded.rows))
         metrics.count("tokens_embedded", int(amounts_of(embedded.rows).taken.sum()))
         metrics.count("tokens_padded", embedded.tokens_padded)
-        yield key, EmbeddedTable(chunks, embedded)
+        return embedded
 
 
 def _named(batch: tuple[Key, pa.Table], space_id: str) -> Iterator[tuple[Key, pa.Table]]:

@@ -126,7 +126,7 @@ class EmbedBatches(beam.PTransform):  # type: ignore[misc]
     def expand(self, batches: beam.PCollection) -> beam.PCollection:
         given = self.embedding
         marked = given.checkpoint if given.marks_attempts else None
-        embedded = batches | "Embed" >> EmbedChunks(given.config, given.models, given.sample, marked)
+        embedded = batches | "Embed" >> EmbedChunks(given.config, given.models, given.sample, marked, ahead=True)
         return embedded | "Checkpoint" >> beam.ParDo(_WritePart(given))
 
 

@@ -62,9 +62,9 @@ def forward(module: Any, config: EncoderConfig, call: Callable[..., Any], **vers
 
     described = {
         "engine": "torch",
-        "device": torch.cuda.get_device_name() if on_cuda else "cpu",
+        "device": device,
         "precision": str(kind).removeprefix("torch."),
-        "processor": processor.name(),
+        "processor": torch.cuda.get_device_name() if on_cuda else processor.name(),
         "torch": torch.__version__,
         **versions,
     }
