@@ -25,6 +25,7 @@ from schemas.config import EncoderConfig
 from transforms.encoders import Encoder, resolve, text_inputs
 from transforms.encoders.engines import processor
 from transforms.encoders.engines.amx import library as library_of_amx
+from transforms.encoders.engines.torch.torchvision_operators import make_importable
 from transforms.encoders.sentence_transformers import SentenceTransformersModel
 
 SETTINGS = (
@@ -83,6 +84,7 @@ def vectors_of(encoder: Encoder, texts: list[str]) -> np.ndarray[Any, Any]:
 
 def library(folder: str) -> Run:
     """`SentenceTransformer.encode` with its defaults."""
+    make_importable()
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(folder, device="cpu")

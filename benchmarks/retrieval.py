@@ -31,6 +31,7 @@ from pipelines.steps.corpus.source import open_checkpoint
 from schemas.config import Config, EncoderConfig
 from schemas.config.loader import parse_config
 from transforms.encoders import CATALOGUE, text_inputs
+from transforms.encoders.engines.torch.torchvision_operators import make_importable
 from transforms.encoders.model_source import ModelSource
 from transforms.encoders.models import Models
 
@@ -68,6 +69,7 @@ def configuration(folder: Path, work: Path, names: list[str], content: list[str]
 
 def tokens_of(name: str, work: Path) -> str:
     """A folder with a late interaction model of a catalogue model's own tokens, without a projection."""
+    make_importable()
     from sentence_transformers import MultiVectorEncoder
     from sentence_transformers.base.modules import Normalize, Transformer
     from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask

@@ -127,7 +127,7 @@ AFTER_THE_MODEL = {"transforms/encoders/engines/torch/engine.py", "transforms/en
 
 
 def test_torchvision_is_made_importable_before_libraries_that_import_it() -> None:
-    for path in modules():
+    for path in [*modules(), *map(str, (ROOT / "benchmarks").glob("*.py"))]:
         source = Path(path).read_text(encoding="utf-8")
         found = NEED_TORCHVISION.search(source)
         if found and path not in AFTER_THE_MODEL:
