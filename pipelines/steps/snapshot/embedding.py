@@ -190,8 +190,7 @@ def embedding_bytes(session: Session, changes: Changes) -> int | None:
     models, or records name media of unknown size.
     """
     config, source = session.config, changes.source
-    accelerated = any(encoder.accelerator for encoder in config.vectors.values())
-    if config.runner.is_local or accelerated or source.refers_elsewhere:
+    if config.runner.is_local or config.accelerator is not None or source.refers_elsewhere:
         return None
     try:
         source.models.check_runnable()
