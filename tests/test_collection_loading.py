@@ -35,7 +35,7 @@ def connection(config: Collection) -> Iterator[milvus.Milvus]:
 
 @pytest.fixture
 def sent(connection: milvus.Milvus, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Rows of each message that goes out."""
+    """Rows of each message that goes out; a server's writers send several at once, so in no fixed order."""
     rows: list[int] = []
     upsert = connection.client.upsert
 
@@ -69,7 +69,7 @@ def test_every_value_arrives(connection: milvus.Milvus) -> None:
 def test_messages_are_bounded_by_rows(connection: milvus.Milvus, sent: list[int]) -> None:
     connection.settings = connection.settings.model_copy(update={"message_rows": 40})
     assert milvus.upsert(connection, FLAT, numbered(100)) == 100
-    assert sent == [40, 40, 20]
+    assert sorted(sent) == [20, 40, 40]
 
 
 def test_messages_are_bounded_by_bytes_and_a_large_row_goes_alone(connection: milvus.Milvus, sent: list[int]) -> None:
@@ -77,7 +77,7 @@ def test_messages_are_bounded_by_bytes_and_a_large_row_goes_alone(connection: mi
     connection.settings = connection.settings.model_copy(update={"message_bytes": 65_536})
     connection.message_bytes = connection.settings.message_bytes
     assert milvus.upsert(connection, FLAT, numbered(8, text=texts)) == 8
-    assert sent == [2, 2, 1, 3]
+    assert sorted(sent) == [1, 2, 2, 3]
 
 
 def test_an_empty_table_sends_nothing(connection: milvus.Milvus, sent: list[int]) -> None:
