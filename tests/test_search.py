@@ -219,5 +219,24 @@ print(sorted({{"apache_beam", "torch", "sentence_transformers", "transformers"}}
     assert ran.stdout.splitlines() == ["3", "0 True", "[]"], ran.stderr
 
 
+def test_the_command_imports_nothing_that_a_search_does_not_use(config: Config, corpus: Path, tmp_path: Path) -> None:
+    """They take longer than the search."""
+    milvus.release(config.collection)
+    program = f"""
+import sys
+from pathlib import Path
+from pipelines.entry import main
+sys.argv = ["vecbeam", "search", {str(corpus / "vecbeam.yaml")!r}, {text(3)!r}, "-k", "1"]
+try:
+    main()
+finally:
+    unused = "apache_beam pandas requests scipy torch transforms.encoders.media transforms.encoders.fitted.term_model"
+    Path({str(tmp_path / "loaded")!r}).write_text(" ".join(name for name in unused.split() if name in sys.modules))
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    assert "3#0" in ran.stdout
+    assert (tmp_path / "loaded").read_text() == ""
+
+
 def test_python_takes_each_option_of_a_search_as_a_keyword() -> None:
     assert {*SearchKeywords.__annotations__, "filter_expression"} == set(SearchOptions.__annotations__)

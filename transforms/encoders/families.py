@@ -17,14 +17,10 @@ from schemas.config.encoder import PICTURE, SOUND, WORD_VECTOR_FILES, PageEncode
 from schemas.errors import NEW_VERSION, ConfigurationError, EncoderError, SpaceMismatchError
 from schemas.layout import Space
 from transforms.encoders.base import Model
-from transforms.encoders.drawn_pages import of_drawn_pages
+from transforms.encoders.fitted.fitted_model import FittedModel
 from transforms.encoders.fitted.kept_fits import NO_FITS, KeptFits
-from transforms.encoders.fitted.term_model import TermModel
-from transforms.encoders.frames import of_films
-from transforms.encoders.media.image import SCALED
 from transforms.encoders.model_files import read_json
 from transforms.encoders.model_source import ModelSource
-from transforms.encoders.sound_track import of_sound_tracks
 from transforms.encoders.transformers.architectures import ARCHITECTURES, PATCHES, WITHOUT_PROJECTION
 
 FAMILIES = {
@@ -73,23 +69,43 @@ def resolve(config: EncoderConfig, fits: KeptFits = NO_FITS) -> Model:
     """
     source = ModelSource(config, fits)
     model = _describe(_family_of(source))(config, source)
-    if config.fit is not None and not isinstance(model, TermModel):
+    if config.fit is not None and not isinstance(model, FittedModel):
         raise ConfigurationError(
             f"encoder.fit: {config.model} is not fitted on the corpus",
             "remove encoder.fit, or name tfidf, lsa, projection, hashing or word2vec as encoder.model",
         )
-    if config.decoding == "scaled" and SCALED not in model.space.as_json():
+    if config.decoding == "scaled":
+        _check_scaled(config, model)
+    model = _of_input(config, model)
+    _FOUND[config.model_dump_json(), fits.root, model.space.id] = model
+    return model
+
+
+# What follows imports a family's modules where it needs them: each command that has a model imports this file.
+def _check_scaled(config: EncoderConfig, model: Model) -> None:
+    from transforms.encoders.media.image import SCALED
+
+    if SCALED not in model.space.as_json():
         raise ConfigurationError(
             f"encoder.decoding: scaled: {config.model} does not decode images, or always decodes them exactly",
             "remove encoder.decoding",
         )
+
+
+def _of_input(config: EncoderConfig, model: Model) -> Model:
+    """A model that reads frames, sound tracks or drawn pages, where that is the encoder's input."""
     if config.input == PICTURE:
-        model = of_films(model, config)
-    elif config.input == SOUND:
-        model = of_sound_tracks(model, config)
-    elif isinstance(config, PageEncoderConfig):
-        model = of_drawn_pages(model, config)
-    _FOUND[config.model_dump_json(), fits.root, model.space.id] = model
+        from transforms.encoders.frames import of_films
+
+        return of_films(model, config)
+    if config.input == SOUND:
+        from transforms.encoders.sound_track import of_sound_tracks
+
+        return of_sound_tracks(model, config)
+    if isinstance(config, PageEncoderConfig):
+        from transforms.encoders.drawn_pages import of_drawn_pages
+
+        return of_drawn_pages(model, config)
     return model
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from schemas.config import Config
 from schemas.config.encoder import VECTOR
@@ -20,9 +20,12 @@ from transforms.chunk.by_modality import MixedChunker
 from transforms.encoders.base import Model, corpus_modalities, vector_field
 from transforms.encoders.catalogue import CATALOGUE
 from transforms.encoders.families import resolve, resolve_on_worker
+from transforms.encoders.fitted.fitted_model import FittedModel
 from transforms.encoders.fitted.kept_fits import KeptFits
-from transforms.encoders.fitted.term_model import TermModel
 from transforms.support.storage import filesystem
+
+if TYPE_CHECKING:
+    from transforms.encoders.fitted.term_model import TermModel
 
 
 class Described(NamedTuple):
@@ -105,6 +108,8 @@ class Models:
     @property
     def to_fit(self) -> dict[str, TermModel]:
         """The models that must be fitted on the corpus before they embed, by the name of the vector."""
+        from transforms.encoders.fitted.term_model import TermModel
+
         return {name: model for name, model in self.by_name.items() if isinstance(model, TermModel) and model.needs_fit}
 
     def with_fitted(self, fitted: Mapping[str, TermModel]) -> Models:
@@ -181,7 +186,7 @@ def _check_input(name: str, model: Model, own: Input) -> None:
             f"input, {own}, is of the modality {own.modality}",
             f"name a model that embeds {own.modality}{f', for example {known[0]}' if known else ''}, or another input",
         )
-    if isinstance(model, TermModel):
+    if isinstance(model, FittedModel):
         raise ConfigurationError(
             f"encoders.{name}.model: {model.config.model} is fitted on whole items, and its input is {own}",
             "name a model that is not fitted on the corpus, or embed the same texts with all encoders",

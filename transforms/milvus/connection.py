@@ -18,6 +18,7 @@ from schemas.config import Collection
 from schemas.errors import CollectionError
 from schemas.milvus.capabilities import Capabilities, Server, capabilities_of
 from transforms.milvus.call import OneAttempt, again, call
+from transforms.milvus.client_import import client_class
 from transforms.milvus.lite import GARBAGE, LITE_LOG, listening, lite_error
 from transforms.support import process
 
@@ -152,13 +153,12 @@ def _connect_server(config: Collection) -> Milvus:
 
 
 def _open(config: Collection, uri: str, seconds: float) -> Milvus:
-    from pymilvus import MilvusClient
-
+    client_type = client_class()
     if process.is_own():
         # pymilvus logs each error with its traceback before it raises it; ours say the same in a line. Its import sets
         # the level as well, so that the command line can't do this before.
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
-    client = MilvusClient(
+    client = client_type(
         uri,
         token="" if config.is_lite else os.environ.get(TOKEN, ""),
         db_name=config.database or "",
@@ -208,6 +208,7 @@ def _connect_lite(config: Collection) -> Milvus:
             "move the file away, or name another path in collection.uri",
         )
     with listening(LITE_LOG) as heard:
+        client_class()
         from pymilvus.exceptions import ConnectionConfigException
 
         try:

@@ -47,6 +47,8 @@ def prepare() -> None:
         if name in os.environ and os.environ[name].lower() not in _SWITCHED:
             del os.environ[name]
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    # pydantic would read the entry points of each installed package, to find plugins that watch its validation.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
     # Beam starts workers with `python -m`, which would look for `schemas` and the like in the current folder first.
     os.environ["PYTHONSAFEPATH"] = "1"
     # Worker processes are forked after the launcher has tokenized; tokenizers would continue with one thread, and warn.

@@ -12,6 +12,8 @@ from pipelines.steps.collection.query_model import query_model
 from schemas.config import Collection, Config
 from schemas.errors import ConfigurationError
 from transforms import milvus
+from transforms.support import process
+from transforms.support.arrow_import import import_arrow
 
 T = TypeVar("T")
 
@@ -62,6 +64,8 @@ class OpenSearch:
 def open_search(config: Config, vector: str, *, release: bool) -> OpenSearch:
     """Finds and loads the model while pymilvus and Milvus Lite start: each takes a good part of a second."""
     milvus.check_exists(config.collection)
+    if process.is_own():
+        import_arrow()
     connected: Future[milvus.Milvus] = Future()
     loading = _in_thread(lambda: _load(config, vector, connected))
     # Lite answers at once or not at all: there is nothing to wait for but a server that this process can start.

@@ -18,7 +18,7 @@ from schemas.layout import Layout, VectorField, VectorKind
 from schemas.modality import Modality
 from transforms.encoders import Encoder, Model, text_inputs
 from transforms.encoders.base import media_inputs
-from transforms.encoders.fitted.term_model import TermModel
+from transforms.encoders.fitted.fitted_model import FittedModel
 from transforms.encoders.models import Models
 from transforms.support.vectors import dense_array, matrix_of
 
@@ -53,7 +53,7 @@ class QueryEncoder(NamedTuple):
         found = Models(models, config.corpus.column_types, config.corpus.modality)
         found.check_searchable()
         layout = found.layout
-        is_fitted = any(isinstance(model, TermModel) for model in models.values())
+        is_fitted = any(isinstance(model, FittedModel) for model in models.values())
         modalities = frozenset(models[vector].modalities)
         return cls(layout, layout.vector(vector), models[vector].load(), modalities, is_fitted)
 

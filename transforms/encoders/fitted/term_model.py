@@ -24,6 +24,7 @@ from transforms.encoders.base import Encoded, Work, text_inputs
 from transforms.encoders.counted_words import MOST_TOKENS, CountingChunker, whitespace_tokenizer
 from transforms.encoders.engines.extra import need
 from transforms.encoders.fitted.fitted_files import Fitted, Learned, in_memory
+from transforms.encoders.fitted.fitted_model import FittedModel
 from transforms.encoders.fitted.term_reader import RULE, TermReader, Terms
 from transforms.encoders.model_files import lowered
 from transforms.encoders.model_source import ModelSource
@@ -39,7 +40,7 @@ SAMPLE_KEYS = ("sample", "seed")
 
 
 @dataclass(frozen=True)
-class TermModel(FactedText):
+class TermModel(FittedModel, FactedText):
     """A model of terms. Subclasses are families.
 
     Attributes:
