@@ -5,6 +5,7 @@ Other packages bring formats as entry points of the group `vecbeam.formats`, eac
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -67,8 +68,27 @@ OWN = (
 
 
 _OWN = {one.name: one for one in OWN}
-COMPRESSED = frozenset({".gz", ".zst", ".bz2"})
+COMPRESSION_OF_SUFFIX = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2"}
+COMPRESSED = frozenset(COMPRESSION_OF_SUFFIX)
 """Suffixes of compressed files, of whatever format."""
+_SHORT = {".tgz": (".tar", ".gz"), ".tzst": (".tar", ".zst"), ".tbz2": (".tar", ".bz2"), ".tbz": (".tar", ".bz2")}
+
+
+def suffixes(path: str) -> tuple[str, str]:
+    """Suffix of the format and of the compression, lower case.
+
+    >>> suffixes("docs.jsonl.gz"), suffixes("00000.TGZ"), suffixes("a.txt")
+    (('.jsonl', '.gz'), ('.tar', '.gz'), ('.txt', ''))
+    """
+    stem, suffix = posixpath.splitext(posixpath.basename(path.lower()))
+    if suffix in COMPRESSION_OF_SUFFIX:
+        return posixpath.splitext(stem)[1], suffix
+    return _SHORT.get(suffix, (suffix, ""))
+
+
+def compression_of(path: str) -> str:
+    """What a file is compressed with, by its suffix: gzip, zstd or bzip2; "" for one that is not."""
+    return COMPRESSION_OF_SUFFIX.get(suffixes(path)[1], "")
 
 
 class Installed(NamedTuple):

@@ -301,16 +301,6 @@ def test_what_is_not_a_tar_is_one_reject(tmp_path: Path) -> None:
     assert read_one(tmp_path, bytes(back) + data)[1] == [(None, "DamagedFile")]
 
 
-def test_a_compressed_tar_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    (tmp_path / "0.tar.gz").write_bytes(gzip.compress(tar_of(sample(1))))
-    corpus = Corpus(paths=[f"{tmp_path}/*.tar.gz"], format="webdataset")
-    [shard] = plan_shards(list_corpus(corpus), corpus)
-    [batch] = read_shard(shard, corpus, batch_rows=3)
-    [reject] = batch.rejects.to_pylist()
-    assert reject["error"] == "CompressedMedia"
-    assert "decompress it" in reject["reason"]
-
-
 def test_long_members_are_passed_over_and_have_the_version_of_the_tar(tmp_path: Path) -> None:
     long = b"\xff\xd8" + b"\0" * (5 << 20)
     (tmp_path / "0.tar").write_bytes(tar_of([("a.jpg", long), ("b.jpg", b"1"), ("c.jpg", b"1")]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePosixPath
@@ -11,11 +12,12 @@ from pathlib import PurePosixPath
 from pipelines.web.site import Site
 from schemas import locator
 from schemas.errors import ConfigurationError, CorpusError
+from schemas.formats import compression_of
 from schemas.glob import Glob
 from schemas.modality import Modality
 from transforms.encoders.media.content import RefusedError, read
 from transforms.encoders.media.image import decode
-from transforms.read.formats.tar_members import DamagedTarError, find_member
+from transforms.read.formats.tar_members import DamagedTarError, find_member, tar_stream
 from transforms.read.listing.files import SourceFile
 from transforms.read.stream import FileRejectedError, RawStream
 from transforms.support.pdf_pages import PdfError, page_image
@@ -135,7 +137,9 @@ def _address(site: Site, uri: str) -> str:
 
 def _member(file: str, name: str) -> str:
     try:
-        found = find_member(RawStream(SourceFile(file, file, 0, 0.0, "webdataset", "")), name)
+        source = SourceFile(file, file, 0, 0.0, "webdataset", compression_of(file))
+        with closing(tar_stream(RawStream(source), source)) as tar:
+            found = find_member(tar, name)
     except (DamagedTarError, FileRejectedError, CorpusError) as error:
         raise NoMediaError(f"{file} can't be read: {error}") from error
     if found is None:

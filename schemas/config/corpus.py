@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Discriminator, Field, PrivateAttr, Tag, field_v
 from schemas import milvus
 from schemas.allowed_uris import NotAllowedError, is_local, normal_prefix
 from schemas.config.base import Section, Text
-from schemas.formats import OWN, format_named, formats, holds_records, modality_of, modality_of_suffix
+from schemas.formats import OWN, format_named, formats, holds_records, modality_of, modality_of_suffix, suffixes
 from schemas.item_inputs import Input
 from schemas.modality import ROW_MODALITY, Modality
 
@@ -438,13 +438,15 @@ def _has_tars_alone(format: Any, paths: Any) -> bool:
     """Whether tars are the only files among those that values name which have records."""
     if format is not None or isinstance(paths, str) or not isinstance(paths, list):
         return _is_of_tars(format, paths)
-    suffixes = {suffix_of(path) for path in paths if isinstance(path, str)}
+    named = {suffix_of(path) for path in paths if isinstance(path, str)}
     records = {suffix for one in OWN if one.holds_records for suffix in one.suffixes}
-    return ".tar" in suffixes and suffixes & records == {".tar"}
+    return ".tar" in named and named & records == {".tar"}
 
 
 def suffix_of(path: str) -> str:
-    """The suffix of a path or glob, lower case; "" without one."""
+    """The suffix of a path or glob, lower case; "" without one. Of a compressed tar it is .tar, else the last one."""
+    if suffixes(path)[0] == ".tar":
+        return ".tar"
     name = path.rpartition("/")[2].lower()
     return f".{name.rpartition('.')[2]}" if "." in name else ""
 

@@ -13,6 +13,7 @@ from transforms.checkpoint import read_table
 from transforms.embed.rows import Filler
 from transforms.encoders import Encoder, Model, resolve_on_worker
 from transforms.encoders.input_encoder import InputEncoder
+from transforms.encoders.media.packed_members import release_tars
 from transforms.encoders.mixed import MixedEncoder
 from transforms.encoders.models import corpus_root
 from transforms.support import metrics
@@ -90,9 +91,11 @@ _ENCODERS: WeakSet[LazyEncoders] = WeakSet()
 
 
 def release_encoders() -> None:
-    """Frees the models that pipelines loaded in this process, which Beam would keep until its end.
+    """Frees the models that pipelines loaded in this process, and the compressed tars that these read.
 
-    On one machine the load and the index come next, and need their hundreds of megabytes.
+    Beam would keep them until its end. On one machine the load and the index come next, and need their hundreds of
+    megabytes.
     """
     for encoders in list(_ENCODERS):
         encoders.release()
+    release_tars()

@@ -18,7 +18,7 @@ from transforms.read import decompression, stream
 from transforms.read.formats import charset, parquet
 from transforms.read.formats.dialect import sniff_csv
 from transforms.read.formats.documents import front_matter
-from transforms.read.formats.tar_members import DamagedTarError, members
+from transforms.read.formats.tar_members import DamagedTarError, members, tar_stream
 from transforms.read.formats.tar_sample import TarSample, key_of
 from transforms.read.listing.files import SourceFile
 from transforms.read.rejected_item import RejectedItemError
@@ -197,8 +197,9 @@ def _parquet(raw: stream.RawStream, found: FileSample, limit: int) -> None:
 
 def _tar(raw: stream.RawStream, found: FileSample, limit: int) -> None:
     samples: list[TarSample] = []
+    tar = tar_stream(raw, found.file)
     try:
-        for member in members(raw):
+        for member in members(tar):
             key, part = key_of(member.name)
             if not part or member.error:
                 continue
@@ -206,9 +207,11 @@ def _tar(raw: stream.RawStream, found: FileSample, limit: int) -> None:
                 if len(samples) == limit:
                     break
                 samples.append(TarSample(key))
-            samples[-1].add(raw, part, member, is_media=False)
+            samples[-1].add(tar, part, member, is_media=False)
     except DamagedTarError as error:
         found.problem = "" if samples else error.reason
+    finally:
+        tar.close()
     found.bad = sum(one.error is not None for one in samples)
     found.parts = [one.parts for one in samples]
     found.records = [one.record(found.file.name) for one in samples if one.error is None]

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
+from schemas.formats import suffixes
 from schemas.glob import Glob, escape
-from transforms.read.listing.inventory import Entry, suffixes
+from transforms.read.listing.inventory import Entry
 from transforms.support.storage.filesystem import is_local
 
 MOST_PATHS = 50
@@ -43,7 +44,7 @@ def find_patterns(
         narrow = _wide(written.rstrip("/"), argument.rstrip("/"), taken, out)
         best = narrow if len(narrow) <= MOST_PATHS else exact if len(exact) <= MOST_PATHS else wide
         if best is wide and wide != narrow:
-            also += [path for path in out if "".join(suffixes(path)) in {"".join(suffixes(one)) for one in taken}]
+            also += [path for path in out if _ending(path).lower() in {_ending(one).lower() for one in taken}]
         patterns += best
     # YAML holds no bytes that are not UTF-8: a ? matches any one of them.
     return list(dict.fromkeys(_NOT_UTF8.sub("?", pattern) for pattern in patterns)), also
@@ -80,8 +81,10 @@ def _wide(written: str, folder: str, taken: Sequence[str], out: Sequence[str]) -
 
 def _ending(path: str) -> str:
     """The suffixes as they are written: ".JSONL.gz"."""
-    length = len("".join(suffixes(path)))
-    return path[len(path) - length :] if length else posixpath.basename(path)
+    ending = "".join(suffixes(path))
+    if not path.lower().endswith(ending):  # .tgz, which stands for .tar.gz
+        ending = posixpath.splitext(path)[1]
+    return path[len(path) - len(ending) :] if ending else posixpath.basename(path)
 
 
 def _holds(folder: str, ending: str) -> bool:

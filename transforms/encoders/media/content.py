@@ -10,13 +10,17 @@ from typing import Any, BinaryIO, cast
 import pyarrow as pa
 
 from schemas import locator
-from schemas.errors import CorpusError
+from schemas.errors import ConfigurationError, CorpusError
+from schemas.formats import compression_of
 from schemas.layout import LOCATOR
 from transforms.encoders.base import MEDIA_BYTES
+from transforms.encoders.media.file_part import FilePart
 from transforms.encoders.media.members import MemberReader, ahead_of
+from transforms.encoders.media.packed_members import open_member, read_member
 from transforms.support.storage import filesystem
 from transforms.support.storage.parquet_bytes import CellReader
 from transforms.support.storage.target_file import TargetError, open_target
+from transforms.support.storage.unpacked_file import UnpackError
 
 MAX_BYTES = 512 << 20
 """A media file that is read whole may have so many bytes: an image, or a recording."""
@@ -67,7 +71,7 @@ def contents_of(addresses: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
                     with suppress(RefusedError, CorpusError):  # whoever opens it meets the same
                         pages = (uri, read(address))
                 data = pages[1]
-            elif isinstance(place, locator.Member) and not filesystem.is_local(uri):
+            elif isinstance(place, locator.Member) and not filesystem.is_local(uri) and not compression_of(uri):
                 data = members.read(uri, place, following)
             elif isinstance(place, locator.Cell):
                 with suppress(OSError, ValueError, KeyError, pa.ArrowException):  # whoever opens it meets the same
@@ -90,6 +94,8 @@ def read(address: str, most: int = MAX_BYTES) -> bytes:
         if isinstance(place, locator.Member):
             if place.length > most:
                 raise _too_large(most)
+            if compression_of(uri):
+                return read_member(uri, place.offset, place.length)
             return filesystem.read_range(uri, place.offset, place.length)
         if isinstance(place, locator.Cell):
             return _cell(uri, place)
@@ -150,51 +156,17 @@ def _open(uri: str, place: locator.Locator | None) -> BinaryIO:
         return io.BytesIO(_cell(uri, place))
     if isinstance(place, locator.Target):
         return open_target(place, MAX_BYTES)
+    if isinstance(place, locator.Member) and compression_of(uri):
+        return open_member(uri, place)
     source = filesystem.open_binary(uri)
-    return (
-        source
-        if place is None or isinstance(place, locator.PdfPage)
-        else cast(BinaryIO, io.BufferedReader(_Part(source, place.offset, place.length)))
-    )
+    if place is None or isinstance(place, locator.PdfPage):
+        return source
 
+    def read_at(offset: int, length: int) -> bytes:
+        source.seek(offset)
+        return source.read(length)
 
-class _Part(io.RawIOBase):
-    """Some bytes of a stream, as a stream of its own."""
-
-    def __init__(self, source: BinaryIO, offset: int, length: int) -> None:
-        super().__init__()
-        self._source, self._offset, self._length = source, offset, length
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        wanted = min(len(buffer), self._length - self._position)
-        if wanted <= 0:
-            return 0
-        self._source.seek(self._offset + self._position)
-        data = self._source.read(wanted)
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._length}[whence]
-        if base + offset < 0:
-            raise ValueError(f"can't seek to {base + offset}")
-        self._position = base + offset
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def close(self) -> None:
-        self._source.close()
-        super().close()
+    return cast(BinaryIO, io.BufferedReader(FilePart(read_at, place.offset, place.length, source.close)))
 
 
 class _Watched(io.RawIOBase):
@@ -235,8 +207,10 @@ class _Watched(io.RawIOBase):
 def _failed(uri: str, error: Exception) -> Exception:
     if isinstance(error, RefusedError):
         return error
-    if isinstance(error, TargetError):
+    if isinstance(error, TargetError | UnpackError):
         return RefusedError(error.error, error.reason)
+    if isinstance(error, CorpusError | ConfigurationError):
+        return error
     if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
         return RefusedError("UnreadableMedia", f"The file can't be opened: {error.strerror or error}")
     return CorpusError(

@@ -9,15 +9,18 @@ from __future__ import annotations
 import re
 import tarfile
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
+from transforms.read.listing.files import SourceFile
 from transforms.read.stream import RawStream
 from transforms.support.storage import filesystem
+from transforms.support.storage.unpacked_file import UnpackedFile, UnpackError
 
 BLOCK = tarfile.BLOCKSIZE
 MAX_HEADER_BYTES = 1 << 20
 """Of an extended header, which holds long names: more is damage, or an attack on the memory."""
 _ZEROS_AT_ONCE = 64 << 10
+TarStream = RawStream | UnpackedFile
 _ABSOLUTE = re.compile(r"/|[A-Za-z]:[\\/]")
 
 
@@ -45,15 +48,22 @@ class DamagedTarError(Exception):
     Args:
         reason: a sentence.
         name: of the member that is cut; "" if it is not known.
+        error: CamelCase and countable.
     """
 
-    def __init__(self, reason: str, name: str = "") -> None:
-        super().__init__(reason, name)
+    def __init__(self, reason: str, name: str = "", error: str = "DamagedFile") -> None:
+        super().__init__(reason, name, error)
         self.reason = reason
         self.name = name
+        self.error = error
 
 
-def members(raw: RawStream) -> Iterator[TarMember]:
+def tar_stream(raw: RawStream, file: SourceFile) -> TarStream:
+    """The bytes of the tar that a file is, or that is compressed in it; who calls closes it."""
+    return UnpackedFile(cast(BinaryIO, raw), file.compression) if file.compression else raw
+
+
+def members(raw: TarStream) -> Iterator[TarMember]:
     """The members of a tar that are not folders, in its order; the caller may seek and read meanwhile.
 
     Tars that follow one another in the file are read as one.
@@ -62,9 +72,20 @@ def members(raw: RawStream) -> Iterator[TarMember]:
         DamagedTarError: after the whole members, if the tar is damaged, or ends without its end-of-archive block.
         stream.FileRejectedError, CorpusError: if the file can't be read.
     """
-    size = raw.seek(0, 2)
+    name = ""
+    try:
+        for member in _members(raw):
+            name = member.name
+            yield member
+    except UnpackError as error:
+        after = f", after the member {name!r}" if name else ""
+        raise DamagedTarError(f"{error.reason}{after}", error=error.error) from error
+
+
+def _members(raw: TarStream) -> Iterator[TarMember]:
+    size = raw.seek(0, 2) if isinstance(raw, RawStream) else None
     raw.seek(0)
-    if not size:
+    if not raw.read(1):
         raise DamagedTarError("The file has no bytes")
     tar = _Headers(fileobj=_Bounded(raw), mode="r")  # type: ignore[arg-type]
     place = 0
@@ -86,10 +107,19 @@ def members(raw: RawStream) -> Iterator[TarMember]:
         if info.isdir():
             continue
         name = filesystem.as_text(info.name.removeprefix("./"))
-        if info.isreg() and info.offset_data + info.size > size:
-            there = max(0, size - info.offset_data)
-            raise DamagedTarError(f"The tar is cut: {name!r} has {info.size:,} bytes, the file has {there:,}", name)
+        if info.isreg() and not _is_whole(raw, info, size, name):
+            raise DamagedTarError(f"The tar is cut: it ends within the {info.size:,} bytes of {name!r}", name)
         yield TarMember(name, info.offset_data, info.size, *_refusal(info, name))
+
+
+def _is_whole(raw: TarStream, info: tarfile.TarInfo, size: int | None, name: str) -> bool:
+    end = info.offset_data + info.size
+    if isinstance(raw, RawStream):
+        return size is None or end <= size
+    try:
+        return raw.reaches(end)
+    except UnpackError as error:
+        raise DamagedTarError(f"{error.reason}, within {name!r}", name, error.error) from error
 
 
 class _Headers(tarfile.TarFile):
@@ -102,7 +132,7 @@ class _Headers(tarfile.TarFile):
 class _Bounded:
     """What tarfile reads headers from: a size that a damaged header promises is not allocated."""
 
-    def __init__(self, raw: RawStream) -> None:
+    def __init__(self, raw: TarStream) -> None:
         self._raw = raw
         self.seek = raw.seek
         self.tell = raw.tell
@@ -113,7 +143,7 @@ class _Bounded:
         return self._raw.read(size)
 
 
-def _after_zeros(raw: RawStream, place: int) -> int | None:
+def _after_zeros(raw: TarStream, place: int) -> int | None:
     """The first header after end-of-archive blocks; None at the file's end."""
     while zeros := raw.read(_ZEROS_AT_ONCE):
         if rest := zeros.lstrip(b"\0"):
@@ -122,7 +152,7 @@ def _after_zeros(raw: RawStream, place: int) -> int | None:
     return None
 
 
-def _header(tar: _Headers, raw: RawStream, place: int) -> tarfile.TarInfo:
+def _header(tar: _Headers, raw: TarStream, place: int) -> tarfile.TarInfo:
     raw.seek(place)
     try:
         return tarfile.TarInfo.fromtarfile(tar)
@@ -144,6 +174,6 @@ def _refusal(info: tarfile.TarInfo, name: str) -> tuple[str, str]:
     return "", ""
 
 
-def find_member(raw: RawStream, name: str) -> TarMember | None:
+def find_member(raw: TarStream, name: str) -> TarMember | None:
     """The first readable member of a name, or None; see `members`."""
     return next((one for one in members(raw) if one.name == name and not one.error), None)

@@ -8,9 +8,8 @@ from typing import Any
 
 import orjson
 
-from transforms.read.formats.tar_members import TarMember
+from transforms.read.formats.tar_members import TarMember, TarStream
 from transforms.read.rejected_item import RejectedItemError
-from transforms.read.stream import RawStream
 
 KEY = "__key__"
 """The field of a record with the sample's key."""
@@ -48,7 +47,7 @@ class TarSample:
     media: list[TarMember] = field(default_factory=list)
     error: RejectedItemError | None = None
 
-    def add(self, raw: RawStream, part: str, member: TarMember, is_media: bool) -> None:
+    def add(self, raw: TarStream, part: str, member: TarMember, is_media: bool) -> None:
         """Adds a member, and reads its field if it has one."""
         self.parts.add(part)
         if self.error is not None:
@@ -68,7 +67,7 @@ class TarSample:
         return {KEY: self.key, "__tar__": tar, **self.fields}
 
 
-def _field(raw: RawStream, part: str, member: TarMember) -> Any:
+def _field(raw: TarStream, part: str, member: TarMember) -> Any:
     if member.length > MAX_FIELD_BYTES:
         raise RejectedItemError(
             "RecordTooLarge", f"The member {member.name!r} has more than {MAX_FIELD_BYTES >> 20} MiB"

@@ -7,12 +7,15 @@ A record of a sample has the field `__key__`, its name up to the dot; `__tar__`,
 and the names of the other field members without the dot. The version of an item is a hash of its bytes, so that a
 tar that is written again changes only the items whose bytes changed; of one over `HASHED_BYTES` it is the tar's
 version with the place in it, as those bytes are not read here.
+
+A compressed tar is unpacked as it is read, in its order. Places are those in the tar, not in the compressed file.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from hashlib import blake2b
 from typing import Any
 
@@ -22,12 +25,13 @@ from schemas.formats import format_of_suffix
 from schemas.locator import Member, as_text
 from transforms.read.batch import Batch, BatchBuilder
 from transforms.read.formats.media import version_of
-from transforms.read.formats.tar_members import DamagedTarError, TarMember, members
+from transforms.read.formats.tar_members import DamagedTarError, TarMember, TarStream, members, tar_stream
 from transforms.read.formats.tar_sample import KEY, TarSample, key_of
 from transforms.read.item import ItemChecker
+from transforms.read.listing.files import SourceFile
 from transforms.read.open_file import OpenFile
 from transforms.read.rejected_item import RejectedItemError
-from transforms.read.stream import BLOCK_BYTES, FileRejectedError
+from transforms.read.stream import BLOCK_BYTES
 
 HASHED_BYTES = 4 << 20
 """The longest member that is read for its hash: more is faster to pass over than to read, in an object store too."""
@@ -39,30 +43,23 @@ def read(opened: OpenFile, sink: BatchBuilder) -> Iterator[Batch]:
     Rejects of one sample: `NoMedia`, `SeveralMedia`, `EmptyFile`, `DuplicateKey`, `LinkInTar`, `PathLeavesTar`,
     `SpecialInTar`, `InvalidJson`, `InvalidUtf8`, `WrongType`, `RecordTooLarge`, and what `ItemChecker` refuses. A tar
     that is cut is `DamagedFile`: it costs the sample in which it ends, and those after it.
-
-    Raises:
-        FileRejectedError: `CompressedMedia`, or `DamagedFile` where nothing of it is a tar.
+    A decompression bomb is `TooLarge`, in the same way.
     """
-    file = opened.file
-    if file.compression:
-        raise FileRejectedError(
-            "CompressedMedia",
-            f"The tar is compressed with {file.compression}; its members are read by their place in it: decompress it",
-        )
-    reader = _Reader(opened, sink)
-    damage: DamagedTarError | None = None
-    try:
-        for member in members(opened.raw):
-            yield from reader.add(member)
-    except DamagedTarError as error:
-        damage = error
-    yield from reader.end(damage)
+    with closing(tar_stream(opened.raw, opened.file)) as tar:
+        reader = _Reader(tar, opened.file, sink)
+        damage: DamagedTarError | None = None
+        try:
+            for member in members(tar):
+                yield from reader.add(member)
+        except DamagedTarError as error:
+            damage = error
+        yield from reader.end(damage)
 
 
 class _Reader:
-    def __init__(self, opened: OpenFile, sink: BatchBuilder) -> None:
-        self._raw, self._file, self._sink = opened.raw, opened.file, sink
-        self._check = ItemChecker(sink.corpus, opened.file.shown)
+    def __init__(self, raw: TarStream, file: SourceFile, sink: BatchBuilder) -> None:
+        self._raw, self._file, self._sink = raw, file, sink
+        self._check = ItemChecker(sink.corpus, file.shown)
         self._is_media = _media_test(sink.corpus)
         self._seen: set[bytes] = set()
         self._sample: TarSample | None = None
@@ -94,7 +91,7 @@ class _Reader:
         yield from self._take()
         place = f"sample {key}" if key is not None else ""
         item_id = None if key is None or self._sink.corpus.id != KEY else key
-        if self._sink.reject(item_id, place, "DamagedFile", damage.reason):
+        if self._sink.reject(item_id, place, damage.error, damage.reason):
             yield self._sink.take()
 
     def _take(self) -> Iterator[Batch]:

@@ -6,7 +6,6 @@ sort as the text does.
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import overload
@@ -14,9 +13,8 @@ from typing import overload
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.formats import suffixes
 from transforms.support.storage import filesystem, spill
-
-COMPRESSION_OF_SUFFIX = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2"}
 
 FILE_ROWS = pa.schema(
     [
@@ -63,14 +61,6 @@ class SourceFile:
     def delimiter(self) -> str:
         """The delimiter of a CSV file: a tab where the suffix is .tsv."""
         return "\t" if suffixes(self.path)[0] == ".tsv" else ","
-
-
-def suffixes(path: str) -> tuple[str, str]:
-    """Suffix of the format and of the compression, lower case: ("docs.jsonl.gz") -> (".jsonl", ".gz")."""
-    stem, suffix = posixpath.splitext(posixpath.basename(path.lower()))
-    if suffix in COMPRESSION_OF_SUFFIX:
-        return posixpath.splitext(stem)[1], suffix
-    return suffix, ""
 
 
 class FileRows(Sequence[SourceFile]):

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from schemas.errors import ConfigurationError
-from schemas.formats import format_of_suffix
+from schemas.formats import COMPRESSION_OF_SUFFIX, format_of_suffix, suffixes
 from schemas.glob import Glob
-from transforms.read.listing.files import COMPRESSION_OF_SUFFIX, SourceFile
+from transforms.read.listing.files import SourceFile
 from transforms.support.storage import filesystem
 from transforms.support.storage.walk import is_folder
 
@@ -21,7 +21,7 @@ MEDIA = {
     **dict.fromkeys((".wav", ".mp3", ".flac", ".ogg", ".m4a", ".aac", ".opus", ".wma"), "sound"),
     **dict.fromkeys((".mp4", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m4v"), "film"),
 }
-_ARCHIVES = (".zip", ".tar", ".tgz", ".7z", ".rar")
+_ARCHIVES = (".zip", ".7z", ".rar", ".xz", ".txz")
 _OFFICE = (".doc", ".docx", ".xls", ".xlsx", ".ppt", ".pptx", ".odt", ".epub", ".rtf")
 
 
@@ -53,12 +53,6 @@ class Entry:
         suffix, compression = suffixes(self.path)
         format = format_of_suffix().get(suffix, suffix or "no suffix")
         return format + (f" ({COMPRESSION_OF_SUFFIX[compression]})" if compression else "")
-
-
-def suffixes(path: str) -> tuple[str, str]:
-    """Suffix of the format and of the compression, lower case: ("a.jsonl.gz") -> (".jsonl", ".gz")."""
-    stem, suffix = posixpath.splitext(posixpath.basename(path.lower()))
-    return (posixpath.splitext(stem)[1], suffix) if suffix in COMPRESSION_OF_SUFFIX else (suffix, "")
 
 
 def inventory(paths: list[str]) -> list[Entry]:

@@ -15,18 +15,10 @@ import pyarrow as pa
 
 from schemas.config import Corpus
 from schemas.errors import ConfigurationError, CorpusError, StorageError
-from schemas.formats import format_of_suffix, holds_records
+from schemas.formats import COMPRESSION_OF_SUFFIX, format_of_suffix, holds_records, suffixes
 from schemas.glob import Glob
 from schemas.modality import Modality
-from transforms.read.listing.files import (
-    COMPRESSION_OF_SUFFIX,
-    FILE_ROWS,
-    FileRows,
-    SourceFile,
-    name_bytes,
-    name_of,
-    suffixes,
-)
+from transforms.read.listing.files import FILE_ROWS, FileRows, SourceFile, name_bytes, name_of
 from transforms.read.listing.own_files import Own, looks_written
 from transforms.support.storage import filesystem, spill
 from transforms.support.storage.filesystem import FileInfo
