@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from pipelines.cli_explore import Html, Out, check_files, page
-from pipelines.run.terminal.arguments import CONFIGURATION, ENVIRONMENT, configuration
+from pipelines.run.terminal.arguments import CONFIGURATION, ENVIRONMENT, compared_and_configurations, configuration
 from pipelines.run.terminal.command import Overrides, Page, command
 
 quality = typer.Typer(rich_markup_mode=None)
@@ -54,19 +54,25 @@ def evaluate(
 
 @command(quality)
 def compare(
-    old: Annotated[Path, typer.Argument(metavar="OLD", help="A configuration, for example what is served.")],
-    new: Annotated[Path, typer.Argument(metavar="NEW", help="Another configuration.")],
+    old: Annotated[str, typer.Argument(metavar="OLD", help="A collection, or a configuration.")] = "",
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Another one; without it, what is served.")] = "",
     queries: Annotated[str, typer.Option("--queries", metavar="FILE", help="Queries, without labels.")] = "",
     k: Annotated[int, typer.Option("-k", help="Items of each list that are compared.")] = 10,
+    several: Annotated[
+        list[Path] | None,
+        typer.Option("-c", metavar="CONFIG", help="The configurations that built the collections; repeatable."),
+    ] = None,
     vector: Annotated[str, typer.Option("--vector", metavar="NAME", help="By default the first dense one.")] = "",
     seed: Annotated[int, typer.Option("--seed", min=0, help="By which resamples are drawn.")] = 0,
     out: Out = None,
     html: Html = None,
     set_: Overrides = None,
 ) -> Page:
-    """Shows how the answers of two configurations differ."""
+    """Shows how the answers of two collections, or configurations, differ."""
     check_files(out, html)
     from pipelines.compare import compare
 
-    found = compare(configuration(old, set_), configuration(new, set_), queries=queries, k=k, vector=vector, seed=seed)
-    return page(found, out, html)
+    compared, made_by = compared_and_configurations(old, new, several or [])
+    first, second = (configuration(one, set_) if isinstance(one, Path) else one for one in compared)
+    configs = [configuration(one, set_) for one in made_by]
+    return page(compare(first, second, queries=queries, k=k, vector=vector, seed=seed, configs=configs), out, html)

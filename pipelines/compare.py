@@ -1,14 +1,15 @@
-"""`vecbeam compare OLD NEW`: how the answers of two configurations differ, query by query, without labels."""
+"""`vecbeam compare [OLD] [NEW]`: how the answers of two collections or configurations differ, without labels."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from pipelines.steps.quality.configured_rows import open_rows
+from pipelines.steps.quality.compared_sides import sides
 from pipelines.steps.results.finding import Finding
 from schemas.config import Config
 from schemas.errors import ConfigurationError
@@ -18,14 +19,28 @@ from transforms.quality.judged_queries import QUERIES, read_queries
 from transforms.quality.rank_overlap import overlap, rank_biased_overlap
 
 
-def compare(old: Config, new: Config, *, queries: str | Path, k: int = 10, vector: str = "", seed: int = 0) -> Finding:
-    """Ranks the items of the newest snapshots of two configurations for each query of a log.
+def compare(
+    old: Config | str = "",
+    new: Config | str = "",
+    *,
+    queries: str | Path,
+    k: int = 10,
+    vector: str = "",
+    seed: int = 0,
+    configs: Sequence[Config] = (),
+) -> Finding:
+    """Ranks the items of two collections, or of the newest snapshots of two configurations, for each query of a log.
+
+    A collection is ranked by its own index, a configuration exactly.
 
     Args:
+        old, new: configurations, or names of collections; see `pipelines.steps.quality.compared_sides.sides` for what
+            is compared without names.
         queries: a file; see `transforms.quality.judged_queries.read_queries`.
         k: items of a list that are compared and shown.
         vector: by default the first dense one.
         seed: of the bootstrap.
+        configs: for collections: the first one's Milvus has them, and the encoders of all may have made their vectors.
 
     Returns:
         A finding with one row for each query, the one whose answers moved most first: overlap of the first `k`,
@@ -35,15 +50,16 @@ def compare(old: Config, new: Config, *, queries: str | Path, k: int = 10, vecto
     Raises:
         ConfigurationError: for a wrong file or option, or a vector that is not dense.
         CheckpointError: if a configuration has no snapshot of its space, or it has no row.
+        CollectionError: if there is no such collection, nothing is served, or Milvus does not answer.
+        SpaceMismatchError: if no configuration's encoder made the vectors of a collection.
     """
     if not 1 <= k <= DEPTH:
         raise ConfigurationError(f"-k: {k} is not a number from 1 to {DEPTH}", "for example -k 10")
     if not queries:
         raise ConfigurationError(f"{QUERIES}: not given", f"name a file with a query on each line: {QUERIES} log.txt")
     asked = read_queries(str(queries))
-    names = [vector] if vector else []
-    sides = [open_rows(config, names) for config in (old, new)]
-    before, after = (side.ranked(asked) for side in sides)
+    both = sides(old, new, configs, vector)
+    before, after = (side.ranked(asked) for side in both)
     rows: list[dict[str, Any]] = []
     for one in asked:
         first, second = before.items.get(one.id, []), after.items.get(one.id, [])
@@ -72,8 +88,8 @@ def compare(old: Config, new: Config, *, queries: str | Path, k: int = 10, vecto
     }
     basis = {
         f"{name}_{what}": value
-        for name, side in zip(("old", "new"), sides, strict=True)
-        for what, value in (("snapshot", side.rows.snapshot.id), ("space", side.rows.snapshot.space_id))
+        for name, side in zip(("old", "new"), both, strict=True)
+        for what, value in side.basis.items()
     }
     tables = {"lost": pa.table({"item_id": pa.array(lost, pa.string())})} if lost else {}
     notes = [f"old: {note}" for note in before.notes] + [f"new: {note}" for note in after.notes]

@@ -123,6 +123,26 @@ class Index:
 
         return evaluate(self.config, **options)
 
+    def compare(self, old: Config | str = "", new: Config | str = "", **options: Any) -> Finding:
+        """How the answers of two collections of this index differ, without labels; see `pipelines.compare.compare`.
+
+        Args:
+            old, new: names of collections, or other configurations. Without both, what `rollback` goes to is compared
+                with what is served.
+        """
+        from pipelines.compare import compare
+
+        return compare(old, new, **{"configs": [self.config]} | options)
+
+    def train(self, pairs: str | Path, out: str | Path, **options: Any) -> Finding:
+        """Trains a model on pairs, from the encoder of this index; see `pipelines.train.train`.
+
+        The index does not use it before its configuration names it, and `reindex` ran.
+        """
+        from pipelines.train import train
+
+        return train(pairs, out, None if options.get("model") else self.config, **options)
+
     @overload
     def search(  # type: ignore[overload-overlap]
         self,

@@ -10,10 +10,10 @@ from dataclasses import replace
 from pipelines.run.progress import Progress
 from pipelines.run.session import Phase, Session, running
 from pipelines.steps.collection.held import find_snapshot
-from pipelines.steps.collection.served import find_served, open_for_search, served_layout, with_index
+from pipelines.steps.collection.rollback_target import rollback_target
+from pipelines.steps.collection.served import open_for_search, served_layout, with_index
 from schemas.config import Config
-from schemas.errors import CollectionError, GateError
-from schemas.milvus import STATE_READY
+from schemas.errors import GateError
 from schemas.run_report import Report
 from transforms import milvus
 from transforms.load.specification import collection_spec
@@ -37,7 +37,7 @@ def rollback(config: Config, progress: Progress | None = None, *, to: str | None
     ):
         with Phase(session, "startup"):
             served = milvus.served(connection, config.name)
-            state = _target(connection, config, to)
+            state = rollback_target(connection, config, to)
         report = session.report
         if served == state.name:
             session.progress.note(f"{config.name} already points to {state.name}: nothing to do")
@@ -50,35 +50,6 @@ def rollback(config: Config, progress: Progress | None = None, *, to: str | None
             session.progress.note(f"the alias {config.name} moved from {served or 'nothing'} to {state.name}")
         report.verify.published = True
     return session.report
-
-
-def _target(connection: milvus.Milvus, config: Config, to: str | None) -> milvus.CollectionState:
-    served = find_served(connection, config)
-    where = f"Milvus at {config.collection.uri}"
-    name = to or (served.previous if served else None)
-    if name is None:
-        shown = f"{served.name} is the first collection" if served else "nothing is served"
-        raise CollectionError(
-            f"{where}: {shown} under the alias {config.name!r}, there is none before it",
-            "name a collection with --to; vecbeam gc, without --yes, lists the existing ones",
-        )
-    state = milvus.state(connection, name)
-    if state is None:
-        raise CollectionError(
-            f"{where} has no collection {name!r} any more",
-            "vecbeam gc lists the existing collections; to build that one again, run vecbeam reindex with the "
-            "configuration that built it",
-        )
-    if state.space_id is None or state.alias != config.name:
-        raise CollectionError(
-            f"{where}: vecbeam did not create {name!r} for {config.name!r}", "name another collection with --to"
-        )
-    if state.state != STATE_READY or state.target_id:
-        raise GateError(
-            f"{name} was never finished",
-            "run the command and configuration that began it again, or name another collection with --to",
-        )
-    return state
 
 
 def _look(session: Session, connection: milvus.Milvus, state: milvus.CollectionState) -> None:

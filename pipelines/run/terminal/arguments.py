@@ -82,6 +82,28 @@ def config_and_words(words: Sequence[str]) -> tuple[Path, list[str]]:
     return _default_configuration(), list(words)
 
 
+def compared_and_configurations(
+    old: str, new: str, named: Sequence[Path]
+) -> tuple[tuple[Path | str, Path | str], list[Path]]:
+    """Parses the words of `compare`: one that ends in .yaml or .yml is a configuration, any other a collection.
+
+    Args:
+        named: the configurations given with -c.
+
+    Returns:
+        Both sides, and the configurations that built the collections among them. A single word that is a configuration
+        is one of these.
+    """
+    if _is_configuration(old) and not new:
+        return ("", ""), [Path(old), *named]
+    first, second = (Path(one) if _is_configuration(one) else one for one in (old, new))
+    if isinstance(first, Path) and isinstance(second, Path):
+        return (first, second), []
+    if isinstance(first, Path) or isinstance(second, Path):
+        return (first, second), list(named)
+    return (first, second), list(named) or [_default_configuration()]
+
+
 def _default_configuration() -> Path:
     return Path(environment.given().get(ENVIRONMENT) or CONFIGURATION)
 

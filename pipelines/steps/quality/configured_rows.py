@@ -39,6 +39,11 @@ class ConfiguredRows(NamedTuple):
     name: str
 
     @property
+    def basis(self) -> dict[str, str]:
+        """Which rows these are."""
+        return {"snapshot": self.rows.snapshot.id, "space": self.rows.snapshot.space_id}
+
+    @property
     def column(self) -> VectorColumn:
         """The vector as a field of the collection."""
         assert self.model is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -156,17 +156,31 @@ def _left_out(refused: Sequence[tuple[str, str]]) -> str:
 
 
 def _searched(searcher: Searcher, queries: Sequence[LoggedQuery], vector: Sequence[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    left, rows = list(queries), DEPTH
+    def nearest(places: Sequence[int], rows: int) -> list[list[str]]:
+        some = [_query(queries[at]) for at in places]
+        hits = searcher.search(some, rows, SearchOptions(vector=vector)).hits
+        return [[hit["item_id"] for hit in own] for own in hits]
+
+    return dict(zip([one.id for one in queries], first_items(len(queries), nearest), strict=True))
+
+
+def first_items(count: int, nearest: Callable[[Sequence[int], int], list[list[str]]]) -> list[list[str]]:
+    """The first `DEPTH` items of each query, of as many rows as it takes.
+
+    Args:
+        count: of queries.
+        nearest: gives the items of the nearest rows of queries, by the positions of these and a number of rows.
+    """
+    found: list[list[str]] = [[] for _ in range(count)]
+    left, rows = list(range(count)), DEPTH
     while left:
-        hits = searcher.search([_query(one) for one in left], rows, SearchOptions(vector=vector)).hits
         again = []
-        for query, own in zip(left, hits, strict=True):
-            items = list(dict.fromkeys(hit["item_id"] for hit in own))
-            found[query.id] = items[:DEPTH]
+        for at, own in zip(left, nearest(left, rows), strict=True):
+            items = list(dict.fromkeys(own))
+            found[at] = items[:DEPTH]
             # Several rows of an item: there may be more items behind them.
             if len(items) < DEPTH and len(own) >= rows and rows < MOST_ROWS:
-                again.append(query)
+                again.append(at)
         left, rows = again, min(MOST_ROWS, rows * WIDER)
     return found
 
