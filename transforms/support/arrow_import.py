@@ -11,7 +11,7 @@ _PANDAS = "pandas"
 def import_arrow() -> None:
     """Imports `pyarrow.dataset`, for Parquet; pandas stays out unless it is loaded.
 
-    pyarrow looks whether pandas is there when it first converts a Python list, to know a Series when it sees one.
+    pyarrow looks for pandas when it first converts a Python list, to know a Series when it sees one.
     Methods that need pandas, such as `to_pandas`, import it later all the same. Call it before other threads import
     anything: pandas can't be imported meanwhile.
     """
@@ -28,7 +28,7 @@ def import_arrow() -> None:
 
 
 class _Without:
-    """A finder of modules that knows of one that it is not there."""
+    """A finder of modules to which pandas is not installed."""
 
     def find_spec(self, name: str, *_: object) -> None:
         if name == _PANDAS:
