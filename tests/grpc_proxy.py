@@ -22,6 +22,7 @@ class CountingProxy(grpc.GenericRpcHandler):  # type: ignore[misc]
     Attributes:
         hold_s: seconds that it holds each call named `held`, so that calls overlap.
         answers: (code, reason) of Milvus with which it answers the next upserts itself.
+        unavailable: of a method, how many of its next calls fail as if there were no server.
         most: most calls of a method that were under way at a time.
         calls: of each method.
     """
@@ -32,6 +33,7 @@ class CountingProxy(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._under_way: Counter[str] = Counter()
         self.hold_s, self.held = hold_s, held
         self.answers: deque[tuple[int, str]] = deque()
+        self.unavailable: Counter[str] = Counter()
         self.most: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
         self.uri = ""
@@ -46,8 +48,12 @@ class CountingProxy(grpc.GenericRpcHandler):  # type: ignore[misc]
                 self.calls[name] += 1
                 self._under_way[name] += 1
                 self.most[name] = max(self.most[name], self._under_way[name])
+                fails = self.unavailable[name] > 0
+                self.unavailable[name] -= fails
                 answer = self.answers.popleft() if self.answers and name == UPSERT else None
             try:
+                if fails:
+                    context.abort(grpc.StatusCode.UNAVAILABLE, "planted")
                 if answer is not None:
                     status = common_pb2.Status(code=answer[0], reason=answer[1])
                     return bytes(milvus_pb2.MutationResult(status=status).SerializeToString())

@@ -73,7 +73,7 @@ def test_the_configuration_is_one(tmp_path: Path) -> None:
     import yaml
 
     [text] = blocks("yaml")
-    assert parse_config(yaml.safe_load(text), folder=tmp_path).name == "docs"
+    assert parse_config(yaml.safe_load(text), folder=str(tmp_path)).name == "docs"
 
 
 @pytest.mark.parametrize("session", blocks("console"), ids=lambda session: session.splitlines()[0][2:30])

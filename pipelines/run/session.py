@@ -22,7 +22,7 @@ from schemas.rejects import shortened
 from schemas.run_report import CHANGING, FORMAT_VERSION, Failure, Rates, RemoteJob, Report, Served
 from transforms.checkpoint import lock
 from transforms.milvus.alias import served_now
-from transforms.support import process, stop
+from transforms.support import metrics, process, stop
 from transforms.support.job import Job
 from transforms.support.storage import filesystem
 
@@ -68,6 +68,7 @@ class Session:
         self.report.model = config.model_names
         self.report.versions = {"python": sys.version.split()[0], **_versions()}
         self._counters: Counter[str] = Counter()
+        self._outside = metrics.OUTSIDE.snapshot()
         self._hold: lock.Hold | None = None
         self._began = process.run_began()
         self._phases = defaultdict[str, float](float, startup=self.seconds_so_far())
@@ -188,7 +189,9 @@ class Session:
             setattr(report.seconds, step, round(spent, 3))
         report.seconds.startup = round(self._phases["startup"] + self._counters["model_load_us"] / 1e6, 3)
         report.rates = self._rates()
-        report.retries, report.throttled = self._counters["retries"], self._counters["throttled"]
+        outside = metrics.OUTSIDE.snapshot()
+        for name in ("retries", "throttled"):
+            setattr(report, name, self._counters[name] + outside.get(name, 0) - self._outside.get(name, 0))
         report.peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         report.steps = list(dict.fromkeys(self.progress.steps))
         if report.served is None:

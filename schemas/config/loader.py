@@ -64,7 +64,7 @@ def parse_config(
     values: Mapping[str, Any],
     *,
     source: str = "configuration",
-    folder: Path | None = None,
+    folder: str | Path | None = None,
     environment: Mapping[str, str] | None = None,
     places: Places | None = None,
 ) -> Config:
@@ -82,7 +82,7 @@ def parse_config(
         config = Config.model_validate(expanded)
     except ValidationError as error:
         raise ConfigurationError.listing(_mistakes(error, known)) from None
-    return _absolute(config, folder or Path.cwd())
+    return _absolute(config, Path(folder) if folder else Path.cwd())
 
 
 Places = dict[tuple[str, ...], str]

@@ -39,6 +39,8 @@ class Tally:
 
 
 TALLY = Tally()
+OUTSIDE = Tally()
+"""What this process counted outside pipelines, which no runner reports: calls of the launcher, for example."""
 
 
 _THREAD = threading.local()
@@ -60,12 +62,23 @@ def count(name: str, value: int) -> None:
     if aside is not None:
         aside[name] += value
     elif value:
-        # Without Beam in this process there is no pipeline to count for, and a search must not load Beam.
-        if "apache_beam" in sys.modules:
+        if _is_in_pipeline():
             from apache_beam.metrics import Metrics
 
             Metrics.counter(NAMESPACE, name).inc(value)
+        else:
+            OUTSIDE.add(name, value)
         TALLY.add(name, value)
+
+
+def _is_in_pipeline() -> bool:
+    """Whether a runner counts what this thread does."""
+    # Without Beam in this process there is no pipeline, and a search must not load Beam.
+    if "apache_beam" not in sys.modules:
+        return False
+    from apache_beam.metrics.execution import MetricsEnvironment
+
+    return MetricsEnvironment.current_container() is not None
 
 
 @contextmanager
