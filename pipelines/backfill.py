@@ -20,16 +20,19 @@ from schemas.config import Config
 from schemas.run_report import Report
 
 
-def backfill(config: Config, progress: Progress | None = None, *, allow_deletes: bool = False) -> Report:
+def backfill(
+    config: Config, progress: Progress | None = None, *, allow_deletes: bool = False, wait: bool = True
+) -> Report:
     """Embeds the corpus and publishes its collection; returns the report.
 
     Args:
         allow_deletes: lifts `corpus.max_deleted`.
+        wait: false to end once a job on other machines has started, or is found to run still.
 
     Raises:
         VecbeamError: with a written report, if the run had begun.
     """
-    with running("backfill", config, progress) as session:
+    with running("backfill", config, progress, wait=wait) as session:
         with Phase(session, "startup"):
             session.progress.step("prepare")
             check_server(config.collection)

@@ -42,6 +42,14 @@ app.add_typer(training)
 
 AllowDeletes = Annotated[bool, typer.Option("--allow-deletes", help="Lifts corpus.max_deleted for this run.")]
 
+NoWait = Annotated[
+    bool,
+    typer.Option(
+        "--no-wait",
+        help="Starts the job on other machines, prints its id and ends; the same command continues later.",
+    ),
+]
+
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -91,19 +99,23 @@ def plan(
 
 
 @command(app)
-def backfill(config: "Config", progress: "Progress", allow_deletes: AllowDeletes = False) -> "Report":
+def backfill(
+    config: "Config", progress: "Progress", allow_deletes: AllowDeletes = False, no_wait: NoWait = False
+) -> "Report":
     """Embeds the corpus and publishes it; resumes where a run stopped."""
     from pipelines.backfill import backfill
 
-    return backfill(config, progress, allow_deletes=allow_deletes)
+    return backfill(config, progress, allow_deletes=allow_deletes, wait=not no_wait)
 
 
 @command(app)
-def sync(config: "Config", progress: "Progress", allow_deletes: AllowDeletes = False) -> "Report":
+def sync(
+    config: "Config", progress: "Progress", allow_deletes: AllowDeletes = False, no_wait: NoWait = False
+) -> "Report":
     """Updates the served collection with all changes and deletions."""
     from pipelines.sync import sync
 
-    return sync(config, progress, allow_deletes=allow_deletes)
+    return sync(config, progress, allow_deletes=allow_deletes, wait=not no_wait)
 
 
 @command(app)
@@ -118,19 +130,27 @@ def reindex(
         bool, typer.Option("--refit", help="Fits the models again that are fitted on the corpus.")
     ] = False,
     allow_deletes: AllowDeletes = False,
+    no_wait: NoWait = False,
 ) -> "Report":
     """Builds a collection for another model, index, chunks or fields."""
     from pipelines.reindex import reindex
 
-    return reindex(config, progress, allow_deletes=allow_deletes, full_refresh=full_refresh or anew, refit=refit)
+    return reindex(
+        config,
+        progress,
+        allow_deletes=allow_deletes,
+        full_refresh=full_refresh or anew,
+        refit=refit,
+        wait=not no_wait,
+    )
 
 
 @command(app)
-def replay(config: "Config", progress: "Progress") -> "Report":
+def replay(config: "Config", progress: "Progress", no_wait: NoWait = False) -> "Report":
     """Retries rejected items, after their cause was fixed."""
     from pipelines.replay import replay
 
-    return replay(config, progress)
+    return replay(config, progress, wait=not no_wait)
 
 
 @command(app)
@@ -167,11 +187,12 @@ def load(
         bool, typer.Option("--rebuild", help="Builds a new collection from the checkpoint and moves the alias to it.")
     ] = False,
     allow_deletes: AllowDeletes = False,
+    no_wait: NoWait = False,
 ) -> "Report":
     """Builds and publishes a collection from the checkpoint alone."""
     from pipelines.load import load
 
-    return load(config, progress, allow_deletes=allow_deletes, rebuild=rebuild)
+    return load(config, progress, allow_deletes=allow_deletes, rebuild=rebuild, wait=not no_wait)
 
 
 @command(app)

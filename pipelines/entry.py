@@ -13,7 +13,7 @@ from transforms.support import stop
 def main() -> None:
     """Entry point of the `vecbeam` command."""
     output.take_streams()
-    interrupts.install(as_json="--json" in sys.argv)
+    interrupts.install(as_json="--json" in sys.argv, quiet="--quiet" in sys.argv)
     environment.prepare()
     # Imports leave half a million permanent objects, which the collector would search again and again: half a
     # second during the imports, and another at the end.

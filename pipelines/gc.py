@@ -73,6 +73,7 @@ def gc(config: Config, progress: Progress | None = None, *, keep: int = 1, yes: 
                 milvus.drop(connection, name)
         for folder in ("snapshots", "files"):
             filesystem.delete([filesystem.join(checkpoint.root, folder, name) for name in garbage.snapshots])
+        session.forget_left()
         filesystem.delete(list(garbage.files))
         for uri in garbage.files:
             filesystem.remove_empty_folders(uri.rpartition("/")[0], checkpoint.root)

@@ -16,7 +16,12 @@ from schemas.run_report import Report
 
 
 def load(
-    config: Config, progress: Progress | None = None, *, allow_deletes: bool = False, rebuild: bool = False
+    config: Config,
+    progress: Progress | None = None,
+    *,
+    allow_deletes: bool = False,
+    rebuild: bool = False,
+    wait: bool = True,
 ) -> Report:
     """Loads, indexes, verifies and publishes what the checkpoint holds.
 
@@ -24,12 +29,13 @@ def load(
         allow_deletes: lifts `corpus.max_deleted`, where the checkpoint holds fewer items than are served.
         rebuild: builds a new collection, whatever the served one holds, and moves the alias to it once it is verified.
             The previous one stays, for `vecbeam rollback`.
+        wait: false to end once a job on other machines has started, or is found to run still.
 
     Raises:
         CheckpointError: if there is no snapshot.
         SpaceMismatchError: if the snapshots are of another space than the configuration's encoder.
     """
-    with running("load", config, progress) as session:
+    with running("load", config, progress, wait=wait) as session:
         with Phase(session, "startup"):
             check_server(config.collection)
             checkpoint, snapshot, layout = open_snapshot(config)

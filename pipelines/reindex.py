@@ -48,6 +48,7 @@ def reindex(
     allow_deletes: bool = False,
     full_refresh: bool = False,
     refit: bool = False,
+    wait: bool = True,
 ) -> Report:
     """Builds the collection of the configuration next to the served one, and publishes it.
 
@@ -56,12 +57,13 @@ def reindex(
         full_refresh: embeds everything even if the space is the same: for another precision.
         refit: fits the models again that are fitted on the corpus. Until the alias moves, `sync` and `search` use the
             earlier ones.
+        wait: false to end once a job on other machines has started, or is found to run still.
 
     Raises:
         ConfigurationError: if it is to refit, and no model is fitted on the corpus.
         GateError: if rows or recall are not right; the alias stays where it was.
     """
-    with running("reindex", config, progress) as session:
+    with running("reindex", config, progress, wait=wait) as session:
         with Phase(session, "startup"):
             session.progress.step("prepare")
             check_server(config.collection)

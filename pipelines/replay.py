@@ -29,13 +29,16 @@ _NOTHING = {"uri": b"", "path": b"", "kind": ""}
 """Values of the columns of a file that does not exist."""
 
 
-def replay(config: Config, progress: Progress | None = None) -> Report:
+def replay(config: Config, progress: Progress | None = None, *, wait: bool = True) -> Report:
     """Reads the files with rejects again and embeds what was rejected, if that is possible now.
+
+    Args:
+        wait: false to end once a job on other machines has started, or is found to run still.
 
     Raises:
         CheckpointError: if there is no snapshot, or it was made with other settings.
     """
-    with running("replay", config, progress) as session:
+    with running("replay", config, progress, wait=wait) as session:
         with Phase(session, "startup"):
             session.progress.step("prepare")
             source = prepare(config)

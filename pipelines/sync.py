@@ -18,11 +18,12 @@ from schemas.config import Config
 from schemas.run_report import Report
 
 
-def sync(config: Config, progress: Progress | None = None, *, allow_deletes: bool = False) -> Report:
+def sync(config: Config, progress: Progress | None = None, *, allow_deletes: bool = False, wait: bool = True) -> Report:
     """Brings checkpoint and collection in sync with the corpus.
 
     Args:
         allow_deletes: lifts `corpus.max_deleted`.
+        wait: false to end once a job on other machines has started, or is found to run still.
 
     Raises:
         SpaceMismatchError: if the served collection is of another space than the configuration's encoder.
@@ -30,7 +31,7 @@ def sync(config: Config, progress: Progress | None = None, *, allow_deletes: boo
         GateError: if more would be deleted than allowed, or the rows are not right afterwards.
         RejectsError: if more was rejected than allowed; then the served collection stays as it is.
     """
-    with running("sync", config, progress) as session:
+    with running("sync", config, progress, wait=wait) as session:
         with Phase(session, "startup"):
             session.progress.step("prepare")
             check_server(config.collection)

@@ -15,6 +15,7 @@ VecbeamError             exit code 1
 ├── GateError            exit code 3   a check before publication failed; the alias was not moved
 ├── RejectsError         exit code 4   more rejects or dropped tokens than the configuration allows
 └── InterruptedRunError  exit code 130 stopped by Ctrl-C; the same command continues
+    └── JobLeftError     exit code 0 or 130  the command ends, and its job on other machines runs on
 """
 
 from __future__ import annotations
@@ -127,6 +128,10 @@ class RejectsError(VecbeamError):
 
 class InterruptedRunError(VecbeamError):
     exit_code = 130
+
+
+class JobLeftError(InterruptedRunError):
+    """Ends a run whose job on other machines runs on: with exit code 0 where nobody wanted to wait for it."""
 
 
 _ERRORS = {

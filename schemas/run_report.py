@@ -254,6 +254,7 @@ class RemoteJob(BaseModel):
         step: that it was for.
         seconds: wall time from its submission to its end; null if the run ended before it.
         start_seconds: until a worker had counted something; null if the runner did not tell.
+        left: whether it runs on after the command: the same command attaches to it, or continues after it.
     """
 
     id: str
@@ -261,6 +262,7 @@ class RemoteJob(BaseModel):
     step: str
     seconds: float | None = None
     start_seconds: float | None = None
+    left: bool = False
 
 
 class Served(BaseModel):

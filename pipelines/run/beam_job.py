@@ -16,11 +16,20 @@ import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 
+from pipelines.run import question
 from pipelines.run.job_watch import JobWatch, counters_of, wall_times
+from pipelines.run.left_job import why_bound
 from pipelines.run.runner_options import check_known, check_program
 from pipelines.run.worker_faults import worker_fault
 from schemas.config import Config
-from schemas.errors import ConfigurationError, JobEndedError, VecbeamError, without_label
+from schemas.errors import (
+    ConfigurationError,
+    InterruptedRunError,
+    JobEndedError,
+    JobLeftError,
+    VecbeamError,
+    without_label,
+)
 from transforms.support import stop
 from transforms.support.job import ENDED, Job
 from transforms.support.storage.remote import bucket_client
@@ -104,6 +113,10 @@ class Jobs(Protocol):
         """Receives a job that has ended: its wall time, and the time until its first worker counted something."""
         ...
 
+    def job_kept(self, job: Job) -> JobLeftError:
+        """Receives a job that runs on after this run; returns the error that ends the run."""
+        ...
+
     def job_left(self, job: Job) -> None:
         """Receives a cancelled job that may still run."""
         ...
@@ -131,6 +144,7 @@ def run(
 
     Raises:
         VecbeamError: what a worker raised.
+        JobLeftError: if the job runs on, and nobody waits for it here.
     """
     options = pipeline_options(config)
     here = runs_here(config, reads)
@@ -151,7 +165,9 @@ def run(
                 result.wait_until_finish()
                 counters = counters_of(result)
             else:
-                counters = _wait(result, job, jobs)
+                counters = _wait(config, result, job, jobs)
+    except JobLeftError:
+        raise
     except VecbeamError as error:
         raise without_label(error) from error
     except Exception as error:
@@ -204,7 +220,7 @@ def job_of(config: Config, result: Any) -> Job | None:
     return Job(str(identity), config.runner.name, place)
 
 
-def _wait(result: Any, job: Job, jobs: Jobs | None) -> Counter[str]:
+def _wait(config: Config, result: Any, job: Job, jobs: Jobs | None) -> Counter[str]:
     """Waits for a job in a way that Ctrl-C ends, and cancels the job then; returns its counters.
 
     Times among them are wall time, not sums over workers.
@@ -222,7 +238,7 @@ def _wait(result: Any, job: Job, jobs: Jobs | None) -> Counter[str]:
     try:
         if jobs is not None:
             jobs.job_started(job)
-        with watch:
+        with watch, question.about(job, may_leave=jobs is not None and not why_bound(config)):
             waiting.start()
             while waiting.is_alive():
                 waiting.join(POLL_S)
@@ -233,7 +249,11 @@ def _wait(result: Any, job: Job, jobs: Jobs | None) -> Counter[str]:
             raise failure[0]
         seconds = watch.seconds
         counters = counters_of(result)
-    except BaseException:
+    except JobLeftError:
+        raise
+    except BaseException as error:
+        if jobs is not None and isinstance(error, InterruptedRunError) and question.answer_is_leave():
+            raise jobs.job_kept(job) from error
         _cancel(result)
         ended = _has_ended(result)
         if jobs is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from schemas.modality import shown_rate
-from schemas.run_report import Quality, Report, VectorFindings, Verification
+from schemas.run_report import Quality, RemoteJob, Report, VectorFindings, Verification
 
 _RESULTS = {
     0: "done",
@@ -38,6 +38,7 @@ def text(report: Report, *, with_error: bool = True) -> str:
         lines.append(f"serving   {serving}")
     lines.append(f"seconds   {_seconds(report)}")
     lines += [*_encoder(report), f"memory    {report.peak_rss_mb:,} MB peak"]
+    lines += [f"job       {left(job)}" for job in report.remote_jobs if job.left]
     if report.retries:
         slowed = f"; Milvus throttled {report.throttled} calls" if report.throttled else ""
         lines.append(f"retries   {report.retries}{slowed}")
@@ -144,6 +145,11 @@ def _answers(found: Quality) -> str:
     return f"{shown}: {found.verdict}" if found.verdict else shown
 
 
+def left(job: RemoteJob) -> str:
+    """Words for a job that runs on after the command."""
+    return f"{job.id} of runner {job.runner} runs on: the same command attaches to it, or continues after it"
+
+
 def _serving(report: Report) -> str:
     """What is served now, and what was not changed; "" where neither is known."""
     served = report.served
@@ -218,6 +224,7 @@ def line(report: Report) -> str:
         parts.append(f"answers nDCG@10 {report.quality.ndcg_at_10:.4f}")
     if report.collection and report.exit_code == 0:
         parts.append(f"serving {report.alias} -> {report.collection}")
+    parts += [f"job {left(job)}" for job in report.remote_jobs if job.left]
     parts += [f"warning {warning}" for warning in report.warnings]
     if not parts and report.exit_code:
         return ""

@@ -11,12 +11,22 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
 
+from pipelines.run import left_job
+from pipelines.run.left_job import LeftJob
 from pipelines.run.progress import Progress
 from schemas.config import Config
-from schemas.errors import CheckpointError, ConfigurationError, InterruptedRunError, LockedError, VecbeamError
+from schemas.errors import (
+    CheckpointError,
+    ConfigurationError,
+    InterruptedRunError,
+    JobLeftError,
+    LockedError,
+    VecbeamError,
+)
 from schemas.modality import Modality
 from schemas.rejects import shortened
 from schemas.run_report import CHANGING, FORMAT_VERSION, Failure, Rates, RemoteJob, Report, Served
@@ -50,13 +60,20 @@ LONGEST_MESSAGE = 1000
 class Session:
     """A run of one command over one configuration.
 
+    Args:
+        wait: false if the run ends once it has started a job on other machines, or finds one that still runs.
+
     Attributes:
         report: filled during the run, written at its end.
         progress: shows the current step.
+        left: the completed job of a run that is gone, whose results may be used.
     """
 
-    def __init__(self, command: str, config: Config, progress: Progress) -> None:
+    def __init__(self, command: str, config: Config, progress: Progress, *, wait: bool = True) -> None:
         self.config = config
+        self._wait = wait
+        self._resumable: LeftJob | None = None
+        self.left: LeftJob | None = None
         self.progress = progress
         # With microseconds: runs are listed in the order of their names, and two may begin within a second.
         self.run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{command}-{os.getpid()}"
@@ -109,6 +126,8 @@ class Session:
 
         Raises:
             LockedError: if another run holds it.
+            JobLeftError: if such a job still works, and this run does not wait.
+            JobEndedError: if a job that nobody waited for has failed.
         """
         with contextlib.ExitStack() as held:
             while self._hold is None:
@@ -119,16 +138,46 @@ class Session:
                         raise
                     self._await(error.job, error.run_id)
             try:
+                if not self.config.runner.is_local:
+                    self.left = left_job.finished(self.root)
                 yield
+                if self.left is not None or self.report.remote_jobs:
+                    self.forget_left()
             finally:
                 self._hold = None
+
+    @contextlib.contextmanager
+    def resumable(self, step: str, of: str, **folders: str) -> Iterator[None]:
+        """A block whose job on other machines need not be started again, once it is done.
+
+        Args:
+            of: digest of what the step works on; "" if no other run can continue there, so that this one waits.
+            folders: with the results of the job; none where what it writes is found anyway.
+        """
+        if of:  # the job is not known yet
+            self._resumable = LeftJob(_NO_JOB, self.run_id, step, of, folders, on_purpose=not self._wait)
+        try:
+            yield
+        finally:
+            self._resumable = None
+
+    def forget_left(self) -> None:
+        """To be called before results of jobs are deleted: no later run may take them for complete."""
+        if self._hold is not None and not self.config.runner.is_local:
+            self.left = None
+            left_job.forget(self.root)
 
     def _await(self, job: Job, run_id: str) -> None:
         """Waits until the job of another run has ended; what it did is found again then.
 
         Raises:
             LockedError: if its state is not known any more.
+            JobLeftError: if this run does not wait.
         """
+        if not self._wait:
+            self.report.jobs.append(str(job))
+            self.report.remote_jobs.append(RemoteJob(id=job.id, runner=job.runner, step="attached", left=True))
+            raise _left(job, f"still runs for run {run_id}")
         self.progress.note(
             f"attached to {job}, which run {run_id} left behind: waiting for its end. Ctrl-C leaves it running; to end "
             f"it: {job.cancelling}"
@@ -144,13 +193,23 @@ class Session:
         self.progress.note(f"{job} has ended ({state.name}); continuing")
 
     def job_started(self, job: Job) -> None:
-        """Shows a job on other machines, and writes it into the lock."""
+        """Shows a job on other machines, and writes it into the lock.
+
+        Raises:
+            JobLeftError: if this run does not wait for such a job.
+        """
         self.report.jobs.append(str(job))
         step = self.progress.steps[-1] if self.progress.steps else ""
         self.report.remote_jobs.append(RemoteJob(id=job.id, runner=job.runner, step=step))
         self.progress.note(f"started {job}" + (f": {job.console}" if job.console else ""))
-        if self._hold is not None:
-            self._hold.add(job)
+        if self._hold is None:
+            return
+        self._hold.add(job)
+        if self._resumable is not None:
+            replace(self._resumable, job=job).write(self.root)
+            if not self._wait:
+                self.report.remote_jobs[-1].left = True
+                raise _left(job, "has started")
 
     def job_seen(self, counters: Mapping[str, int]) -> None:
         """Shows the progress of a job on other machines."""
@@ -163,6 +222,13 @@ class Session:
                 reported.seconds, reported.start_seconds = round(seconds, 1), start_seconds
         if self._hold is not None:
             self._hold.remove(job)
+
+    def job_kept(self, job: Job) -> JobLeftError:
+        """Leaves a job running, as a person at the terminal said; returns the error that ends this run."""
+        self.report.remote_jobs[-1].left = True
+        if self._resumable is not None:
+            replace(self._resumable, job=job, on_purpose=True).write(self.root)
+        return _left(job, "runs on", InterruptedRunError.exit_code)
 
     def job_left(self, job: Job) -> None:
         """Reports that a cancelled job may still run; it stays in the lock."""
@@ -230,20 +296,31 @@ class Session:
 
 
 @contextlib.contextmanager
-def running(command: str, config: Config, progress: Progress | None) -> Iterator[Session]:
+def running(command: str, config: Config, progress: Progress | None, *, wait: bool = True) -> Iterator[Session]:
     """A run of a command: its report is complete after the block, whichever way that ends.
 
+    Args:
+        wait: false if the run ends, without an error, once it has started a job on other machines.
+
     Raises:
+        ConfigurationError: if it should not wait, and jobs end with this process.
         VecbeamError: what the block raised, with the report.
     """
+    if not wait:
+        left_job.check_outlives(config)
     with progress or Progress(quiet=True) as shown:
-        session = Session(command, config, shown)
+        session = Session(command, config, shown, wait=wait)
         stop.last_words = lambda: session.finish(stop.interruption())
         try:
             yield session
             session.check_books()
         except VecbeamError as error:
-            if isinstance(error, InterruptedRunError):
+            if isinstance(error, JobLeftError):
+                if not error.exit_code:
+                    shown.note(str(error))
+                    session.finish()
+                    return
+            elif isinstance(error, InterruptedRunError):
                 error.exit_code = stop.interruption().exit_code
             error.report = session.finish(error)
             raise
@@ -257,6 +334,19 @@ def running(command: str, config: Config, progress: Progress | None) -> Iterator
         finally:
             stop.last_words = None
         session.finish()
+
+
+_NO_JOB = Job("", "")
+
+
+def _left(job: Job, what: str, exit_code: int = 0) -> JobLeftError:
+    error = JobLeftError(
+        f"the {job} {what}, and this command does not wait for it",
+        "the same command attaches to it, or continues after it; until it has ended, other commands that write are "
+        f"refused; to end it: {job.cancelling}",
+    )
+    error.exit_code = exit_code
+    return error
 
 
 def _failure(error: Exception) -> Failure:

@@ -41,6 +41,7 @@ from transforms.diff.findings import (
     ERRORS_SCHEMA,
     FIRST_REJECTS_SCHEMA,
     SAMPLE_SCHEMA,
+    SURVEYED_SCHEMA,
     Findings,
     SnapshotSide,
 )
@@ -155,12 +156,15 @@ class _New(VersionedDoFn):
         shard, gathered = self._files.open(given), _Buckets(self._buckets)
         files = {file.shown: position for file, position in zip(shard.files, shard.positions, strict=True)}
         errors: Counter[str] = Counter()
+        items, size = 0, 0
         for batch in read_shard(shard, self._config.corpus, batch_rows=self._config.batch_rows):
             stop.check()
             metrics.count("items_surveyed", batch.items_read)
             place = (shard.index, batch.key.ordinal)
             digests = new_digests(batch.items, place, files, self._chunking, whole=self._whole)
-            metrics.count("content_bytes", pc.sum(digests.column("size")).as_py() or 0)
+            content = pc.sum(digests.column("size")).as_py() or 0
+            metrics.count("content_bytes", content)
+            items, size = items + batch.items_read, size + content
             yield from gathered.add(digests)
             yield from self._sample(batch.items, digests)
             for reject in batch.rejects.select(["uri", "error"]).to_pylist():
@@ -176,6 +180,7 @@ class _New(VersionedDoFn):
         if errors:
             counted = [{"error": error, "count": number} for error, number in errors.items()]
             yield TaggedOutput("tables", ("errors", pa.Table.from_pylist(counted, schema=ERRORS_SCHEMA)))
+        yield TaggedOutput("tables", ("surveyed", pa.table([[items], [size]], schema=SURVEYED_SCHEMA)))
         yield from gathered.rest()
 
     def _too_long(self, items: pa.Table) -> int:

@@ -56,6 +56,13 @@ ERRORS_SCHEMA = pa.schema(
         pa.field("count", pa.int64(), nullable=False),
     ]
 )
+SURVEYED_SCHEMA = pa.schema(
+    [
+        # Of one shard: items, and bytes of their content.
+        pa.field("items", pa.int64(), nullable=False),
+        pa.field("bytes", pa.int64(), nullable=False),
+    ]
+)
 FIRST_REJECTS_SCHEMA = REJECT_SCHEMA.append(pa.field("shard", pa.int32(), nullable=False))
 """Some rejects, with the index of their shard."""
 CONFLICT_SCHEMA = pa.schema([pa.field("file", pa.int32(), nullable=False)])
@@ -142,6 +149,12 @@ class Findings:
         for row in self._read("errors", ERRORS_SCHEMA).to_pylist():
             found[row["error"]] += row["count"]
         return dict(sorted(found.items()))
+
+    @property
+    def surveyed(self) -> tuple[int, int]:
+        """Items that were read, and bytes of their content: for a run that did not start the job."""
+        table = self._read("surveyed", SURVEYED_SCHEMA)
+        return pc.sum(table.column("items")).as_py() or 0, pc.sum(table.column("bytes")).as_py() or 0
 
     @cached_property
     def first_rejects(self) -> pa.Table:

@@ -14,6 +14,7 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 
+from schemas.errors import JobLeftError
 from transforms.support.storage import filesystem
 from transforms.support.storage.stored_table import GROUP_ROWS, StoredTable, write_rows
 from transforms.support.versioned_dofn import VersionedDoFn
@@ -29,7 +30,7 @@ def listed(work: Sequence[Work], rows: WorkRows[Work], uri: str) -> Iterator[Rea
 
     Args:
         work: each is one element of the pipeline.
-        uri: the file that a long list is written to. It is deleted at the end.
+        uri: the file that a long list is written to. It is deleted at the end, unless the job that reads it runs on.
 
     Raises:
         CheckpointError: if the file can't be written.
@@ -43,12 +44,17 @@ def listed(work: Sequence[Work], rows: WorkRows[Work], uri: str) -> Iterator[Rea
         yield ReadWork(rows, len(work), inline=inline)
         return
     write_rows(uri, tables)
+    is_left = False
     try:
         yield ReadWork(rows, len(work), uri=uri)
+    except JobLeftError:
+        is_left = True
+        raise
     finally:
-        filesystem.delete([uri])
-        folder, _, _ = uri.rpartition("/")
-        filesystem.remove_empty_folders(folder, folder.rpartition("/")[0])
+        if not is_left:
+            filesystem.delete([uri])
+            folder, _, _ = uri.rpartition("/")
+            filesystem.remove_empty_folders(folder, folder.rpartition("/")[0])
 
 
 @dataclass(eq=False)

@@ -9,12 +9,14 @@ from pipelines.run import beam_job
 from pipelines.run.session import Phase, Session
 from pipelines.steps.corpus.source import Source
 from schemas.errors import CheckpointError, CorpusError
+from schemas.identity import digest
 from schemas.records import Kind
 from transforms.checkpoint import Checkpoint, Snapshot
 from transforms.checkpoint.snapshot import with_any
 from transforms.diff import FindChanges, Findings, SnapshotSide
 from transforms.diff.find_changes import PART_GROUPS, PARTS, SAMPLED
 from transforms.read import SHARD_RANGES, ShardFiles, ShardRange, plan_ranges, read_shard
+from transforms.support.storage import filesystem
 from transforms.support.storage.stored_table import write_rows
 from transforms.support.work_list import listed
 
@@ -39,6 +41,7 @@ class Changes:
         findings: what to do with each item of those.
         surveyed: items that were read to find out; 0 if that was not needed.
         bytes_surveyed: bytes of their content.
+        of: digest of what this depends on; "" where no other run can continue from here.
     """
 
     source: Source
@@ -48,6 +51,7 @@ class Changes:
     findings: Findings
     surveyed: int
     bytes_surveyed: int
+    of: str = ""
 
     @property
     def bytes_to_embed(self) -> int:
@@ -88,40 +92,80 @@ def lost_parts(checkpoint: Checkpoint, base: Snapshot) -> list[int]:
 
 
 def find_changes(
-    session: Session, source: Source, base: Snapshot | None, folder: str, *, survey: bool = False
+    session: Session, source: Source, base: Snapshot | None, folder: str, *, survey: bool = False, salt: str = ""
 ) -> Changes:
     """Compares the corpus with a snapshot; writes nothing but the findings in `folder`.
 
     Args:
         survey: reads the changed files even where their listing says enough to embed them.
+        salt: distinguishes parts that are embedded again on purpose.
 
     Raises:
         CorpusError: two items with one id, where the configuration says `on_duplicate: error`.
     """
     config = session.config
-    findings = Findings(folder)
     lost = lost_parts(source.checkpoint, base) if base else []
     if base is not None and not source.scoped:
         source = source.against(base, _files_of(source.checkpoint, base, lost) | _files_with_duplicates(base))
-    while True:
+    of = "" if survey else _described(session, source, base, lost, salt)
+    findings = _found_before(session, of)
+    surveyed, size = findings.surveyed if findings is not None else (0, 0)
+    shards = list(plan_ranges(source.changed, config.corpus))
+    while findings is None or findings.conflicts:
+        if findings is not None:
+            # An id of a changed file is in an unchanged one too: the order of the items in that file decides which one
+            # counts. No other run can begin here.
+            source, of = source.rereading(findings.conflicts), ""
+            shards = list(plan_ranges(source.changed, config.corpus))
+            session.forget_left()
+            findings.remove()
+        findings = Findings(folder)
         findings.remove()
-        shards = list(plan_ranges(source.changed, config.corpus))
         write_rows(findings.files_uri, source.to_read())
         if base is not None:
             write_rows(findings.listing_uri, source.listing(), by="name")
         counters: Counter[str] = Counter()
         if survey or base is not None or not source.ids_are_paths:
-            counters = _find(session, source, base, lost, shards, findings)
-        if not findings.conflicts:
-            break
-        # An id of a changed file is in an unchanged one too: the order of the items in that file decides which one
-        # counts.
-        source = source.rereading(findings.conflicts)
-        findings = Findings(folder)
+            with session.resumable("survey", of, diff=folder):
+                counters = _find(session, source, base, lost, shards, findings)
+        surveyed, size = counters["items_surveyed"], counters["content_bytes"]
     if config.corpus.on_duplicate == "error" and findings.duplicates.num_rows:
         raise _duplicates_error(session, source, shards, findings)
-    surveyed, size = counters["items_surveyed"], counters["content_bytes"]
-    return Changes(source, base, lost, shards, findings, surveyed, size)
+    return Changes(source, base, lost, shards, findings, surveyed, size, of)
+
+
+def _described(session: Session, source: Source, base: Snapshot | None, lost: list[int], salt: str) -> str:
+    """Digest of all that a comparison and the embedding after it depend on."""
+    name = base.name if base is not None else ""
+    read = int(source.is_read.to_numpy().sum())
+    facts = [session.report.command, session.report.versions["vecbeam"], source.models.space.id, name, lost, read, salt]
+    return digest(
+        [
+            *facts,
+            source.corpus_digest,
+            source.settings_digest,
+            session.config.batch_rows,
+            session.config.corpus.shard_bytes,
+        ],
+        32,
+    )
+
+
+def _found_before(session: Session, of: str) -> Findings | None:
+    """What a job of a run that is gone has found about the same files; None if there was none."""
+    left = session.left
+    if left is None or not of:
+        return None
+    if left.of == of and (folder := left.folders.get("diff", "")):
+        findings = Findings(folder)
+        if filesystem.exists(findings.files_uri):
+            session.progress.note(f"using the results of the {left.job}, which run {left.run_id} started")
+            return findings
+    # The corpus is another one by now, or this command does something else.
+    session.forget_left()
+    for folder in left.folders.values():
+        filesystem.delete_folder(folder)
+    return None
 
 
 def survey_bytes(source: Source, base: Snapshot | None) -> int:

@@ -257,7 +257,10 @@ class Publication:
         writers = milvus.writers(self._connection)
 
         load = LoadParts(self._config.collection, self._spec, ledger, flush_bytes, writers)
-        with listed(waiting, LIVE_PARTS, self._session.uri("work/load.parquet")) as work:
+        with (
+            self._session.resumable("load", self._snapshot.id),
+            listed(waiting, LIVE_PARTS, self._session.uri("work/load.parquet")) as work,
+        ):
             counters = beam_job.run(
                 self._config,
                 lambda pipeline: pipeline | "Parts" >> work | "LoadParts" >> load,

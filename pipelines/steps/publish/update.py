@@ -209,7 +209,10 @@ class Update:
         if not waiting:
             return
         apply = ApplyDelta(self._config, self._spec, ledger, new.name, folder, writers)
-        with listed(waiting, POSITIONS, self._session.uri("work/apply.parquet")) as work:
+        with (
+            self._session.resumable("load", new.id),
+            listed(waiting, POSITIONS, self._session.uri("work/apply.parquet")) as work,
+        ):
             self._run(
                 lambda pipeline: pipeline | "Parts" >> work | "ApplyDelta" >> apply,
                 one_writer=self._connection.is_lite,

@@ -20,7 +20,8 @@ from pipelines.steps.judgement.limits import Standing, check_deletions, check_dr
 from pipelines.steps.judgement.named_rejects import named_rejects
 from pipelines.steps.judgement.null_columns import explained, null_columns, unfilterable
 from pipelines.steps.judgement.vector_limits import check_draft_vectors
-from schemas.errors import InterruptedRunError, JobEndedError, RejectsError, VecbeamError
+from pipelines.steps.snapshot.left_records import left_records
+from schemas.errors import InterruptedRunError, JobEndedError, JobLeftError, RejectsError, VecbeamError
 from schemas.modality import Modality
 from schemas.records import FILE_SCHEMA, PART_SCHEMA
 from schemas.run_report import Report, Sound
@@ -73,10 +74,9 @@ def bring_up_to_date(
         _check_runnable(session, source)
     filesystem.sweep_temporaries(checkpoint.root)
     checkpoint.write_space(source.models.space)
-    changes = find_changes(session, source, current, session.uri("diff"))
-    return embed_changes(
-        session, changes, standing, allow_deletes=allow_deletes, salt=_salt(session) if full_refresh else ""
-    )
+    salt = _salt(session) if full_refresh else ""
+    changes = find_changes(session, source, current, session.uri("diff"), salt=salt)
+    return embed_changes(session, changes, standing, allow_deletes=allow_deletes, salt=salt)
 
 
 def _check_runnable(session: Session, source: Source) -> None:
@@ -93,6 +93,7 @@ def embed_changes(
     session: Session, changes: Changes, standing: Standing, *, allow_deletes: bool = False, salt: str = ""
 ) -> Snapshot:
     """Embeds what a diff found and writes the snapshot; see `bring_up_to_date`."""
+    is_left = False
     try:
         # A run that is refused before it embeds has found these anyway.
         session.report.rejects, session.report.rejected = foreseen_rejects(changes), first_rejects(changes)
@@ -101,8 +102,13 @@ def embed_changes(
         if changes.shards:
             _check_runnable(session, changes.source)
         return _embedded(session, changes, standing, allow_deletes=allow_deletes, salt=salt)
+    except JobLeftError:
+        is_left = True
+        raise
     finally:
-        changes.findings.remove()
+        if not is_left:
+            session.forget_left()
+            changes.findings.remove()
 
 
 def _embedded(session: Session, changes: Changes, standing: Standing, *, allow_deletes: bool, salt: str) -> Snapshot:
@@ -145,6 +151,8 @@ def _embed(session: Session, changes: Changes, salt: str) -> tuple[pa.Table, pa.
     plans = findings.plans() if changes.base is not None else {}
     # A shard without any item has no plan, and needs none.
     work = [ShardWork(shard, drops.get(shard.index, {}), plans.get(str(shard.index), "")) for shard in changes.shards]
+    if (found := left_records(session, changes)) is not None:
+        return _in_corpus_order(found[0], changes), found[1]
     folder = session.uri("records")
     embedding = Embedding(
         session.config,
@@ -169,7 +177,19 @@ def _embed(session: Session, changes: Changes, salt: str) -> tuple[pa.Table, pa.
             )
 
         try:
-            session.add_counters(beam_job.run(session.config, build, session, reads=embedding_bytes(session, changes)))
+            with session.resumable(
+                "embed",
+                changes.of,
+                diff=findings.folder,
+                records=folder,
+                chunks=session.uri("chunks"),
+                work=session.uri("work"),
+            ):
+                session.add_counters(
+                    beam_job.run(session.config, build, session, reads=embedding_bytes(session, changes))
+                )
+        except JobLeftError:
+            raise
         except (InterruptedRunError, JobEndedError):
             embedding.forget_attempts()
             raise
