@@ -11,12 +11,12 @@ from schemas.errors import ConfigurationError, EncoderError, MissingExtraError
 from schemas.identity import digest
 from transforms.encoders.engines.base import Engine
 from transforms.encoders.engines.cache import Origin, find
+from transforms.encoders.engines.devices import gpus
 from transforms.encoders.engines.extra import INSTALL, has_torch, is_installed, need_torch
 from transforms.encoders.engines.tokens import TokenTable
 from transforms.encoders.engines.transformer_files import TransformerFiles
 
 log = logging.getLogger("vecbeam")
-_GPU_FILES = ("/dev/nvidiactl", "/dev/dxg")
 
 
 def check_engine(model: TransformerFiles) -> None:
@@ -106,9 +106,9 @@ def load_engine(model: TransformerFiles, sample: TokenTable | None = None) -> En
     config = model.config
     # These run on the CPU, also of a worker that has a GPU.
     on_cpu = config.engine in ("openvino", "amx") or config.precision == "int8"
-    gpus = [] if on_cpu else _gpus(config.device)
-    if gpus or config.engine == "torch":
-        return _torch(model, gpus or ["cpu"])
+    found = [] if on_cpu else gpus(config.device)
+    if found or config.engine == "torch":
+        return _torch(model, found or ["cpu"])
     may_choose = config.engine == "auto" and config.precision != "int8"
     if config.engine == "amx" or may_choose:
         engine = _amx(model, may_choose)
@@ -158,22 +158,6 @@ def _amx(model: TransformerFiles, may_choose: bool) -> Engine | None:
         return None
 
 
-def _gpus(device: str) -> list[str]:
-    """CUDA devices to run on. Does not load torch where the machine has no NVIDIA driver at all."""
-    if device == "cpu" or (device == "auto" and not any(Path(name).exists() for name in _GPU_FILES)):
-        return []
-    if device == "cuda":
-        need_torch("encoder.device: cuda")
-    if not has_torch():
-        return []
-    import torch
-
-    found = [f"cuda:{number}" for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0)]
-    if device == "cuda" and not found:
-        raise EncoderError("encoder.device is cuda, but this worker has no CUDA device", "set it to auto or cpu")
-    return found
-
-
 def _torch(model: TransformerFiles, devices: list[str]) -> Engine:
     need_torch("encoder.engine: torch")
     from transforms.encoders.engines.torch.engine import TorchEngine
@@ -194,7 +178,7 @@ def load_on_torch(model: TransformerFiles, load: Callable[[str, str], Any]) -> E
     need_torch(f"encoder.model: {model.config.model}")
     from transforms.encoders.engines.torch.engine import TorchEngine
 
-    return TorchEngine(model, _gpus(model.config.device) or ["cpu"], False, load)
+    return TorchEngine(model, gpus(model.config.device) or ["cpu"], False, load)
 
 
 def _openvino(model: TransformerFiles, sample: TokenTable | None) -> Engine:
