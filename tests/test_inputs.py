@@ -237,7 +237,7 @@ def test_a_page_shows_the_photo_and_the_text_of_a_row(served: tuple[Config, Repo
     [hit] = search(config, TITLES[2], k=1)
     shown = card(hit, "COSINE", "coat", config)
     assert (shown.item_id, shown.kind, shown.place) == ("p2", "image", "")
-    assert ("coat", True) in shown.pieces
+    assert ("coat", True, False) in shown.pieces
 
 
 def test_a_second_run_embeds_nothing_and_others_use_the_checkpoint(served: tuple[Config, Report]) -> None:

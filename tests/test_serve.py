@@ -16,7 +16,6 @@ from typer.testing import CliRunner
 
 from pipelines.backfill import backfill
 from pipelines.cli import app
-from pipelines.web.card import marked
 from pipelines.web.request_query import expression
 from schemas.config import Config
 from schemas.errors import ConfigurationError
@@ -123,6 +122,10 @@ def test_json_has_the_hits_of_the_command_line(site: Served) -> None:
         (b'{"query": "a", "k": true}', "k is True"),
         (b'{"query": "a", "nearest": 3}', "the body has nearest"),
         (b'{"query": "a", "vector": 3}', "vector is not a name: 3"),
+        (b'{"query": "a", "by": "page"}', "by is 'page'"),
+        (b'{"query": "a", "by": 1}', "by is not a text: 1"),
+        (b'{"query": "a", "answer": "yes"}', "answer is 'yes'"),
+        (b'{"like": "doc5#0", "fuzzy": true}', "--fuzzy searches by the words of a text"),
         (b'{"query": "a", "filter": "no such ("}', "Milvus does not understand the filter"),
         (b'{"like": "nothing#0"}', "has no row 'nothing#0'"),
         (b'{"query": "' + b"a" * 9_000 + b'"}', "query has 9,000 characters"),
@@ -140,6 +143,8 @@ def test_a_wrong_body_is_refused(site: Served, body: bytes, said: str) -> None:
     ("query", "said"),
     [
         ("q=a&k=many", "k is &#39;many&#39;"),
+        ("q=a&by=page", "by is &#39;page&#39;"),
+        ("q=a&fuzzy=1", "fuzzy: &#39;1&#39; is not true or false"),
         ("q=a&where.author=b", "there is no column &#39;author&#39;"),
         ("q=a&where.year=early", "&#39;early&#39; is not a number"),
         ("q=a&where.new=maybe", "is not true or false"),
@@ -265,12 +270,6 @@ def test_ctrl_c_ends_it_and_frees_the_collection(config: Config, site: Served) -
         assert "httponly" in let_in.headers["set-cookie"].lower()
         assert guarded.ask("/", Cookie=let_in.headers["set-cookie"].split(";")[0]).status == 200
         assert guarded.stop()[0] == 130
-
-
-def test_pieces_of_a_text() -> None:
-    assert marked("", "dog") == []
-    assert marked("a dog", "") == [("a dog", False)]
-    assert marked("Dog, dogs and DOG", "the dog") == [("Dog", True), (", dogs and ", False), ("DOG", True)]
 
 
 def test_values_of_filters_cannot_change_the_expression(config: Config) -> None:

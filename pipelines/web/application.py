@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,7 @@ class _Pages:
         modality = modality_of(content_type)
         if modality is not None:
             wanted = from_fields(request.query_params.multi_items(), self._site.config, body, content_type)
-            wanted = RequestQuery(MediaQuery(body, modality), wanted.k, wanted.filter, wanted.vectors)
+            wanted = replace(wanted, query=MediaQuery(body, modality))
         else:
             wanted = from_json(body)
         found = await run_in_threadpool(search_view.search, self._site.searcher, self._site.config, wanted)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipelines.steps.collection.answers import NAME as ANSWER
+from pipelines.web.marked_text import Piece, answered, marked, split
 from schemas.config import Config
 
 SHORT_CHARACTERS = 420
-_WORD = re.compile(r"\w{3,}")
-_NOT_COLUMNS = {"score", "importance", "id", "item_id", "chunk", "text", "uri", "start", "end", "modality"}
+_NOT_COLUMNS = {"score", "importance", "id", "item_id", "chunk", "text", "uri", "start", "end", "modality", ANSWER}
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,9 @@ class Card:
         percent: its importance, as whole percent; "" where the collection does not know it.
         why: what score and percent say, in a sentence.
         kind: "text", "image", "audio" or "video": what is shown.
-        pieces: its text in pieces, and which of them are words of the query.
+        pieces: its text in pieces.
         rest: what follows them, where the text is long.
+        opened: whether the rest has a part of the answer, and is shown.
         place: the span of a recording, film or text.
         columns: the metadata, by name.
     """
@@ -34,8 +35,9 @@ class Card:
     percent: str
     why: str
     kind: str
-    pieces: Sequence[tuple[str, bool]]
-    rest: Sequence[tuple[str, bool]]
+    pieces: Sequence[Piece]
+    rest: Sequence[Piece]
+    opened: bool
     uri: str
     start: float
     end: float
@@ -55,55 +57,25 @@ def card(hit: dict[str, Any], metric: str, words: str, config: Config) -> Card:
     if config.inputs:  # an item is one row, and these are characters of its whole text
         start = end = 0.0
     pieces = marked(text, words)
-    short, rest = _split(pieces, SHORT_CHARACTERS)
+    if answer := hit.get(ANSWER):
+        pieces = answered(pieces, answer["start"], answer["end"])
+    short, rest = split(pieces, SHORT_CHARACTERS)
     return Card(
         str(hit["id"]),
         str(hit["item_id"]),
         float(hit["score"]),
         "" if importance is None else f"{importance:.0f} %",
-        _why(float(hit["score"]), metric, importance),
+        _why(float(hit["score"]), metric, importance, answer),
         kind,
         short,
         rest,
+        any(piece.is_answer for piece in rest),
         str(hit.get("uri") or ""),
         start,
         end,
         _place(kind, start, end),
         {name: value for name, value in hit.items() if name not in _NOT_COLUMNS and value is not None},
     )
-
-
-def marked(text: str, words: str) -> list[tuple[str, bool]]:
-    """A text in pieces, with True for those that are words of a query.
-
-    >>> marked("An island, many islands.", "islands of Japan")
-    [('An island, many ', False), ('islands', True), ('.', False)]
-    """
-    wanted = {word.casefold() for word in _WORD.findall(words)}
-    if not wanted or not text:
-        return [(text, False)] if text else []
-    pieces: list[tuple[str, bool]] = []
-    end = 0
-    for found in _WORD.finditer(text):
-        if found[0].casefold() in wanted:
-            if found.start() > end:
-                pieces.append((text[end : found.start()], False))
-            pieces.append((found[0], True))
-            end = found.end()
-    return [*pieces, (text[end:], False)] if end < len(text) else pieces
-
-
-def _split(pieces: list[tuple[str, bool]], characters: int) -> tuple[list[tuple[str, bool]], list[tuple[str, bool]]]:
-    """The pieces of the first characters, and those of the rest."""
-    short: list[tuple[str, bool]] = []
-    left = characters
-    for at, (text, is_word) in enumerate(pieces):
-        if len(text) > left:
-            cut = text[:left].rfind(" ") + 1 or left
-            return [*short, (text[:cut], is_word)], [(text[cut:], is_word), *pieces[at + 1 :]]
-        short.append((text, is_word))
-        left -= len(text)
-    return short, []
 
 
 def _kind(hit: dict[str, Any], config: Config) -> str:
@@ -114,15 +86,17 @@ def _kind(hit: dict[str, Any], config: Config) -> str:
     return "text" if "text" in hit and not hit.get("uri") else str(config.corpus.modality)
 
 
-def _why(score: float, metric: str, importance: float | None) -> str:
+def _why(score: float, metric: str, importance: float | None, answer: dict[str, Any] | None) -> str:
     said = {
         "COSINE": f"cosine {score:.4f}",
         "IP": f"inner product {score:.4f}",
         "L2": f"squared distance {score:.4f}, smaller is nearer",
-        "RRF": f"{score:.4f}: the sum of 1 / (60 + rank) over the vectors that were searched",
+        "RRF": f"{score:.4f}: the sum of 1 / (60 + rank) over the searches that were fused",
         "BM25": f"BM25 {score:.4f}: words in common, rare ones more",
         "MaxSim": f"MaxSim {score:.4f}: the sum over the query's tokens of their nearest token",
     }.get(metric, f"{metric} {score:.4f}")
+    if answer:
+        said += f"; the marked sentence: cosine {answer['score']:.4f}"
     if importance is None:
         return said
     return f"{said}; {importance:.1f} % of pairs of rows (a sample) are less similar than the query and this row"

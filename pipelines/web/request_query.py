@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.steps.collection.query import LikeQuery, MediaQuery, Query
+from pipelines.steps.collection.search_options import ROW, SearchOptions
 from schemas.config import Config
 from schemas.errors import ConfigurationError
 from schemas.modality import Modality
@@ -17,6 +18,8 @@ MOST_HITS = 100
 MOST_CHARACTERS = 8_192
 """Of a query, and of a filter."""
 KINDS = {"image": Modality.IMAGE, "audio": Modality.AUDIO, "video": Modality.VIDEO}
+CHOICES = ("answer", "fuzzy")
+"""Options that are true or false."""
 FILTER = "where."
 """Names of form fields that filter: `where.` and a column; of numbers also with `.from` and `.to`."""
 
@@ -31,6 +34,7 @@ class RequestQuery:
         filter: Milvus expression.
         vectors: to search; empty for the first one.
         given: the filters as they were written, by the names of their form fields.
+        by, answer, fuzzy: see `SearchOptions`.
     """
 
     query: Query | None
@@ -38,6 +42,18 @@ class RequestQuery:
     filter: str = ""
     vectors: tuple[str, ...] = ()
     given: Mapping[str, str] = field(default_factory=dict)
+    by: str = ROW
+    answer: bool = False
+    fuzzy: bool = False
+
+    @property
+    def options(self) -> SearchOptions:
+        """How to search.
+
+        Raises:
+            ConfigurationError: if `by` is neither row nor item.
+        """
+        return SearchOptions(self.filter, self.vectors, by=self.by, answer=self.answer, fuzzy=self.fuzzy)
 
 
 def from_fields(
@@ -66,11 +82,14 @@ def from_fields(
         expression(given, config, also),
         tuple(value for name, value in pairs if name == "vector"),
         {**given, "filter": also},
+        values.get("by", ROW),
+        **{name: _choice(name, values.get(name, "false")) for name in CHOICES},
     )
 
 
 def from_json(body: bytes) -> RequestQuery:
-    """A query from JSON: {"query": text} or {"like": row id}, with `k`, `filter` and `vector` (a name, or several).
+    """A query from JSON: {"query": text} or {"like": row id}, with `k`, `filter`, `vector` (a name, or several), `by`
+    (row or item), `answer` and `fuzzy` (true or false).
 
     Raises:
         ConfigurationError: if it is not valid.
@@ -79,11 +98,11 @@ def from_json(body: bytes) -> RequestQuery:
         values = json.loads(body)
     except ValueError as error:
         raise ConfigurationError(f"the body is not JSON: {error}", 'send {"query": "a text"}') from error
-    known = {"query", "like", "k", "filter", "vector"}
+    known = {"query", "like", "k", "filter", "vector", "by", *CHOICES}
     if not isinstance(values, dict) or set(values) - known:
         extra = ", ".join(sorted(set(values) - known)) if isinstance(values, dict) else type(values).__name__
         raise ConfigurationError(f"the body has {extra}", f"send an object with some of {', '.join(sorted(known))}")
-    for name in ("query", "like", "filter"):
+    for name in ("query", "like", "filter", "by"):
         if not isinstance(values.get(name, ""), str):
             raise ConfigurationError(f"{name} is not a text: {values[name]!r}", f'send {{"{name}": "a text"}}')
     if ("query" in values) == ("like" in values):
@@ -94,7 +113,17 @@ def from_json(body: bytes) -> RequestQuery:
         raise ConfigurationError(f"vector is not a name: {vector!r}", 'send {"vector": "name"}')
     like = values.get("like")
     query: Query = checked(values["query"], "query") if like is None else LikeQuery(checked(like, "like"))
-    return RequestQuery(query, _number(values.get("k", 10)), checked(values.get("filter", ""), "filter"), tuple(names))
+    for name in CHOICES:
+        if not isinstance(values.get(name, False), bool):
+            raise ConfigurationError(f"{name} is {values[name]!r}", f'send {{"{name}": true}}')
+    return RequestQuery(
+        query,
+        _number(values.get("k", 10)),
+        checked(values.get("filter", ""), "filter"),
+        tuple(names),
+        by=values.get("by", ROW),
+        **{name: values.get(name, False) for name in CHOICES},
+    )
 
 
 def modality_of(content_type: str) -> Modality | None:
@@ -147,6 +176,12 @@ def checked(text: str, name: str) -> str:
     if len(text) > MOST_CHARACTERS:
         raise ConfigurationError(f"{name} has {len(text):,} characters", f"send at most {MOST_CHARACTERS:,}")
     return text
+
+
+def _choice(name: str, value: str) -> bool:
+    if value not in ("true", "false"):
+        raise ConfigurationError(f"{name}: {value!r} is not true or false", f"use {name}=true")
+    return value == "true"
 
 
 def _number(value: Any) -> int:

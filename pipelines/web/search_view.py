@@ -8,9 +8,8 @@ from typing import Any
 import pyarrow.compute as pc
 
 from pipelines.steps.collection.current_rows import current_rows
-from pipelines.steps.collection.found import Found
+from pipelines.steps.collection.found import Found, columns
 from pipelines.steps.collection.query import LikeQuery, MediaQuery
-from pipelines.steps.collection.search_options import SearchOptions
 from pipelines.steps.collection.searcher import Searcher
 from pipelines.web.card import Card, card
 from pipelines.web.request_query import FILTER, RequestQuery
@@ -34,7 +33,7 @@ def search(searcher: Searcher, config: Config, wanted: RequestQuery) -> Found:
     """
     if wanted.query is None:
         raise ConfigurationError("there is no query", "write a text, or choose a file")
-    found = searcher.search([wanted.query], wanted.k, SearchOptions(wanted.filter, wanted.vectors))
+    found = searcher.search([wanted.query], wanted.k, wanted.options)
     return found.with_importance(config) if found.similarities else found
 
 
@@ -49,6 +48,7 @@ def page(site: Site, wanted: RequestQuery) -> dict[str, Any]:
     values: dict[str, Any] = {"wanted": wanted, "fields": fields_of(site), "vectors": _vectors(site.config)}
     values |= {"words": wanted.query if isinstance(wanted.query, str) else "", "error": None, "cards": None}
     values |= {"what": _what(wanted), "accepts": accepts(site.config)}
+    values |= {"has_texts": has_texts(site.config)}
     if wanted.query is None:
         return values
     try:
@@ -71,6 +71,11 @@ def accepts(config: Config) -> str:
     if config.corpus.modality is Modality.TEXT:
         return ""
     return ",".join(f"{kind}/*" for kind in ("image", "audio", "video") if Modality(kind) in config.corpus.modalities)
+
+
+def has_texts(config: Config) -> bool:
+    """Whether rows have texts: sentences that may answer, and words that may be misspelt."""
+    return "text" in columns(config)
 
 
 def _vectors(config: Config) -> list[str]:

@@ -24,6 +24,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium")
 PAGES = (
     "/?q=dog&where.section=games",
+    "/?q=dog&answer=true&by=item",
     "/map?color=section",
     "/compare?q=dog",
     "/duplicates?above=0.5",
@@ -98,6 +99,26 @@ def test_a_person_searches_filters_and_looks_for_more(page: Any, texts: Served) 
     page.get_by_role("link", name="More like this").first.click()
     page.wait_for_url("**like=**")
     assert first not in names(page)
+
+
+def test_options_are_chosen_with_the_keyboard_and_stay_chosen(page: Any, texts: Served) -> None:
+    page.goto(texts.address)
+    wanted = text(6).split()
+    page.keyboard.type(f"{wanted[0]}x {wanted[1]}")
+    for choice in ("one row of each item", "mark the answering sentence", "tolerate typing errors"):
+        while page.evaluate("document.activeElement.labels?.[0]?.textContent") != choice:
+            page.keyboard.press("Tab")
+        page.keyboard.press("Space")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".card")
+    assert "by=item&answer=true&fuzzy=true" in page.url
+    assert page.locator(".choices input:checked").count() == 3
+    # Each text is one sentence, which is marked whole.
+    card = page.locator(".card").first
+    number = int(card.locator("h3").inner_text().split("doc")[1])
+    assert "".join(card.locator("mark.answer").all_inner_texts()) == text(number)
+    assert wanted[0] in text(number)
+    assert "searches that were fused" in card.locator(".score").inner_text()
 
 
 def test_a_picture_that_is_dropped_or_pasted_finds_itself(page: Any, pictures: Served) -> None:
