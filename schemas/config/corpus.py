@@ -16,6 +16,8 @@ from schemas.item_inputs import Input
 from schemas.modality import ROW_MODALITY, Modality
 
 WEBDATASET = "webdataset"
+SUBTITLES = "__subtitles__"
+"""The source of a metadata column that has the subtitles of a film's segments."""
 MetadataType = Literal["string", "int", "float", "bool"]
 RESERVED_COLUMNS = (
     "id",
@@ -47,7 +49,7 @@ class MetadataField(Section):
         None,
         alias="from",
         description="Field of the record with the values; by default the field with the column's name. "
-        "`a.b` is the field `b` of the object `a`",
+        "`a.b` is the field `b` of the object `a`; `__subtitles__` is the subtitles of a film's segment",
     )
     partition: Text | None = Field(
         None,
@@ -380,6 +382,18 @@ class Corpus(Section):
         )
 
     @model_validator(mode="after")
+    def _subtitles_are_of_films(self) -> Corpus:
+        for name in self.subtitle_columns:
+            if self.metadata[name].type != "string":
+                raise ValueError(f"metadata.{name}: {SUBTITLES} are texts; set type: string")
+            if Modality.VIDEO not in self.modalities:
+                raise ValueError(
+                    f"metadata.{name}: {SUBTITLES} are of films, and the corpus has none; remove it, or set format: "
+                    "video (media_modality: video for records and tars)"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _own_modality(self) -> Corpus:
         if self.modality is Modality.MIXED and ROW_MODALITY in self.metadata:
             raise ValueError(
@@ -414,6 +428,11 @@ class Corpus(Section):
     def id_fields(self) -> list[str]:
         """The fields that the id is, or is made from."""
         return [self.id] if isinstance(self.id, str) else list(self.id.hash)
+
+    @property
+    def subtitle_columns(self) -> dict[str, int]:
+        """The columns that have the subtitles of films, with the most bytes of each."""
+        return {name: field.max_bytes for name, field in self.metadata.items() if self.source_of(name) == SUBTITLES}
 
     @property
     def column_types(self) -> dict[str, str]:

@@ -24,11 +24,12 @@ from transforms.chunk.seconds import SecondsChunker
 from transforms.encoders.base import Encoded, Encoder, Model, Work, media_inputs
 from transforms.encoders.engines.extra import need
 from transforms.encoders.media.content import RefusedError, contents, opened
-from transforms.encoders.media.film.film import container_of
 from transforms.encoders.media.film.film_encoder import FilmEncoder, borders, durations
 from transforms.encoders.media.film.film_model import PACKAGES, SHORTEST, USUAL, probe_film
 from transforms.encoders.media.film.sampling import Sampling
+from transforms.encoders.media.film.subtitled_chunks import with_subtitles
 from transforms.encoders.media.media_encoder import MediaEncoder
+from transforms.support.film_container import container_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -116,7 +117,7 @@ class FramesModel:
     def chunker(self, config: Config, modality: Modality) -> Chunker:
         if modality is not Modality.VIDEO:
             return self.images.chunker(config, modality)
-        return SecondsChunker(config, self, modality)
+        return with_subtitles(SecondsChunker(config, self, modality), config, modality)
 
     def load(self, sample: Sequence[str] = ()) -> FramesEncoder:
         self.check_runnable()

@@ -21,6 +21,7 @@ from transforms.encoders.engines.extra import need
 from transforms.encoders.frames import refuse_frames
 from transforms.encoders.media.film.film_encoder import borders, durations
 from transforms.encoders.media.film.film_model import PACKAGES, USUAL
+from transforms.encoders.media.film.subtitled_chunks import with_subtitles
 from transforms.encoders.media.sound_model import SoundModel
 
 
@@ -94,7 +95,7 @@ class SoundTrackModel:
     def chunker(self, config: Config, modality: Modality) -> Chunker:
         if modality is not Modality.VIDEO:
             return self.sounds.chunker(config, modality)
-        return SecondsChunker(config, self, modality)
+        return with_subtitles(SecondsChunker(config, self, modality), config, modality)
 
     def load(self, sample: Sequence[str] = ()) -> Encoder:
         self.check_runnable()

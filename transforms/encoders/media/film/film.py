@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from schemas.errors import EncoderError
 from transforms.encoders.media.content import RefusedError
+from transforms.support.film_container import container_of, nothing_else
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -27,20 +28,6 @@ _AHEAD = 5.0
 _HALF_A_MILLISECOND = 0.0005
 """Matroska rounds times to milliseconds."""
 _MICROSECONDS = 1_000_000
-_STILLS = (b"avif", b"avis", b"heic", b"heix", b"hevc", b"mif1", b"msf1")
-"""Brands of MPEG-4 files that are images."""
-_QUICKTIME = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
-
-
-def container_of(head: bytes) -> str | None:
-    """The demuxer of a film by its first bytes, None for what is not a film."""
-    if head[4:8] == b"ftyp":
-        return None if head[8:12] in _STILLS else "mp4"
-    if head[:4] == b"\x1a\x45\xdf\xa3":
-        return "matroska"
-    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
-        return "avi"
-    return "mov" if head[4:8] in _QUICKTIME else None
 
 
 class Film:
@@ -238,7 +225,7 @@ def opened_container(stream: BinaryIO) -> Iterator[Any]:
         # The demuxer itself decodes some frames where the header does not describe them.
         options = {"max_pixels": str(MAX_PIXELS)}
         try:
-            container = av.open(stream, format=format, options=options, io_open=_nothing_else)
+            container = av.open(stream, format=format, options=options, io_open=nothing_else)
         except EOFError as error:  # PyAV's own is one too
             raise RefusedError("EmptyFilm", "The file ends before its first frame") from error
     with container:
@@ -276,10 +263,6 @@ def _picture_of(container: Any) -> Any:
     codec.options = {"max_pixels": str(MAX_PIXELS)}
     codec.thread_count = 1
     return picture
-
-
-def _nothing_else(url: str, flags: int, options: Any) -> BinaryIO:  # noqa: ARG001 (the library's)
-    raise PermissionError(f"the film refers to {url}, and nothing but the film is opened")
 
 
 def _with(first: Any, rest: Iterator[Any]) -> Iterator[Any]:

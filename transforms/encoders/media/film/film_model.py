@@ -18,6 +18,7 @@ from transforms.encoders.base import media_inputs
 from transforms.encoders.engines.extra import need
 from transforms.encoders.media.film.film_encoder import borders, durations
 from transforms.encoders.media.film.sampling import Sampling
+from transforms.encoders.media.film.subtitled_chunks import with_subtitles
 from transforms.encoders.media.media_model import MediaModel
 
 PACKAGES = ("av", "PIL")
@@ -62,7 +63,7 @@ class FilmModel(MediaModel):
         super().check_runnable()
 
     def chunker(self, config: Config, modality: Modality) -> Chunker:
-        return SecondsChunker(config, self, modality)
+        return with_subtitles(SecondsChunker(config, self, modality), config, modality)
 
     def durations(self, addresses: list[str]) -> Iterator[float | tuple[str, str]]:
         """See `transforms.chunk.seconds.Timing`."""

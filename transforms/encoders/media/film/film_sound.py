@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from transforms.encoders.media import sound
 from transforms.encoders.media.content import RefusedError
-from transforms.encoders.media.film.film import Film, container_of, decoding, opened_film
+from transforms.encoders.media.film.film import Film, decoding, opened_film
 from transforms.encoders.media.sound import Heard
+from transforms.support.film_container import container_of
 
 Floats = NDArray[np.float32]
 

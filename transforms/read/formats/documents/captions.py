@@ -1,11 +1,16 @@
-"""Captions of films as text: SubRip (.srt) and WebVTT (.vtt), without times, numbers and tags."""
+"""Captions of films as text, without times, numbers and tags: SubRip (.srt), WebVTT (.vtt), and those within films."""
 
 from __future__ import annotations
 
 import html
 import re
+from typing import BinaryIO, cast
 
+from transforms.read.open_file import OpenFile
 from transforms.read.rejected_item import RejectedItemError
+from transforms.read.stream import RawStream
+from transforms.support.film_container import container_of
+from transforms.support.subtitles import SubtitlesError, subtitles, texts
 
 _TIMES = re.compile(r"^\s*(?:\d+:)?\d+:\d\d[.,]\d{1,3}\s+-->\s+(?:\d+:)?\d+:\d\d[.,]\d{1,3}")
 _TAG = re.compile(r"</?(?:[a-zA-Z][^<>]*|\d\d:[\d:.]+)>|\{\\[^{}]*\}")
@@ -42,6 +47,32 @@ def captions_text(text: str) -> str:
     if not has_times:
         raise RejectedItemError("NotCaptions", "The file has no line with times, such as 00:00:01,000 --> 00:00:02,500")
     return "\n".join(found)
+
+
+def is_film(opened: OpenFile) -> bool:
+    """Whether a file of captions is a film, which has them in it."""
+    if opened.file.format != "captions" or opened.file.compression:
+        return False
+    head = opened.raw.read(64)
+    opened.raw.rewind()
+    return container_of(head) is not None
+
+
+def text_of_film(raw: RawStream) -> str:
+    """The subtitles within a film, a line each; it is read to its end.
+
+    Raises:
+        RejectedItemError: `NotCaptions` where there are no texts, or what `subtitles` raises.
+    """
+    try:
+        found = subtitles(cast(BinaryIO, raw))
+    except SubtitlesError as error:
+        if raw.failure is not None:  # of the storage, which PyAV takes for damage
+            raise raw.failure from error
+        raise RejectedItemError(error.error, error.reason) from error
+    if not found.shown:
+        raise RejectedItemError("NotCaptions", f"The film has no texts: {found.left_out or 'it has no subtitles'}")
+    return "\n".join(texts(found.shown))
 
 
 def _plain(line: str) -> str:

@@ -29,10 +29,9 @@ def read(opened: OpenFile, sink: BatchBuilder) -> Iterator[Batch]:
     if file.format == "pdf" and corpus.pages is not None:
         yield from media.read(opened, sink)
         return
-    data = decompression.whole(opened.raw, file, pdf.MAX_PDF_BYTES if file.format == "pdf" else stream.MAX_RECORD_BYTES)
     item_id = file.name
     try:
-        text = _text(data, file, corpus)
+        text = captions.text_of_film(opened.raw) if captions.is_film(opened) else _text(_whole(opened), file, corpus)
         fields: dict[str, Any] = {}
         if file.format == "markdown":
             fields, text = front_matter.split(text)
@@ -46,6 +45,11 @@ def read(opened: OpenFile, sink: BatchBuilder) -> Iterator[Batch]:
         full = sink.add(item_id, "", text, metadata)
     if full:
         yield sink.take()
+
+
+def _whole(opened: OpenFile) -> bytes:
+    most = pdf.MAX_PDF_BYTES if opened.file.format == "pdf" else stream.MAX_RECORD_BYTES
+    return decompression.whole(opened.raw, opened.file, most)
 
 
 def _text(data: bytes, file: SourceFile, corpus: Corpus) -> str:

@@ -1,0 +1,151 @@
+"""Subtitles within films: as a column of their segments, and as texts of a corpus of captions."""
+
+from __future__ import annotations
+
+import io
+import logging
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from corpora import configure
+from drawings import save_timm_model
+from films import film
+from subtitled import SAID, subtitled
+
+from pipelines.backfill import backfill
+from pipelines.search import search
+from pipelines.steps.collection.query import MediaQuery
+from pipelines.sync import sync
+from schemas.config import Config
+from schemas.errors import ConfigurationError
+from transforms.support.subtitles import LONGEST_SECONDS, SubtitlesError, subtitles
+
+for module in ("av", "timm"):
+    pytest.importorskip(module, reason="the extras video and image are not installed")
+
+KINDS = [("matroska", "subrip"), ("matroska", "ass"), ("webm", "webvtt"), ("mp4", "mov_text"), ("mov", "mov_text")]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_timm_model(tmp_path_factory.mktemp("timm"))
+
+
+def rows_of(config: Config) -> dict[str, dict[str, Any]]:
+    parts = Path(config.checkpoint).rglob("parts/*.parquet")
+    return {row["id"]: row for part in sorted(parts) for row in pq.read_table(part).to_pylist()}
+
+
+@pytest.mark.parametrize(("format", "codec"), KINDS)
+def test_texts_and_times_of_each_kind(format: str, codec: str) -> None:
+    found = subtitles(io.BytesIO(subtitled(format=format, codec=codec, sound=1)))
+    assert found.left_out == ""
+    assert [one.text for one in found.shown] == ["Hello there\nyou", "Ships & harbours", "the end"]
+    times = [(one.start, one.end) for one in found.shown]
+    assert times == [pytest.approx(one[:2], abs=0.03) for one in SAID]
+    assert found.between(0.0, 1.2) == "Hello there you\nShips & harbours"
+    assert (found.between(1.5, 3.1), found.between(3.0, 4.0)) == ("", "the end")
+
+
+def test_wrong_times_and_a_broken_stream() -> None:
+    wrong = ((0.5, 0.5, "no length"), (1.0, 1.4, "one"), (9.0, 90.0, "after the film"), (95.0, 95.0, "never ends"))
+    found = subtitles(io.BytesIO(subtitled(wrong)))
+    assert [(one.text, one.end) for one in found.shown] == [
+        ("no length", pytest.approx(1.0, abs=0.03)),
+        ("one", pytest.approx(1.4, abs=0.03)),
+        ("after the film", pytest.approx(90.0, abs=0.1)),
+        ("never ends", pytest.approx(95.0 + LONGEST_SECONDS, abs=0.1)),
+    ]
+    damaged = subtitles(io.BytesIO(subtitled(format="mp4", codec="mov_text", damaged=1)))
+    assert [one.text for one in damaged.shown] == ["Hello there\nyou", "the end"]
+    assert "1 of its subtitles are damaged" in damaged.left_out
+    with pytest.raises(SubtitlesError, match="NotFilm"):
+        subtitles(io.BytesIO(b"<html>"))
+    rolled = ((0.1, 0.5, "first"), (0.5, 0.9, "first\\Nsecond"), (0.9, 1.4, "{\\p1}m 0 0 l 9 9{\\p0}second\\Nthird"))
+    found = subtitles(io.BytesIO(subtitled(rolled, codec="ass")))
+    assert found.between(0, 4) == "first\nsecond\nthird"
+
+
+def test_segments_have_their_subtitles_as_a_column(
+    tmp_path: Path, model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "films"
+    folder.mkdir()
+    (folder / "said.mkv").write_bytes(subtitled())
+    (folder / "mute.mp4").write_bytes(film((3,), 2.0))
+    (folder / "pictures.mkv").write_bytes(subtitled(((0.1, 0.9, "drawn"),)).replace(b"S_TEXT/UTF8", b"S_HDMV/PGS\0"))
+    corpus = {
+        "paths": ["films/*"],
+        "format": "video",
+        "metadata": {"said": {"type": "string", "from": "__subtitles__"}, "year": "int"},
+    }
+    config = configure(tmp_path, corpus=corpus, encoder={"model": str(model)}, chunk={"seconds": 2})
+    with caplog.at_level(logging.WARNING, "vecbeam"):
+        report = backfill(config)
+    assert (report.items.read, report.items.rejected, report.verify.found) == (3, 0, 5)
+    assert "pictures.mkv: its subtitles are pictures or of an unknown kind (" in caplog.text
+    assert {key: row["said"] for key, row in rows_of(config).items()} == {
+        "said.mkv#0": "Hello there you\nShips & harbours",
+        "said.mkv#1": "the end",
+        "mute.mp4#0": None,
+        "pictures.mkv#0": None,
+        "pictures.mkv#1": None,
+    }
+    (tmp_path / "query.mp4").write_bytes(film((7,)))
+    query = MediaQuery(str(tmp_path / "query.mp4"))
+    [hit] = search(config, query, k=5, filter_expression='said like "%harbours%"')
+    assert (hit["id"], hit["said"]) == ("said.mkv#0", "Hello there you\nShips & harbours")
+    assert sync(config).chunks.embedded == 0
+    # More than the column holds is one reject, with the place and the key.
+    limited = {**corpus, "metadata": {"said": {"type": "string", "from": "__subtitles__", "max_bytes": 20}}}
+    (tmp_path / "limited").mkdir()
+    report = backfill(
+        configure(
+            tmp_path / "limited",
+            corpus={**limited, "paths": [f"{folder}/*"]},
+            encoder={"model": str(model)},
+            chunk={"seconds": 2},
+            verify={"max_rejected": 0.5},
+        )
+    )
+    [reject] = report.rejected
+    assert (reject.id, reject.error) == ("said.mkv", "TextTooLong")
+    assert "from 0 s to 2 s have 32 bytes, more than max_bytes of their column, 20" in reject.reason
+
+
+def test_films_are_a_corpus_of_captions(tmp_path: Path) -> None:
+    folder = tmp_path / "films"
+    folder.mkdir()
+    (folder / "a.mkv").write_bytes(subtitled())
+    (folder / "b.mp4").write_bytes(subtitled(format="mp4", codec="mov_text"))
+    (folder / "c.srt").write_text("1\n00:00:01,000 --> 00:00:02,500\n<i>Hello</i>\n")
+    (folder / "mute.mp4").write_bytes(film((3,)))
+    cut = subtitled(format="mp4", codec="mov_text")
+    (folder / "cut.mp4").write_bytes(cut[: len(cut) // 2])
+    config = configure(
+        tmp_path,
+        corpus={"paths": ["films/*"], "format": "captions"},
+        encoder={"model": "fake", "dimensions": 16},
+        verify={"max_rejected": 0.6},
+    )
+    report = backfill(config)
+    assert {key: row["text"] for key, row in rows_of(config).items()} == {
+        "a.mkv#0": "Hello there you\nShips & harbours\nthe end",
+        "b.mp4#0": "Hello there you\nShips & harbours\nthe end",
+        "c.srt#0": "Hello",
+    }
+    assert {one.id: one.error for one in report.rejected} == {"mute.mp4": "NotCaptions", "cut.mp4": "DamagedFilm"}
+
+
+@pytest.mark.parametrize(
+    ("corpus", "said"),
+    [
+        ({"metadata": {"said": {"type": "int", "from": "__subtitles__"}}, "format": "video"}, "set type: string"),
+        ({"metadata": {"said": {"type": "string", "from": "__subtitles__"}}, "format": "image"}, "are of films"),
+    ],
+)
+def test_subtitles_are_refused_elsewhere(tmp_path: Path, corpus: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        configure(tmp_path, corpus={"paths": ["a/*"], **corpus})

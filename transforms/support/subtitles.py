@@ -1,0 +1,160 @@
+"""Subtitles within films: the texts of one stream (mov_text, SubRip, WebVTT, ASS), each with its seconds.
+
+The stream is the one that players show by default, else the first one of texts. Streams of pictures (DVD, Blu-ray)
+have no text. vecbeam recognizes no letters in them.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import Any, BinaryIO, NamedTuple
+
+from schemas.errors import EncoderError
+from transforms.support.film_container import container_of, nothing_else
+
+TEXTS = frozenset({"mov_text", "subrip", "srt", "webvtt", "ass", "ssa", "text"})
+MOST_CHARACTERS = 16 << 20
+"""Of all subtitles of a film."""
+LONGEST_SECONDS = 30.0
+"""So long a subtitle without an end is shown at most; the next one ends it."""
+_DRAWING = re.compile(r"\{[^{}]*\\p[1-9][^{}]*\}.*?(?:\{[^{}]*\\p0[^{}]*\}|$)", re.DOTALL)
+_TAG = re.compile(r"\{[^{}]*\}|</?[a-zA-Z][^<>]*>")
+
+
+class SubtitlesError(Exception):
+    """The film has no texts that can be read.
+
+    Args:
+        error: CamelCase and countable.
+        reason: a sentence.
+    """
+
+    def __init__(self, error: str, reason: str) -> None:
+        super().__init__(error, reason)
+        self.error = error
+        self.reason = reason
+
+
+class Subtitle(NamedTuple):
+    """A text, and from which second to which it is shown."""
+
+    start: float
+    end: float
+    text: str
+
+
+class Subtitles(NamedTuple):
+    """The subtitles of a film.
+
+    Attributes:
+        shown: by their beginnings; none if the film has no stream of texts.
+        left_out: what was not read, as a clause; "" for nothing.
+    """
+
+    shown: list[Subtitle]
+    left_out: str = ""
+
+    def between(self, start: float, end: float) -> str:
+        """The texts that are shown in some seconds, a line each."""
+        return "\n".join(texts(one for one in self.shown if one.start < end and one.end > start))
+
+
+def texts(shown: Iterable[Subtitle]) -> Iterator[str]:
+    """The texts in their order; a line that the subtitle before had, as it does when text rolls, counts once."""
+    last: list[str] = []
+    for one in shown:
+        lines = one.text.split("\n")
+        if new := [line for line in lines if line not in last]:
+            yield " ".join(new)
+        last = lines
+
+
+def subtitles(stream: BinaryIO) -> Subtitles:
+    """The subtitles of a film; it is read to its end, and nothing of picture and sound is decoded.
+
+    Raises:
+        SubtitlesError: `NotFilm`, `DamagedFilm`, or `TextTooLong` over `MOST_CHARACTERS`.
+        EncoderError: if PyAV is not installed.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise EncoderError(f"PyAV is needed for subtitles of films: {error}", "pip install 'vecbeam[video]'") from error
+    stream.seek(0)
+    format = container_of(stream.read(64))
+    stream.seek(0)
+    if format is None:
+        raise SubtitlesError("NotFilm", "The file is not of MPEG-4, QuickTime, WebM, Matroska or AVI")
+    try:
+        with av.open(stream, format=format, io_open=nothing_else) as container:
+            return _of(container)
+    except (SubtitlesError, MemoryError):
+        raise
+    except Exception as error:  # PyAV raises errors of many kinds for damaged files
+        raise SubtitlesError("DamagedFilm", f"The subtitles can't be read: {type(error).__name__}: {error}") from error
+
+
+def _of(container: Any) -> Subtitles:
+    from av.stream import Disposition
+
+    streams = list(container.streams.subtitles)
+    named = [(one, _codec(one)) for one in streams]
+    readable = [one for one, codec in named if codec in TEXTS]
+    if not readable:
+        kinds = ", ".join(sorted({codec for _, codec in named}))
+        return Subtitles([], f"its subtitles are pictures or of an unknown kind ({kinds})" if kinds else "")
+    chosen = next((one for one in readable if one.disposition & Disposition.default), readable[0])
+    found, bad = _decoded(container, chosen)
+    return Subtitles(found, f"{bad:,} of its subtitles are damaged or have no time" if bad else "")
+
+
+def _codec(stream: Any) -> str:
+    return str(stream.codec_context.name) if stream.codec_context is not None else "unknown"
+
+
+def _decoded(container: Any, stream: Any) -> tuple[list[Subtitle], int]:
+    """The subtitles of a stream by their beginnings, and how many are damaged."""
+    import av
+
+    origin = (container.start_time or 0) / av.time_base
+    found: list[Subtitle] = []
+    bad = characters = 0
+    for packet in container.demux(stream):
+        if not packet.size:
+            continue
+        if packet.pts is None or packet.is_corrupt:
+            bad += 1
+            continue
+        try:
+            text = _text(stream.decode2(packet))
+        except (av.FFmpegError, ValueError):  # one text is damaged, and the next one may be whole
+            bad += 1
+            continue
+        if not text:
+            continue
+        characters += len(text)
+        if characters > MOST_CHARACTERS:
+            raise SubtitlesError("TextTooLong", f"The subtitles have more than {MOST_CHARACTERS:,} characters")
+        start = float(packet.pts * packet.time_base) - origin
+        length = float((packet.duration or 0) * packet.time_base)
+        found.append(Subtitle(max(0.0, start), start + length, text))
+    found.sort()
+    return [
+        one if one.end > one.start else one._replace(end=min(following.start, one.start + LONGEST_SECONDS))
+        for one, following in pairwise([*found, Subtitle(float("inf"), 0.0, "")])
+    ], bad
+
+
+def _text(decoded: Any) -> str:
+    if decoded is None:
+        return ""
+    lines = [line for one in decoded for line in _plain(one.dialogue.decode("utf-8", "replace")).split("\n")]
+    return "\n".join(line for line in lines if line)
+
+
+def _plain(dialogue: str) -> str:
+    shown = html.unescape(_TAG.sub("", _DRAWING.sub("", dialogue)).replace("\\N", "\n").replace("\\h", " "))
+    return "\n".join(" ".join(line.split()) for line in shown.replace("\0", "").split("\n"))
