@@ -37,6 +37,13 @@ EncoderInput = Annotated[
 KEY_VARIABLE = "VECBEAM_EMBEDDINGS_KEY"
 
 
+NO_NULL_VECTORS = (
+    "vecbeam stores no null vectors: Milvus Lite 3.2 stores zeros for one, whose row is found before rows of a "
+    "negative similarity, Milvus 2.3 to 2.6 have no nullable vectors, and vecbeam is not tested with Milvus 3.0, which "
+    "has them"
+)
+
+
 class EmbeddingServer(Section):
     """A server of the protocol POST /v1/embeddings, and how much vecbeam may send it."""
 
@@ -193,6 +200,17 @@ class EncoderConfig(Section):
     def is_bm25(self) -> bool:
         """Whether Milvus makes the vectors, of the words of the rows' texts."""
         return (self.family or self.model) == BM25
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_null_vectors(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "on_missing" in value:
+            raise ValueError(
+                f"on_missing: {NO_NULL_VECTORS}; remove on_missing: an item without the input is a reject "
+                "(verify.max_rejected bounds their share). To serve such items too, give the other input a "
+                "configuration of its own, and so a collection"
+            )
+        return value
 
     @model_validator(mode="after")
     def _analyzer_fits(self) -> EncoderConfig:

@@ -33,7 +33,7 @@ class SubtitledChunker:
 
     Args:
         chunker: makes the segments.
-        columns: how many bytes of each column a row may have.
+        columns: the most bytes of each column per row.
     """
 
     def __init__(self, chunker: Chunker, columns: dict[str, int]) -> None:
