@@ -22,7 +22,7 @@ from transforms.encoders.fitted.fitted_files import FOLDER as FITTED
 from transforms.encoders.fitted.kept_fits import fits_of
 from transforms.support.storage import filesystem
 
-FOLDERS = ("parts", "items", "rejects")
+FOLDERS = ("parts", "items", "thumbnails", "rejects")
 
 
 @dataclass
@@ -133,7 +133,7 @@ def _find_files(garbage: Garbage, checkpoint: Checkpoint, kept: list[milvus.Coll
 
 def _find_parts(garbage: Garbage, checkpoint: Checkpoint, stays: list[Snapshot]) -> None:
     names = {(snapshot.space_id, "parts", name) for snapshot in stays for name in snapshot.part_names}
-    names |= {(space, "items", name) for space, _, name in names}
+    names |= {(space, folder, name) for space, _, name in names for folder in ("items", "thumbnails")}
     names |= {(snapshot.space_id, "rejects", name) for snapshot in stays for name in snapshot.rejects()}
     spaces = {snapshot.space_id for snapshot in stays}
     for folder in FOLDERS:

@@ -183,7 +183,8 @@ class _Pages:
     async def picture(self, request: Request) -> Response:
         """A small picture of a row's image."""
         data = await run_in_threadpool(picture_of, self._site, request.query_params.get("id", ""))
-        return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=600"})
+        kind = "image/webp" if data.startswith(b"RIFF") else "image/jpeg"
+        return Response(data, media_type=kind, headers={"Cache-Control": "private, max-age=600"})
 
     async def health(self, _: Request) -> Response:
         """Whether the served collection answers."""

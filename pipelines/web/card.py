@@ -27,6 +27,7 @@ class Card:
         opened: whether the rest has a part of the answer, and is shown.
         place: the span of a recording, film or text.
         columns: the metadata, by name.
+        has_picture: whether the checkpoint may have a small picture of a recording or film.
     """
 
     id: str
@@ -43,6 +44,7 @@ class Card:
     end: float
     place: str
     columns: dict[str, Any]
+    has_picture: bool = False
 
 
 def card(hit: dict[str, Any], metric: str, words: str, config: Config) -> Card:
@@ -75,6 +77,7 @@ def card(hit: dict[str, Any], metric: str, words: str, config: Config) -> Card:
         end,
         _place(kind, start, end),
         {name: value for name, value in hit.items() if name not in _NOT_COLUMNS and value is not None},
+        config.thumbnails,
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePosixPath
 
+from pipelines.web.row_thumbnail import thumbnail_of
 from pipelines.web.site import Site
 from schemas import locator
 from schemas.errors import ConfigurationError, CorpusError
@@ -78,11 +79,13 @@ def media_of(site: Site, row_id: str) -> Media:
 
 
 def picture_of(site: Site, row_id: str) -> bytes:
-    """A small picture of a row's image, a JPEG file.
+    """A small picture of a row: that of the checkpoint, a WebP file, or one made of the image, a JPEG file.
 
     Raises:
         NoMediaError: as `media_of`; or if the file is not an image that can be decoded.
     """
+    if (kept := thumbnail_of(site, row_id)) is not None:
+        return kept
     uri = _uri_of(site, row_id)
     return _picture(uri, _address(site, uri))
 

@@ -41,9 +41,33 @@ class Config(Section):
         2048, ge=1, le=65536, description="Most items per batch, the unit of work, of retry and of checkpoint"
     )
     checkpoint: Text = Field(description="Folder of the Parquet checkpoint, on any filesystem that Beam knows")
+    thumbnails: bool = Field(
+        False,
+        description="Whether the checkpoint keeps small pictures of images, films and sounds for the page of `vecbeam "
+        "serve`; written as `checkpoint: {folder: ./checkpoint, thumbnails: true}` as well",
+    )
     collection: Collection
     verify: Verify = Field(default_factory=lambda: Verify())
     runner: Runner = Field(default_factory=lambda: Runner())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _checkpoint_with_settings(cls, value: Any) -> Any:
+        if not (isinstance(value, dict) and isinstance(value.get("checkpoint"), dict)):
+            return value
+        given = value["checkpoint"]
+        if "folder" not in given or not given.keys() <= {"folder", "thumbnails"}:
+            raise ValueError(
+                f"checkpoint has {', '.join(map(repr, given)) or 'nothing'}; write the name of a folder, or "
+                "{folder: ./checkpoint, thumbnails: true}"
+            )
+        return {**value, "checkpoint": given["folder"], "thumbnails": given.get("thumbnails", False)}
+
+    @model_validator(mode="after")
+    def _thumbnails_are_of_media(self) -> Config:
+        if self.thumbnails and self.corpus.modalities == {Modality.TEXT}:
+            raise ValueError("thumbnails are of images, recordings and films, and the corpus is texts; remove them")
+        return self
 
     @property
     def vectors(self) -> dict[str, EncoderConfig]:

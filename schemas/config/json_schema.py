@@ -21,6 +21,15 @@ def json_schema() -> dict[str, Any]:
     types = field["properties"]["type"]["enum"]
     short = {"enum": types, "description": "Short for {type: ...}"}
     definitions["MetadataField"] = {"anyOf": [short, field]}
+    checkpoint = schema["properties"]["checkpoint"]
+    described = {name: checkpoint.pop(name) for name in ("description",)}
+    with_settings = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {"folder": {"type": "string", "minLength": 1}, "thumbnails": {"type": "boolean"}},
+        "required": ["folder"],
+    }
+    schema["properties"]["checkpoint"] = {"anyOf": [checkpoint, with_settings], **described}
     for key in ("paths", "content"):
         property_ = definitions["Corpus"]["properties"][key]
         described = {name: property_.pop(name) for name in ("description", "default") if name in property_}

@@ -218,8 +218,11 @@ class Checkpoint:
         return read_table(self.items_uri(name)).cast(ITEM_SCHEMA)
 
     def delete_parts(self, names: Sequence[str]) -> None:
-        """Deletes parts and their files of items."""
-        filesystem.delete([uri for name in names for uri in (self.part_uri(name), self.items_uri(name))])
+        """Deletes parts, and their files of items and of thumbnails."""
+        folders = ("parts", "items", "thumbnails")
+        filesystem.delete(
+            [filesystem.join(self.root, self.space_id, folder, name) for name in names for folder in folders]
+        )
 
     # Rejects
 

@@ -15,6 +15,7 @@ from transforms.checkpoint import Checkpoint, LivePart, Snapshot, part_name
 from transforms.checkpoint.embedded import EmbeddedBatch
 from transforms.checkpoint.items import live_items
 from transforms.checkpoint.snapshot import LIVE_PARTS
+from transforms.checkpoint.thumbnails import has_thumbnails, read_thumbnails, without_pictures, write_thumbnails
 from transforms.support import metrics, stop
 from transforms.support.versioned_dofn import VersionedDoFn
 from transforms.support.work_rows import WorkRows
@@ -89,6 +90,16 @@ class MergeParts(VersionedDoFn):
         with metrics.timed("checkpoint"):
             yield self._merge(merge)
 
+    def _merge_thumbnails(self, name: str, merge: Merge, rows: list[pa.Table]) -> None:
+        has = [has_thumbnails(self._checkpoint, part.name) for part in merge.parts]
+        if not any(has):
+            return
+        tables = [
+            read_thumbnails(self._checkpoint, part) if known else without_pictures(table)
+            for part, known, table in zip(merge.parts, has, rows, strict=True)
+        ]
+        write_thumbnails(self._checkpoint, name, pa.concat_tables(tables))
+
     def _merge(self, merge: Merge) -> PartRecord:
         key = Key(SHARD, len(merge.parts))
         name = part_name(key, digest([(part.name, part.dead.tolist()) for part in merge.parts]))
@@ -100,6 +111,7 @@ class MergeParts(VersionedDoFn):
             rows.append(self._checkpoint.read_live(part).replace_schema_metadata())
             beside = self._checkpoint.read_items(part.name)
             items.append(beside.filter(pa.array(np.asarray(live_items(beside, part.dead)))))
+        self._merge_thumbnails(name, merge, rows)
         runtime = self._checkpoint.runtime(merge.parts[0].name)
         batch = EmbeddedBatch(pa.concat_tables(rows), rejects_table([]), 0, runtime)
         return self._checkpoint.write_part(key, name, batch, pa.concat_tables(items))

@@ -21,9 +21,11 @@ from schemas.records import SCHEMA_VERSION, Key, Kind, PartRecord, RejectRecord
 from transforms.checkpoint import Checkpoint, part_key, part_name, write_table
 from transforms.checkpoint.embedded import EmbeddedTable
 from transforms.checkpoint.part_digest import batch_digest
+from transforms.checkpoint.thumbnails import write_thumbnails
 from transforms.diff import SnapshotSide
 from transforms.embed.chunk_tables import ChunkTables
 from transforms.embed.embed_chunks import EmbedChunks, resource_hints
+from transforms.embed.part_thumbnails import part_thumbnails
 from transforms.embed.public.chunk_items import Chunk
 from transforms.embed.public.read_items import ReadShards
 from transforms.embed.public.write_parts import WriteRejects
@@ -251,6 +253,10 @@ class _WritePart(_WithParts):
             name = embedded.chunks.schema.metadata[b"part"].decode()
             whole = assemble(embedded, self._checkpoint, self._part_names, self._given.layout)
             items = items_beside(whole.rows, embedded.chunks)
+            if self._given.config.thumbnails:
+                names, config = self._part_names, self._given.config
+                pictures = part_thumbnails(whole.rows, embedded.chunks, self._checkpoint, names, config)
+                write_thumbnails(self._checkpoint, name, pictures)
             part = self._checkpoint.write_part(key, name, whole, items)
         part = part._replace(
             rows_embedded=embedded.batch.rows.num_rows,
