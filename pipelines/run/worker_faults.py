@@ -9,6 +9,7 @@ from schemas.rejects import shortened
 
 _LONGEST = 500
 _LABEL = re.compile(r"( \[while running .*\])+$")
+_ACCELERATOR = re.compile(r"guestAccelerators|acceleratorTypes?\b|accelerator type", re.IGNORECASE)
 _FAILED = re.compile(r"Pipeline \S+ failed in state (\w+):?|Dataflow pipeline failed\. State: (\w+)")
 
 
@@ -28,7 +29,14 @@ def _failed_job(text: str) -> VecbeamError | None:
         return None
     lines = [line.strip() for line in text[found.end() :].splitlines() if line.strip()]
     reason = shortened(_LABEL.sub("", lines[-1]), _LONGEST) if lines else "its runner gives no reason"
+    remedy = ""
+    if _ACCELERATOR.search(text):
+        remedy = (
+            "if the region or zone does not have the accelerator (gcloud compute accelerator-types list shows which "
+            "do), change runner.region, runner.worker_zone or encoder.accelerator; else "
+        )
     return VecbeamError(
         f"the job on other machines ended as {found[1] or found[2]}: {reason}",
-        "see the logs of the job and its workers; what was written is kept, and the same command continues from there",
+        f"{remedy}see the logs of the job and its workers; what was written is kept, and the same command continues "
+        "from there",
     )

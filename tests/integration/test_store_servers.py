@@ -22,7 +22,7 @@ from corpora import configure, text
 from pipelines.sync import sync
 from pipelines.verify import verify
 from schemas.config import Config
-from schemas.errors import ConfigurationError, LockedError
+from schemas.errors import ConfigurationError, LockedError, VecbeamError
 from tests.store_proxy import Fault, proxied
 from tests.store_servers import SERVERS, ServerMissingError, StoreServer
 from transforms import milvus
@@ -142,6 +142,47 @@ def test_the_same_command_after_a_kill(
     parts = filesystem.list_files(f"{store.root}/checkpoint", "**/parts/*.parquet")
     assert len(parts) == 1
     milvus.release(config.collection)
+
+
+LOST = {"s3": (400, "ExpiredToken"), "az": (403, "AuthenticationFailed"), "gs": (401, "AuthenticationRequired")}
+"""What each store answers once a token, a signature or a key has expired."""
+
+
+def test_credentials_that_are_lost_in_the_middle_of_a_run(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items, status_and_code = 5, LOST[store.server.scheme]
+    config = corpus(store, tmp_path, items)
+    with proxied(store.server.address) as proxy:
+        for variable, value in store.server.environment.items():
+            monkeypatch.setenv(variable, value.replace(store.server.address, proxy.address))
+        runner = {key: value.replace(store.server.address, proxy.address) for key, value in store.server.runner.items()}
+        config = configure(
+            tmp_path,
+            corpus={"paths": [f"{store.root}/docs/*.txt"]},
+            checkpoint=f"{store.root}/checkpoint",
+            runner=runner,
+        )
+
+        def lost() -> None:
+            """From here on the store refuses every write: the part, the report, the release of the lease."""
+            for method in ("PUT", "POST", "DELETE"):
+                proxy.faults.append(Fault(method, ".", status_and_code[0], times=10_000, code=status_and_code[1]))
+
+        # The first table of digests that is written with a part.
+        proxy.faults.append(Fault("PUT", "/items/|items%2F", status_and_code[0], before=lost, code=status_and_code[1]))
+        with pytest.raises(VecbeamError) as error:
+            sync(config)
+        # Google's client asks for a new token first, which an emulator's credentials do not have.
+        said = "refreshed" if store.server.scheme == "gs" else status_and_code[1]
+        assert said in error.value.message
+        assert "check the credentials of this machine and of the workers" in error.value.remedy
+        proxy.faults.clear()
+        assert filesystem.list_files(f"{store.root}/checkpoint", "**/parts/*") == []
+        assert filesystem.list_files(f"{store.root}/checkpoint", "**/snapshots/*") == []
+        report = sync(config)
+        assert (report.items.new, report.chunks.loaded) == (items, items)
+        milvus.release(config.collection)
 
 
 def upload(store: Store, data: bytes, address: str) -> subprocess.Popen[bytes]:

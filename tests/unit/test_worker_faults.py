@@ -24,6 +24,14 @@ def test_a_job_that_its_runner_gave_up() -> None:
     assert len(said(STATE + "x" * 5000).message) < 600
 
 
+def test_a_region_without_the_accelerator() -> None:
+    refused = "Invalid value for field 'resource.guestAccelerators[0].acceleratorType': the resource is not found"
+    error = said(f"Dataflow pipeline failed. State: FAILED, Error:\nWorkflow failed. Causes: {refused}")
+    assert refused in error.message
+    assert error.remedy.startswith("if the region or zone does not have the accelerator (gcloud compute accel")
+    assert "the same command continues" in error.remedy
+
+
 def test_errors_of_ours_come_first_and_others_stay_what_they_are() -> None:
     assert type(said(f"{STATE}schemas.errors.CorpusError: no id [while running 'Read']")) is CorpusError
     hidden = said(f"{STATE}ModuleNotFoundError: No module named 'schemas.config' [while running 'Read']")

@@ -10,7 +10,7 @@ from schemas.errors import StorageError
 _MISSING = re.compile(r"not found|NoSuchKey|BlobNotFound|does not exist|\b404\b", re.IGNORECASE)
 _CREDENTIALS = re.compile(
     r"credential|InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken|AuthenticationFailed|unauthorized"
-    r"|unauthenticated|\b401\b",
+    r"|unauthenticated|invalid_grant|token request|\b401\b",
     re.IGNORECASE,
 )
 _RIGHT = re.compile(r"AccessDenied|access denied|forbidden|permission|not authorized|\b403\b", re.IGNORECASE)
@@ -54,6 +54,9 @@ def storage_error(what: str, uri: str, error: BaseException) -> StorageError:
 
     Args:
         what: the operation: "read", "write", ...
+
+    >>> storage_error("read", "gs://b/k", OSError("invalid_grant: Token has been revoked")).remedy
+    "check the credentials of this machine and of the workers: they are missing, expired or another account's"
     """
     if isinstance(error, StorageError):
         return error
