@@ -19,13 +19,16 @@ from pipelines.plan import plan
 from pipelines.plan import text as plan_text
 from pipelines.reindex import reindex
 from pipelines.search import search
+from pipelines.steps.publish import publication
+from pipelines.steps.publish.index_promise import IndexPromise
 from pipelines.sync import sync
 from pipelines.verify import verify
 from schemas.config import Config
 from schemas.config.loader import load_config
 from schemas.errors import CollectionError, ConfigurationError, GateError
+from schemas.milvus import CollectionSpec
 from transforms import milvus
-from transforms.explore.index_sweep import sweep, wider
+from transforms.explore.index_sweep import Candidate, sweep, wider
 
 pytest.importorskip("faiss", reason="the extra explore is not installed")
 TYPES = ["FLAT", "HNSW", "IVF_FLAT", "IVF_SQ8"]
@@ -131,6 +134,60 @@ def test_a_chosen_index_keeps_its_promise_and_stays(tmp_path: Path, place: str, 
     assert any("FLAT: recall@10 1.0000" in one for one in planned.milvus.candidates)
     assert reindex(other).collection != again.collection
     assert chosen(other)["promise"]["recall_at_10"] == 0.99
+    milvus.release(config.collection)
+
+
+LISTS = {"nlist": 16}
+LINKS = {"M": 8, "efConstruction": 100}
+
+
+@pytest.mark.parametrize(
+    ("costs", "nprobe", "ef", "built", "wanted"),
+    [
+        # IVF_FLAT needs `nprobe` instead of 1, so it costs so many times 100; HNSW needs `ef` instead of 10.
+        ((100, 200), 2, 10, ["IVF_FLAT"], ("IVF_FLAT", {"nprobe": 2})),
+        ((100, 200), 3, 10, ["IVF_FLAT", "HNSW"], ("HNSW", {"ef": 10})),
+        ((100, 200), 8, 48, ["IVF_FLAT", "HNSW", "IVF_FLAT"], ("IVF_FLAT", {"nprobe": 8})),
+        ((100, 200), 99, 24, ["IVF_FLAT", "HNSW"], ("HNSW", {"ef": 24})),
+    ],
+)
+def test_an_index_that_needs_a_much_wider_search_is_held_against_the_next(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    costs: tuple[int, int],
+    nprobe: int,
+    ef: int,
+    built: list[str],
+    wanted: tuple[str, dict[str, int]],
+) -> None:
+    """Real indexes in Milvus Lite; what their recalls are is planted."""
+    needs = {"nprobe": nprobe, "ef": ef}
+    orders: list[str] = []
+    finish = milvus.finish
+
+    def recall(_: IndexPromise, spec: CollectionSpec, *__: object) -> float:
+        return float(all(value >= needs[name] for name, value in spec.vectors[0].search_parameters.items()))
+
+    def noting(connection: milvus.Milvus, spec: CollectionSpec) -> Any:
+        orders.append(spec.vectors[0].index_type)
+        return finish(connection, spec)
+
+    def planted(*_: object) -> list[Candidate]:
+        return [
+            Candidate("IVF_FLAT", LISTS, {"nprobe": 1}, 0.97, costs[0], 1, keeps=True),
+            Candidate("HNSW", LINKS, {"ef": 10}, 0.97, costs[1], 1, keeps=True),
+        ]
+
+    monkeypatch.setattr(IndexPromise, "_recall", recall)
+    monkeypatch.setattr(milvus, "finish", noting)
+    monkeypatch.setattr(publication, "choose", planted)
+    write_corpus(tmp_path, 60)
+    config = configured(tmp_path, {"type": "auto", "recall_at_10": 0.97}, verify={"recall_at_10": 0.1})
+    assert backfill(config).verify.published
+    found = chosen(config)
+    assert (found["type"], found["search"]) == wanted
+    assert found["built"] == wanted[0]
+    assert [kind for kind in orders if kind != "AUTOINDEX"][-len(built) :] == built
     milvus.release(config.collection)
 
 

@@ -2,16 +2,16 @@
 
 The choice comes from a sample of the snapshot's vectors, without Milvus. It is kept in the checkpoint, so that a run
 that resumes makes the same one. Then the whole collection is measured in Milvus, with each filter, with wider and wider
-search parameters, and with the next index where these do not help.
+search parameters, and with the next index where these do not help, or cost much more than the next one may.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +37,8 @@ from transforms.support.fingerprints import fingerprints
 from transforms.support.storage import filesystem
 
 GIGABYTE = 10**9
+WORTH_A_BUILD = 1.5
+"""Another index is built where the one that keeps the promise costs so many times its least cost."""
 
 
 def choose(
@@ -134,6 +136,19 @@ def _chosen_columns(config: Config, layout: Layout) -> list[VectorColumn]:
     return [one for one in found if one.kind == VectorKind.DENSE and not one.own_index]
 
 
+class Kept(NamedTuple):
+    """A choice that keeps the promise on the whole collection.
+
+    Attributes:
+        candidate: with the search parameters that it needs there, and their cost.
+        recalls: recall@10 by filter.
+    """
+
+    spec: CollectionSpec
+    candidate: Candidate
+    recalls: Mapping[str, float]
+
+
 class IndexPromise:
     """Whether indexes of a collection keep what is promised, measured in Milvus over all rows."""
 
@@ -144,11 +159,41 @@ class IndexPromise:
         self._connection = connection
         self._tried: list[str] = []
 
-    def kept(self, spec: CollectionSpec, candidate: Candidate) -> CollectionSpec | None:
-        """The collection with the search parameters that keep the promise; None if no wider ones do.
+    def keep(
+        self, spec: CollectionSpec, choices: Sequence[Candidate], build: Callable[[CollectionSpec], None]
+    ) -> CollectionSpec:
+        """The collection with the cheapest index that keeps the promise, which becomes a property of the collection.
 
-        They become a property of the collection.
+        Filters and rows beside the sample may need wider search parameters than those of the sample. Another index is
+        built where it may cost much less than these.
+
+        Args:
+            choices: the best first.
+            build: builds the index of a collection.
+
+        Raises:
+            GateError: if none keeps it.
         """
+        best: Kept | None = None
+        built: Candidate | None = None
+        for choice in choices:
+            if best is not None and best.candidate.cost < WORTH_A_BUILD * choice.cost:
+                continue
+            chosen = with_candidate(spec, choice)
+            build(chosen)
+            built = choice
+            found = self._kept(chosen, choice)
+            if found is not None and (best is None or found.candidate.cost < best.candidate.cost):
+                best = found
+        if best is None or built is None:
+            raise self._broken(spec)
+        if (built.type, built.parameters) != (best.candidate.type, best.candidate.parameters):
+            build(best.spec)
+        self._write(best)
+        return best.spec
+
+    def _kept(self, spec: CollectionSpec, candidate: Candidate) -> Kept | None:
+        """An index that is built, with the search parameters that keep the promise; None if no wider ones do."""
         promise = dict(spec.promise or {})
         self._session.progress.step("verify")
         with Phase(self._session, "verify"):
@@ -159,8 +204,10 @@ class IndexPromise:
                 spec = with_candidate(spec, replace(candidate, search=search))
                 recalls = {filter: self._recall(spec, filter, ids) for filter, ids in matching.items()}
                 if min(recalls.values()) >= promise["recall_at_10"]:
-                    self._write(spec, candidate, search, recalls)
-                    return spec
+                    # What a search reads grows with ef, and with nprobe.
+                    times = sum(search.values()) / max(1, sum(candidate.search.values())) if search else 1
+                    cost = round(candidate.cost * times)
+                    return Kept(spec, replace(candidate, search=search, cost=cost), recalls)
         worst = min(recalls, key=lambda one: recalls[one])
         under = f" under {worst}" if worst else ""
         self._tried.append(
@@ -168,7 +215,7 @@ class IndexPromise:
         )
         return None
 
-    def broken(self, spec: CollectionSpec) -> GateError:
+    def _broken(self, spec: CollectionSpec) -> GateError:
         """The error where no choice keeps the promise."""
         promise = spec.promise or {}
         return GateError(
@@ -177,18 +224,18 @@ class IndexPromise:
             "lower collection.index.recall_at_10, or name an index: collection.index: {type: FLAT} finds every row",
         )
 
-    def _write(
-        self, spec: CollectionSpec, candidate: Candidate, search: dict[str, int], recalls: dict[str, float]
-    ) -> None:
+    def _write(self, kept: Kept) -> None:
+        spec, candidate, recalls = kept
         chosen = {
             "type": candidate.type,
             "parameters": dict(candidate.parameters),
-            "search": search,
+            "search": dict(candidate.search),
             "promise": dict(spec.promise or {}),
             "recalls": {filter: round(recall, 4) for filter, recall in recalls.items()},
         }
         milvus.set_properties(self._connection, spec.name, {PROPERTY_INDEX: json.dumps(chosen)})
-        said = index_words(candidate.type, next(iter(spec.vectors)).metric, {**candidate.parameters, **search})
+        parameters = {**candidate.parameters, **candidate.search}
+        said = index_words(candidate.type, next(iter(spec.vectors)).metric, parameters)
         measured = ", ".join(
             f"{recall:.4f}{f' under {filter}' if filter else ''}" for filter, recall in recalls.items()
         )

@@ -20,7 +20,7 @@ from pipelines.steps.judgement.limits import (
 )
 from pipelines.steps.judgement.vector_limits import check_vectors_of
 from pipelines.steps.publish.import_step import ImportStep
-from pipelines.steps.publish.index_promise import IndexPromise, choose, with_candidate
+from pipelines.steps.publish.index_promise import IndexPromise, choose
 from pipelines.steps.publish.inspection import Inspection
 from pipelines.steps.quality.quality_gate import check_quality
 from schemas.errors import CollectionError, RejectsError
@@ -272,16 +272,14 @@ class Publication:
         self._session.report.chunks.loaded += counters["chunks_loaded"]
 
     def _keep_promise(self) -> None:
-        """Builds the index of one choice after the other, until one keeps its promise on the whole collection."""
-        keeping = IndexPromise(self._session, self._checkpoint, self._snapshot, self._connection)
-        for choice in self._choices:
-            self._spec = with_candidate(self._spec, choice)
+        """Builds the index that keeps its promise on the whole collection."""
+
+        def build(spec: CollectionSpec) -> None:
+            self._spec = spec
             self.index()
-            if (kept := keeping.kept(self._spec, choice)) is not None:
-                self._spec = kept
-                break
-        else:
-            raise keeping.broken(self._spec)
+
+        keeping = IndexPromise(self._session, self._checkpoint, self._snapshot, self._connection)
+        self._spec = keeping.keep(self._spec, self._choices, build)
         self.inspection = Inspection(self._session, self._checkpoint, self._snapshot, self._spec, self._connection)
 
     def index(self) -> None:
