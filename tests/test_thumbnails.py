@@ -1,4 +1,4 @@
-"""Small pictures beside the parts: made, kept by sync and merging, shown by the page, removed by gc."""
+"""Small pictures next to the parts: made, kept by sync and merging, shown by the page, removed by gc."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ class IndexPromise:
     ) -> CollectionSpec:
         """The collection with the cheapest index that keeps the promise, which becomes a property of the collection.
 
-        Filters and rows beside the sample may need wider search parameters than those of the sample. Another index is
+        Filters and rows outside the sample may need wider search parameters than those of the sample. Another index is
         built where it may cost much less than these.
 
         Args:
