@@ -24,8 +24,6 @@ MOST_OPEN = 2
 """Tars that a process keeps open, each with a temporary file of up to `KEPT_BYTES`."""
 CHECKED_SECONDS = 30
 """So often a tar in an object store is compared with the one that is open."""
-
-
 BUFFER_BYTES = 256 << 10
 
 

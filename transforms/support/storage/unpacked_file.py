@@ -1,6 +1,6 @@
 """The content of a compressed file, to seek in: the last part of it is in a temporary file, the rest is unpacked again.
 
-A compressed file can be read from its begin alone. Who reads it in its order, and goes back a bounded way, reads it
+A compressed file can be read from its start alone. Who reads it in its order, and goes back a bounded way, reads it
 once: a tar with a member after another, or a film whose index is at its end.
 """
 
@@ -204,7 +204,7 @@ class _Counted:
 
 
 def _reader(source: Any, compression: str) -> tuple[Any, tuple[type[Exception], ...]]:
-    """Reads the content from its begin, and the errors of damage; a source that fails raises them too."""
+    """Reads the content from its start, and the errors of damage; a source that fails raises them too."""
     if compression == "gzip":
         return gzip.GzipFile(fileobj=source, mode="rb"), (OSError, EOFError, zlib.error)
     if compression == "bzip2":
