@@ -12,13 +12,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from inspect import Parameter
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from pipelines.run.terminal import output
 from pipelines.run.terminal.arguments import CONFIGURATION, ENVIRONMENT, configuration
 from pipelines.run.terminal.guard import guarded, show
+
+if TYPE_CHECKING:
+    from schemas.config import Config
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -105,7 +108,10 @@ def _arguments(own: inspect.Signature, values: dict[str, Any], *, quiet: bool) -
     """Arguments of a function, from the values of its command's options."""
     if "config" in own.parameters:
         path, overrides = values["config"], values.pop("set_")
-        values = values | {"config": configuration(path, overrides)}
+        config = configuration(path, overrides)
+        values = values | {"config": config}
+        if "progress" in own.parameters:
+            _import_quickly(config)
         if "as_given" in own.parameters:
             values["as_given"] = [str(path), *(word for each in overrides or () for word in ("--set", each))]
     if "progress" in own.parameters:
@@ -113,6 +119,16 @@ def _arguments(own: inspect.Signature, values: dict[str, Any], *, quiet: bool) -
 
         values = values | {"progress": Progress(quiet=quiet)}
     return values
+
+
+def _import_quickly(config: Config) -> None:
+    """Leaves out what the libraries of a run import and do not use."""
+    from pipelines.run.terminal import light_beam
+    from transforms.support.arrow_import import import_arrow
+
+    import_arrow()
+    if config.runner.is_local:
+        light_beam.prepare()
 
 
 def _print(page: Page, *, as_json: bool, quiet: bool) -> None:

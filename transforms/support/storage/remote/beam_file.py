@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, BinaryIO
 
+from transforms.support import beam_filesystems
 from transforms.support.storage.remote.answer import AnswerError, ConditionError, UnconditionalError
 from transforms.support.storage.walk import FileInfo
 
@@ -22,6 +23,7 @@ def beam() -> Any:
     """Beam's filesystems, loaded when they are first needed: Beam takes seconds to import."""
     from apache_beam.io.filesystems import FileSystems
 
+    beam_filesystems.register()
     if os.environ.get("STORAGE_EMULATOR_HOST"):
         _need_no_credentials()
     return FileSystems

@@ -1,0 +1,41 @@
+"""Beam without the libraries of stores, databases and data frames that a local run does not use: half of its import.
+
+Beam imports its clients of BigQuery, GCS, S3, Azure, MongoDB and Dataflow, and pandas, with itself, whatever a pipeline
+does, and takes each for an option that may not be installed. While Beam is imported, this process does not have them;
+afterwards it does. What needs one of Beam's filesystems imports it then: `transforms.support.beam_filesystems`.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+from transforms.support import process
+from transforms.support.beam_filesystems import MODULES
+
+_BEAM = "apache_beam"
+_HIDDEN = frozenset({*MODULES, "apache_beam.io.gcp.bigquery", "google.cloud.dataflow", "pandas", "pymongo"})
+
+
+def prepare() -> None:
+    """For the command line's own process, whose pipelines run in it; has no effect if Beam is imported already."""
+    if process.is_own() and _BEAM not in sys.modules:
+        sys.meta_path.insert(0, _Without())
+
+
+class _Without:
+    """A finder of modules to which some are not installed while Beam is imported, in the thread that imports it."""
+
+    def __init__(self) -> None:
+        self._thread = 0
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == _BEAM:
+            self._thread = threading.get_ident()
+        elif name in _HIDDEN and self._thread == threading.get_ident() and _is_being_imported(_BEAM):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+def _is_being_imported(name: str) -> bool:
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    return bool(getattr(spec, "_initializing", False))
