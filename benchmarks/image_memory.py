@@ -1,8 +1,9 @@
 """Memory of a backfill of images by their number.
 
-    python benchmarks/image_memory.py ../shared/data/images [--images 1000 20000] [--json FILE]
+    python benchmarks/image_memory.py ../shared/data/images [--images 1000 20000] [--side 64] [--json FILE]
 
-The photographs of the folder are linked under new names until there are so many. The model is a small one of timm with
+The photographs of the folder are linked under new names until there are so many; with `--side`, copies of them whose
+longer side has so many pixels, for a model of that size. The model is a small one of timm with
 seeded random weights, so that most of the work is reading and decoding. Each number runs in a process of its own;
 `peak MB` is the report's peak_rss_mb. The collection is in Milvus Lite, which holds it in the same process.
 """
@@ -17,6 +18,7 @@ from typing import Any
 
 import common
 import yaml
+from PIL import Image
 
 ARCHITECTURE = "test_efficientnet"
 
@@ -24,11 +26,14 @@ ARCHITECTURE = "test_efficientnet"
 def main() -> None:
     parser = common.arguments(__doc__)
     parser.add_argument("--images", type=int, nargs="+", default=[1000, 20_000])
+    parser.add_argument("--side", type=int, help="scale the photographs down to so many pixels")
     given = parser.parse_args()
     photographs = sorted(path for path in given.corpus.iterdir() if path.suffix.lower() in (".jpeg", ".jpg", ".png"))
     figures: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
-        model = save_model(Path(name) / "model")
+        model = save_model(Path(name) / "model", given.side or 224)
+        if given.side:
+            photographs = [scaled(path, Path(name) / "small", given.side) for path in photographs]
         for number in given.images:
             seconds, report = run(Path(name) / str(number), model, photographs, number)
             figures.append(
@@ -61,7 +66,17 @@ def run(work: Path, model: Path, photographs: list[Path], number: int) -> tuple[
     return common.vecbeam("backfill", work / "vecbeam.yaml")
 
 
-def save_model(folder: Path) -> Path:
+def scaled(photograph: Path, folder: Path, side: int) -> Path:
+    """A small copy of a photograph in a folder."""
+    folder.mkdir(exist_ok=True)
+    image = Image.open(photograph).convert("RGB")
+    image.thumbnail((side, side))
+    path = folder / f"{photograph.stem}.jpg"
+    image.save(path, "JPEG", quality=90)
+    return path
+
+
+def save_model(folder: Path, side: int) -> Path:
     """A folder as timm's `save_for_hf` writes it."""
     from transforms.encoders.engines.torch.torchvision_operators import make_importable
 
@@ -75,7 +90,7 @@ def save_model(folder: Path) -> Path:
     folder.mkdir(parents=True)
     save_file(model.state_dict(), folder / "model.safetensors")
     seen = {
-        "input_size": [3, 224, 224],
+        "input_size": [3, side, side],
         "interpolation": "bicubic",
         "crop_pct": 0.9,
         "mean": [0.5] * 3,

@@ -19,6 +19,8 @@ from transforms.support.storage.unpacked_file import UnpackedFile, UnpackError
 BLOCK = tarfile.BLOCKSIZE
 MAX_HEADER_BYTES = 1 << 20
 """Of an extended header, which holds long names: more is damage, or an attack on the memory."""
+KEPT_BYTES = 64 << 20
+"""Of an unpacked tar: who reads its members goes back to the begin of a sample at most."""
 _ZEROS_AT_ONCE = 64 << 10
 TarStream = RawStream | UnpackedFile
 _ABSOLUTE = re.compile(r"/|[A-Za-z]:[\\/]")
@@ -60,7 +62,7 @@ class DamagedTarError(Exception):
 
 def tar_stream(raw: RawStream, file: SourceFile) -> TarStream:
     """The bytes of the tar that a file is, or that is compressed in it; who calls closes it."""
-    return UnpackedFile(cast(BinaryIO, raw), file.compression) if file.compression else raw
+    return UnpackedFile(cast(BinaryIO, raw), file.compression, KEPT_BYTES) if file.compression else raw
 
 
 def members(raw: TarStream) -> Iterator[TarMember]:
