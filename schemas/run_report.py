@@ -159,6 +159,27 @@ class Verification(BaseModel):
     index_chosen: str = Field("", description="The index that vecbeam chose, in words, with its recall@10")
 
 
+class MeasuredIndex(BaseModel):
+    """The recall of an index that a run measured.
+
+    Attributes:
+        vector: "" where an index was measured for all vectors.
+        type, parameters, search: the index, and how it was searched.
+        rows: that it was measured on.
+        of: "sample", with faiss, to choose an index; or "collection", in Milvus.
+        filter: of the searches.
+    """
+
+    vector: str = ""
+    type: str
+    parameters: dict[str, int | float] = Field(default_factory=dict)
+    search: dict[str, int] = Field(default_factory=dict)
+    recall_at_10: float
+    rows: int = 0
+    of: str = "collection"
+    filter: str = ""
+
+
 class VectorFindings(BaseModel):
     """What the vectors of the snapshot are like, where `verify` limits it; what was not measured is null.
 
@@ -309,6 +330,7 @@ class Report(BaseModel):
     retries: int = 0
     throttled: int = Field(0, description="Answers by which Milvus or Zilliz Cloud throttled a call")
     verify: Verification = Field(default_factory=Verification)
+    measured_indexes: list[MeasuredIndex] = Field(default_factory=list, description="Recall by index and parameters")
     vectors: VectorFindings | None = Field(None, description="Where verify limits duplicates, outliers or drift")
     quality: Quality | None = Field(None, description="Of the answers, where verify.queries are configured")
     plan: Expected | None = None

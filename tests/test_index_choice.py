@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pipelines.load import load
 from pipelines.plan import plan
 from pipelines.plan import text as plan_text
 from pipelines.reindex import reindex
+from pipelines.report import write_html
 from pipelines.search import search
 from pipelines.steps.publish import publication
 from pipelines.steps.publish.index_promise import IndexPromise
@@ -109,6 +111,19 @@ def test_a_chosen_index_keeps_its_promise_and_stays(tmp_path: Path, place: str, 
     report = backfill(config)
     assert report.verify.published
     assert 'under section == "games"' in report.verify.index_chosen
+    measured = report.measured_indexes
+    sample = [one for one in measured if one.of == "sample"]
+    assert {one.rows for one in sample} == {600}
+    assert len({(one.type, *one.parameters.items()) for one in sample}) >= 4
+    served = [one for one in measured if one.of == "collection"]
+    assert {one.filter for one in served} == {"", 'section == "games"'}
+    assert served[-1].recall_at_10 == report.verify.recall_at_10
+    if place == "lite":
+        page = tmp_path / "page.html"
+        write_html(config, page)
+        rows = re.findall(r"<td>sample, 600 rows</td>", page.read_text())
+        assert len(rows) == len({one.model_dump_json() for one in sample})
+        assert "<h2>Recall@10 by index</h2>" in page.read_text()
     found = chosen(config)
     assert found["built"] == found["type"]
     assert min(found["recalls"].values()) >= 0.97

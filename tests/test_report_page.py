@@ -19,7 +19,7 @@ from pipelines.steps.results.report_page import write_report_page
 from pipelines.sync import sync
 from schemas.config.loader import load_config
 from schemas.errors import RejectsError
-from schemas.run_report import Expected, Quality, Report
+from schemas.run_report import Expected, MeasuredIndex, Quality, Report
 from transforms.milvus import release
 
 pytest.importorskip("plotly", reason="the extra explore is not installed")
@@ -150,6 +150,42 @@ def test_the_plan_is_compared_with_the_fact(tmp_path: Path) -> None:
     assert re.search(r'<td class="number">0.3750</td></tr>', page.split("<h2>Runs</h2>")[1])
     assert "Warning: look &lt;here&gt;" in page
     assert "7 earlier runs are not shown." in page
+
+
+def test_recall_is_shown_by_the_parameters_of_indexes_where_runs_measured_it(folder: Path, tmp_path: Path) -> None:
+    nothing = Report(run_id="old", command="sync", name="n")
+    write_report_page(tmp_path / "p.html", nothing, [nothing])
+    assert "Recall@10 by index" not in texts((tmp_path / "p.html").read_text())
+
+    measured = read_report(load_config(folder / "vecbeam.yaml"), _first_run(folder)).measured_indexes
+    assert [(one.type, one.parameters, one.search) for one in measured] == [
+        ("HNSW", {"M": 8, "efConstruction": 64}, {"ef": 64})
+    ]
+    assert (measured[0].of, measured[0].rows, measured[0].recall_at_10) == ("collection", 40, 1.0)
+    report = Report(run_id="new", command="reindex", name="n", measured_indexes=measured)
+    report.quality = Quality(queries=50, ndcg_at_10=0.375, verdict="passed")
+    for ef, recall in ((10, 0.81), (16, 0.9012)):
+        one = MeasuredIndex(
+            type="HNSW", parameters={"M": 8}, search={"ef": ef}, recall_at_10=recall, rows=30, of="sample"
+        )
+        report.measured_indexes.append(one)
+    nothing.measured_indexes = [MeasuredIndex(type="FLAT", recall_at_10=1, rows=20), report.measured_indexes[-1]]
+    write_report_page(tmp_path / "p.html", report, [report, nothing])
+    whole = (tmp_path / "p.html").read_text()
+    section = texts(whole).split("<h2>Recall@10 by index</h2>")[1].split("<h2>")[0]
+    rows = [re.findall("<td.*?>(.*?)</td>", row) for row in section.split("<tr>")[2:]]
+    assert rows == [
+        ["new", "collection, 40 rows", "HNSW M 8 efConstruction 64", "ef 64", "1.0000", "0.3750"],
+        ["new", "sample, 30 rows", "HNSW M 8", "ef 10", "0.8100", ""],
+        ["new", "sample, 30 rows", "HNSW M 8", "ef 16", "0.9012", ""],
+        ["old", "collection, 20 rows", "FLAT", "", "1.0000", ""],
+    ]
+    drawn = re.findall(r'"name":"(HNSW[^"]*)"', whole)
+    assert drawn == ["HNSW M 8 efConstruction 64, collection", "HNSW M 8, sample"]
+
+
+def _first_run(folder: Path) -> str:
+    return min(one.name for one in (folder / "checkpoint" / "tested" / "runs").iterdir() if one.is_dir())
 
 
 def test_the_demo_writes_the_page_and_names_it(folder: Path) -> None:

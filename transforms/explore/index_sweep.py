@@ -47,6 +47,7 @@ class Candidate:
         cost: bytes that one search reads, for all rows.
         memory: bytes of the index, for all rows.
         keeps: whether recall and memory are within their limits.
+        curve: value of the search parameter and recall, for each that was tried.
     """
 
     type: str
@@ -56,6 +57,7 @@ class Candidate:
     cost: int
     memory: int
     keeps: bool = field(default=False)
+    curve: Sequence[tuple[int, float]] = field(default=())
 
     def as_json(self) -> dict[str, Any]:
         """The candidate as plain values."""
@@ -128,7 +130,15 @@ def _joined(same: Sequence[Candidate], recall: float, memory: float) -> Candidat
         sum(one.cost for one in same),
         size,
         least >= recall and size <= memory,
+        _least_by_value([one.curve for one in same]),
     )
+
+
+def _least_by_value(curves: Sequence[Sequence[tuple[int, float]]]) -> tuple[tuple[int, float], ...]:
+    """The least recall of all vectors, for each value that all of them were searched with."""
+    maps = [dict(curve) for curve in curves]
+    values = [value for value in maps[0] if all(value in one for one in maps)]
+    return tuple((value, round(min(one[value] for one in maps), 4)) for value in values)
 
 
 def _of_one(matrix: Floats, metric: str, rows: int, types: Sequence[str], recall: float, seed: int) -> list[Candidate]:
@@ -195,14 +205,17 @@ def _hnsw(bench: _Bench) -> Iterator[Candidate]:
         index.hnsw.efConstruction = EF_CONSTRUCTION
         index.add(bench.vectors)
         parameters = {"M": links, "efConstruction": EF_CONSTRUCTION}
+        curve: list[tuple[int, float]] = []
         for ef in LADDER:
             index.hnsw.efSearch = ef
             globals_of_faiss.hnsw_stats.reset()
             recall = bench.found(index)
+            curve.append((ef, recall))
             compared = globals_of_faiss.hnsw_stats.ndis / len(bench.queries) * scale
             if recall >= bench.recall or ef == LADDER[-1]:
                 cost = round(compared * (4 * bench.dimensions + 4 * links))
-                yield Candidate("HNSW", parameters, {"ef": ef}, recall, cost, bench.memory("HNSW", parameters))
+                memory = bench.memory("HNSW", parameters)
+                yield Candidate("HNSW", parameters, {"ef": ef}, recall, cost, memory, curve=tuple(curve))
                 break
 
 
@@ -227,15 +240,18 @@ def _ivf(name: str) -> Any:
         parameters = {"nlist": lists}
         width = (1 if name == "IVF_SQ8" else 4) * bench.dimensions
         steps = [step for step in PROBES if step < tried] + [tried]
+        curve: list[tuple[int, float]] = []
         for probes in steps:
             index.nprobe = probes
             globals_of_faiss.indexIVF_stats.reset()
             recall = bench.found(index)
+            curve.append((min(lists, math.ceil(probes * lists / tried)), recall))
             if recall >= bench.recall or probes == tried:
                 share = globals_of_faiss.indexIVF_stats.ndis / len(bench.queries) / there
                 cost = round(share * bench.rows * width + lists * 4 * bench.dimensions)
                 search = {"nprobe": min(lists, math.ceil(probes * lists / tried))}
-                yield Candidate(name, parameters, search, recall, cost, bench.memory(name, parameters))
+                memory = bench.memory(name, parameters)
+                yield Candidate(name, parameters, search, recall, cost, memory, curve=tuple(curve))
                 break
 
     return build

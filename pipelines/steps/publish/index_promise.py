@@ -26,6 +26,7 @@ from schemas.identity import digest
 from schemas.layout import Layout, VectorKind
 from schemas.milvus import STATE_READY, CollectionSpec, VectorColumn, index_words
 from schemas.milvus.collection_spec import PROPERTY_INDEX
+from schemas.run_report import MeasuredIndex
 from transforms import milvus
 from transforms.checkpoint import Checkpoint, Snapshot, iterate_parts
 from transforms.explore.index_sweep import SAMPLE_ROWS, Candidate, sweep, wider
@@ -63,7 +64,9 @@ def choose(
             session.config = stays
             return []
     session.progress.note("choosing an index by measurement: collection.index is auto")
-    found = [one for one in candidates(session.config, checkpoint, snapshot, layout) if one.keeps]
+    tried = candidates(session.config, checkpoint, snapshot, layout)
+    session.report.measured_indexes += of_sample(tried, min(SAMPLE_ROWS, snapshot.total("rows")))
+    found = [one for one in tried if one.keeps]
     session.config = with_chosen(config, found[0].as_json())
     return found
 
@@ -105,6 +108,26 @@ def candidates(
             "raise collection.index.memory_gb, or lower collection.index.recall_at_10",
         )
     return found
+
+
+def of_sample(tried: Sequence[Candidate], rows: int) -> list[MeasuredIndex]:
+    """What a sweep measured, for the report.
+
+    Args:
+        rows: of the sample.
+    """
+    return [
+        MeasuredIndex(
+            type=one.type,
+            parameters=dict(one.parameters),
+            search=dict.fromkeys(one.search, value) if value else {},
+            recall_at_10=round(recall, 4),
+            rows=rows,
+            of="sample",
+        )
+        for one in tried
+        for value, recall in one.curve or [(0, one.recall)]
+    ]
 
 
 def candidate_words(candidate: Candidate) -> str:
@@ -203,6 +226,17 @@ class IndexPromise:
             for search in wider(candidate.type, candidate.search, candidate.parameters.get("nlist", 1)):
                 spec = with_candidate(spec, replace(candidate, search=search))
                 recalls = {filter: self._recall(spec, filter, ids) for filter, ids in matching.items()}
+                self._session.report.measured_indexes += [
+                    MeasuredIndex(
+                        type=candidate.type,
+                        parameters=dict(candidate.parameters),
+                        search=dict(search),
+                        recall_at_10=round(recall, 4),
+                        rows=self._snapshot.total("rows") if (ids := matching[filter]) is None else len(ids),
+                        filter=filter,
+                    )
+                    for filter, recall in recalls.items()
+                ]
                 if min(recalls.values()) >= promise["recall_at_10"]:
                     # What a search reads grows with ef, and with nprobe.
                     times = sum(search.values()) / max(1, sum(candidate.search.values())) if search else 1

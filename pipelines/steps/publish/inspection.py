@@ -13,8 +13,11 @@ from pipelines.steps.collection.served import open_for_search
 from schemas.config.encoder import VECTOR
 from schemas.errors import GateError
 from schemas.milvus import CollectionSpec, VectorColumn
+from schemas.run_report import MeasuredIndex
 from transforms import milvus
 from transforms.checkpoint import Checkpoint, Snapshot, iterate_parts
+from transforms.milvus.nearest import effective_parameters
+from transforms.milvus.recall import TOP
 from transforms.milvus.rows.row_check import ALL_COLUMNS, IDS_AND_HASHES, SAMPLED
 
 GRAPHS = ("HNSW", "AUTOINDEX")
@@ -154,13 +157,14 @@ class Inspection:
         word of the query. None if there is no other, or no row.
         """
         found: dict[str, tuple[VectorColumn, milvus.Recall]] = {}
+        rows = self._snapshot.total("rows")
         with Phase(self._session, "verify"):
             for column in self._spec.sent_vectors:
                 measured = milvus.measure_recall(
                     self._connection,
                     self._spec,
                     partial(self._parts, ["id", column.name]),
-                    self._snapshot.total("rows"),
+                    rows,
                     self._config.verify.sample,
                     column=column,
                 )
@@ -171,6 +175,17 @@ class Inspection:
         verify = self._session.report.verify
         if len(found) > 1:
             verify.recalls = {name: round(recall.at_10, 4) for name, (_, recall) in found.items()}
+        self._session.report.measured_indexes += [
+            MeasuredIndex(
+                vector=name if len(found) > 1 else "",
+                type=column.index_type,
+                parameters=dict(column.build_parameters),
+                search=effective_parameters(column.index_type, column.search_parameters, min(TOP, rows)),
+                recall_at_10=round(recall.at_10, 4),
+                rows=rows,
+            )
+            for name, (column, recall) in found.items()
+        ]
         self.similarities = {name: recall.similarities for name, (_, recall) in found.items()}
         worst = min(found.values(), key=lambda one: one[1].at_10)
         verify.recall_at_10 = round(worst[1].at_10, 4)

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from pipelines.run.report_text import deleted_words, result
 from pipelines.steps.results.page_file import PageSection, write_page
+from pipelines.steps.results.report_indexes import index_sections
 from schemas.modality import shown_rate
 from schemas.run_report import Report
 
@@ -32,7 +33,8 @@ def write_report_page(path: Path, report: Report, history: Sequence[Report], mor
     notes = [f"Warning: {warning}" for warning in report.warnings]
     if report.error is not None:
         notes.insert(0, f"{report.error.kind}: {report.error}")
-    sections = [*_books(report), *_time(report), *_rejects(report), *_gate(report), *_plan(report)]
+    sections = [*_books(report), *_time(report), *_rejects(report), *_gate(report)]
+    sections += [*index_sections(report, history), *_plan(report)]
     sections += _history(history, more)
     write_page(path, f"{report.name}: {report.command}", _basis(report), _figures(report), notes, sections)
 
