@@ -23,28 +23,34 @@ def train(
     histories: Annotated[
         str, typer.Option("--histories", metavar="FILE", help="Item vectors of baskets or sessions, instead of PAIRS.")
     ] = "",
-    model: Annotated[str, typer.Option("--model", metavar="NAME", help="The base model, instead of CONFIG.")] = "",
+    model: Annotated[
+        str, typer.Option("--model", metavar="NAME", help="The base, instead of CONFIG; static: words of one's own.")
+    ] = "",
     revision: Annotated[str | None, typer.Option("--revision", help="Of --model, for a hub id.")] = None,
     vector: Annotated[str, typer.Option("--vector", metavar="NAME", help="By default the first one.")] = "",
     held_out: Annotated[float, typer.Option("--held-out", help="The share of queries that is held out.")] = 0.2,
     epochs: Annotated[
-        int | None, typer.Option("--epochs", help="How often each pair (1) or history (20) is seen.")
+        int | None, typer.Option("--epochs", help="How often each pair (1; of static 20) or history (20) is seen.")
     ] = None,
     batch: Annotated[int, typer.Option("--batch", help="Pairs of a step.")] = 32,
-    learning_rate: Annotated[float, typer.Option("--learning-rate", help="At its highest.")] = 2e-5,
+    learning_rate: Annotated[
+        float | None, typer.Option("--learning-rate", help="At its highest: 2e-5, of static 0.05.")
+    ] = None,
     hard_negatives: Annotated[
         int, typer.Option("--hard-negatives", help="Mined for each pair without a negative.")
     ] = 0,
     even_if_not_better: Annotated[
         bool, typer.Option("--even-if-not-better", help="Writes the model whatever the figures are.")
     ] = False,
-    dimensions: Annotated[int, typer.Option("--dimensions", help="Of item vectors.")] = 64,
+    dimensions: Annotated[int, typer.Option("--dimensions", help="Of item vectors, and of static.")] = 64,
     least: Annotated[int, typer.Option("--least", help="Items in fewer histories get no vector.")] = 2,
     seed: Annotated[int, typer.Option("--seed", min=0, help="By which the held-out part and the order are drawn.")] = 0,
     set_: Overrides = None,
 ) -> Page:
     """Trains a text model on pairs, or item vectors on histories."""
-    from pipelines.train import check_words, train, train_items
+    from pipelines.train import DEFAULT, OWN_WORDS, check_words, train, train_items
+    from transforms.train.own_words import NAME
+    from transforms.train.text_training import TrainingSettings
 
     check_words(pairs, histories, out)
     assert out is not None
@@ -53,8 +59,7 @@ def train(
             histories, out, dimensions=dimensions, epochs=20 if epochs is None else epochs, least=least, seed=seed
         )
         return Page(made.as_json(), made.text())
-    from transforms.train.text_training import TrainingSettings
-
+    usual = OWN_WORDS if model == NAME else DEFAULT
     found = train(
         pairs,
         out,
@@ -63,7 +68,14 @@ def train(
         revision=revision,
         vector=vector,
         held_out=held_out,
-        settings=TrainingSettings(1 if epochs is None else epochs, batch, learning_rate, hard_negatives, seed),
+        settings=TrainingSettings(
+            usual.epochs if epochs is None else epochs,
+            batch,
+            usual.learning_rate if learning_rate is None else learning_rate,
+            hard_negatives,
+            seed,
+        ),
         even_if_not_better=even_if_not_better,
+        dimensions=dimensions,
     )
     return Page(found.as_json(), found.text())

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,16 @@ from transforms.encoders.static_embedding import StaticModel
 from transforms.quality.bootstrap import intervals
 from transforms.quality.paired_test import compare
 from transforms.quality.retrieval_measures import FIRST, check_measures
-from transforms.train import item_vectors, text_training
+from transforms.train import item_vectors, own_words, text_training
 from transforms.train.text_training import TrainingSettings
 from transforms.train.training_pairs import Pair, PairFile, Split, read_pairs, same, split
 
 RECORD = "training.json"
 """The file of a trained model that says what it was trained on."""
 DEFAULT = TrainingSettings()
+OWN_WORDS = TrainingSettings(epochs=20, learning_rate=0.05)
+"""How vectors of words are trained that start as random ones."""
+DIMENSIONS = 64
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,9 @@ def train(
     revision: str | None = None,
     vector: str = "",
     held_out: float = 0.2,
-    settings: TrainingSettings = DEFAULT,
+    settings: TrainingSettings | None = None,
     even_if_not_better: bool = False,
+    dimensions: int = DIMENSIONS,
 ) -> Finding:
     """Trains a model on pairs, and writes it as a folder if it is better on the queries that were held out.
 
@@ -61,10 +66,13 @@ def train(
         pairs: JSON lines; see `transforms.train.training_pairs`.
         out: a folder that does not exist yet, on this machine.
         config: whose encoder is the base, unless `model` is given.
-        model, revision: the base: a catalogue name, a hub id or a folder.
+        model, revision: the base: a catalogue name, a hub id or a folder. `static` is no base: random vectors of the
+            words of the training part, which become a file `words.vec` in the folder.
         vector: the vector of the configuration whose encoder is the base; by default the first.
         held_out: the share of the queries that is held out.
+        settings: by default `DEFAULT`, or `OWN_WORDS` for `static`.
         even_if_not_better: writes the model whatever the figures are.
+        dimensions: of the vectors of `static`.
 
     Returns:
         A finding with a row for each held-out query: nDCG@10 before and after, the biggest loss first.
@@ -77,21 +85,53 @@ def train(
     """
     text_training.check_training()
     check_measures("vecbeam train")
-    _check_settings(settings)
+    is_own = model == own_words.NAME
+    settings = settings or (OWN_WORDS if is_own else DEFAULT)
+    _check_settings(settings, dimensions)
     place = Path(out)
     _check_place(place)
     file = read_pairs(str(pairs), settings.seed)
     parts = split(file.pairs, held_out, settings.seed, file.labels)
-    base = _base(config, model, revision, vector)
+    with tempfile.TemporaryDirectory(prefix="vecbeam-words-") as folder:
+        if is_own:
+            texts = [text for pair in parts.trained for text in pair if text]
+            own_words.save_random_words(Path(folder) / "words", texts, dimensions, settings.seed)
+        base = _base(config, str(Path(folder) / "words") if is_own else model, revision, vector)
+        loaded = text_training.load(base.folder, base.model.facts)
     facts = base.model.facts
     candidates = _candidates(file.pairs, parts.held_out)
     hidden = {same(text) for pair in parts.held_out for text in pair[:2]}
-    loaded = text_training.load(base.folder, facts)
     before = text_training.scores(loaded, facts, parts.held_out, candidates)
     minable = [text for text in candidates if same(text) not in hidden]
     trained = text_training.train(loaded, facts, parts.trained, settings, minable)
     after = text_training.scores(loaded, facts, parts.held_out, candidates)
     figures = {**_figures(before, after, settings.seed), "trained_pairs": len(parts.trained), **trained}
+    check_better(figures, before, after, even_if_not_better=even_if_not_better)
+    named = own_words.NAME if is_own else base.config.model
+    record = _record(file, parts, base, named, settings, held_out, figures)
+    _write(partial(own_words.write_words if is_own else _save, loaded), place, record, is_library=not is_own)
+    notes = [*file.notes]
+    if parts.left_out:
+        notes.append(f"{parts.left_out:,} pairs share a text with the held-out part: left out of the training")
+    if is_own:
+        notes.append(f"encoder.model is {place / own_words.FILE}")
+    return Finding(
+        f"Training on {len(parts.trained):,} pairs",
+        {"pairs": str(pairs), "base": named, "out": str(place)},
+        figures,
+        _table(parts.held_out, before, after),
+        notes,
+    )
+
+
+def check_better(
+    figures: Mapping[str, Any],
+    before: np.ndarray[Any, Any],
+    after: np.ndarray[Any, Any],
+    *,
+    even_if_not_better: bool,
+) -> None:
+    """Raises GateError unless the model is better, or shall be written all the same."""
     low = figures["difference"]["low"]
     if not even_if_not_better and (low is None or low <= 0):
         raise GateError(
@@ -99,22 +139,16 @@ def train(
             f"and {after.mean():.4f} after, difference {_shown(figures['difference'])}; nothing was written",
             "give more pairs, train longer with --epochs, or write it all the same with --even-if-not-better",
         )
-    record = _record(file, parts, base, settings, held_out, figures)
-    _write(loaded, place, record)
-    notes = [*file.notes]
-    if parts.left_out:
-        notes.append(f"{parts.left_out:,} pairs share a text with the held-out part: left out of the training")
-    return Finding(
-        f"Training on {len(parts.trained):,} pairs",
-        {"pairs": str(pairs), "base": base.config.model, "out": str(place)},
-        figures,
-        _table(parts.held_out, before, after),
-        notes,
-    )
 
 
 def train_items(
-    histories: str | Path, out: str | Path, *, dimensions: int = 64, epochs: int = 20, least: int = 2, seed: int = 0
+    histories: str | Path,
+    out: str | Path,
+    *,
+    dimensions: int = DIMENSIONS,
+    epochs: int = 20,
+    least: int = 2,
+    seed: int = 0,
 ) -> Finding:
     """Trains vectors of items on histories, and writes them as a file of word vectors.
 
@@ -170,7 +204,9 @@ def _base(config: Config | None, model: str, revision: str | None, vector: str) 
     return StartingModel(encoder, ModelSource(encoder).folder(), found)
 
 
-def _check_settings(settings: TrainingSettings) -> None:
+def _check_settings(settings: TrainingSettings, dimensions: int) -> None:
+    if dimensions < 1:
+        raise ConfigurationError(f"--dimensions: {dimensions} is not a number from 1 on", "for example 64")
     least = {"epochs": 1, "batch": 2, "hard_negatives": 0}
     for name, smallest in least.items():
         if getattr(settings, name) < smallest:
@@ -237,6 +273,7 @@ def _record(
     file: PairFile,
     parts: Split,
     base: StartingModel,
+    named: str,
     settings: TrainingSettings,
     held_out: float,
     figures: Mapping[str, Any],
@@ -245,7 +282,7 @@ def _record(
     packages = ("vecbeam", "sentence-transformers", "transformers", "torch", "datasets", "accelerate")
     return {
         "pairs": {"file": Path(file.path).name, "sha256": file.digest, "count": len(file.pairs)},
-        "base": {"model": base.config.model, "revision": base.config.revision, "weights_sha256": facts.weights},
+        "base": {"model": named, "revision": base.config.revision, "weights_sha256": facts.weights},
         "split": {
             "share": held_out,
             "trained": len(parts.trained),
@@ -259,15 +296,24 @@ def _record(
     }
 
 
-def _write(model: Any, place: Path, record: Mapping[str, Any]) -> None:
-    """Writes the folder under a temporary name next to its place, and renames it once it is whole."""
+def _save(model: Any, folder: Path) -> None:
+    model.save_pretrained(str(folder), create_model_card=False, safe_serialization=True)
+
+
+def _write(save: Callable[[Path], None], place: Path, record: Mapping[str, Any], *, is_library: bool) -> None:
+    """Writes the folder under a temporary name next to its place, and renames it once it is whole.
+
+    Args:
+        save: writes the model into a folder.
+        is_library: whether the model is one of sentence-transformers.
+    """
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
         try:
-            model.save_pretrained(str(temporary), create_model_card=False, safe_serialization=True)
+            save(temporary)
             (temporary / RECORD).write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2))
-            (temporary / "README.md").write_text(_card(place.name, record))
+            (temporary / "README.md").write_text(_card(place.name, record, is_library=is_library))
             temporary.chmod(0o755)
             temporary.rename(place)
         finally:
@@ -276,7 +322,7 @@ def _write(model: Any, place: Path, record: Mapping[str, Any]) -> None:
         raise StorageError(f"--out: can't write {place}: {error}", "check the disk and its rights") from error
 
 
-def _card(name: str, record: Mapping[str, Any]) -> str:
+def _card(name: str, record: Mapping[str, Any], *, is_library: bool) -> str:
     figures, pairs, base, parts = (record[key] for key in ("figures", "pairs", "base", "split"))
     rows = {
         "base model": f"{base['model']}, weights {base['weights_sha256'][:12]}",
@@ -288,5 +334,5 @@ def _card(name: str, record: Mapping[str, Any]) -> str:
         "settings": ", ".join(f"{key} {value}" for key, value in record["settings"].items()),
     }
     table = "".join(f"| {key} | {value} |\n" for key, value in rows.items())
-    head = "---\nlibrary_name: sentence-transformers\npipeline_tag: sentence-similarity\n---\n"
+    head = "---\nlibrary_name: sentence-transformers\npipeline_tag: sentence-similarity\n---\n" if is_library else ""
     return f"{head}# {name}\n\nTrained by vecbeam. {RECORD} has all figures.\n\n| | |\n|---|---|\n{table}"
