@@ -66,8 +66,8 @@ def train(
         pairs: JSON lines; see `transforms.train.training_pairs`.
         out: a folder that does not exist yet, on this machine.
         config: whose encoder is the base, unless `model` is given.
-        model, revision: the base: a catalogue name, a hub id or a folder. `static` is no base: random vectors of the
-            words of the training part, which become a file `words.vec` in the folder.
+        model, revision: the base: a catalogue name, a hub id or a folder. `static` is without a base: random vectors
+            of the words of the training part, which become a file `words.vec` in the folder.
         vector: the vector of the configuration whose encoder is the base; by default the first.
         held_out: the share of the queries that is held out.
         settings: by default `DEFAULT`, or `OWN_WORDS` for `static`.
@@ -131,7 +131,7 @@ def check_better(
     *,
     even_if_not_better: bool,
 ) -> None:
-    """Raises GateError unless the model is better, or shall be written all the same."""
+    """Raises GateError unless the model is better, or `even_if_not_better`."""
     low = figures["difference"]["low"]
     if not even_if_not_better and (low is None or low <= 0):
         raise GateError(

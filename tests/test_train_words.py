@@ -66,7 +66,7 @@ def test_the_file_is_a_word_encoder_that_is_published(folder: Path, trained: dic
     unseen = [row["query"] for row in trained["rows"] if row["after"] == 1]
     assert len(unseen) > len(trained["rows"]) / 2
     assert sum(search(config, query, k=1)[0]["item_id"] == right[query] for query in unseen) >= 0.9 * len(unseen)
-    # A word that stands in no pair of the training is a dropped token.
+    # A word that no pair of the training has is a dropped token.
     encoded = resolve(EncoderConfig(**encoder)).load().encode(text_inputs([f"{RIGHT[0]} unheardof"]))
     assert encoded.dropped.tolist() == [1]
 
