@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from schemas.errors import ConfigurationError
+from transforms.encoders.engines.extra import is_installed
 from transforms.support.storage import filesystem
 
 NAME = "static"
@@ -36,6 +37,10 @@ def save_random_words(folder: Path, texts: Iterable[str], dimensions: int, seed:
     Raises:
         ConfigurationError: if the texts have no word.
     """
+    if is_installed("torchvision"):
+        from transforms.encoders.engines.torch.torchvision_operators import make_importable
+
+        make_importable()
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize, StaticEmbedding
     from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
