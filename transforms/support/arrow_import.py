@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import threading
 
 _PANDAS = "pandas"
 
@@ -11,9 +12,8 @@ _PANDAS = "pandas"
 def import_arrow() -> None:
     """Imports `pyarrow.dataset`, for Parquet; pandas stays out unless it is loaded.
 
-    pyarrow looks for pandas when it first converts a Python list, to know a Series when it sees one.
-    Methods that need pandas, such as `to_pandas`, import it later all the same. Call it before other threads import
-    anything: pandas can't be imported meanwhile.
+    pyarrow looks for pandas when it first converts a Python list, to know a Series when it sees one. Methods that need
+    pandas, such as `to_pandas`, import it later all the same.
     """
     if _PANDAS in sys.modules:
         return
@@ -28,8 +28,11 @@ def import_arrow() -> None:
 
 
 class _Without:
-    """A finder of modules to which pandas is not installed."""
+    """A finder of modules to which pandas is not installed, in the thread that makes it."""
+
+    def __init__(self) -> None:
+        self._thread = threading.get_ident()
 
     def find_spec(self, name: str, *_: object) -> None:
-        if name == _PANDAS:
+        if name == _PANDAS and threading.get_ident() == self._thread:
             raise ImportError(name, name=name)
