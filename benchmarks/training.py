@@ -1,6 +1,6 @@
 """`vecbeam train` on Cranfield: nDCG@10 of held-out queries, before and after.
 
-    python benchmarks/training.py ../shared/data/cranfield [--seeds 0 1 2] [--epochs 1] [--hard-negatives 0]
+    python benchmarks/training.py ../shared/data/cranfield [--model static] [--seeds 0 1 2] [--epochs 1]
 
 The folder holds docs.jsonl (id, title, text), queries.jsonl (id, text) and qrels.tsv (query, document, relevance). A
 pair is a query with a relevant document; the split is by query. The documents of all pairs are ranked.
@@ -14,9 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from pipelines.train import train
+from pipelines.train import DEFAULT, OWN_WORDS, train
 from schemas.errors import GateError
-from transforms.train.text_training import TrainingSettings
+from transforms.train.own_words import NAME
 
 
 def write_pairs(folder: Path, place: Path) -> int:
@@ -43,7 +43,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", default="all-MiniLM-L6-v2")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--dimensions", type=int, default=128, help="of --model static")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--hard-negatives", type=int, default=0)
     given = parser.parse_args()
@@ -51,10 +52,13 @@ def main() -> None:
         pairs = Path(work) / "pairs.jsonl"
         print(f"{write_pairs(given.folder, pairs):,} pairs")
         for seed in given.seeds:
-            settings = TrainingSettings(given.epochs, given.batch, 2e-5, given.hard_negatives, seed)
+            usual = OWN_WORDS if given.model == NAME else DEFAULT
+            settings = usual._replace(batch=given.batch, hard_negatives=given.hard_negatives, seed=seed)
+            settings = settings._replace(epochs=given.epochs or usual.epochs)
             start = time.perf_counter()
             try:
-                found = train(pairs, Path(work) / f"m{seed}", model=given.model, settings=settings)
+                place = Path(work) / f"m{seed}"
+                found = train(pairs, place, model=given.model, settings=settings, dimensions=given.dimensions)
                 print(f"seed {seed}: written, {json.dumps(dict(found.figures))}")
             except GateError as error:
                 print(f"seed {seed}: refused, {error.message}")
