@@ -13,7 +13,9 @@ training = typer.Typer(rich_markup_mode=None)
 
 @command(training)
 def train(
-    pairs: Annotated[str, typer.Argument(metavar="PAIRS", help="JSON lines of pairs, or of anchors with labels.")] = "",
+    pairs: Annotated[
+        str, typer.Argument(metavar="PAIRS", help="JSON lines of pairs, of texts with images, or of labelled texts.")
+    ] = "",
     path: Annotated[
         Path, typer.Argument(metavar="CONFIG", envvar=ENVIRONMENT, help="The configuration of the base model.")
     ] = CONFIGURATION,
@@ -47,7 +49,7 @@ def train(
     seed: Annotated[int, typer.Option("--seed", min=0, help="By which the held-out part and the order are drawn.")] = 0,
     set_: Overrides = None,
 ) -> Page:
-    """Trains a text model on pairs, or item vectors on histories."""
+    """Trains a model on pairs, or item vectors on histories."""
     from pipelines.train import DEFAULT, OWN_WORDS, check_words, train, train_items
     from transforms.train.own_words import NAME
     from transforms.train.text_training import TrainingSettings

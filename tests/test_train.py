@@ -19,7 +19,8 @@ from pipelines.cli import app
 from pipelines.reindex import reindex
 from pipelines.search import search
 from pipelines.steps.collection.query import PreferenceQuery
-from pipelines.train import RECORD, train, train_items
+from pipelines.steps.quality.trained_model import RECORD
+from pipelines.train import train, train_items
 from schemas.config.loader import load_config
 from schemas.errors import ConfigurationError
 from transforms.train.training_pairs import read_pairs, same, split

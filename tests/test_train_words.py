@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from pipelines.backfill import backfill
 from pipelines.cli import app
 from pipelines.search import search
-from pipelines.train import RECORD, train
+from pipelines.steps.quality.trained_model import RECORD
+from pipelines.train import train
 from schemas.config import EncoderConfig
 from schemas.errors import ConfigurationError, GateError
 from transforms.encoders import resolve, text_inputs

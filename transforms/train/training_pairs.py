@@ -79,7 +79,7 @@ def read_pairs(path: str, seed: int = 0) -> PairFile:
         ConfigurationError: with the line, for what is not such a file, a blank text, or a negative that is the
             positive; if there are fewer than two different pairs, or all queries or all positives are the same.
     """
-    data = _bytes(path)
+    data = bytes_of(path)
     pairs: dict[Pair, None] = {}
     labelled: dict[str, str] = {}
     lines = 0
@@ -144,7 +144,8 @@ def split(pairs: Sequence[Pair], share: float, seed: int = 0, labels: dict[str, 
     return Split(trained, held_out, len(rest) - len(trained))
 
 
-def _bytes(path: str) -> bytes:
+def bytes_of(path: str) -> bytes:
+    """The bytes of a file of pairs; raises ConfigurationError if it can't be read."""
     try:
         return filesystem.read_bytes(path)
     except FileNotFoundError:
