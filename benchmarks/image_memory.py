@@ -1,11 +1,12 @@
 """Memory of a backfill of images by their number.
 
-    python benchmarks/image_memory.py ../shared/data/images [--images 1000 20000] [--side 64] [--json FILE]
+    python benchmarks/image_memory.py ../shared/data/images [--images 1000 20000] [--side 64] [--uri URI] [--json FILE]
 
 The photographs of the folder are linked under new names until there are so many; with `--side`, copies of them whose
 longer side has so many pixels, for a model of that size. The model is a small one of timm with
 seeded random weights, so that most of the work is reading and decoding. Each number runs in a process of its own;
-`peak MB` is the report's peak_rss_mb. The collection is in Milvus Lite, which holds it in the same process.
+`peak MB` is the report's peak_rss_mb. The collection is in Milvus Lite, which holds it in the same process, or in the
+server of `--uri`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ def main() -> None:
     parser = common.arguments(__doc__)
     parser.add_argument("--images", type=int, nargs="+", default=[1000, 20_000])
     parser.add_argument("--side", type=int, help="scale the photographs down to so many pixels")
+    parser.add_argument("--uri", default="./milvus.db", help="of a Milvus server")
     given = parser.parse_args()
     photographs = sorted(path for path in given.corpus.iterdir() if path.suffix.lower() in (".jpeg", ".jpg", ".png"))
     figures: list[dict[str, Any]] = []
@@ -35,7 +37,7 @@ def main() -> None:
         if given.side:
             photographs = [scaled(path, Path(name) / "small", given.side) for path in photographs]
         for number in given.images:
-            seconds, report = run(Path(name) / str(number), model, photographs, number)
+            seconds, report = run(Path(name) / str(number), model, photographs, number, given.uri)
             figures.append(
                 {
                     "images": report["verify"]["found"],
@@ -48,7 +50,7 @@ def main() -> None:
     common.show(figures, given.json)
 
 
-def run(work: Path, model: Path, photographs: list[Path], number: int) -> tuple[float, dict[str, Any]]:
+def run(work: Path, model: Path, photographs: list[Path], number: int, uri: str) -> tuple[float, dict[str, Any]]:
     """A backfill of so many images; its seconds and its report."""
     folder = work / "images"
     folder.mkdir(parents=True)
@@ -56,11 +58,11 @@ def run(work: Path, model: Path, photographs: list[Path], number: int) -> tuple[
         link = folder / f"{at:06d}{path.suffix}"
         link.symlink_to(path.resolve())
     settings = {
-        "name": "images",
+        "name": f"images_{number}",
         "corpus": {"paths": ["images/*"], "format": "image"},
         "encoder": {"model": str(model), "family": "timm"},
         "checkpoint": "checkpoint",
-        "collection": {"uri": "./milvus.db", "index": {"type": "FLAT"}},
+        "collection": {"uri": uri, "index": {"type": "FLAT"}},
     }
     (work / "vecbeam.yaml").write_text(yaml.safe_dump(settings))
     return common.vecbeam("backfill", work / "vecbeam.yaml")
