@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from transforms.checkpoint import Checkpoint, LivePart, Snapshot, part_name
 from transforms.checkpoint.embedded import EmbeddedBatch
 from transforms.checkpoint.items import live_items
 from transforms.checkpoint.snapshot import LIVE_PARTS
-from transforms.checkpoint.thumbnails import has_thumbnails, read_thumbnails, without_pictures, write_thumbnails
+from transforms.checkpoint.thumbnails import read_thumbnails, thumbnail_names, without_pictures, write_thumbnails
 from transforms.support import metrics, stop
 from transforms.support.versioned_dofn import VersionedDoFn
 from transforms.support.work_rows import WorkRows
@@ -90,13 +91,17 @@ class MergeParts(VersionedDoFn):
         with metrics.timed("checkpoint"):
             yield self._merge(merge)
 
+    @cached_property
+    def _pictured(self) -> set[str]:
+        """The parts that have pictures: by one listing, as there are many parts."""
+        return thumbnail_names(self._checkpoint)
+
     def _merge_thumbnails(self, name: str, merge: Merge, rows: list[pa.Table]) -> None:
-        has = [has_thumbnails(self._checkpoint, part.name) for part in merge.parts]
-        if not any(has):
+        if self._pictured.isdisjoint(part.name for part in merge.parts):
             return
         tables = [
-            read_thumbnails(self._checkpoint, part) if known else without_pictures(table)
-            for part, known, table in zip(merge.parts, has, rows, strict=True)
+            read_thumbnails(self._checkpoint, part) if part.name in self._pictured else without_pictures(table)
+            for part, table in zip(merge.parts, rows, strict=True)
         ]
         write_thumbnails(self._checkpoint, name, pa.concat_tables(tables))
 
