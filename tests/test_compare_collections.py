@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,3 +123,19 @@ def test_the_index_has_the_words_of_the_command_line(published: tuple[Path, list
         assert index.evaluate(**judged).figures == evaluate(good, **judged).figures
         with pytest.raises(ConfigurationError, match="there is no file"):
             index.train(folder / "pairs.jsonl", folder / "model")
+
+
+def test_the_example_of_the_guide_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guide = Path(__file__).parent.parent / "docs" / "guides" / "evaluate.md"
+    _, example = re.findall(r"^```python\n(.*?)^```", guide.read_text(), re.MULTILINE | re.DOTALL)
+    write_jsonl(tmp_path / "corpus" / "a.jsonl", [{"id": f"d{n}", "text": words(n)} for n in range(12)])
+    (tmp_path / "log.txt").write_text(f"{words(1)}\n{words(2)}\n")
+    for command, index in ((backfill, "HNSW"), (reindex, "FLAT")):
+        config = configure(tmp_path, chunk=False, collection={"uri": "./milvus.db", "index": {"type": index}})
+        command(config)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "evaluate.md", "exec"), {})
+    assert float(capsys.readouterr().out.split()[0]) == 1
+    milvus.release(config.collection)

@@ -297,7 +297,7 @@ def test_the_example_of_the_guide_runs(
     config: Config, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     guide = Path(__file__).parent.parent / "docs" / "guides" / "evaluate.md"
-    [example] = re.findall(r"^```python\n(.*?)^```", guide.read_text(), re.MULTILINE | re.DOTALL)
+    example, _ = re.findall(r"^```python\n(.*?)^```", guide.read_text(), re.MULTILINE | re.DOTALL)
     (folder / "queries.jsonl").write_bytes((folder / "own.jsonl").read_bytes())
     (folder / "qrels.tsv").write_bytes((folder / "beir.tsv").read_bytes())
     monkeypatch.chdir(folder)
