@@ -38,6 +38,8 @@ from transforms.support.fingerprints import fingerprints
 from transforms.support.storage import filesystem
 
 GIGABYTE = 10**9
+CONFIRMING = 1
+"""Seed of the queries that confirm a recall; those of the first measurement have 0."""
 WORTH_A_BUILD = 1.5
 """Another index is built where the one that keeps the promise costs so many times its least cost."""
 
@@ -225,7 +227,7 @@ class IndexPromise:
             recalls: dict[str, float] = {}
             for search in wider(candidate.type, candidate.search, candidate.parameters.get("nlist", 1)):
                 spec = with_candidate(spec, replace(candidate, search=search))
-                recalls = {filter: self._recall(spec, filter, ids) for filter, ids in matching.items()}
+                recalls = self._recalls(spec, matching, promise["recall_at_10"])
                 self._session.report.measured_indexes += [
                     MeasuredIndex(
                         type=candidate.type,
@@ -277,7 +279,22 @@ class IndexPromise:
         self._session.report.verify.index_chosen = f"{said}; recall@10 {measured}"
         self._session.progress.note(f"chose {said}; recall@10 {measured}")
 
-    def _recall(self, spec: CollectionSpec, filter: str, ids: NDArray[np.int64] | None) -> float:
+    def _recalls(
+        self, spec: CollectionSpec, matching: Mapping[str, NDArray[np.int64] | None], least: float
+    ) -> dict[str, float]:
+        """Recall@10 by filter; where all keep the promise, the lower one of two measurements.
+
+        Of many parameters that are tried with the same queries, some pass by chance; other queries confirm them.
+        """
+        found = {filter: self._recall(spec, filter, ids, 0) for filter, ids in matching.items()}
+        if min(found.values()) < least:
+            return found
+        return {
+            filter: min(recall, self._recall(spec, filter, matching[filter], CONFIRMING))
+            for filter, recall in found.items()
+        }
+
+    def _recall(self, spec: CollectionSpec, filter: str, ids: NDArray[np.int64] | None, seed: int) -> float:
         """The least recall@10 of the vectors; 1 where no row matches."""
         total = self._snapshot.total("rows") if ids is None else len(ids)
         found = [1.0]
@@ -288,7 +305,8 @@ class IndexPromise:
                 partial(self._parts, name, ids),
                 total,
                 self._session.config.verify.sample,
-                column=column,
+                seed,
+                column,
                 filter=filter,
             )
             found += [measured.at_10] if measured is not None else []
