@@ -208,7 +208,7 @@ def _connect_lite(config: Collection) -> Milvus:
             "move the file away, or name another path in collection.uri",
         )
     with listening(LITE_LOG) as heard:
-        client_class()
+        client_class()  # before the next line imports pymilvus in Python's own way
         from pymilvus.exceptions import ConnectionConfigException
 
         try:
