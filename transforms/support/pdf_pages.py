@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import ConfigurationError
+from transforms.support.item_error import ItemError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -18,18 +19,8 @@ UNKNOWN_SECURITY = 5  # FPDF_ERR_SECURITY
 _POINTS_PER_INCH = 72
 
 
-class PdfError(Exception):
-    """A PDF that can't be read, and its item becomes a reject.
-
-    Args:
-        error: CamelCase and countable.
-        reason: a sentence.
-    """
-
-    def __init__(self, error: str, reason: str) -> None:
-        super().__init__(error, reason)
-        self.error = error
-        self.reason = reason
+class PdfError(ItemError):
+    """A PDF that can't be read, and its item becomes a reject."""
 
 
 def page_count(data: bytes) -> int:

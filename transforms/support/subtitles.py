@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from schemas.errors import EncoderError
 from transforms.support.film_container import container_of, nothing_else
+from transforms.support.item_error import ItemError
 
 TEXTS = frozenset({"mov_text", "subrip", "srt", "webvtt", "ass", "ssa", "text"})
 MOST_CHARACTERS = 16 << 20
@@ -24,18 +25,8 @@ _DRAWING = re.compile(r"\{[^{}]*\\p[1-9][^{}]*\}.*?(?:\{[^{}]*\\p0[^{}]*\}|$)", 
 _TAG = re.compile(r"\{[^{}]*\}|</?[a-zA-Z][^<>]*>")
 
 
-class SubtitlesError(Exception):
-    """The film has no texts that can be read.
-
-    Args:
-        error: CamelCase and countable.
-        reason: a sentence.
-    """
-
-    def __init__(self, error: str, reason: str) -> None:
-        super().__init__(error, reason)
-        self.error = error
-        self.reason = reason
+class SubtitlesError(ItemError):
+    """The film has no texts that can be read."""
 
 
 class Subtitle(NamedTuple):

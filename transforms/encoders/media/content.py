@@ -17,6 +17,7 @@ from transforms.encoders.base import MEDIA_BYTES
 from transforms.encoders.media.file_part import FilePart
 from transforms.encoders.media.members import MemberReader, ahead_of
 from transforms.encoders.media.packed_members import open_member, read_member
+from transforms.support.item_error import ItemError
 from transforms.support.storage import filesystem
 from transforms.support.storage.parquet_bytes import CellReader
 from transforms.support.storage.target_file import TargetError, open_target
@@ -26,18 +27,8 @@ MAX_BYTES = 512 << 20
 """A media file that is read whole may have so many bytes: an image, or a recording."""
 
 
-class RefusedError(Exception):
-    """One input can't be embedded, and its item becomes a reject.
-
-    Args:
-        error: CamelCase and countable.
-        reason: a sentence.
-    """
-
-    def __init__(self, error: str, reason: str) -> None:
-        super().__init__(error, reason)
-        self.error = error
-        self.reason = reason
+class RefusedError(ItemError):
+    """One input can't be embedded, and its item becomes a reject."""
 
 
 def contents(inputs: pa.Table) -> Iterator[tuple[str, bytes | None]]:

@@ -16,6 +16,7 @@ import zlib
 from typing import IO, Any, BinaryIO
 
 from schemas.errors import ConfigurationError, CorpusError
+from transforms.support.item_error import ItemError
 
 KEPT_BYTES = 1 << 30
 """Of the content in the temporary file: so far it is possible to go back."""
@@ -25,18 +26,8 @@ BOMB_RATIO = 200
 """Content over `BOMB_BYTES` that is so many times what it is unpacked from is refused: media do not compress so."""
 
 
-class UnpackError(Exception):
-    """The content, or the rest of it, can't be unpacked.
-
-    Args:
-        error: CamelCase and countable.
-        reason: a sentence.
-    """
-
-    def __init__(self, error: str, reason: str) -> None:
-        super().__init__(error, reason)
-        self.error = error
-        self.reason = reason
+class UnpackError(ItemError):
+    """The content, or the rest of it, can't be unpacked."""
 
 
 class ClosedError(Exception):

@@ -19,6 +19,7 @@ from functools import lru_cache, partial
 from typing import Any, BinaryIO
 from urllib.parse import quote, urlsplit
 
+from transforms.support.item_error import ItemError
 from transforms.support.retry import passes, retrying
 
 TIMEOUT_S = 20.0
@@ -31,18 +32,8 @@ BLOCK_BYTES = 1 << 20
 _SAFE = "/%:@!$&'()*+,;=~-._?"
 
 
-class TargetError(Exception):
-    """A file that a record names can't be had, and its item becomes a reject.
-
-    Args:
-        error: CamelCase and countable.
-        reason: a sentence.
-    """
-
-    def __init__(self, error: str, reason: str) -> None:
-        super().__init__(error, reason)
-        self.error = error
-        self.reason = reason
+class TargetError(ItemError):
+    """A file that a record names can't be had, and its item becomes a reject."""
 
 
 class _AnswerError(Exception):
