@@ -31,7 +31,7 @@ from pipelines.backfill import backfill
 from pipelines.steps.collection.current_rows import current_rows
 from pipelines.steps.collection.served import chosen_index, with_index
 from pipelines.steps.corpus.source import open_checkpoint
-from pipelines.steps.publish.index_promise import with_candidate
+from pipelines.steps.publish.index_candidates import with_candidate
 from schemas.config import Config
 from schemas.config.loader import load_config
 from schemas.milvus import CollectionSpec, index_bytes

@@ -25,7 +25,7 @@ from pipelines.steps.judgement.forecast import LOOKED_AT, earlier_rate, first_re
 from pipelines.steps.judgement.limits import Standing, check_fields, standing
 from pipelines.steps.judgement.null_columns import foreseen, unfilterable
 from pipelines.steps.judgement.outcome import foresee, foresee_unchanged
-from pipelines.steps.publish.index_promise import candidate_words, candidates
+from pipelines.steps.publish.index_candidates import candidate_words, candidates
 from pipelines.steps.quality.quality_gate import check_gate, gate_words
 from pipelines.steps.snapshot.planned_jobs import planned_jobs
 from schemas.config import Config

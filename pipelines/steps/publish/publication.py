@@ -20,7 +20,8 @@ from pipelines.steps.judgement.limits import (
 )
 from pipelines.steps.judgement.vector_limits import check_vectors_of
 from pipelines.steps.publish.import_step import ImportStep
-from pipelines.steps.publish.index_promise import IndexPromise, choose
+from pipelines.steps.publish.index_candidates import choose
+from pipelines.steps.publish.index_promise import IndexPromise
 from pipelines.steps.publish.inspection import Inspection
 from pipelines.steps.quality.quality_gate import check_quality
 from schemas.errors import CollectionError, RejectsError
