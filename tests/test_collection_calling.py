@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from collection_data import SPEC, configuration
+from milvus_lite import server_manager
+from milvus_lite.adapter.grpc.server import start_server_in_thread
 from pymilvus.exceptions import MilvusException
 
 from schemas.errors import CollectionError
 from transforms import milvus
+from transforms.milvus import connection
 from transforms.milvus.call import OneAttempt, call, passes, words
 from transforms.support.metrics import TALLY
 
@@ -187,6 +191,61 @@ def test_lite_released_can_be_opened_by_another_process(tmp_path: Path, hold: Ca
         milvus.create(connection, SPEC, "load-one")
     milvus.release(config)
     hold(tmp_path / "milvus.db")
+
+
+@pytest.fixture
+def closed_port() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("failures", [1, 1000])
+def test_lite_that_can_not_be_reached_is_tried_again_and_not_called_damaged(
+    tmp_path: Path, closed_port: str, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    manager = server_manager.server_manager_instance
+    start, calls = manager.start_and_get_uri, list[str]()
+
+    def unreachable_at_first(path: str, args: Any = None) -> str | None:
+        calls.append(path)
+        return start(path, args) if len(calls) > failures else closed_port
+
+    monkeypatch.setattr(manager, "start_and_get_uri", unreachable_at_first)
+    monkeypatch.setattr(connection, "LITE_START_S", 1.0)
+    config = configuration(str(tmp_path / "milvus.db"), retry_s=2.0)
+    if failures == 1:
+        with milvus.connected(config) as opened:
+            assert not opened.call(opened.client.list_collections)
+        return
+    with pytest.raises(CollectionError, match="does not answer: connecting failed") as raised:
+        milvus.connect(config)
+    assert "move it away" not in str(raised.value)
+    assert len(calls) > 1
+
+
+@pytest.fixture
+def lite_over_tcp(tmp_path: Path) -> Iterator[str]:
+    server, database, port = start_server_in_thread(str(tmp_path / "over_tcp"))
+    yield f"http://127.0.0.1:{port}"
+    server.stop(grace=2).wait()
+    database.close()
+
+
+def test_lite_is_not_pinged(tmp_path: Path, lite_over_tcp: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its server ends a connection that pings: a call after a minute without one failed with "Too many pings"."""
+    used = list[dict[str, Any]]()
+    channel = grpc.insecure_channel
+
+    def noted(address: str, options: Any, **more: Any) -> grpc.Channel:
+        used.append(dict(options))
+        return channel(address, options=options, **more)
+
+    monkeypatch.setattr("pymilvus.client.grpc_handler.grpc.insecure_channel", noted)
+    for uri in (str(tmp_path / "milvus.db"), lite_over_tcp):
+        with milvus.connected(configuration(uri)) as opened:
+            assert opened.is_lite
+            assert used[-1]["grpc.keepalive_time_ms"] == 2**31 - 1
 
 
 def test_lite_path_that_is_a_file(tmp_path: Path) -> None:

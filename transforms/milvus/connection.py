@@ -8,19 +8,21 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from schemas.config import Collection
 from schemas.errors import CollectionError
 from schemas.milvus.capabilities import Capabilities, Server, capabilities_of
-from transforms.milvus.call import OneAttempt, again, call
+from transforms.milvus.call import OneAttempt, again, call, passes, translate
 from transforms.milvus.client_import import client_class
 from transforms.milvus.lite import GARBAGE, LITE_LOG, listening, lite_error
 from transforms.support import process
+from transforms.support.retry import retrying
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -28,6 +30,15 @@ if TYPE_CHECKING:
 TOKEN = "MILVUS_TOKEN"
 CONNECT_S = 5.0
 """Seconds in which a server must answer at first; later calls have `timeout_s` and `retry_s`."""
+LITE_START_S = 60.0
+"""Seconds for the first answer of Milvus Lite, which reads its log when it starts."""
+
+_QUIET = {"grpc.keepalive_time_ms": 2**31 - 1}
+"""Options of a connection to Milvus Lite: no pings.
+
+pymilvus pings every 10 seconds. The server of Milvus Lite keeps gRPC's default, which ends a connection that pings more
+often than every 5 minutes; after a minute without a call, the next one failed with "Too many pings".
+"""
 
 _LITE_OPEN: dict[str, weakref.WeakSet[Milvus]] = {}
 _LITE_LOCK = threading.RLock()
@@ -146,13 +157,17 @@ def _connect_server(config: Collection) -> Milvus:
     seconds = min(CONNECT_S, config.timeout_s)
 
     def attempt() -> Milvus:
-        return _open(config, config.uri, seconds)
+        opened = _open(config, config.uri, seconds)
+        if not opened.is_lite:
+            return opened
+        opened.client.close()
+        return _open(config, config.uri, seconds, _QUIET)
 
     opened: Milvus = again(config, "connecting", attempt, seconds=min(CONNECT_S, config.retry_s))
     return opened
 
 
-def _open(config: Collection, uri: str, seconds: float) -> Milvus:
+def _open(config: Collection, uri: str, seconds: float, options: Mapping[str, int] = MappingProxyType({})) -> Milvus:
     client_type = client_class()
     if process.is_own():
         # pymilvus logs each error with its traceback before it raises it; ours say the same in a line. Its import sets
@@ -165,7 +180,7 @@ def _open(config: Collection, uri: str, seconds: float) -> Milvus:
         timeout=seconds,
         dedicated=True,  # a connection of its own, which closing closes
         # gRPC would ask the proxy of http_proxy for this very machine.
-        **({"grpc_options": {"grpc.enable_http_proxy": 0}} if _is_here(uri) else {}),
+        grpc_options={**options, **({"grpc.enable_http_proxy": 0} if _is_here(uri) else {})},
     )
     try:
         # The handshake checks neither the database nor the user's permissions.
@@ -211,15 +226,20 @@ def _connect_lite(config: Collection) -> Milvus:
         client_class()  # before the next line imports pymilvus in Python's own way
         from pymilvus.exceptions import ConnectionConfigException
 
-        try:
-            # The embedded server starts with the first client; a minute is enough for reading its log again.
+        def attempt() -> Milvus:
             with _LITE_LOCK:
-                opened = _open(config, path, 60.0)
-                _LITE_OPEN.setdefault(path, weakref.WeakSet()).add(opened)
-                return opened
+                connection = _open(config, path, LITE_START_S, _QUIET)
+                _LITE_OPEN.setdefault(path, weakref.WeakSet()).add(connection)
+                return connection
+
+        try:
+            opened: Milvus = retrying("Milvus connecting", min(CONNECT_S, config.retry_s), passes)(attempt)
+            return opened
         except ConnectionConfigException as error:
             raise lite_error(path, heard, error) from error
         except Exception as error:
+            if passes(error):
+                raise translate(error, config, "connecting") from error
             raise CollectionError(f"can't open {path}: {error}", GARBAGE) from error
 
 
