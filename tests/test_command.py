@@ -36,6 +36,16 @@ def tour(where: Annotated[Path, typer.Argument(help="A folder.")] = Path("here")
     typer.echo(f"a tour of {where}")
 
 
+class Panic(BaseException):
+    """What a library in Rust raises at a fault of its own: no Exception."""
+
+
+@command(app)
+def fall() -> None:
+    """Falls."""
+    raise Panic("the library fell")
+
+
 def run(*arguments: str) -> Result:
     return CliRunner().invoke(app, list(arguments))
 
@@ -82,3 +92,9 @@ def test_a_function_that_returns_nothing_has_no_json() -> None:
 def test_a_decorated_function_can_be_called_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     tour(Path("there"))
     assert capsys.readouterr().out == "a tour of there\n"
+
+
+def test_a_panic_of_a_library_is_told(capfd: pytest.CaptureFixture[str]) -> None:
+    result = run("fall")
+    assert result.exit_code == 1
+    assert "unexpected Panic: the library fell" in result.output + capfd.readouterr().err

@@ -17,6 +17,7 @@ LEFT_OUT = [
     "apache_beam.io.gcp.bigquery",
     "apache_beam.io.gcp.gcsfilesystem",
     "apache_beam.io.aws.s3filesystem",
+    "apitools",
     "google.cloud.bigquery",
     "google.cloud.dataflow",
     "google.cloud.storage",

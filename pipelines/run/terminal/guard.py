@@ -59,7 +59,10 @@ def guarded(run: Callable[[], T], *, debug: bool, as_json: bool = False, quiet: 
     except output.OutputError as error:
         output.notice(f"vecbeam: {error}; what the command did is done, and vecbeam report shows it")
         raise typer.Exit(1) from None
-    except Exception as error:
+    except BaseException as error:
+        # A panic of a library in Rust is no Exception, and would end the command without a word.
+        if isinstance(error, (SystemExit, GeneratorExit, typer.Exit, typer.Abort)):
+            raise
         if debug:
             output.notice("".join(traceback.format_exception(error)).rstrip())
         unexpected = VecbeamError(
@@ -90,7 +93,7 @@ def _end(
     raise typer.Exit(error.exit_code) from None
 
 
-def _last_line(error: Exception) -> str:
+def _last_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else ""
 

@@ -14,7 +14,7 @@ from transforms.support import process
 from transforms.support.beam_filesystems import MODULES
 
 _BEAM = "apache_beam"
-_HIDDEN = frozenset({*MODULES, "apache_beam.io.gcp.bigquery", "google.cloud.dataflow", "pandas", "pymongo"})
+_HIDDEN = frozenset({*MODULES, "apache_beam.io.gcp.bigquery", "apitools", "google.cloud.dataflow", "pandas", "pymongo"})
 
 
 def prepare() -> None:

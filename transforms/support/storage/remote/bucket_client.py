@@ -69,9 +69,17 @@ def _described(options: Any) -> str:
 
 
 def _store(address: Address, options: Any) -> Any:
-    if address.scheme == "gs":
-        return gcs_store(address, options)
-    return (azure_store if address.scheme in AZURE else s3_store)(address, _views(options))
+    from obstore.exceptions import BaseError
+
+    try:
+        if address.scheme == "gs":
+            return gcs_store(address, options)
+        return (azure_store if address.scheme in AZURE else s3_store)(address, _views(options))
+    except BaseError as error:
+        said = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ConfigurationError(
+            f"{address.root}: {said}", "correct the store's options under runner and its variables in the environment"
+        ) from error
 
 
 def check(uri: str, *, anonymous: bool = False) -> None:
@@ -118,12 +126,12 @@ def _google(options: Any) -> dict[str, Any]:
 
 
 def _views(options: Any) -> Mapping[str, Any]:
-    """The options that are set, by name, those of S3 and Azure among them: a view of Beam's gives all."""
+    """The options of S3 and Azure that are set, by name."""
     if options is None:
         return {}
     from apache_beam.options import pipeline_options as beam
 
     found: dict[str, Any] = {}
     for view in (beam.S3Options, beam.AzureOptions):
-        found.update(options.view_as(view).get_all_options(drop_default=True))
+        found.update(options.view_as(view).get_all_options(drop_default=True, current_only=True))
     return found

@@ -21,7 +21,7 @@ def gcs_store(address: Address, options: Any) -> Any:
         options: Beam's pipeline options, or None.
 
     Raises:
-        ConfigurationError: if Google's libraries are missing.
+        ConfigurationError: if Google's libraries are missing, or the file of credentials can't be used.
     """
     from obstore.store import GCSStore
 
@@ -67,7 +67,9 @@ def _google_credentials(_named: tuple[str, ...], options: Any) -> Any:
     options = PipelineOptions() if options is None else options
     try:
         found, _ = google.auth.default(scopes=options.view_as(GoogleCloudOptions).gcp_oauth_scopes)
-    except google.auth.exceptions.DefaultCredentialsError:
+    except google.auth.exceptions.DefaultCredentialsError as error:
+        if file := os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
+            raise ConfigurationError(f"GOOGLE_APPLICATION_CREDENTIALS={file}: {error}", GOOGLE_REMEDY) from error
         return None
     return auth._Credentials._add_impersonation_credentials(found, options)
 
