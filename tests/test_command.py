@@ -94,7 +94,7 @@ def test_a_decorated_function_can_be_called_as_it_is(capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out == "a tour of there\n"
 
 
-def test_a_panic_of_a_library_is_told(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_panic_of_a_library_is_reported(capfd: pytest.CaptureFixture[str]) -> None:
     result = run("fall")
     assert result.exit_code == 1
     assert "unexpected Panic: the library fell" in result.output + capfd.readouterr().err

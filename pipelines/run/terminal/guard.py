@@ -60,7 +60,7 @@ def guarded(run: Callable[[], T], *, debug: bool, as_json: bool = False, quiet: 
         output.notice(f"vecbeam: {error}; what the command did is done, and vecbeam report shows it")
         raise typer.Exit(1) from None
     except BaseException as error:
-        # A panic of a library in Rust is no Exception, and would end the command without a word.
+        # A panic of a library in Rust is not an Exception, and would end the command silently.
         if isinstance(error, (SystemExit, GeneratorExit, typer.Exit, typer.Abort)):
             raise
         if debug:
