@@ -4,8 +4,9 @@
 
 The baseline is Pillow's plain open, resize to a shorter side of 256 and crop of the middle 224 x 224. `exact` and
 `scaled` are vecbeam's preparation with `encoder.decoding`. The images are the folder's own and, made of them, ones
-of 12 megapixels: enlarged ones, and mosaics of 64. Rates are of processor time, the best of some rounds. Cosines are of
-the vectors of efficientnet-lite0: to the library's own transform, and of scaled to exact decoding.
+of 12 megapixels: enlarged ones, and mosaics of 64. Rates are of processor time, the best of some rounds, in which the
+three take turns. Cosines are of the vectors of efficientnet-lite0: to the library's own transform, and of scaled to
+exact decoding.
 """
 
 from __future__ import annotations
@@ -47,17 +48,16 @@ def main() -> None:
         ("12 megapixels, enlarged", [enlarged(file) for file in files[: given.large]]),
         ("12 megapixels, mosaics", [mosaic(files, 20 * number) for number in range(given.large)]),
     ):
-        calls = (plain, preparing(exact), preparing(scaled))
-        rates = [rate(call, images, given.rounds) for call in calls]
+        baseline, exactly, by_scale = rates((plain, preparing(exact), preparing(scaled)), images, given.rounds)
         vectors = [one.encode(media_inputs(images)).matrix for one in (exact, scaled)]
         rows.append(
             {
                 "images": name,
-                "plain": round(rates[0], 1),
-                "exact": round(rates[1], 1),
-                "scaled": round(rates[2], 1),
-                "exact, times": round(rates[1] / rates[0], 2),
-                "scaled, times": round(rates[2] / rates[0], 2),
+                "plain": round(baseline, 1),
+                "exact": round(exactly, 1),
+                "scaled": round(by_scale, 1),
+                "exact, times": round(exactly / baseline, 2),
+                "scaled, times": round(by_scale / baseline, 2),
                 "cosine to library": least(vectors[0], by_library(images)),
                 "scaled to exact": least(*vectors),
             }
@@ -84,16 +84,19 @@ def preparing(images: MediaEncoder) -> Callable[[bytes], Any]:
     return lambda data: images.prepare(decode(data, images.scaled_side)).array
 
 
-def rate(call: Callable[[bytes], Any], images: Sequence[bytes], rounds: int) -> float:
-    """Images per second of processor time, in the best round."""
-    best = float("inf")
-    call(images[0])
+def rates(calls: Sequence[Callable[[bytes], Any]], images: Sequence[bytes], rounds: int) -> list[float]:
+    """Images per second of processor time of each call, in its best round.
+
+    The calls take turns, so that other work on the machine slows all of them.
+    """
+    best = [float("inf")] * len(calls)
     for _ in range(rounds):
-        start = time.process_time()
-        for data in images:
-            call(data)
-        best = min(best, time.process_time() - start)
-    return len(images) / best
+        for number, call in enumerate(calls):
+            start = time.process_time()
+            for data in images:
+                call(data)
+            best[number] = min(best[number], time.process_time() - start)
+    return [len(images) / seconds for seconds in best]
 
 
 def by_library(images: Sequence[bytes]) -> NDArray[np.float32]:
