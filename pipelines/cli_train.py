@@ -41,6 +41,7 @@ def train(
     hard_negatives: Annotated[
         int, typer.Option("--hard-negatives", help="Mined for each pair without a negative.")
     ] = 0,
+    two_towers: Annotated[bool, typer.Option("--two-towers", help="Queries get weights of their own.")] = False,
     even_if_not_better: Annotated[
         bool, typer.Option("--even-if-not-better", help="Writes the model whatever the figures are.")
     ] = False,
@@ -76,6 +77,7 @@ def train(
             usual.learning_rate if learning_rate is None else learning_rate,
             hard_negatives,
             seed,
+            two_towers,
         ),
         even_if_not_better=even_if_not_better,
         dimensions=dimensions,

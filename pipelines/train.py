@@ -25,12 +25,11 @@ from schemas.config import Config, EncoderConfig
 from schemas.errors import ConfigurationError
 from transforms.encoders.families import resolve
 from transforms.encoders.model_source import ModelSource
-from transforms.encoders.sentence_transformers import SentenceTransformersModel
-from transforms.encoders.static_embedding import StaticModel
+from transforms.encoders.router import RouterModel
 from transforms.quality.retrieval_measures import check_measures
 from transforms.train import item_vectors, own_words, text_training
 from transforms.train.picture_pairs import is_of_pictures
-from transforms.train.text_training import TrainingSettings
+from transforms.train.text_training import TrainableModel, TrainingSettings
 from transforms.train.training_pairs import Pair, read_pairs, same, split
 
 DEFAULT = TrainingSettings()
@@ -45,7 +44,7 @@ class StartingModel:
 
     config: EncoderConfig
     folder: Path
-    model: SentenceTransformersModel | StaticModel
+    model: TrainableModel
 
 
 def train(
@@ -90,6 +89,8 @@ def train(
     is_own = model == own_words.NAME
     settings = settings or (OWN_WORDS if is_own else DEFAULT)
     _check_settings(settings, dimensions)
+    if is_own and settings.two_towers:
+        raise ConfigurationError("--two-towers: --model static has one table of words", "leave one of the two out")
     place = Path(out)
     check_place(place)
     if is_of_pictures(str(pairs)):
@@ -104,8 +105,11 @@ def train(
             texts = [text for pair in parts.trained for text in pair if text]
             own_words.save_random_words(Path(folder) / "words", texts, dimensions, settings.seed)
         base = _base(config, str(Path(folder) / "words") if is_own else model, revision, vector)
-        loaded = text_training.load(base.folder, base.model.facts)
+        loaded = text_training.load(base.folder, base.model)
     facts = base.model.facts
+    settings = settings._replace(two_towers=settings.two_towers or isinstance(base.model, RouterModel))
+    if settings.two_towers:
+        loaded = text_training.with_two_towers(loaded)
     candidates = _candidates(file.pairs, parts.held_out)
     hidden = {same(text) for pair in parts.held_out for text in pair[:2]}
     before = text_training.scores(loaded, facts, parts.held_out, candidates)
@@ -192,7 +196,7 @@ def _encoder(config: Config | None, model: str, revision: str | None, vector: st
 def _base(config: Config | None, model: str, revision: str | None, vector: str) -> StartingModel:
     encoder, key = _encoder(config, model, revision, vector)
     found = resolve(encoder)
-    if not isinstance(found, (SentenceTransformersModel, StaticModel)):
+    if not isinstance(found, TrainableModel):
         raise ConfigurationError(
             f"{key} is not a model of sentence-transformers", "train all-MiniLM-L6-v2, for example: --model NAME"
         )

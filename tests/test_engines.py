@@ -216,7 +216,7 @@ def test_a_conversion_is_kept_shared_and_whole(
     monkeypatch.setenv("VECBEAM_CACHE", str(tmp_path / "cache"))
     made: list[str] = []
     convert = conversion.convert
-    monkeypatch.setattr(conversion, "convert", lambda folder, limit: (made.append(folder), convert(folder, limit))[1])
+    monkeypatch.setattr(conversion, "convert", lambda *given: (made.append(given[0]), convert(*given))[1])
     first = vectors_of(bert, TEXTS, engine="openvino")
     vectors_of(bert, TEXTS, engine="openvino", precision="bfloat16")
     assert len(made) == 1
@@ -310,7 +310,7 @@ def test_a_cache_that_can_t_be_written(bert: Path, tmp_path: Path, monkeypatch: 
 def test_auto_takes_torch_for_what_openvino_does_not_know(
     bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def unknown(folder: str, limit: int) -> Any:
+    def unknown(*given: Any) -> Any:
         raise RuntimeError("no conversion rule for aten::whatever")
 
     monkeypatch.setenv("VECBEAM_CACHE", str(tmp_path))

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from corpora import configure, write_jsonl
-from models import save_model, save_tokenizer
+from models import save_model
 from safetensors.numpy import load_file
+from synonyms import LEFT, NUMBERS, RIGHT, asked, write_synonyms
 from typer.testing import CliRunner
 
 from pipelines.backfill import backfill
@@ -29,25 +30,6 @@ pytest.importorskip("datasets")
 pytest.importorskip("accelerate")
 
 GUIDE = Path(__file__).parents[1] / "docs" / "guides" / "train.md"
-LEFT = [f"left{chr(97 + n)}" for n in range(12)]
-RIGHT = [f"right{chr(97 + n)}" for n in range(12)]
-
-
-def asked(n: int) -> str:
-    """Three words: two queries differ by a word at least."""
-    return " ".join(LEFT[one] for one in words(n))
-
-
-def answer(n: int) -> str:
-    """The synonyms of the words, none of which is in the query."""
-    return " ".join(RIGHT[one] for one in words(n))
-
-
-def words(n: int) -> list[int]:
-    return [n % 12, (n + 1 + n // 12) % 12, (n * 5 + 7) % 12]
-
-
-NUMBERS = list({tuple(sorted(words(n))): n for n in range(132)}.values())
 
 
 def learn(**changes: Any) -> list[str]:
@@ -55,27 +37,11 @@ def learn(**changes: Any) -> list[str]:
     return [word for pair in options.items() for word in pair]
 
 
-def save_static(folder: Path) -> None:
-    """A random vector of each word."""
-    import torch
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
-    from tokenizers import Tokenizer
-
-    save_tokenizer(folder.parent / "tokenizer", [*LEFT, *RIGHT])
-    tokenizer = Tokenizer.from_file(str(folder.parent / "tokenizer" / "tokenizer.json"))
-    torch.manual_seed(0)
-    static = StaticEmbedding(tokenizer, embedding_dim=16)
-    SentenceTransformer(modules=[static], device="cpu").save_pretrained(str(folder))
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small model that knows no synonym, pairs of synonyms, and a corpus of the answers."""
     folder = tmp_path_factory.mktemp("trained")
-    save_static(folder / "base" / "whole")
-    write_jsonl(folder / "pairs.jsonl", [{"query": asked(n), "positive": answer(n)} for n in NUMBERS])
-    write_jsonl(folder / "corpus" / "a.jsonl", [{"id": f"d{n}", "text": answer(n)} for n in NUMBERS])
+    write_synonyms(folder)
     return folder
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from corpora import configure, write_jsonl
-from test_train import NUMBERS, RIGHT, answer, asked, words
+from synonyms import NUMBERS, RIGHT, answer, asked, words
 from typer.testing import CliRunner
 
 from pipelines.backfill import backfill

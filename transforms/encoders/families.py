@@ -25,6 +25,7 @@ from transforms.encoders.transformers.architectures import ARCHITECTURES, PATCHE
 
 FAMILIES = {
     "sentence_transformers": "transforms.encoders.sentence_transformers:describe",
+    "router": "transforms.encoders.router:describe",
     "splade": "transforms.encoders.splade:describe",
     "bm25": "transforms.encoders.bm25:describe",
     "colbert": "transforms.encoders.late_interaction:describe",
@@ -48,6 +49,8 @@ FAMILIES = {
 DEFAULT = "sentence_transformers"
 LATE_INTERACTION = frozenset({"MultiVectorEncoder", "ColBERT", "HF_ColBERT"})
 """What files of models with a vector per token call themselves."""
+ROUTER_FILE = "router_config.json"
+"""Where sentence-transformers keeps which modules embed queries, and which documents."""
 GROUP = "vecbeam.encoders"
 Describe = Callable[[EncoderConfig, ModelSource], Model]
 
@@ -183,6 +186,8 @@ def _family_of_files(folder: Path) -> str:
     }
     if kinds & LATE_INTERACTION:
         return "colbert"
+    if (folder / ROUTER_FILE).exists():
+        return "router"
     if settings.get("model_type") in {*ARCHITECTURES, *WITHOUT_PROJECTION} and not (folder / "modules.json").exists():
         return "transformers"
     return "timm" if "architecture" in settings else DEFAULT

@@ -78,9 +78,25 @@ def describe(config: EncoderConfig, source: ModelSource) -> SentenceTransformers
         EncoderError: if the weights are not the pinned ones.
     """
     folder = source.folder()
-    modules = _modules(folder)
+    return describe_modules(config, source, folder, listed_modules(folder))
+
+
+def describe_modules(
+    config: EncoderConfig, source: ModelSource, folder: Path, listed: Sequence[tuple[str, str]], route: str = ""
+) -> SentenceTransformersModel | StaticModel:
+    """The model that some modules of a folder are.
+
+    Args:
+        listed: kinds and paths of the modules, in order.
+        route: of a `Router`, to which the modules belong.
+
+    Raises:
+        ConfigurationError, EncoderError: as `describe`.
+    """
+    modules = _by_kind(folder, listed)
     if modules.get("StaticEmbedding"):
-        return describe_static(config, source, folder, folder / modules["StaticEmbedding"][0])
+        root = folder / modules["StaticEmbedding"][0]
+        return describe_static(config, source, folder, root, normalize="Normalize" in modules)
     root = folder / modules["Transformer"][0] if modules.get("Transformer") else folder
     settings = read_json(root / "config.json")
     if not settings:
@@ -112,16 +128,31 @@ def describe(config: EncoderConfig, source: ModelSource) -> SentenceTransformers
         dimensions=lowered(config, "dimensions", own_dimensions),
         normalize=config.normalize or "Normalize" in modules,
     )
-    files = files_of_transformer(config, folder, root, facts, settings, modules)
+    files = files_of_transformer(config, folder, root, facts, settings, modules, route)
     check_engine(files)
     return SentenceTransformersModel(facts, files, lower)
 
 
-def _modules(folder: Path) -> dict[str, list[str]]:
-    """Module kinds of modules.json (Transformer, Pooling, Dense, Normalize, or StaticEmbedding) with their folders."""
+def listed_modules(folder: Path) -> list[tuple[str, str]]:
+    """The kind (Transformer, Pooling, Dense, Normalize, ...) and the path of each module of modules.json, in order."""
+    modules = read_json(folder / "modules.json").get("", [])
+    return [(kind_of(str(module["type"])), str(module["path"])) for module in modules]
+
+
+def kind_of(module: str) -> str:
+    """The kind of a module, from the name of its class.
+
+    >>> kind_of("sentence_transformers.models.Pooling")
+    'Pooling'
+    """
+    return module.rsplit(".", 1)[-1]
+
+
+def _by_kind(folder: Path, listed: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+    """The paths of the modules of each kind."""
     modules: dict[str, list[str]] = {}
-    for module in read_json(folder / "modules.json").get("", []):
-        modules.setdefault(str(module["type"]).rsplit(".", 1)[-1], []).append(str(module["path"]))
+    for kind, path in listed:
+        modules.setdefault(kind, []).append(path)
     known = {"StaticEmbedding", "Normalize"} if "StaticEmbedding" in modules else {*_MODULES}
     unknown = set(modules) - known
     if "SpladePooling" in unknown:

@@ -102,12 +102,15 @@ class StaticEncoder:
         return {"engine": "numpy", "device": "cpu", "precision": "float32", "numpy": np.__version__}
 
 
-def describe_static(config: EncoderConfig, source: ModelSource, folder: Path, root: Path) -> StaticModel:
+def describe_static(
+    config: EncoderConfig, source: ModelSource, folder: Path, root: Path, *, normalize: bool
+) -> StaticModel:
     """The model in a folder.
 
     Args:
         folder: with modules.json.
         root: of the module, with tokenizer.json and weights.
+        normalize: whether its vectors have length 1.
 
     Raises:
         ConfigurationError: if a file does not exist, the table has another name, or int8 is wanted.
@@ -127,7 +130,6 @@ def describe_static(config: EncoderConfig, source: ModelSource, folder: Path, ro
     in_files = prompts_of(folder)
     source.compare(own_dimensions, own_tokens, in_files)
     prompts = source.own_prompts(in_files)
-    kinds = [str(module["type"]) for module in read_json(folder / "modules.json").get("", [])]
     facts = TextFacts(
         weights=weights,
         tokenizer=tokenizer_digest(root),
@@ -137,7 +139,7 @@ def describe_static(config: EncoderConfig, source: ModelSource, folder: Path, ro
         query_prompt=prompts.query if config.query_prompt is None else config.query_prompt,
         max_tokens=lowered(config, "max_tokens", own_tokens),
         dimensions=lowered(config, "dimensions", own_dimensions),
-        normalize=config.normalize or any(kind.endswith("Normalize") for kind in kinds),
+        normalize=config.normalize or normalize,
     )
     return StaticModel(facts, config, root)
 

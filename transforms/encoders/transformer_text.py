@@ -60,11 +60,13 @@ def files_of_transformer(
     facts: TextFacts,
     settings: Mapping[str, Any],
     modules: Iterable[str] = (),
+    route: str = "",
 ) -> TransformerFiles:
     """What engines load; arguments as those of `facts_of_transformer`.
 
     Args:
         modules: kinds in modules.json.
+        route: see `TransformerFiles`.
     """
     return TransformerFiles(
         config,
@@ -76,6 +78,7 @@ def files_of_transformer(
         padding_id=int(settings.get("pad_token_id") or 0),
         modules=tuple(modules),
         leaves_prompt_out=facts.leaves_prompt_out,
+        route=route,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,13 +17,18 @@ from numpy.typing import NDArray
 
 from schemas.errors import EncoderError
 from transforms.encoders.engines.extra import is_installed, need
+from transforms.encoders.router import DOCUMENT, QUERY, RouterModel
+from transforms.encoders.sentence_transformers import SentenceTransformersModel
+from transforms.encoders.static_embedding import StaticModel
 from transforms.encoders.text_facts import TextFacts
 from transforms.quality.retrieval_measures import FIRST, MEASURES, measure
 from transforms.train.training_pairs import Pair, same
 
 PACKAGES = ("torch", "sentence_transformers", "datasets", "accelerate")
+TrainableModel = SentenceTransformersModel | StaticModel | RouterModel
 _RANKED = 100
 _QUERIES_AT_ONCE = 256
+_ROUTES = {"query": QUERY, "positive": DOCUMENT, "negative": DOCUMENT}
 
 
 class TrainingSettings(NamedTuple):
@@ -31,6 +37,7 @@ class TrainingSettings(NamedTuple):
     Attributes:
         batch: pairs of a step.
         hard_negatives: texts near to each query that do not answer it, mined for pairs without a negative.
+        two_towers: queries get weights of their own.
     """
 
     epochs: int = 1
@@ -38,6 +45,7 @@ class TrainingSettings(NamedTuple):
     learning_rate: float = 2e-5
     hard_negatives: int = 0
     seed: int = 0
+    two_towers: bool = False
 
 
 def check_training() -> None:
@@ -45,7 +53,7 @@ def check_training() -> None:
     need("train", "vecbeam train", *PACKAGES)
 
 
-def load(folder: Path, facts: TextFacts) -> Any:
+def load(folder: Path, model: TrainableModel) -> Any:
     """The model of a folder as sentence-transformers loads it; no code that comes with a model is run."""
     if is_installed("torchvision"):
         from transforms.encoders.engines.torch.torchvision_operators import make_importable
@@ -53,10 +61,33 @@ def load(folder: Path, facts: TextFacts) -> Any:
         make_importable()
     from sentence_transformers import SentenceTransformer
 
-    model = SentenceTransformer(str(folder), local_files_only=True, trust_remote_code=False)
-    if isinstance(model.max_seq_length, int):  # a static model has no limit of its own
-        model.max_seq_length = facts.max_tokens
-    return model
+    loaded = SentenceTransformer(str(folder), local_files_only=True, trust_remote_code=False)
+    if isinstance(model, RouterModel):
+        routes = loaded[0].sub_modules
+        towers = [(routes[DOCUMENT][0], model.documents), (routes[QUERY][0], model.queries)]
+    else:
+        towers = [(loaded, model)]
+    for module, described in towers:
+        if isinstance(module.max_seq_length, int):  # a static model has no limit of its own
+            module.max_seq_length = described.facts.max_tokens
+    return loaded
+
+
+def with_two_towers(model: Any) -> Any:
+    """The model with a copy of its weights for queries; the model itself if it has two towers."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Router
+
+    if isinstance(model[0], Router):
+        return model
+    documents = list(model.children())
+    router = Router.for_query_document([deepcopy(module) for module in documents], documents)
+    return SentenceTransformer(
+        modules=[router],
+        device=model.device,
+        prompts=model.prompts,
+        similarity_fn_name=model.similarity_fn_name,
+    )
 
 
 def scores(model: Any, facts: TextFacts, held_out: Sequence[Pair], candidates: Sequence[str]) -> NDArray[np.float64]:
@@ -75,8 +106,8 @@ def scores(model: Any, facts: TextFacts, held_out: Sequence[Pair], candidates: S
         name = same(pair.query)
         queries.setdefault(name, pair.query)
         truth.setdefault(name, {})[numbers[same(pair.positive)]] = 1
-    matrix = _vectors(model, candidates, facts.prompt)
-    asking = _vectors(model, list(queries.values()), facts.query_prompt)
+    matrix = _vectors(model, candidates, facts.prompt, DOCUMENT)
+    asking = _vectors(model, list(queries.values()), facts.query_prompt, QUERY)
     rankings: dict[str, list[str]] = {}
     names = list(queries)
     for start in range(0, len(names), _QUERIES_AT_ONCE):
@@ -105,6 +136,7 @@ def train(
     check_training()
     from datasets import Dataset
     from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+    from sentence_transformers.base.modules import Router
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
     from sentence_transformers.training_args import BatchSamplers
     from transformers import PrinterCallback, set_seed
@@ -129,6 +161,7 @@ def train(
             batch_sampler=BatchSamplers.NO_DUPLICATES,
             prompts={key: text for key, text in prompts.items() if text} or None,
             seed=settings.seed,
+            router_mapping=_ROUTES if isinstance(model[0], Router) else {},
             save_strategy="no",
             report_to=[],
             disable_tqdm=True,
@@ -158,14 +191,14 @@ def _with_negatives(
     answers: dict[str, set[str]] = {}
     for pair in pairs:
         answers.setdefault(same(pair.query), {same(pair.query)}).add(same(pair.positive))
-    matrix = _vectors(model, texts, facts.prompt)
+    matrix = _vectors(model, texts, facts.prompt, DOCUMENT)
     keys = [same(text) for text in texts]
     found: list[Pair] = []
     mined = 0
     for start in range(0, len(pairs), _QUERIES_AT_ONCE):
         part = pairs[start : start + _QUERIES_AT_ONCE]
-        asking = _vectors(model, [pair.query for pair in part], facts.query_prompt)
-        own = (asking * _vectors(model, [pair.positive for pair in part], facts.prompt)).sum(axis=1)
+        asking = _vectors(model, [pair.query for pair in part], facts.query_prompt, QUERY)
+        own = (asking * _vectors(model, [pair.positive for pair in part], facts.prompt, DOCUMENT)).sum(axis=1)
         near = asking @ matrix.T
         for pair, row, most in zip(part, near, own * 0.95, strict=True):
             order = [] if pair.negative else np.argsort(-row, kind="stable").tolist()
@@ -176,8 +209,6 @@ def _with_negatives(
     return found, mined
 
 
-def _vectors(model: Any, texts: Sequence[str], prompt: str) -> NDArray[np.float32]:
-    found = model.encode(
-        list(texts), prompt=prompt or None, prompt_name=None, normalize_embeddings=True, show_progress_bar=False
-    )
+def _vectors(model: Any, texts: Sequence[str], prompt: str, task: str) -> NDArray[np.float32]:
+    found = model.encode(list(texts), prompt=prompt, task=task, normalize_embeddings=True, show_progress_bar=False)
     return np.asarray(found, np.float32)

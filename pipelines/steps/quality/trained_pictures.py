@@ -52,6 +52,8 @@ def train_pictures(
         raise ConfigurationError(
             "--hard-negatives is for pairs of texts", "leave it out: the other images of a step are the negatives"
         )
+    if settings.two_towers:
+        raise ConfigurationError("--two-towers is for pairs of texts", "leave it out: images have a tower of their own")
     # In float32 by torch: to convert models for other engines takes longer than to compute these vectors.
     encoder = encoder.model_copy(update={"engine": "torch", "precision": "float32"})
     base = resolve(encoder)

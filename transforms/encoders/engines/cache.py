@@ -28,7 +28,7 @@ log = logging.getLogger("vecbeam")
 FORMAT = 1
 _MANIFEST = "manifest.json"
 _ORIGIN = "origin.json"
-_SETTINGS = ("modules.json", "config.json", "sentence_bert_config.json")
+_SETTINGS = ("modules.json", "config.json", "sentence_bert_config.json", "router_config.json")
 
 
 def cache_folder() -> Path:
@@ -65,7 +65,7 @@ class Origin(NamedTuple):
             for path in sorted(Path(model.folder).rglob("*.json"))
             if path.name in _SETTINGS
         ]
-        graph = [model.weights, settings]
+        graph = [model.weights, settings, *([model.route] if model.route else [])]
         versions = {name: version_of(name) for name in packages}
         return cls(digest(graph, 32), versions, more, digest([FORMAT, graph, [*versions.values()], *more], 32))
 

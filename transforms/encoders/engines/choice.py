@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -161,8 +162,9 @@ def _amx(model: TransformerFiles, may_choose: bool) -> Engine | None:
 def _torch(model: TransformerFiles, devices: list[str]) -> Engine:
     need_torch("encoder.engine: torch")
     from transforms.encoders.engines.torch.engine import TorchEngine
+    from transforms.encoders.engines.torch.modules import load_modules
 
-    return TorchEngine(model, devices)
+    return TorchEngine(model, devices, load=partial(load_modules, route=model.route))
 
 
 def load_on_torch(model: TransformerFiles, load: Callable[[str, str], Any]) -> Engine:
@@ -188,7 +190,7 @@ def _openvino(model: TransformerFiles, sample: TokenTable | None) -> Engine:
     conversion = Origin.of(model, PACKAGES)
 
     def whole() -> Path:
-        return converted(conversion, lambda: convert(model.folder, model.max_tokens))
+        return converted(conversion, lambda: convert(model.folder, model.max_tokens, model.route))
 
     if model.config.precision != "int8":
         return OpenVINOEngine(model, conversion, whole)

@@ -21,6 +21,7 @@ class TransformerFiles:
         padding_id: token id of padding.
         modules: kinds in modules.json; none if the folder has no such file.
         leaves_prompt_out: whether pooling leaves out tokens of a prompt.
+        route: of the library's `Router`: its modules alone; "" for all modules of the folder.
     """
 
     config: EncoderConfig
@@ -32,3 +33,4 @@ class TransformerFiles:
     padding_id: int = 0
     modules: tuple[str, ...] = ()
     leaves_prompt_out: bool = False
+    route: str = ""

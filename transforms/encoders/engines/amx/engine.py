@@ -145,7 +145,7 @@ class AMXEngine:
 
         def compare(folder: Path) -> None:
             need_torch("comparing the vectors of amx with torch's, once a machine,")
-            probe = Probe.of(load_modules(model.folder, "cpu"), model.max_tokens)
+            probe = Probe.of(load_modules(model.folder, "cpu", model.route), model.max_tokens)
             found = np.empty_like(probe.vectors)
             self.run(probe.tokens, found.__setitem__)
             (folder / "comparison.json").write_text(json.dumps({"cosine": probe.least_cosine(found)}))

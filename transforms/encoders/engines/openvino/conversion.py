@@ -40,11 +40,12 @@ def converted(origin: Origin, make: Callable[[], Any]) -> Path:
     return kept(origin, save) / "model.xml"
 
 
-def convert(folder: str, limit: int) -> Any:
+def convert(folder: str, limit: int, route: str = "") -> Any:
     """All of the library's modules in a folder as one openvino.Model in float32, compared with torch.
 
     Args:
         limit: most tokens of a text.
+        route: see `load_modules`.
 
     Inputs are `input_ids` and `attention_mask` (int64[texts, tokens]), the output is float32[texts, dimensions].
 
@@ -57,7 +58,7 @@ def convert(folder: str, limit: int) -> Any:
     openvino = import_openvino()
     import torch
 
-    modules = load_modules(folder, "cpu")
+    modules = load_modules(folder, "cpu", route)
 
     class Whole(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:

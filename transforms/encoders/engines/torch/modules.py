@@ -11,8 +11,11 @@ from transforms.encoders.engines.torch.torchvision_operators import make_importa
 PROBE_ROWS = 512
 
 
-def load_modules(folder: str, device: str) -> Any:
+def load_modules(folder: str, device: str, route: str = "") -> Any:
     """The library's own modules (Transformer, Pooling, Dense, Normalize), in evaluation mode, in float32.
+
+    Args:
+        route: of its `Router`: the modules of this route alone, and those that follow the router.
 
     Raises:
         EncoderError: if the files are damaged.
@@ -23,13 +26,17 @@ def load_modules(folder: str, device: str) -> Any:
 
     logging.disable_progress_bar()
     try:
-        return SentenceTransformer(
+        model = SentenceTransformer(
             folder,
-            device=device,
+            device="cpu" if route else device,
             trust_remote_code=False,
             local_files_only=True,
             model_kwargs={"use_safetensors": True},
-        ).eval()
+        )
+        if route:
+            router, *following = model.children()
+            model = SentenceTransformer(modules=[*router.sub_modules[route], *following], device=device)
+        return model.eval()
     except Exception as error:  # the libraries raise errors of many kinds for damaged files
         raise EncoderError(f"can't load the model in {folder}: {error}", "check the folder's files") from error
 
