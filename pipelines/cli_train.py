@@ -41,6 +41,9 @@ def train(
     hard_negatives: Annotated[
         int, typer.Option("--hard-negatives", help="Mined for each pair without a negative.")
     ] = 0,
+    negatives_from: Annotated[
+        str, typer.Option("--negatives-from", metavar="CONFIG|pairs", help="Whose rows are mined; by default CONFIG's.")
+    ] = "",
     two_towers: Annotated[bool, typer.Option("--two-towers", help="Queries get weights of their own.")] = False,
     even_if_not_better: Annotated[
         bool, typer.Option("--even-if-not-better", help="Writes the model whatever the figures are.")
@@ -81,5 +84,6 @@ def train(
         ),
         even_if_not_better=even_if_not_better,
         dimensions=dimensions,
+        negatives_from=negatives_from or None,
     )
     return Page(found.as_json(), found.text())

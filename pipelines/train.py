@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from pipelines.steps.quality.mined_rows import mined_rows
+from pipelines.steps.quality.starting_model import encoder_of, starting_model
 from pipelines.steps.quality.trained_model import (
     check_better,
     check_place,
@@ -21,30 +22,23 @@ from pipelines.steps.quality.trained_model import (
 )
 from pipelines.steps.quality.trained_pictures import train_pictures
 from pipelines.steps.results.finding import Finding
-from schemas.config import Config, EncoderConfig
+from schemas.config import Config
+from schemas.config.loader import as_config
 from schemas.errors import ConfigurationError
-from transforms.encoders.families import resolve
-from transforms.encoders.model_source import ModelSource
 from transforms.encoders.router import RouterModel
 from transforms.quality.retrieval_measures import check_measures
 from transforms.train import item_vectors, own_words, text_training
+from transforms.train.hard_negatives import with_negatives
 from transforms.train.picture_pairs import is_of_pictures
-from transforms.train.text_training import TrainableModel, TrainingSettings
+from transforms.train.text_training import TrainingSettings
 from transforms.train.training_pairs import Pair, read_pairs, same, split
 
 DEFAULT = TrainingSettings()
 OWN_WORDS = TrainingSettings(epochs=20, learning_rate=0.05)
 """How vectors of words are trained that start as random ones."""
 DIMENSIONS = 64
-
-
-@dataclass(frozen=True)
-class StartingModel:
-    """The model to start from: its configuration, folder and facts."""
-
-    config: EncoderConfig
-    folder: Path
-    model: TrainableModel
+PAIRS = "pairs"
+"""The value of `--negatives-from` for the texts of the file."""
 
 
 def train(
@@ -59,6 +53,7 @@ def train(
     settings: TrainingSettings | None = None,
     even_if_not_better: bool = False,
     dimensions: int = DIMENSIONS,
+    negatives_from: Config | str | Path | None = None,
 ) -> Finding:
     """Trains a model on pairs, and writes it as a folder if it is better on the queries that were held out.
 
@@ -74,6 +69,8 @@ def train(
         settings: by default `DEFAULT`, or `OWN_WORDS` for `static`.
         even_if_not_better: writes the model whatever the figures are.
         dimensions: of the vectors of `static`.
+        negatives_from: where `settings.hard_negatives` are mined: the rows of a configuration, or with `PAIRS` the
+            texts of the file. By default `config`, and the file where `model` is given.
 
     Returns:
         A finding with a row for each held-out query: nDCG@10 before and after, the biggest loss first.
@@ -88,44 +85,55 @@ def train(
     check_measures("vecbeam train")
     is_own = model == own_words.NAME
     settings = settings or (OWN_WORDS if is_own else DEFAULT)
+    if negatives_from is not None and not settings.hard_negatives:
+        raise ConfigurationError("--negatives-from: no negatives are mined", "name a number of --hard-negatives too")
+    negatives = _mined_configuration(negatives_from, None if model else config)
     _check_settings(settings, dimensions)
     if is_own and settings.two_towers:
         raise ConfigurationError("--two-towers: --model static has one table of words", "leave one of the two out")
     place = Path(out)
     check_place(place)
     if is_of_pictures(str(pairs)):
-        encoder, key = _encoder(config, model, revision, vector)
+        encoder, key = encoder_of(config, model, revision, vector)
         return train_pictures(
             str(pairs), place, encoder, key, held_out, settings, even_if_not_better=even_if_not_better
         )
     file = read_pairs(str(pairs), settings.seed)
     parts = split(file.pairs, held_out, settings.seed, file.labels)
+    source = mined_rows(negatives, vector) if negatives and settings.hard_negatives else None
     with tempfile.TemporaryDirectory(prefix="vecbeam-words-") as folder:
         if is_own:
             texts = [text for pair in parts.trained for text in pair if text]
             own_words.save_random_words(Path(folder) / "words", texts, dimensions, settings.seed)
-        base = _base(config, str(Path(folder) / "words") if is_own else model, revision, vector)
+        base = starting_model(config, str(Path(folder) / "words") if is_own else model, revision, vector)
         loaded = text_training.load(base.folder, base.model)
     facts = base.model.facts
     settings = settings._replace(two_towers=settings.two_towers or isinstance(base.model, RouterModel))
     if settings.two_towers:
         loaded = text_training.with_two_towers(loaded)
     candidates = _candidates(file.pairs, parts.held_out)
-    hidden = {same(text) for pair in parts.held_out for text in pair[:2]}
     before = text_training.scores(loaded, facts, parts.held_out, candidates)
-    minable = [text for text in candidates if same(text) not in hidden]
-    trained = text_training.train(loaded, facts, parts.trained, settings, minable)
+    taught, mined = parts.trained, 0
+    if settings.hard_negatives:
+        source = source or text_training.negatives_of(loaded, facts, candidates)
+        hidden = [text for pair in parts.held_out for text in pair[:2]]
+        taught, mined = with_negatives(taught, settings.hard_negatives, source, file.answers, hidden)
+    trained = {**text_training.train(loaded, facts, taught, settings), "mined": mined}
     after = text_training.scores(loaded, facts, parts.held_out, candidates)
     figures = {**figures_of(before, after, settings.seed), "trained_pairs": len(parts.trained), **trained}
     check_better(figures, before, after, even_if_not_better=even_if_not_better)
     named = own_words.NAME if is_own else base.config.model
     origin = {"model": named, "revision": base.config.revision, "weights_sha256": facts.weights}
     record = record_of(file, parts, origin, settings, held_out, figures, "MultipleNegativesRankingLoss")
+    if source is not None:
+        record["negatives"] = {"from": source.name, "count": mined}
     library = "" if is_own else "sentence-transformers"
     write_model(partial(own_words.write_words if is_own else _save, loaded), place, record, library=library)
     notes = [*file.notes]
     if parts.left_out:
         notes.append(f"{parts.left_out:,} pairs share a text with the held-out part: left out of the training")
+    if settings.hard_negatives and not mined:
+        notes.append("no text is a hard negative: all are nearly as near to a query as its positive, or answer it")
     if is_own:
         notes.append(f"encoder.model is {place / own_words.FILE}")
     return Finding(
@@ -181,26 +189,11 @@ def check_words(pairs: str, histories: str, out: Path | None) -> None:
         raise ConfigurationError("--out: not given", "name the folder of the model, or the file of item vectors")
 
 
-def _encoder(config: Config | None, model: str, revision: str | None, vector: str) -> tuple[EncoderConfig, str]:
-    """The configuration of the base, and the option or key that names it."""
-    if model:
-        return EncoderConfig(model=model, revision=revision), f"--model {model}"
-    if config is None:
-        raise ConfigurationError("there is no base model", "name a configuration, or --model")
-    from pipelines.steps.collection.query_model import vector_named
-
-    encoder = config.vectors[vector_named(config, vector)]
-    return encoder, f"encoder.model: {encoder.model}"
-
-
-def _base(config: Config | None, model: str, revision: str | None, vector: str) -> StartingModel:
-    encoder, key = _encoder(config, model, revision, vector)
-    found = resolve(encoder)
-    if not isinstance(found, TrainableModel):
-        raise ConfigurationError(
-            f"{key} is not a model of sentence-transformers", "train all-MiniLM-L6-v2, for example: --model NAME"
-        )
-    return StartingModel(encoder, ModelSource(encoder).folder(), found)
+def _mined_configuration(given: Config | str | Path | None, config: Config | None) -> Config | None:
+    """The configuration whose rows are mined; None for the file of pairs."""
+    if given is None:
+        return config
+    return None if given == PAIRS else as_config(given if isinstance(given, Config) else str(given))
 
 
 def _check_settings(settings: TrainingSettings, dimensions: int) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from schemas.errors import CheckpointError, ConfigurationError
 from schemas.layout import VectorKind
 from transforms.checkpoint import Checkpoint, Snapshot
-from transforms.support.vectors import matrix_of
+from transforms.support.vectors import matrix_of, unit_vectors
 
 Floats = NDArray[np.float32]
 
@@ -51,8 +51,7 @@ class Sample:
     @property
     def normalised(self) -> Floats:
         """The vectors at length 1, float32[n, dimensions]; one without a length stays 0."""
-        lengths = np.linalg.norm(self.vectors, axis=1, keepdims=True)
-        return np.asarray(self.vectors / np.where(lengths == 0, 1, lengths), np.float32)
+        return unit_vectors(self.vectors)
 
     def taken(self, positions: Sequence[int] | NDArray[np.int64]) -> Sample:
         """The sample's rows at some positions."""

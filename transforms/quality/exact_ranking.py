@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from transforms.support.vectors import unit_vectors
+
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
 DEPTH = 100
@@ -32,7 +34,7 @@ def rank_items(
     Returns:
         For each query ids of items, best first; equal scores in the order of the ids.
     """
-    queries = _unit(queries) if metric == "COSINE" else queries
+    queries = unit_vectors(queries) if metric == "COSINE" else queries
     names: list[str] = []
     best_scores = np.zeros((len(queries), 0), np.float32)
     best_codes = np.zeros((len(queries), 0), np.int64)
@@ -63,7 +65,7 @@ def _best_of_items(
     order = np.argsort(codes, kind="stable")
     starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
     ordered = vectors if (order == np.arange(len(order))).all() else vectors[order]
-    ordered = _unit(ordered) if metric == "COSINE" else ordered
+    ordered = unit_vectors(ordered) if metric == "COSINE" else ordered
     squares = (ordered**2).sum(axis=1) if metric == "L2" else None
     found_scores, found_codes = [], []
     for start in range(0, len(queries), QUERIES_AT_ONCE):
@@ -106,8 +108,3 @@ def _pruned(names: list[str], codes: Integers) -> tuple[list[str], Integers]:
     """Only the names that are still in a list, and the codes of these."""
     used, inverse = np.unique(codes, return_inverse=True)
     return [names[code] for code in used.tolist()], inverse.reshape(codes.shape).astype(np.int64)
-
-
-def _unit(vectors: Floats) -> Floats:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.where(lengths == 0, 1, lengths), np.float32)

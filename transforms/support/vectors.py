@@ -120,3 +120,9 @@ def _numbers(vectors: pa.Array) -> tuple[Floats, NDArray[np.int64]]:
         offsets = values.offsets.to_numpy().astype(np.int64)[offsets]
         values = values.values
     return values.to_numpy(zero_copy_only=False), offsets
+
+
+def unit_vectors(vectors: Floats) -> Floats:
+    """Vectors at length 1, float32[n, dimensions]; one without a length stays 0."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.where(lengths == 0, 1, lengths), np.float32)

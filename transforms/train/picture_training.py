@@ -21,6 +21,7 @@ from transforms.encoders.engines.torch.torchvision_operators import make_importa
 from transforms.encoders.transformers.model_folder import ModelFolder
 from transforms.encoders.transformers.pixels import numbers_by_library
 from transforms.quality.retrieval_measures import FIRST, MEASURES, measure
+from transforms.support.vectors import unit_vectors
 from transforms.train.text_training import TrainingSettings
 from transforms.train.training_pairs import Pair, same
 
@@ -43,8 +44,8 @@ def scores(encoder: Encoder, held_out: Sequence[Pair], images: Mapping[str, Path
         queries.setdefault(same(pair.query), pair.query)
         truth.setdefault(same(pair.query), {})[pair.positive] = 1
     names = list(images)
-    asking = _unit(encoder.encode(text_inputs(list(queries.values())), query=True).matrix)
-    matrix = _unit(encoder.encode(media_inputs(str(images[name]) for name in names)).matrix)
+    asking = unit_vectors(encoder.encode(text_inputs(list(queries.values())), query=True).matrix)
+    matrix = unit_vectors(encoder.encode(media_inputs(str(images[name]) for name in names)).matrix)
     order = np.argsort(-(asking @ matrix.T), axis=1, kind="stable")
     rankings = {query: [names[at] for at in row] for query, row in zip(queries, order, strict=True)}
     return measure(truth, rankings)[:, list(MEASURES).index(FIRST)]
@@ -119,7 +120,3 @@ def _opened(path: Path) -> Any:
             return ImageOps.exif_transpose(image).convert("RGB")
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise EncoderError(f"can't decode {path}: {error}", "leave its pairs out") from error
-
-
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), np.float32)

@@ -7,7 +7,7 @@ Reply, 2017. The other positives of a batch are the negatives of a query; no bat
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from transforms.encoders.sentence_transformers import SentenceTransformersModel
 from transforms.encoders.static_embedding import StaticModel
 from transforms.encoders.text_facts import TextFacts
 from transforms.quality.retrieval_measures import FIRST, MEASURES, measure
+from transforms.train.hard_negatives import MinedTable, NegativeSource
 from transforms.train.training_pairs import Pair, same
 
 PACKAGES = ("torch", "sentence_transformers", "datasets", "accelerate")
@@ -36,7 +37,7 @@ class TrainingSettings(NamedTuple):
 
     Attributes:
         batch: pairs of a step.
-        hard_negatives: texts near to each query that do not answer it, mined for pairs without a negative.
+        hard_negatives: texts that are mined for each pair without a negative.
         two_towers: queries get weights of their own.
     """
 
@@ -119,16 +120,26 @@ def scores(model: Any, facts: TextFacts, held_out: Sequence[Pair], candidates: S
     return measure(truth, rankings)[:, list(MEASURES).index(FIRST)]
 
 
-def train(
-    model: Any, facts: TextFacts, pairs: Sequence[Pair], settings: TrainingSettings, mined_from: Sequence[str] = ()
-) -> Mapping[str, Any]:
+def negatives_of(model: Any, facts: TextFacts, texts: Sequence[str]) -> NegativeSource:
+    """Some texts of a file of pairs, as what negatives are mined from."""
+
+    def tables() -> Iterator[MinedTable]:
+        yield MinedTable(texts, texts, vectors)
+
+    vectors = _vectors(model, texts, facts.prompt, DOCUMENT)
+    return NegativeSource(
+        "pairs",
+        lambda queries: _vectors(model, queries, facts.query_prompt, QUERY),
+        lambda positives: _vectors(model, positives, facts.prompt, DOCUMENT),
+        tables,
+    )
+
+
+def train(model: Any, facts: TextFacts, pairs: Sequence[Pair], settings: TrainingSettings) -> Mapping[str, Any]:
     """Trains the model in place; the same pairs, settings and machine give the same weights.
 
-    Args:
-        mined_from: texts that hard negatives are mined from.
-
     Returns:
-        Figures: `steps`, `loss` (of the whole training, the mean) and `mined`, the number of negatives.
+        Figures: `steps`, and `loss` (of the whole training, the mean).
 
     Raises:
         EncoderError: if the loss is not finite.
@@ -142,7 +153,6 @@ def train(
     from transformers import PrinterCallback, set_seed
 
     set_seed(settings.seed)
-    pairs, mined = _with_negatives(model, facts, pairs, settings, mined_from)
     # Columns of a data set are whole: pairs without a negative are a data set of their own.
     parts = {"pairs": [one for one in pairs if not one.negative], "triplets": [one for one in pairs if one.negative]}
     sets = {
@@ -175,38 +185,7 @@ def train(
     if not np.isfinite(done.training_loss):
         raise EncoderError(f"the loss of the training is {done.training_loss}", "lower --learning-rate")
     model.eval()
-    return {"steps": int(done.global_step), "loss": round(float(done.training_loss), 6), "mined": mined}
-
-
-def _with_negatives(
-    model: Any, facts: TextFacts, pairs: Sequence[Pair], settings: TrainingSettings, texts: Sequence[str]
-) -> tuple[list[Pair], int]:
-    """The pairs with mined negatives: the nearest texts that answer the query in no pair.
-
-    Those nearer than 0.95 times the positive are passed over, as they may answer the query too (Moreira et al.,
-    NV-Retriever, 2024).
-    """
-    if not settings.hard_negatives or not texts:
-        return list(pairs), 0
-    answers: dict[str, set[str]] = {}
-    for pair in pairs:
-        answers.setdefault(same(pair.query), {same(pair.query)}).add(same(pair.positive))
-    matrix = _vectors(model, texts, facts.prompt, DOCUMENT)
-    keys = [same(text) for text in texts]
-    found: list[Pair] = []
-    mined = 0
-    for start in range(0, len(pairs), _QUERIES_AT_ONCE):
-        part = pairs[start : start + _QUERIES_AT_ONCE]
-        asking = _vectors(model, [pair.query for pair in part], facts.query_prompt, QUERY)
-        own = (asking * _vectors(model, [pair.positive for pair in part], facts.prompt, DOCUMENT)).sum(axis=1)
-        near = asking @ matrix.T
-        for pair, row, most in zip(part, near, own * 0.95, strict=True):
-            order = [] if pair.negative else np.argsort(-row, kind="stable").tolist()
-            hard = [n for n in order if row[n] < most and keys[n] not in answers[same(pair.query)]]
-            hard = hard[: settings.hard_negatives]
-            mined += len(hard)
-            found += [Pair(pair.query, pair.positive, texts[n]) for n in hard] or [pair]
-    return found, mined
+    return {"steps": int(done.global_step), "loss": round(float(done.training_loss), 6)}
 
 
 def _vectors(model: Any, texts: Sequence[str], prompt: str, task: str) -> NDArray[np.float32]:

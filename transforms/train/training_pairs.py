@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,6 +48,19 @@ class PairFile:
     pairs: Sequence[Pair]
     labels: dict[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
+
+    @cached_property
+    def answers(self) -> dict[str, set[str]]:
+        """The texts that answer each query, by `same` of the query: with labels all others of its label."""
+        found: dict[str, set[str]] = {}
+        for pair in self.pairs:
+            found.setdefault(same(pair.query), set()).add(pair.positive)
+        of_label: dict[str, set[str]] = {}
+        for text, label in self.labels.items():
+            of_label.setdefault(label, set()).add(text)
+        for text, label in self.labels.items():
+            found[same(text)] = of_label[label]
+        return found
 
 
 class Split(NamedTuple):

@@ -139,6 +139,7 @@ def write_model(save: Callable[[Path], None], place: Path, record: Mapping[str, 
 
 def _card(name: str, record: Mapping[str, Any], *, library: str) -> str:
     figures, pairs, base, parts = (record[key] for key in ("figures", "pairs", "base", "split"))
+    mined = record.get("negatives")
     rows = {
         "base model": f"{base['model']}, weights {base['weights_sha256'][:12]}",
         "pairs": f"{parts['trained']:,} of {pairs['count']:,} of {pairs['file']}, SHA-256 {pairs['sha256'][:12]}",
@@ -146,6 +147,7 @@ def _card(name: str, record: Mapping[str, Any], *, library: str) -> str:
         "nDCG@10 before": f"{figures['ndcg_at_10_before']['value']:.4f}",
         "nDCG@10 after": f"{figures['ndcg_at_10_after']['value']:.4f}",
         "difference": _shown(figures["difference"]),
+        **({"hard negatives": f"{mined['count']:,} of {mined['from']}"} if mined else {}),
         "settings": ", ".join(f"{key} {value}" for key, value in record["settings"].items()),
     }
     table = "".join(f"| {key} | {value} |\n" for key, value in rows.items())
