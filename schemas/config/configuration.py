@@ -12,11 +12,19 @@ from schemas.allowed_uris import is_local
 from schemas.config.base import Section, Text
 from schemas.config.collection import Collection, Verify
 from schemas.config.corpus import COLUMN_NAME, RESERVED_COLUMNS, ChunkConfig, Corpus, rename_hint
-from schemas.config.encoder import PICTURE, SOUND, VECTOR, EncoderConfig, PageEncoderConfig
-from schemas.config.encoder_inputs import inputs_of, key
+from schemas.config.encoder import (
+    PICTURE,
+    SOUND,
+    VECTOR,
+    EncoderConfig,
+    PageEncoderConfig,
+    SubtitlesEncoderConfig,
+)
+from schemas.config.encoder_inputs import inputs_of, key, subtitles_named
 from schemas.config.gpu_workers import gpu_defaults, gpu_refusal
 from schemas.config.runner import Runner
 from schemas.item_inputs import Input
+from schemas.languages import language_code
 from schemas.modality import Modality
 
 
@@ -73,18 +81,24 @@ class Config(Section):
     def vectors(self) -> dict[str, EncoderConfig]:
         """The encoder of each vector of a row, by the vector's name.
 
-        Of films each says which part it embeds, of pages that are drawn with how many pixels per inch.
+        Of films each says which part it embeds, and of subtitles in which language; of pages that are drawn with how
+        many pixels per inch.
         """
         named = dict(self.encoders) or {VECTOR: self.encoder}
         if (pages := self.corpus.pages) is not None:
-            return {name: PageEncoderConfig.of(one, pages.dpi) for name, one in named.items()}
+            return {name: PageEncoderConfig.of(one, dpi=pages.dpi) for name, one in named.items()}
         if Modality.VIDEO not in self.corpus.modalities:
             return named
-        of_films = [name for name in named if name not in self.inputs or not self.inputs[name].is_text]
-        picture = {name for name in of_films if named[name].input != SOUND}
-        return {
-            name: one.model_copy(update={"input": PICTURE}) if name in picture else one for name, one in named.items()
-        }
+        return {name: self._of_film(name, one) for name, one in named.items()}
+
+    def _of_film(self, name: str, encoder: EncoderConfig) -> EncoderConfig:
+        """An encoder of a corpus with films, with the part of them that it embeds."""
+        if (name in self.inputs and self.inputs[name].is_text) or encoder.input == SOUND:
+            return encoder
+        if (column := subtitles_named(encoder, self.corpus)) is not None:
+            language = language_code(self.corpus.metadata[column].language or "")
+            return SubtitlesEncoderConfig.of(encoder, column=column, language=language)
+        return encoder.model_copy(update={"input": PICTURE})
 
     @property
     def inputs(self) -> Mapping[str, Input]:

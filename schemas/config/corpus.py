@@ -13,6 +13,7 @@ from schemas.allowed_uris import NotAllowedError, is_local, normal_prefix
 from schemas.config.base import Section, Text
 from schemas.formats import OWN, format_named, formats, holds_records, modality_of, modality_of_suffix, suffixes
 from schemas.item_inputs import Input
+from schemas.languages import language_code
 from schemas.modality import ROW_MODALITY, Modality
 
 WEBDATASET = "webdataset"
@@ -56,6 +57,11 @@ class MetadataField(Section):
         description="Takes the value from the file's path instead of the record: `year` is 2024 for a file below a "
         "folder `year=2024`, and null if there is no such folder",
     )
+    language: Text | None = Field(
+        None,
+        description="Of `from: __subtitles__`: the language of the track, by its code of ISO 639, such as de, deu or "
+        "ger; by default the track that players show, whatever its language is",
+    )
     default: str | int | float | bool | None = Field(
         None,
         description="Value in the collection for an item without the field; by default null",
@@ -76,6 +82,21 @@ class MetadataField(Section):
                 f"from {self.source!r} names a field of the record and partition {self.partition!r} a folder of the "
                 "path; a column has one source, remove one of them"
             )
+        return self
+
+    @field_validator("language")
+    @classmethod
+    def _is_a_code(cls, value: str | None) -> str | None:
+        if value is not None and not language_code(value):
+            raise ValueError(
+                f"language {value!r} is not a code of ISO 639; write two or three letters, such as de or deu"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _language_is_of_subtitles(self) -> MetadataField:
+        if self.language is not None and self.source != SUBTITLES:
+            raise ValueError(f"language {self.language!r} is of subtitles: set from: {SUBTITLES}, or remove language")
         return self
 
     @model_validator(mode="after")
@@ -430,9 +451,9 @@ class Corpus(Section):
         return [self.id] if isinstance(self.id, str) else list(self.id.hash)
 
     @property
-    def subtitle_columns(self) -> dict[str, int]:
-        """The columns that have the subtitles of films, with the most bytes of each."""
-        return {name: field.max_bytes for name, field in self.metadata.items() if self.source_of(name) == SUBTITLES}
+    def subtitle_columns(self) -> dict[str, MetadataField]:
+        """The columns that have the subtitles of films."""
+        return {name: field for name, field in self.metadata.items() if self.source_of(name) == SUBTITLES}
 
     @property
     def column_types(self) -> dict[str, str]:

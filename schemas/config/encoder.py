@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
@@ -150,7 +150,7 @@ class EncoderConfig(Section):
         None,
         description="The part of an item that the model embeds, if encoders embed different ones (`chunk: false`): "
         "fields of `corpus.content`, such as [title], or `media`, what `corpus.media` names. Of films: picture (the "
-        "default), or sound, which is the sound track",
+        "default), sound, which is the sound track, or [said], a column of `corpus.metadata` that has their subtitles",
     )
     decoding: Literal["exact", "scaled"] = Field(
         "exact",
@@ -258,8 +258,17 @@ class EncoderConfig(Section):
         return self
 
 
-class PageEncoderConfig(EncoderConfig):
-    """An encoder of pages of PDF files that are drawn as images, as `Config.vectors` gives it: not a section.
+class SpecialisedEncoderConfig(EncoderConfig):
+    """An encoder with what other sections say of its input, as `Config.vectors` gives it: not a section."""
+
+    @classmethod
+    def of(cls, encoder: EncoderConfig, **facts: Any) -> Self:
+        """An encoder's settings, with those facts."""
+        return cls(**{name: getattr(encoder, name) for name in encoder.model_fields_set}, **facts)
+
+
+class PageEncoderConfig(SpecialisedEncoderConfig):
+    """An encoder of pages of PDF files that are drawn as images.
 
     Attributes:
         dpi: `corpus.pages.dpi`, which is part of the space.
@@ -267,7 +276,14 @@ class PageEncoderConfig(EncoderConfig):
 
     dpi: int
 
-    @classmethod
-    def of(cls, encoder: EncoderConfig, dpi: int) -> PageEncoderConfig:
-        """An encoder's settings, with the resolution."""
-        return cls(**{name: getattr(encoder, name) for name in encoder.model_fields_set}, dpi=dpi)
+
+class SubtitlesEncoderConfig(SpecialisedEncoderConfig):
+    """An encoder of the subtitles of films.
+
+    Attributes:
+        column: of `corpus.metadata`, which has them.
+        language: of that column as a code of three letters, which is part of the space; "" for what players show.
+    """
+
+    column: str
+    language: str

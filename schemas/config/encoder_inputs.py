@@ -23,6 +23,10 @@ def inputs_of(corpus: Corpus, encoders: Mapping[str, EncoderConfig], *, is_chunk
     Raises:
         ValueError: names the key, the value and the remedy.
     """
+    of_subtitles = {name for name, one in encoders.items() if subtitles_named(one, corpus) is not None}
+    if of_subtitles:
+        _check_subtitles(corpus, encoders, of_subtitles)
+        return {}
     is_named = any(isinstance(one.input, list) or one.input == MEDIA for one in encoders.values())
     if not is_named:
         _refuse_two_contents(corpus)
@@ -51,6 +55,41 @@ def key(name: str, setting: str) -> str:
     ('encoders.title.input', 'encoder.input')
     """
     return f"encoders.{name}.{setting}" if name else f"encoder.{setting}"
+
+
+def subtitles_named(encoder: EncoderConfig, corpus: Corpus) -> str | None:
+    """The metadata column with subtitles of films that an encoder embeds; None if it embeds something else."""
+    given = encoder.input if isinstance(encoder.input, list) else []
+    return next((name for name in given if name in corpus.subtitle_columns and name not in corpus.content), None)
+
+
+def _check_subtitles(corpus: Corpus, encoders: Mapping[str, EncoderConfig], of_subtitles: set[str]) -> None:
+    """Refuses encoders that do not embed a film's own parts next to those that embed its subtitles."""
+    for name, one in encoders.items():
+        place = key(name, "input")
+        if name in of_subtitles and isinstance(one.input, list) and len(one.input) > 1:
+            raise ValueError(
+                f"{place}: [{', '.join(one.input)}] names {subtitles_named(one, corpus)}, which has subtitles, and "
+                "other fields; name that one alone"
+            )
+        if name not in of_subtitles and (isinstance(one.input, list) or one.input == MEDIA):
+            raise ValueError(
+                f"{place}: encoders of subtitles are for segments of films, of which the others embed picture or "
+                f"sound; remove {place}, or set it to one of these or to a column of subtitles "
+                f"({', '.join(corpus.subtitle_columns)})"
+            )
+        if one.is_bm25:
+            raise ValueError(
+                f"{key(name, 'model')}: Milvus computes bm25 of the text of a row, which rows of films do not have; "
+                "name another model"
+            )
+    if corpus.modalities != {Modality.VIDEO}:
+        place = key(sorted(of_subtitles)[0], "input")
+        raise ValueError(
+            f"{place}: subtitles are embedded where all items are films, and the corpus has "
+            f"{' and '.join(sorted(corpus.modalities))}; give the films a configuration of their own, or remove {place}"
+        )
+    _refuse_two_contents(corpus)
 
 
 def _input(name: str, encoder: EncoderConfig, corpus: Corpus) -> Input:

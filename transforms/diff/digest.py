@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from schemas.config import Config
 from schemas.config.encoder import VECTOR
 from schemas.item_inputs import facts
+from schemas.languages import language_code
 from schemas.modality import Modality
 from transforms.checkpoint.items import live_items
 
@@ -66,6 +67,9 @@ def chunking_of(config: Config) -> bytes:
         settings.append(config.corpus.pages.model_dump())
     if config.inputs:
         settings.append({"inputs": facts(config.inputs)})
+    languages = {name: one.language for name, one in config.corpus.subtitle_columns.items() if one.language}
+    if languages:
+        settings.append({"languages": {name: language_code(one) for name, one in languages.items()}})
     return orjson.dumps(settings, option=orjson.OPT_SORT_KEYS)
 
 

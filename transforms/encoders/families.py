@@ -13,7 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from schemas.config import EncoderConfig
-from schemas.config.encoder import PICTURE, SOUND, WORD_VECTOR_FILES, PageEncoderConfig
+from schemas.config.encoder import PICTURE, SOUND, WORD_VECTOR_FILES, PageEncoderConfig, SubtitlesEncoderConfig
 from schemas.errors import NEW_VERSION, ConfigurationError, EncoderError, SpaceMismatchError
 from schemas.layout import Space
 from transforms.encoders.base import Model
@@ -96,7 +96,7 @@ def _check_scaled(config: EncoderConfig, model: Model) -> None:
 
 
 def _of_input(config: EncoderConfig, model: Model) -> Model:
-    """A model that reads frames, sound tracks or drawn pages, where that is the encoder's input."""
+    """A model that reads frames, sound tracks, subtitles or drawn pages, where that is the encoder's input."""
     if config.input == PICTURE:
         from transforms.encoders.frames import of_films
 
@@ -105,6 +105,10 @@ def _of_input(config: EncoderConfig, model: Model) -> Model:
         from transforms.encoders.sound_track import of_sound_tracks
 
         return of_sound_tracks(model, config)
+    if isinstance(config, SubtitlesEncoderConfig):
+        from transforms.encoders.segment_subtitles import of_subtitles
+
+        return of_subtitles(model, config)
     if isinstance(config, PageEncoderConfig):
         from transforms.encoders.drawn_pages import of_drawn_pages
 

@@ -9,6 +9,7 @@ from functools import partial
 from pipelines.steps.collection.query import OF_ROWS, Query
 from pipelines.steps.corpus.known_spaces import known_spaces
 from schemas.config import Config, EncoderConfig
+from schemas.config.encoder import SubtitlesEncoderConfig
 from schemas.errors import ConfigurationError
 from schemas.layout import Space
 from transforms import milvus
@@ -35,13 +36,17 @@ def vector_named(config: Config, name: str) -> str:
 def vector_for(config: Config, queries: Sequence[Query]) -> str:
     """The vector that is searched where none is named: the first, or "" for it.
 
-    Where vectors describe different inputs of an item: the first of texts for texts, and of media for media.
+    Where vectors describe different inputs of an item: the first of texts for texts, and of media for media. Subtitles
+    of films are texts.
     """
     kinds = {isinstance(query, str) for query in queries if not isinstance(query, OF_ROWS)}
-    if not config.inputs or len(kinds) != 1:
+    of_texts = {name: one.is_text for name, one in config.inputs.items()} or {
+        name: isinstance(one, SubtitlesEncoderConfig) for name, one in config.vectors.items()
+    }
+    if len(kinds) != 1 or len({*of_texts.values()}) == 1:
         return ""
     [is_text] = kinds
-    return next((name for name in config.vectors if config.inputs[name].is_text == is_text), "")
+    return next(name for name in config.vectors if of_texts[name] == is_text)
 
 
 def query_settings(config: Config, vector: str = "") -> EncoderConfig:

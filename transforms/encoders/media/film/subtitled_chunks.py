@@ -9,6 +9,8 @@ import pyarrow.compute as pc
 
 from schemas import locator
 from schemas.config import Config
+from schemas.config.corpus import MetadataField
+from schemas.languages import language_code
 from schemas.layout import LOCATOR
 from schemas.modality import Modality
 from schemas.rejects import Reject, rejects_table
@@ -33,12 +35,13 @@ class SubtitledChunker:
 
     Args:
         chunker: makes the segments.
-        columns: the most bytes of each column per row.
+        columns: of `corpus.metadata`, with the language and the most bytes of each.
     """
 
-    def __init__(self, chunker: Chunker, columns: dict[str, int]) -> None:
+    def __init__(self, chunker: Chunker, columns: dict[str, MetadataField]) -> None:
         self._chunker = chunker
         self._columns = columns
+        self._languages = {name: language_code(one.language or "") for name, one in columns.items()}
         self._named = 0
 
     def chunk(self, items: pa.Table) -> Chunked:
@@ -47,7 +50,7 @@ class SubtitledChunker:
         addresses = locator.addresses(chunks.column("@uri"), chunks.column(LOCATOR))
         rows = chunks.select(["item_id", "@uri", "@place", "start", "end"]).to_pylist()
         films = dict(zip(addresses, rows, strict=True))
-        shown: dict[str, Subtitles] = {}
+        shown: dict[str, dict[str, Subtitles]] = {}
         refused: dict[str, Reject] = {}
         for address, data in contents_of(films):
             row = films[address]
@@ -55,35 +58,38 @@ class SubtitledChunker:
                 shown[address] = self._of_film(address, data)
             except RefusedError as error:
                 refused[row["item_id"]] = _reject(row, error.error, error.reason)
-        texts = [
-            shown[address].between(row["start"], row["end"]) or None if address in shown else None
-            for address, row in zip(addresses, rows, strict=True)
-        ]
-        least = min(self._columns.values())
-        for text, row in zip(texts, rows, strict=True):
-            if text is not None and (size := len(text.encode())) > least:
-                reason = (
-                    f"The subtitles from {row['start']:g} s to {row['end']:g} s have {size:,} bytes, more than "
-                    f"max_bytes of their column, {least:,}: raise it (to 65,535 at most), or lower chunk.seconds"
-                )
-                refused.setdefault(row["item_id"], _reject(row, "TextTooLong", reason))
-        for name in self._columns:
+        for name, limit in self._columns.items():
+            language = self._languages[name]
+            texts = [
+                shown[address][language].between(row["start"], row["end"]) or None if address in shown else None
+                for address, row in zip(addresses, rows, strict=True)
+            ]
+            for text, row in zip(texts, rows, strict=True):
+                if text is not None and (size := len(text.encode())) > limit.max_bytes:
+                    reason = (
+                        f"The subtitles from {row['start']:g} s to {row['end']:g} s have {size:,} bytes, more than "
+                        f"max_bytes of their column, {limit.max_bytes:,}: raise it (to 65,535 at most), or lower "
+                        "chunk.seconds"
+                    )
+                    refused.setdefault(row["item_id"], _reject(row, "TextTooLong", reason))
             at = chunks.schema.get_field_index(name)
             chunks = chunks.set_column(at, chunks.schema.field(at), pa.array(texts, pa.string()))
         gone = pa.array(sorted(refused), pa.string())
         kept = chunks.filter(pc.invert(pc.is_in(chunks.column("item_id"), gone)))
         return Chunked(kept, pa.concat_tables([rejects, rejects_table(refused.values())]))
 
-    def _of_film(self, address: str, data: bytes | None) -> Subtitles:
+    def _of_film(self, address: str, data: bytes | None) -> dict[str, Subtitles]:
+        languages = sorted({*self._languages.values()})
         try:
             with opened(address, data) as stream:
-                found = subtitles(stream)
+                found = dict(zip(languages, subtitles(stream, languages), strict=True))
         except SubtitlesError as error:
             raise RefusedError(error.error, error.reason) from error
-        if found.left_out and self._named < _MOST_NAMED:
+        left_out = dict.fromkeys(one.left_out for one in found.values() if one.left_out)
+        if left_out and self._named < _MOST_NAMED:
             self._named += 1
             more = "; further films are not named" if self._named == _MOST_NAMED else ""
-            log.warning("%s: %s, and left out%s", locator.shown(address), found.left_out, more)
+            log.warning("%s: %s, and left out%s", locator.shown(address), "; ".join(left_out), more)
         return found
 
 

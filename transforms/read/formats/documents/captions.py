@@ -65,7 +65,7 @@ def text_of_film(raw: RawStream) -> str:
         RejectedItemError: `NotCaptions` where there are no texts, or what `subtitles` raises.
     """
     try:
-        found = subtitles(cast(BinaryIO, raw))
+        [found] = subtitles(cast(BinaryIO, raw))
     except SubtitlesError as error:
         if raw.failure is not None:  # of the storage, which PyAV takes for damage
             raise raw.failure from error
