@@ -192,12 +192,12 @@ def test_subtitles_over_the_limit_of_a_model_are_counted(tmp_path: Path) -> None
     words = ["harbour"] * 30
     (tmp_path / "long.mkv").write_bytes(subtitled(((0.0, 4.0, " ".join(words)),)))
     corpus = {"paths": ["*.mkv"], "format": "video", "metadata": {"said": {"type": "string", "from": "__subtitles__"}}}
-    encoder = {"model": "all-MiniLM-L6-v2", "input": ["said"], "max_tokens": 17}
+    encoder = {"model": "all-MiniLM-L6-v2", "engine": "torch", "input": ["said"], "max_tokens": 17}
     config = configure(tmp_path, corpus=corpus, encoder=encoder, verify={"max_dropped_tokens": 1.0})
     report = backfill(config)
     [row] = rows_of(config).values()
     assert (row["start"], row["end"]) == (0.0, pytest.approx(4.0, abs=0.1))
-    alone = resolve(EncoderConfig(model="all-MiniLM-L6-v2")).load()
+    alone = resolve(EncoderConfig(model="all-MiniLM-L6-v2", engine="torch")).load()
     assert np.dot(alone.encode(text_inputs([" ".join(words[:15])])).matrix[0], row["vector"]) >= 0.999
     # Of 32 tokens 17 are embedded.
     assert row["seconds_dropped"] == pytest.approx(15 / 32 * row["end"], abs=0.01)

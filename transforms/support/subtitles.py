@@ -1,8 +1,7 @@
 """Subtitles within films: the texts of some of its streams (mov_text, SubRip, WebVTT, ASS), each with its seconds.
 
 It is the stream that players show by default, else the first one; where the language is configured, of its streams, and
-one for foreign words alone comes last. Streams of pictures (DVD, Blu-ray) have no text. vecbeam recognizes no letters in
-them.
+one for foreign words alone comes last. Streams of pictures (DVD, Blu-ray) have no text: vecbeam recognizes no letters.
 """
 
 from __future__ import annotations
