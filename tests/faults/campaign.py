@@ -172,9 +172,12 @@ def server_killed(context: Context) -> Iterator[Line]:
 
 
 def disk_full(context: Context) -> Iterator[Line]:
-    """A disk that is one page larger each time, until it is large enough."""
-    if not any(line.get("complete") for line in context.lines):
-        first = 1 + max((line["seed"] for line in context.lines), default=0)
+    """Lives on a disk that has one free page more each time, until each command has enough space."""
+    lives: dict[int, list[bool]] = {}
+    for line in context.lines:
+        lives.setdefault(line["seed"], []).append(line["complete"])
+    if not any(len(complete) == len(COMMANDS) and all(complete) for complete in lives.values()):
+        first = 1 + max((seed for seed, complete in lives.items() if len(complete) == len(COMMANDS)), default=0)
         yield from lines_of([HERE / "full_disk.py", context.folder, "--first", first])
 
 
@@ -252,7 +255,7 @@ CAMPAIGNS = {
     "server-killed": Campaign(
         "Milvus 2.3.5 killed every 5 s of a load", "server kills", 50, server_killed, counting("kills")
     ),
-    "disk-full": Campaign("disk full, a page later each time", "disks", 2000, disk_full),
+    "disk-full": Campaign("disk full, a page later each time", "commands", 4000, disk_full),
     "histories": Campaign("histories against a dictionary", "histories", 10_000, histories, counting("histories")),
     "kill-points": Campaign(
         "SIGKILL at each named point",
