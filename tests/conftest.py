@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import beam_classes
 import pytest
 from milvus_server import NamespaceError, Server, start_server
 
+from pipelines.run import beam_classes
 from transforms.encoders.engines.torch.torchvision_operators import make_importable
 
 IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ

@@ -66,3 +66,29 @@ def test_another_program_imports_beam_as_it_is() -> None:
     before = list(sys.meta_path)
     light_beam.prepare()
     assert sys.meta_path == before
+
+
+def test_what_beam_found_out_about_a_class_does_not_hide_the_state_of_another_function() -> None:
+    """conftest.py makes Beam remember in every test."""
+    import apache_beam as beam
+    from apache_beam.coders import VarIntCoder
+    from apache_beam.transforms.userstate import ReadModifyWriteStateSpec, is_stateful_dofn
+
+    seen_so_far = beam.DoFn.StateParam(ReadModifyWriteStateSpec("seen", VarIntCoder()))
+
+    class Functions:
+        def plain(self, element: int) -> list[int]:
+            return [element]
+
+        def stateful(self, element: int, seen: Any = seen_so_far) -> list[int]:  # noqa: ARG002
+            return [element]
+
+    class Stateful(Functions, beam.DoFn):  # type: ignore[misc]
+        process = Functions.stateful
+
+    functions = Functions()
+    for _ in range(2):
+        assert not is_stateful_dofn(beam.FlatMap(functions.plain).fn)
+        assert is_stateful_dofn(beam.FlatMap(functions.stateful).fn)
+        assert not is_stateful_dofn(beam.FlatMap(lambda element: [element]).fn)
+        assert is_stateful_dofn(Stateful())

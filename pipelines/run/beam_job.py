@@ -16,7 +16,7 @@ import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 
-from pipelines.run import question
+from pipelines.run import beam_classes, question
 from pipelines.run.job_watch import JobWatch, counters_of, wall_times
 from pipelines.run.left_job import why_bound
 from pipelines.run.runner_options import check_known, check_program
@@ -30,7 +30,7 @@ from schemas.errors import (
     VecbeamError,
     without_label,
 )
-from transforms.support import stop
+from transforms.support import process, stop
 from transforms.support.job import ENDED, Job
 from transforms.support.storage.remote import bucket_client
 
@@ -146,6 +146,8 @@ def run(
         VecbeamError: what a worker raised.
         JobLeftError: if the job runs on, and nobody waits for it here.
     """
+    if process.is_own():
+        beam_classes.remember()
     options = pipeline_options(config)
     here = runs_here(config, reads)
     if one_writer or (here and not config.runner.is_local):

@@ -22,6 +22,8 @@ from corpus_machines import Texts
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from pipelines.run import beam_classes
+
 OF_A_SEED = 5
 STEPS = 60
 
@@ -65,7 +67,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", required=True)
     given = parser.parse_args()
-    import beam_classes
 
     beam_classes.remember()
     with tempfile.TemporaryDirectory() as folder:

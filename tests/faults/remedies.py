@@ -29,11 +29,11 @@ import yaml
 from typer.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-import beam_classes
 from corpora import WORDS
 from drawings import drawing, encoded, save_timm_model
 
 from pipelines.cli import app
+from pipelines.run import beam_classes
 from schemas.config.loader import load_config
 from transforms import milvus
 from transforms.encoders.engines.torch.torchvision_operators import make_importable
