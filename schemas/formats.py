@@ -68,10 +68,13 @@ OWN = (
 
 
 _OWN = {one.name: one for one in OWN}
-COMPRESSION_OF_SUFFIX = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2"}
+COMPRESSION_OF_SUFFIX = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2", ".xz": "xz"}
 COMPRESSED = frozenset(COMPRESSION_OF_SUFFIX)
 """Suffixes of compressed files, of whatever format."""
-_SHORT = {".tgz": (".tar", ".gz"), ".tzst": (".tar", ".zst"), ".tbz2": (".tar", ".bz2"), ".tbz": (".tar", ".bz2")}
+_SHORT = {
+    short: (".tar", long)
+    for short, long in ((".tgz", ".gz"), (".tzst", ".zst"), (".tbz2", ".bz2"), (".tbz", ".bz2"), (".txz", ".xz"))
+}
 
 
 def suffixes(path: str) -> tuple[str, str]:
@@ -87,7 +90,7 @@ def suffixes(path: str) -> tuple[str, str]:
 
 
 def compression_of(path: str) -> str:
-    """What a file is compressed with, by its suffix: gzip, zstd or bzip2; "" for one that is not."""
+    """What a file is compressed with, by its suffix: gzip, zstd, bzip2 or xz; "" for one that is not."""
     return COMPRESSION_OF_SUFFIX.get(suffixes(path)[1], "")
 
 

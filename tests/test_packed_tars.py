@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import lzma
 import os
 import random
 from collections.abc import Callable
@@ -44,6 +45,7 @@ PACKED: dict[str, Callable[[bytes], bytes]] = {
     ".tgz": gzip.compress,
     ".tar.zst": zstandard.compress,
     ".tar.bz2": bz2.compress,
+    ".txz": lzma.compress,
 }
 
 
@@ -91,10 +93,10 @@ def test_compressed_tars_have_the_vectors_of_plain_ones(tmp_path: Path, model: P
     columns = {"width": {"type": "int", "from": "json.width"}}
     config = configure(packed, corpus={"paths": globs, "metadata": columns}, **options)
     assert config.corpus.is_of_tars
-    assert plan(config).items.new == 20
+    assert plan(config).items.new == 25
     backfill(known)
     report = backfill(config)
-    assert (report.items.read, report.items.rejected, report.verify.found) == (20, 0, 20)
+    assert (report.items.read, report.items.rejected, report.verify.found) == (25, 0, 25)
     assert not packed_members._tars  # the run closed them, and their temporary files are gone
     found, wanted = vectors_of(config), vectors_of(known)
     assert found.keys() == wanted.keys()
@@ -107,7 +109,7 @@ def test_compressed_tars_have_the_vectors_of_plain_ones(tmp_path: Path, model: P
     ]
     write(packed / "tars" / "0.tar.gz", gzip.compress(tar_of([("README", os.urandom(9000)), *changed])))
     report = sync(config)
-    assert (report.items.changed, report.chunks.embedded, report.verify.found) == (1, 1, 20)
+    assert (report.items.changed, report.chunks.embedded, report.verify.found) == (1, 1, 25)
 
 
 def test_recordings_in_a_compressed_tar_have_windows(tmp_path: Path) -> None:
@@ -149,11 +151,24 @@ def test_a_decompression_bomb_is_one_reject(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(unpacked_file, "BOMB_BYTES", 8 << 20)
     picture = encoded(drawing(1))
     bomb = tar_of([("a.png", picture), ("b.png", bytes(64 << 20)), ("c.png", picture)])
-    for ending in (".tar.gz", ".tar.zst"):
+    for ending in (".tar.gz", ".tar.zst", ".txz"):
         path = write(tmp_path / f"bomb{ending}", PACKED[ending](bomb))
         items, [(item_id, error, reason)] = read_all(str(path))
         assert (items, item_id, error) == (["a"], "b", "TooLarge")
         assert "decompression bomb" in reason
+
+
+def test_a_dictionary_of_xz_that_needs_gigabytes_is_refused(tmp_path: Path) -> None:
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 256 << 20}]
+    tar = tar_of(parts_of(range(2)))
+    path = write(tmp_path / "a.tar.xz", lzma.compress(tar, preset=9))
+    assert read_all(str(path)) == (["000000", "000001"], [])
+    path.write_bytes(lzma.compress(tar, filters=filters))
+    [(_, error, reason)] = read_all(str(path))[1]
+    assert error == "TooLarge"
+    assert "more than the 130 MiB of memory" in reason
+    records = write(tmp_path / "records.jsonl.xz", lzma.compress(b'{"id": "a", "text": "b"}\n', filters=filters))
+    assert [one[1] for one in read_all(str(records))[1]] == ["TooLarge"]
 
 
 def test_content_of_any_place_with_a_bounded_temporary_file() -> None:
@@ -161,6 +176,7 @@ def test_content_of_any_place_with_a_bounded_temporary_file() -> None:
     packs: dict[str, bytes] = {
         "gzip": gzip.compress(data[: 1 << 19]) + gzip.compress(data[1 << 19 :]),
         "bzip2": bz2.compress(data),
+        "xz": lzma.compress(data[: 1 << 19]) + bytes(8) + lzma.compress(data[1 << 19 :]) + bytes(4),
         "zstd": zstandard.compress(data[: 1 << 19]) + zstandard.compress(data[1 << 19 :]),
     }
     turns = random.Random(6)
@@ -180,7 +196,8 @@ def test_a_failure_of_the_storage_is_not_damage() -> None:
                 raise OSError("connection reset")
             return super().read(size)
 
-    for compression, pack in (("gzip", gzip.compress), ("bzip2", bz2.compress), ("zstd", zstandard.compress)):
+    packs = {"gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress, "zstd": zstandard.compress}
+    for compression, pack in packs.items():
         content = UnpackedFile(Failing(pack(random.Random(1).randbytes(2 << 20))), compression)
         with pytest.raises(OSError, match="connection reset"):
             content.read_at(1 << 20, 10)

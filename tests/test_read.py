@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import json
+import lzma
 import re
 import subprocess
 import sys
@@ -38,7 +39,13 @@ from transforms.read import (
 from transforms.support import memory
 
 RECORDS = [{"id": f"r{n}", "text": f'text {n}\nof two lines, with "quotes"', "year": n} for n in range(40)]
-COMPRESS = {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".zst": zstandard.ZstdCompressor().compress}
+COMPRESS = {
+    "": bytes,
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": zstandard.ZstdCompressor().compress,
+}
 
 
 def read(path: Path, batch_rows: int = 7, **corpus: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -281,6 +288,7 @@ SKIPPED = b"\x50\x2a\x4d\x18" + (5).to_bytes(4, "little") + b"to do"
         ("a.jsonl.zst", COMPRESS[".zst"](as_jsonl(LINES[:9])) + SKIPPED + COMPRESS[".zst"](as_jsonl(LINES[9:]))),
         ("a.jsonl.gz", gzip.compress(as_jsonl(LINES[:9])) + gzip.compress(as_jsonl(LINES[9:])) + b"\0" * 512),
         ("a.jsonl.bz2", bz2.compress(as_jsonl(LINES[:9])) + bz2.compress(as_jsonl(LINES[9:]))),
+        ("a.jsonl.xz", lzma.compress(as_jsonl(LINES[:9])) + bytes(4) + lzma.compress(as_jsonl(LINES[9:]))),
     ],
 )
 def test_streams_of_several_parts_and_long_windows(tmp_path: Path, name: str, data: bytes) -> None:
@@ -296,6 +304,7 @@ def test_streams_of_several_parts_and_long_windows(tmp_path: Path, name: str, da
         ("a.jsonl.zst", COMPRESS[".zst"](as_jsonl(LINES))[:-9], "DamagedFile", "ends early: unexpected end"),
         ("a.jsonl.gz", gzip.compress(as_jsonl(LINES))[:-9], "DamagedFile", "ends early: unexpected end"),
         ("a.jsonl.bz2", bz2.compress(as_jsonl(LINES))[:-9], "DamagedFile", "ends early: unexpected end"),
+        ("a.jsonl.xz", lzma.compress(as_jsonl(LINES))[:-9], "DamagedFile", "ends early: unexpected end"),
         ("a.jsonl.gz", as_jsonl(LINES), "DamagedFile", "not gzip, though its suffix says so"),
         ("a.jsonl.zst", b"\x28\xb5\x2f\xfd\x00\xff\x01\x00\x00", "TooLarge", "window of 3932160 MiB.*--long=31"),
         (

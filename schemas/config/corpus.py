@@ -209,7 +209,7 @@ class Corpus(Section):
         None,
         description="jsonl, csv, parquet, text, markdown, html, pdf, captions, image, audio, video, webdataset, or a "
         "format of another package; optional if the suffix tells it. The suffix always tells the compression (.gz, "
-        ".zst, .bz2)",
+        ".zst, .bz2, .xz)",
     )
     id: Id = Field(
         "id",

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from schemas.config import Config, EncoderConfig
 from schemas.errors import ConfigurationError
+from schemas.formats import COMPRESSED
 from schemas.identity import content_hash, row_id
 from schemas.layout import TOKEN_IDS, chunk_schema, item_facts
 from schemas.milvus import VARCHAR_MAX_BYTES
@@ -27,7 +28,6 @@ from transforms.chunk.whole import id_too_long
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-_COMPRESSED = (".gz", ".zst", ".bz2")
 _MARKDOWN = (".md", ".markdown")
 LONGEST_LINE = 65_536
 """Longest line, in characters, with which the splitter gets a text whole."""
@@ -266,7 +266,7 @@ class TextChunker:
         if self._format is not None:
             return self._format == "markdown"
         name = PurePosixPath(uri.lower())
-        return (PurePosixPath(name.stem).suffix if name.suffix in _COMPRESSED else name.suffix) in _MARKDOWN
+        return (PurePosixPath(name.stem).suffix if name.suffix in COMPRESSED else name.suffix) in _MARKDOWN
 
     @cached_property
     def _tokenizer(self) -> Tokenizer | CountedTokens:

@@ -1,8 +1,9 @@
-"""The content of files that may be compressed (gzip, bzip2, zstd), as it streams by. Memory is bounded."""
+"""The content of files that may be compressed (gzip, bzip2, xz, zstd), as it streams by. Memory is bounded."""
 
 from __future__ import annotations
 
 import bz2
+import lzma
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -11,12 +12,18 @@ from typing import Any, BinaryIO
 from transforms.read.listing.files import SourceFile
 from transforms.read.stream import FileRejectedError, RawStream, import_for_documents
 from transforms.support import memory
+from transforms.support.storage import xz
 
 MAX_WINDOW_BYTES = 1 << 31
 """Longest window of zstd, which `zstd --long=31` writes; only as much of it as there is content takes memory."""
 LEAST_MEMORY_BYTES = 256 << 20
 """Bytes of the machine's or the container's memory that stay free while a window fills."""
-_MAGIC = {"gzip": (b"\x1f\x8b",), "bzip2": (b"BZh",), "zstd": (b"\x28\xb5\x2f\xfd",)}
+_MAGIC = {
+    "gzip": (b"\x1f\x8b",),
+    "bzip2": (b"BZh",),
+    "xz": (b"\xfd7zXZ\0",),
+    "zstd": (b"\x28\xb5\x2f\xfd",),
+}
 _ZSTD_HEADER_BYTES = 18
 _ZSTD_CHECK_BYTES = 32 << 20
 """Bytes of content between two checks of the memory."""
@@ -39,7 +46,7 @@ def blocks(raw: RawStream, file: SourceFile) -> Iterator[bytes]:
     if not file.compression:
         yield from raw.blocks()
         return
-    start = {"gzip": _start_gzip, "bzip2": _start_bzip2, "zstd": _start_zstd}[file.compression]
+    start = {"gzip": _start_gzip, "bzip2": _start_bzip2, "xz": _start_xz, "zstd": _start_zstd}[file.compression]
     decompress, damages = start(raw.block_bytes)
     beginning = b""
     try:
@@ -48,6 +55,8 @@ def blocks(raw: RawStream, file: SourceFile) -> Iterator[bytes]:
             yield from decompress(compressed)
         yield from decompress(b"")
     except damages as error:
+        if xz.needs_more_memory(error):
+            raise FileRejectedError("TooLarge", xz.NEEDS_MEMORY) from error
         reason = _not_compressed(file.compression, beginning) or (
             f"The {file.compression} data is corrupt or ends early: {str(error) or 'unexpected end'}"
         )
@@ -92,13 +101,31 @@ def _start_gzip(block_bytes: int) -> Start:
 
 
 def _start_bzip2(block_bytes: int) -> Start:
+    return _concatenated(bz2.BZ2Decompressor, block_bytes), (OSError, ValueError, EOFError)
+
+
+def _start_xz(block_bytes: int) -> Start:
+    return _concatenated(xz.decompressor, block_bytes, padding=b"\0"), (lzma.LZMAError, EOFError)
+
+
+def _concatenated(start: Callable[[], Any], block_bytes: int, padding: bytes = b"") -> Decompress:
+    """Decompresses streams that follow one another, with a decompressor of `bz2` or `lzma` for each.
+
+    Args:
+        padding: byte of which there may be any number between and after streams.
+    """
     state: dict[str, Any] = {"member": None}
 
     def decompress(data: bytes) -> Iterator[bytes]:
         if not data and state["member"] is not None:
             raise EOFError
         while data:
-            member = state["member"] = state["member"] or bz2.BZ2Decompressor()
+            if state["member"] is None and state.get("any"):
+                data = data.lstrip(padding)
+                if not data:
+                    return
+            member = state["member"] = state["member"] or start()
+            state["any"] = True
             output = member.decompress(data, block_bytes)
             while output:
                 yield output
@@ -107,7 +134,7 @@ def _start_bzip2(block_bytes: int) -> Start:
             if member.eof:
                 data, state["member"] = member.unused_data, None
 
-    return decompress, (OSError, ValueError, EOFError)
+    return decompress
 
 
 def _start_zstd(block_bytes: int) -> Start:

@@ -80,15 +80,14 @@ def is_text(source: str) -> bool:
     >>> is_text("a sentence of some words"), is_text("notes"), is_text("docs/my notes"), is_text("my notes.txt")
     (True, False, False, False)
     """
-    from schemas.formats import format_of_suffix
+    from schemas.formats import COMPRESSED, format_of_suffix
 
     stripped = source.strip()
     if "\n" in stripped:
         return True
     if " " not in stripped or "/" in stripped or "\\" in stripped:
         return False
-    compressed = (".gz", ".zst", ".bz2")
-    suffixes = (*format_of_suffix(), *(suffix + end for suffix in format_of_suffix() for end in compressed))
+    suffixes = (*format_of_suffix(), *(suffix + end for suffix in format_of_suffix() for end in COMPRESSED))
     return not stripped.lower().endswith(suffixes) and not _exists(Path(source))
 
 

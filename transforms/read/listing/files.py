@@ -35,8 +35,8 @@ class SourceFile:
     """A file of the corpus.
 
     `path` is relative to its glob's root, with forward slashes, so it stays the same if the corpus moves; `size` is
-    bytes as stored; `modified` is seconds since the epoch; `compression` is "", gzip, zstd or bzip2; `version` is the
-    ETag or generation in an object store, or "".
+    bytes as stored; `modified` is seconds since the epoch; `compression` is "", gzip, zstd, bzip2 or xz; `version` is
+    the ETag or generation in an object store, or "".
     """
 
     uri: str

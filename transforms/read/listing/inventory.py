@@ -21,7 +21,7 @@ MEDIA = {
     **dict.fromkeys((".wav", ".mp3", ".flac", ".ogg", ".m4a", ".aac", ".opus", ".wma"), "sound"),
     **dict.fromkeys((".mp4", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m4v"), "film"),
 }
-_ARCHIVES = (".zip", ".7z", ".rar", ".xz", ".txz")
+_ARCHIVES = (".zip", ".7z", ".rar")
 _OFFICE = (".doc", ".docx", ".xls", ".xlsx", ".ppt", ".pptx", ".odt", ".epub", ".rtf")
 
 

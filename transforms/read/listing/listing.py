@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from schemas.config import Corpus
 from schemas.errors import ConfigurationError, CorpusError, StorageError
-from schemas.formats import COMPRESSION_OF_SUFFIX, format_of_suffix, holds_records, suffixes
+from schemas.formats import COMPRESSED, COMPRESSION_OF_SUFFIX, format_of_suffix, holds_records, suffixes
 from schemas.glob import Glob
 from schemas.modality import Modality
 from transforms.read.listing.files import FILE_ROWS, FileRows, SourceFile, name_bytes, name_of
@@ -224,7 +224,8 @@ def _row(
         known = ", ".join(format_of_suffix())
         raise ConfigurationError(
             f"corpus.paths: the suffix of {file.uri!r} does not tell the format",
-            f"set corpus.format, or let the globs match only files that end in {known} (and then .gz, .zst or .bz2)",
+            f"set corpus.format, or let the globs match only files that end in {known} (and then "
+            f"{', '.join(sorted(COMPRESSED))})",
         )
     if (modality := corpus.modality_of(format)) not in modalities:
         known = " and ".join(sorted(modalities))

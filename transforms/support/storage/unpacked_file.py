@@ -10,6 +10,7 @@ import bz2
 import gzip
 import importlib
 import io
+import lzma
 import tempfile
 import threading
 import zlib
@@ -17,6 +18,7 @@ from typing import IO, Any, BinaryIO
 
 from schemas.errors import ConfigurationError, CorpusError
 from transforms.support.item_error import ItemError
+from transforms.support.storage import xz
 
 KEPT_BYTES = 1 << 30
 """Of the content in the temporary file: so far it is possible to go back."""
@@ -39,7 +41,7 @@ class UnpackedFile:
 
     Args:
         source: the compressed bytes, seekable; its failures are raised as they are.
-        compression: gzip, zstd or bzip2.
+        compression: gzip, zstd, bzip2 or xz.
         kept_bytes: see `KEPT_BYTES`.
 
     Raises:
@@ -123,6 +125,8 @@ class UnpackedFile:
         except self._damages as error:
             if self._source.failure is not None:
                 raise self._source.failure from None
+            if xz.needs_more_memory(error):
+                raise UnpackError("TooLarge", xz.NEEDS_MEMORY) from error
             what = str(error) or "unexpected end"
             raise UnpackError(
                 "DamagedFile", f"The {self._compression} data is corrupt or ends early: {what}"
@@ -200,6 +204,8 @@ def _reader(source: Any, compression: str) -> tuple[Any, tuple[type[Exception], 
         return gzip.GzipFile(fileobj=source, mode="rb"), (OSError, EOFError, zlib.error)
     if compression == "bzip2":
         return bz2.BZ2File(source), (OSError, EOFError, ValueError)
+    if compression == "xz":
+        return xz.XzFile(source), (lzma.LZMAError, OSError, EOFError)
     try:
         zstandard = importlib.import_module("zstandard")
     except ImportError as error:
