@@ -75,12 +75,9 @@ class ReadWork(beam.PTransform):  # type: ignore[misc]
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection:
         pieces = [(start, min(GROUP_ROWS, self.count - start)) for start in range(0, self.count, GROUP_ROWS)]
-        return (
-            begin
-            | "Pieces" >> beam.Create(pieces)
-            | "Read" >> beam.ParDo(_Read(self.rows, self.uri, self.inline))
-            | "Spread" >> beam.Reshuffle()
-        )
+        read = begin | "Pieces" >> beam.Create(pieces) | "Read" >> beam.ParDo(_Read(self.rows, self.uri, self.inline))
+        # A shuffle of one element gives nothing to other workers, and costs small runs a stage.
+        return read if self.count == 1 else read | "Spread" >> beam.Reshuffle()
 
 
 class _Read(VersionedDoFn):
