@@ -1,9 +1,10 @@
 """`vecbeam train` on Cranfield: nDCG@10 of held-out queries, before and after.
 
-    python benchmarks/training.py ../shared/data/cranfield [--model static] [--seeds 0 1 2] [--epochs 1]
+    python benchmarks/training.py ../shared/data/cranfield [--model static] [--seeds 0 1 2] [--hard-negatives 2]
 
 The folder holds docs.jsonl (id, title, text), queries.jsonl (id, text) and qrels.tsv (query, document, relevance). A
-pair is a query with a relevant document; the split is by query. The documents of all pairs are ranked.
+pair is a query with a relevant document; the split is by query. The documents of all pairs are ranked. Hard negatives
+are mined from a collection of all documents, which is published first.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from pipelines.backfill import backfill
 from pipelines.train import DEFAULT, OWN_WORDS, train
+from schemas.config import Config
+from schemas.config.loader import load_config
 from schemas.errors import GateError
 from transforms.train.own_words import NAME
 
@@ -38,6 +42,27 @@ def write_pairs(folder: Path, place: Path) -> int:
     return len(pairs)
 
 
+def published(folder: Path, work: Path, model: str) -> Config:
+    """The configuration of a collection of all documents, one row each."""
+    path = work / "vecbeam.yaml"
+    path.write_text(
+        json.dumps(
+            {
+                "name": "cranfield",
+                "corpus": {"paths": [str((folder / "docs.jsonl").absolute())], "content": ["title", "text"]},
+                "encoder": {"model": model, "precision": "float32"},
+                "chunk": False,
+                "checkpoint": "checkpoint",
+                "collection": {"uri": "./milvus.db", "index": {"type": "FLAT"}},
+                "verify": {"max_rejected": 0.1, "max_dropped_tokens": 1.0},
+            }
+        )
+    )
+    config = load_config(path)
+    backfill(config)
+    return config
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path)
@@ -47,18 +72,32 @@ def main() -> None:
     parser.add_argument("--dimensions", type=int, default=128, help="of --model static")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--hard-negatives", type=int, default=0)
+    parser.add_argument("--learning-rate", type=float)
+    parser.add_argument("--two-towers", action="store_true")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         pairs = Path(work) / "pairs.jsonl"
         print(f"{write_pairs(given.folder, pairs):,} pairs")
+        collection = published(given.folder, Path(work), given.model) if given.hard_negatives else None
         for seed in given.seeds:
             usual = OWN_WORDS if given.model == NAME else DEFAULT
             settings = usual._replace(batch=given.batch, hard_negatives=given.hard_negatives, seed=seed)
-            settings = settings._replace(epochs=given.epochs or usual.epochs)
+            settings = settings._replace(
+                epochs=given.epochs or usual.epochs,
+                learning_rate=given.learning_rate or usual.learning_rate,
+                two_towers=given.two_towers,
+            )
             start = time.perf_counter()
             try:
                 place = Path(work) / f"m{seed}"
-                found = train(pairs, place, model=given.model, settings=settings, dimensions=given.dimensions)
+                found = train(
+                    pairs,
+                    place,
+                    model=given.model,
+                    settings=settings,
+                    dimensions=given.dimensions,
+                    negatives_from=collection,
+                )
                 print(f"seed {seed}: written, {json.dumps(dict(found.figures))}")
             except GateError as error:
                 print(f"seed {seed}: refused, {error.message}")

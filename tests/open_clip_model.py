@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 TOWERS = {"layers": 2, "width": 64}
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "model_cfg": {
         "embed_dim": 32,
         "vision_cfg": {**TOWERS, "image_size": 64, "patch_size": 16, "head_width": 32},
@@ -20,16 +20,21 @@ SETTINGS = {
 }
 
 
-def save_open_clip(folder: Path, seed: int = 0) -> Path:
-    """A small model with seeded random weights, as the library saves it for the hub."""
+def save_open_clip(folder: Path, seed: int = 0, **more: Any) -> Path:
+    """A small model with seeded random weights, as the library saves it for the hub.
+
+    Args:
+        more: settings of the model.
+    """
     import open_clip
     import torch
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "open_clip_config.json").write_text(json.dumps(SETTINGS))
+    settings = SETTINGS | {"model_cfg": SETTINGS["model_cfg"] | more}
+    (folder / "open_clip_config.json").write_text(json.dumps(settings))
     torch.manual_seed(seed)
-    model = open_clip.CLIP(**SETTINGS["model_cfg"])
+    model = open_clip.CLIP(**settings["model_cfg"])
     save_file(
         {name: value.contiguous() for name, value in model.state_dict().items()}, folder / "open_clip_model.safetensors"
     )

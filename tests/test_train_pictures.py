@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from corpora import configure, write_jsonl
 from media_models import save_image_text
+from open_clip_model import library, save_open_clip
 from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
@@ -18,7 +19,10 @@ from pipelines.cli import app
 from pipelines.index import Index
 from pipelines.steps.quality.trained_model import RECORD
 from pipelines.train import train
+from schemas.config import EncoderConfig
 from schemas.errors import ConfigurationError, EncoderError, GateError
+from transforms.encoders import resolve, text_inputs
+from transforms.train.contrastive_models import load
 from transforms.train.text_training import TrainingSettings
 
 pytest.importorskip("accelerate")
@@ -100,6 +104,51 @@ def test_the_model_is_published_and_finds_images_by_texts(
         (tmp_path / name).mkdir()
     before, after = right(str(folder / "clip")), right(str(folder / "mine"))
     assert after >= before + 8, (before, after)
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "more"), [("ClipLoss", 8, {}), ("SigLipLoss", 2, {"init_logit_bias": -10.0})]
+)
+def test_a_model_of_open_clip_is_trained_with_the_library_s_loss(
+    name: str, epochs: int, more: dict[str, Any], folder: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("open_clip")
+    import torch
+
+    base, mine = save_open_clip(tmp_path / "base", **more), tmp_path / "mine"
+    texts, images = [shown(n) for n in range(8)], [picture(n) for n in range(8)]
+    loaded = load(base)
+    with torch.no_grad():
+        loss = float(loaded.module(**loaded.batch(texts, images))["loss"])
+    assert loss == pytest.approx(library_loss(base, name, texts, images), rel=1e-5)
+
+    settings = TrainingSettings(epochs, 12, 0.002)
+    found = train(
+        folder / "pairs.jsonl", mine, model=str(base), held_out=0.3, settings=settings, even_if_not_better=True
+    )
+    assert found.figures["ndcg_at_10_after"]["value"] > found.figures["ndcg_at_10_before"]["value"]
+    assert library_loss(mine, name, texts, images) < loss
+    record = json.loads((mine / RECORD).read_bytes())
+    assert record["settings"]["loss"] == f"open_clip.{name}"
+    assert record["versions"]["open_clip_torch"]
+    assert "library_name: open_clip" in (mine / "README.md").read_text()
+    files = {one.name for one in mine.iterdir()}
+    assert files == {"open_clip_config.json", "open_clip_model.safetensors", RECORD, "README.md"}
+    [ours] = resolve(EncoderConfig(model=str(mine))).load().encode(text_inputs(texts[:1]), query=True).matrix
+    theirs = library(mine, images[:1], texts[:1])[1][0]
+    assert ours @ theirs == pytest.approx(1, abs=1e-4)
+
+
+def library_loss(folder: Path, name: str, texts: list[str], images: list[Image.Image]) -> float:
+    """The library's own loss of a batch, of its own model."""
+    import open_clip
+    import torch
+
+    model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{folder}", output_dict=True)
+    tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(texts)
+    with torch.no_grad():
+        made = model.eval()(torch.stack([transform(image) for image in images]), tokens)
+        return float(getattr(open_clip.loss, name)()(**made))
 
 
 def test_a_model_that_is_not_better_is_not_written(folder: Path, tmp_path: Path) -> None:

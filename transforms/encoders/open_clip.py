@@ -97,18 +97,29 @@ def _library() -> Any:
     return open_clip
 
 
-def _load(config: EncoderConfig, folder: Path, facts: dict[str, Any]) -> TwoTowerEncoder:
+def load_library_model(folder: Path) -> tuple[Any, Any, Any]:
+    """The library's own model of a folder in float32, its transform of images, and its tokenizer.
+
+    Raises:
+        EncoderError: if its files are damaged.
+        MissingExtraError: if the library is not installed.
+    """
     library = _library()
-    import torch
-
-    from transforms.encoders.engines.torch.forward import forward
-
     name = f"local-dir:{folder}"
     try:
         model, _, transform = library.create_model_and_transforms(name, weights_only=True)
         tokenizer = library.get_tokenizer(name)
     except Exception as error:  # the library raises errors of many kinds for damaged files
         raise EncoderError(f"can't load the model in {folder}: {error}", "check the folder's files") from error
+    return model, transform, tokenizer
+
+
+def _load(config: EncoderConfig, folder: Path, facts: dict[str, Any]) -> TwoTowerEncoder:
+    model, transform, tokenizer = load_library_model(folder)
+    import torch
+
+    from transforms.encoders.engines.torch.forward import forward
+
     towers = torch.nn.ModuleDict({"model": model})
     preparing = by_torchvision(transform)
     images = forward(towers, config, preparing.before(_of_images), open_clip=version_of("open_clip") or "")

@@ -1,11 +1,10 @@
-"""Trains a model of images and texts on pairs: CLIP or SigLIP, by transformers' own trainer and the model's own loss.
+"""Trains a model of images and texts on pairs by transformers' own trainer, with the loss of the model's library.
 
 The other images of a batch are what a text does not show. Images are decoded and prepared as for a run.
 """
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,14 +17,11 @@ from schemas.errors import EncoderError
 from transforms.encoders.base import Encoder, media_inputs, text_inputs
 from transforms.encoders.engines.extra import need
 from transforms.encoders.engines.torch.torchvision_operators import make_importable
-from transforms.encoders.transformers.model_folder import ModelFolder
-from transforms.encoders.transformers.pixels import numbers_by_library
 from transforms.quality.retrieval_measures import FIRST, MEASURES, measure
 from transforms.support.vectors import unit_vectors
+from transforms.train.contrastive_models import load
 from transforms.train.text_training import TrainingSettings
 from transforms.train.training_pairs import Pair, same
-
-WEIGHTS = (".safetensors", ".bin", ".msgpack", ".h5", ".index.json")
 
 
 def check_training() -> None:
@@ -57,33 +53,24 @@ def train(
     """Trains the model of a folder, and writes it into another; the same pairs and settings give the same weights.
 
     Args:
-        base: a folder of transformers.
+        base: a folder of transformers or open_clip.
         images: paths by positives of the pairs.
 
     Returns:
-        Figures: `steps`, and `loss` (of the whole training, the mean).
+        Figures: `steps`, and `loss` (of the whole training, the mean); and `loss_function`, its name.
 
     Raises:
         EncoderError: if the loss is not finite, or an image can't be decoded.
     """
     check_training()
     make_importable()
-    from transformers import AutoTokenizer, PrinterCallback, Trainer, TrainingArguments, set_seed
+    from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
 
     set_seed(settings.seed)
-    model = ModelFolder.read(base).load()
-    tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False)
-    prepare = numbers_by_library(base)
-    limit = int(model.config.text_config.max_position_embeddings)
+    model = load(base)
 
     def batch(some: Sequence[Pair]) -> dict[str, Any]:
-        import torch
-
-        words = [pair.query for pair in some]
-        padding = "longest" if model.config.model_type == "clip" else "max_length"
-        tokens = tokenizer(words, padding=padding, truncation=True, max_length=limit, return_tensors="pt")
-        pixels = np.stack([prepare(_opened(images[pair.positive])) for pair in some])
-        return {**tokens, "pixel_values": torch.from_numpy(pixels), "return_loss": True}
+        return model.batch([pair.query for pair in some], [_opened(images[pair.positive]) for pair in some])
 
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
@@ -98,18 +85,19 @@ def train(
             disable_tqdm=True,
             remove_unused_columns=False,
         )
-        trainer = Trainer(model=model, args=arguments, train_dataset=list(pairs), data_collator=batch)
+        trainer = Trainer(model=model.module, args=arguments, train_dataset=list(pairs), data_collator=batch)
         trainer.remove_callback(PrinterCallback)  # standard output is for the result of the command
         done = trainer.train()
     if not np.isfinite(done.training_loss):
         raise EncoderError(f"the loss of the training is {done.training_loss}", "lower --learning-rate")
-    model.eval()
+    model.module.eval()
     out.mkdir(parents=True, exist_ok=True)
-    for file in base.iterdir():
-        if file.is_file() and not file.name.endswith(WEIGHTS):
-            shutil.copy(file, out / file.name)
-    model.save_pretrained(out, safe_serialization=True)
-    return {"steps": int(done.global_step), "loss": round(float(done.training_loss), 6)}
+    model.save(out)
+    return {
+        "steps": int(done.global_step),
+        "loss": round(float(done.training_loss), 6),
+        "loss_function": model.loss,
+    }
 
 
 def _opened(path: Path) -> Any:

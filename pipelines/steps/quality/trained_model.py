@@ -151,6 +151,6 @@ def _card(name: str, record: Mapping[str, Any], *, library: str) -> str:
         "settings": ", ".join(f"{key} {value}" for key, value in record["settings"].items()),
     }
     table = "".join(f"| {key} | {value} |\n" for key, value in rows.items())
-    tags = {"sentence-transformers": "sentence-similarity", "transformers": "zero-shot-image-classification"}
-    head = f"---\nlibrary_name: {library}\npipeline_tag: {tags[library]}\n---\n" if library else ""
+    tag = "sentence-similarity" if library == "sentence-transformers" else "zero-shot-image-classification"
+    head = f"---\nlibrary_name: {library}\npipeline_tag: {tag}\n---\n" if library else ""
     return f"{head}# {name}\n\nTrained by vecbeam. {RECORD} has all figures.\n\n| | |\n|---|---|\n{table}"

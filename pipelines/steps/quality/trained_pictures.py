@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from shutil import copytree
 
@@ -18,6 +19,7 @@ from pipelines.steps.results.finding import Finding
 from schemas.config import EncoderConfig
 from schemas.errors import ConfigurationError
 from transforms.encoders.families import resolve
+from transforms.encoders.open_clip import OpenCLIPModel
 from transforms.encoders.transformers.image_text import ImageTextModel
 from transforms.train import picture_training
 from transforms.train.picture_pairs import read_picture_pairs
@@ -42,7 +44,8 @@ def train_pictures(
         encoder: of the base; `key` is what names it.
 
     Raises:
-        ConfigurationError: for a wrong file or option, or a base that is not CLIP or SigLIP of transformers.
+        ConfigurationError: for a wrong file or option, or a base that is neither CLIP or SigLIP of transformers, nor of
+            open_clip.
         EncoderError: if an image can't be decoded.
         GateError: if the model is not better: the 95% interval of the difference includes 0. Nothing is written.
         StorageError: if the folder can't be written.
@@ -57,10 +60,10 @@ def train_pictures(
     # In float32 by torch: to convert models for other engines takes longer than to compute these vectors.
     encoder = encoder.model_copy(update={"engine": "torch", "precision": "float32"})
     base = resolve(encoder)
-    if not isinstance(base, ImageTextModel):
+    if not isinstance(base, (ImageTextModel, OpenCLIPModel)):
         raise ConfigurationError(
-            f"{key} is not a model of images and texts that transformers trains",
-            "name a folder of CLIP or SigLIP, as save_pretrained writes it: --model FOLDER",
+            f"{key} is not a model of images and texts that transformers or open_clip trains",
+            "name a folder of CLIP or SigLIP as save_pretrained writes it, or of open_clip: --model FOLDER",
         )
     read = read_picture_pairs(pairs)
     parts = split(read.file.pairs, held_out, settings.seed)
@@ -68,13 +71,17 @@ def train_pictures(
     with tempfile.TemporaryDirectory(prefix="vecbeam-pictures-") as folder:
         made = Path(folder) / "model"
         trained = picture_training.train(base.folder, made, parts.trained, read.images, settings)
+        loss = trained.pop("loss_function")
         after_model = resolve(encoder.model_copy(update={"model": str(made), "revision": None}))
         after = picture_training.scores(after_model.load(), parts.held_out, read.images)
         figures = {**figures_of(before, after, settings.seed), "trained_pairs": len(parts.trained), **trained}
         check_better(figures, before, after, even_if_not_better=even_if_not_better)
         origin = {"model": encoder.model, "revision": encoder.revision, "weights_sha256": base.facts["weights"]}
-        record = record_of(read.file, parts, origin, settings, held_out, figures, "the model's own, contrastive")
-        write_model(partial(_copy, made), place, record, library="transformers")
+        record = record_of(read.file, parts, origin, settings, held_out, figures, loss)
+        library = "open_clip" if isinstance(base, OpenCLIPModel) else "transformers"
+        if library == "open_clip":
+            record["versions"]["open_clip_torch"] = version("open_clip_torch")
+        write_model(partial(_copy, made), place, record, library=library)
     notes = [*read.file.notes]
     if parts.left_out:
         notes.append(
