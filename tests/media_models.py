@@ -24,7 +24,7 @@ _SIZES: dict[str, Any] = {
 
 
 def save_backbone(folder: Path, kind: str, seed: int = 0) -> Path:
-    """A model of images: `vit`, `resnet` and `perceiver...` with a classifier, as their hub has them, and `dinov2`."""
+    """A model of images: `vit`, `resnet` and `perceiver...` with a classifier, as their hub has them; DINO 2 and 3."""
     import torch
     import transformers
 
@@ -36,6 +36,11 @@ def save_backbone(folder: Path, kind: str, seed: int = 0) -> Path:
         case "dinov2":
             del sizes["intermediate_size"]
             model = transformers.Dinov2Model(transformers.Dinov2Config(**sizes))
+        case "dinov3_vit":
+            model = transformers.DINOv3ViTModel(transformers.DINOv3ViTConfig(**sizes, num_register_tokens=2))
+        case "dinov3_convnext":
+            stages = {"hidden_sizes": [16, 24, 32, 48], "depths": [1, 1, 1, 1], "initializer_range": 0.3}
+            model = transformers.DINOv3ConvNextModel(transformers.DINOv3ConvNextConfig(**stages))
         case "resnet":
             widths = {"hidden_sizes": [16, 24, 32, 48], "depths": [1, 1, 1, 1], "embedding_size": 16}
             model = transformers.ResNetForImageClassification(transformers.ResNetConfig(**widths))
@@ -56,6 +61,8 @@ def save_backbone(folder: Path, kind: str, seed: int = 0) -> Path:
         side = SIDE // 2
         sizes = {"size": {"height": side, "width": side}, "crop_size": {"height": 36, "width": 36}}
         transformers.PerceiverImageProcessorPil(**sizes).save_pretrained(folder)
+    elif kind.startswith("dinov3"):
+        transformers.DINOv3ViTImageProcessor(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
     elif kind == "vit":
         transformers.ViTImageProcessorPil(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
     elif kind == "resnet":
@@ -67,7 +74,7 @@ def save_backbone(folder: Path, kind: str, seed: int = 0) -> Path:
 
 
 def save_image_text(folder: Path, kind: str, seed: int = 0, pieces: bool = False) -> Path:
-    """A model of images and texts: `clip` or `siglip`, with a space of 24 and of 32 dimensions.
+    """A model of images and texts: `clip` with a space of 24 dimensions, `siglip` and `siglip2` with one of 32.
 
     Args:
         pieces: whether its tokenizer is of sentencepiece, as that of SigLIP 1.
@@ -76,7 +83,10 @@ def save_image_text(folder: Path, kind: str, seed: int = 0, pieces: bool = False
     import transformers
 
     torch.manual_seed(seed)
-    words = _save_pieces(folder) if pieces else save_tokenizer(folder, VOCABULARY)
+    if kind == "siglip2":
+        words = _save_lower_case(folder)
+    else:
+        words = _save_pieces(folder) if pieces else save_tokenizer(folder, VOCABULARY)
     texts = {**_SIZES, "vocab_size": words, "max_position_embeddings": TOKENS, "pad_token_id": 0}
     texts |= {"bos_token_id": 2, "eos_token_id": 3}
     images = {**_SIZES, "image_size": SIDE, "patch_size": 16}
@@ -86,12 +96,33 @@ def save_image_text(folder: Path, kind: str, seed: int = 0, pieces: bool = False
         transformers.CLIPModel(config).save_pretrained(folder)
         size = {"size": {"shortest_edge": SIDE}, "crop_size": side}
         transformers.CLIPImageProcessorPil(**size).save_pretrained(folder)
+    elif kind == "siglip2":
+        images |= {"num_patches": 16}
+        del images["image_size"]
+        transformers.Siglip2Model(transformers.Siglip2Config(text_config=texts, vision_config=images)).save_pretrained(
+            folder
+        )
+        transformers.Siglip2ImageProcessorPil(patch_size=16, max_num_patches=24).save_pretrained(folder)
     else:
         transformers.SiglipModel(transformers.SiglipConfig(text_config=texts, vision_config=images)).save_pretrained(
             folder
         )
         transformers.SiglipImageProcessorPil(size=side).save_pretrained(folder)
     return folder
+
+
+def _save_lower_case(folder: Path) -> int:
+    """The tokenizer of SigLIP 2, which merges the letters of each word."""
+    from transformers import Siglip2Tokenizer
+
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
+    words = [word for word in VOCABULARY if word.isalpha() and len(word) > 1]
+    merges = [(word[:end], word[end]) for word in words for end in range(1, len(word))]
+    tokens = dict.fromkeys([*special, "▁", ",", ".", "!", *_LETTERS, *(first + last for first, last in merges)])
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    names = {"model_max_length": TOKENS, "model_input_names": ["input_ids"], "padding_side": "right"}
+    Siglip2Tokenizer(vocabulary, list(dict.fromkeys(merges)), **names).save_pretrained(folder)
+    return len(vocabulary)
 
 
 def _save_pieces(folder: Path) -> int:

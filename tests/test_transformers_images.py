@@ -27,8 +27,9 @@ from transforms.encoders.base import media_inputs
 pytest.importorskip("transformers", reason="the extra image is not installed")
 
 PERCEIVERS = ("perceiver-Fourier", "perceiver-Learned", "perceiver-ConvProcessing")
-BACKBONES = ("vit", "dinov2", "resnet", PERCEIVERS[0])
-TOWERS = ("clip", "siglip")
+BACKBONES = ("vit", "dinov2", "dinov3_vit", "dinov3_convnext", "resnet", PERCEIVERS[0])
+POOLED = ("resnet", "dinov3_vit", "dinov3_convnext")
+TOWERS = ("clip", "siglip", "siglip2")
 TEXTS = ["a cat", "a red square over a blue circle", "two words", "x " * 40]
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
@@ -68,16 +69,17 @@ def pixels(folder: Path, images: list[Image.Image]) -> Any:
 def library(folder: Path, kind: str, images: list[Image.Image]) -> Floats:
     """Vectors of images by transformers itself."""
     import torch
-    from transformers import AutoModel
+    from transformers import AutoImageProcessor, AutoModel
 
     if kind in PERCEIVERS:
         return scaled(before_the_classifier(folder, kind, images))
     model = AutoModel.from_pretrained(folder).eval()
     with torch.inference_mode():
         if kind in TOWERS:
-            return scaled(model.get_image_features(pixel_values=pixels(folder, images)).pooler_output)
+            processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
+            return scaled(model.get_image_features(**processor(images=images, return_tensors="pt")).pooler_output)
         found = model(pixels(folder, images))
-        return scaled(found.pooler_output.flatten(1) if kind == "resnet" else found.last_hidden_state[:, 0])
+        return scaled(found.pooler_output.flatten(1) if kind in POOLED else found.last_hidden_state[:, 0])
 
 
 def before_the_classifier(folder: Path, kind: str, images: list[Image.Image]) -> Any:
@@ -105,7 +107,7 @@ def library_texts(folder: Path, kind: str, texts: list[str]) -> Floats:
     made = []
     with torch.inference_mode():
         for text in texts:
-            padding = "max_length" if kind == "siglip" else "do_not_pad"
+            padding = "max_length" if kind.startswith("siglip") else "do_not_pad"
             tokens = tokenizer([text], padding=padding, truncation=True, max_length=TOKENS, return_tensors="pt")
             inputs = {name: tokens[name] for name in ("input_ids", "attention_mask") if name in tokens}
             made.append(model.get_text_features(**inputs).pooler_output)
@@ -195,8 +197,9 @@ def test_texts_have_the_library_s_vectors_and_their_cut_tokens_are_counted(saved
     wanted = library_texts(saved(kind), kind, TEXTS)[:, :16]
     wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
     assert (found.matrix * wanted).sum(axis=1).min() >= 0.9999
-    assert found.amount.tolist() == [4, 9, 4, 16]
-    assert found.dropped.tolist() == [0, 0, 0, 42 - 16]
+    counts = [3, 14, 3, 80] if kind == "siglip2" else [4, 9, 4, 42]
+    assert found.amount.tolist() == [min(count, TOKENS) for count in counts]
+    assert found.dropped.tolist() == [max(0, count - TOKENS) for count in counts]
 
 
 def test_texts_of_siglip_1_are_cut_into_pieces_by_its_own_tokenizer(tmp_path: Path) -> None:

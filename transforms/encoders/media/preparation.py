@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas.config import EncoderConfig
 from transforms.encoders.media.image import scaled_side
-from transforms.encoders.media.image_transform import ImageTransform, of_torchvision
+from transforms.encoders.media.image_transform import of_torchvision
 from transforms.encoders.media.media_encoder import MediaEncoder, Prepared
 
 if TYPE_CHECKING:
@@ -21,6 +21,23 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 PROBES = ((96, 64), (48, 80))
 """Sizes of two images, by which a preparation is tried."""
+
+
+class PixelTransform(Protocol):
+    """What makes pixels of an image, and of pixels, where the model is, what the model takes."""
+
+    @property
+    def side(self) -> int:
+        """The shorter side that a file needs at least, so that nothing is enlarged."""
+        ...
+
+    def __call__(self, image: Image) -> Prepared:
+        """The pixels of an image in RGB: arrays of one size, whatever the image's is."""
+        ...
+
+    def before(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """A function of a model and what it takes, as one of the model and pixels."""
+        ...
 
 
 class Preparation(NamedTuple):
@@ -34,10 +51,10 @@ class Preparation(NamedTuple):
 
     prepare: Callable[[Image], Prepared]
     side: int
-    transform: ImageTransform | None = None
+    transform: PixelTransform | None = None
 
     @classmethod
-    def by(cls, transform: ImageTransform) -> Preparation:
+    def by(cls, transform: PixelTransform) -> Preparation:
         """Pixels by a transform."""
         return cls(transform, transform.side, transform)
 

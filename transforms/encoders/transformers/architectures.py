@@ -44,6 +44,8 @@ BACKBONES: Mapping[str, Backbone] = {
     "deit": Backbone(Pooling.FIRST),
     "dinov2": Backbone(Pooling.FIRST),
     "dinov2_with_registers": Backbone(Pooling.FIRST),
+    "dinov3_convnext": Backbone(Pooling.POOLER, "hidden_sizes"),
+    "dinov3_vit": Backbone(Pooling.POOLER),
     "efficientnet": Backbone(Pooling.POOLER, "hidden_dim"),
     "ijepa": Backbone(Pooling.MEAN),
     "perceiver": Backbone(
@@ -77,16 +79,19 @@ class TwoTowers(NamedTuple):
         padding: of its texts.
         tokens: its length limit, where config.json does not say it.
         dimensions: of its space, where config.json does not say it.
+        in_patches: whether images keep their proportions, as patches; see `naflex`.
     """
 
     padding: Padding
     tokens: int
     dimensions: int
+    in_patches: bool = False
 
 
 IMAGE_TEXT: Mapping[str, TwoTowers] = {
     "clip": TwoTowers(Padding.LONGEST, 77, 512),
     "siglip": TwoTowers(Padding.LIMIT, 64, 768),
+    "siglip2": TwoTowers(Padding.LIMIT, 64, 768, in_patches=True),
 }
 """Of images and texts."""
 
@@ -143,7 +148,7 @@ def projected_dimensions(model_type: str, settings: Mapping[str, Any]) -> int:
         settings: its config.json; sections that are missing there have the library's own values.
     """
     known = {**IMAGE_TEXT, **SOUND_TEXT, **FILM_TEXT}[model_type].dimensions
-    if model_type == "siglip":
+    if model_type in ("siglip", "siglip2"):
         # Its images are not projected, and its texts are to their size.
         return int((settings.get("vision_config") or {}).get("hidden_size") or known)
     return int(settings.get("projection_dim") or known)

@@ -15,7 +15,7 @@ from transforms.encoders.model_files import lowered, weights_digest
 from transforms.encoders.model_source import ModelSource
 from transforms.encoders.transformers.architectures import BACKBONES, Pooling
 from transforms.encoders.transformers.model_folder import ModelFolder
-from transforms.encoders.transformers.pixels import PACKAGES, RESAMPLING, preparation
+from transforms.encoders.transformers.pixels import packages, preparation, resampling
 
 _CLASSIFIER = "perceiver.decoder.decoder.final_layer."
 
@@ -38,18 +38,19 @@ def describe_backbone(config: EncoderConfig, source: ModelSource, files: ModelFo
     kind = _class(files, backbone.classes)
     processing = files.processing("image_processor")
     source.compare_dimensions(own)
+    resampled_by = resampling(processing)
     facts = {
         "family": "transformers",
         "weights": weights_digest([files.folder], source.weights_sha256),
         "architecture": files.architecture,
         "pooling": str(backbone.pooling),
         "image": processing,
-        "resampling": RESAMPLING,
+        "resampling": resampled_by,
         "decoding": decoding_fact(config),
         "dimensions": lowered(config, "dimensions", own),
         "normalize": config.normalize,
     }
-    return ImageModel(config, facts, partial(_load, config, files, facts, own, kind), PACKAGES)
+    return ImageModel(config, facts, partial(_load, config, files, facts, own, kind), packages(resampled_by))
 
 
 def _class(files: ModelFolder, classes: tuple[str, ...]) -> str:
@@ -74,7 +75,7 @@ def _load(config: EncoderConfig, files: ModelFolder, facts: dict[str, Any], own:
 
     pooling = Pooling(facts["pooling"])
     unused = () if pooling is Pooling.POOLER else ("pooler.", _CLASSIFIER)
-    images = preparation(files.folder)
+    images = preparation(files.folder, facts["resampling"])
     call = images.before(partial(_pooled, pooling, own))
     model = files.load(*unused, kind=kind)
     if pooling is Pooling.DECODER:

@@ -1,4 +1,4 @@
-"""Images and texts in one space: CLIP, SigLIP and SigLIP 2.
+"""Images and texts in one space: CLIP, SigLIP and SigLIP 2, of one size of images and of many (NaFlex).
 
 Radford et al., Learning Transferable Visual Models From Natural Language Supervision: https://arxiv.org/abs/2103.00020
 Zhai et al., Sigmoid Loss for Language Image Pre-Training: https://arxiv.org/abs/2303.15343
@@ -23,6 +23,7 @@ from transforms.encoders.model_files import lowered, weights_digest
 from transforms.encoders.model_source import ModelSource, Prompts
 from transforms.encoders.transformers.architectures import IMAGE_TEXT, Padding, projected_dimensions
 from transforms.encoders.transformers.model_folder import ModelFolder
+from transforms.encoders.transformers.naflex import patch_preparation
 from transforms.encoders.transformers.pixels import PACKAGES, RESAMPLING, preparation
 from transforms.encoders.transformers.text_tower import ReadsTexts, text_tower, tokenizer_facts
 
@@ -71,7 +72,8 @@ def describe_image_text(config: EncoderConfig, source: ModelSource, files: Model
 def _load(config: EncoderConfig, files: ModelFolder, facts: dict[str, Any]) -> TwoTowerEncoder:
     from transforms.encoders.engines.torch.forward import forward
 
-    preparing = preparation(files.folder)
+    towers = IMAGE_TEXT[files.model_type]
+    preparing = (patch_preparation if towers.in_patches else preparation)(files.folder)
     model = files.load()
     images = forward(model, config, preparing.before(_of_images), transformers=version_of("transformers") or "")
     texts = forward(model, config, _of_texts)
@@ -80,7 +82,8 @@ def _load(config: EncoderConfig, files: ModelFolder, facts: dict[str, Any]) -> T
 
 
 def _of_images(model: Any, images: Any) -> Any:
-    return model.get_image_features(pixel_values=images).pooler_output
+    named = images if isinstance(images, dict) else {"pixel_values": images}
+    return model.get_image_features(**named).pooler_output
 
 
 def _of_texts(model: Any, tokens: Any, mask: Any = None) -> Any:

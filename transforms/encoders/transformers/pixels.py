@@ -1,8 +1,8 @@
-"""Images as a model of the transformers library takes them: by its own image processor, on Pillow."""
+"""Images as a model of the transformers library takes them: by its own image processor, on Pillow if it has that."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,9 @@ Floats = NDArray[np.float32]
 PACKAGES = ("torch", "transformers", "PIL")
 RESAMPLING = "Pillow"
 """Part of the space: the library can resample with torchvision too, which gives other pixels."""
+_BY_TORCHVISION = "torchvision"
+_BY_TORCHVISION_ALONE = ("DINOv3ViTImageProcessor", "DINOv3ViTImageProcessorFast")
+"""Processors of the library that have no form for Pillow."""
 
 
 _STEPS = (
@@ -39,13 +42,31 @@ _WARPED = 384
 """Images of ConvNeXt that are as large are not cut."""
 
 
-def preparation(folder: Path) -> Preparation:
+def resampling(processing: Mapping[str, Any]) -> str:
+    """What resamples images, as a space says it.
+
+    Args:
+        processing: settings of an image processor.
+    """
+    alone = processing.get("image_processor_type") in _BY_TORCHVISION_ALONE
+    return _BY_TORCHVISION if alone else RESAMPLING
+
+
+def packages(resampled_by: str) -> tuple[str, ...]:
+    """What images need that something resamples; see `resampling`."""
+    return PACKAGES if resampled_by == RESAMPLING else (*PACKAGES, "torchvision")
+
+
+def preparation(folder: Path, resampled_by: str = RESAMPLING) -> Preparation:
     """The preparation of images by a folder's image processor.
+
+    Args:
+        resampled_by: see `resampling`.
 
     Raises:
         EncoderError: if the library does not have it, or it makes images of several sizes.
     """
-    processor = _processor(folder)
+    processor = _processor(folder, resampled_by)
     transform = of_processor(processor)
     if transform is None:
         return Preparation.by_library(partial(_numbers, processor))
@@ -58,17 +79,20 @@ def numbers_by_library(folder: Path) -> Callable[[Image], Floats]:
     Raises:
         EncoderError: if the library does not have it, or it makes images of several sizes.
     """
-    return partial(_numbers, _processor(folder))
+    return partial(_numbers, _processor(folder, RESAMPLING))
 
 
-def _processor(folder: Path) -> Any:
+def _processor(folder: Path, resampled_by: str) -> Any:
     make_importable()
     from PIL import Image as library
     from transformers import AutoImageProcessor
 
     try:
         processor = AutoImageProcessor.from_pretrained(
-            folder, backend="pil", trust_remote_code=False, local_files_only=True
+            folder,
+            backend="pil" if resampled_by == RESAMPLING else resampled_by,
+            trust_remote_code=False,
+            local_files_only=True,
         )
         sizes = {_numbers(processor, library.new("RGB", size)).shape for size in PROBES}
     except Exception as error:  # the library raises errors of many kinds for damaged files
