@@ -25,7 +25,7 @@ from pipelines.run.progress import Progress
 from pipelines.run.session import Session
 from pipelines.steps.corpus.changes import find_changes
 from pipelines.steps.corpus.source import prepare
-from pipelines.steps.judgement.limits import Standing
+from pipelines.steps.judgement.standing import Standing
 from pipelines.steps.snapshot.embedding import bring_up_to_date
 from schemas.config import Config
 from schemas.config.loader import parse_config

@@ -11,7 +11,7 @@ from pipelines.run.session import Phase, running
 from pipelines.steps.collection.served import look
 from pipelines.steps.collection.server import check_server, check_vectors
 from pipelines.steps.corpus.source import prepare
-from pipelines.steps.judgement.limits import standing
+from pipelines.steps.judgement.standing import standing
 from pipelines.steps.publish.publication import publish
 from pipelines.steps.quality.quality_gate import check_gate
 from pipelines.steps.snapshot.corpus_fit import fitted_source

@@ -91,7 +91,8 @@ def plan(
     allow_deletes: AllowDeletes = False,
 ) -> Page:
     """Shows what a run would do and cost; writes nothing."""
-    from pipelines.plan import line, plan, text
+    from pipelines.plan import plan
+    from pipelines.run.plan_text import line, text
 
     found = plan(config, progress, allow_deletes=allow_deletes, words=as_given)
     code = 10 if exit_code and found.has_work else 0

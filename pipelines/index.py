@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from pipelines.explore.explorer import Explorer
     from pipelines.export import Exported
     from pipelines.run.progress import Progress
-    from pipelines.status import Status
     from pipelines.steps.collection.searcher import Searcher
     from pipelines.steps.results.finding import Finding
+    from schemas.alias_status import Status
     from schemas.config import Config
     from schemas.run_plan import Plan
     from schemas.run_report import Report

@@ -7,7 +7,7 @@ from pipelines.run.session import Phase, running
 from pipelines.steps.collection.held import open_snapshot
 from pipelines.steps.collection.served import look
 from pipelines.steps.collection.server import check_server, check_vectors
-from pipelines.steps.judgement.limits import standing
+from pipelines.steps.judgement.standing import standing
 from pipelines.steps.publish.publication import publish
 from pipelines.steps.quality.quality_gate import check_gate
 from pipelines.steps.snapshot.embedding import report_unchanged

@@ -11,7 +11,7 @@ from pipelines.steps.collection.served import find_served, look, misfits, with_i
 from pipelines.steps.collection.server import check_server, check_vectors
 from pipelines.steps.corpus.changes import lost_parts
 from pipelines.steps.corpus.source import Source, open_checkpoint, prepare, settings_digest
-from pipelines.steps.judgement.limits import Standing, standing
+from pipelines.steps.judgement.standing import Standing, standing
 from pipelines.steps.publish.publication import publish
 from pipelines.steps.quality.quality_gate import check_gate
 from pipelines.steps.snapshot.corpus_fit import fitted_source

@@ -7,7 +7,7 @@ depends on it, and says so.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from pipelines.run import beam_job, report_store
 from pipelines.run.report_text import result
 from pipelines.steps.collection.served import find_served, open_for_search
 from pipelines.steps.collection.unpublished import refused, unpublished
+from schemas.alias_status import ConfiguredEncoder, Newest, Previous, ServedCollection, Status
 from schemas.config import Config
 from schemas.errors import CollectionError, VecbeamError
 from schemas.layout import Space
@@ -29,102 +30,6 @@ from transforms.support.storage import filesystem
 
 ANSWER_S = 5.0
 """Seconds in which Milvus must answer each call."""
-
-
-@dataclass(frozen=True)
-class ServedCollection:
-    """The collection behind the alias.
-
-    Attributes:
-        rows: null if a server does not have it in its memory.
-        index: of each vector, in words.
-        snapshot_rows: what the snapshot that it holds has.
-        updating_to: the snapshot of an update that was begun and has not ended.
-        published, published_by: when a run moved the alias to it (UTC), and which; "" if no report says so.
-        updated, updated_by: the last run that finished with this snapshot.
-    """
-
-    collection: str
-    rows: int | None
-    loaded: bool
-    index: dict[str, str]
-    space: str
-    snapshot: str
-    snapshot_rows: int | None = None
-    updating_to: str = ""
-    published: str = ""
-    published_by: str = ""
-    updated: str = ""
-    updated_by: str = ""
-
-
-@dataclass(frozen=True)
-class Previous:
-    """The collection that `vecbeam rollback` moves the alias to; one that is not `ready` is refused there."""
-
-    collection: str
-    space: str = ""
-    snapshot: str = ""
-    ready: bool = False
-
-
-@dataclass(frozen=True)
-class Newest:
-    """The newest snapshot of the checkpoint, of any space."""
-
-    name: str
-    snapshot: str
-    space: str
-    rows: int
-    items: int
-    written: str
-    rejects: dict[str, int]
-
-
-@dataclass(frozen=True)
-class ConfiguredEncoder:
-    """The encoder of the configuration; the space is "" and the error tells why, if its files are not here.
-
-    Attributes:
-        is_served: whether its space is that of what is served; null if one of them is not known.
-    """
-
-    model: str
-    space: str = ""
-    is_served: bool | None = None
-    error: str = ""
-
-
-@dataclass(frozen=True)
-class Status:
-    """The state of an alias and its checkpoint.
-
-    Attributes:
-        server: kind and version of Milvus; "" if it does not answer.
-        error: why it does not.
-        served: null if nothing is served, or Milvus does not answer.
-        previous: null also if there is none.
-        newest: null before the first run has ended.
-        last_run: run_id, command, exit_code and error of the last run that could change data.
-        lock: who holds the checkpoint.
-        notes: what needs attention, one sentence each.
-    """
-
-    alias: str
-    uri: str
-    checkpoint: str
-    encoder: ConfiguredEncoder
-    server: str = ""
-    error: str = ""
-    served: ServedCollection | None = None
-    previous: Previous | None = None
-    newest: Newest | None = None
-    last_run: dict[str, Any] | None = None
-    lock: dict[str, Any] | None = None
-    notes: list[str] = field(default_factory=list)
-
-    def as_json(self) -> dict[str, Any]:
-        return {"format_version": 1, **asdict(self)}
 
 
 def status(config: Config) -> Status:

@@ -10,7 +10,8 @@ from pipelines.steps.collection.held import held_snapshot
 from pipelines.steps.collection.served import check_space, served_state, with_index
 from pipelines.steps.collection.unpublished import unpublished
 from pipelines.steps.corpus.source import open_checkpoint
-from pipelines.steps.judgement.limits import Standing, check_rows_at_all, excess, remedy
+from pipelines.steps.judgement.limits import check_rows_at_all, excess, remedy
+from pipelines.steps.judgement.standing import Standing
 from pipelines.steps.publish.publication import Publication
 from pipelines.steps.publish.update import Update
 from pipelines.steps.quality.quality_gate import check_gate, check_quality

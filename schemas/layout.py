@@ -1,7 +1,7 @@
 """What a row of a corpus holds: its modality, vectors and metadata, and the Arrow schemas that follow from these.
 
-Nothing else in the code lists the columns of an item, a chunk or a row: a second vector, or a vector of another kind,
-is another `VectorField` of a layout.
+Nothing else in the code but `schemas.row_columns` lists the columns of an item, a chunk or a row: a second vector, or a
+vector of another kind, is another `VectorField` of a layout.
 """
 
 from __future__ import annotations
@@ -18,14 +18,8 @@ from schemas.canaries import CANARIES, LEAST_COSINE, canary_cosine, without_cana
 from schemas.config.encoder import VECTOR
 from schemas.identity import digest
 from schemas.item_inputs import Input
-from schemas.modality import ROW_MODALITY, Modality
-
-ARROW_TYPES: dict[str, pa.DataType] = {
-    "string": pa.string(),
-    "int": pa.int64(),
-    "float": pa.float64(),
-    "bool": pa.bool_(),
-}
+from schemas.modality import Modality
+from schemas.row_columns import amount_fields, identity_fields, metadata_fields
 
 TOKEN_IDS = "@token_ids"
 """Column of a chunk on its way to the encoder: its tokens as the chunker counted them, null if it kept none."""
@@ -228,61 +222,6 @@ class Layout:
     def encoded(self) -> tuple[VectorField, ...]:
         """The vectors whose encoders see the chunks: those of the parts; where there are none, they count words."""
         return tuple(one for one in self.vectors if one.in_parts) or self.vectors
-
-
-def identity_fields(modality: Modality) -> tuple[pa.Field, ...]:
-    """The columns of a row before its vectors: which piece of which item it is.
-
-    `start` and `end` are characters of a text, seconds of a recording or film, and 0 of an image. A row of a corpus of
-    several modalities has its own, and both `text` and `uri`: the one that it does not have is empty. A row of a record
-    with texts and media has both; its `start` and `end` are of the text.
-    """
-    is_mixed = modality is Modality.MIXED
-    place = pa.float64() if is_mixed or modality.is_timed else pa.int64()
-    content: tuple[str, ...] = ("uri",) if modality.is_media else ("text",)
-    if modality.has_rows_of_several:
-        content = ("text", "uri")
-    if is_mixed:
-        content = (ROW_MODALITY, *content)
-    return (
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("item_id", pa.string(), nullable=False),
-        pa.field("chunk", pa.int64(), nullable=False),
-        *(pa.field(name, pa.string(), nullable=False) for name in content),
-        pa.field("start", place, nullable=False),
-        pa.field("end", place, nullable=False),
-        pa.field("content_hash", pa.string(), nullable=False),
-    )
-
-
-def amount_fields(modality: Modality) -> tuple[pa.Field, ...]:
-    """The columns of a row that count what went through the encoder, and what was over its limit.
-
-    Of a recording or film only what was dropped: the rest is `start` and `end`. Nothing of an image is counted.
-    """
-    tokens = tuple(pa.field(name, pa.int64(), nullable=False) for name in ("tokens", "tokens_dropped"))
-    seconds = (pa.field("seconds_dropped", pa.float64(), nullable=False),)
-    if modality.has_rows_of_several:
-        return (*tokens, *seconds)
-    return tokens if modality is Modality.TEXT else seconds if modality.is_timed else ()
-
-
-HASHED = ("text",)
-"""Columns of a row that `content_hash` stands for."""
-
-
-def compared_columns(names: list[str], vectors: frozenset[str]) -> list[str]:
-    """The columns of a part that tell whether two rows are the same: the rest determines the vectors.
-
-    Args:
-        vectors: names of the vectors.
-    """
-    return [name for name in names if name not in vectors and name not in HASHED]
-
-
-def metadata_fields(metadata: Mapping[str, str]) -> list[pa.Field]:
-    """Arrow fields of metadata columns, from name -> string, int, float or bool."""
-    return [pa.field(name, ARROW_TYPES[kind]) for name, kind in metadata.items()]
 
 
 def item_schema(metadata: Mapping[str, str], modality: Modality = Modality.TEXT) -> pa.Schema:

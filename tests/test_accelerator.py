@@ -15,8 +15,8 @@ from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.portability.fn_api_runner import translations
 
 import vecbeam
-from pipelines.plan import text
 from pipelines.run.beam_job import pipeline_options
+from pipelines.run.plan_text import text
 from schemas.config import Config
 from schemas.config.gpu_workers import gpu_words
 from schemas.config.loader import parse_config

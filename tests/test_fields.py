@@ -13,8 +13,8 @@ from corpora import configure, write_jsonl
 
 from pipelines.backfill import backfill
 from pipelines.plan import plan
-from pipelines.plan import text as plan_text
 from pipelines.reindex import reindex
+from pipelines.run.plan_text import text as plan_text
 from pipelines.run.progress import Progress
 from pipelines.search import search
 from pipelines.steps.corpus.source import settings_digest

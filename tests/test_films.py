@@ -21,7 +21,7 @@ from pipelines.backfill import backfill
 from pipelines.cli import app
 from pipelines.init import write_configuration
 from pipelines.plan import plan
-from pipelines.plan import text as plan_text
+from pipelines.run.plan_text import text as plan_text
 from pipelines.sync import sync
 from pipelines.verify import verify
 from schemas.config import Config, EncoderConfig

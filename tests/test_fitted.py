@@ -19,10 +19,10 @@ from pipelines.cli import app
 from pipelines.gc import gc
 from pipelines.load import load
 from pipelines.plan import plan
-from pipelines.plan import text as plan_text
 from pipelines.reindex import reindex
 from pipelines.rollback import rollback
 from pipelines.run import report_text
+from pipelines.run.plan_text import text as plan_text
 from pipelines.search import search
 from pipelines.steps.collection.searcher import Searcher
 from pipelines.sync import sync

@@ -22,9 +22,9 @@ from pipelines.cli import app
 from pipelines.index import Index
 from pipelines.load import load
 from pipelines.plan import plan
-from pipelines.plan import text as plan_text
 from pipelines.reindex import reindex
 from pipelines.replay import replay
+from pipelines.run.plan_text import text as plan_text
 from pipelines.search import search
 from pipelines.steps.collection.query import LikeQuery, MediaQuery
 from pipelines.sync import sync

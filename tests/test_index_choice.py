@@ -17,9 +17,9 @@ from pipelines.backfill import backfill
 from pipelines.cli import app
 from pipelines.load import load
 from pipelines.plan import plan
-from pipelines.plan import text as plan_text
 from pipelines.reindex import reindex
 from pipelines.report import write_html
+from pipelines.run.plan_text import text as plan_text
 from pipelines.search import search
 from pipelines.steps.publish import publication
 from pipelines.steps.publish.index_promise import CONFIRMING, IndexPromise

@@ -26,8 +26,8 @@ from pipelines.backfill import backfill
 from pipelines.cli import app
 from pipelines.load import load
 from pipelines.plan import plan
-from pipelines.plan import text as plan_text
 from pipelines.reindex import reindex
+from pipelines.run.plan_text import text as plan_text
 from pipelines.search import search
 from pipelines.steps.collection.query import MediaQuery
 from pipelines.sync import sync

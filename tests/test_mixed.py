@@ -25,8 +25,8 @@ from pipelines.cli import app
 from pipelines.index import Index
 from pipelines.load import load
 from pipelines.plan import plan
-from pipelines.plan import text as plan_text
 from pipelines.reindex import reindex
+from pipelines.run.plan_text import text as plan_text
 from pipelines.search import search
 from pipelines.steps.collection.query import MediaQuery
 from pipelines.steps.corpus.added_texts import RefusedTextsError

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from pipelines.cli import app
 from pipelines.plan import plan
-from pipelines.plan import text as page
 from pipelines.reindex import reindex
+from pipelines.run.plan_text import text as page
 from pipelines.sync import sync
 from schemas.errors import GateError, RejectsError
 from schemas.milvus import index_bytes

@@ -20,8 +20,8 @@ from pipelines.cli import app
 from pipelines.demo import docstrings
 from pipelines.gc import gc
 from pipelines.plan import plan
-from pipelines.plan import text as plan_text
 from pipelines.reindex import reindex
+from pipelines.run.plan_text import text as plan_text
 from pipelines.run.report_text import text as report_text
 from pipelines.sync import sync
 from pipelines.verify import verify

@@ -17,7 +17,7 @@ from pipelines.backfill import backfill
 from pipelines.cli import app
 from pipelines.init import write_configuration
 from pipelines.plan import plan
-from pipelines.plan import text as plan_text
+from pipelines.run.plan_text import text as plan_text
 from pipelines.sync import sync
 from schemas.config import Config, EncoderConfig
 from schemas.errors import ConfigurationError

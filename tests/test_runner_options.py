@@ -13,8 +13,7 @@ from typing import Any
 import apache_beam as beam
 import pytest
 
-from pipelines import plan
-from pipelines.run import beam_job
+from pipelines.run import beam_job, plan_text
 from pipelines.run.progress import Progress
 from pipelines.run.runner_options import check_program
 from pipelines.run.session import Session
@@ -176,6 +175,6 @@ def test_a_plan_names_the_steps_that_would_be_jobs(
     session: Any = SimpleNamespace(config=config)
     found = planned_jobs(session, changes, changed)
     assert found == jobs
-    [line] = plan.job_lines(Plan(name="tested", runner="dataflow", jobs=found))
+    [line] = plan_text.job_lines(Plan(name="tested", runner="dataflow", jobs=found))
     assert line.split(None, 1)[1].startswith(f"{len(jobs)} on dataflow: {', '.join(jobs)}" if jobs else "none on")
-    assert list(plan.job_lines(Plan(name="tested", runner="local"))) == []
+    assert list(plan_text.job_lines(Plan(name="tested", runner="local"))) == []

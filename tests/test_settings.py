@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from schemas.config import Config, json_schema
-from schemas.config.loader import load_config, read_yaml
+from schemas.config.loader import load_config
+from schemas.config.yaml_places import read_yaml
 from schemas.errors import ConfigurationError
 
 GOOD = """

@@ -29,7 +29,8 @@ from schemas.errors import (
 )
 from schemas.modality import Modality
 from schemas.rejects import shortened
-from schemas.run_report import CHANGING, FORMAT_VERSION, Failure, Rates, RemoteJob, Report, Served
+from schemas.run_amounts import Rates
+from schemas.run_report import CHANGING, FORMAT_VERSION, Failure, RemoteJob, Report, Served
 from transforms.checkpoint import lock
 from transforms.milvus.alias import served_now
 from transforms.support import metrics, process, stop

@@ -7,7 +7,8 @@ import json
 
 import pyarrow as pa
 
-from schemas.layout import HASHED, ON_THE_WAY
+from schemas.layout import ON_THE_WAY
+from schemas.row_columns import HASHED
 
 
 def batch_digest(chunks: pa.Table, space_id: str, schema_version: int, salt: str = "") -> str:

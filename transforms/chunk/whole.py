@@ -7,10 +7,11 @@ import pyarrow as pa
 
 from schemas.config import Config
 from schemas.identity import content_hash, row_id
-from schemas.layout import LOCATOR, amount_fields, chunk_schema, item_facts
+from schemas.layout import LOCATOR, chunk_schema, item_facts
 from schemas.locator import shown_column
 from schemas.modality import Modality
 from schemas.rejects import Reject, rejects_table
+from schemas.row_columns import amount_fields
 from transforms.chunk.base import Chunked
 
 

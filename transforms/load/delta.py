@@ -17,8 +17,8 @@ import orjson
 import pyarrow as pa
 
 from schemas.config import Collection
-from schemas.layout import compared_columns
 from schemas.milvus import CollectionSpec
+from schemas.row_columns import compared_columns
 from transforms import milvus
 from transforms.checkpoint import Checkpoint, LivePart, Snapshot, read_table, write_table
 from transforms.checkpoint.snapshot import LIVE_PARTS

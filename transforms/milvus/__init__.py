@@ -5,19 +5,9 @@ refuses, is a `schemas.errors.CollectionError` with the place and the remedy. py
 """
 
 from transforms.milvus.call import collection_gone, connection_gone
+from transforms.milvus.collection_state import CollectionState, columns_of, sent_columns
 from transforms.milvus.connection import Milvus, check_exists, connect, connected, release, writers
-from transforms.milvus.description import (
-    CollectionState,
-    aliases,
-    columns_of,
-    described,
-    exists,
-    names,
-    sent_columns,
-    served,
-    space_of,
-    state,
-)
+from transforms.milvus.description import aliases, described, exists, names, served, space_of, state
 from transforms.milvus.index_build import finish, flush, flush_step, same_index
 from transforms.milvus.nearest import Hit, search, search_each
 from transforms.milvus.recall import Recall, measure_recall

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from schemas.errors import CollectionError
 from schemas.milvus import CollectionSpec, VectorColumn
 from transforms.milvus.call import LONG_S
-from transforms.milvus.description import IndexState, state
+from transforms.milvus.collection_state import IndexState
+from transforms.milvus.description import state
 from transforms.milvus.rows.read import load
 from transforms.support import stop
 

@@ -21,7 +21,8 @@ from schemas.milvus import (
 )
 from schemas.milvus.full_text import TEXT_COLUMN, analyzer_parameters
 from transforms.milvus.call import passes, words
-from transforms.milvus.description import CollectionState, columns_of, describe, exists, resolve, served, state
+from transforms.milvus.collection_state import CollectionState, columns_of
+from transforms.milvus.description import describe, exists, resolve, served, state
 
 if TYPE_CHECKING:
     from transforms.milvus.connection import Milvus

@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from schemas.layout import Layout, amount_fields
+from schemas.layout import Layout
 from schemas.modality import ROW_MODALITY, Modality
+from schemas.row_columns import amount_fields
 
 MILLISECONDS = 1000
 
@@ -59,7 +60,7 @@ def weights_of(table: pa.Table) -> NDArray[np.int64]:
 
 
 def amount_columns(chunks: pa.Table, layout: Layout, amounts: Amounts) -> dict[str, pa.Array]:
-    """The columns of rows that hold their amounts; see `schemas.layout.amount_fields`.
+    """The columns of rows that hold their amounts; see `schemas.row_columns.amount_fields`.
 
     Args:
         chunks: that the rows are made of.

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from pipelines.steps.collection.importance import with_importance
 from schemas.config import Config
-from schemas.layout import identity_fields
 from schemas.modality import ROW_MODALITY
+from schemas.row_columns import identity_fields
 
 
 def columns(config: Config) -> tuple[str, ...]:

@@ -6,18 +6,16 @@ it embedded stay too, so that a later run finds them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import islice
 
 from pipelines.run.session import Session
-from pipelines.steps.collection.served import open_for_search
 from pipelines.steps.corpus.changes import Changes
+from pipelines.steps.judgement.standing import Standing
 from schemas.config import Config
-from schemas.errors import CheckpointError, CollectionError, ConfigurationError, GateError, RejectsError, VecbeamError
+from schemas.errors import ConfigurationError, GateError, RejectsError, VecbeamError
 from schemas.formats import holds_records
 from schemas.records import Kind
-from transforms import milvus
-from transforms.checkpoint import Checkpoint, Snapshot
+from transforms.checkpoint import Snapshot
 from transforms.read import CONTAINER_ERRORS, first_records
 from transforms.read.formats.delimited import delimiter_hint
 from transforms.read.item import MISSING, lookup
@@ -26,44 +24,6 @@ FIELD_ERRORS = frozenset({"MissingField", "WrongSchema"})
 """Rejects of records that have other fields than the configuration names."""
 FILES_LOOKED_AT = 5
 RECORDS_LOOKED_AT = 200
-
-
-@dataclass(frozen=True)
-class Standing:
-    """What is served when a run begins.
-
-    Attributes:
-        collection: its name; "" where nothing is served.
-        items: of the snapshot that it holds; None if the checkpoint does not have that snapshot.
-        rows: of the collection, where `items` is None.
-        snapshot: id of the snapshot that it holds; "" where the checkpoint does not have it.
-    """
-
-    collection: str = ""
-    items: int | None = None
-    rows: int = 0
-    snapshot: str = ""
-
-    def __str__(self) -> str:
-        return f"the collection {self.collection} stays as it is" if self.collection else "nothing is served yet"
-
-
-def standing(config: Config, served: milvus.CollectionState | None, checkpoint: Checkpoint) -> Standing:
-    """What is served, with the number of its items by the checkpoint."""
-    if served is None:
-        return Standing()
-    try:
-        snapshot = checkpoint.find_snapshot(served.snapshot_id) if served.snapshot_id else None
-    except CheckpointError:  # damaged
-        snapshot = None
-    if snapshot is not None:
-        return Standing(served.name, snapshot.total("items"), snapshot=snapshot.id)
-    try:
-        with milvus.connected(config.collection) as connection:
-            open_for_search(connection, served.name)
-            return Standing(served.name, rows=milvus.count(connection, served.name))
-    except CollectionError:  # it can't be loaded: then there is nothing to protect
-        return Standing(served.name)
 
 
 def excess(snapshot: Snapshot, config: Config) -> str:

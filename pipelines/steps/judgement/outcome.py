@@ -5,15 +5,8 @@ from __future__ import annotations
 import pyarrow.compute as pc
 
 from pipelines.steps.corpus.changes import Changes
-from pipelines.steps.judgement.limits import (
-    Standing,
-    check_deletions,
-    costs_nothing,
-    excess,
-    named,
-    over_limits,
-    remedy,
-)
+from pipelines.steps.judgement.limits import check_deletions, costs_nothing, excess, named, over_limits, remedy
+from pipelines.steps.judgement.standing import Standing
 from schemas.config import Config
 from schemas.errors import RejectsError, VecbeamError
 from schemas.run_plan import Outcome, Plan

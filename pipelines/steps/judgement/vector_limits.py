@@ -8,7 +8,7 @@ import numpy as np
 
 from pipelines.run.session import Phase, Session
 from pipelines.steps.collection.vector_checks import limits_of
-from pipelines.steps.judgement.limits import Standing
+from pipelines.steps.judgement.standing import Standing
 from schemas.errors import CheckpointError, GateError, VecbeamError
 from schemas.run_report import VectorFindings
 from transforms.checkpoint import Checkpoint, Snapshot

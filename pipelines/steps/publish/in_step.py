@@ -5,7 +5,8 @@ from __future__ import annotations
 from pipelines.run.session import Session
 from pipelines.steps.collection.served import find_served, look
 from pipelines.steps.corpus.source import Source
-from pipelines.steps.judgement.limits import Standing, check_shrinking, standing
+from pipelines.steps.judgement.limits import check_shrinking
+from pipelines.steps.judgement.standing import Standing, standing
 from pipelines.steps.publish.publication import publish
 from pipelines.steps.publish.update import Update, check_fits
 from schemas.config import Config

@@ -10,7 +10,6 @@ from pipelines.run import beam_job
 from pipelines.run.session import Phase, Session
 from pipelines.steps.collection.served import find_served, misfits
 from pipelines.steps.judgement.limits import (
-    Standing,
     check_known,
     check_rows_at_all,
     check_shrinking,
@@ -18,6 +17,7 @@ from pipelines.steps.judgement.limits import (
     excess,
     remedy,
 )
+from pipelines.steps.judgement.standing import Standing
 from pipelines.steps.judgement.vector_limits import check_vectors_of
 from pipelines.steps.publish.import_step import ImportStep
 from pipelines.steps.publish.index_candidates import choose

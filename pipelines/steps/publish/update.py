@@ -11,7 +11,8 @@ import pyarrow as pa
 from pipelines.run import beam_job
 from pipelines.run.session import Phase, Session
 from pipelines.steps.collection.served import check_space, misfits, open_for_search, with_index
-from pipelines.steps.judgement.limits import Standing, check_rows_at_all, excess, remedy
+from pipelines.steps.judgement.limits import check_rows_at_all, excess, remedy
+from pipelines.steps.judgement.standing import Standing
 from pipelines.steps.judgement.vector_limits import check_vectors_of
 from pipelines.steps.publish.publication import Publication
 from pipelines.steps.quality.quality_gate import check_quality

@@ -16,15 +16,17 @@ from pipelines.steps.corpus.changes import Changes, drops_by_shard, find_changes
 from pipelines.steps.corpus.int8_sample import prepare_sample
 from pipelines.steps.corpus.source import Source, settled
 from pipelines.steps.judgement.forecast import expect, first_rejects, foreseen_rejects
-from pipelines.steps.judgement.limits import Standing, check_deletions, check_draft, check_fields
+from pipelines.steps.judgement.limits import check_deletions, check_draft, check_fields
 from pipelines.steps.judgement.named_rejects import named_rejects
 from pipelines.steps.judgement.null_columns import explained, null_columns, unfilterable
+from pipelines.steps.judgement.standing import Standing
 from pipelines.steps.judgement.vector_limits import check_draft_vectors
 from pipelines.steps.snapshot.left_records import left_records
 from schemas.errors import InterruptedRunError, JobEndedError, JobLeftError, RejectsError, VecbeamError
 from schemas.modality import Modality
 from schemas.records import FILE_SCHEMA, PART_SCHEMA
-from schemas.run_report import Report, Sound
+from schemas.run_amounts import Sound
+from schemas.run_report import Report
 from transforms.checkpoint import Checkpoint, Snapshot
 from transforms.checkpoint.snapshot import with_any
 from transforms.embed.record import FILE_RECORDS, PART_RECORDS, pieces_of, read_records

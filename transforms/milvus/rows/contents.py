@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.errors import CollectionError
-from schemas.layout import ARROW_TYPES, VectorKind
+from schemas.layout import VectorKind
 from schemas.milvus import CollectionSpec
+from schemas.row_columns import ARROW_TYPES
 from transforms.milvus.call import MessageTooLargeError
 from transforms.milvus.rows.read import read
 from transforms.milvus.rows.upsert import quoted, row_bytes

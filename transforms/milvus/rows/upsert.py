@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.errors import CollectionError
-from schemas.layout import ARROW_TYPES
 from schemas.milvus import CollectionSpec, VectorColumn
+from schemas.row_columns import ARROW_TYPES
 from transforms.milvus.call import MessageTooLargeError
-from transforms.milvus.description import CollectionField, sent_columns
+from transforms.milvus.collection_state import CollectionField, sent_columns
 from transforms.milvus.rows.message import Rows, Vectors, as_data
 from transforms.support import metrics, stop
 from transforms.support.vectors import not_finite

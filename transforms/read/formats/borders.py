@@ -6,8 +6,8 @@ import numpy as np
 
 from schemas.config import Corpus
 from transforms.read import stream
-from transforms.read.formats import charset, delimited
-from transforms.read.formats.delimited import Dialect
+from transforms.read.formats import charset, csv_records, delimited
+from transforms.read.formats.csv_records import Dialect
 from transforms.read.listing.files import SourceFile
 
 
@@ -39,7 +39,7 @@ def split_points(raw: stream.RawStream, file: SourceFile, corpus: Corpus) -> tup
 def _points_by_records(raw: stream.RawStream, step: int, dialect: Dialect) -> list[int]:
     raw.rewind()
     points: list[int] = []
-    for offset, _, _ in delimited.records(delimited.lines_of(raw.blocks(), 0, dialect), dialect):
+    for offset, _, _ in csv_records.records(csv_records.lines_of(raw.blocks(), 0, dialect), dialect):
         if offset >= step * (len(points) + 1):
             points.extend([offset] * (offset // step - len(points)))
     return points
