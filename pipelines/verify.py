@@ -72,7 +72,7 @@ def verify(
                     )
                     check = update.repair(compared=compared)
             else:
-                check = publication.inspection.check_rows(compared=compared)
+                check = publication.inspection.check_rows(compared=compared, recall=True)
             publication.inspection.gate(check, recall=True)
             check_quality(session, checkpoint, snapshot, models.layout)
             if repair and (over := excess(snapshot, config)):

@@ -13,6 +13,7 @@ from collection_data import SPEC, configuration, numbered, sliced, spec_of, unit
 from schemas.config import Collection
 from schemas.milvus import CollectionSpec
 from transforms import milvus
+from transforms.milvus import exact_answers
 from transforms.milvus import recall as recall_module
 from transforms.milvus.nearest import Hit
 from transforms.milvus.recall import measure_recall
@@ -119,7 +120,7 @@ def test_the_size_of_parts_and_of_steps_changes_nothing(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(recall_module, "search_many", search_many)
     first = measured(table, spec_of(index_type="FLAT"), sample=50)
-    monkeypatch.setattr(recall_module, "CELLS", 50 * 3)
+    monkeypatch.setattr(exact_answers, "CELLS", 50 * 3)
     for part_rows in (1, 7, 230, 1000):
         assert measured(table, spec_of(index_type="FLAT"), part_rows=part_rows, sample=50) == first
     assert all(np.array_equal(queries, asked[0]) for queries in asked)

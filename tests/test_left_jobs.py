@@ -11,11 +11,10 @@ import os
 import pty
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ import pytest
 import yaml
 from apache_beam.portability.api import beam_job_api_pb2
 from apache_beam.runners.portability.local_job_service import LocalJobServicer
+from job_server_here import PATIENCE_S, job_server, lite_server, runner_of, until
 from typer.testing import CliRunner
 
 import vecbeam
@@ -34,7 +34,6 @@ from schemas.config.loader import load_config, parse_config
 from schemas.errors import ConfigurationError, JobEndedError, LockedError
 from schemas.run_report import Report
 
-PATIENCE_S = 60.0
 FAST = ["runner.environment_type=beam:env:embedded_python_grpc:v1", "runner.environment_config=''"]
 """Workers that are threads of the job server's process: they start at once, and can't be stopped."""
 HERE = ["runner.local_below=1 GB"]
@@ -51,40 +50,17 @@ class Notes(Progress):
         self.notes.append(text)
 
 
-def until(come: Callable[[], Any], what: str = "it") -> Any:
-    deadline = time.monotonic() + PATIENCE_S
-    while not (found := come()):
-        assert time.monotonic() < deadline, f"{what} did not come"
-        time.sleep(0.02)
-    return found
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[tuple[LocalJobServicer, str]]:
-    found = LocalJobServicer()
-    port = found.start_grpc_server(0)
-    yield found, f"localhost:{port}"
-    found.stop()
+    with job_server() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
 def milvus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Milvus Lite for several processes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    code = "import sys; from milvus_lite.cmdline import main; sys.exit(main())"
-    where = [f"--data-dir={tmp_path_factory.mktemp('lite')}", "--host=127.0.0.1", f"--port={port}"]
-    process = subprocess.Popen([sys.executable, "-c", code, "server", *where], stderr=subprocess.DEVNULL)
-
-    def answers() -> bool:
-        with socket.socket() as client:
-            return client.connect_ex(("127.0.0.1", port)) == 0
-
-    until(answers, "Milvus Lite")
-    yield f"http://127.0.0.1:{port}"
-    process.terminate()
-    process.wait()
+    with lite_server(tmp_path_factory.mktemp("lite")) as uri:
+        yield uri
 
 
 @pytest.fixture
@@ -99,14 +75,7 @@ def path(tmp_path: Path, server: tuple[LocalJobServicer, str], milvus: str) -> P
         "encoder": {"model": "fake", "dimensions": 8},
         "checkpoint": str(tmp_path / "checkpoint"),
         "collection": {"uri": milvus},
-        "runner": {
-            "name": "portable",
-            "job_endpoint": server[1],
-            "environment_type": "beam:env:harness_subprocess_python:v1",
-            "environment_config": f"{sys.executable} -m apache_beam.runners.worker.sdk_worker_main",
-            "local_below": 0,
-            "mounted": [str(tmp_path)],
-        },
+        "runner": runner_of(server[1], tmp_path),
     }
     (tmp_path / "vecbeam.yaml").write_text(yaml.safe_dump(values))
     return tmp_path / "vecbeam.yaml"
@@ -152,8 +121,9 @@ def test_no_wait_starts_a_job_and_the_same_command_continues_after_it(
 ) -> None:
     config = load_config(path)
     steps: list[str] = []
+    progress = Notes()
     report = Report(run_id="", command="", name="")
-    for turn in range(4):
+    for turn in range(5):
         progress = Notes()
         report = vecbeam.backfill(load_config(path, FAST if turn else ()), progress, wait=False)
         assert report.exit_code == 0
@@ -168,15 +138,16 @@ def test_no_wait_starts_a_job_and_the_same_command_continues_after_it(
         if job.step == "survey":
             check_held(config, job.id, stopped_workers(), server[0])
         until(lambda job=job: state(server[0], job.id) == "DONE", "the end of the job")
-    # Each step is one job: nothing is compared, embedded or loaded a second time.
-    assert steps == ["survey", "embed", "load"]
+    # Each step is one job: nothing is embedded, loaded or compared a second time.
+    assert steps == ["survey", "embed", "load", "verify"]
     assert report.verify.published
-    assert (report.items.read, report.verify.found) == (40, 40)
+    assert (report.items.read, report.verify.found, report.verify.recall_at_10) == (40, 40, 1.0)
+    assert any("using the results of the portable job" in note for note in progress.notes), "of the comparison"
     root = Path(config.checkpoint) / config.name / "runs"
     assert not (root / ".holder.json").exists()
     assert not (root / "left.json").exists()
     assert not list(root.glob("*/**/*.parquet")), "results of jobs are deleted"
-    again = vecbeam.backfill(config, wait=False)
+    again = vecbeam.backfill(load_config(path, HERE), wait=False)
     assert (again.remote_jobs, again.chunks.embedded, again.exit_code) == ([], 0, 0)
 
 

@@ -103,6 +103,11 @@ def prepare_filesystems(config: Config) -> None:
 class Jobs(Protocol):
     """Receives the jobs that a run starts on other machines."""
 
+    @property
+    def may_leave_jobs(self) -> bool:
+        """Whether a job may run on without this process."""
+        ...
+
     def job_started(self, job: Job) -> None: ...
 
     def job_seen(self, counters: Mapping[str, int]) -> None:
@@ -238,14 +243,16 @@ def _wait(config: Config, result: Any, job: Job, jobs: Jobs | None) -> Counter[s
     waiting = threading.Thread(target=wait, name="job", daemon=True)
     watch = JobWatch(result, lambda counters: jobs.job_seen(counters) if jobs is not None else None)
     try:
-        if jobs is not None:
-            jobs.job_started(job)
-        with watch, question.about(job, may_leave=jobs is not None and not why_bound(config)):
-            waiting.start()
-            while waiting.is_alive():
-                waiting.join(POLL_S)
-                if waiting.is_alive():
-                    stop.check()
+        # From the moment that a person sees the job's id, Ctrl-C is about it.
+        with question.about(job, may_leave=jobs is not None and jobs.may_leave_jobs and not why_bound(config)):
+            if jobs is not None:
+                jobs.job_started(job)
+            with watch:
+                waiting.start()
+                while waiting.is_alive():
+                    waiting.join(POLL_S)
+                    if waiting.is_alive():
+                        stop.check()
         if failure:
             _check_own_end(result, job, failure[0])
             raise failure[0]

@@ -96,6 +96,11 @@ class Session:
         """The folder of this corpus in the checkpoint."""
         return filesystem.join(self.config.checkpoint, self.config.name)
 
+    @property
+    def may_leave_jobs(self) -> bool:
+        """Whether another run can continue after a job of this one: what it works on can't change meanwhile."""
+        return self._hold is not None
+
     def uri(self, name: str) -> str:
         """A file of this run."""
         return filesystem.join(self.root, "runs", self.run_id, name)
@@ -152,10 +157,11 @@ class Session:
         """A block whose job on other machines need not be started again, once it is done.
 
         Args:
-            of: digest of what the step works on; "" if no other run can continue there, so that this one waits.
+            of: digest of what the step works on; "" if no other run can continue there, so that this one waits, as it
+                does where it does not hold the checkpoint.
             folders: with the results of the job; none where what it writes is found anyway.
         """
-        if of:  # the job is not known yet
+        if of and self.may_leave_jobs:  # the job is not known yet
             self._resumable = LeftJob(_NO_JOB, self.run_id, step, of, folders, on_purpose=not self._wait)
         try:
             yield
@@ -167,6 +173,13 @@ class Session:
         if self._hold is not None and not self.config.runner.is_local:
             self.left = None
             left_job.forget(self.root)
+
+    def discard_left(self) -> None:
+        """Deletes the results of a job of a run that is gone: what they are about has changed, or is about to."""
+        left = self.left
+        self.forget_left()
+        for folder in left.folders.values() if left is not None else ():
+            filesystem.delete_folder(folder)
 
     def _await(self, job: Job, run_id: str) -> None:
         """Waits until the job of another run has ended; what it did is found again then.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from schemas.milvus import CollectionSpec, VectorColumn
+from transforms.milvus.exact_answers import TOLERANCE, ExactAnswers, Floats, Products, squares
 from transforms.milvus.nearest import effective_parameters, search_many
 from transforms.milvus.rows.message import Vectors
 from transforms.milvus.rows.upsert import vectors_of
@@ -18,18 +19,9 @@ from transforms.milvus.rows.upsert import vectors_of
 if TYPE_CHECKING:
     from transforms.milvus.connection import Milvus
 
-Floats = np.ndarray[Any, np.dtype[np.float32]]
-Integers = np.ndarray[Any, np.dtype[np.int64]]
-
 TOP = 10
-CELLS = 4_000_000
-"""Most scores computed at a time: queries x rows, 16 MB."""
-
 PAIRED = 500
 """Most rows of which all pairs are compared."""
-
-TOLERANCE = 1e-6
-"""Two scores this close, relative to their scale, are the same score summed in another order."""
 
 
 @dataclass(frozen=True)
@@ -81,28 +73,99 @@ def measure_recall(
         CollectionError: if the search fails.
         ConfigurationError: if Milvus does not understand the filter.
     """
+    asked = ask(
+        connection,
+        spec,
+        lambda chosen: _rows_at(parts(), chosen),
+        total_rows,
+        sample,
+        seed,
+        column,
+        filter,
+    )
+    if asked is None:
+        return None
+    exact = asked.exact()
+    for part in parts():
+        exact.add(part)
+    return asked.recall(exact)
+
+
+class Asked(NamedTuple):
+    """Queries, and what the index answers.
+
+    Attributes:
+        column: the vector that was searched.
+        queries: vectors of the corpus.
+        hits: ids of the rows that the index found for each query.
+        k: how many were wanted.
+    """
+
+    column: VectorColumn
+    queries: Vectors
+    hits: list[list[str]]
+    k: int
+
+    def exact(self) -> ExactAnswers:
+        """A state for the exact answers, of no row yet."""
+        return ExactAnswers(self.queries, self.column, self.hits, self.k)
+
+    def recall(self, exact: ExactAnswers) -> Recall:
+        """The recall, by the exact answers over all rows."""
+        tenth = exact.best.min(axis=1)
+        least = tenth - TOLERANCE * _scales(self.queries, tenth, self.column.metric)
+        return Recall(
+            float((exact.of_hits >= least[:, None]).sum() / (len(self.queries) * self.k)),
+            float((exact.equal > TOP).mean()),
+            int(exact.equal.max()),
+            _similarities(self.queries, self.column),
+        )
+
+    def as_table(self) -> pa.Table:
+        """The queries with their hits, for workers."""
+        vectors = self.queries
+        if isinstance(vectors, np.ndarray):
+            offsets = pa.array(np.arange(len(vectors) + 1, dtype=np.int32) * vectors.shape[1])
+            vectors = pa.ListArray.from_arrays(offsets, pa.array(vectors.reshape(-1)))
+        return pa.table({self.column.name: vectors, "hits": pa.array(self.hits, pa.list_(pa.string()))})
+
+    @classmethod
+    def of_table(cls, column: VectorColumn, table: pa.Table, k: int) -> Asked:
+        """What `as_table` gave."""
+        return cls(column, vectors_of(table, column), table.column("hits").to_pylist(), k)
+
+
+def ask(
+    connection: Milvus,
+    spec: CollectionSpec,
+    rows_at: Callable[[NDArray[np.int64]], pa.Table],
+    total_rows: int,
+    sample: int,
+    seed: int = 0,
+    column: VectorColumn | None = None,
+    filter: str = "",
+) -> Asked | None:
+    """Searches the nearest rows of a sample through the index; None of a corpus without a row. See `measure_recall`.
+
+    Args:
+        rows_at: gives the rows at some positions, ascending, among all rows of the parts.
+    """
     if total_rows == 0 or sample == 0:
         return None
     k = min(TOP, total_rows)
     column = column or spec.vectors[0]
-    queries = _sample(parts(), column, total_rows, sample, seed)
+    chosen = np.sort(np.random.default_rng(seed).choice(total_rows, min(sample, total_rows), replace=False))
+    queries = vectors_of(rows_at(chosen), column)
     parameters = effective_parameters(column.index_type, column.search_parameters, k)
     hits = search_many(connection, spec.name, queries, k, parameters, filter, field_name=column.name)
-    best, of_hits, equal = _exact(parts(), column, queries, [[hit.id for hit in row] for row in hits], k)
-    good = of_hits >= (best[:, -1] - TOLERANCE * _scales(queries, best[:, -1], column.metric))[:, None]
-    return Recall(
-        float(good.sum() / (len(queries) * k)),
-        float((equal > TOP).mean()),
-        int(equal.max()),
-        _similarities(queries, column),
-    )
+    return Asked(column, queries, [[hit.id for hit in row] for row in hits], k)
 
 
 def _similarities(queries: Vectors, column: VectorColumn) -> tuple[float, ...]:
     some = queries[:PAIRED]
     if len(some) < 2:
         return ()
-    scores, _ = _Products(some, column).of(some)
+    scores, _ = Products(some, column).of(some)
     pairs = scores[np.triu_indices(len(some), 1)]
     return tuple(round(float(one), 6) for one in np.percentile(pairs, np.arange(101)))
 
@@ -111,116 +174,18 @@ def _scales(queries: Vectors, tenth: Floats, metric: str) -> Floats:
     """The scale of scores and of their inputs, which determines how much equal scores may differ."""
     scales = np.maximum(1.0, np.abs(tenth))
     return np.asarray(
-        np.maximum(scales, _squares(queries)) if metric == "L2" and isinstance(queries, np.ndarray) else scales,
+        np.maximum(scales, squares(queries)) if metric == "L2" and isinstance(queries, np.ndarray) else scales,
         dtype=np.float32,
     )
 
 
-def _sample(parts: Iterator[pa.Table], column: VectorColumn, total_rows: int, sample: int, seed: int) -> Vectors:
-    chosen = np.sort(np.random.default_rng(seed).choice(total_rows, min(sample, total_rows), replace=False))
-    found: list[Any] = []
+def _rows_at(parts: Iterator[pa.Table], chosen: NDArray[np.int64]) -> pa.Table:
+    found: list[pa.Table] = []
     start = 0
     for part in parts:
         end = start + part.num_rows
         here = chosen[(chosen >= start) & (chosen < end)] - start
         if len(here):
-            found.append(vectors_of(part.take(pa.array(here)), column))
+            found.append(part.take(pa.array(here)))
         start = end
-    return pa.concat_arrays(found) if column.kind == "sparse" else np.concatenate(found)
-
-
-def _exact(
-    parts: Iterator[pa.Table], column: VectorColumn, queries: Vectors, hits: list[list[str]], k: int
-) -> tuple[Floats, Floats, Integers]:
-    """Exact scores, larger being nearer: the k best of all rows, descending, and those of the hits, each [n, k]; and
-    how many rows have the vector of each query, [n].
-
-    A hit that isn't among the rows scores minus infinity.
-    """
-    best = np.full((len(queries), k), -np.inf, dtype=np.float32)
-    of_hits = np.full((len(queries), k), -np.inf, dtype=np.float32)
-    equal = np.zeros(len(queries), dtype=np.int64)
-    places: dict[str, list[tuple[int, int]]] = {}
-    for query, row in enumerate(hits):
-        for rank, row_id in enumerate(dict.fromkeys(row)):
-            places.setdefault(row_id, []).append((query, rank))
-    products = _Products(queries, column)
-    step = max(1, CELLS // len(queries))
-    for part in parts:
-        for piece in (part.slice(start, step) for start in range(0, part.num_rows, step)):
-            scores, alike = products.of(vectors_of(piece, column))
-            equal += alike
-            for at, row_id in enumerate(piece.column("id").to_pylist()):
-                for query, rank in places.get(row_id, ()):
-                    of_hits[query, rank] = scores[query, at]
-            merged = np.concatenate([best, scores], axis=1)
-            best = np.partition(merged, merged.shape[1] - k, axis=1)[:, -k:]
-    return -np.sort(-best, axis=1), of_hits, equal
-
-
-class _Products:
-    """Exact scores of queries with rows, and how many of these rows are each query's vector.
-
-    Sparse queries are spread once over the positions that any of them has; a row's other numbers meet zeros.
-    """
-
-    def __init__(self, queries: Vectors, column: VectorColumn) -> None:
-        self._metric = column.metric
-        self._positions: NDArray[np.uint32] | None = None
-        if isinstance(queries, np.ndarray):
-            self._queries = _normalised(queries) if column.metric == "COSINE" else queries
-            return
-        self._positions = np.unique(queries.field("indices").flatten().to_numpy(zero_copy_only=False))
-        self._queries = self._spread(queries)[0]
-
-    def of(self, vectors: Vectors) -> tuple[Floats, Integers]:
-        """Scores [queries, rows], larger being nearer, and for each query how many rows equal it."""
-        if isinstance(vectors, np.ndarray):
-            rows = _normalised(vectors) if self._metric == "COSINE" else vectors
-            scores = _scores(self._queries, rows, self._metric)
-            return scores, _equal(self._queries, _squares(rows), scores, self._metric)
-        rows, squares = self._spread(vectors)
-        scores = self._queries @ rows.T
-        return scores, _equal(self._queries, squares, scores, self._metric)
-
-    def _spread(self, vectors: pa.StructArray) -> tuple[Floats, Floats]:
-        """Sparse vectors as float32[n, positions], and the squared length of each whole vector."""
-        assert self._positions is not None
-        indices = vectors.field("indices")
-        at = indices.flatten().to_numpy(zero_copy_only=False)
-        numbers = vectors.field("values").flatten().to_numpy(zero_copy_only=False)
-        rows = np.repeat(np.arange(len(vectors)), indices.value_lengths().to_numpy())
-        spread = np.zeros((len(vectors), len(self._positions)), np.float32)
-        places = np.minimum(np.searchsorted(self._positions, at), len(self._positions) - 1)
-        known = self._positions[places] == at
-        spread[rows[known], places[known]] = numbers[known]
-        return spread, np.bincount(rows, weights=numbers * numbers, minlength=len(vectors)).astype(np.float32)
-
-
-def _equal(queries: Floats, lengths: Floats, scores: Floats, metric: str) -> Integers:
-    """How many rows, of these squared lengths, are each query's vector or too near to tell apart by a score, [n]."""
-    squares = _squares(queries)
-    # The squared distance, from the scores: -s for L2, and q.q + r.r - 2 s for products.
-    if metric == "L2":
-        near = scores >= -(TOLERANCE * np.maximum(1.0, squares))[:, None]
-    else:
-        near = 2.0 * scores >= ((1.0 - TOLERANCE) * squares)[:, None] + lengths[None, :]
-    return np.asarray(near.sum(axis=1), dtype=np.int64)
-
-
-def _squares(vectors: Floats) -> Floats:
-    squares: Floats = np.einsum("ij,ij->i", vectors, vectors)
-    return squares
-
-
-def _scores(queries: Floats, rows: Floats, metric: str) -> Floats:
-    products: Floats = queries @ rows.T
-    if metric != "L2":
-        return products
-    scores: Floats = 2.0 * products - (_squares(rows)[None, :] + _squares(queries)[:, None])
-    return scores
-
-
-def _normalised(vectors: Floats) -> Floats:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.where(lengths == 0, 1, lengths), dtype=np.float32)
+    return pa.concat_tables(found)

@@ -162,9 +162,7 @@ def _found_before(session: Session, of: str) -> Findings | None:
             session.progress.note(f"using the results of the {left.job}, which run {left.run_id} started")
             return findings
     # The corpus is another one by now, or this command does something else.
-    session.forget_left()
-    for folder in left.folders.values():
-        filesystem.delete_folder(folder)
+    session.discard_left()
     return None
 
 

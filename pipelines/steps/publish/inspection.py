@@ -7,18 +7,22 @@ from functools import partial
 
 import pyarrow as pa
 
+from pipelines.run import beam_job
 from pipelines.run.session import Phase, Session
 from pipelines.steps.collection.row_sample import sample_rows
 from pipelines.steps.collection.served import open_for_search
+from pipelines.steps.publish.worker_checks import WorkerChecks
 from schemas.config.encoder import VECTOR
 from schemas.errors import GateError
 from schemas.milvus import CollectionSpec, VectorColumn
 from schemas.run_report import MeasuredIndex
 from transforms import milvus
 from transforms.checkpoint import Checkpoint, Snapshot, iterate_parts
+from transforms.milvus.exact_answers import ExactAnswers
 from transforms.milvus.nearest import effective_parameters
-from transforms.milvus.recall import TOP
-from transforms.milvus.rows.row_check import ALL_COLUMNS, IDS_AND_HASHES, SAMPLED
+from transforms.milvus.recall import TOP, Asked
+from transforms.milvus.rows.row_check import ALL_COLUMNS, COMPARED, IDS_AND_HASHES, SAMPLED
+from transforms.verify.part_groups import SnapshotRows
 
 GRAPHS = ("HNSW", "AUTOINDEX")
 """Index types whose search walks a graph; AUTOINDEX is one."""
@@ -46,26 +50,43 @@ class Inspection:
         self._snapshot = snapshot
         self._spec = spec
         self._connection = connection
+        self._elsewhere = WorkerChecks(session, checkpoint, snapshot, spec, connection)
+        self._answers: dict[str, tuple[Asked, ExactAnswers]] = {}
+        """Of each vector, what the job of the last comparison found in addition for its recall."""
         self.similarities: dict[str, Sequence[float]] = {}
         """Of each vector, where recall was measured; see `transforms.milvus.Recall`."""
 
-    def check_rows(self, listed: int | None = None, compared: str = ALL_COLUMNS) -> milvus.RowCheck:
+    def check_rows(
+        self, listed: int | None = None, compared: str = ALL_COLUMNS, *, recall: bool = False
+    ) -> milvus.RowCheck:
         """Compares the collection with the snapshot row by row, and puts the counts into the report.
+
+        From `runner.local_below` on, workers do that.
 
         Args:
             listed: see `transforms.milvus.verify_rows`.
             compared: all columns; or ids and hashes; or sampled, which compares those, and all columns of some rows,
                 and all columns of all rows where one of these differs.
+            recall: says that the gate is about to measure the recall, so that one job does both.
         """
-        self._session.progress.step("verify")
+        self._session.progress.step("verify", total=self._snapshot.total("rows"), counter=COMPARED)
+        every_column = compared == ALL_COLUMNS
+        self._answers = {}
         with Phase(self._session, "verify"):
             open_for_search(self._connection, self._spec.name)
-            columns = self._columns() if compared == ALL_COLUMNS else ["id", "content_hash"]
-            check = self._compare(self._parts(columns), listed, every_column=compared == ALL_COLUMNS)
-            if check.unexpected_count > len(check.unexpected) and (listed is None or listed > len(check.unexpected)):
-                milvus.find_duplicates(self._connection, self._spec.name, self._parts(["id"]), check)
+            columns = self._columns() if every_column else ["id", "content_hash"]
+            if self._runs_here(self._snapshot.total("bytes")):
+                check = self._compare(self._parts(columns), listed, every_column=every_column)
+                unnamed = check.unexpected_count > len(check.unexpected)
+                if unnamed and (listed is None or listed > len(check.unexpected)):
+                    milvus.find_duplicates(self._connection, self._spec.name, self._parts(["id"]), check)
+            else:
+                recalls = self._spec.sent_vectors if recall else ()
+                check, self._answers = self._elsewhere.rows(
+                    columns, every_column=every_column, listed=listed, recalls=recalls
+                )
         if compared == SAMPLED and not self.check_sample().clean:
-            return self.check_rows(listed)
+            return self.check_rows(listed, recall=recall)
         self._note(check, compared)
         return check
 
@@ -79,11 +100,20 @@ class Inspection:
         self._session.report.verify.compared = SAMPLED
         return check
 
-    def check_written(self, parts: Iterator[pa.Table]) -> milvus.RowCheck:
-        """Compares all columns of the rows that a run has written."""
+    def check_written(self, snapshot: Snapshot, positions: Sequence[int], folder: str) -> milvus.RowCheck:
+        """Compares all columns of the rows that a sync has written.
+
+        Args:
+            snapshot: the one that it brought the collection to.
+            positions: of its parts with such rows.
+            folder: of the delta.
+        """
         with Phase(self._session, "verify"):
             columns = self._columns()
-            return self._compare((rows.select(columns) for rows in parts), 0, every_column=True)
+            if self._runs_here(snapshot.bytes_of(snapshot.part_names[at] for at in positions)):
+                rows = SnapshotRows(self._checkpoint, snapshot.name, folder).of(snapshot)
+                return self._compare((part for _, part in rows.of(positions, columns)), 0, every_column=True)
+            return self._elsewhere.written(snapshot, positions, folder, columns)
 
     def gate(self, check: milvus.RowCheck, *, recall: bool) -> None:
         """Raises GateError where rows are not those of the snapshot, or recall is too low."""
@@ -110,6 +140,9 @@ class Inspection:
     def _compare(self, parts: Iterator[pa.Table], listed: int | None, *, every_column: bool) -> milvus.RowCheck:
         spec = self._spec if every_column else None
         return milvus.verify_rows(self._connection, self._spec.name, parts, listed, spec)
+
+    def _runs_here(self, reads: int) -> bool:
+        return beam_job.runs_here(self._config, reads)
 
     def _columns(self) -> list[str]:
         """The columns that the configuration, the collection and the parts of the snapshot have."""
@@ -160,14 +193,7 @@ class Inspection:
         rows = self._snapshot.total("rows")
         with Phase(self._session, "verify"):
             for column in self._spec.sent_vectors:
-                measured = milvus.measure_recall(
-                    self._connection,
-                    self._spec,
-                    partial(self._parts, ["id", column.name]),
-                    rows,
-                    self._config.verify.sample,
-                    column=column,
-                )
+                measured = self._recall_of(column, rows)
                 if measured is not None:
                     found[column.name] = (column, measured)
         if not found:
@@ -190,6 +216,19 @@ class Inspection:
         worst = min(found.values(), key=lambda one: one[1].at_10)
         verify.recall_at_10 = round(worst[1].at_10, 4)
         return worst
+
+    def _recall_of(self, column: VectorColumn, rows: int) -> milvus.Recall | None:
+        if self._runs_here(self._snapshot.total("bytes")):
+            return milvus.measure_recall(
+                self._connection,
+                self._spec,
+                partial(self._parts, ["id", column.name]),
+                rows,
+                self._config.verify.sample,
+                column=column,
+            )
+        found = self._answers.get(column.name) or self._elsewhere.recall(column)
+        return found[0].recall(found[1]) if found is not None else None
 
     def _parts(self, columns: list[str]) -> Iterator[pa.Table]:
         return iterate_parts(self._checkpoint, self._snapshot.live_parts, columns)

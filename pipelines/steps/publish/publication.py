@@ -187,10 +187,10 @@ class Publication:
                 self._keep_promise()
         # Of what is served already, and was compared when it was made, some rows are enough for a run without news.
         seen = not fresh and milvus.served(connection, spec.alias) == spec.name
-        check = self.inspection.check_rows(compared=SAMPLED if seen else ALL_COLUMNS)
+        check = self.inspection.check_rows(compared=SAMPLED if seen else ALL_COLUMNS, recall=fresh)
         if check.part_indexes_missing:
             # Someone deleted or changed rows, or the server lost them: the checkpoint has them.
-            check = self._load_again(ledger, check)
+            check = self._load_again(ledger, check, recall=fresh)
         self.inspection.gate(check, recall=fresh)
         self._publish(ledger, fresh)
 
@@ -228,6 +228,7 @@ class Publication:
             if check.clean:
                 break
             if check.unexpected:
+                self._session.discard_left()
                 self._session.progress.note(f"deleting {len(check.unexpected)} unexpected rows of {self._spec.name}")
                 milvus.delete(self._connection, self._spec.name, check.unexpected)
                 self._session.report.chunks.deleted += len(check.unexpected)
@@ -237,7 +238,13 @@ class Publication:
         return check
 
     def _load_again(
-        self, ledger: Ledger, check: milvus.RowCheck, listed: int | None = None, compared: str = ALL_COLUMNS
+        self,
+        ledger: Ledger,
+        check: milvus.RowCheck,
+        listed: int | None = None,
+        compared: str = ALL_COLUMNS,
+        *,
+        recall: bool = False,
     ) -> milvus.RowCheck:
         damaged = [self._snapshot.live_part(index) for index in check.part_indexes_missing]
         if damaged:
@@ -245,13 +252,14 @@ class Publication:
             ledger.forget([part.name for part in damaged])
             self._load(ledger, damaged)
         self.index()
-        return self.inspection.check_rows(listed=listed, compared=compared)
+        return self.inspection.check_rows(listed=listed, compared=compared, recall=recall)
 
     def _load(self, ledger: Ledger, parts: list[LivePart]) -> None:
         acknowledged = ledger.acknowledged()
         waiting = [part for part in parts if part.name not in acknowledged]
         if not waiting:
             return
+        self._session.discard_left()  # a comparison of what the collection held before
         self._session.progress.step("load", total=self._snapshot.total("rows"), counter="chunks_loaded")
         flush_bytes = milvus.flush_step(self._connection, self._snapshot.total("bytes"))
         (give_back_at_once if flush_bytes else give_back)()

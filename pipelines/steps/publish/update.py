@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
-
-import pyarrow as pa
 
 from pipelines.run import beam_job
 from pipelines.run.session import Phase, Session
@@ -21,8 +18,8 @@ from schemas.errors import CheckpointError, CollectionError, RejectsError
 from schemas.layout import Layout
 from schemas.milvus import PROPERTY_SNAPSHOT, PROPERTY_TARGET, CollectionSpec
 from transforms import milvus
-from transforms.checkpoint import Checkpoint, Snapshot, read_table
-from transforms.load.delta import PART_ROWS, POSITIONS, ApplyDelta, FindDelta, buckets_for, delta_uri, part_rows
+from transforms.checkpoint import Checkpoint, Snapshot
+from transforms.load.delta import PART_ROWS, POSITIONS, ApplyDelta, FindDelta, buckets_for, part_rows
 from transforms.load.specification import collection_spec
 from transforms.load.upsert_parts import Ledger
 from transforms.milvus.rows.row_check import ALL_COLUMNS
@@ -166,6 +163,7 @@ class Update:
         differing = part_rows(old, new)
         for side in differing:
             self._checkpoint.part_columns(side.part.name)  # before anything is written: are they all there?
+        session.discard_left()  # a comparison of what the collection held before
         milvus.set_properties(self._connection, name, {PROPERTY_TARGET: new.id})
         ledger = self._ledger(new)
         folder = session.uri("delta")
@@ -229,14 +227,9 @@ class Update:
     def _check(self, new: Snapshot, folder: str) -> None:
         """Verifies what was written, and the number of all rows; if that is not right, every row."""
 
-        def written() -> Iterator[pa.Table]:
-            for at in self._positions(folder):
-                rows = self._checkpoint.read_live(new.live_part(at))
-                yield rows.take(read_table(delta_uri(folder, at), ["row"]).column("row"))
-
         session = self._session
         session.progress.step("verify")
-        check = self._publication.inspection.check_written(written())
+        check = self._publication.inspection.check_written(new, self._positions(folder), folder)
         expected = new.total("rows")
         session.report.verify.expected, session.report.verify.found = expected, check.total
         if check.wrong or check.total != expected:

@@ -26,4 +26,5 @@ def planned_jobs(session: Session, changes: Changes, bytes_to_write: int) -> lis
         steps.append(("compare rows", bytes_to_write))
     if base is not None or config.collection.load != "import":
         steps.append(("load", bytes_to_write))
+    steps.append(("verify", bytes_to_write))
     return [step for step, reads in steps if not beam_job.runs_here(config, reads)]

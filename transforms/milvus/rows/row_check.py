@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
+import orjson
 import pyarrow as pa
 
 from schemas.milvus import CollectionSpec
 from transforms.milvus.rows.contents import by_ids, differences, read_back, should_hold, slices
 from transforms.milvus.rows.read import read
+from transforms.support import metrics
 from transforms.support.fingerprints import fingerprints
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ PAGE_ROWS = 2000
 LISTED = 1000
 """Most ids of a kind that are listed; all are counted."""
 
+COMPARED = "rows_compared"
+"""Counter of rows that were compared."""
 
 ALL_COLUMNS = "all columns"
 SAMPLED = "sampled"
@@ -73,6 +77,35 @@ class RowCheck:
         """Rows of the snapshot that the collection does not have as they are."""
         return self.missing_count + self.stale_count + self.damaged_count
 
+    def has_others(self) -> bool:
+        """Counts the unexpected rows, by `total`; whether the ids of the collection must be listed to name them.
+
+        Only where the count shows too many rows are they looked up; a key that is a duplicate in a server's collection
+        is too many as well, and has no id of its own to list.
+        """
+        self.unexpected_count = max(0, self.total - self.found)
+        return self.total != self.found
+
+    def add(self, later: RowCheck) -> None:
+        """Adds what was found in parts that follow; `total` and unexpected rows are of the whole collection."""
+        for name in _OF_PARTS:
+            setattr(self, name, getattr(self, name) + getattr(later, name))
+        for name in _LISTS:
+            ids = getattr(self, name)
+            ids.extend(getattr(later, name)[: LISTED - len(ids)])
+        for column, number in later.columns.items():
+            self.columns[column] = self.columns.get(column, 0) + number
+        self.part_indexes_missing = sorted({*self.part_indexes_missing, *later.part_indexes_missing})
+
+    def as_json(self) -> bytes:
+        """What was found, for the file of a worker."""
+        return orjson.dumps(self)
+
+    @classmethod
+    def of_json(cls, data: bytes) -> RowCheck:
+        """What `as_json` gave."""
+        return cls(**orjson.loads(data))
+
     def problems(self, shown: int = 3) -> list[str]:
         """The problems, one phrase each with the first ids; empty if all is right.
 
@@ -91,6 +124,10 @@ class RowCheck:
             for number, kind, ids in kinds
             if number
         ]
+
+
+_OF_PARTS = ("expected", "found", "missing_count", "stale_count", "damaged_count")
+_LISTS = ("missing", "stale", "damaged", "duplicated")
 
 
 def verify_rows(
@@ -116,21 +153,30 @@ def verify_rows(
     listed = LISTED if listed is None else listed
     with tempfile.TemporaryFile(prefix="vecbeam-verify-") as spool:
         for ordinal, part in enumerate(parts):
-            before = check.wrong
-            if spec is None:
-                part = part.select(["id", "content_hash"])
-            for rows in slices(part):
-                _compare(connection, name, rows, spec, check)
-                spool.write(fingerprints(rows.column("id").to_pylist()).tobytes())
-            if check.wrong > before:
-                check.part_indexes_missing.append(ordinal)
+            check_part(connection, name, ordinal, part, spec, check)
+            spool.write(fingerprints(part.column("id").to_pylist()).tobytes())
         check.total = count(connection, name)
-        if check.total != check.found and listed > 0:
-            # The count shows whether there are too many. Only then the rows themselves are looked up; a key that
-            # is a duplicate in a server's collection is too many as well, and has no id of its own to list.
-            check.unexpected_count = max(0, check.total - check.found)
+        if listed > 0 and check.has_others():
             check.unexpected = list(_unexpected(connection, name, spool, min(listed, check.unexpected_count)))
     return check
+
+
+def check_part(
+    connection: Milvus, name: str, ordinal: int, part: pa.Table, spec: CollectionSpec | None, check: RowCheck
+) -> None:
+    """Compares the rows of a part with a loaded collection, and adds what it finds to a check; see `verify_rows`.
+
+    Args:
+        ordinal: names the part in `RowCheck.part_indexes_missing`.
+    """
+    before = check.wrong
+    if spec is None:
+        part = part.select(["id", "content_hash"])
+    for rows in slices(part):
+        _compare(connection, name, rows, spec, check)
+        metrics.count(COMPARED, rows.num_rows)
+    if check.wrong > before:
+        check.part_indexes_missing.append(ordinal)
 
 
 def find_duplicates(connection: Milvus, name: str, parts: Iterator[pa.Table], check: RowCheck) -> None:
@@ -142,15 +188,20 @@ def find_duplicates(connection: Milvus, name: str, parts: Iterator[pa.Table], ch
         parts: the tables that were checked, with the column id.
     """
     for ordinal, part in enumerate(parts):
-        found = [
-            row_id
-            for rows in slices(part.select(["id"]))
-            for row_id in _twice(connection, name, rows.column("id").to_pylist())
-        ]
-        for row_id in found:
-            _list(check.duplicated, row_id)
-        if found and ordinal not in check.part_indexes_missing:
-            check.part_indexes_missing = sorted([*check.part_indexes_missing, ordinal])
+        check_duplicates(connection, name, ordinal, part, check)
+
+
+def check_duplicates(connection: Milvus, name: str, ordinal: int, part: pa.Table, check: RowCheck) -> None:
+    """Finds the duplicates of the ids of one part; see `find_duplicates`."""
+    found = [
+        row_id
+        for rows in slices(part.select(["id"]))
+        for row_id in _twice(connection, name, rows.column("id").to_pylist())
+    ]
+    for row_id in found:
+        _list(check.duplicated, row_id)
+    if found and ordinal not in check.part_indexes_missing:
+        check.part_indexes_missing = sorted([*check.part_indexes_missing, ordinal])
 
 
 def _twice(connection: Milvus, name: str, ids: list[str]) -> list[str]:
