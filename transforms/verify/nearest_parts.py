@@ -40,7 +40,7 @@ class QueriesIn:
 
     @property
     def _uri(self) -> str:
-        return filesystem.join(self._folder, "asked.parquet")
+        return filesystem.join(self._folder, "queries.parquet")
 
     @property
     def exists(self) -> bool:

@@ -29,7 +29,7 @@ from transforms.support.work_list import listed as work_list
 from transforms.verify import foreign_rows
 from transforms.verify.check_parts import CheckParts, checks_in
 from transforms.verify.foreign_rows import ID_RANGES, FindForeign, foreign_in, ranges_of
-from transforms.verify.nearest_parts import QueriesIn, NearestParts
+from transforms.verify.nearest_parts import NearestParts, QueriesIn
 from transforms.verify.part_groups import PartGroup, SnapshotRows, groups_of
 
 BORDERS = 64
