@@ -138,6 +138,7 @@ def test_a_stop_and_an_error_of_the_command_cancel_the_job(
     begun = tmp_path / "go.begun"
     told: list[Job] = []
     jobs = SimpleNamespace(
+        may_leave_jobs=True,
         job_started=told.append,
         job_seen=lambda _: None,
         job_ended=lambda job, *_: told.append(job),
