@@ -38,7 +38,7 @@ def on_both(cluster: Cluster, command: str, configs: tuple[Path, Path]) -> Done:
         assert done.code == 0, done.said
     # The order in which rows arrive makes another graph of an HNSW index, and so another recall in its third digit.
     recalls = [done.answer["verify"].pop("recall_at_10") for done in (here, there)]
-    assert min(recalls) > 0.99
+    assert recalls == [None, None] or min(recalls) > 0.99  # a small sync measures none
     for key in ("items", "chunks", "tokens", "verify"):
         assert there.answer[key] == here.answer[key], key
     states = [cluster.state(config) for config in configs]
