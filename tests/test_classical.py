@@ -296,9 +296,9 @@ def test_the_longest_texts_are_cut_and_counted() -> None:
 
 
 def test_the_extra_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from transforms.encoders.engines import extra
+    from transforms.support import extras
 
-    monkeypatch.setattr(extra, "is_installed", lambda *names: "gensim" not in names and "sklearn" not in names)
+    monkeypatch.setattr(extras, "is_installed", lambda *names: "gensim" not in names and "sklearn" not in names)
     with pytest.raises(MissingExtraError) as raised:
         model_of("word2vec").fit(sampled())
     assert raised.value.remedy == "pip install 'vecbeam[classical]'"

@@ -131,11 +131,12 @@ def test_what_needs_torch_says_so_before_anything_is_written(folder: Path) -> No
 
 def test_a_conversion_of_other_files_is_not_taken(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from transforms.encoders import resolve
-    from transforms.encoders.engines import cache, extra
+    from transforms.encoders.engines import cache
     from transforms.encoders.engines.openvino.conversion import PACKAGES
+    from transforms.support import extras
 
     monkeypatch.setenv("VECBEAM_CACHE", str(folder / "cache"))
-    monkeypatch.setattr(cache, "version_of", lambda name: None if name in TORCH else extra.version_of(name))
+    monkeypatch.setattr(cache, "version_of", lambda name: None if name in TORCH else extras.version_of(name))
     files = resolve(load_config(folder / "vecbeam.yaml").encoder).files  # type: ignore[attr-defined]
     assert cache.find(cache.Origin.of(files, PACKAGES)) is not None
     assert cache.find(cache.Origin.of(replace(files, weights="0" * 64), PACKAGES)) is None

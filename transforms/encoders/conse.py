@@ -27,12 +27,12 @@ from transforms.chunk.base import Chunker
 from transforms.encoders import families, timm
 from transforms.encoders.base import Encoded, Encoder, Model, text_inputs
 from transforms.encoders.engines.cache import Origin, kept
-from transforms.encoders.engines.extra import need, version_of
 from transforms.encoders.media.image_model import ImageModel
 from transforms.encoders.media.media_encoder import MediaEncoder
 from transforms.encoders.media.media_model import refuse_text_settings
 from transforms.encoders.media.preparation import by_torchvision
 from transforms.encoders.model_source import ModelSource
+from transforms.support.extras import need, version_of
 
 CLASSIFIER = "efficientnet-lite0"
 TEXT_MODEL = "all-MiniLM-L6-v2"

@@ -22,13 +22,13 @@ from schemas.modality import Modality
 from transforms.chunk.base import Chunker
 from transforms.chunk.seconds import SecondsChunker
 from transforms.encoders.base import Encoded, Encoder, Model, Work, media_inputs
-from transforms.encoders.engines.extra import need
 from transforms.encoders.media.content import RefusedError, contents, opened
 from transforms.encoders.media.film.film_encoder import FilmEncoder, borders, durations
 from transforms.encoders.media.film.film_model import PACKAGES, SHORTEST, USUAL, probe_film
 from transforms.encoders.media.film.sampling import Sampling
 from transforms.encoders.media.film.subtitled_chunks import with_subtitles
 from transforms.encoders.media.media_encoder import MediaEncoder
+from transforms.support.extras import need
 from transforms.support.film_container import container_of
 
 if TYPE_CHECKING:

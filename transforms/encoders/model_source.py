@@ -15,8 +15,8 @@ from schemas.errors import ConfigurationError, EncoderError
 from transforms.encoders import hub
 from transforms.encoders.catalogue import CATALOGUE, CatalogueEntry
 from transforms.encoders.engines.cache import Origin, kept
-from transforms.encoders.engines.extra import version_of
 from transforms.encoders.fitted.kept_fits import NO_FITS, KeptFits
+from transforms.support.extras import version_of
 
 log = logging.getLogger("vecbeam")
 _NEWEST = "main"

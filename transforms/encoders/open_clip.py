@@ -16,7 +16,6 @@ from schemas.errors import ConfigurationError, EncoderError
 from schemas.modality import Modality
 from transforms.chunk.base import Chunker
 from transforms.chunk.text import CountedTokens, TextChunker
-from transforms.encoders.engines.extra import need, version_of
 from transforms.encoders.media.image import decoding_fact
 from transforms.encoders.media.image_model import ImageModel
 from transforms.encoders.media.media_model import refuse_text_settings
@@ -24,6 +23,7 @@ from transforms.encoders.media.preparation import by_torchvision
 from transforms.encoders.media.two_towers import TextTower, TwoTowerEncoder
 from transforms.encoders.model_files import lowered, read_json, weights_digest
 from transforms.encoders.model_source import ModelSource
+from transforms.support.extras import need, version_of
 
 if TYPE_CHECKING:
     pass

@@ -21,7 +21,6 @@ from schemas.modality import Modality
 from transforms.chunk.base import Chunker
 from transforms.chunk.seconds import SecondsChunker
 from transforms.encoders.base import Encoded, Encoder, Model, Work, text_inputs
-from transforms.encoders.engines.extra import need
 from transforms.encoders.fitted.fitted_model import FittedModel
 from transforms.encoders.frames import refuse_frames
 from transforms.encoders.media.film.film import MAX_SECONDS
@@ -29,6 +28,7 @@ from transforms.encoders.media.film.film_encoder import borders, durations
 from transforms.encoders.media.film.film_model import SHORTEST, USUAL
 from transforms.encoders.media.film.subtitled_chunks import with_subtitles
 from transforms.support.amounts import amounts_of
+from transforms.support.extras import need
 
 PAUSE = "..."
 """What is embedded where nothing is said: every model, and every server, has a vector for it."""

@@ -17,12 +17,12 @@ from schemas.modality import Modality
 from transforms.chunk.base import Chunker
 from transforms.chunk.seconds import SecondsChunker
 from transforms.encoders.base import Encoder, Model
-from transforms.encoders.engines.extra import need
 from transforms.encoders.frames import refuse_frames
 from transforms.encoders.media.film.film_encoder import borders, durations
 from transforms.encoders.media.film.film_model import PACKAGES, USUAL
 from transforms.encoders.media.film.subtitled_chunks import with_subtitles
 from transforms.encoders.media.sound_model import SoundModel
+from transforms.support.extras import need
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.config import EncoderConfig
 from schemas.errors import ConfigurationError, EncoderError
-from transforms.encoders.engines.extra import need, version_of
 from transforms.encoders.media.image import decoding_fact
 from transforms.encoders.media.image_model import ImageModel
 from transforms.encoders.media.media_encoder import MediaEncoder
@@ -19,6 +18,7 @@ from transforms.encoders.media.media_model import refuse_text_settings
 from transforms.encoders.media.preparation import by_torchvision
 from transforms.encoders.model_files import lowered, read_json, weights_digest
 from transforms.encoders.model_source import ModelSource
+from transforms.support.extras import need, version_of
 
 if TYPE_CHECKING:
     pass

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from schemas.config import EncoderConfig
 from schemas.errors import ConfigurationError, EncoderError
-from transforms.encoders.engines.extra import version_of
 from transforms.encoders.engines.torch.torchvision_operators import make_importable
 from transforms.encoders.media.media_encoder import Prepared
 from transforms.encoders.media.media_model import refuse_text_settings
@@ -25,6 +24,7 @@ from transforms.encoders.media.sound_encoder import Hearing, SoundEncoder
 from transforms.encoders.media.sound_model import SoundModel
 from transforms.encoders.model_files import lowered, read_json, weights_digest
 from transforms.encoders.model_source import ModelSource
+from transforms.support.extras import version_of
 
 Floats = NDArray[np.float32]
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.encoders.engines.extra import need
 from transforms.explore.live_rows import Floats
+from transforms.support.extras import need
 
 Codes = NDArray[np.int64]
 

@@ -9,8 +9,8 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.encoders.engines.extra import need
 from transforms.explore.live_rows import Floats
+from transforms.support.extras import need
 
 TERMS = 4
 MOST_TERMS = 50_000

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from schemas.milvus.indexes import SEARCH_PARAMETERS, index_bytes
-from transforms.encoders.engines.extra import need
 from transforms.explore.live_rows import Floats
+from transforms.support.extras import need
 
 SAMPLE_ROWS = 20_000
 """Rows of which the candidates are built."""

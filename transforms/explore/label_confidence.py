@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from transforms.encoders.engines.extra import need
 from transforms.explore.live_rows import Floats
 from transforms.explore.outlier_scores import Measured
 from transforms.explore.row_labels import RowLabels
+from transforms.support.extras import need
 
 FOLDS = 5
 SMALLEST_LABEL = 2 * FOLDS

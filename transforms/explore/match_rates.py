@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.encoders.engines.extra import need
+from transforms.support.extras import need
 
 
 class MatchRates(NamedTuple):

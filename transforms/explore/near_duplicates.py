@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.encoders.engines.extra import need
 from transforms.explore.live_rows import Floats
 from transforms.explore.neighbour_search import neighbour_index, pieces
+from transforms.support.extras import need
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.encoders.engines.extra import need
 from transforms.explore.live_rows import Floats
+from transforms.support.extras import need
 
 Positions = NDArray[np.int64]
 

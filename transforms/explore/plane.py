@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from schemas.errors import ConfigurationError
-from transforms.encoders.engines.extra import need
 from transforms.explore.live_rows import Floats
+from transforms.support.extras import need
 
 NEIGHBOURS = 15
 """Of each row, whose distances UMAP keeps."""

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.encoders.engines.extra import need
 from transforms.explore.live_rows import Floats
+from transforms.support.extras import need
 
 SILHOUETTE_ROWS = 2_000
 """Rows of the sample that the number of clusters is chosen on."""

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.encoders.engines.extra import need
 from transforms.quality.judged_queries import Grades
+from transforms.support.extras import need
 
 MEASURES = {"ndcg_at_10": "nDCG@10", "recall_at_10": "R@10", "recall_at_100": "R@100", "mrr": "RR"}
 """Names in results, and those of ir-measures."""

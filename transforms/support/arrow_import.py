@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import sys
-import threading
+
+from transforms.support.hidden_modules import HiddenModules
 
 _PANDAS = "pandas"
 
@@ -17,7 +18,7 @@ def import_arrow() -> None:
     """
     if _PANDAS in sys.modules:
         return
-    without = _Without()
+    without = HiddenModules([_PANDAS])
     sys.meta_path.insert(0, without)
     try:
         arrow = importlib.import_module("pyarrow.lib")
@@ -25,14 +26,3 @@ def import_arrow() -> None:
         importlib.import_module("pyarrow.dataset")
     finally:
         sys.meta_path.remove(without)
-
-
-class _Without:
-    """A finder of modules to which pandas is not installed, in the thread that makes it."""
-
-    def __init__(self) -> None:
-        self._thread = threading.get_ident()
-
-    def find_spec(self, name: str, *_: object) -> None:
-        if name == _PANDAS and threading.get_ident() == self._thread:
-            raise ImportError(name, name=name)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import orjson
 
 from schemas.errors import ConfigurationError
-from transforms.encoders.engines.extra import need
+from transforms.support.extras import need
 from transforms.support.storage import filesystem
 
 KEY = "HISTORIES"

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from schemas.errors import ConfigurationError
-from transforms.encoders.engines.extra import is_installed
+from transforms.support.extras import is_installed
 from transforms.support.storage import filesystem
 
 NAME = "static"

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from schemas.errors import EncoderError
 from transforms.encoders.base import Encoder, media_inputs, text_inputs
-from transforms.encoders.engines.extra import need
 from transforms.encoders.engines.torch.torchvision_operators import make_importable
 from transforms.quality.retrieval_measures import FIRST, MEASURES, measure
+from transforms.support.extras import need
 from transforms.support.vectors import unit_vectors
 from transforms.train.contrastive_models import load
 from transforms.train.text_training import TrainingSettings

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.errors import EncoderError
-from transforms.encoders.engines.extra import is_installed, need
 from transforms.encoders.router import DOCUMENT, QUERY, RouterModel
 from transforms.encoders.sentence_transformers import SentenceTransformersModel
 from transforms.encoders.static_embedding import StaticModel
 from transforms.encoders.text_facts import TextFacts
 from transforms.quality.retrieval_measures import FIRST, MEASURES, measure
+from transforms.support.extras import is_installed, need
 from transforms.train.hard_negatives import MinedTable, NegativeSource
 from transforms.train.training_pairs import Pair, same
 

@@ -8,10 +8,10 @@ afterwards it does. What needs one of Beam's filesystems imports it then: `trans
 from __future__ import annotations
 
 import sys
-import threading
 
 from transforms.support import process
 from transforms.support.beam_filesystems import MODULES
+from transforms.support.hidden_modules import HiddenModules
 
 _BEAM = "apache_beam"
 _HIDDEN = frozenset({*MODULES, "apache_beam.io.gcp.bigquery", "apitools", "google.cloud.dataflow", "pandas", "pymongo"})
@@ -20,22 +20,4 @@ _HIDDEN = frozenset({*MODULES, "apache_beam.io.gcp.bigquery", "apitools", "googl
 def prepare() -> None:
     """For the command line's own process, whose pipelines run in it; has no effect if Beam is imported already."""
     if process.is_own() and _BEAM not in sys.modules:
-        sys.meta_path.insert(0, _Without())
-
-
-class _Without:
-    """A finder of modules to which some are not installed while Beam is imported, in the thread that imports it."""
-
-    def __init__(self) -> None:
-        self._thread = 0
-
-    def find_spec(self, name: str, *_: object) -> None:
-        if name == _BEAM:
-            self._thread = threading.get_ident()
-        elif name in _HIDDEN and self._thread == threading.get_ident() and _is_being_imported(_BEAM):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-
-def _is_being_imported(name: str) -> bool:
-    spec = getattr(sys.modules.get(name), "__spec__", None)
-    return bool(getattr(spec, "_initializing", False))
+        sys.meta_path.insert(0, HiddenModules(_HIDDEN, _BEAM))

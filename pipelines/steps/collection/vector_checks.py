@@ -6,7 +6,7 @@ from schemas.config import Config
 from schemas.config.collection import Verify
 from schemas.errors import ConfigurationError
 from schemas.layout import Layout, VectorKind
-from transforms.encoders.engines.extra import need
+from transforms.support.extras import need
 
 
 def limits_of(verify: Verify) -> list[str]:

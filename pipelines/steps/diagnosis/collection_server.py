@@ -12,8 +12,8 @@ from schemas.errors import CollectionError, MissingExtraError, VecbeamError
 from schemas.milvus.capabilities import CAPABILITIES, Evidence, Server, capabilities_of
 from transforms import milvus
 from transforms.encoders import hub
-from transforms.encoders.engines.extra import need
 from transforms.encoders.models import Models
+from transforms.support.extras import need
 
 ANSWER_S = 5.0
 

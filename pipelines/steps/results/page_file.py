@@ -13,7 +13,7 @@ import pyarrow as pa
 from pipelines.steps.results.shown import shown
 from pipelines.steps.results.table_file import check_folder
 from schemas.errors import ConfigurationError
-from transforms.encoders.engines.extra import need
+from transforms.support.extras import need
 from transforms.support.storage import filesystem
 
 MOST_ROWS = 500

@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 from schemas.errors import EncoderError
 from schemas.identity import digest
-from transforms.encoders.engines.extra import version_of
 from transforms.encoders.engines.transformer_files import TransformerFiles
+from transforms.support.extras import version_of
 
 log = logging.getLogger("vecbeam")
 FORMAT = 1

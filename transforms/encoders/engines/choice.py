@@ -13,9 +13,10 @@ from schemas.identity import digest
 from transforms.encoders.engines.base import Engine
 from transforms.encoders.engines.cache import Origin, find
 from transforms.encoders.engines.devices import gpus
-from transforms.encoders.engines.extra import INSTALL, has_torch, is_installed, need_torch
+from transforms.encoders.engines.extra import INSTALL, has_torch, need_torch
 from transforms.encoders.engines.tokens import TokenTable
 from transforms.encoders.engines.transformer_files import TransformerFiles
+from transforms.support.extras import is_installed
 
 log = logging.getLogger("vecbeam")
 

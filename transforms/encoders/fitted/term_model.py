@@ -22,13 +22,13 @@ from schemas.modality import Modality
 from transforms.chunk.text import TextChunker
 from transforms.encoders.base import Encoded, Work, text_inputs
 from transforms.encoders.counted_words import MOST_TOKENS, CountingChunker, whitespace_tokenizer
-from transforms.encoders.engines.extra import need
 from transforms.encoders.fitted.fitted_files import Fitted, Learned, in_memory
 from transforms.encoders.fitted.fitted_model import FittedModel
 from transforms.encoders.fitted.term_reader import RULE, TermReader, Terms
 from transforms.encoders.model_files import lowered
 from transforms.encoders.model_source import ModelSource
 from transforms.encoders.text_facts import FactedText, TextFacts
+from transforms.support.extras import need
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

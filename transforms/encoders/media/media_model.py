@@ -11,7 +11,7 @@ from schemas.config import EncoderConfig
 from schemas.errors import ConfigurationError
 from schemas.layout import Space, VectorKind
 from transforms.encoders.base import Encoder
-from transforms.encoders.engines.extra import need
+from transforms.support.extras import need
 
 _TEXT_KEYS = ("prompt", "query_prompt", "max_tokens", "batch_tokens")
 

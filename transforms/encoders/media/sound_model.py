@@ -15,9 +15,9 @@ from schemas.modality import Modality
 from transforms.chunk.base import Chunker
 from transforms.chunk.seconds import SecondsChunker
 from transforms.encoders.base import media_inputs
-from transforms.encoders.engines.extra import need
 from transforms.encoders.media.media_model import MediaModel
 from transforms.encoders.media.sound_encoder import Hearing, durations
+from transforms.support.extras import need
 
 PACKAGES = ("soundfile", "soxr", "av")
 """What every model of recordings needs."""

@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 
 from schemas.errors import EncoderError
-from transforms.encoders.engines.extra import need
 from transforms.encoders.model_files import check_pinned, file_digest
+from transforms.support.extras import need
 
 _FILE = "models/efficientnet-lite0-57934424.pth"
 _CONFIG = {

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from transforms.encoders.engines.extra import need
 from transforms.encoders.model_files import check_pinned, file_digest
+from transforms.support.extras import need
 
 _FILE = "pretrained.pt"
 _TRAINING = "similarity_"

@@ -7,7 +7,6 @@ from typing import Any
 
 from schemas.config import EncoderConfig
 from schemas.errors import ConfigurationError, EncoderError
-from transforms.encoders.engines.extra import version_of
 from transforms.encoders.media.image import decoding_fact
 from transforms.encoders.media.image_model import ImageModel
 from transforms.encoders.media.media_encoder import MediaEncoder
@@ -16,6 +15,7 @@ from transforms.encoders.model_source import ModelSource
 from transforms.encoders.transformers.architectures import BACKBONES, Pooling
 from transforms.encoders.transformers.model_folder import ModelFolder
 from transforms.encoders.transformers.pixels import packages, preparation, resampling
+from transforms.support.extras import version_of
 
 _CLASSIFIER = "perceiver.decoder.decoder.final_layer."
 

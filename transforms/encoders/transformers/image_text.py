@@ -15,7 +15,6 @@ from schemas.config import Config, EncoderConfig
 from schemas.modality import Modality
 from transforms.chunk.base import Chunker
 from transforms.chunk.text import TextChunker
-from transforms.encoders.engines.extra import version_of
 from transforms.encoders.media.image import decoding_fact
 from transforms.encoders.media.image_model import ImageModel
 from transforms.encoders.media.two_towers import TwoTowerEncoder
@@ -26,6 +25,7 @@ from transforms.encoders.transformers.model_folder import ModelFolder
 from transforms.encoders.transformers.naflex import patch_preparation
 from transforms.encoders.transformers.pixels import PACKAGES, RESAMPLING, preparation
 from transforms.encoders.transformers.text_tower import ReadsTexts, text_tower, tokenizer_facts
+from transforms.support.extras import version_of
 
 
 @dataclass(frozen=True)

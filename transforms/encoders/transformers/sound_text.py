@@ -21,7 +21,6 @@ from schemas.errors import ConfigurationError
 from schemas.modality import Modality
 from transforms.chunk.base import Chunker
 from transforms.chunk.text import TextChunker
-from transforms.encoders.engines.extra import version_of
 from transforms.encoders.media.media_encoder import Prepared
 from transforms.encoders.media.sound_encoder import Hearing, SoundEncoder
 from transforms.encoders.media.sound_model import SoundModel
@@ -31,6 +30,7 @@ from transforms.encoders.model_source import ModelSource, Prompts
 from transforms.encoders.transformers.architectures import SOUND_TEXT, Padding, projected_dimensions
 from transforms.encoders.transformers.model_folder import ModelFolder
 from transforms.encoders.transformers.text_tower import ReadsTexts, text_tower, tokenizer_facts
+from transforms.support.extras import version_of
 
 Floats = NDArray[np.float32]
 

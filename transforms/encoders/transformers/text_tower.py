@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from schemas.errors import ConfigurationError, EncoderError
 from schemas.identity import digest
-from transforms.encoders.engines.extra import need
 from transforms.encoders.engines.torch.torchvision_operators import make_importable
 from transforms.encoders.media.two_towers import TextTower
 from transforms.encoders.model_files import file_digest, read_json, read_tokenizer, tokenizer_digest
 from transforms.encoders.transformers.architectures import Padding
+from transforms.support.extras import need
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

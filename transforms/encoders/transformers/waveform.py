@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from schemas.config import EncoderConfig
 from schemas.errors import ConfigurationError
-from transforms.encoders.engines.extra import version_of
 from transforms.encoders.media.media_encoder import Prepared
 from transforms.encoders.media.sound_encoder import Hearing, SoundEncoder
 from transforms.encoders.media.sound_model import SoundModel
 from transforms.encoders.model_files import lowered, weights_digest
 from transforms.encoders.model_source import ModelSource
 from transforms.encoders.transformers.model_folder import ModelFolder
+from transforms.support.extras import version_of
 
 Floats = NDArray[np.float32]
 

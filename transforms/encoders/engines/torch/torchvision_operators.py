@@ -11,7 +11,7 @@ import sys
 import threading
 from typing import Any
 
-from transforms.encoders.engines.extra import is_installed
+from transforms.support.extras import is_installed
 
 _LOCK = threading.Lock()
 DECLARED: list[Any] = []

@@ -15,11 +15,11 @@ from schemas.modality import Modality
 from transforms.chunk.base import Chunker
 from transforms.chunk.seconds import SecondsChunker
 from transforms.encoders.base import media_inputs
-from transforms.encoders.engines.extra import need
 from transforms.encoders.media.film.film_encoder import borders, durations
 from transforms.encoders.media.film.sampling import Sampling
 from transforms.encoders.media.film.subtitled_chunks import with_subtitles
 from transforms.encoders.media.media_model import MediaModel
+from transforms.support.extras import need
 
 PACKAGES = ("av", "PIL")
 """What every model of films needs."""

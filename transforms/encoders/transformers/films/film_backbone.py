@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from schemas.config import EncoderConfig
 from schemas.errors import ConfigurationError
-from transforms.encoders.engines.extra import version_of
 from transforms.encoders.media.film.film_encoder import FilmEncoder
 from transforms.encoders.media.film.film_model import FilmModel
 from transforms.encoders.media.film.sampling import Sampling
@@ -25,6 +24,7 @@ from transforms.encoders.transformers.architectures import FILM_BACKBONES, Pooli
 from transforms.encoders.transformers.films.clip_frames import PACKAGES, frame_preparation, segments_at_once
 from transforms.encoders.transformers.model_folder import ModelFolder
 from transforms.encoders.transformers.pixels import RESAMPLING
+from transforms.support.extras import version_of
 
 Floats = NDArray[np.float32]
 

@@ -19,7 +19,6 @@ from schemas.config import Config, EncoderConfig
 from schemas.modality import Modality
 from transforms.chunk.base import Chunker
 from transforms.chunk.text import TextChunker
-from transforms.encoders.engines.extra import version_of
 from transforms.encoders.media.film.film_encoder import FilmEncoder
 from transforms.encoders.media.film.film_model import FilmModel
 from transforms.encoders.media.film.sampling import Sampling
@@ -31,6 +30,7 @@ from transforms.encoders.transformers.films.clip_frames import PACKAGES, frame_p
 from transforms.encoders.transformers.model_folder import ModelFolder
 from transforms.encoders.transformers.pixels import RESAMPLING
 from transforms.encoders.transformers.text_tower import ReadsTexts, text_tower, tokenizer_facts
+from transforms.support.extras import version_of
 
 FRAMES = 8
 """Of a segment, where config.json does not say it."""

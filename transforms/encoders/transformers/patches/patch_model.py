@@ -21,7 +21,6 @@ from schemas.config import EncoderConfig
 from schemas.errors import ConfigurationError, EncoderError
 from schemas.layout import VectorKind
 from schemas.modality import Modality
-from transforms.encoders.engines.extra import version_of
 from transforms.encoders.engines.torch.torchvision_operators import make_importable
 from transforms.encoders.media.image_model import ImageModel
 from transforms.encoders.model_files import read_json, weight_names, weights_digest
@@ -32,6 +31,7 @@ from transforms.encoders.transformers.model_folder import ModelFolder
 from transforms.encoders.transformers.patches.patch_encoder import MASK, Inputs, PatchEncoder, Tower
 from transforms.encoders.transformers.pixels import PACKAGES, RESAMPLING
 from transforms.encoders.transformers.text_tower import tokenizer_facts
+from transforms.support.extras import version_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
