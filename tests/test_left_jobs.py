@@ -123,7 +123,7 @@ def test_no_wait_starts_a_job_and_the_same_command_continues_after_it(
     steps: list[str] = []
     progress = Notes()
     report = Report(run_id="", command="", name="")
-    for turn in range(5):
+    for turn in range(4):
         progress = Notes()
         report = vecbeam.backfill(load_config(path, FAST if turn else ()), progress, wait=False)
         assert report.exit_code == 0
@@ -135,11 +135,11 @@ def test_no_wait_starts_a_job_and_the_same_command_continues_after_it(
         assert f"portable job {job.id}" in progress.notes[-1]
         assert "same command attaches" in progress.notes[-1]
         steps.append(job.step)
-        if job.step == "survey":
+        if job.step == "embed":
             check_held(config, job.id, stopped_workers(), server[0])
         until(lambda job=job: state(server[0], job.id) == "DONE", "the end of the job")
     # Each step is one job: nothing is embedded, loaded or compared a second time.
-    assert steps == ["survey", "embed", "load", "verify"]
+    assert steps == ["embed", "load", "verify"]
     assert report.verify.published
     assert (report.items.read, report.verify.found, report.verify.recall_at_10) == (40, 40, 1.0)
     assert any("using the results of the portable job" in note for note in progress.notes), "of the comparison"
@@ -172,7 +172,7 @@ def test_a_left_job_that_fails_is_told_once(path: Path, server: tuple[LocalJobSe
     server[0].Cancel(beam_job_api_pb2.CancelJobRequest(job_id=job.id))
     for process in processes:
         process.kill()
-    with pytest.raises(JobEndedError, match=rf"portable job {job.id} .* left running for its step survey, ended as CA"):
+    with pytest.raises(JobEndedError, match=rf"portable job {job.id} .* left running for its step embed, ended as CA"):
         vecbeam.backfill(config)
     done = vecbeam.backfill(load_config(path, HERE))
     assert done.verify.found == 40

@@ -155,7 +155,8 @@ def test_a_job_of_each_runner_groups_and_counts(tmp_path: Path, name: str, key: 
         (999, 1, None, True, ["embed"]),  # counts as 64 bytes read
         (100, 0, "type:nvidia-l4;count:1", True, ["embed"]),
         (100, 0, None, False, ["embed"]),
-        (5000, 5000, None, True, ["survey", "embed", "load", "verify"]),
+        (5000, 5000, None, True, ["embed", "load", "verify"]),  # which compares too
+        (5000, 5000, "type:nvidia-l4;count:1", True, ["survey", "embed", "load", "verify"]),
     ],
 )
 def test_a_plan_names_the_steps_that_would_be_jobs(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipelines.run import beam_job
 from pipelines.run.session import Phase, Session
 from pipelines.steps.corpus.source import Source
+from schemas.config import Config
 from schemas.errors import CheckpointError, CorpusError
 from schemas.identity import digest
 from schemas.records import Kind
@@ -18,7 +20,7 @@ from transforms.diff.find_changes import PART_GROUPS, PARTS, SAMPLED
 from transforms.read import SHARD_RANGES, ShardFiles, ShardRange, plan_ranges, read_shard
 from transforms.support.storage import filesystem
 from transforms.support.storage.stored_table import write_rows
-from transforms.support.work_list import listed
+from transforms.support.work_list import ReadWork, listed
 
 ROWS_OF_A_BUCKET = 250_000
 BYTES_OF_AN_ITEM = 500
@@ -27,6 +29,9 @@ BUCKETS = 16
 SHARDS_OF_A_PIECE = 4_096
 """How many shards' findings are written into one file."""
 NAMED = 5
+
+FirstComparison = Callable[[Source, list[ShardRange], Findings, str], Counter[str]]
+"""Compares the items of shards, writes findings, and returns the counters of its job. The text is `Changes.of`."""
 
 
 @dataclass(frozen=True)
@@ -92,13 +97,21 @@ def lost_parts(checkpoint: Checkpoint, base: Snapshot) -> list[int]:
 
 
 def find_changes(
-    session: Session, source: Source, base: Snapshot | None, folder: str, *, survey: bool = False, salt: str = ""
+    session: Session,
+    source: Source,
+    base: Snapshot | None,
+    folder: str,
+    *,
+    survey: bool = False,
+    salt: str = "",
+    first: FirstComparison | None = None,
 ) -> Changes:
     """Compares the corpus with a snapshot; writes nothing but the findings in `folder`.
 
     Args:
         survey: reads the changed files even where their listing says enough to embed them.
         salt: distinguishes parts that are embedded again on purpose.
+        first: compares the ids of a corpus without a snapshot, in addition to whatever else it does.
 
     Raises:
         CorpusError: two items with one id, where the configuration says `on_duplicate: error`.
@@ -125,7 +138,9 @@ def find_changes(
         if base is not None:
             write_rows(findings.listing_uri, source.listing(), by="name")
         counters: Counter[str] = Counter()
-        if survey or base is not None or not source.ids_are_paths:
+        if first is not None:
+            counters = first(source, shards, findings, of)
+        elif survey or base is not None or not source.ids_are_paths:
             with session.resumable("survey", of, diff=folder):
                 counters = _find(session, source, base, lost, shards, findings)
         surveyed, size = counters["items_surveyed"], counters["content_bytes"]
@@ -180,11 +195,6 @@ def _find(
     findings: Findings,
 ) -> Counter[str]:
     session.progress.step("survey", counter="items_surveyed")
-    side = SnapshotSide(source.checkpoint, base.name) if base else None
-    old_rows = base.total("items") if base else 0
-    new_rows = source.changed_bytes // BYTES_OF_AN_ITEM
-    buckets = max(BUCKETS, (old_rows + new_rows) // ROWS_OF_A_BUCKET)
-    sampling = min(1.0, SAMPLED / max(1, new_rows))
     gone = set(lost)
     parts = [at for at in range(base.parts.num_rows) if at not in gone] if base else []
     groups = [tuple(parts[start : start + PARTS]) for start in range(0, len(parts), PARTS)]
@@ -193,8 +203,7 @@ def _find(
         listed(shards, SHARD_RANGES, findings.uri("work/survey")) as work,
         listed(groups, PART_GROUPS, findings.uri("work/parts")) as old,
     ):
-        pieces = 1 + len(shards) // SHARDS_OF_A_PIECE
-        find = FindChanges(session.config, findings, side, old, buckets, sampling, pieces)
+        find = comparison_of(session.config, source, base, findings, len(shards), old)
         counters = beam_job.run(
             session.config,
             lambda pipeline: pipeline | "Shards" >> work | "FindChanges" >> find,
@@ -203,6 +212,23 @@ def _find(
         )
     session.add_counters(counters)
     return counters
+
+
+def comparison_of(
+    config: Config, source: Source, base: Snapshot | None, findings: Findings, shards: int, parts: ReadWork
+) -> FindChanges:
+    """The comparison of a corpus with a snapshot, as a transform.
+
+    Args:
+        shards: how many shards are read.
+        parts: the parts of the snapshot, in groups.
+    """
+    side = SnapshotSide(source.checkpoint, base.name) if base else None
+    old_rows = base.total("items") if base else 0
+    new_rows = source.changed_bytes // BYTES_OF_AN_ITEM
+    buckets = max(BUCKETS, (old_rows + new_rows) // ROWS_OF_A_BUCKET)
+    sampling = min(1.0, SAMPLED / max(1, new_rows))
+    return FindChanges(config, findings, side, parts, buckets, sampling, 1 + shards // SHARDS_OF_A_PIECE)
 
 
 def _files_of(checkpoint: Checkpoint, base: Snapshot, lost: list[int]) -> set[str]:

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from pipelines.run.session import Session
 from pipelines.steps.corpus.changes import Changes
-from schemas.config import EncoderConfig
+from schemas.config import Config, EncoderConfig
 from schemas.records import SCHEMA_VERSION
 from schemas.run_report import Loss
 from transforms.checkpoint import read_table, write_table
@@ -20,7 +20,7 @@ TEXTS = 256
 
 def sample_texts(session: Session, changes: Changes) -> list[str]:
     """The texts for int8: those that are kept, or else chunks of items that digests choose; [] for other precisions."""
-    if not any(_is_int8(encoder) for encoder in session.config.vectors.values()):
+    if not needs_sample(session.config):
         return []
     uri = changes.source.checkpoint.sample_uri
     if filesystem.exists(uri):
@@ -32,6 +32,11 @@ def sample_texts(session: Session, changes: Changes) -> list[str]:
     chunks = chunk_sample(items, changes.surveyed, session.config, changes.source.models).chunks
     chosen: list[str] = chunks.column("text").to_pylist()[:TEXTS]
     return chosen
+
+
+def needs_sample(config: Config) -> bool:
+    """Whether an encoder takes the ranges of its numbers from texts of the corpus."""
+    return any(_is_int8(encoder) for encoder in config.vectors.values())
 
 
 def _is_int8(encoder: EncoderConfig) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
 import numpy as np
@@ -35,6 +35,9 @@ from transforms.read.listing.files import shown_column
 from transforms.support.amounts import MILLISECONDS
 from transforms.support.storage import filesystem, spill
 from transforms.support.work_list import listed
+
+if TYPE_CHECKING:
+    from pipelines.steps.snapshot.one_job import OneJob
 
 EMBEDDED_AS_READ = 64
 """A byte that is embedded takes as much time as so many that are read, on a processor without an accelerator."""
@@ -77,8 +80,18 @@ def bring_up_to_date(
     filesystem.sweep_temporaries(checkpoint.root)
     checkpoint.write_space(source.models.space)
     salt = _salt(session) if full_refresh else ""
-    changes = find_changes(session, source, current, session.uri("diff"), salt=salt)
-    return embed_changes(session, changes, standing, allow_deletes=allow_deletes, salt=salt)
+    first = _one_job(session, source, current, salt)
+    changes = find_changes(session, source, current, session.uri("diff"), salt=salt, first=first)
+    records = first.records if first is not None else ""
+    return embed_changes(session, changes, standing, allow_deletes=allow_deletes, salt=salt, records=records)
+
+
+def _one_job(session: Session, source: Source, base: Snapshot | None, salt: str) -> OneJob | None:
+    if session.config.runner.is_local:
+        return None
+    from pipelines.steps.snapshot.one_job import OneJob, is_one_job
+
+    return OneJob(session, salt) if is_one_job(session.config, source, base) else None
 
 
 def _check_runnable(session: Session, source: Source) -> None:
@@ -92,9 +105,19 @@ def _salt(session: Session) -> str:
 
 
 def embed_changes(
-    session: Session, changes: Changes, standing: Standing, *, allow_deletes: bool = False, salt: str = ""
+    session: Session,
+    changes: Changes,
+    standing: Standing,
+    *,
+    allow_deletes: bool = False,
+    salt: str = "",
+    records: str = "",
 ) -> Snapshot:
-    """Embeds what a diff found and writes the snapshot; see `bring_up_to_date`."""
+    """Embeds what a diff found and writes the snapshot; see `bring_up_to_date`.
+
+    Args:
+        records: folder with the records of all parts, where the job that compared has embedded them.
+    """
     is_left = False
     try:
         # A run that is refused before it embeds has found these anyway.
@@ -103,7 +126,7 @@ def embed_changes(
         check_deletions(changes, session.config, standing, allowed=allow_deletes)
         if changes.shards:
             _check_runnable(session, changes.source)
-        return _embedded(session, changes, standing, allow_deletes=allow_deletes, salt=salt)
+        return _embedded(session, changes, standing, allow_deletes=allow_deletes, salt=salt, records=records)
     except JobLeftError:
         is_left = True
         raise
@@ -113,13 +136,15 @@ def embed_changes(
             changes.findings.remove()
 
 
-def _embedded(session: Session, changes: Changes, standing: Standing, *, allow_deletes: bool, salt: str) -> Snapshot:
+def _embedded(
+    session: Session, changes: Changes, standing: Standing, *, allow_deletes: bool, salt: str, records: str
+) -> Snapshot:
     expect(session, changes)
     checkpoint, base = changes.source.checkpoint, changes.base
     if base is not None and changes.lost:
         session.progress.note(f"{len(changes.lost)} parts of {base.name} are missing or damaged: making them again")
         checkpoint.delete_parts([base.part_names[at] for at in changes.lost])
-    parts, files = _embed(session, changes, salt)
+    parts, files = _embed(session, changes, salt, records)
     unsettled = settled(changes.source, session.config)
     if not unsettled.all():
         session.progress.note(
@@ -139,10 +164,13 @@ def _embedded(session: Session, changes: Changes, standing: Standing, *, allow_d
     return checkpoint.write_snapshot(draft)
 
 
-def _embed(session: Session, changes: Changes, salt: str) -> tuple[pa.Table, pa.Table]:
-    """Runs the fused stage; returns tables of `PART_RECORDS` and `FILE_RECORDS`."""
+def _embed(session: Session, changes: Changes, salt: str, records: str) -> tuple[pa.Table, pa.Table]:
+    """Runs the fused stage, unless a job has; returns tables of `PART_RECORDS` and `FILE_RECORDS`."""
     if not changes.shards:
         return PART_RECORDS.empty_table(), FILE_RECORDS.empty_table()
+    if records:
+        parts, files = read_records(records)
+        return _in_corpus_order(parts, changes), files
     from transforms.embed.lazy_encoders import release_encoders
     from transforms.embed.public.read_items import SHARD_WORK, ShardWork
     from transforms.embed.stage import Embedding, EmbedShards, WriteRecords

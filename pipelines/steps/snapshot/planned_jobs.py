@@ -6,6 +6,7 @@ from pipelines.run import beam_job
 from pipelines.run.session import Session
 from pipelines.steps.corpus.changes import Changes, survey_bytes
 from pipelines.steps.snapshot.embedding import embedding_bytes
+from pipelines.steps.snapshot.one_job import is_one_job
 
 
 def planned_jobs(session: Session, changes: Changes, bytes_to_write: int) -> list[str]:
@@ -18,7 +19,7 @@ def planned_jobs(session: Session, changes: Changes, bytes_to_write: int) -> lis
     if config.runner.is_local:
         return []
     steps: list[tuple[str, int | None]] = []
-    if base is not None or not source.ids_are_paths:
+    if (base is not None or not source.ids_are_paths) and not is_one_job(config, source, base):
         steps.append(("survey", survey_bytes(source, base)))
     if changes.shards:
         steps.append(("embed", embedding_bytes(session, changes)))
