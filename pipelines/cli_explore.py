@@ -1,12 +1,16 @@
 """The commands of `vecbeam explore`; see `pipelines.cli`."""
 
+import functools
+import inspect
+from collections.abc import Callable
+from inspect import Parameter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipelines.run.terminal.arguments import config_and_words, configuration
-from pipelines.run.terminal.command import Overrides, Page, command
+from pipelines.run.terminal.command import Overrides, Page, command, option
 
 if TYPE_CHECKING:
     from pipelines.steps.results.finding import Finding
@@ -24,9 +28,41 @@ Out = Annotated[
     Path | None, typer.Option("--out", metavar="FILE", help="Writes all rows to a .parquet, .jsonl or .csv file.")
 ]
 Html = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Writes a page that needs no network.")]
+_ROWS = (
+    option("vector", Vector, ""),
+    option("sample", Rows, MOST_ROWS),
+    option("seed", Seed, 0),
+    option("served", Served, False),
+    option("out", Out, None),
+    option("html", Html, None),
+)
+"""The options of each command that looks at rows, after its own."""
 
 
-@command(explore)
+def explores(function: Callable[..., "Finding"]) -> Callable[..., Page]:
+    """Registers a function as a command of `vecbeam explore` that looks at rows, with the options that all have.
+
+    The function gets the values of these as `**rows`; a parameter of its own replaces the option of the same name. It
+    does not get `--out` and `--html`, which write what it returns.
+    """
+    own = inspect.signature(function)
+    usual = {each.name for each in _ROWS}
+    options = [
+        each for each in own.parameters.values() if each.name not in usual and each.kind != Parameter.VAR_KEYWORD
+    ]
+    options += [own.parameters.get(each.name, each) for each in _ROWS]
+
+    @functools.wraps(function)
+    def run(*, out: Path | None, html: Path | None, **values: Any) -> Page:
+        check_files(out, html)
+        return page(function(**values), out, html)
+
+    parameters = [each.replace(kind=Parameter.KEYWORD_ONLY) for each in options]
+    run.__signature__ = own.replace(parameters=parameters, return_annotation=Page)  # type: ignore[attr-defined]
+    return command(explore)(run)
+
+
+@explores
 def duplicates(
     config: "Config",
     above: Annotated[float, typer.Option("--above", help="Least cosine of near duplicates.")] = 0.95,
@@ -38,35 +74,15 @@ def duplicates(
         Path | None,
         typer.Option("--pairs", metavar="FILE", help="Measures how often the threshold is wrong: CSV of a, b, same."),
     ] = None,
-    vector: Vector = "",
-    sample: Rows = MOST_ROWS,
-    seed: Seed = 0,
-    served: Served = False,
-    out: Out = None,
-    html: Html = None,
-) -> Page:
+    **rows: Any,
+) -> "Finding":
     """Finds rows, or items, that are nearly the same."""
-    check_files(out, html)
     from pipelines.explore.duplicates import duplicates
 
-    return page(
-        duplicates(
-            config,
-            above=above,
-            by=by,
-            keep=keep,
-            pairs=pairs,
-            vector=vector,
-            sample=sample,
-            seed=seed,
-            served=served,
-        ),
-        out,
-        html,
-    )
+    return duplicates(config, above=above, by=by, keep=keep, pairs=pairs, **rows)
 
 
-@command(explore)
+@explores
 def outliers(
     config: "Config",
     k: Annotated[int, typer.Option("-k", min=1, help="To which neighbour distances are measured.")] = 10,
@@ -85,41 +101,25 @@ def outliers(
         str, typer.Option("--group", metavar="FIELD", help="Compares rows with those of the same value.")
     ] = "",
     new: Annotated[bool, typer.Option("--new", help="Compares new rows with those of the snapshot before.")] = False,
-    vector: Vector = "",
-    sample: Rows = MOST_ROWS,
-    seed: Seed = 0,
-    served: Served = False,
-    out: Out = None,
-    html: Html = None,
-) -> Page:
+    **rows: Any,
+) -> "Finding":
     """Finds rows that are unusually far from all others."""
-    check_files(out, html)
     from pipelines.explore.outliers import outliers
 
-    found = outliers(
-        config, k=k, by=by, above=above, group=group, new=new, vector=vector, sample=sample, seed=seed, served=served
-    )
-    return page(found, out, html)
+    return outliers(config, k=k, by=by, above=above, group=group, new=new, **rows)
 
 
-@command(explore)
+@explores
 def clusters(
     config: "Config",
     n: Annotated[int | None, typer.Option("-n", min=2, help="How many; by default chosen by silhouette.")] = None,
     field: Annotated[str, typer.Option("--field", help="Compares the clusters with the values of a field.")] = "",
-    vector: Vector = "",
-    sample: Rows = MOST_ROWS,
-    seed: Seed = 0,
-    served: Served = False,
-    out: Out = None,
-    html: Html = None,
-) -> Page:
+    **rows: Any,
+) -> "Finding":
     """Groups similar rows, and names the groups."""
-    check_files(out, html)
     from pipelines.explore.clusters import clusters
 
-    found = clusters(config, n=n, field=field, vector=vector, sample=sample, seed=seed, served=served)
-    return page(found, out, html)
+    return clusters(config, n=n, field=field, **rows)
 
 
 @command(explore)
@@ -150,29 +150,23 @@ def similar(
     return page(similar(config, named, texts=text or (), metric=metric, vector=vector, served=served), out, html)
 
 
-@command(explore)
+@explores
 def map(
     config: "Config",
     by: Annotated[str, typer.Option("--by", metavar="pca|umap", help="How rows become points.")] = "pca",
     color: Annotated[str, typer.Option("--color", metavar="FIELD", help="Colours the points by a field.")] = "",
-    vector: Vector = "",
     sample: Annotated[int, typer.Option("--sample", min=1, help="Most rows to show; of more, a sample is drawn.")] = (
         MOST_POINTS
     ),
-    seed: Seed = 0,
-    served: Served = False,
-    out: Out = None,
-    html: Html = None,
-) -> Page:
+    **rows: Any,
+) -> "Finding":
     """Shows the rows as points of a plane."""
-    check_files(out, html)
     from pipelines.explore.map import map_rows
 
-    found = map_rows(config, by=by, color=color, vector=vector, sample=sample, seed=seed, served=served)
-    return page(found, out, html)
+    return map_rows(config, by=by, color=color, sample=sample, **rows)
 
 
-@command(explore)
+@explores
 def labels(
     config: "Config",
     label: Annotated[
@@ -188,32 +182,15 @@ def labels(
     truth: Annotated[
         str, typer.Option("--truth", metavar="FIELD", help="A field with the right label: shows the accuracy.")
     ] = "",
-    vector: Vector = "",
-    sample: Rows = MOST_ROWS,
-    seed: Seed = 0,
-    served: Served = False,
-    out: Out = None,
-    html: Html = None,
-) -> Page:
+    **rows: Any,
+) -> "Finding":
     """Gives each row a label, by texts of labels or by examples."""
-    check_files(out, html)
     from pipelines.explore.labels import labels
 
-    found = labels(
-        config,
-        label or (),
-        examples=examples,
-        template=template,
-        truth=truth,
-        vector=vector,
-        sample=sample,
-        seed=seed,
-        served=served,
-    )
-    return page(found, out, html)
+    return labels(config, label or (), examples=examples, template=template, truth=truth, **rows)
 
 
-@command(explore)
+@explores
 def drift(
     config: "Config",
     since: Annotated[
@@ -227,29 +204,13 @@ def drift(
         float, typer.Option("--level", help="The p-value up to which the corpus counts as drifted.")
     ] = 0.01,
     k: Annotated[int, typer.Option("-k", min=1, help="Neighbours of an item, with --against.")] = 10,
-    vector: Vector = "",
-    sample: Rows = MOST_ROWS,
-    seed: Seed = 0,
-    served: Served = False,
-    out: Out = None,
-    html: Html = None,
-) -> Page:
+    **rows: Any,
+) -> "Finding":
     """Tells whether new rows are unlike the earlier ones."""
-    check_files(out, html)
     from pipelines.explore.drift import drift
 
-    found = drift(
-        config,
-        since=since,
-        against=configuration(against, None) if against is not None else None,
-        level=level,
-        k=k,
-        vector=vector,
-        sample=sample,
-        seed=seed,
-        served=served,
-    )
-    return page(found, out, html)
+    other = configuration(against, None) if against is not None else None
+    return drift(config, since=since, against=other, level=level, k=k, **rows)
 
 
 def check_files(out: Path | None, html: Path | None) -> None:

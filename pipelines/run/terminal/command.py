@@ -91,16 +91,17 @@ def _usual_options(own: inspect.Signature) -> list[Parameter]:
     names = own.parameters
     options = [each for name, each in names.items() if name not in ("config", "as_given", "progress")]
     if "config" in names:
-        options = [_option("config", _ConfigPath, CONFIGURATION), _option("set_", Overrides, None), *options]
+        options = [option("config", _ConfigPath, CONFIGURATION), option("set_", Overrides, None), *options]
     if own.return_annotation is not None:
-        options.append(_option("as_json", _AsJson, False))
+        options.append(option("as_json", _AsJson, False))
     if "progress" in names:
-        options.append(_option("quiet", _Quiet, False))
-    options.append(_option("debug", _Debug, False))
+        options.append(option("quiet", _Quiet, False))
+    options.append(option("debug", _Debug, False))
     return [option.replace(kind=Parameter.KEYWORD_ONLY) for option in options]
 
 
-def _option(name: str, annotation: Any, default: Any) -> Parameter:
+def option(name: str, annotation: Any, default: Any) -> Parameter:
+    """A parameter of a command's function, by keyword only."""
     return Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
 
 
