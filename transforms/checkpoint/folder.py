@@ -1,11 +1,11 @@
-"""The folder of a checkpoint: where parts, rejects and snapshots are, and how each is written and found again."""
+"""The folder of a checkpoint: where spaces, parts and rejects are, and how each is written and found again."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -15,11 +15,12 @@ from schemas.config import Config
 from schemas.errors import NEW_VERSION, SpaceMismatchError
 from schemas.identity import digest
 from schemas.layout import Space
-from schemas.records import FILE_SCHEMA, ITEM_SCHEMA, PART_SCHEMA, SCHEMA_VERSION, Key, PartRecord, RejectRecord
+from schemas.records import ITEM_SCHEMA, SCHEMA_VERSION, Key, PartRecord, RejectRecord
 from transforms.checkpoint.embedded import EmbeddedBatch
-from transforms.checkpoint.snapshot import SNAPSHOT_DIGITS, SPACE_DIGITS, LivePart, Snapshot, snapshot_id, snapshot_name
+from transforms.checkpoint.snapshot import LivePart
+from transforms.checkpoint.snapshot_folder import SnapshotFolder, space_in
 from transforms.support.amounts import amounts_of
-from transforms.support.storage import filesystem, spill
+from transforms.support.storage import filesystem
 from transforms.support.storage.parquet_file import (
     damaged,
     facts_of,
@@ -28,31 +29,21 @@ from transforms.support.storage.parquet_file import (
     parquet,
     read_footer,
     read_schema,
-    read_spilled,
     read_table,
-    write_pieces,
 )
 
 _COUNTS = ("rows", "items", "tokens", "tokens_dropped", "tokens_padded")
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """The place of the parts of one space of one corpus.
+class Checkpoint(SnapshotFolder):
+    """The place of the parts of one space of one corpus, and of the snapshots over them.
 
     Args:
         folder: the configuration's `checkpoint`.
         name: the configuration's `name`.
         space_id: fingerprint of the space.
     """
-
-    folder: str
-    name: str
-    space_id: str
-
-    @property
-    def root(self) -> str:
-        return filesystem.join(self.folder, self.name)
 
     def part_uri(self, name: str) -> str:
         return filesystem.join(self.root, self.space_id, "parts", name)
@@ -121,9 +112,9 @@ class Checkpoint:
         """The spaces of the snapshots, that of the newest snapshot first. One whose space.json is gone is left out."""
         seen: set[str] = set()
         for name in reversed(self.snapshots()):
-            if _space_in(name) in seen:
+            if space_in(name) in seen:
                 continue
-            seen.add(_space_in(name))
+            seen.add(space_in(name))
             uri = filesystem.join(self.root, "snapshots", name)
             space_id = str(facts_of(read_schema(uri).metadata, uri)["space_id"])
             if filesystem.exists(filesystem.join(self.root, space_id, "space.json")):
@@ -242,126 +233,10 @@ class Checkpoint:
         """A file of rejects as a table of `schemas.records.REJECT_SCHEMA`."""
         return read_table(self.rejects_uri(name))
 
-    # Snapshots
-
-    def draft_snapshot(
-        self, parts: pa.Table, files: pa.Table, corpus_digest: str, settings_digest: str
-    ) -> tuple[Snapshot, bool]:
-        """A snapshot that is not written yet, and whether it is the current one already.
-
-        Args:
-            parts: table of `schemas.records.PART_SCHEMA`.
-            files: table of `schemas.records.FILE_SCHEMA`, in corpus order.
-            corpus_digest: of the listing and of the settings that determine rows.
-            settings_digest: of those settings alone.
-        """
-        identity = snapshot_id(self.space_id, parts, files)
-        current = self.current_snapshot()
-        if current and (current.id, current.corpus_digest) == (identity, corpus_digest):
-            return current, True
-        names = self.snapshots()
-        number = int(names[-1][:SNAPSHOT_DIGITS]) + 1 if names else 1
-        name = snapshot_name(number, self.space_id, identity)
-        return Snapshot(name, identity, self.space_id, corpus_digest, settings_digest, parts, files), False
-
-    def snapshots(self, space_id: str | None = None) -> list[str]:
-        """Names of the snapshots, oldest first; all, or those of one space."""
-        names = self._files_in(self.root, "snapshots") & self._files_in(self.root, "files")
-        return [name for name in sorted(names) if space_id is None or _space_in(name) == space_id[:SPACE_DIGITS]]
-
-    def _files_in(self, folder: str, name: str) -> set[str]:
-        files = filesystem.list_files(filesystem.join(folder, name), "*.parquet")
-        return {file.uri.rsplit("/", 1)[-1] for file in files}
-
-    def current_snapshot(self) -> Snapshot | None:
-        """The newest snapshot of this space, or None before its first run has ended."""
-        names = self.snapshots(self.space_id)
-        return self.read_snapshot(names[-1]) if names else None
-
-    def find_snapshot(self, identity: str) -> Snapshot | None:
-        """The newest snapshot with an id, or None."""
-        names = [name for name in self.snapshots() if name.removesuffix(".parquet").endswith(f"-{identity}")]
-        return self.read_snapshot(names[-1]) if names else None
-
-    def read_snapshot(self, name: str, folder: str | None = None) -> Snapshot:
-        """A snapshot by its file name.
-
-        Args:
-            folder: of the snapshot; None means the checkpoint's root.
-
-        Raises:
-            CheckpointError: if it is damaged or of a newer format.
-        """
-        folder = folder or self.root
-        uri = filesystem.join(folder, "snapshots", name)
-        parts = read_table(uri)
-        facts = facts_of(parts.schema.metadata, uri)
-        files = read_spilled(filesystem.join(folder, "files", name), FILE_SCHEMA)
-        return Snapshot(
-            name,
-            str(facts["snapshot_id"]),
-            str(facts["space_id"]),
-            str(facts["corpus_digest"]),
-            str(facts["settings_digest"]),
-            parts.cast(PART_SCHEMA),
-            files,
-        )
-
-    def write_snapshot(self, draft: Snapshot) -> Snapshot:
-        """Makes a draft the current snapshot, and deletes an earlier refused one."""
-        self._write(self.root, draft)
-        self._forget_refused()
-        return draft
-
-    def write_refused(self, draft: Snapshot, reason: str) -> None:
-        """Keeps a refused draft next to the snapshots: it is never current, but `gc` keeps its parts.
-
-        Args:
-            reason: why it was refused, in a sentence.
-        """
-        self._forget_refused(draft.name)
-        self._write(filesystem.join(self.root, "refused"), draft, {"reason": reason})
-
-    def refused_snapshot(self) -> tuple[Snapshot, str] | None:
-        """The draft of this space that was refused since its current snapshot was written, and why; or None."""
-        folder = filesystem.join(self.root, "refused")
-        names = [name for name in self._refused() if _space_in(name) == self.space_id[:SPACE_DIGITS]]
-        if not names:
-            return None
-        found = self.read_snapshot(names[-1], folder)
-        uri = filesystem.join(folder, "snapshots", found.name)
-        return found, str(facts_of(read_schema(uri).metadata, uri).get("reason", ""))
-
-    def _refused(self) -> list[str]:
-        folder = filesystem.join(self.root, "refused")
-        return sorted(self._files_in(folder, "snapshots") & self._files_in(folder, "files"))
-
-    def _forget_refused(self, but: str = "") -> None:
-        here = [name for name in self._refused() if name != but and _space_in(name) == self.space_id[:SPACE_DIGITS]]
-        for folder in ("snapshots", "files"):
-            filesystem.delete([filesystem.join(self.root, "refused", folder, name) for name in here])
-
-    def _write(self, folder: str, snapshot: Snapshot, more: Mapping[str, str] | None = None) -> None:
-        facts = {
-            "schema_version": SCHEMA_VERSION,
-            "snapshot_id": snapshot.id,
-            "space_id": self.space_id,
-            "corpus_digest": snapshot.corpus_digest,
-            "settings_digest": snapshot.settings_digest,
-            **(more or {}),
-        }
-        # The listing first, so that an existing snapshot is complete.
-        for name, table in (("files", snapshot.files), ("snapshots", snapshot.parts)):
-            write_pieces(filesystem.join(folder, name, snapshot.name), spill.pieces(table), facts)
-
 
 def spaces_of(config: Config) -> Iterator[Space]:
     """See `Checkpoint.spaces`."""
     return Checkpoint(config.checkpoint, config.name, "").spaces()
-
-
-def _space_in(name: str) -> str:
-    return name.split("-")[1] if name.count("-") == 2 else ""
 
 
 def part_name(key: Key, digest_of_rows: str) -> str:
