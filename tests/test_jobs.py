@@ -183,7 +183,7 @@ def test_the_same_command_attaches_to_the_job_of_a_run_that_is_gone(
     tmp_path: Path, server: tuple[LocalJobServicer, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, marker = configured(tmp_path, server[1]), tmp_path / "go"
-    monkeypatch.setattr("pipelines.run.session.ASK_AGAIN_S", 0.2)
+    monkeypatch.setattr("pipelines.run.held_jobs.ASK_AGAIN_S", 0.2)
     pipeline = beam.Pipeline(runner="PortableRunner", options=beam_job.pipeline_options(config))
     waiting_for(marker)(pipeline)
     result = pipeline.run()
