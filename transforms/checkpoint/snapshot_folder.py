@@ -10,13 +10,7 @@ import pyarrow as pa
 from schemas.records import FILE_SCHEMA, PART_SCHEMA, SCHEMA_VERSION
 from transforms.checkpoint.snapshot import SNAPSHOT_DIGITS, SPACE_DIGITS, Snapshot, snapshot_id, snapshot_name
 from transforms.support.storage import filesystem, spill
-from transforms.support.storage.parquet_file import (
-    facts_of,
-    read_schema,
-    read_spilled,
-    read_table,
-    write_pieces,
-)
+from transforms.support.storage.parquet_file import facts_of, read_schema, read_spilled, read_table, write_pieces
 
 
 @dataclass(frozen=True)
