@@ -10,11 +10,7 @@ from pipelines.run import left_job
 from pipelines.run.left_job import LeftJob
 from pipelines.run.progress import Progress
 from schemas.config import Config
-from schemas.errors import (
-    InterruptedRunError,
-    JobLeftError,
-    LockedError,
-)
+from schemas.errors import InterruptedRunError, JobLeftError, LockedError
 from schemas.run_report import RemoteJob, Report
 from transforms.checkpoint import lock
 from transforms.support import stop

@@ -15,9 +15,6 @@ from typing import Any
 
 from schemas.milvus.column_names import LITE, SERVER
 
-MAX_DIMENSIONS = 32768
-"""Most dimensions of a dense vector, in every version."""
-
 
 class Evidence(StrEnum):
     PROBED = "probed"
@@ -93,11 +90,6 @@ class Capabilities:
     hybrid_search: bool = False
     analyzers: frozenset[str] = frozenset()
     partial_upsert: bool = False
-
-    @property
-    def vector_types(self) -> frozenset[str]:
-        """Milvus types of vectors that it stores and indexes."""
-        return frozenset(self.indexes)
 
 
 _DENSE, _SPARSE, _BINARY = "FLOAT_VECTOR", "SPARSE_FLOAT_VECTOR", "BINARY_VECTOR"

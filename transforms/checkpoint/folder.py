@@ -71,9 +71,6 @@ class Checkpoint(SnapshotFolder):
         """Uri of the index that was chosen for a snapshot and a promise, whose digest names the file."""
         return filesystem.join(self.root, self.space_id, f"index-choice-{identity}.json")
 
-    def run_uri(self, run_id: str, name: str) -> str:
-        return filesystem.join(self.root, "runs", run_id, name)
-
     def write_space(self, space: Space) -> None:
         """Writes space.json, unless it exists.
 

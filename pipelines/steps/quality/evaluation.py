@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -124,8 +124,3 @@ def check_items(judged: JudgedQueries, tables: Iterable[pa.Table], truth: str) -
     return [
         f"{len(left):,} of {total:,} relevant items are not in the corpus and count as not found, the first: {some}"
     ]
-
-
-def loss_of(before: Mapping[str, Any], after: Mapping[str, Any]) -> float:
-    """By how much nDCG@10 falls between two results of `Evaluation.means`."""
-    return float(before[FIRST]["value"] - after[FIRST]["value"])
