@@ -11,7 +11,7 @@ import orjson
 
 from schemas.errors import ConfigurationError
 from schemas.modality import Modality
-from transforms.support.storage import filesystem
+from transforms.support.storage.named_file import read_named
 
 QUERIES, TRUTH = "--queries", "--truth"
 _IDS = ("_id", "id", "query_id", "qid")
@@ -178,15 +178,7 @@ def _from_json(line: str, path: str, place: str) -> LoggedQuery:
 
 def _lines(path: str, key: str) -> Iterator[tuple[int, str]]:
     """Numbers and texts of the lines of a file that are not blank."""
-    try:
-        data = filesystem.read_bytes(path)
-    except FileNotFoundError:
-        raise ConfigurationError(f"{key}: there is no file {path}", "check the path") from None
-    except IsADirectoryError:
-        raise ConfigurationError(f"{key}: {path} is a folder", "name the file in it") from None
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{key}: can't read {path}: {error}", "check the file") from None
-    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+    for number, line in enumerate(read_named(path, key).removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         try:
             text = line.decode()
         except UnicodeDecodeError as error:

@@ -10,7 +10,8 @@ from typing import Any
 import orjson
 
 from schemas.errors import ConfigurationError
-from transforms.train.training_pairs import KEY, Pair, PairFile, bytes_of
+from transforms.support.storage.named_file import read_named
+from transforms.train.training_pairs import KEY, Pair, PairFile
 
 SHAPE = '{"text": "...", "image": "photo.jpg"}'
 
@@ -30,7 +31,7 @@ class PictureFile:
 
 def is_of_pictures(path: str) -> bool:
     """Whether the first line of a file of pairs names an image; False for what can't be read."""
-    for line in bytes_of(path).removeprefix(b"\xef\xbb\xbf").split(b"\n"):
+    for line in read_named(path, KEY).removeprefix(b"\xef\xbb\xbf").split(b"\n"):
         if line.strip():
             try:
                 record = orjson.loads(line)
@@ -47,7 +48,7 @@ def read_picture_pairs(path: str) -> PictureFile:
         ConfigurationError: with the line, for what is not such a file, or an image that can't be read; if there are
             fewer than two different pairs.
     """
-    data = bytes_of(path)
+    data = read_named(path, KEY)
     pairs: dict[Pair, None] = {}
     images: dict[str, Path] = {}
     lines = 0

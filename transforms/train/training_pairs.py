@@ -13,7 +13,7 @@ import orjson
 
 from schemas.errors import ConfigurationError
 from transforms.quality.paired_test import FEWEST
-from transforms.support.storage import filesystem
+from transforms.support.storage.named_file import read_named
 
 KEY = "PAIRS"
 SHAPES = '{"query": "...", "positive": "..."}, with "negative" if there is one, or {"anchor": "...", "label": "..."}'
@@ -93,7 +93,7 @@ def read_pairs(path: str, seed: int = 0) -> PairFile:
         ConfigurationError: with the line, for what is not such a file, a blank text, or a negative that is the
             positive; if there are fewer than two different pairs, or all queries or all positives are the same.
     """
-    data = bytes_of(path)
+    data = read_named(path, KEY)
     pairs: dict[Pair, None] = {}
     labelled: dict[str, str] = {}
     lines = 0
@@ -156,18 +156,6 @@ def split(pairs: Sequence[Pair], share: float, seed: int = 0, labels: dict[str, 
             "give more pairs with different texts, or lower --held-out",
         )
     return Split(trained, held_out, len(rest) - len(trained))
-
-
-def bytes_of(path: str) -> bytes:
-    """The bytes of a file of pairs; raises ConfigurationError if it can't be read."""
-    try:
-        return filesystem.read_bytes(path)
-    except FileNotFoundError:
-        raise ConfigurationError(f"{KEY}: there is no file {path}", "check the path") from None
-    except IsADirectoryError:
-        raise ConfigurationError(f"{KEY}: {path} is a folder", "name the file in it") from None
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{KEY}: can't read {path}: {error}", "check the file") from None
 
 
 def _record(line: bytes, place: str) -> dict[str, Any]:
