@@ -13,6 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from corpora import WORDS, configure, write_jsonl
+from drawings import write_drawings
+from open_clip_model import save_open_clip
+from PIL import Image
 from typer.testing import CliRunner
 
 from pipelines.backfill import backfill
@@ -303,3 +306,33 @@ def test_the_example_of_the_guide_runs(
     monkeypatch.chdir(folder)
     exec(compile(example, "evaluate.md", "exec"), {})
     assert float(capsys.readouterr().out.split()[0]) > 0
+
+
+def test_files_are_queries_beside_texts_where_the_encoder_embeds_them(tmp_path: Path) -> None:
+    pytest.importorskip("open_clip")
+    model = save_open_clip(tmp_path / "model")
+    paths = write_drawings(tmp_path / "images", 20)
+    index = {"uri": "./milvus.db", "index": {"type": "FLAT"}}
+    config = configure(tmp_path, corpus={"paths": ["images/*.png"]}, encoder={"model": str(model)}, collection=index)
+    backfill(config)
+    (tmp_path / "given" / "files").mkdir(parents=True)
+    for path in paths[:12]:
+        Image.open(path).save(tmp_path / "given" / "files" / f"{path.stem}.bmp")
+    queries = [{"id": path.stem, "image": f"files/{path.stem}.bmp"} for path in paths[:12]]
+    file = write_jsonl(tmp_path / "given" / "q.jsonl", [*queries, {"id": "text", "text": "a red circle"}])
+    truth = tmp_path / "truth.tsv"
+    truth.write_text("".join(f"{path.stem}\t{path.name}\t1\n" for path in paths[:12]) + f"text\t{paths[0].name}\t1\n")
+    for served in (False, True):
+        found = evaluate(config, queries=file, truth=truth, served=served)
+        assert found.figures["queries"] == 13
+        own = [row["mrr"] for row in found.table.to_pylist() if row["query"] != "text"]
+        assert own == [1.0] * 12
+    (tmp_path / "given" / "files" / f"{paths[0].stem}.bmp").write_bytes(b"damaged")
+    found = evaluate(config, queries=file, truth=truth)
+    assert any("1 queries find nothing" in note and paths[0].stem in note for note in found.notes)
+    sound = write_jsonl(tmp_path / "s.jsonl", [{"id": "text", "audio": "a.wav"}])
+    with pytest.raises(
+        ConfigurationError, match="the query 'text' is of modality audio, the encoder embeds image, text"
+    ):
+        evaluate(config, queries=sound, truth=truth)
+    milvus.release(config.collection)
