@@ -36,7 +36,7 @@ SERVER_FILES = (
     ),
     *("test_collection_recall", "test_collection_structure", "test_cranfield", "test_fields", "test_import"),
     *("test_milvus_faults", "test_search_during_reindex", "test_sigkill_server", "test_sync_machine", "test_vectors"),
-    *("test_verify", "test_worker_checks", "test_writers"),
+    *("test_verify", "test_worker_checks", "test_writers", "test_status_on_server"),
 )
 LONGEST = (
     *("test_cranfield", "test_sigkill_sync", "test_sigkill", "test_engines", "test_sync_rules", "test_backfill"),

@@ -30,7 +30,8 @@ from schemas.config.loader import load_config
 from schemas.errors import CollectionError, ConfigurationError, GateError
 from schemas.milvus import CollectionSpec
 from transforms import milvus
-from transforms.explore.index_sweep import Candidate, sweep, wider
+from transforms.explore.candidate import Candidate
+from transforms.explore.index_sweep import sweep, wider
 
 pytest.importorskip("faiss", reason="the extra explore is not installed")
 TYPES = ["FLAT", "HNSW", "IVF_FLAT", "IVF_SQ8"]
@@ -69,8 +70,22 @@ def test_the_best_candidate_is_the_cheapest_that_keeps_recall_within_memory() ->
     assert good[0].cost <= min(one.cost for one in good) * 1.05
     assert found == sweep([(vectors(), "COSINE")], 3_000, TYPES, 0.95)
     small = sweep([(vectors(), "COSINE")], 3_000, TYPES, 0.9, memory=160_000)
-    assert [one.type for one in small if one.keeps] == ["IVF_SQ8"]
+    assert {one.type for one in small if one.keeps} == {"IVF_SQ8"}
     assert not any(one.keeps for one in sweep([(vectors(), "L2")], 3_000, TYPES, 0.9, memory=10))
+
+
+def test_a_wider_search_costs_what_was_counted() -> None:
+    found = sweep([(vectors(1_000), "COSINE")], 1_000, ["HNSW", "IVF_FLAT"], 0.5)
+    for one in found:
+        [name] = one.search
+        for value, cost in one.costs:
+            assert one.searched({name: value}).cost == cost
+        last, most = one.costs[-1]
+        assert list(one.costs) == sorted(one.costs)
+        assert one.searched({name: 2 * last}).cost == 2 * most
+    assert {one.parameters["nlist"] for one in found if one.type == "IVF_FLAT"} == {128, 32}
+    plain = Candidate("HNSW", {}, {"ef": 10}, 0.9, 300, 1)
+    assert (plain.searched({"ef": 20}).cost, plain.searched({"ef": 10})) == (600, plain)
 
 
 @pytest.mark.parametrize("metric", ["COSINE", "IP", "L2"])

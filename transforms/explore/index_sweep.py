@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from schemas.milvus.indexes import SEARCH_PARAMETERS, index_bytes
+from transforms.explore.candidate import Candidate, joined
 from transforms.explore.live_rows import Floats
 from transforms.support.extras import need
 
@@ -28,40 +29,15 @@ QUERIES = 200
 TOP = 10
 HNSW_LINKS = (8, 16, 32)
 EF_CONSTRUCTION = 200
+LIST_SHARES = (1, 4)
+"""IVF indexes have the lists that faiss advises, divided by each of these."""
 LADDER = (10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 """Values of `ef`, and of `nprobe` from the first of them on that is not more than the lists."""
 PROBES = (1, 2, 3, 4, 6, 8, 12, *LADDER[1:])
 NEARLY = 1.05
 """Costs this near to the least one are as good; of these the candidate with the least memory counts."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """An index with parameters, as the sweep found it.
-
-    Attributes:
-        type: a value of `collection.index.type`.
-        parameters: of the build.
-        search: of a search.
-        recall: recall@10 on the sample.
-        cost: bytes that one search reads, for all rows.
-        memory: bytes of the index, for all rows.
-        keeps: whether recall and memory are within their limits.
-        curve: value of the search parameter and recall, for each that was tried.
-    """
-
-    type: str
-    parameters: Mapping[str, int]
-    search: Mapping[str, int]
-    recall: float
-    cost: int
-    memory: int
-    keeps: bool = field(default=False)
-    curve: Sequence[tuple[int, float]] = field(default=())
-
-    def as_json(self) -> dict[str, Any]:
-        """The candidate as plain values."""
-        return asdict(self)
+WIDEST = 4
+"""Costs are counted up to so many times the search parameter that keeps the recall on the sample."""
 
 
 def sweep(
@@ -95,11 +71,11 @@ def sweep(
         measured = [_of_one(matrix, metric, rows, types, recall, seed) for matrix, metric in samples]
     finally:
         faiss.omp_set_num_threads(threads)
-    joined = [_joined(same, recall, memory) for same in zip(*measured, strict=True)]
-    good = [one for one in joined if one.keeps]
+    found = [joined(same, recall, memory) for same in zip(*measured, strict=True)]
+    good = [one for one in found if one.keeps]
     least = min((one.cost for one in good), default=0) * NEARLY
     good.sort(key=lambda one: (one.cost > least, one.memory if one.cost <= least else one.cost))
-    return [*good, *sorted((one for one in joined if not one.keeps), key=lambda one: -one.recall)]
+    return [*good, *sorted((one for one in found if not one.keeps), key=lambda one: -one.recall)]
 
 
 def wider(kind: str, search: Mapping[str, int], lists: int) -> Iterator[dict[str, int]]:
@@ -116,29 +92,6 @@ def wider(kind: str, search: Mapping[str, int], lists: int) -> Iterator[dict[str
         most = min(lists, SEARCH_PARAMETERS[kind][name][1]) if name == "nprobe" else 4 * LADDER[-1]
         steps = (*PROBES, 2048, 4096, 8192, 16384, 32768, 65536)
         yield from ({name: step} for step in steps if now < step <= most)
-
-
-def _joined(same: Sequence[Candidate], recall: float, memory: float) -> Candidate:
-    """One index for all vectors: the widest search, the least recall, the sum of costs and memory."""
-    widest = max(same, key=lambda one: tuple(one.search.values()))
-    least, size = min(one.recall for one in same), sum(one.memory for one in same)
-    return Candidate(
-        widest.type,
-        widest.parameters,
-        widest.search,
-        round(least, 4),
-        sum(one.cost for one in same),
-        size,
-        least >= recall and size <= memory,
-        _least_by_value([one.curve for one in same]),
-    )
-
-
-def _least_by_value(curves: Sequence[Sequence[tuple[int, float]]]) -> tuple[tuple[int, float], ...]:
-    """The least recall of all vectors, for each value that all of them were searched with."""
-    maps = [dict(curve) for curve in curves]
-    values = [value for value in maps[0] if all(value in one for one in maps)]
-    return tuple((value, round(min(one[value] for one in maps), 4)) for value in values)
 
 
 def _of_one(matrix: Floats, metric: str, rows: int, types: Sequence[str], recall: float, seed: int) -> list[Candidate]:
@@ -205,27 +158,29 @@ def _hnsw(bench: _Bench) -> Iterator[Candidate]:
         index.hnsw.efConstruction = EF_CONSTRUCTION
         index.add(bench.vectors)
         parameters = {"M": links, "efConstruction": EF_CONSTRUCTION}
-        curve: list[tuple[int, float]] = []
+        steps = []
         for ef in LADDER:
             index.hnsw.efSearch = ef
             globals_of_faiss.hnsw_stats.reset()
             recall = bench.found(index)
-            curve.append((ef, recall))
             compared = globals_of_faiss.hnsw_stats.ndis / len(bench.queries) * scale
-            if recall >= bench.recall or ef == LADDER[-1]:
-                cost = round(compared * (4 * bench.dimensions + 4 * links))
-                memory = bench.memory("HNSW", parameters)
-                yield Candidate("HNSW", parameters, {"ef": ef}, recall, cost, memory, curve=tuple(curve))
+            steps.append((ef, recall, round(compared * (4 * bench.dimensions + 4 * links))))
+            if _is_wide(steps, bench.recall):
                 break
+        yield _narrowest(bench, "HNSW", parameters, "ef", steps)
 
 
 def _ivf(name: str) -> Any:
     def build(bench: _Bench) -> Iterator[Candidate]:
+        for share in LIST_SHARES:
+            yield from of_lists(bench, max(1, _lists(bench.rows) // share), max(1, _lists(len(bench.vectors)) // share))
+
+    def of_lists(bench: _Bench, lists: int, of_sample: int) -> Iterator[Candidate]:
         import faiss
 
         globals_of_faiss: Any = faiss.cvar
-        there, lists = len(bench.vectors), _lists(bench.rows)
-        tried = min(_lists(there), there)
+        there = len(bench.vectors)
+        tried = min(of_sample, there)
         quantizer = faiss.IndexFlat(bench.dimensions, bench.kind)
         index: Any
         if name == "IVF_SQ8":
@@ -239,22 +194,46 @@ def _ivf(name: str) -> Any:
         index.add(bench.vectors)
         parameters = {"nlist": lists}
         width = (1 if name == "IVF_SQ8" else 4) * bench.dimensions
-        steps = [step for step in PROBES if step < tried] + [tried]
-        curve: list[tuple[int, float]] = []
-        for probes in steps:
+        steps = []
+        for probes in [*(step for step in PROBES if step < tried), tried]:
             index.nprobe = probes
             globals_of_faiss.indexIVF_stats.reset()
             recall = bench.found(index)
-            curve.append((min(lists, math.ceil(probes * lists / tried)), recall))
-            if recall >= bench.recall or probes == tried:
-                share = globals_of_faiss.indexIVF_stats.ndis / len(bench.queries) / there
-                cost = round(share * bench.rows * width + lists * 4 * bench.dimensions)
-                search = {"nprobe": min(lists, math.ceil(probes * lists / tried))}
-                memory = bench.memory(name, parameters)
-                yield Candidate(name, parameters, search, recall, cost, memory, curve=tuple(curve))
+            share = globals_of_faiss.indexIVF_stats.ndis / len(bench.queries) / there
+            cost = round(share * bench.rows * width + lists * 4 * bench.dimensions)
+            steps.append((min(lists, math.ceil(probes * lists / tried)), recall, cost))
+            if _is_wide(steps, bench.recall):
                 break
+        yield _narrowest(bench, name, parameters, "nprobe", steps)
 
     return build
+
+
+def _is_wide(steps: Sequence[tuple[int, float, int]], recall: float) -> bool:
+    """Whether the last of some searches is wide enough for the costs of all that may be needed."""
+    keep = next((value for value, found, _ in steps if found >= recall), None)
+    return keep is not None and steps[-1][0] >= WIDEST * keep
+
+
+def _narrowest(
+    bench: _Bench, name: str, parameters: dict[str, int], search: str, steps: Sequence[tuple[int, float, int]]
+) -> Candidate:
+    """The candidate with the narrowest search that keeps the recall, or the widest one.
+
+    Args:
+        steps: value of the search parameter, recall and cost, from narrow to wide.
+    """
+    value, recall, cost = next((step for step in steps if step[1] >= bench.recall), steps[-1])
+    return Candidate(
+        name,
+        parameters,
+        {search: value},
+        recall,
+        cost,
+        bench.memory(name, parameters),
+        curve=tuple((tried, found) for tried, found, _ in steps if tried <= value),
+        costs=tuple((tried, read) for tried, _, read in steps),
+    )
 
 
 def _lists(rows: int) -> int:

@@ -21,7 +21,8 @@ from schemas.milvus import STATE_READY, CollectionSpec, VectorColumn
 from schemas.run_report import MeasuredIndex
 from transforms import milvus
 from transforms.checkpoint import Checkpoint, Snapshot
-from transforms.explore.index_sweep import SAMPLE_ROWS, Candidate, sweep
+from transforms.explore.candidate import Candidate
+from transforms.explore.index_sweep import SAMPLE_ROWS, sweep
 from transforms.explore.live_rows import LiveRows
 from transforms.load.specification import collection_spec, promise_of, vector_column
 from transforms.support.storage import filesystem

@@ -25,7 +25,8 @@ from schemas.milvus.collection_spec import PROPERTY_INDEX
 from schemas.run_report import MeasuredIndex
 from transforms import milvus
 from transforms.checkpoint import Checkpoint, Snapshot, iterate_parts
-from transforms.explore.index_sweep import Candidate, wider
+from transforms.explore.candidate import Candidate
+from transforms.explore.index_sweep import NEARLY, wider
 from transforms.milvus.nearest import check_filter
 from transforms.milvus.rows.row_check import every_id
 from transforms.support.fingerprints import fingerprints
@@ -34,6 +35,8 @@ CONFIRMING = 1
 """Seed of the queries that confirm a recall; those of the first measurement have 0."""
 WORTH_A_BUILD = 1.5
 """Another index is built where the one that keeps the promise costs so many times its least cost."""
+QUICK_ROWS = 1_000_000
+"""Up to so many rows a build takes minutes: `NEARLY` is worth one."""
 
 
 class Kept(NamedTuple):
@@ -74,19 +77,22 @@ class IndexPromise:
         Raises:
             GateError: if none keeps it.
         """
-        best: Kept | None = None
+        kept: list[Kept] = []
         built: Candidate | None = None
+        worth = NEARLY if self._snapshot.total("rows") <= QUICK_ROWS else WORTH_A_BUILD
         for choice in choices:
-            if best is not None and best.candidate.cost < WORTH_A_BUILD * choice.cost:
+            if any(one.candidate.cost <= worth * choice.cost for one in kept):
                 continue
             chosen = with_candidate(spec, choice)
             build(chosen)
             built = choice
             found = self._kept(chosen, choice)
-            if found is not None and (best is None or found.candidate.cost < best.candidate.cost):
-                best = found
-        if best is None or built is None:
+            kept += [found] if found is not None else []
+        if not kept or built is None:
             raise self._broken(spec)
+        least = NEARLY * min(one.candidate.cost for one in kept)
+        good = [one for one in kept if one.candidate.cost <= least]
+        best = min(good, key=lambda one: (one.candidate.memory, one.candidate.cost))
         if (built.type, built.parameters) != (best.candidate.type, best.candidate.parameters):
             build(best.spec)
         self._write(best)
@@ -115,10 +121,7 @@ class IndexPromise:
                     for filter, recall in recalls.items()
                 ]
                 if min(recalls.values()) >= promise["recall_at_10"]:
-                    # What a search reads grows with ef, and with nprobe.
-                    times = sum(search.values()) / max(1, sum(candidate.search.values())) if search else 1
-                    cost = round(candidate.cost * times)
-                    return Kept(spec, replace(candidate, search=search, cost=cost), recalls)
+                    return Kept(spec, candidate.searched(search), recalls)
         worst = min(recalls, key=lambda one: recalls[one])
         under = f" under {worst}" if worst else ""
         self._tried.append(

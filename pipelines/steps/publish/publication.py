@@ -31,7 +31,7 @@ from schemas.milvus.collection_spec import PROPERTY_SIMILARITIES
 from transforms import milvus
 from transforms.checkpoint import Checkpoint, LivePart, Snapshot
 from transforms.checkpoint.snapshot import LIVE_PARTS
-from transforms.explore.index_sweep import Candidate
+from transforms.explore.candidate import Candidate
 from transforms.load.specification import collection_spec
 from transforms.load.upsert_parts import Ledger, LoadParts
 from transforms.milvus.alias import link
