@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from pipelines.run.progress import Progress
 from pipelines.run.session import Session
 from schemas.config import Config
 from schemas.config.loader import parse_config
-from schemas.errors import CheckpointError, InterruptedRunError, JobEndedError, LockedError
+from schemas.errors import CheckpointError, InterruptedRunError, JobEndedError, LockedError, VecbeamError
 from transforms.checkpoint import lock
 from transforms.support import metrics, stop
 from transforms.support.job import Job
@@ -294,6 +295,16 @@ def test_small_work_is_no_job_and_other_work_is_one(tmp_path: Path, server: tupl
     assert [job.runner for job in session.report.remote_jobs] == ["portable"]
 
 
+def test_a_job_server_that_does_not_listen_is_named_at_once(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        endpoint = f"127.0.0.1:{free.getsockname()[1]}"
+        session = Session("backfill", configured(tmp_path, endpoint), Notes())
+        with session.exclusive(), pytest.raises(VecbeamError, match=f"no job server answers at {endpoint} .*refused"):
+            beam_job.run(session.config, lambda _: None, session)
+    assert session.report.jobs == []
+
+
 class Stubborn:
     """A result whose job takes its time to end, as Dataflow's do."""
 
@@ -311,8 +322,10 @@ class Stubborn:
         self.ended.wait(PATIENCE_S)
 
 
-def test_a_job_that_takes_its_time_to_end_keeps_the_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = configured(tmp_path, "localhost:9")
+def test_a_job_that_takes_its_time_to_end_keeps_the_lease(
+    tmp_path: Path, server: tuple[LocalJobServicer, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured(tmp_path, server[1])
     result = Stubborn()
     monkeypatch.setattr(beam.Pipeline, "run", lambda _: result)
     monkeypatch.setattr(beam_job, "CANCEL_S", 0.2)

@@ -19,7 +19,7 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from pipelines.run import beam_classes, question
 from pipelines.run.job_watch import JobWatch, counters_of, wall_times
 from pipelines.run.left_job import why_bound
-from pipelines.run.runner_options import check_known, check_program
+from pipelines.run.runner_options import check_job_server, check_known, check_program
 from pipelines.run.worker_faults import worker_fault
 from schemas.config import Config
 from schemas.errors import (
@@ -148,7 +148,7 @@ def run(
         The pipeline's counters.
 
     Raises:
-        VecbeamError: what a worker raised.
+        VecbeamError: what a worker raised, or that no job server answers.
         JobLeftError: if the job runs on, and nobody waits for it here.
     """
     if process.is_own():
@@ -163,6 +163,8 @@ def run(
     pipeline = beam.Pipeline(runner=RUNNERS["local" if here else config.runner.name], options=options)
     build(pipeline)
     stop.check()
+    if not here:
+        check_job_server(config)
     try:
         # The steps of this process check for a stop themselves, and so does the wait for a job on other machines.
         with stop.deferred():

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import difflib
+import os
 import shutil
+import socket
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from schemas.config import Config
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, VecbeamError
 
 _OWN = {"flink_": "flink", "spark_": "spark", "prism_": "prism", "dataflow_": "dataflow"}
 """Whose options begin so."""
 _PROGRAMS = {"flink": "flink_job_server_jar", "spark": "spark_job_server_jar", "prism": "prism_location"}
 """What Beam starts for a runner if `job_endpoint` names no job server."""
+
+_PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
+"""Variables by which gRPC reaches a job server that this machine can't connect to."""
+ANSWER_S = 10.0
 
 
 def check_known(config: Config, known: Iterable[str]) -> None:
@@ -67,3 +73,22 @@ def check_program(config: Config) -> None:
             f"runner.name: {runner.name} starts a job server in Java, and there is no program java on PATH",
             "install Java, or name a running job server in runner.job_endpoint",
         )
+
+
+def check_job_server(config: Config) -> None:
+    """Refuses to start a job where nothing listens at `runner.job_endpoint`: Beam would wait for minutes.
+
+    Raises:
+        VecbeamError: naming the address and the reason.
+    """
+    endpoint = str(config.runner.options.get("job_endpoint") or "")
+    host, _, port = endpoint.rpartition(":")
+    if not host or not port.isdecimal() or any(os.environ.get(name) for name in _PROXIES):
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
+    except OSError as error:
+        raise VecbeamError(
+            f"runner.job_endpoint: no job server answers at {endpoint} ({error.strerror or error})",
+            "start it, or correct runner.job_endpoint, and run the same command again: it continues",
+        ) from error
