@@ -74,6 +74,12 @@ def test_the_best_candidate_is_the_cheapest_that_keeps_recall_within_memory() ->
     assert not any(one.keeps for one in sweep([(vectors(), "L2")], 3_000, TYPES, 0.9, memory=10))
 
 
+@pytest.mark.parametrize("metric", ["COSINE", "IP", "L2"])
+def test_rounded_scores_of_an_index_do_not_count_as_misses(metric: str) -> None:
+    found = sweep([(vectors(1_000), metric)], 1_000, ["IVF_FLAT", "IVF_SQ8"], 0.97)
+    assert all(one.keeps for one in found)
+
+
 def test_a_wider_search_costs_what_was_counted() -> None:
     found = sweep([(vectors(1_000), "COSINE")], 1_000, ["HNSW", "IVF_FLAT"], 0.5)
     for one in found:
