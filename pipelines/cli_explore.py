@@ -54,7 +54,7 @@ def explores(function: Callable[..., "Finding"]) -> Callable[..., Page]:
 
     @functools.wraps(function)
     def run(*, out: Path | None, html: Path | None, **values: Any) -> Page:
-        check_files(out, html)
+        check_files(out, html, values["config"])
         return page(function(**values), out, html)
 
     parameters = [each.replace(kind=Parameter.KEYWORD_ONLY) for each in options]
@@ -142,11 +142,11 @@ def similar(
     set_: Overrides = None,
 ) -> Page:
     """Compares some rows and texts, each with each."""
-    check_files(out, html)
     path, named = config_and_words(words or [])
+    config = configuration(path, set_)
+    check_files(out, html, config)
     from pipelines.explore.similar import similar
 
-    config = configuration(path, set_)
     return page(similar(config, named, texts=text or (), metric=metric, vector=vector, served=served), out, html)
 
 
@@ -213,13 +213,17 @@ def drift(
     return drift(config, since=since, against=other, level=level, k=k, **rows)
 
 
-def check_files(out: Path | None, html: Path | None) -> None:
-    """Raises unless the files can be written, before anything is computed."""
+def check_files(out: Path | None, html: Path | None, *configs: "Config") -> None:
+    """Raises unless the files can be written and are none of a corpus, before anything is computed."""
     from pipelines.steps.results.page_file import check_page_file
-    from pipelines.steps.results.table_file import check_table_file
+    from pipelines.steps.results.table_file import check_outside_corpus, check_table_file
 
     check_table_file(out)
     check_page_file(html)
+    for name, path in (("--out", out), ("--html", html)):
+        if path is not None:
+            for config in configs:
+                check_outside_corpus(path, config.corpus, name)
 
 
 def page(found: "Finding", out: Path | None, html: Path | None) -> Page:

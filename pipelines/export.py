@@ -10,7 +10,7 @@ from typing import Any
 
 from pipelines.steps.collection.current_rows import current_rows
 from pipelines.steps.results.rows_file import PROJECTOR_FILES, write_projector, write_rows
-from pipelines.steps.results.table_file import check_folder
+from pipelines.steps.results.table_file import check_folder, check_outside_corpus
 from schemas.config import Config
 from schemas.errors import ConfigurationError
 from schemas.layout import VectorKind
@@ -65,12 +65,15 @@ def export(
         overwrite: replaces what has that name.
 
     Raises:
-        ConfigurationError: for another suffix, a folder that does not exist, a file that does, or unknown columns.
+        ConfigurationError: for another suffix, a folder that does not exist, a file that does or that would be one of
+            the corpus, or unknown columns.
         CheckpointError: if there is no snapshot, it has no row, or a part is missing or damaged.
         CollectionError: with `served`, if nothing is served.
         StorageError: if it can't be written; then nothing of it is left, and an earlier file is as it was.
     """
     is_projector = check_path(str(path), without_vectors=without_vectors, overwrite=overwrite)
+    for name in PROJECTOR_FILES if is_projector else ("",):
+        check_outside_corpus(Path(path, name), config.corpus, "export")
     path = Path(path).absolute()
     rows = current_rows(config, served=served)
     kinds = {field.name: kind for field in rows.schema for kind in VectorKind if field.type == kind.arrow_type}

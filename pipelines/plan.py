@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -21,7 +20,14 @@ from pipelines.steps.collection.vector_checks import limit_words
 from pipelines.steps.corpus.changes import Changes, find_changes, is_unchanged
 from pipelines.steps.corpus.int8_sample import sample_texts
 from pipelines.steps.corpus.source import Source, prepare
-from pipelines.steps.judgement.forecast import LOOKED_AT, earlier_rate, first_rejects, foreseen_rejects, planned_items
+from pipelines.steps.judgement.forecast import (
+    LOOKED_AT,
+    SAMPLED,
+    earlier_rate,
+    first_rejects,
+    foreseen_rejects,
+    planned_items,
+)
 from pipelines.steps.judgement.limits import check_fields
 from pipelines.steps.judgement.null_columns import foreseen, unfilterable
 from pipelines.steps.judgement.outcome import foresee, foresee_unchanged
@@ -124,7 +130,7 @@ def _plan_rows(
     found.rejects = foreseen_rejects(changes)
     found.rejected = first_rejects(changes)
     found.action = "sync" if base is not None else "backfill"
-    found.at_most = base is not None and base.settings_digest != source.settings_digest
+    found.at_most = changes.rules_changed
     _estimate(session, found, changes, startup + survey)
     found.jobs = planned_jobs(session, changes, found.checkpoint_bytes)
     found.runner = session.config.runner.name
@@ -136,7 +142,8 @@ def _plan_rows(
     found.warnings += unfilterable(session.config)
     found.warnings += foreseen(session.config.corpus, source.listed)
     before = base.total("rows") if base is not None else 0
-    return max(found.chunks.value, before + found.chunks.value * found.items.new // max(1, _to_embed(found.items)))
+    of_an_item = max(1.0, found.chunks.value / max(1, changes.items_to_embed))
+    return max(found.chunks.value, before + round(found.items.new * of_an_item))
 
 
 def _to_embed(items: PlannedItems) -> int:
@@ -147,31 +154,36 @@ def _estimate(session: Session, found: Plan, changes: Changes, fixed: float) -> 
     from transforms.embed.estimate import calibrate, chunk_sample
 
     config, models = session.config, changes.source.models
-    sample = changes.findings.sample
-    if _to_embed(found.items) == 0 or sample.num_rows == 0:
-        found.seconds = PlannedSeconds(total=round(fixed, 1), other=round(fixed, 1), measured=NOTHING_TO_EMBED)
+    sample, population = changes.sample_to_embed()
+    to_embed, size = changes.items_to_embed, changes.bytes_to_embed
+    reused = _to_embed(found.items) - to_embed + found.items.moved  # written with vectors that exist
+    if to_embed == 0 or sample.num_rows == 0:
+        other = round(fixed + reused * _earlier_row(config), 1)
+        found.seconds = PlannedSeconds(total=other, other=other, measured=NOTHING_TO_EMBED)
         return
     models.check_runnable()
     session.progress.step("calibrate")
     fitted = _fitted_for_estimates(models, sample)
     # Where not all items are in that fit, terms of the others would count as dropped.
     is_whole_fit = changes.surveyed <= FITTED_ITEMS
-    chunked = chunk_sample(sample, changes.surveyed, config, fitted if is_whole_fit else models)
-    size = changes.bytes_to_embed
+    chunked = chunk_sample(sample, population, config, fitted if is_whole_fit else models)
     found.sampled = chunked.items
     # Each item is one chunk.
     is_whole = bool(config.inputs) or (models.modality is Modality.IMAGE and config.corpus.pages is None)
-    found.chunks = Estimate(value=_to_embed(found.items)) if is_whole else _estimated(chunked.chunks_per_byte, size)
+    found.chunks = Estimate(value=to_embed) if is_whole else chunked.chunks.total(to_embed, size)
     counts_chunks = is_whole and models.modality.has_rows_of_several
-    found.tokens = found.chunks if counts_chunks else _estimated(chunked.tokens_per_byte, size)
-    found.dropped = _estimated(chunked.dropped_per_byte, size)
-    measured = calibrate(chunked.chunks, fitted, CALIBRATED_S, sample_texts(session, changes))
+    found.tokens = found.chunks if counts_chunks else chunked.tokens.total(to_embed, size)
+    found.dropped = chunked.dropped.total(to_embed, size)
+    # A few changed items do not show how fast the encoder is.
+    more = changes.findings.sample.slice(0, SAMPLED)
+    timed = chunked if sample.num_rows >= more.num_rows else chunk_sample(more, changes.surveyed, config, fitted)
+    measured = calibrate(timed.table, fitted, CALIBRATED_S, sample_texts(session, changes))
     is_text = models.modality is Modality.TEXT
     calibrated = (measured.per_second, f"a calibration of {CALIBRATED_S:.0f} s")
     rate, where = (is_text and earlier_rate(config)) or calibrated
     found.checkpoint_bytes = round(measured.bytes_per_chunk * found.chunks.value)
     embed = (found.chunks.value if models.modality is Modality.IMAGE else found.tokens.value) / rate
-    rows = found.chunks.value + found.items.moved
+    rows = found.chunks.value + reused
     other = fixed + measured.load_seconds + chunked.seconds_per_byte * size + rows * (_earlier_row(config))
     found.seconds = PlannedSeconds(
         total=round(embed + other, 1),
@@ -197,10 +209,6 @@ def _fitted_for_estimates(models: Models, sample: pa.Table) -> Models:
         items = max(FITTED_ITEMS, 2 * model.dimensions)
         fitted[name] = model.rough().fit(sample.column("content").to_pylist()[:items])
     return models.with_fitted(fitted)
-
-
-def _estimated(ratio: Any, size: int) -> Estimate:
-    return Estimate(value=round(ratio.value * size), error=round(ratio.error, 4))
 
 
 def _earlier_row(config: Config) -> float:

@@ -171,6 +171,21 @@ def test_what_is_refused(
     assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "full", "there.parquet"]
 
 
+def test_no_file_of_the_corpus_is_made_or_replaced(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {file.name: file.read_bytes() for file in (folder / "corpus").iterdir()}
+    monkeypatch.chdir(folder)
+    for words in (
+        ["export", "corpus/a.jsonl", "--overwrite"],
+        ["export", "corpus/../corpus/new.jsonl"],
+        ["explore", "outliers", "--vector", "body", "--out", "corpus/new.jsonl"],
+        ["explore", "similar", "one", "two", "--out", "corpus/a.jsonl"],
+    ):
+        refused = command(*words)
+        assert refused.exit_code == 2, refused.output
+        assert "would be a file of the corpus: corpus.paths" in refused.stderr
+    assert {file.name: file.read_bytes() for file in (folder / "corpus").iterdir()} == before
+
+
 @pytest.mark.parametrize("name", ["rows.parquet", "rows.jsonl", "rows"])
 def test_a_full_disk_leaves_nothing_and_an_earlier_file_as_it_was(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

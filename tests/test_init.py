@@ -115,6 +115,7 @@ def test_no_field_is_the_id_that_records_would_be_rejected_for(tmp_path: Path, k
         ([{"key": 1, "text": "one"}, {"key": 2, "text": "two"}], "key"),
         ([{"Product ID": "x", "text": "one"}, {"Product ID": "y", "text": "two"}], "Product ID"),
         ([{"meta": {"id": "x"}, "text": "one"}, {"meta": {"id": "y"}, "text": "two"}], "meta.id"),
+        ([{"uid": 1, "text": "one"}, {"uid": 2, "text": "two"}], "uid"),
         ([{"n": 1, "text": "one"}, {"n": 2, "text": "two"}], {"hash": ["text"]}),
         ([{"title": "A", "day": "2024-01-01"}, {"title": "B", "day": "2024-01-02"}], {"hash": ["title"]}),
     ],
@@ -123,6 +124,8 @@ def test_which_field_is_the_id(tmp_path: Path, rows: list[dict[str, Any]], ident
     write_jsonl(tmp_path / "a.jsonl", rows)
     made = init("a.jsonl")
     assert made.found.corpus["id"] == identity
+    if "n" in rows[0] and identity != "slug":
+        assert "different value in each record, none has the name of an id (n)" in made.found.notes[0]
     assert (len(made.items), made.rejects) == (2, [])
 
 

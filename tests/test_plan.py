@@ -86,6 +86,32 @@ def test_changes_and_the_exit_code(tmp_path: Path, items: list[dict[str, Any]]) 
     assert "expected" in shown
 
 
+def test_a_few_changes_of_a_large_file(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    config = configure(tmp_path, corpus={"paths": ["corpus/*"], "metadata": {"section": "string"}})
+    sync(config)
+    for number in range(50):
+        items[number]["section"] = "doc"
+    write_jsonl(tmp_path / "corpus" / "a.jsonl", items)
+    # The rows are written again, with the vectors that they have.
+    found = plan(config)
+    assert (found.items.changed, found.chunks.value, found.tokens.value) == (50, 0, 0)
+    assert (found.action, found.milvus.rows, found.seconds.measured) == ("sync", 200, "nothing to embed")
+    report = sync(config)
+    assert report.plan is not None
+    assert (report.chunks.embedded, report.plan.chunks, report.chunks.loaded) == (0, 0, 50)
+    for number in range(3):
+        items[number]["text"] = f"short {number}"
+    items.append({"id": "copy", "text": items[9]["text"]})
+    write_jsonl(tmp_path / "corpus" / "a.jsonl", items)
+    # Of these alone, whatever the length of the others.
+    found = plan(config)
+    assert (found.items.new, found.items.changed, found.chunks.value, found.milvus.rows) == (1, 3, 4, 201)
+    report = sync(config)
+    assert report.plan is not None
+    assert (report.chunks.embedded, report.plan.chunks) == (4, 4)
+    assert (found.tokens.value, found.tokens.error) == (report.tokens.embedded, 0.0)
+
+
 def test_another_index_and_another_model(tmp_path: Path, items: list[dict[str, Any]]) -> None:
     sync(configure(tmp_path))
     flat = configure(tmp_path, collection={"uri": "./milvus.db", "index": {"type": "FLAT"}})

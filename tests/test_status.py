@@ -18,7 +18,9 @@ from typer.testing import CliRunner
 import vecbeam
 from pipelines.backfill import backfill
 from pipelines.cli import app
+from pipelines.load import load
 from pipelines.reindex import reindex
+from pipelines.run.report_store import reports
 from pipelines.status import status
 from pipelines.status import text as page
 from pipelines.sync import sync
@@ -129,6 +131,16 @@ def test_from_nothing_to_a_second_collection(tmp_path: Path) -> None:
     notes = vecbeam.Index(path).status().notes
     assert any("40 rows are served, 41 are in their snapshot: run vecbeam verify" in note for note in notes), notes
     assert any("a newer snapshot with 42 rows is not published" in note for note in notes), notes
+    # What stopped the last run of that snapshot is named, until a later run of it ends well.
+    failed = reports(other)
+    assert f"; {next(failed).run_id}: " in next(note for note in notes if "42 rows" in note)
+    load(other, rebuild=True)
+    client = MilvusClient(str(tmp_path / "milvus.db"))
+    client.drop_alias("tested")
+    client.close()
+    [note] = vecbeam.Index(path).status().notes
+    assert note.startswith("the newest snapshot with 42 rows is not published (")
+    assert note.endswith(".parquet)")
     release(other.collection)
 
 

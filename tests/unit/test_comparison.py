@@ -64,9 +64,11 @@ def _row(
     return {"key": key, "digest": digest, "content": content, "side": int(side), **where}
 
 
-def work(new: dict[str, Any], kind: Kind, source: tuple[int, int]) -> tuple[Any, ...]:
+def work(new: dict[str, Any], kind: Kind, source: dict[str, Any] | None) -> tuple[Any, ...]:
     at = tuple(new[name] for name in ("shard", "ordinal", "row", "digest", "size"))
-    return (*at, int(kind), *source)
+    if source is None:
+        return (*at, int(kind), -1, -1, False)
+    return (*at, int(kind), source["shard"], source["ordinal"], source["content"] == new["content"])
 
 
 def dead(old: dict[str, Any], *, deleted: bool, moved: bool) -> tuple[Any, ...]:
@@ -97,7 +99,7 @@ def naive_compare(rows: list[dict[str, Any]], *, keep_last: bool) -> dict[str, l
             kind = Kind.CHANGED
             if winner["digest"] == was["digest"]:
                 kind = Kind.UNCHANGED if same_file else Kind.RELOCATED
-            found["work"].append(work(winner, kind, (was["shard"], was["ordinal"])))
+            found["work"].append(work(winner, kind, was))
             if kind != Kind.UNCHANGED:
                 found["dead"].append(dead(was, deleted=False, moved=False))
     gone = (row for key, row in old.items() if key not in new and row["side"] == Side.CANDIDATE)
@@ -115,9 +117,9 @@ def naive_pairs(rows: list[dict[str, Any]]) -> tuple[list[Any], list[Any]]:
         for turn, item in enumerate(items):
             there = old[content]
             if turn < len(there):
-                works.append(work(item, Kind.MOVED, (there[turn]["shard"], there[turn]["ordinal"])))
+                works.append(work(item, Kind.MOVED, there[turn]))
             else:
-                works.append(work(item, Kind.NEW, (there[-1]["shard"], there[-1]["ordinal"]) if there else (-1, -1)))
+                works.append(work(item, Kind.NEW, there[-1] if there else None))
     for content, items in old.items():
         deads += [dead(item, deleted=True, moved=turn < len(new[content])) for turn, item in enumerate(items)]
     return sorted(works), sorted(deads)

@@ -62,7 +62,7 @@ def plan_of(batches: list[list[tuple[str, Kind]]]) -> tuple[list[pa.Table], Shar
     tables = [items_of([content for content, _ in batch], 10 * at) for at, batch in enumerate(batches)]
     rows = [
         {"shard": 0, "ordinal": at, "row": row, "digest": digest, "size": 1, "kind": int(kind)}
-        | {"source": 10 * at + row, "source_item": row}
+        | {"source": 10 * at + row, "source_item": row, "same_content": False}
         for at, batch in enumerate(batches)
         for row, ((_, kind), digest) in enumerate(zip(batch, tables[at].column("@digest").to_pylist(), strict=True))
     ]

@@ -25,6 +25,7 @@ WORK_SCHEMA = pa.schema(
         pa.field("kind", pa.int8(), nullable=False),
         pa.field("source", pa.int32(), nullable=False),  # position of a part in the snapshot, -1 for none
         pa.field("source_item", pa.int32(), nullable=False),
+        pa.field("same_content", pa.bool_(), nullable=False),  # as the source's, whose vectors it can have
     ]
 )
 DEAD_SCHEMA = pa.schema(
@@ -100,8 +101,10 @@ def compare(digests: pa.Table, *, keep_last: bool) -> Comparison:
     new, old = order[winners[met]], order[olds[met]]
     kinds = _kinds(halves(table.column("digest")), columns["file"], new, old)
     replaced = kinds != Kind.UNCHANGED
+    contents = halves(table.column("content"))
+    same_content = (contents[new] == contents[old]).all(axis=1)
     return Comparison(
-        work=_work(table, new, kinds, columns["shard"][old], columns["ordinal"][old]),
+        work=_work(table, new, kinds, columns["shard"][old], columns["ordinal"][old], same_content),
         dead=_dead(table, old[replaced], deleted=False, moved=np.zeros(int(replaced.sum()), bool)),
         duplicates=_duplicates(table, order, is_new, winners, sizes),
         conflicts=[int(file) for file in conflicts],
@@ -170,10 +173,13 @@ def pair_moves(digests: pa.Table) -> tuple[pa.Table, pa.Table]:
     source_item = np.where(has, columns["ordinal"][partner], -1)
     old = places[~is_new]
     moved = rank[old] < count_new[old]
-    return _work(table, order[new], kinds, source, source_item), _dead(table, order[old], deleted=True, moved=moved)
+    work = _work(table, order[new], kinds, source, source_item, has)
+    return work, _dead(table, order[old], deleted=True, moved=moved)
 
 
-def _work(table: pa.Table, rows: Integers, kinds: Any, source: Integers, source_item: Integers) -> pa.Table:
+def _work(
+    table: pa.Table, rows: Integers, kinds: Any, source: Integers, source_item: Integers, same_content: Any
+) -> pa.Table:
     taken = table.select(["shard", "ordinal", "row", "digest", "size"]).take(pa.array(rows))
     return pa.table(
         {
@@ -181,6 +187,7 @@ def _work(table: pa.Table, rows: Integers, kinds: Any, source: Integers, source_
             "kind": kinds,
             "source": source.astype(np.int32),
             "source_item": source_item.astype(np.int32),
+            "same_content": same_content,
         },
         schema=WORK_SCHEMA,
     )

@@ -38,6 +38,7 @@ from transforms.diff.findings import (
     CONFLICT_SCHEMA,
     COUNTS_SCHEMA,
     DEAD_PARTS_SCHEMA,
+    DRAWN_SCHEMA,
     ERRORS_SCHEMA,
     FIRST_REJECTS_SCHEMA,
     SAMPLE_SCHEMA,
@@ -116,7 +117,7 @@ class FindChanges(beam.PTransform):  # type: ignore[misc]
             (compared.work, paired.work)
             | "Work" >> beam.Flatten()
             | "ByShard" >> beam.GroupByKey()
-            | "Plan" >> beam.ParDo(_WritePlan(self.findings))
+            | "Plan" >> beam.ParDo(_WritePlan(self.findings, self.sampling)).with_outputs("tables", main="counts")
         )
         dead = (
             (compared.dead, paired.dead)
@@ -125,7 +126,7 @@ class FindChanges(beam.PTransform):  # type: ignore[misc]
             | "Spare" >> beam.ParDo(_Dead(self.base), AsIter(new.broken))
         )
         return (
-            (compared[None], counts, dead, new.tables)
+            (compared[None], counts.counts, counts.tables, dead, new.tables)
             | "Tables" >> beam.Flatten()
             | "Write" >> _WriteTables(self.findings, self.pieces)
         )
@@ -150,7 +151,7 @@ class _New(VersionedDoFn):
         self._chunking = chunking_of(config)
         self._buckets = buckets
         self._whole = whole
-        self._highest = int(sampling * 2**64)
+        self._sampling = sampling
 
     def process(self, given: ShardRange) -> Iterator[Any]:
         shard, gathered = self._files.open(given), _Buckets(self._buckets)
@@ -191,12 +192,13 @@ class _New(VersionedDoFn):
 
     def _sample(self, items: pa.Table, digests: pa.Table) -> Iterator[TaggedOutput]:
         # By a digest, not by chance: the same items in each run.
-        chosen = np.flatnonzero(halves(digests.column("key"))[:, 1] < np.uint64(min(self._highest, 2**64 - 1)))
+        chosen = np.flatnonzero(_drawn(digests.column("digest"), self._sampling))
         if len(chosen):
             taken = items.take(pa.array(chosen))
             nothing = pa.array([""] * len(chosen))
             some = [taken.column(name) if name in taken.column_names else nothing for name in (LOCATOR, ITEM_MODALITY)]
-            columns = [taken.column("@content"), taken.column("@uri"), *some]
+            named = digests.column("digest").take(pa.array(chosen))
+            columns = [taken.column("@content"), taken.column("@uri"), *some, named]
             yield TaggedOutput("tables", ("sample", pa.table(columns, schema=SAMPLE_SCHEMA)))
 
 
@@ -285,18 +287,30 @@ def _by_part(dead: pa.Table) -> Iterator[TaggedOutput]:
         yield TaggedOutput("dead", (part, pack(piece)))
 
 
-class _WritePlan(VersionedDoFn):
-    def __init__(self, findings: Findings) -> None:
-        self._findings = findings
+def _drawn(digests: pa.ChunkedArray, sampling: float) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Whether an item is in the sample, bool[n]."""
+    return halves(digests)[:, 1] < np.uint64(min(int(sampling * 2**64), 2**64 - 1))
 
-    def process(self, group: tuple[int, Iterable[bytes]]) -> Iterator[tuple[str, pa.Table]]:
+
+class _WritePlan(VersionedDoFn):
+    def __init__(self, findings: Findings, sampling: float) -> None:
+        self._findings = findings
+        self._sampling = sampling
+
+    def process(self, group: tuple[int, Iterable[bytes]]) -> Iterator[Any]:
         shard, tables = group
         work = unpack(tables).sort_by([("ordinal", "ascending"), ("row", "ascending")])
         write_table(self._findings.plan_uri(str(shard)), work.cast(WORK_SCHEMA))
         kinds = work.column("kind").to_numpy()
         counts = np.bincount(kinds, minlength=len(Kind))
-        size = int(work.column("size").to_numpy()[kinds <= Kind.CHANGED].sum(dtype=np.int64))
-        yield "counts", pa.table([pa.array([int(count)]) for count in (*counts, size)], schema=COUNTS_SCHEMA)
+        sizes = work.column("size").to_numpy().astype(np.int64)
+        embedded = kinds <= Kind.CHANGED
+        other = embedded & ~work.column("same_content").to_numpy()
+        row = (*counts, sizes[embedded].sum(), np.count_nonzero(other), sizes[other].sum())
+        yield "counts", pa.table([pa.array([int(value)]) for value in row], schema=COUNTS_SCHEMA)
+        drawn = work.filter(pa.array(embedded & _drawn(work.column("digest"), self._sampling)))
+        if drawn.num_rows:
+            yield TaggedOutput("tables", ("drawn", drawn.select(DRAWN_SCHEMA.names).cast(DRAWN_SCHEMA)))
 
 
 class _Dead(VersionedDoFn):

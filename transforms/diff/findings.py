@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,6 +30,9 @@ COUNTS_SCHEMA = pa.schema(
         *(pa.field(kind.name.lower(), pa.int64(), nullable=False) for kind in Kind),
         # Bytes of content of the items that are new or changed.
         pa.field("bytes", pa.int64(), nullable=False),
+        # Those of them whose content is not that of their source, and its bytes.
+        pa.field("other_content", pa.int64(), nullable=False),
+        pa.field("other_bytes", pa.int64(), nullable=False),
     ]
 )
 SAMPLE_SCHEMA = pa.schema(
@@ -37,6 +41,14 @@ SAMPLE_SCHEMA = pa.schema(
         pa.field("uri", pa.string(), nullable=False),
         pa.field("locator", pa.string(), nullable=False),  # of media; see `schemas.layout.LOCATOR`
         pa.field("modality", pa.string(), nullable=False),  # of an item of a corpus of several, else ""
+        pa.field("digest", pa.binary(16), nullable=False),
+    ]
+)
+DRAWN_SCHEMA = pa.schema(
+    [
+        # Items of the sample that are new or changed.
+        pa.field("digest", pa.binary(16), nullable=False),
+        pa.field("same_content", pa.bool_(), nullable=False),  # as `transforms.diff.comparison.WORK_SCHEMA` has it
     ]
 )
 DEAD_PARTS_SCHEMA = pa.schema(
@@ -77,6 +89,20 @@ class SnapshotSide:
 
     def open(self) -> Snapshot:
         return self.checkpoint.read_snapshot(self.name)
+
+
+class EmbeddedAmounts(NamedTuple):
+    """What there is to embed, named as in `COUNTS_SCHEMA`.
+
+    Attributes:
+        bytes: of content of the items that are new or changed.
+        other_content: how many of these have a content that their source does not have; others can take its vectors.
+        other_bytes: of the content of those.
+    """
+
+    bytes: int
+    other_content: int
+    other_bytes: int
 
 
 class Findings:
@@ -132,15 +158,27 @@ class Findings:
         table = self._read("counts", COUNTS_SCHEMA)
         return {kind: pc.sum(table.column(kind.name.lower())).as_py() or 0 for kind in Kind}
 
-    @property
-    def bytes(self) -> int:
-        """Bytes of content of the items that are new or changed."""
-        return pc.sum(self._read("counts", COUNTS_SCHEMA).column("bytes")).as_py() or 0
+    @cached_property
+    def amounts(self) -> EmbeddedAmounts:
+        """What the items that are new or changed have to embed."""
+        table = self._read("counts", COUNTS_SCHEMA)
+        return EmbeddedAmounts(*(pc.sum(table.column(name)).as_py() or 0 for name in EmbeddedAmounts._fields))
 
     @cached_property
     def sample(self) -> pa.Table:
         """Some of the items that were read (`SAMPLE_SCHEMA`), chosen by their digests alone."""
         return self._read("sample", SAMPLE_SCHEMA)
+
+    def sample_to_embed(self, *, same_content: bool) -> pa.Table:
+        """The items of the sample that are new or changed.
+
+        Args:
+            same_content: also those with the content of their source.
+        """
+        drawn = self._read("drawn", DRAWN_SCHEMA)
+        if not same_content:
+            drawn = drawn.filter(pc.invert(drawn.column("same_content")))
+        return self.sample.filter(pc.is_in(self.sample.column("digest"), value_set=drawn.column("digest")))
 
     @cached_property
     def errors(self) -> dict[str, int]:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from schemas.config import Config
 from schemas.layout import ITEM_MODALITY, LOCATOR, item_schema
+from schemas.run_plan import Estimate
 from transforms.embed.lazy_encoders import load_fillers
 from transforms.embed.rows import embed_table
 from transforms.embed.work import with_facts
@@ -29,11 +30,37 @@ MOST_CHARACTERS = 100_000
 """A sampled item."""
 
 
-class Ratio(NamedTuple):
-    """A number per byte of content, with half of its 95 % confidence interval as a share of the number."""
+class ItemRate(NamedTuple):
+    """How many of something items have: `each` for an item, and `per_byte` for each byte of its content.
 
-    value: float
-    error: float
+    Attributes:
+        deviation: standard deviation of an item's number from that.
+        mean_bytes: of the content of an item of the sample.
+        sampled, population: how many items the sample has, and how many it was drawn from.
+    """
+
+    each: int
+    per_byte: float
+    deviation: float
+    mean_bytes: float
+    sampled: int
+    population: int
+
+    def total(self, items: int, size: int) -> Estimate:
+        """Returns the number of some items of the population, with a content of `size` bytes.
+
+        The error has two sources: items that are not in the sample, and how the given items differ from the others.
+        Each is of a finite population (Cochran, Sampling Techniques, 3rd edition, sections 2.6 and 6.4), so there is no
+        error if the sample and the given items are all of it.
+        """
+        value = max(0.0, self.each * items + self.per_byte * size)
+        if not value:
+            return Estimate()
+        unseen = max(0.0, 1 - self.sampled / max(1, self.population))
+        others = max(0.0, 1 - items / max(1, self.population))
+        of_rate = math.sqrt(unseen / max(1, self.sampled)) * size / self.mean_bytes
+        error = CONFIDENCE * self.deviation * math.hypot(of_rate, math.sqrt(others * items)) / value
+        return Estimate(value=round(value), error=round(error, 4))
 
 
 class ChunkSample(NamedTuple):
@@ -41,17 +68,18 @@ class ChunkSample(NamedTuple):
 
     Attributes:
         items: how many.
-        chunks: table of `schemas.layout.chunk_schema`.
-        chunks_per_byte, tokens_per_byte: of content.
-        dropped_per_byte: tokens over the limit.
+        table: of `schemas.layout.chunk_schema`.
+        chunks: an item has one, and more by the bytes of its content.
+        tokens: by the bytes of content.
+        dropped: tokens over the limit.
         seconds_per_byte: of chunking.
     """
 
     items: int
-    chunks: pa.Table
-    chunks_per_byte: Ratio
-    tokens_per_byte: Ratio
-    dropped_per_byte: Ratio
+    table: pa.Table
+    chunks: ItemRate
+    tokens: ItemRate
+    dropped: ItemRate
     seconds_per_byte: float
 
 
@@ -86,24 +114,25 @@ def chunk_sample(sample: pa.Table, population: int, config: Config, models: Mode
     numbers = np.array(chunks.column("item_id").to_pylist(), dtype=np.int64)
     tokens, dropped = (np.bincount(numbers, weights=amount, minlength=rows) for amount in amounts_of(chunks))
     counts = np.bincount(numbers, minlength=rows).astype(np.float64)
-    # The population is finite, and there is no error if all of it was drawn.
-    unseen = math.sqrt(max(0.0, 1 - rows / max(1, population)))
-    per_byte = [_ratio(values, sizes) for values in (counts, tokens, dropped)]
-    of_chunks, of_tokens, of_dropped = (Ratio(ratio.value, ratio.error * unseen) for ratio in per_byte)
+    of_chunks, of_tokens, of_dropped = (
+        _rate(each, values, sizes, population) for each, values in ((1, counts), (0, tokens), (0, dropped))
+    )
     return ChunkSample(rows, chunks, of_chunks, of_tokens, of_dropped, seconds / max(1.0, float(sizes.sum())))
 
 
-def _ratio(values: np.ndarray[Any, Any], sizes: np.ndarray[Any, Any]) -> Ratio:
-    """Ratio estimator and its standard error: Cochran, Sampling Techniques, 3rd edition, section 6.4."""
+def _rate(each: int, values: np.ndarray[Any, Any], sizes: np.ndarray[Any, Any], population: int) -> ItemRate:
+    """Ratio estimator of what is more than `each`."""
     count, total = len(values), float(sizes.sum())
     if count == 0 or total == 0:
-        return Ratio(0.0, 0.0)
-    ratio = float(values.sum()) / total
-    if count == 1 or ratio == 0:
-        return Ratio(ratio, 1.0)
-    residuals = values - ratio * sizes
-    error = math.sqrt(float((residuals**2).sum()) / (count - 1) / count) / (total / count)
-    return Ratio(ratio, CONFIDENCE * error / ratio)
+        return ItemRate(each, 0.0, 0.0, 1.0, count, population)
+    over = values - each
+    ratio = float(over.sum()) / total
+    if count == 1:  # it does not tell how others differ
+        deviation = float(values.sum()) / CONFIDENCE
+    else:
+        residuals = over - ratio * sizes
+        deviation = math.sqrt(float((residuals**2).sum()) / (count - 1))
+    return ItemRate(each, ratio, deviation, total / count, count, population)
 
 
 class Calibration(NamedTuple):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 MAX_REASON_CHARS = 200
 
 
@@ -33,6 +35,16 @@ def shown(value: object, chars: int = 60) -> str:
         return f"{value[:chars]!a}..." if len(value) > chars else ascii(value)
     text = ascii(value)
     return text if len(text) <= chars else f"{text[:chars]}..."
+
+
+def shown_names(names: Sequence[str], most: int = 30, chars: int = 60) -> str:
+    """Names of fields as they appear in a message, which stays readable where a line of text was taken for a header.
+
+    >>> shown_names(["id", "title", "text"], most=2, chars=4)
+    'id, titl..., and 1 more'
+    """
+    first = [f"{name[:chars]}..." if len(name) > chars else name for name in names[:most]]
+    return ", ".join(first) + (f", and {len(names) - most} more" if len(names) > most else "")
 
 
 def check_text(text: str, name: str, item_id: str | None) -> None:

@@ -16,12 +16,11 @@ def unpublished(config: Config, checkpoint: Checkpoint, held: Snapshot | None) -
     found = []
     current = checkpoint.current_snapshot()
     if current is not None and (held is None or current.id != held.id):
-        runs = (report for report in reports(config) if report.snapshot == current.id and report.exit_code)
-        why = next((f"{run.run_id}: {run.error.message}" for run in runs if run.error), "")
-        found.append(
-            f"a newer snapshot with {current.total('rows')} rows is not published ({current.name})"
-            + (f"; {why}" if why else "")
-        )
+        # Of its runs the last one: what stopped an earlier one may be repaired by now.
+        last = next((report for report in reports(config) if report.snapshot == current.id), None)
+        why = f"; {last.run_id}: {last.error.message}" if last is not None and last.error else ""
+        newer = "a newer snapshot" if held is not None else "the newest snapshot"
+        found.append(f"{newer} with {current.total('rows')} rows is not published ({current.name}){why}")
     return found + refused(checkpoint)
 
 

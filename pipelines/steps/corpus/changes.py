@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from pipelines.run import beam_job
 from pipelines.run.session import Phase, Session
 from pipelines.steps.corpus.source import Source
@@ -29,6 +31,8 @@ BUCKETS = 16
 SHARDS_OF_A_PIECE = 4_096
 """How many shards' findings are written into one file."""
 NAMED = 5
+ENOUGH_DRAWN = 100
+"""Items to embed from which their sizes are estimated; where a sample has fewer, all items that were read tell more."""
 
 FirstComparison = Callable[[Source, list[ShardRange], Findings, str], Counter[str]]
 """Compares the items of shards, writes findings, and returns the counters of its job. The text is `Changes.of`."""
@@ -59,9 +63,37 @@ class Changes:
     of: str = ""
 
     @property
+    def rules_changed(self) -> bool:
+        """Whether the snapshot was cut or typed otherwise, so that any of its vectors may be of no use now."""
+        return self.base is not None and self.base.settings_digest != self.source.settings_digest
+
+    @property
+    def items_to_embed(self) -> int:
+        """Items that are new or changed, without those that can take the vectors of an item with the same content."""
+        if self.base is None or self.rules_changed:
+            return self.count(Kind.NEW) + self.count(Kind.CHANGED)
+        return self.findings.amounts.other_content
+
+    def sample_to_embed(self, most: int | None = None) -> tuple[pa.Table, int]:
+        """Returns some of the items to embed, and how many items they were drawn from.
+
+        Where the sample has too few of them to judge by, these are some of all items that were read.
+
+        Args:
+            most: items to return.
+        """
+        if self.base is not None:
+            drawn = self.findings.sample_to_embed(same_content=self.rules_changed)
+            if drawn.num_rows >= min(ENOUGH_DRAWN, self.items_to_embed):
+                return drawn.slice(0, most), self.items_to_embed
+        return self.findings.sample.slice(0, most), self.surveyed
+
+    @property
     def bytes_to_embed(self) -> int:
-        """Bytes of content of the items that are new or changed, as far as they were surveyed."""
-        return self.findings.bytes if self.base is not None else self.bytes_surveyed
+        """Bytes of the content of `items_to_embed`, as far as they were surveyed."""
+        if self.base is None:
+            return self.bytes_surveyed
+        return self.findings.amounts.bytes if self.rules_changed else self.findings.amounts.other_bytes
 
     @property
     def deleted(self) -> int:

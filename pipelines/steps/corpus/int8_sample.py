@@ -29,7 +29,7 @@ def sample_texts(session: Session, changes: Changes) -> list[str]:
     from transforms.embed.estimate import chunk_sample
 
     items = changes.findings.sample.slice(0, TEXTS)
-    chunks = chunk_sample(items, changes.surveyed, session.config, changes.source.models).chunks
+    chunks = chunk_sample(items, changes.surveyed, session.config, changes.source.models).table
     chosen: list[str] = chunks.column("text").to_pylist()[:TEXTS]
     return chosen
 

@@ -81,13 +81,13 @@ def expect(session: Session, changes: Changes) -> None:
     """Puts into the report what the run expects to embed, next to the later facts."""
     from transforms.embed.estimate import chunk_sample
 
-    items = planned_items(changes)
-    expected = Expected(items=items.model_dump())
-    sample = changes.findings.sample.slice(0, SAMPLED)
-    if sample.num_rows and items.new + items.changed:
-        chunked = chunk_sample(sample, changes.surveyed, session.config, changes.source.models)
-        expected.chunks = round(chunked.chunks_per_byte.value * changes.bytes_to_embed)
-        expected.tokens = round(chunked.tokens_per_byte.value * changes.bytes_to_embed)
+    expected = Expected(items=planned_items(changes).model_dump())
+    sample, population = changes.sample_to_embed(SAMPLED)
+    to_embed, size = changes.items_to_embed, changes.bytes_to_embed
+    if sample.num_rows and to_embed:
+        chunked = chunk_sample(sample, population, session.config, changes.source.models)
+        expected.chunks = chunked.chunks.total(to_embed, size).value
+        expected.tokens = chunked.tokens.total(to_embed, size).value
         if rate := earlier_rate(session.config):
             expected.embed_seconds = round(expected.tokens / rate[0], 1)
     session.report.plan = expected

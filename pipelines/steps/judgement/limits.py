@@ -19,6 +19,7 @@ from transforms.checkpoint import Snapshot
 from transforms.read import CONTAINER_ERRORS, first_records
 from transforms.read.formats.delimited import delimiter_hint
 from transforms.read.item import MISSING, lookup
+from transforms.read.rejected_item import shown_names
 
 FIELD_ERRORS = frozenset({"MissingField", "WrongSchema"})
 """Rejects of records that have other fields than the configuration names."""
@@ -97,7 +98,7 @@ def check_fields(changes: Changes, config: Config) -> None:
     for key, field in wanted:
         if records and all(lookup(record, field) is MISSING for record in records):
             raise ConfigurationError(
-                f"{key}: no record has {field!r}; they have {', '.join(names)}{delimiter_hint(names)}",
+                f"{key}: no record has {field!r}; they have {shown_names(names)}{delimiter_hint(names)}",
                 f"name one of these in {key}",
             )
 

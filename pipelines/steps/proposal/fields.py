@@ -17,7 +17,7 @@ from schemas.config import Corpus
 from schemas.errors import ConfigurationError
 from transforms.read.head import FileSample, flat
 from transforms.read.item import ItemChecker
-from transforms.read.rejected_item import RejectedItemError, shown
+from transforms.read.rejected_item import RejectedItemError, shown, shown_names
 
 
 @dataclass
@@ -79,7 +79,7 @@ def _main_group(samples: Sequence[FileSample]) -> list[FileSample]:
     fields = sorted({name for sample in samples for record in sample.records for name, _ in flat(record)})
     twice = sorted({name for sample in samples for name in sample.twice})
     raise ConfigurationError(
-        f"no field holds text; the records have: {', '.join(fields) or 'no fields'}"
+        f"no field holds text; the records have: {shown_names(fields) or 'no fields'}"
         + (f", and more than one column each named {', '.join(twice)}" if twice else ""),
         "write the configuration yourself and name the fields that hold text in corpus.content",
     )

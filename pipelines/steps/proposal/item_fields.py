@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from pipelines.steps.proposal.sampled_field import DATE, MOSTLY, SampledField
-from transforms.read.rejected_item import shown
+from transforms.read.rejected_item import shown, shown_names
 
 ID_NAMES = (
-    *("id", "_id", "doc_id", "docid", "document_id", "item_id", "uuid", "guid", "key", "uri", "url", "docno", "pid"),
-    *("slug", "sku", "isbn", "doi", "pmid", "permalink", "link", "path", "file_name", "filename", "file"),
+    *("id", "_id", "doc_id", "docid", "document_id", "item_id", "uuid", "guid", "uid", "key", "uri", "url", "docno"),
+    *("pid", "slug", "sku", "isbn", "doi", "pmid", "permalink", "link", "path", "file_name", "filename", "file"),
 )
 CONTENT_NAMES = (
     *("title", "headline", "subject", "question", "query", "instruction", "input", "prompt", "context", "text"),
@@ -70,6 +70,9 @@ def id_field(columns: Mapping[str, SampledField], total: int, content: Sequence[
         if is_named(column.name, ID_NAMES):
             value, count = Counter(map(str, column.values)).most_common(1)[0]
             return None, f"{column.name!r} is not unique ({count} of the first {total} records have {shown(value)})"
+    if unique:  # a number, or a word that does not look like an id, may differ in each record by chance
+        names = shown_names([column.name for column in unique])
+        return None, f"of the fields with a different value in each record, none has the name of an id ({names})"
     return None, "no field has a different string or whole number in each record"
 
 

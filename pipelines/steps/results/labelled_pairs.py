@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from schemas.errors import ConfigurationError
+from transforms.read.rejected_item import shown_names
 
 COLUMNS = ("a", "b", "same")
 YES, NO = ("1", "true", "yes"), ("0", "false", "no")
@@ -33,7 +34,7 @@ def read_pairs(path: Path) -> list[LabelledPair]:
             reader = csv.DictReader(lines)
             names = reader.fieldnames or []
             if missing := [name for name in COLUMNS if name not in names]:
-                raise ConfigurationError(f"{place} has no column {missing[0]}; it has {', '.join(names)}", remedy)
+                raise ConfigurationError(f"{place} has no column {missing[0]}; it has {shown_names(names)}", remedy)
             pairs = [_pair(record, f"{place}, line {reader.line_num}", remedy) for record in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigurationError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import orjson
@@ -10,7 +11,9 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from schemas.config import Corpus
 from schemas.errors import ConfigurationError
+from schemas.glob import Glob
 from transforms.support.storage import filesystem
 
 SUFFIXES = (".parquet", ".jsonl", ".csv")
@@ -42,6 +45,22 @@ def check_folder(path: Path, option: str) -> None:
         raise ConfigurationError(f"{option}: the folder {path.parent} does not exist", f"mkdir -p {path.parent}")
     if path.is_dir():
         raise ConfigurationError(f"{option}: {path} is a folder", "name a file in it")
+
+
+def check_outside_corpus(path: Path, corpus: Corpus, option: str) -> None:
+    """Raises if the next run would read a file of this name as a part of the corpus, which it may even replace.
+
+    Raises:
+        ConfigurationError: with the glob.
+    """
+    names = {os.path.normpath(path.absolute()), str(path.parent.resolve() / path.name)}
+    for pattern in corpus.paths:
+        glob = Glob(pattern)
+        if any(glob.matches(name) or name in (pattern, glob.spelled) for name in names):
+            raise ConfigurationError(
+                f"{option}: {path} would be a file of the corpus: corpus.paths {pattern!r} matches it",
+                "name a file that corpus.paths does not match",
+            )
 
 
 def write_table_file(path: Path, table: pa.Table) -> None:

@@ -18,7 +18,7 @@ from transforms.read.formats.csv_records import Dialect, Line, lines_of, records
 from transforms.read.listing.files import SourceFile
 from transforms.read.media_item import Checker, checker_of
 from transforms.read.open_file import OpenFile
-from transforms.read.rejected_item import RejectedItemError
+from transforms.read.rejected_item import RejectedItemError, shown_names
 
 
 def read(opened: OpenFile, sink: BatchBuilder) -> Iterator[Batch]:
@@ -99,17 +99,18 @@ def _checked_header(header: list[str] | RejectedItemError, corpus: Corpus) -> li
     if isinstance(header, RejectedItemError):
         raise stream.FileRejectedError("WrongSchema", f"The header line can't be read: {header.reason}")
     needed = [*corpus.id_fields, *corpus.embedded_fields]
-    missing = [name for name in needed if name not in header]
+    missing = list(dict.fromkeys(name for name in needed if name not in header))
     if missing:
         raise stream.FileRejectedError(
             "WrongSchema",
-            f"The header has no {', '.join(missing)}, which the configuration names; it has {header!a}"
+            f"The header has no {', '.join(missing)}, which the configuration names; it has {shown_names(header)}"
             + delimiter_hint(header),
         )
     named = [*needed, *filter(None, map(corpus.source_of, corpus.metadata))]
     twice = [name for name in named if header.count(name) > 1]
     if twice:
-        raise stream.FileRejectedError("WrongSchema", f"The header names {twice[0]!r} more than once: {header!a}")
+        why = f"The header names {twice[0]!r} more than once: {shown_names(header)}"
+        raise stream.FileRejectedError("WrongSchema", why)
     return header
 
 
