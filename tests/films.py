@@ -179,6 +179,16 @@ def _with_index_first(data: bytes) -> bytes:
         return Path(path).read_bytes()
 
 
+def promising_frames(data: bytes, frames: int) -> bytes:
+    """An MPEG-4 film whose index promises so many frames of one byte."""
+    made = bytearray(data)
+    for box, place in ((b"stsz", 8), (b"stsc", 16)):
+        at = made.find(box) + place
+        values = (1, frames) if box == b"stsz" else (frames,)
+        made[at : at + 4 * len(values)] = struct.pack(f">{len(values)}I", *values)
+    return bytes(made)
+
+
 def damaged() -> dict[str, tuple[bytes, str]]:
     """Files that are not a film, or a damaged one, and the error that each is rejected with."""
     whole = film((900, 901))
@@ -193,6 +203,7 @@ def damaged() -> dict[str, tuple[bytes, str]]:
         "page.mp4": (b"<html><body>Not found</body></html>", "NotFilm"),
         "sound.mp4": (sound_alone(), "NoPicture"),
         "bomb.avi": (bomb(50_000), "TooManyPixels"),
+        "frames.mp4": (promising_frames(film((900,)), 1_000_000), "DamagedFilm"),
         "no-frames.webm": (film((), format="webm", codec="libvpx-vp9"), "EmptyFilm"),
         "empty.mov": (b"", "EmptyFile"),
     }

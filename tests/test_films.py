@@ -141,7 +141,9 @@ def test_a_film_is_turned_as_its_header_says(model: Path) -> None:
     with opened_film(io.BytesIO(plain)) as one, opened_film(io.BytesIO(turned)) as other:
         [upright], [on_its_side] = one.frames([0.5]), other.frames([0.5])
     assert (upright.size, on_its_side.size) == ((160, 120), (120, 160))
-    assert np.array_equal(np.asarray(upright.rotate(90, expand=True)), np.asarray(on_its_side))
+    # The codec does not give the same bytes each time.
+    wanted, found = (np.asarray(image, float) for image in (upright.rotate(90, expand=True), on_its_side))
+    assert np.abs(wanted - found).mean() < 1 < np.abs(wanted - found[::-1, ::-1]).mean()
 
 
 def test_a_film_of_one_frame_has_the_vector_of_its_picture(model: Path) -> None:
@@ -171,6 +173,8 @@ def test_damaged_files_are_rejected_by_name_and_no_other(tmp_path: Path, model: 
     assert {reject.id: reject.error for reject in report.rejected} == {
         name: error for name, (_, error) in files.items()
     }
+    [reason] = [reject.reason for reject in report.rejected if reject.id == "no-index.mp4"]
+    assert reason == "The film can't be decoded: Invalid data found when processing input"
     assert report.verify.found == 2
 
 

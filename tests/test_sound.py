@@ -70,6 +70,14 @@ def test_damaged_files_are_refused(name: str) -> None:
         sound.seconds_of(io.BytesIO(data))
 
 
+def test_what_the_library_says_is_the_same_in_each_run() -> None:
+    wav = encoded(tune(1))
+    with pytest.raises(RefusedError) as one:
+        heard(wav[:24] + bytes(4) + wav[28:])  # of 0 samples a second
+    assert one.value.error == "DamagedSound"
+    assert one.value.reason.startswith("The recording can't be decoded: Internal error")
+
+
 @pytest.mark.parametrize("format", ["wav", "flac", "ogg", "opus", "m4a"])
 def test_a_file_that_ends_early_is_refused(format: str) -> None:
     data = FORMATS[format](tune(1, 4.0, 24_000 if format == "opus" else 22_050))

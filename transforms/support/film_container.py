@@ -23,3 +23,15 @@ def container_of(head: bytes) -> str | None:
 def nothing_else(url: str, flags: int, options: Any) -> BinaryIO:  # noqa: ARG001 (the library's)
     """What PyAV gets for a file or an address that a film names."""
     raise PermissionError(f"the film refers to {url}, and nothing but the film is opened")
+
+
+def more_frames_than_bytes(container: Any) -> str:
+    """Why the index of an open container can't be right; "" if it may be.
+
+    An index of some bytes may promise millions of frames, in which a search takes hours.
+    """
+    size = int(container.size)
+    most = max((len(one.index_entries) for one in container.streams), default=0)
+    if 0 < size < most:
+        return f"its index has {most:,} frames, and the file has {size:,} bytes"
+    return ""

@@ -15,3 +15,12 @@ class ItemError(Exception):
         super().__init__(error, reason)
         self.error = error
         self.reason = reason
+
+
+def said_by_library(error: Exception) -> str:
+    """What a library says of an input, where its errors can do so without numbers and places in memory.
+
+    Those mean nothing to a user, and a place in memory makes the same reject another one in each run.
+    """
+    # soundfile's errors have the first, PyAV's and the system's the second.
+    return str(getattr(error, "error_string", None) or getattr(error, "strerror", None) or error)

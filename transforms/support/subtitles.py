@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, NamedTuple
 from schemas.errors import EncoderError
 from schemas.languages import language_code
 from transforms.support.film_container import container_of, nothing_else
-from transforms.support.item_error import ItemError
+from transforms.support.item_error import ItemError, said_by_library
 
 TEXTS = frozenset({"mov_text", "subrip", "srt", "webvtt", "ass", "ssa", "text"})
 MOST_CHARACTERS = 16 << 20
@@ -92,7 +92,7 @@ def subtitles(stream: BinaryIO, languages: Sequence[str] = ("",)) -> list[Subtit
     except (SubtitlesError, MemoryError):
         raise
     except Exception as error:  # PyAV raises errors of many kinds for damaged files
-        raise SubtitlesError("DamagedFilm", f"The subtitles can't be read: {type(error).__name__}: {error}") from error
+        raise SubtitlesError("DamagedFilm", f"The subtitles can't be read: {said_by_library(error)}") from error
 
 
 def _of(container: Any, languages: Sequence[str]) -> list[Subtitles]:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from schemas.errors import EncoderError
 from transforms.encoders.media.content import RefusedError
+from transforms.support.film_container import more_frames_than_bytes, nothing_else
+from transforms.support.item_error import said_by_library
 
 Floats = NDArray[np.float32]
 _BEFORE = 0.2
@@ -86,7 +88,9 @@ def _opened(stream: BinaryIO, head: bytes) -> Iterator[tuple[Any, Any]]:
         raise EncoderError(f"PyAV is needed to decode m4a and aac: {error}", "pip install 'vecbeam[audio]'") from error
     stream.seek(0)
     try:
-        with av.open(stream, format=_format(head)) as container:
+        with av.open(stream, format=_format(head), io_open=nothing_else) as container:
+            if why := more_frames_than_bytes(container):
+                raise RefusedError("DamagedSound", f"The recording is damaged: {why}")
             if not container.streams.audio:
                 raise RefusedError("EmptySound", "The file has no sound")
             yield container, container.streams.audio[0]
@@ -95,4 +99,4 @@ def _opened(stream: BinaryIO, head: bytes) -> Iterator[tuple[Any, Any]]:
     except MemoryError:
         raise
     except Exception as error:  # PyAV raises errors of many kinds for damaged files
-        raise RefusedError("DamagedSound", f"The recording can't be decoded: {error}") from error
+        raise RefusedError("DamagedSound", f"The recording can't be decoded: {said_by_library(error)}") from error

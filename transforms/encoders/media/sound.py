@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from schemas.errors import EncoderError
 from transforms.encoders.media import packets
 from transforms.encoders.media.content import RefusedError
+from transforms.support.item_error import said_by_library
 
 Floats = NDArray[np.float32]
 
@@ -115,7 +116,7 @@ def _opened(stream: BinaryIO, head: bytes):  # type: ignore[no-untyped-def]  # o
         return soundfile.SoundFile(stream)
     except soundfile.SoundFileError as error:
         if _is_known(head):
-            raise RefusedError("DamagedSound", f"The recording can't be decoded: {error}") from error
+            raise RefusedError("DamagedSound", f"The recording can't be decoded: {said_by_library(error)}") from error
         raise RefusedError(
             "NotSound", f"The file is not a recording that libsndfile or PyAV knows; it begins with {head[:16]!r}"
         ) from error
@@ -129,7 +130,7 @@ def _read(file, first: int, wanted: int) -> Floats:  # type: ignore[no-untyped-d
             file.seek(first)
         frames = file.read(wanted, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, RuntimeError) as error:
-        raise RefusedError("DamagedSound", f"The recording can't be decoded: {error}") from error
+        raise RefusedError("DamagedSound", f"The recording can't be decoded: {said_by_library(error)}") from error
     found: Floats = frames.mean(axis=1, dtype=np.float32)
     return found
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from schemas.errors import EncoderError
 from transforms.encoders.media.content import RefusedError
-from transforms.support.film_container import container_of, nothing_else
+from transforms.support.film_container import container_of, more_frames_than_bytes, nothing_else
+from transforms.support.item_error import said_by_library
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -229,6 +230,8 @@ def opened_container(stream: BinaryIO) -> Iterator[Any]:
         except EOFError as error:  # PyAV's own is one too
             raise RefusedError("EmptyFilm", "The file ends before its first frame") from error
     with container:
+        if why := more_frames_than_bytes(container):
+            raise RefusedError("DamagedFilm", f"The film is damaged: {why}")
         yield container
 
 
@@ -240,7 +243,7 @@ def decoding() -> Iterator[None]:
     except (RefusedError, EncoderError, MemoryError):
         raise
     except Exception as error:  # PyAV raises errors of many kinds for damaged files
-        raise RefusedError("DamagedFilm", f"The film can't be decoded: {type(error).__name__}: {error}") from error
+        raise RefusedError("DamagedFilm", f"The film can't be decoded: {said_by_library(error)}") from error
 
 
 def _picture_of(container: Any) -> Any:
