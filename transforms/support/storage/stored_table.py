@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from schemas.records import SCHEMA_VERSION
-from transforms.support.storage.parquet_file import facts_of, opened, parsing, write_pieces
+from transforms.support.storage.parquet_file import facts_of, opened, parquet_of, parsing, write_pieces
 
 GROUP_ROWS = 8_192
 """Rows of a row group: what a worker reads at least."""
@@ -60,7 +60,7 @@ class StoredTable:
             self._groups.move_to_end(at)
             return self._groups[at]
         with opened(self._uri) as stream, parsing(self._uri, stream) as watched:
-            table = pq.ParquetFile(watched, metadata=self._metadata).read_row_group(at)
+            table = parquet_of(watched, self._metadata).read_row_group(at)
         self._groups[at] = table
         if len(self._groups) > HELD_GROUPS:
             self._groups.popitem(last=False)
