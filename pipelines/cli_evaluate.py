@@ -42,14 +42,15 @@ def evaluate(
     set_: Overrides = None,
 ) -> Page:
     """Measures the answers to queries whose answers are known."""
-    check_files(out, html)
     from pipelines.evaluate import evaluate, evaluate_each
 
+    configs = {str(one): configuration(one, set_) for one in several or [path]}
+    check_files(out, html, *configs.values())
     options: dict[str, Any] = {"queries": queries, "truth": truth, "known_items": known_items, "title": title}
     options |= {"vector": vector or (), "served": served, "seed": seed}
     if several:
-        return page(evaluate_each({str(one): configuration(one, set_) for one in several}, **options), out, html)
-    return page(evaluate(configuration(path, set_), **options), out, html)
+        return page(evaluate_each(configs, **options), out, html)
+    return page(evaluate(configs[str(path)], **options), out, html)
 
 
 @command(quality)
@@ -69,10 +70,10 @@ def compare(
     set_: Overrides = None,
 ) -> Page:
     """Shows how the answers of two collections, or configurations, differ."""
-    check_files(out, html)
     from pipelines.compare import compare
 
     compared, made_by = compared_and_configurations(old, new, several or [])
     first, second = (configuration(one, set_) if isinstance(one, Path) else one for one in compared)
     configs = [configuration(one, set_) for one in made_by]
+    check_files(out, html, *configs, *(one for one in (first, second) if not isinstance(one, str)))
     return page(compare(first, second, queries=queries, k=k, vector=vector, seed=seed, configs=configs), out, html)

@@ -18,14 +18,17 @@ def write_html(config: Config, path: Path, run_id: str | None = None) -> Report:
         run_id: by default the last run that could change data.
 
     Raises:
-        ConfigurationError: if there is no such run, the file is not .html, or its folder does not exist.
+        ConfigurationError: if there is no such run, the file is not .html or would be one of the corpus, or its folder
+            does not exist.
         MissingExtraError: if the extra `explore` is not installed.
         StorageError: if the file can't be written.
     """
     from pipelines.steps.results.page_file import check_page_file
     from pipelines.steps.results.report_page import write_report_page
+    from pipelines.steps.results.table_file import check_outside_corpus
 
     check_page_file(path)
+    check_outside_corpus(path, config.corpus, "--html")
     report = report_store.read_report(config, run_id)
     write_report_page(path, report, *report_store.latest(config))
     return report

@@ -179,6 +179,8 @@ def test_no_file_of_the_corpus_is_made_or_replaced(folder: Path, monkeypatch: py
         ["export", "corpus/../corpus/new.jsonl"],
         ["explore", "outliers", "--vector", "body", "--out", "corpus/new.jsonl"],
         ["explore", "similar", "one", "two", "--out", "corpus/a.jsonl"],
+        ["evaluate", "--known-items", "2", "--out", "corpus/a.jsonl"],
+        ["compare", "vecbeam.yaml", "vecbeam.yaml", "--queries", "q.jsonl", "--out", "corpus/new.jsonl"],
     ):
         refused = command(*words)
         assert refused.exit_code == 2, refused.output

@@ -171,10 +171,12 @@ def _too_many(
             f"{standing}",
             "fix those records, or corpus.id and corpus.content, and run the same command again",
         )
+    check = "check corpus.paths and that every bucket exists"
+    if deleted == before:
+        return GateError(f"{what}; {standing}", f"{check}; an empty collection is never published")
     return GateError(
         f"{what}; {standing}",
-        "check corpus.paths and that every bucket exists; if those items are to be deleted, run it again with "
-        f"--allow-deletes: it deletes all {deleted}",
+        f"{check}; if those items are to be deleted, run it again with --allow-deletes: it deletes all {deleted}",
     )
 
 
@@ -202,6 +204,8 @@ def _check_draft(
 ) -> None:
     config, errors = session.config, draft.errors()
     if not draft.total("rows"):
+        if not errors:
+            check_rows_at_all(draft, standing)
         rejected = session.report.rejected
         first = f"; the first: {rejected[0]}" if rejected else ""
         raise RejectsError(
