@@ -82,9 +82,16 @@ def names(page: Any) -> list[str]:
     return [one.split()[1] for one in page.locator(".card h3").all_inner_texts()]
 
 
+def type_query(page: Any, words: str) -> None:
+    """Types into the field that has the focus when a page is ready; what is typed before is lost."""
+    page.wait_for_function("document.activeElement.name === 'q'")
+    page.keyboard.type(words)
+    assert page.locator("[name=q]").input_value() == words
+
+
 def test_a_person_searches_filters_and_looks_for_more(page: Any, texts: Served) -> None:
     page.goto(texts.address)
-    page.keyboard.type(text(6))  # the field has the focus
+    type_query(page, text(6))
     page.keyboard.press("Enter")
     page.wait_for_selector(".card")
     assert names(page)[0] == "doc6"
@@ -104,7 +111,7 @@ def test_a_person_searches_filters_and_looks_for_more(page: Any, texts: Served) 
 def test_options_are_chosen_with_the_keyboard_and_stay_chosen(page: Any, texts: Served) -> None:
     page.goto(texts.address)
     wanted = text(6).split()
-    page.keyboard.type(f"{wanted[0]}x {wanted[1]}")
+    type_query(page, f"{wanted[0]}x {wanted[1]}")
     for choice in ("one row of each item", "mark the answering sentence", "tolerate typing errors"):
         while page.evaluate("document.activeElement.labels?.[0]?.textContent") != choice:
             page.keyboard.press("Tab")
