@@ -128,7 +128,10 @@ def tables_of(rows: Sequence[tuple[str, str]], vectors: Any, size: int) -> Any:
 @pytest.mark.parametrize("seed", range(3))
 def test_they_are_those_of_a_plain_search(seed: int) -> None:
     random = np.random.default_rng(seed)
-    draw = lambda count: unit_vectors(random.standard_normal((count, 4)).astype(np.float32))  # noqa: E731
+
+    def draw(count: int) -> Any:
+        return unit_vectors(random.standard_normal((count, 4)).astype(np.float32))
+
     rows = [(f"item {n // 2}", f"text {n}") for n in range(300)]
     vectors, queries = draw(300), draw(40)
     pairs = [Pair(f"query {n}", f"text {7 * n}") for n in range(40)]
@@ -157,7 +160,10 @@ def test_no_chunk_of_what_answers_or_is_held_out_is_a_negative() -> None:
         ("a", " ".join(document.split()[:9])),
     ]
     vectors = np.tile(np.float32([[0.6, 0.8]]), (4, 1))
-    unit = lambda texts: np.tile(np.float32([[1, 0]]), (len(texts), 1))  # noqa: E731
+
+    def unit(texts: Sequence[str]) -> Any:
+        return np.tile(np.float32([[1, 0]]), (len(texts), 1))
+
     source = NegativeSource("rows", unit, unit, tables_of(rows, vectors, 1))
     pair = Pair("who knows the ships", document)
     found, _ = with_negatives([pair], 4, source, {same(pair.query): {document}}, [other])

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from schemas.milvus import VectorColumn
@@ -56,6 +57,7 @@ class ExactAnswers:
         for query, row in enumerate(hits):
             for rank, row_id in enumerate(dict.fromkeys(row)):
                 self._places.setdefault(row_id, []).append((query, rank))
+        self._hits = pa.array(list(self._places), pa.string())
         self.best: Floats
         self.of_hits: Floats
         self.equal: Integers
@@ -73,8 +75,9 @@ class ExactAnswers:
         for piece in (part.slice(start, step) for start in range(0, part.num_rows, step)):
             scores, alike = self._products.of(vectors_of(piece, self._column))
             self.equal += alike
-            for at, row_id in enumerate(piece.column("id").to_pylist()):
-                for query, rank in self._places.get(row_id, ()):
+            ids = piece.column("id")
+            for at in np.flatnonzero(pc.is_in(ids, value_set=self._hits).to_numpy()):
+                for query, rank in self._places[ids[at].as_py()]:
                     self.of_hits[query, rank] = scores[query, at]
             self._keep(scores)
 
