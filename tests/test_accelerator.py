@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,15 @@ from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.portability.fn_api_runner import translations
 
 import vecbeam
+from pipelines.run import beam_job
 from pipelines.run.beam_job import pipeline_options
 from pipelines.run.plan_text import text
+from pipelines.run.progress import Progress
+from pipelines.run.session import running
+from pipelines.steps.corpus.changes import Changes, find_changes
+from pipelines.steps.corpus.source import prepare
+from pipelines.steps.judgement.standing import Standing
+from pipelines.steps.snapshot.one_job import OneJob
 from schemas.config import Config
 from schemas.config.gpu_workers import gpu_words
 from schemas.config.loader import parse_config
@@ -64,6 +72,28 @@ def proto_of(config: Config, corpus: Path) -> beam_runner_api_pb2.Pipeline:
     return pipeline.to_runner_api()
 
 
+def compared_and_embedded(config: Config) -> Changes:
+    """Runs the job that compares and embeds, and nothing after it."""
+    with running("backfill", config, Progress(quiet=True)) as session:
+        job = OneJob(session, "", Standing(), allow_deletes=False)
+        return find_changes(session, prepare(config), None, session.uri("diff"), combined=job)
+
+
+def proto_of_one_job(config: Config, monkeypatch: pytest.MonkeyPatch) -> beam_runner_api_pb2.Pipeline:
+    found: list[beam_runner_api_pb2.Pipeline] = []
+
+    def run(_: Config, build: Callable[[beam.Pipeline], Any], *_jobs: Any) -> Counter[str]:
+        pipeline = beam.Pipeline(runner="FnApiRunner", options=PipelineOptions())
+        build(pipeline)
+        found.append(pipeline.to_runner_api())
+        return Counter()
+
+    monkeypatch.setattr(beam_job, "run", run)
+    compared_and_embedded(config)
+    [proto] = found
+    return proto
+
+
 def steps_by_hints(proto: beam_runner_api_pb2.Pipeline) -> dict[frozenset[tuple[str, bytes]], set[str]]:
     """The names of the steps that run functions, by the hints of their environment."""
     found = defaultdict(set)
@@ -77,13 +107,21 @@ def steps_by_hints(proto: beam_runner_api_pb2.Pipeline) -> dict[frozenset[tuple[
 EMBEDDED = {"EmbedTables/ReadChunks", "EmbedTables/EmbedBatches/Embed/Embed", "EmbedTables/EmbedBatches/Checkpoint"}
 
 
-def test_the_hints_are_on_the_embedding_stage_and_nowhere_else(corpus: Path) -> None:
-    proto = proto_of(configured(corpus, "never", {"name": "local"}, **HINTS), corpus)
+@pytest.mark.parametrize("compares", [False, True])
+def test_the_hints_are_on_the_embedding_stage_and_nowhere_else(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch, compares: bool
+) -> None:
+    if compares:
+        runner = {"name": "portable", "job_endpoint": "localhost:9", "local_below": 0}
+        proto = proto_of_one_job(configured(corpus, "never", runner, **HINTS), monkeypatch)
+    else:
+        proto = proto_of(configured(corpus, "never", {"name": "local"}, **HINTS), corpus)
     by_hints = steps_by_hints(proto)
     wanted = frozenset({(URNS["accelerator"], HINTS["accelerator"].encode()), (URNS["min_ram"], b"16000000000")})
     assert set(by_hints) == {frozenset(), wanted}
     assert {name.split("/ParDo")[0] for name in by_hints[wanted]} == EMBEDDED
     others = by_hints[frozenset()]
+    assert compares == any("FindChanges" in name for name in others)
     assert {"Read/Read/ParDo(_ReadShard)", "FindPart", "WriteChunks"} <= {name.split("/ParDo(_F")[0] for name in others}
 
     stages = translations.create_and_optimize_stages(
@@ -133,6 +171,23 @@ def test_names_travel_between_two_worker_processes_and_the_parts_are_the_same(
     given.remove_leftovers()
     assert not (corpus / "run" / "chunks").exists()
     assert not list((corpus / "hinted").rglob("attempts/*"))
+
+
+def test_a_job_that_compares_too_sends_no_more_than_both_alone(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crossed = counted_bytes(monkeypatch)
+    with job_server() as runner:
+        threads = {"environment_type": "beam:env:embedded_python_grpc:v1", "environment_config": "", "local_below": 0}
+        config = configured(corpus, "compared", {**runner, **threads}, **HINTS)
+        with running("backfill", config, Progress(quiet=True)) as session:
+            find_changes(session, prepare(config), None, session.uri("diff"))
+        alone = sum(crossed.values())
+        crossed.clear()
+        found = compared_and_embedded(config)
+    assert found.surveyed == ROWS
+    # In addition to digests and a sample: the names of ten tables, and the records of ten parts.
+    assert 0 < (sum(crossed.values()) - alone) / ROWS < 30
+    folder = Path(found.source.checkpoint.root) / found.source.checkpoint.space_id
+    assert sum(table.num_rows for table in rows_of(folder).values()) == ROWS
 
 
 def test_a_backfill_leaves_no_table_of_chunks_and_gc_removes_those_of_a_killed_run(tmp_path: Path) -> None:

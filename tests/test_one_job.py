@@ -1,4 +1,4 @@
-"""A first backfill on other machines is two jobs, and finds duplicate ids before it embeds, as on one machine."""
+"""Comparing and embedding are one job on other machines, which embeds what one machine embeds, and no more."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
+from apache_beam.portability.api import beam_job_api_pb2
 from apache_beam.runners.portability.local_job_service import LocalJobServicer
 from conftest import empty
 from corpora import configure, text, write_jsonl
-from job_server_here import job_server, lite_server, runner_of
+from job_server_here import job_server, lite_server, runner_of, until
+from models import save_model
 
 from pipelines.backfill import backfill
+from pipelines.plan import plan
+from pipelines.reindex import reindex
+from pipelines.sync import sync
 from schemas.config import Config
 from schemas.config.loader import load_config
-from schemas.errors import ConfigurationError, CorpusError
+from schemas.errors import ConfigurationError, CorpusError, GateError
 from schemas.run_report import Report
 from transforms.checkpoint import Checkpoint
 
@@ -118,3 +124,118 @@ def test_a_field_that_no_record_has_is_refused_as_on_one_machine(path: Path) -> 
         with pytest.raises(ConfigurationError, match=r"corpus.content: no record has 'body'; they have id, text"):
             backfill(config)
         assert not list(Path(config.checkpoint).glob(f"{config.name}/*/parts/*"))
+
+
+def changed(path: Path) -> None:
+    """Changes, adds, moves and deletes items of one of the three files."""
+    items = [{"id": f"1-{number}", "text": text(500 + number)} for number in range(3, 24)]
+    items.append({"id": "moved", "text": text(22)})
+    write_jsonl(path.parent / "corpus" / "1.jsonl", items)
+
+
+def backfilled(path: Path, *options: str) -> tuple[Config, Config]:
+    """The configurations of two collections of the corpus, both filled by this process: one machine, and many."""
+    found = load_config(path, [*LOCAL, *options]), load_config(path, [*THREADS, *options])
+    for config in found:
+        backfill(config.model_copy(update={"runner": found[0].runner}))
+    return found
+
+
+def names(config: Config) -> set[str]:
+    """The parts that there are, of any snapshot or none."""
+    return {file.name for file in Path(config.checkpoint).glob(f"{config.name}/*/parts/*")}
+
+
+def test_a_sync_compares_and_embeds_in_one_job(path: Path) -> None:
+    here, there = backfilled(path)
+    changed(path)
+    planned = plan(there)
+    locally, by_jobs = sync(here), sync(there)
+    assert planned.jobs[0] == jobs(by_jobs)[0] == "embed"
+    assert jobs(by_jobs).count("embed") == 1
+    assert "survey" not in [*planned.jobs, *jobs(by_jobs)]
+    assert (by_jobs.items, by_jobs.chunks) == (locally.items, locally.chunks)
+    assert (by_jobs.items.changed, by_jobs.items.new, by_jobs.items.moved, by_jobs.items.deleted) == (17, 4, 1, 2)
+    assert by_jobs.plan == locally.plan
+    assert parts(there) == parts(here)
+
+
+def test_a_sync_that_deletes_too_much_embeds_nothing(path: Path) -> None:
+    [_, there] = backfilled(path, "corpus.max_deleted=0.1")
+    before = names(there)
+    write_jsonl(path.parent / "corpus" / "1.jsonl", [{"id": "1-0", "text": "changed"}])
+    with pytest.raises(GateError, match="19 of 60 items are no longer in the corpus") as refused:
+        sync(there)
+    assert (jobs(refused.value.report), names(there)) == (["embed"], before)
+    allowed = sync(there, allow_deletes=True)
+    assert (jobs(allowed)[0], allowed.items.deleted, allowed.items.changed) == ("embed", 19, 1)
+
+
+def test_an_id_that_an_unchanged_file_has_too_makes_another_job(path: Path) -> None:
+    here, there = backfilled(path, "corpus.on_duplicate=first")
+    items = [{"id": f"1-{number}", "text": text(20 + number)} for number in range(20)]
+    write_jsonl(path.parent / "corpus" / "1.jsonl", [*items, {"id": "2-5", "text": "in another file too"}])
+    locally, by_jobs = sync(here), sync(there)
+    assert jobs(by_jobs)[:3] == ["embed", "embed", "embed"], "files of the id are read, then one item is left out"
+    assert (by_jobs.items, by_jobs.rejects) == (locally.items, {"DuplicateId": 1})
+    assert parts(there) == parts(here)
+
+
+def test_workers_with_an_accelerator_are_in_the_job_that_compares(path: Path) -> None:
+    here, there = load_config(path, LOCAL), load_config(path, [*THREADS, "encoder.accelerator=type:nvidia-l4;count:1"])
+    backfill(here)
+    by_jobs = backfill(there)
+    assert jobs(by_jobs)[0] == "embed"
+    assert jobs(by_jobs).count("embed") == 1
+    assert parts(there) == parts(here)
+    assert not list(Path(there.checkpoint).glob(f"{there.name}/runs/*/chunks"))
+
+
+def test_a_smaller_corpus_for_another_encoder_is_refused_before_it_is_embedded(path: Path) -> None:
+    [_, there] = backfilled(path)
+    for file in (1, 2):
+        (path.parent / "corpus" / f"{file}.jsonl").unlink()
+    other = load_config(path, [*THREADS, "encoder.dimensions=16"])
+    before = names(there)
+    with pytest.raises(GateError, match="40 of 60 items") as refused:
+        reindex(other)
+    assert (jobs(refused.value.report), names(there)) == (["embed"], before)
+
+
+def test_a_sync_that_nobody_waits_for_continues_after_its_job(path: Path, server: tuple[LocalJobServicer, str]) -> None:
+    here, there = backfilled(path)
+    changed(path)
+    locally = sync(here)
+    [left] = sync(there, wait=False).remote_jobs
+    assert (left.step, left.left) == ("embed", True)
+    until(lambda: done(server[0], left.id), "the end of the job")
+    later = sync(load_config(path, [*THREADS, "runner.local_below=1 GB"]))
+    assert (jobs(later), later.items) == ([], locally.items)
+    assert parts(there) == parts(here)
+
+
+def done(server: LocalJobServicer, job: str) -> bool:
+    state = server.GetState(beam_job_api_pb2.GetJobStateRequest(job_id=job)).state
+    return bool(state == beam_job_api_pb2.JobState.DONE)
+
+
+def test_int8_takes_its_ranges_from_the_same_texts_as_on_one_machine(
+    path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    model = save_model(tmp_path_factory.mktemp("bert"))
+    files = path.parent / "files"
+    files.mkdir()
+    for number in range(12):  # each is an item, whose id needs no comparison
+        (files / f"{number}.txt").write_text(text(number))
+    changes = [f"corpus.paths=['{files}/*.txt']", f"encoder={{model: {model}, precision: int8}}"]
+    mounted = f"runner.mounted=[{path.parent}, {model}]"
+    here, there = load_config(path, [*LOCAL, *changes]), load_config(path, [*THREADS, *changes, mounted])
+    locally, by_jobs = backfill(here), backfill(there)
+    assert jobs(by_jobs)[0] == "embed"
+    assert jobs(by_jobs).count("embed") == 1
+    [ours, theirs] = (next(Path(one.checkpoint).glob(f"{one.name}/*/int8-sample.parquet")) for one in (here, there))
+    assert sorted(pq.read_table(ours).column("text").to_pylist()) == sorted(map(text, range(12)))
+    assert pq.read_table(theirs).equals(pq.read_table(ours))
+    assert by_jobs.loss == locally.loss
+    assert by_jobs.loss is not None
+    assert parts(there) == parts(here)

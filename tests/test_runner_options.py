@@ -156,7 +156,7 @@ def test_a_job_of_each_runner_groups_and_counts(tmp_path: Path, name: str, key: 
         (100, 0, "type:nvidia-l4;count:1", True, ["embed"]),
         (100, 0, None, False, ["embed"]),
         (5000, 5000, None, True, ["embed", "load", "verify"]),  # which compares too
-        (5000, 5000, "type:nvidia-l4;count:1", True, ["survey", "embed", "load", "verify"]),
+        (5000, 5000, "type:nvidia-l4;count:1", True, ["embed", "load", "verify"]),
     ],
 )
 def test_a_plan_names_the_steps_that_would_be_jobs(
@@ -172,7 +172,9 @@ def test_a_plan_names_the_steps_that_would_be_jobs(
 
     models = SimpleNamespace(check_runnable=check_runnable)
     source = SimpleNamespace(changed_bytes=changed, ids_are_paths=False, refers_elsewhere=False, models=models)
-    changes: Any = SimpleNamespace(source=source, base=None, shards=[1], surveyed=1, bytes_to_embed=embedded)
+    changes: Any = SimpleNamespace(
+        source=source, base=None, lost=[], shards=[1], findings=None, surveyed=1, bytes_to_embed=embedded
+    )
     session: Any = SimpleNamespace(config=config)
     found = planned_jobs(session, changes, changed)
     assert found == jobs

@@ -15,7 +15,7 @@ from transforms.checkpoint import Checkpoint, Snapshot, read_table
 from transforms.diff.comparison import DUPLICATE_SCHEMA
 from transforms.support.storage import filesystem
 
-_ORDER = ("shard", "ordinal", "row", "part", "file", "error")
+_ORDER = ("shard", "ordinal", "row", "part", "file", "error", "digest")
 
 LISTING_SCHEMA = pa.schema(
     [
@@ -166,7 +166,7 @@ class Findings:
 
     @cached_property
     def sample(self) -> pa.Table:
-        """Some of the items that were read (`SAMPLE_SCHEMA`), chosen by their digests alone."""
+        """Some of the items that were read (`SAMPLE_SCHEMA`), chosen and ordered by their digests alone."""
         return self._read("sample", SAMPLE_SCHEMA)
 
     def sample_to_embed(self, *, same_content: bool) -> pa.Table:
@@ -202,7 +202,19 @@ class Findings:
     @property
     def deleted(self) -> int:
         """Items of the snapshot whose id and content are gone."""
-        return pc.sum(self.dead.column("deleted")).as_py() or 0
+        number: int = pc.sum(self.dead.column("deleted")).as_py() or 0
+        return number
+
+    def items_left(self, before: int | None) -> int:
+        """Items that the corpus has now.
+
+        Args:
+            before: items of the snapshot that it was compared with; None if there was none.
+        """
+        if before is not None:
+            return before - self.deleted + self.counts[Kind.NEW]
+        left_out: int = self.duplicates.num_rows
+        return self.surveyed[0] - left_out - sum(self.errors.values())
 
     def spared(self) -> dict[int, int]:
         """Items that stay although their file could not be read to its end, by position in the listing."""

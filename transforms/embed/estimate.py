@@ -13,11 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.config import Config
-from schemas.layout import ITEM_MODALITY, LOCATOR, item_schema
 from schemas.run_plan import Estimate
 from transforms.embed.lazy_encoders import load_fillers
 from transforms.embed.rows import embed_table
-from transforms.embed.work import with_facts
+from transforms.embed.sampled_items import bare, sampled_items
 from transforms.encoders.models import Models
 from transforms.support.amounts import amounts_of, weights_of
 from transforms.support.storage.parquet_file import parquet
@@ -26,8 +25,6 @@ CONFIDENCE = 1.96
 """Standard errors of a 95 % confidence interval."""
 
 WARM_UP_CHUNKS = (2, 8, 32)
-MOST_CHARACTERS = 100_000
-"""A sampled item."""
 
 
 class ItemRate(NamedTuple):
@@ -90,27 +87,13 @@ def chunk_sample(sample: pa.Table, population: int, config: Config, models: Mode
         sample: table of `transforms.diff.findings.SAMPLE_SCHEMA`.
         population: how many items it was drawn from.
     """
-    bare = config.model_copy(update={"corpus": config.corpus.model_copy(update={"metadata": {}})})
-    rows = sample.num_rows
-    # The beginning of a long text shows its tokens per byte as well.
-    contents = sample.column("content")
-    if not config.inputs:
-        contents = pc.utf8_slice_codeunits(contents, 0, MOST_CHARACTERS)
-    schema = item_schema({}, models.modality)
-    columns = {
-        "item_id": pa.array([str(number) for number in range(rows)], pa.string()),
-        "@uri": sample.column("uri"),
-        "@place": pa.array([""] * rows, pa.string()),
-        LOCATOR: sample.column("locator"),
-        ITEM_MODALITY: sample.column("modality"),
-        "@content": contents,
-    }
-    items = pa.table([columns[name] for name in schema.names], schema=schema)
-    sizes = pc.binary_length(contents).to_numpy().astype(np.float64)
-    chunker = models.chunker(bare)
+    chunker = models.chunker(bare(config))
     start = time.perf_counter()
-    chunks, _ = chunker.chunk(with_facts(items, b""))
+    items = sampled_items(sample, config)
+    chunks, _ = chunker.chunk(items)
     seconds = time.perf_counter() - start
+    rows = items.num_rows
+    sizes = pc.binary_length(items.column("@content")).to_numpy().astype(np.float64)
     numbers = np.array(chunks.column("item_id").to_pylist(), dtype=np.int64)
     tokens, dropped = (np.bincount(numbers, weights=amount, minlength=rows) for amount in amounts_of(chunks))
     counts = np.bincount(numbers, minlength=rows).astype(np.float64)

@@ -3,39 +3,41 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import pyarrow as pa
 
-from pipelines.run import beam_job
-from pipelines.run.session import Phase, Session
+from pipelines.run.session import Session
 from pipelines.steps.corpus.source import Source
-from schemas.config import Config
+from pipelines.steps.corpus.survey import Survey
 from schemas.errors import CheckpointError, CorpusError
 from schemas.identity import digest
 from schemas.records import Kind
 from transforms.checkpoint import Checkpoint, Snapshot
 from transforms.checkpoint.snapshot import with_any
-from transforms.diff import FindChanges, Findings, SnapshotSide
-from transforms.diff.find_changes import PART_GROUPS, PARTS, SAMPLED
-from transforms.read import SHARD_RANGES, ShardFiles, ShardRange, plan_ranges, read_shard
+from transforms.diff import Findings, SnapshotSide
+from transforms.read import ShardFiles, ShardRange, plan_ranges, read_shard
 from transforms.support.storage import filesystem
 from transforms.support.storage.stored_table import write_rows
-from transforms.support.work_list import ReadWork, listed
 
-ROWS_OF_A_BUCKET = 250_000
-BYTES_OF_AN_ITEM = 500
-BYTES_OF_A_DIGEST = 80
-BUCKETS = 16
-SHARDS_OF_A_PIECE = 4_096
-"""How many shards' findings are written into one file."""
 NAMED = 5
 ENOUGH_DRAWN = 100
 """Items to embed from which their sizes are estimated; where a sample has fewer, all items that were read tell more."""
 
-FirstComparison = Callable[[Source, list[ShardRange], Findings, str], Counter[str]]
-"""Compares the items of shards, writes findings, and returns the counters of its job. The text is `Changes.of`."""
+
+class Comparison(Protocol):
+    """Another way to compare, with something that follows in the same pipeline."""
+
+    def fits(self, survey: Survey) -> bool:
+        """Whether it is the way to make a comparison."""
+
+    def run(self, survey: Survey, of: str) -> Counter[str]:
+        """Compares and writes the findings; returns the counters of the pipeline.
+
+        Args:
+            of: see `Changes.of`.
+        """
 
 
 @dataclass(frozen=True)
@@ -136,14 +138,14 @@ def find_changes(
     *,
     survey: bool = False,
     salt: str = "",
-    first: FirstComparison | None = None,
+    combined: Comparison | None = None,
 ) -> Changes:
     """Compares the corpus with a snapshot; writes nothing but the findings in `folder`.
 
     Args:
         survey: reads the changed files even where their listing says enough to embed them.
         salt: distinguishes parts that are embedded again on purpose.
-        first: compares the ids of a corpus without a snapshot, in addition to whatever else it does.
+        combined: compares where it fits.
 
     Raises:
         CorpusError: two items with one id, where the configuration says `on_duplicate: error`.
@@ -170,11 +172,12 @@ def find_changes(
         if base is not None:
             write_rows(findings.listing_uri, source.listing(), by="name")
         counters: Counter[str] = Counter()
-        if first is not None:
-            counters = first(source, shards, findings, of)
-        elif survey or base is not None or not source.ids_are_paths:
+        given = Survey(config, source, base, lost, shards, findings)
+        if combined is not None and combined.fits(given):
+            counters = combined.run(given, of)
+        elif survey or given.is_needed:
             with session.resumable("survey", of, diff=folder):
-                counters = _find(session, source, base, lost, shards, findings)
+                counters = given.run(session)
         surveyed, size = counters["items_surveyed"], counters["content_bytes"]
     if config.corpus.on_duplicate == "error" and findings.duplicates.num_rows:
         raise _duplicates_error(session, source, shards, findings)
@@ -211,56 +214,6 @@ def _found_before(session: Session, of: str) -> Findings | None:
     # The corpus is another one by now, or this command does something else.
     session.discard_left()
     return None
-
-
-def survey_bytes(source: Source, base: Snapshot | None) -> int:
-    """About how many bytes a comparison reads: the files that changed, and the digests of the snapshot's items."""
-    return source.changed_bytes + BYTES_OF_A_DIGEST * (base.total("items") if base is not None else 0)
-
-
-def _find(
-    session: Session,
-    source: Source,
-    base: Snapshot | None,
-    lost: list[int],
-    shards: list[ShardRange],
-    findings: Findings,
-) -> Counter[str]:
-    session.progress.step("survey", counter="items_surveyed")
-    gone = set(lost)
-    parts = [at for at in range(base.parts.num_rows) if at not in gone] if base else []
-    groups = [tuple(parts[start : start + PARTS]) for start in range(0, len(parts), PARTS)]
-    with (
-        Phase(session, "survey"),
-        listed(shards, SHARD_RANGES, findings.uri("work/survey")) as work,
-        listed(groups, PART_GROUPS, findings.uri("work/parts")) as old,
-    ):
-        find = comparison_of(session.config, source, base, findings, len(shards), old)
-        counters = beam_job.run(
-            session.config,
-            lambda pipeline: pipeline | "Shards" >> work | "FindChanges" >> find,
-            session,
-            reads=survey_bytes(source, base),
-        )
-    session.add_counters(counters)
-    return counters
-
-
-def comparison_of(
-    config: Config, source: Source, base: Snapshot | None, findings: Findings, shards: int, parts: ReadWork
-) -> FindChanges:
-    """The comparison of a corpus with a snapshot, as a transform.
-
-    Args:
-        shards: how many shards are read.
-        parts: the parts of the snapshot, in groups.
-    """
-    side = SnapshotSide(source.checkpoint, base.name) if base else None
-    old_rows = base.total("items") if base else 0
-    new_rows = source.changed_bytes // BYTES_OF_AN_ITEM
-    buckets = max(BUCKETS, (old_rows + new_rows) // ROWS_OF_A_BUCKET)
-    sampling = min(1.0, SAMPLED / max(1, new_rows))
-    return FindChanges(config, findings, side, parts, buckets, sampling, 1 + shards // SHARDS_OF_A_PIECE)
 
 
 def _files_of(checkpoint: Checkpoint, base: Snapshot, lost: list[int]) -> set[str]:

@@ -1,46 +1,30 @@
-"""The texts that int8 takes its ranges from: chosen once per space, kept with it, and what int8 costs on them."""
+"""The texts that int8 takes its ranges from, as a run has them, and what int8 costs on them."""
 
 from __future__ import annotations
 
 import json
 
-import pyarrow as pa
-
 from pipelines.run.session import Session
 from pipelines.steps.corpus.changes import Changes
-from schemas.config import Config, EncoderConfig
 from schemas.records import SCHEMA_VERSION
 from schemas.run_report import Loss
-from transforms.checkpoint import read_table, write_table
+from transforms.checkpoint import read_table
+from transforms.embed.int8_texts import chosen_texts, is_int8, needs_texts, write_texts
+from transforms.embed.sampled_items import bare
 from transforms.encoders import resolve, text_inputs
 from transforms.support.storage import filesystem
-
-TEXTS = 256
 
 
 def sample_texts(session: Session, changes: Changes) -> list[str]:
     """The texts for int8: those that are kept, or else chunks of items that digests choose; [] for other precisions."""
-    if not needs_sample(session.config):
+    config = session.config
+    if not needs_texts(config):
         return []
     uri = changes.source.checkpoint.sample_uri
     if filesystem.exists(uri):
         kept: list[str] = read_table(uri).column("text").to_pylist()
         return kept
-    from transforms.embed.estimate import chunk_sample
-
-    items = changes.findings.sample.slice(0, TEXTS)
-    chunks = chunk_sample(items, changes.surveyed, session.config, changes.source.models).table
-    chosen: list[str] = chunks.column("text").to_pylist()[:TEXTS]
-    return chosen
-
-
-def needs_sample(config: Config) -> bool:
-    """Whether an encoder takes the ranges of its numbers from texts of the corpus."""
-    return any(_is_int8(encoder) for encoder in config.vectors.values())
-
-
-def _is_int8(encoder: EncoderConfig) -> bool:
-    return encoder.precision == "int8" and encoder.model != "fake"
+    return chosen_texts(changes.findings.sample, config, changes.source.models.chunker(bare(config)))
 
 
 def prepare_sample(session: Session, changes: Changes) -> str:
@@ -55,7 +39,7 @@ def prepare_sample(session: Session, changes: Changes) -> str:
     uri = changes.source.checkpoint.sample_uri
     beside = uri.removesuffix(".parquet") + ".json"
     if not filesystem.exists(uri):
-        write_table(uri, pa.table({"text": pa.array(texts, pa.string())}))
+        write_texts(uri, texts)
     if not filesystem.exists(beside):
         session.progress.step("quantize")
         measured = {"schema_version": SCHEMA_VERSION, **_measure(session, texts).model_dump()}
@@ -67,7 +51,7 @@ def prepare_sample(session: Session, changes: Changes) -> str:
 def _measure(session: Session, texts: list[str]) -> Loss:
     from transforms.encoders.engines.openvino.int8 import loss
 
-    config = next(encoder for encoder in session.config.vectors.values() if _is_int8(encoder))
+    config = next(encoder for encoder in session.config.vectors.values() if is_int8(encoder))
     inputs = text_inputs(texts)
     reference = resolve(config.model_copy(update={"precision": "float32"})).load().encode(inputs).matrix
     found = resolve(config).load(texts).encode(inputs).matrix

@@ -6,6 +6,7 @@ it embedded stay too, so that a later run finds them.
 
 from __future__ import annotations
 
+import math
 from itertools import islice
 
 from pipelines.run.session import Session
@@ -16,6 +17,7 @@ from schemas.errors import ConfigurationError, GateError, RejectsError, VecbeamE
 from schemas.formats import holds_records
 from schemas.records import Kind
 from transforms.checkpoint import Snapshot
+from transforms.embed.once_compared import Bounds
 from transforms.read import CONTAINER_ERRORS, first_records
 from transforms.read.formats.delimited import delimiter_hint
 from transforms.read.item import MISSING, lookup
@@ -124,6 +126,20 @@ def check_deletions(changes: Changes, config: Config, standing: Standing, *, all
     else:
         after = len(changes.source.changed)
     check_shrinking(after, standing, most, errors=_left_out(changes))
+
+
+def deletion_bounds(base: Snapshot | None, config: Config, standing: Standing, *, allowed: bool) -> Bounds:
+    """What a comparison may find so that `check_deletions` will not refuse it, for the job that makes it.
+
+    Args:
+        base: the snapshot that the corpus is compared with.
+        allowed: whether --allow-deletes was given.
+    """
+    if allowed:
+        return Bounds()
+    most = config.corpus.max_deleted
+    deleted = math.inf if base is None else most * base.total("items")
+    return Bounds(deleted, 0.0 if standing.items is None else standing.items - most * standing.items)
 
 
 def _left_out(changes: Changes) -> dict[str, int]:

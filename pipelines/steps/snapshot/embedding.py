@@ -29,6 +29,7 @@ from schemas.run_amounts import Sound
 from schemas.run_report import Report
 from transforms.checkpoint import Checkpoint, Snapshot
 from transforms.checkpoint.snapshot import with_any
+from transforms.embed.int8_texts import needs_texts
 from transforms.embed.record import FILE_RECORDS, PART_RECORDS, pieces_of, read_records
 from transforms.read import CONTAINER_ERRORS
 from transforms.read.listing.files import shown_column
@@ -80,23 +81,23 @@ def bring_up_to_date(
     filesystem.sweep_temporaries(checkpoint.root)
     checkpoint.write_space(source.models.space)
     salt = _salt(session) if full_refresh else ""
-    first = _one_job(session, source, current, salt)
-    changes = find_changes(session, source, current, session.uri("diff"), salt=salt, first=first)
-    records = first.records if first is not None else ""
+    one_job = _one_job(session, salt, standing, allow_deletes=allow_deletes)
+    changes = find_changes(session, source, current, session.uri("diff"), salt=salt, combined=one_job)
+    records = one_job.records if one_job is not None else ""
     return embed_changes(session, changes, standing, allow_deletes=allow_deletes, salt=salt, records=records)
 
 
-def _one_job(session: Session, source: Source, base: Snapshot | None, salt: str) -> OneJob | None:
+def _one_job(session: Session, salt: str, standing: Standing, *, allow_deletes: bool) -> OneJob | None:
     if session.config.runner.is_local:
         return None
-    from pipelines.steps.snapshot.one_job import OneJob, is_one_job
+    from pipelines.steps.snapshot.one_job import OneJob
 
-    return OneJob(session, salt) if is_one_job(session.config, source, base) else None
+    return OneJob(session, salt, standing, allow_deletes=allow_deletes)
 
 
 def _check_runnable(session: Session, source: Source) -> None:
-    # Workers on other machines have packages of their own.
-    if session.config.runner.is_local:
+    # Workers on other machines have packages of their own. This one measures what int8 costs.
+    if session.config.runner.is_local or needs_texts(session.config):
         source.models.check_runnable()
 
 
@@ -168,21 +169,21 @@ def _embed(session: Session, changes: Changes, salt: str, records: str) -> tuple
     """Runs the fused stage, unless a job has; returns tables of `PART_RECORDS` and `FILE_RECORDS`."""
     if not changes.shards:
         return PART_RECORDS.empty_table(), FILE_RECORDS.empty_table()
-    if records:
-        parts, files = read_records(records)
-        return _in_corpus_order(parts, changes), files
     from transforms.embed.lazy_encoders import release_encoders
     from transforms.embed.public.read_items import SHARD_WORK, ShardWork
     from transforms.embed.stage import Embedding, EmbedShards, WriteRecords
 
+    found = read_records(records) if records else left_records(session, changes)
+    if found is not None:
+        prepare_sample(session, changes)
+        return _in_corpus_order(found[0], changes), found[1]
+    sample = prepare_sample(session, changes)
     session.progress.step("embed", total=changes.surveyed or len(changes.source.changed))
     source, findings = changes.source, changes.findings
     drops = drops_by_shard(changes)
     plans = findings.plans() if changes.base is not None else {}
     # A shard without any item has no plan, and needs none.
     work = [ShardWork(shard, drops.get(shard.index, {}), plans.get(str(shard.index), "")) for shard in changes.shards]
-    if (found := left_records(session, changes)) is not None:
-        return _in_corpus_order(found[0], changes), found[1]
     folder = session.uri("records")
     embedding = Embedding(
         session.config,
@@ -192,7 +193,7 @@ def _embed(session: Session, changes: Changes, salt: str, records: str) -> tuple
         findings.files_uri,
         changes.side(),
         salt,
-        prepare_sample(session, changes),
+        sample,
         session.uri("chunks"),
     )
 

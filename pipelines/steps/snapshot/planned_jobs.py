@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pipelines.run import beam_job
 from pipelines.run.session import Session
-from pipelines.steps.corpus.changes import Changes, survey_bytes
+from pipelines.steps.corpus.changes import Changes
+from pipelines.steps.corpus.survey import Survey
 from pipelines.steps.snapshot.embedding import embedding_bytes
 from pipelines.steps.snapshot.one_job import is_one_job
 
@@ -19,10 +20,14 @@ def planned_jobs(session: Session, changes: Changes, bytes_to_write: int) -> lis
     if config.runner.is_local:
         return []
     steps: list[tuple[str, int | None]] = []
-    if (base is not None or not source.ids_are_paths) and not is_one_job(config, source, base):
-        steps.append(("survey", survey_bytes(source, base)))
-    if changes.shards:
-        steps.append(("embed", embedding_bytes(session, changes)))
+    survey = Survey(config, source, base, changes.lost, changes.shards, changes.findings)
+    if is_one_job(survey):
+        steps.append(("embed", None))
+    else:
+        if survey.is_needed:
+            steps.append(("survey", survey.bytes_to_read))
+        if changes.shards:
+            steps.append(("embed", embedding_bytes(session, changes)))
     if base is not None:
         steps.append(("compare rows", bytes_to_write))
     if base is not None or config.collection.load != "import":
