@@ -19,7 +19,7 @@ from transforms.support.versioned_dofn import VersionedDoFn
 
 
 @dataclass(frozen=True)
-class Bounds:
+class FoundBounds:
     """What a comparison may find so that its job embeds. Whatever is beyond is for the process that starts the run.
 
     Attributes:
@@ -45,7 +45,7 @@ class OnceCompared(beam.PTransform):  # type: ignore[misc]
         bounds: of what may be found.
     """
 
-    def __init__(self, found: beam.PCollection, findings: Findings, embedding: Embedding, bounds: Bounds) -> None:
+    def __init__(self, found: beam.PCollection, findings: Findings, embedding: Embedding, bounds: FoundBounds) -> None:
         super().__init__()
         self.found = found
         self.findings = findings
@@ -62,7 +62,7 @@ class OnceCompared(beam.PTransform):  # type: ignore[misc]
 class _Judge(VersionedDoFn):
     """Emits one element if the shards may come."""
 
-    def __init__(self, folder: str, embedding: Embedding, bounds: Bounds) -> None:
+    def __init__(self, folder: str, embedding: Embedding, bounds: FoundBounds) -> None:
         self._folder = folder
         self._embedding = embedding
         self._bounds = bounds

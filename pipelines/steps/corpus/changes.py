@@ -26,7 +26,7 @@ ENOUGH_DRAWN = 100
 """Items to embed from which their sizes are estimated; where a sample has fewer, all items that were read tell more."""
 
 
-class Comparison(Protocol):
+class CombinedComparison(Protocol):
     """Another way to compare, with something that follows in the same pipeline."""
 
     def fits(self, survey: Survey) -> bool:
@@ -138,7 +138,7 @@ def find_changes(
     *,
     survey: bool = False,
     salt: str = "",
-    combined: Comparison | None = None,
+    combined: CombinedComparison | None = None,
 ) -> Changes:
     """Compares the corpus with a snapshot; writes nothing but the findings in `folder`.
 

@@ -17,7 +17,7 @@ from schemas.errors import ConfigurationError, GateError, RejectsError, VecbeamE
 from schemas.formats import holds_records
 from schemas.records import Kind
 from transforms.checkpoint import Snapshot
-from transforms.embed.once_compared import Bounds
+from transforms.embed.once_compared import FoundBounds
 from transforms.read import CONTAINER_ERRORS, first_records
 from transforms.read.formats.delimited import delimiter_hint
 from transforms.read.item import MISSING, lookup
@@ -128,7 +128,7 @@ def check_deletions(changes: Changes, config: Config, standing: Standing, *, all
     check_shrinking(after, standing, most, errors=_left_out(changes))
 
 
-def deletion_bounds(base: Snapshot | None, config: Config, standing: Standing, *, allowed: bool) -> Bounds:
+def deletion_bounds(base: Snapshot | None, config: Config, standing: Standing, *, allowed: bool) -> FoundBounds:
     """What a comparison may find so that `check_deletions` will not refuse it, for the job that makes it.
 
     Args:
@@ -136,10 +136,10 @@ def deletion_bounds(base: Snapshot | None, config: Config, standing: Standing, *
         allowed: whether --allow-deletes was given.
     """
     if allowed:
-        return Bounds()
+        return FoundBounds()
     most = config.corpus.max_deleted
     deleted = math.inf if base is None else most * base.total("items")
-    return Bounds(deleted, 0.0 if standing.items is None else standing.items - most * standing.items)
+    return FoundBounds(deleted, 0.0 if standing.items is None else standing.items - most * standing.items)
 
 
 def _left_out(changes: Changes) -> dict[str, int]:

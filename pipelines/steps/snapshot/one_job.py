@@ -36,7 +36,7 @@ def is_one_job(survey: Survey) -> bool:
 
 
 class OneJob:
-    """Compares and embeds: a `pipelines.steps.corpus.changes.Comparison`.
+    """Compares and embeds: a `pipelines.steps.corpus.changes.CombinedComparison`.
 
     Args:
         salt: distinguishes parts that are embedded again on purpose.
