@@ -25,9 +25,9 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from pipelines.backfill import backfill
-from pipelines.steps.collection.search_options import SearchOptions
-from pipelines.steps.collection.searcher import Searcher
-from pipelines.steps.collection.word_arithmetic import Arithmetic
+from pipelines.steps.search.queries.word_arithmetic import Arithmetic
+from pipelines.steps.search.search_options import SearchOptions
+from pipelines.steps.search.searcher import Searcher
 from schemas.config import Config, EncoderConfig
 from schemas.config.loader import parse_config
 from transforms.encoders import resolve, text_inputs

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.backfill import backfill
-from pipelines.steps.collection.query_model import query_encoder
 from pipelines.steps.collection.served import open_for_search, served_state
+from pipelines.steps.search.queries.query_model import query_encoder
 from schemas.config import Config
 from schemas.config.loader import parse_config
 from transforms import milvus

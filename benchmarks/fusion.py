@@ -14,8 +14,8 @@ from pathlib import Path
 from cranfield import MODEL, K, ndcg, read_judgements
 
 from pipelines.backfill import backfill
-from pipelines.steps.collection.search_options import SearchOptions
-from pipelines.steps.collection.searcher import Searcher
+from pipelines.steps.search.search_options import SearchOptions
+from pipelines.steps.search.searcher import Searcher
 from schemas.config.loader import parse_config
 
 

@@ -23,7 +23,7 @@ from PIL import Image
 
 from pipelines.backfill import backfill
 from pipelines.index import Index
-from pipelines.steps.collection.query import MediaQuery
+from pipelines.steps.search.queries.query import MediaQuery
 from schemas.config import Config, EncoderConfig
 from schemas.config.loader import load_config
 from transforms.encoders import resolve, text_inputs

@@ -25,9 +25,9 @@ from typing import Any
 from cranfield import K, ndcg, read_judgements
 
 from pipelines.backfill import backfill
-from pipelines.steps.collection.search_options import SearchOptions
-from pipelines.steps.collection.searcher import Searcher
 from pipelines.steps.corpus.source import open_checkpoint
+from pipelines.steps.search.search_options import SearchOptions
+from pipelines.steps.search.searcher import Searcher
 from schemas.config import Config, EncoderConfig
 from schemas.config.loader import parse_config
 from transforms.encoders import CATALOGUE, text_inputs

@@ -10,7 +10,7 @@ from pipelines.run.terminal.arguments import config_and_query, configuration
 from pipelines.run.terminal.command import Overrides, Page, command
 
 if TYPE_CHECKING:
-    from pipelines.steps.collection.query import PreferenceQuery
+    from pipelines.steps.search.queries.query import PreferenceQuery
 
 searching = typer.Typer(rich_markup_mode=None)
 
@@ -83,7 +83,7 @@ def search(
     set_: Overrides = None,
 ) -> Page:
     """Searches the served collection."""
-    from pipelines.steps.collection.query import from_options
+    from pipelines.steps.search.queries.query import from_options
 
     preference = _preference(like or (), not_like or (), history, half_life, hide_seen=hide_seen)
     option, named = from_options(preference, image=image, audio=audio, video=video)
@@ -120,8 +120,8 @@ def _preference(
     Raises:
         ConfigurationError: for an option that needs another one, or a history that is not valid.
     """
-    from pipelines.steps.collection.history_file import read_history
-    from pipelines.steps.collection.query import PreferenceQuery
+    from pipelines.steps.search.queries.history_file import read_history
+    from pipelines.steps.search.queries.query import PreferenceQuery
     from schemas.errors import ConfigurationError
 
     if half_life is not None and history is None:

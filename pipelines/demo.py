@@ -20,8 +20,8 @@ from pipelines.run.progress import Progress
 from pipelines.run.report_text import text
 from pipelines.run.terminal import output
 from pipelines.search import find, show
-from pipelines.steps.collection.query import MediaQuery
 from pipelines.steps.corpus.sample_pictures import write_pictures
+from pipelines.steps.search.queries.query import MediaQuery
 from schemas.config import Config
 from schemas.config.loader import load_config
 from transforms.support.extras import is_installed

@@ -8,13 +8,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.steps.collection.query_model import vector_named
-from pipelines.steps.collection.searcher import Searcher
 from pipelines.steps.quality.configurations import check_same_corpus, queries_of, table_of
 from pipelines.steps.quality.configured_rows import open_rows
 from pipelines.steps.quality.evaluation import Evaluation, check_items
 from pipelines.steps.quality.ranked import rank_served
 from pipelines.steps.results.finding import Finding, basis_of
+from pipelines.steps.search.queries.query_model import vector_named
+from pipelines.steps.search.searcher import Searcher
 from schemas.config import Config
 from schemas.errors import ConfigurationError
 from transforms.explore.live_rows import LiveRows

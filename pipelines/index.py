@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from pipelines.index_folder import IndexFolder
-from pipelines.steps.collection.query import OneQuery, as_query
-from pipelines.steps.collection.search_options import SearchKeywords, SearchOptions
 from pipelines.steps.corpus.given_media import is_one
 from pipelines.steps.corpus.index_arguments import (
     as_lists,
@@ -25,6 +23,8 @@ from pipelines.steps.corpus.index_arguments import (
     checked_place,
     is_text,
 )
+from pipelines.steps.search.queries.query import OneQuery, as_query
+from pipelines.steps.search.search_options import SearchKeywords, SearchOptions
 from schemas.config.loader import load_config
 from schemas.errors import ConfigurationError
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from pipelines.explore.explorer import Explorer
     from pipelines.export import Exported
     from pipelines.run.progress import Progress
-    from pipelines.steps.collection.searcher import Searcher
     from pipelines.steps.results.finding import Finding
+    from pipelines.steps.search.searcher import Searcher
     from schemas.alias_status import Status
     from schemas.config import Config
     from schemas.run_plan import Plan
@@ -306,7 +306,7 @@ class Index:
 
     def _open(self) -> Searcher:
         """The open search, with the configuration as its file has it now."""
-        from pipelines.steps.collection.searcher import Searcher
+        from pipelines.steps.search.searcher import Searcher
 
         with self._changing:
             seen = _version(self._path)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Unpack
 
-from pipelines.steps.collection.answers import NAME as ANSWER
-from pipelines.steps.collection.found import Found
-from pipelines.steps.collection.importance import NAME as IMPORTANCE
-from pipelines.steps.collection.query import Query
-from pipelines.steps.collection.search_options import SearchKeywords, SearchOptions
-from pipelines.steps.collection.searcher import Searcher
+from pipelines.steps.search.hits.answers import NAME as ANSWER
+from pipelines.steps.search.hits.found import Found
+from pipelines.steps.search.hits.importance import NAME as IMPORTANCE
+from pipelines.steps.search.queries.query import Query
+from pipelines.steps.search.search_options import SearchKeywords, SearchOptions
+from pipelines.steps.search.searcher import Searcher
 from schemas.config import Config
 
 SHOWN_CHARACTERS = 160
@@ -26,7 +26,7 @@ def search(
     """The `k` rows nearest to a query, best first.
 
     Args:
-        query: a text, a media file, or a row; see `pipelines.steps.collection.query`.
+        query: a text, a media file, or a row; see `pipelines.steps.search.queries.query`.
         config: whose encoder embeds the query and whose alias is searched.
         options: see `SearchOptions`.
 

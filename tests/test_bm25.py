@@ -21,8 +21,8 @@ from pipelines.plan import plan
 from pipelines.reindex import reindex
 from pipelines.rollback import rollback
 from pipelines.search import find, search
-from pipelines.steps.collection.query import LikeQuery
-from pipelines.steps.collection.rank_fusion import fused
+from pipelines.steps.search.hits.rank_fusion import fused
+from pipelines.steps.search.queries.query import LikeQuery
 from pipelines.sync import sync
 from pipelines.verify import verify
 from schemas.config import Config

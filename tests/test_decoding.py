@@ -15,7 +15,7 @@ from PIL import Image
 
 from pipelines.backfill import backfill
 from pipelines.search import search
-from pipelines.steps.collection.query import MediaQuery
+from pipelines.steps.search.queries.query import MediaQuery
 from schemas.config import EncoderConfig
 from schemas.errors import ConfigurationError, SpaceMismatchError
 from transforms.encoders import resolve

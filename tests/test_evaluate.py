@@ -23,7 +23,7 @@ from pipelines.cli import app
 from pipelines.evaluate import evaluate
 from pipelines.index import Index
 from pipelines.steps.collection.current_rows import current_rows
-from pipelines.steps.collection.query_model import query_encoder
+from pipelines.steps.search.queries.query_model import query_encoder
 from schemas.config import Config
 from schemas.errors import CheckpointError, CollectionError, ConfigurationError
 from transforms import milvus

@@ -24,7 +24,7 @@ from pipelines.rollback import rollback
 from pipelines.run import report_text
 from pipelines.run.plan_text import text as plan_text
 from pipelines.search import search
-from pipelines.steps.collection.searcher import Searcher
+from pipelines.steps.search.searcher import Searcher
 from pipelines.sync import sync
 from pipelines.verify import verify
 from schemas.config import Config, EncoderConfig

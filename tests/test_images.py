@@ -26,7 +26,7 @@ from pipelines.reindex import reindex
 from pipelines.replay import replay
 from pipelines.run.plan_text import text as plan_text
 from pipelines.search import search
-from pipelines.steps.collection.query import LikeQuery, MediaQuery
+from pipelines.steps.search.queries.query import LikeQuery, MediaQuery
 from pipelines.sync import sync
 from pipelines.verify import verify
 from schemas.config import Config, EncoderConfig

@@ -29,7 +29,7 @@ from pipelines.plan import plan
 from pipelines.reindex import reindex
 from pipelines.run.plan_text import text as plan_text
 from pipelines.search import search
-from pipelines.steps.collection.query import MediaQuery
+from pipelines.steps.search.queries.query import MediaQuery
 from pipelines.sync import sync
 from pipelines.verify import verify
 from pipelines.web.card import card

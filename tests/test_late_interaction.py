@@ -25,10 +25,10 @@ from pipelines.load import load
 from pipelines.plan import plan
 from pipelines.reindex import reindex
 from pipelines.search import find, search
-from pipelines.steps.collection.query import LikeQuery
-from pipelines.steps.collection.reranking import matrices
-from pipelines.steps.collection.search_options import SearchOptions
-from pipelines.steps.collection.searcher import Searcher
+from pipelines.steps.search.hits.reranking import matrices
+from pipelines.steps.search.queries.query import LikeQuery
+from pipelines.steps.search.search_options import SearchOptions
+from pipelines.steps.search.searcher import Searcher
 from pipelines.sync import sync
 from pipelines.verify import verify
 from schemas.config import Config, EncoderConfig

@@ -24,8 +24,8 @@ from pipelines.index import Index
 from pipelines.plan import plan
 from pipelines.reindex import reindex
 from pipelines.search import find, search
-from pipelines.steps.collection.query import LikeQuery, MediaQuery
-from pipelines.steps.collection.reranking import matrices
+from pipelines.steps.search.hits.reranking import matrices
+from pipelines.steps.search.queries.query import LikeQuery, MediaQuery
 from pipelines.sync import sync
 from pipelines.verify import verify
 from schemas.config import Config, EncoderConfig

@@ -20,7 +20,7 @@ from pipelines.backfill import backfill
 from pipelines.init import write_configuration
 from pipelines.plan import plan
 from pipelines.search import search
-from pipelines.steps.collection.query import MediaQuery
+from pipelines.steps.search.queries.query import MediaQuery
 from pipelines.sync import sync
 from pipelines.verify import verify
 from schemas.config import Config, Corpus

@@ -24,7 +24,7 @@ from pipelines.init import write_configuration
 from pipelines.plan import plan
 from pipelines.replay import replay
 from pipelines.search import search
-from pipelines.steps.collection.query import MediaQuery
+from pipelines.steps.search.queries.query import MediaQuery
 from pipelines.sync import sync
 from pipelines.verify import verify
 from schemas.allowed_uris import AllowedUris, NotAllowedError, normal, normal_prefix

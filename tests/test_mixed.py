@@ -28,8 +28,8 @@ from pipelines.plan import plan
 from pipelines.reindex import reindex
 from pipelines.run.plan_text import text as plan_text
 from pipelines.search import search
-from pipelines.steps.collection.query import MediaQuery
 from pipelines.steps.corpus.added_texts import RefusedTextsError
+from pipelines.steps.search.queries.query import MediaQuery
 from pipelines.sync import sync
 from pipelines.verify import verify
 from schemas.config import Config

@@ -18,7 +18,7 @@ from pipelines.load import load
 from pipelines.plan import plan
 from pipelines.reindex import reindex
 from pipelines.search import search
-from pipelines.steps.collection.query import MediaQuery
+from pipelines.steps.search.queries.query import MediaQuery
 from pipelines.sync import sync
 from pipelines.verify import verify
 from schemas.config import Config

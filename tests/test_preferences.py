@@ -16,8 +16,8 @@ from pipelines.backfill import backfill
 from pipelines.cli import app
 from pipelines.index import Index
 from pipelines.search import search
-from pipelines.steps.collection.history_file import read_history
-from pipelines.steps.collection.query import LikeQuery, Preference, PreferenceQuery
+from pipelines.steps.search.queries.history_file import read_history
+from pipelines.steps.search.queries.query import LikeQuery, Preference, PreferenceQuery
 from schemas.config import Config
 from schemas.errors import ConfigurationError
 from transforms import milvus

@@ -20,9 +20,9 @@ from pipelines.gc import gc
 from pipelines.reindex import reindex
 from pipelines.rollback import rollback
 from pipelines.search import find, search, show
-from pipelines.steps.collection.found import Found
-from pipelines.steps.collection.search_options import SearchKeywords, SearchOptions
-from pipelines.steps.collection.searcher import Searcher
+from pipelines.steps.search.hits.found import Found
+from pipelines.steps.search.search_options import SearchKeywords, SearchOptions
+from pipelines.steps.search.searcher import Searcher
 from pipelines.verify import verify
 from schemas.config import Config
 from schemas.errors import CollectionError, ConfigurationError, SpaceMismatchError
@@ -70,7 +70,7 @@ def test_model_and_client_stay_open(config: Config, monkeypatch: pytest.MonkeyPa
         opened.append("client")
         return connect(*args, **keys)
 
-    monkeypatch.setattr("pipelines.steps.collection.searcher.milvus.connect", counted)
+    monkeypatch.setattr("pipelines.steps.search.searcher.milvus.connect", counted)
     monkeypatch.setattr("transforms.encoders.fake.FakeModel.load", _counting(opened))
     searcher = Searcher(config)
     for number in range(20):
@@ -153,7 +153,7 @@ def test_the_score_is_the_distance_whatever_the_columns_are(
     config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hits = [Hit("3#0", 0.75, {"score": None, "text": "a"}), Hit("4#0", 0.5, {"score": 7.5, "text": "b"})]
-    monkeypatch.setattr("pipelines.steps.collection.searcher.milvus.search_each", lambda *_: [hits])
+    monkeypatch.setattr("pipelines.steps.search.searcher.milvus.search_each", lambda *_: [hits])
     metadata = Config.model_validate(
         {
             "name": "x",

@@ -17,7 +17,7 @@ from subtitled import SAID, subtitled
 
 from pipelines.backfill import backfill
 from pipelines.search import search
-from pipelines.steps.collection.query import MediaQuery
+from pipelines.steps.search.queries.query import MediaQuery
 from pipelines.sync import sync
 from schemas.config import Config, EncoderConfig
 from schemas.errors import ConfigurationError, SpaceMismatchError

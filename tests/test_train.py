@@ -19,8 +19,8 @@ from pipelines.backfill import backfill
 from pipelines.cli import app
 from pipelines.reindex import reindex
 from pipelines.search import search
-from pipelines.steps.collection.query import PreferenceQuery
 from pipelines.steps.quality.trained_model import RECORD
+from pipelines.steps.search.queries.query import PreferenceQuery
 from pipelines.train import train, train_items
 from schemas.config.loader import load_config
 from schemas.errors import ConfigurationError

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from pipelines.backfill import backfill
 from pipelines.cli import app
 from pipelines.index import Index
-from pipelines.steps.collection.answers import sentences_of
-from pipelines.steps.collection.query import LikeQuery
+from pipelines.steps.search.hits.answers import sentences_of
+from pipelines.steps.search.queries.query import LikeQuery
 from schemas.config.loader import load_config
 from schemas.errors import ConfigurationError
 from transforms import milvus

@@ -18,10 +18,10 @@ from pipelines.backfill import backfill
 from pipelines.cli import app
 from pipelines.index import Index
 from pipelines.search import search
-from pipelines.steps.collection.kept_hits import without
-from pipelines.steps.collection.search_options import SearchOptions
-from pipelines.steps.collection.searcher import Searcher
-from pipelines.steps.collection.word_arithmetic import Arithmetic
+from pipelines.steps.search.hits.kept_hits import without
+from pipelines.steps.search.queries.word_arithmetic import Arithmetic
+from pipelines.steps.search.search_options import SearchOptions
+from pipelines.steps.search.searcher import Searcher
 from schemas.config import Config
 from schemas.errors import ConfigurationError
 from transforms import milvus

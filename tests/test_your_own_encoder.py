@@ -16,7 +16,7 @@ from PIL import Image
 
 from pipelines.backfill import backfill
 from pipelines.search import search
-from pipelines.steps.collection.query import MediaQuery
+from pipelines.steps.search.queries.query import MediaQuery
 
 GUIDE = Path(__file__).parents[1] / "docs" / "guides" / "your-own-encoder.md"
 

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from pipelines.rollback import rollback
     from pipelines.search import search
     from pipelines.status import status
-    from pipelines.steps.collection.history_file import read_history
-    from pipelines.steps.collection.query import LikeQuery, MediaQuery, PreferenceQuery
+    from pipelines.steps.search.queries.history_file import read_history
+    from pipelines.steps.search.queries.query import LikeQuery, MediaQuery, PreferenceQuery
     from pipelines.sync import sync
     from pipelines.train import train
     from pipelines.verify import verify
@@ -90,9 +90,9 @@ _MODULES = {
     "Index": "pipelines.index",
     "ItemsFromRecords": "transforms.embed.public.items_from_records",
     "Key": "schemas.records",
-    "LikeQuery": "pipelines.steps.collection.query",
-    "MediaQuery": "pipelines.steps.collection.query",
-    "PreferenceQuery": "pipelines.steps.collection.query",
+    "LikeQuery": "pipelines.steps.search.queries.query",
+    "MediaQuery": "pipelines.steps.search.queries.query",
+    "PreferenceQuery": "pipelines.steps.search.queries.query",
     "ReadItems": "transforms.embed.public.read_items",
     "UpsertParts": "transforms.load.upsert_parts",
     "VecbeamError": "schemas.errors",
@@ -100,7 +100,7 @@ _MODULES = {
     "WriteRejects": "transforms.embed.public.write_parts",
     "load_config": "schemas.config.loader",
     "parse_config": "schemas.config.loader",
-    "read_history": "pipelines.steps.collection.history_file",
+    "read_history": "pipelines.steps.search.queries.history_file",
     **{
         name: f"pipelines.{name}"
         for name in (

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.steps.collection.current_rows import current_rows
-from pipelines.steps.collection.text_vectors import text_vectors
 from pipelines.steps.results.finding import Finding, basis_of
 from pipelines.steps.results.joined_table import joined_table
 from pipelines.steps.results.labelled_examples import Example, label_texts, read_examples
+from pipelines.steps.search.queries.text_vectors import text_vectors
 from schemas.config import Config
 from schemas.errors import ConfigurationError
 from transforms.explore.classification import Agreement, Classified, Codes, agreement, classify, prototypes

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.steps.collection.current_rows import current_rows
-from pipelines.steps.collection.text_vectors import text_vectors
 from pipelines.steps.results.finding import Finding, basis_of
 from pipelines.steps.results.options import check_choice
+from pipelines.steps.search.queries.text_vectors import text_vectors
 from schemas.config import Config
 from schemas.errors import ConfigurationError
 from transforms.explore.live_rows import Floats, LiveRows

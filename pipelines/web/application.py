@@ -19,8 +19,8 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Respon
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from pipelines.steps.collection.query import MediaQuery
 from pipelines.steps.results.shown import shown
+from pipelines.steps.search.queries.query import MediaQuery
 from pipelines.web import map_view, search_view, tables_view
 from pipelines.web.bounds import MOST_BYTES, Bounds, problem
 from pipelines.web.request_counters import CONTENT_TYPE, RequestCounters

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.steps.collection.answers import NAME as ANSWER
+from pipelines.steps.search.hits.answers import NAME as ANSWER
 from pipelines.web.marked_text import Piece, answered, marked, split
 from schemas.config import Config
 

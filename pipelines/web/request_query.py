@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines.steps.collection.query import LikeQuery, MediaQuery, Query
-from pipelines.steps.collection.search_options import ROW, SearchOptions
+from pipelines.steps.search.queries.query import LikeQuery, MediaQuery, Query
+from pipelines.steps.search.search_options import ROW, SearchOptions
 from schemas.config import Config
 from schemas.errors import ConfigurationError
 from schemas.modality import Modality

@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow.compute as pc
 
 from pipelines.steps.collection.current_rows import current_rows
-from pipelines.steps.collection.found import Found, columns
-from pipelines.steps.collection.query import LikeQuery, MediaQuery
-from pipelines.steps.collection.searcher import Searcher
+from pipelines.steps.search.hits.found import Found, columns
+from pipelines.steps.search.queries.query import LikeQuery, MediaQuery
+from pipelines.steps.search.searcher import Searcher
 from pipelines.web.card import Card, card
 from pipelines.web.request_query import FILTER, RequestQuery
 from pipelines.web.site import Site

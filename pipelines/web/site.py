@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from pipelines.steps.collection.searcher import Searcher
+from pipelines.steps.search.searcher import Searcher
 from schemas.config import Config
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipelines.explore.duplicates import duplicates as find
 from pipelines.run import report_store, report_text
-from pipelines.steps.collection.found import Found
+from pipelines.steps.search.hits.found import Found
 from pipelines.web.request_query import RequestQuery
 from pipelines.web.search_view import cards, search
 from pipelines.web.site import Site

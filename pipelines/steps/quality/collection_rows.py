@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipelines.steps.collection.query_model import query_settings
 from pipelines.steps.collection.rollback_target import is_finished
 from pipelines.steps.collection.served import open_for_search, with_index
 from pipelines.steps.quality.ranked import QUERIES_AT_ONCE, Floats, Ranked, embed_queries, first_items
+from pipelines.steps.search.queries.query_model import query_settings
 from schemas.config import Config
 from schemas.errors import CollectionError, ConfigurationError, SpaceMismatchError
 from schemas.layout import VECTORS, Space, VectorField

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from pipelines.run import beam_job
 from pipelines.steps.collection.current_rows import current_rows
 from pipelines.steps.collection.held import open_snapshot
-from pipelines.steps.collection.query_model import query_model
 from pipelines.steps.quality.ranked import Ranked, embed_queries, held_out_vectors, rank_exactly
+from pipelines.steps.search.queries.query_model import query_model
 from schemas.config import Config
 from schemas.errors import ConfigurationError
 from schemas.milvus import VectorColumn

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipelines.run import beam_job
 from pipelines.steps.collection.held import open_snapshot
-from pipelines.steps.collection.query_model import query_model
+from pipelines.steps.search.queries.query_model import query_model
 from schemas.config import Config
 from schemas.errors import ConfigurationError
 from schemas.modality import Modality

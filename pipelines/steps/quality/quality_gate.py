@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.run.session import Phase, Session
-from pipelines.steps.collection.query_model import query_settings
 from pipelines.steps.quality.evaluation import Evaluation, check_items
 from pipelines.steps.quality.ranked import EmbeddedQueries, embed_queries, rank_exactly
+from pipelines.steps.search.queries.query_model import query_settings
 from schemas.config import Config
 from schemas.errors import CheckpointError, ConfigurationError, GateError
 from schemas.identity import digest

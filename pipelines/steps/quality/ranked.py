@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipelines.steps.collection.checked_queries import MOST_ROWS
-from pipelines.steps.collection.query import MediaQuery, Query
-from pipelines.steps.collection.search_options import SearchOptions
-from pipelines.steps.collection.searcher import Searcher
+from pipelines.steps.search.queries.checked_queries import MOST_ROWS
+from pipelines.steps.search.queries.query import MediaQuery, Query
+from pipelines.steps.search.search_options import SearchOptions
+from pipelines.steps.search.searcher import Searcher
 from schemas.errors import CheckpointError, ConfigurationError
 from schemas.modality import Modality
 from transforms.encoders import Encoder, text_inputs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.steps.collection.query_model import vector_named
+from pipelines.steps.search.queries.query_model import vector_named
 from schemas.config import Config, EncoderConfig
 from schemas.errors import ConfigurationError
 from transforms.encoders.families import resolve

@@ -6,10 +6,10 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines.steps.collection.found import columns
-from pipelines.steps.collection.kept_hits import first_of_items
-from pipelines.steps.collection.query import Query
-from pipelines.steps.collection.search_options import SearchOptions
+from pipelines.steps.search.hits.found import columns
+from pipelines.steps.search.hits.kept_hits import first_of_items
+from pipelines.steps.search.queries.query import Query
+from pipelines.steps.search.search_options import SearchOptions
 from schemas.config import Config
 from schemas.errors import CheckpointError, ConfigurationError
 from transforms import milvus

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from functools import partial
 
-from pipelines.steps.collection.query import OF_ROWS, Query
 from pipelines.steps.corpus.known_spaces import known_spaces
+from pipelines.steps.search.queries.query import OF_ROWS, Query
 from schemas.config import Config, EncoderConfig
 from schemas.config.encoder import SubtitlesEncoderConfig
 from schemas.errors import ConfigurationError

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.steps.collection.query import Query
-from pipelines.steps.collection.query_model import query_settings, vector_for
-from pipelines.steps.collection.search_options import SearchOptions
+from pipelines.steps.search.queries.query import Query
+from pipelines.steps.search.queries.query_model import query_settings, vector_for
+from pipelines.steps.search.search_options import SearchOptions
 from schemas.config import Config
 from schemas.errors import ConfigurationError
 from schemas.layout import VectorKind

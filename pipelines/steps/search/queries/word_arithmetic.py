@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.steps.collection.kept_hits import LeftOut, comparable
-from pipelines.steps.collection.query import Query, RowsQuery
+from pipelines.steps.search.hits.kept_hits import LeftOut, comparable
+from pipelines.steps.search.queries.query import Query, RowsQuery
 from schemas.errors import ConfigurationError
 
 SMALLEST = 1e-5

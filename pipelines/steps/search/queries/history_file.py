@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipelines.steps.collection.query import Preference
+from pipelines.steps.search.queries.query import Preference
 from schemas.errors import ConfigurationError
 
 _DAY_S = 86_400.0

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-from pipelines.steps.collection.query_encoder import QueryEncoder
-from pipelines.steps.collection.query_model import query_model
+from pipelines.steps.search.queries.query_encoder import QueryEncoder
+from pipelines.steps.search.queries.query_model import query_model
 from schemas.config import Collection, Config
 from schemas.errors import ConfigurationError
 from transforms import milvus

@@ -7,23 +7,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from pipelines.steps.collection.answers import answering_vector, with_answers
-from pipelines.steps.collection.checked_queries import MOST_ROWS, check_queries, check_rows, check_texts
-from pipelines.steps.collection.found import Found, columns
-from pipelines.steps.collection.fuzzy_search import KeptWords, check_fuzzy, similar_rows
-from pipelines.steps.collection.kept_hits import first_of_items
-from pipelines.steps.collection.nearest_rows import nearest_rows, stored_vectors
-from pipelines.steps.collection.open_search import OpenSearch, open_search
-from pipelines.steps.collection.preferences import with_rows
-from pipelines.steps.collection.query import LikeQuery, PreferenceQuery, Query
-from pipelines.steps.collection.query_encoder import QueryEncoder
-from pipelines.steps.collection.query_model import query_model, query_settings, vector_for, vector_named
-from pipelines.steps.collection.rank_fusion import DEPTH, METRIC, fused
-from pipelines.steps.collection.reranking import CANDIDATES, Reranker, Stages, stages
-from pipelines.steps.collection.reranking import METRIC as MAX_SIMILARITY
-from pipelines.steps.collection.search_options import ROW, SearchOptions
 from pipelines.steps.collection.served import nothing_served
-from pipelines.steps.collection.word_arithmetic import Arithmetic
+from pipelines.steps.search.fuzzy_search import KeptWords, check_fuzzy, similar_rows
+from pipelines.steps.search.hits.answers import answering_vector, with_answers
+from pipelines.steps.search.hits.found import Found, columns
+from pipelines.steps.search.hits.kept_hits import first_of_items
+from pipelines.steps.search.hits.rank_fusion import DEPTH, METRIC, fused
+from pipelines.steps.search.hits.reranking import CANDIDATES, Reranker, Stages, stages
+from pipelines.steps.search.hits.reranking import METRIC as MAX_SIMILARITY
+from pipelines.steps.search.nearest_rows import nearest_rows, stored_vectors
+from pipelines.steps.search.open_search import OpenSearch, open_search
+from pipelines.steps.search.queries.checked_queries import MOST_ROWS, check_queries, check_rows, check_texts
+from pipelines.steps.search.queries.preferences import with_rows
+from pipelines.steps.search.queries.query import LikeQuery, PreferenceQuery, Query
+from pipelines.steps.search.queries.query_encoder import QueryEncoder
+from pipelines.steps.search.queries.query_model import query_model, query_settings, vector_for, vector_named
+from pipelines.steps.search.queries.word_arithmetic import Arithmetic
+from pipelines.steps.search.search_options import ROW, SearchOptions
 from schemas.config import Config
 from schemas.errors import CheckpointError, CollectionError, ConfigurationError, SpaceMismatchError
 from schemas.layout import VectorKind

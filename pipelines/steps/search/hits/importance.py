@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.steps.collection.rank_fusion import METRIC as RRF
-from pipelines.steps.collection.reranking import METRIC as MAXSIM
+from pipelines.steps.search.hits.rank_fusion import METRIC as RRF
+from pipelines.steps.search.hits.reranking import METRIC as MAXSIM
 from schemas.errors import CollectionError, ConfigurationError
 from schemas.milvus.collection_spec import PROPERTY_SIMILARITIES
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.steps.collection.checked_queries import MOST_ROWS
-from pipelines.steps.collection.found import Found, columns
-from pipelines.steps.collection.importance import similarities_of
-from pipelines.steps.collection.kept_hits import LeftOut, without
-from pipelines.steps.collection.open_search import OpenSearch
-from pipelines.steps.collection.search_options import SearchOptions
 from pipelines.steps.collection.served import check_space, nothing_served, open_for_search, with_index
+from pipelines.steps.search.hits.found import Found, columns
+from pipelines.steps.search.hits.importance import similarities_of
+from pipelines.steps.search.hits.kept_hits import LeftOut, without
+from pipelines.steps.search.open_search import OpenSearch
+from pipelines.steps.search.queries.checked_queries import MOST_ROWS
+from pipelines.steps.search.search_options import SearchOptions
 from schemas.config import Config
 from schemas.errors import ConfigurationError
 from schemas.milvus.full_text import TEXT_COLUMN

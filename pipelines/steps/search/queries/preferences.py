@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from pipelines.steps.collection.items_served import IDS_AT_ONCE
-from pipelines.steps.collection.query import LikeQuery, PreferenceQuery, Query, RowsQuery
+from pipelines.steps.search.queries.query import LikeQuery, PreferenceQuery, Query, RowsQuery
 from schemas.errors import ConfigurationError
 from transforms import milvus
 

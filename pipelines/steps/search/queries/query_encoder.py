@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pipelines.steps.collection.query import MediaQuery, Query, RowsQuery, shown
-from pipelines.steps.collection.word_arithmetic import SMALLEST, Arithmetic
+from pipelines.steps.search.queries.query import MediaQuery, Query, RowsQuery, shown
+from pipelines.steps.search.queries.word_arithmetic import SMALLEST, Arithmetic
 from schemas.config import Config
 from schemas.errors import ConfigurationError
 from schemas.layout import Layout, VectorField, VectorKind

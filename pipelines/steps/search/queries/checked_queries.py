@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipelines.steps.collection.query import OF_ROWS, MediaQuery, Query
+from pipelines.steps.search.queries.query import OF_ROWS, MediaQuery, Query
 from schemas.errors import ConfigurationError
 
 MOST_ROWS = 16384

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipelines.steps.collection.query_encoder import QueryEncoder
-from pipelines.steps.collection.query_model import query_model
-from pipelines.steps.collection.word_arithmetic import Arithmetic
+from pipelines.steps.search.queries.query_encoder import QueryEncoder
+from pipelines.steps.search.queries.query_model import query_model
+from pipelines.steps.search.queries.word_arithmetic import Arithmetic
 from schemas.config import Config
 from schemas.errors import SpaceMismatchError
 from transforms.encoders.models import Models

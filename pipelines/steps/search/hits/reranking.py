@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipelines.steps.collection.query import Query
-from pipelines.steps.collection.query_encoder import QueryEncoder
-from pipelines.steps.collection.word_arithmetic import Arithmetic
+from pipelines.steps.search.queries.query import Query
+from pipelines.steps.search.queries.query_encoder import QueryEncoder
+from pipelines.steps.search.queries.word_arithmetic import Arithmetic
 from schemas.config import Config
 from schemas.errors import CheckpointError, ConfigurationError
 from schemas.layout import VectorKind

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from pipelines.steps.collection.importance import with_importance
+from pipelines.steps.search.hits.importance import with_importance
 from schemas.config import Config
 from schemas.modality import ROW_MODALITY
 from schemas.row_columns import identity_fields
