@@ -28,7 +28,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides a configuration key for this run.")
 ]
-_ConfigPath = Annotated[
+ConfigPath = Annotated[
     Path, typer.Argument(metavar="CONFIG", envvar=ENVIRONMENT, help="The configuration, a YAML file.")
 ]
 _AsJson = Annotated[bool, typer.Option("--json", help="Prints one JSON object.")]
@@ -91,7 +91,7 @@ def _usual_options(own: inspect.Signature) -> list[Parameter]:
     names = own.parameters
     options = [each for name, each in names.items() if name not in ("config", "as_given", "progress")]
     if "config" in names:
-        options = [option("config", _ConfigPath, CONFIGURATION), option("set_", Overrides, None), *options]
+        options = [option("config", ConfigPath, CONFIGURATION), option("set_", Overrides, None), *options]
     if own.return_annotation is not None:
         options.append(option("as_json", _AsJson, False))
     if "progress" in names:

@@ -1,13 +1,13 @@
-"""The commands `vecbeam evaluate` and `vecbeam compare`; see `pipelines.cli`."""
+"""The commands `vecbeam evaluate` and `vecbeam compare`."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from pipelines.cli_explore import Html, Out, check_files, page
-from pipelines.run.terminal.arguments import CONFIGURATION, ENVIRONMENT, compared_and_configurations, configuration
-from pipelines.run.terminal.command import Overrides, Page, command
+from pipelines.cli.shared_options import Html, Out, check_files, page
+from pipelines.run.terminal.arguments import CONFIGURATION, compared_and_configurations, configuration
+from pipelines.run.terminal.command import ConfigPath, Overrides, Page, command
 
 quality = typer.Typer(rich_markup_mode=None)
 
@@ -19,9 +19,7 @@ Vectors = Annotated[
 
 @command(quality)
 def evaluate(
-    path: Annotated[
-        Path, typer.Argument(metavar="CONFIG", envvar=ENVIRONMENT, help="The configuration, a YAML file.")
-    ] = CONFIGURATION,
+    path: ConfigPath = CONFIGURATION,
     queries: Annotated[str, typer.Option("--queries", metavar="FILE", help="Queries, as JSON lines.")] = "",
     truth: Annotated[
         str, typer.Option("--truth", metavar="FILE", help="Grades of items by query, as BEIR or TREC write them.")

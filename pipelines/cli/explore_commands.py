@@ -1,4 +1,4 @@
-"""The commands of `vecbeam explore`; see `pipelines.cli`."""
+"""The commands of `vecbeam explore`."""
 
 import functools
 import inspect
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipelines.cli.shared_options import Html, Out, Served, check_files, page
 from pipelines.run.terminal.arguments import config_and_words, configuration
 from pipelines.run.terminal.command import Overrides, Page, command, option
 
@@ -23,11 +24,6 @@ MOST_POINTS = 100_000
 Vector = Annotated[str, typer.Option("--vector", metavar="NAME", help="The vector, by default the first dense one.")]
 Rows = Annotated[int, typer.Option("--sample", min=1, help="Most rows to look at; of more, a sample is drawn.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="By which a sample is drawn.")]
-Served = Annotated[bool, typer.Option("--served", help="Looks at the rows that are served, not at the newest ones.")]
-Out = Annotated[
-    Path | None, typer.Option("--out", metavar="FILE", help="Writes all rows to a .parquet, .jsonl or .csv file.")
-]
-Html = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Writes a page that needs no network.")]
 _ROWS = (
     option("vector", Vector, ""),
     option("sample", Rows, MOST_ROWS),
@@ -211,22 +207,3 @@ def drift(
 
     other = configuration(against, None) if against is not None else None
     return drift(config, since=since, against=other, level=level, k=k, **rows)
-
-
-def check_files(out: Path | None, html: Path | None, *configs: "Config") -> None:
-    """Raises unless the files can be written and are none of a corpus, before anything is computed."""
-    from pipelines.steps.results.page_file import check_page_file
-    from pipelines.steps.results.table_file import check_outside_corpus, check_table_file
-
-    check_table_file(out)
-    check_page_file(html)
-    for name, path in (("--out", out), ("--html", html)):
-        if path is not None:
-            for config in configs:
-                check_outside_corpus(path, config.corpus, name)
-
-
-def page(found: "Finding", out: Path | None, html: Path | None) -> Page:
-    """The finding as the result of a command, after its files were written."""
-    found.written(out, html)
-    return Page(found.as_json(), found.text(), exit_code=found.exit_code)

@@ -1,13 +1,13 @@
-"""The commands that look and change nothing: `vecbeam status`, `doctor` and `export`; see `pipelines.cli`."""
+"""The commands that look and change nothing: `vecbeam status`, `doctor` and `export`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.cli_explore import Served
+from pipelines.cli.shared_options import Served
 from pipelines.run.terminal.arguments import CONFIGURATION, ENVIRONMENT, configuration
-from pipelines.run.terminal.command import Overrides, Page, command
+from pipelines.run.terminal.command import ConfigPath, Overrides, Page, command
 
 if TYPE_CHECKING:
     from schemas.config import Config
@@ -50,9 +50,7 @@ def export(
         str,
         typer.Argument(metavar="ROWS_FILE", help="A .parquet or .jsonl file, or a folder for TensorBoard's projector."),
     ],
-    path: Annotated[
-        Path, typer.Argument(metavar="CONFIG", envvar=ENVIRONMENT, help="The configuration, a YAML file.")
-    ] = CONFIGURATION,
+    path: ConfigPath = CONFIGURATION,
     columns: Annotated[
         str, typer.Option("--columns", metavar="NAME,NAME", help="The columns to write, by default all.")
     ] = "",

@@ -1,7 +1,8 @@
-"""The command line. Standard output is the result, standard error is progress; heavy imports wait for a command.
+"""The root of the command line, and the commands that run, report and serve.
 
-Each command is a function; `command` derives its options from the signature and adds the common ones. Annotations
-are evaluated, as the options are read from them: types whose modules are heavy are in quotes.
+Standard output is the result, standard error is progress; heavy imports wait for a command. Each command is a
+function; `command` derives its options from the signature and adds the common ones. Annotations are evaluated, as the
+options are read from them: types whose modules are heavy are in quotes.
 """
 
 import contextlib
@@ -10,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.cli_evaluate import quality
-from pipelines.cli_explore import Html, explore
-from pipelines.cli_inspect import inspection
-from pipelines.cli_search import searching
-from pipelines.cli_train import training
+from pipelines.cli.explore_commands import explore
+from pipelines.cli.inspection_commands import inspection
+from pipelines.cli.quality_commands import quality
+from pipelines.cli.search_command import searching
+from pipelines.cli.shared_options import Html
+from pipelines.cli.train_command import training
 from pipelines.run.terminal import output
 from pipelines.run.terminal.arguments import CONFIGURATION, config_and_run, configuration
 from pipelines.run.terminal.command import Overrides, Page, command

@@ -1,4 +1,4 @@
-"""The command `vecbeam train`; see `pipelines.cli`."""
+"""The command `vecbeam train`."""
 
 from pathlib import Path
 from typing import Annotated
