@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 GROUP = "vecbeam.formats"
+WEBDATASET = "webdataset"
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ OWN = (
         _MEDIA,
         modality=Modality.IMAGE,
     ),
-    Format("webdataset", (".tar",), f"{_ROOM}.webdataset:read", True, True, modality=Modality.IMAGE),
+    Format(WEBDATASET, (".tar",), f"{_ROOM}.webdataset:read", True, True, modality=Modality.IMAGE),
     Format("audio", (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac"), _MEDIA, modality=Modality.AUDIO),
     Format("video", (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi"), _MEDIA, modality=Modality.VIDEO),
 )
@@ -87,6 +88,18 @@ def suffixes(path: str) -> tuple[str, str]:
     if suffix in COMPRESSION_OF_SUFFIX:
         return posixpath.splitext(stem)[1], suffix
     return _SHORT.get(suffix, (suffix, ""))
+
+
+def suffix_of(path: str) -> str:
+    """The suffix of a path or glob, lower case; "" without one. Of a compressed tar it is .tar, else the last one.
+
+    >>> suffix_of("photos/*.TGZ"), suffix_of("docs.jsonl.gz"), suffix_of("a.d/*")
+    ('.tar', '.gz', '')
+    """
+    if suffixes(path)[0] == ".tar":
+        return ".tar"
+    name = path.rpartition("/")[2].lower()
+    return f".{name.rpartition('.')[2]}" if "." in name else ""
 
 
 def compression_of(path: str) -> str:

@@ -1,10 +1,10 @@
 """The configuration file: pydantic models of the YAML. Every mistake is refused here, before anything is read."""
 
+from schemas.config.chunk import ChunkConfig
 from schemas.config.collection import AutoIndex, Collection, IndexConfig, Verify
 from schemas.config.configuration import Config
 from schemas.config.corpus import (
     RESERVED_COLUMNS,
-    ChunkConfig,
     Corpus,
     Csv,
     HashedId,

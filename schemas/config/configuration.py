@@ -10,8 +10,10 @@ from pydantic import Field, StringConstraints, model_validator
 from schemas import milvus
 from schemas.allowed_uris import is_local
 from schemas.config.base import Section, Text
+from schemas.config.chunk import ChunkConfig
 from schemas.config.collection import Collection, Verify
-from schemas.config.corpus import COLUMN_NAME, RESERVED_COLUMNS, ChunkConfig, Corpus, rename_hint
+from schemas.config.corpus import Corpus
+from schemas.config.corpus.metadata_columns import COLUMN_NAME, RESERVED_COLUMNS, rename_hint
 from schemas.config.encoder import (
     PICTURE,
     SOUND,

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from schemas.config.base import Section, Text
+from schemas.config.base import Section, Text, check_each_once
 from schemas.config.collection import IndexConfig
 from schemas.config.fit import FitConfig
 
@@ -187,8 +187,8 @@ class EncoderConfig(Section):
     @field_validator("input")
     @classmethod
     def _each_once(cls, value: Any) -> Any:
-        if isinstance(value, list) and (twice := [name for name in value if value.count(name) > 1]):
-            raise ValueError(f"names {twice[0]!r} more than once; name each field once")
+        if isinstance(value, list):
+            check_each_once(value)
         return value
 
     @property

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from schemas.config.corpus import Corpus, suffix_of
+from schemas.config.corpus import Corpus
 from schemas.config.encoder import MEDIA, PICTURE, SOUND, VECTOR, EncoderConfig
-from schemas.formats import format_of_suffix, holds_records
+from schemas.formats import format_of_suffix, holds_records, suffix_of
 from schemas.item_inputs import Input
 from schemas.modality import Modality
 

@@ -13,8 +13,7 @@ from pipelines.steps.proposal.fields import Fields, propose_fields
 from pipelines.steps.proposal.media_field import find_media_field, has_text, propose_media
 from pipelines.steps.proposal.proposal import Proposal, plural, printable
 from pipelines.steps.proposal.tars import propose_tars
-from schemas.config.corpus import WEBDATASET
-from schemas.formats import format_of_suffix, holds_records, modality_of
+from schemas.formats import WEBDATASET, format_of_suffix, holds_records, modality_of
 from schemas.glob import Glob
 from schemas.modality import Modality
 from transforms.read import SourceFile

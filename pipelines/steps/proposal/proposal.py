@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.steps.proposal.columns import shown_kinds
-from schemas.config.corpus import WEBDATASET
+from schemas.formats import WEBDATASET
 
 NAMED = 5
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]+")

@@ -20,8 +20,7 @@ from hashlib import blake2b
 from typing import Any
 
 from schemas.config import Corpus
-from schemas.config.corpus import WEBDATASET
-from schemas.formats import format_of_suffix
+from schemas.formats import WEBDATASET, format_of_suffix
 from schemas.locator import Member, as_text
 from transforms.read.batch import Batch, BatchBuilder
 from transforms.read.formats.media import version_of

@@ -8,8 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas import locator
-from schemas.config import Config
-from schemas.config.corpus import MetadataField
+from schemas.config import Config, MetadataField
 from schemas.languages import language_code
 from schemas.layout import LOCATOR
 from schemas.modality import Modality
