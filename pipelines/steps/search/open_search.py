@@ -1,4 +1,4 @@
-"""The model and the connection of searches, which stay open between them."""
+"""The models and connections of searches, which stay open between them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 from pipelines.steps.search.queries.query_encoder import QueryEncoder
-from pipelines.steps.search.queries.query_model import query_model
+from pipelines.steps.search.queries.query_model import query_model, vector_named
 from schemas.config import Collection, Config
-from schemas.errors import ConfigurationError
+from schemas.errors import CollectionError, ConfigurationError
 from transforms import milvus
 from transforms.support import process
 from transforms.support.arrow_import import import_arrow
@@ -59,6 +59,94 @@ class OpenSearch:
         self.connection.close()
         if self._release:
             milvus.release(self.collection, unused=True)
+
+
+class OpenSearches:
+    """The open searches of a configuration, one for each vector; the first search of a vector opens it.
+
+    Several threads may use it at once.
+
+    Args:
+        release: see `Searcher`.
+    """
+
+    def __init__(self, config: Config, *, release: bool) -> None:
+        self._config = config
+        self._release = release
+        self._changing = threading.RLock()
+        self._opened: dict[str, OpenSearch] = {}
+
+    @property
+    def config(self) -> Config:
+        """The configuration of searches that begin now."""
+        return self._config
+
+    def configure(self, config: Config) -> bool:
+        """Searches with another configuration from now on; returns whether what is open still fits, else closes it."""
+        with self._changing:
+            before, self._config = self._config, config
+            kept = ("vectors", "collection", "checkpoint", "name")
+            fits = all(getattr(before, key) == getattr(config, key) for key in kept)
+            if not fits:
+                self.close()
+            return fits
+
+    def enter(self, vector: str) -> tuple[Config, OpenSearch]:
+        """Begins a search of a vector, the first one for ""; returns the configuration of this search, too.
+
+        Raises:
+            ConfigurationError: if rows have no vector of that name.
+            CollectionError: if Milvus does not answer.
+        """
+        with self._changing:
+            name = vector_named(self._config, vector)
+            if name not in self._opened:
+                self._opened[name] = open_search(self._config, name, release=self._release)
+            return self._config, self._opened[name].enter()
+
+    def read(self, opened: OpenSearch, function: Callable[[OpenSearch], T]) -> T:
+        """Reads from the collection, once more where connection or collection have gone."""
+        try:
+            return function(opened)
+        except CollectionError as error:
+            gone = milvus.connection_gone(error)
+            if not gone and not milvus.collection_gone(error):
+                raise
+        # The connection is lost, or the alias has just moved away from a collection that was dropped.
+        again = self._enter_again(opened) if gone else opened.enter()
+        try:
+            return function(again)
+        finally:
+            again.leave()
+
+    def forget(self, opened: OpenSearch) -> None:
+        """Finds the model again at the next search."""
+        with self._changing:
+            self._opened = {name: one for name, one in self._opened.items() if one is not opened}
+        opened.retire()
+
+    def close(self) -> None:
+        """Frees models and connections, as soon as searches of other threads have ended."""
+        with self._changing:
+            opened, self._opened = self._opened, {}
+        for one in opened.values():
+            one.retire()
+
+    def _enter_again(self, gone: OpenSearch) -> OpenSearch:
+        """Another connection instead of one that has gone; one that another thread has opened will do."""
+        with self._changing:
+            name = gone.models.field.name
+            current = self._opened.get(name)
+            if current is not None and current is not gone:
+                return current.enter()
+            gone.retire()
+            connection = milvus.connect(gone.collection, create=False)
+            opened = OpenSearch(gone.collection, connection, gone.models, release=self._release).enter()
+            if current is gone:
+                self._opened[name] = opened
+            else:
+                opened.retire()  # `close` was called meanwhile: it is for this search alone
+            return opened
 
 
 def open_search(config: Config, vector: str, *, release: bool) -> OpenSearch:

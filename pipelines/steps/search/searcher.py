@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 from pipelines.steps.collection.served import nothing_served
 from pipelines.steps.search.fuzzy_search import KeptWords, check_fuzzy, similar_rows
@@ -16,7 +16,7 @@ from pipelines.steps.search.hits.rank_fusion import DEPTH, METRIC, fused
 from pipelines.steps.search.hits.reranking import CANDIDATES, Reranker, Stages, stages
 from pipelines.steps.search.hits.reranking import METRIC as MAX_SIMILARITY
 from pipelines.steps.search.nearest_rows import nearest_rows, stored_vectors
-from pipelines.steps.search.open_search import OpenSearch, open_search
+from pipelines.steps.search.open_search import OpenSearch, OpenSearches
 from pipelines.steps.search.queries.checked_queries import MOST_ROWS, check_queries, check_rows, check_texts
 from pipelines.steps.search.queries.preferences import with_rows
 from pipelines.steps.search.queries.query import LikeQuery, PreferenceQuery, Query
@@ -25,14 +25,13 @@ from pipelines.steps.search.queries.query_model import query_model, query_settin
 from pipelines.steps.search.queries.word_arithmetic import Arithmetic
 from pipelines.steps.search.search_options import ROW, SearchOptions
 from schemas.config import Config
-from schemas.errors import CheckpointError, CollectionError, ConfigurationError, SpaceMismatchError
+from schemas.errors import CheckpointError, ConfigurationError, SpaceMismatchError
 from schemas.layout import VectorKind
 from transforms import milvus
 from transforms.encoders import Model, resolve
 from transforms.milvus.rows.contents import by_ids
 from transforms.milvus.rows.read import query as query_rows
 
-T = TypeVar("T")
 _DEFAULTS = SearchOptions()
 
 
@@ -49,10 +48,8 @@ class Searcher:
     """
 
     def __init__(self, config: Config, *, release: bool = False) -> None:
-        self._config = config
-        self._release = release
+        self._open = OpenSearches(config, release=release)
         self._changing = threading.RLock()
-        self._opened: dict[str, OpenSearch] = {}
         self._reranker: Reranker | None = None
         self._words = KeptWords()
         self._kinds: dict[str, VectorKind] | None = None
@@ -60,10 +57,8 @@ class Searcher:
     def configure(self, config: Config) -> None:
         """Searches with another configuration from now on; what is open stays open where it still fits."""
         with self._changing:
-            before, self._config = self._config, config
-            kept = ("vectors", "collection", "checkpoint", "name")
-            if any(getattr(before, key) != getattr(config, key) for key in kept):
-                self.close()
+            if not self._open.configure(config):
+                self._forget_models()
 
     def search(self, queries: Sequence[Query], k: int = 10, options: SearchOptions = _DEFAULTS) -> Found:
         """The `k` rows nearest to each query. They are embedded together and searched in one call to Milvus.
@@ -80,15 +75,15 @@ class Searcher:
             SpaceMismatchError: if the collection holds vectors of another space than the configuration's encoder.
         """
         check_queries(queries, k)
-        answering = answering_vector(self._config, queries, options) if options.answer else ""
+        answering = answering_vector(self._open.config, queries, options) if options.answer else ""
         found = self._searched(queries, k, options)
         if options.importance:
-            found = found.with_importance(self._config)
+            found = found.with_importance(self._open.config)
         return self._with_answers(queries, found, answering) if answering else found
 
     def _with_answers(self, queries: Sequence[Query], found: Found, vector: str) -> Found:
         queries = self._with_rows(queries, vector)
-        config, opened = self._enter(vector)
+        config, opened = self._open.enter(vector)
         try:
             vectors = opened.models.embed(queries, Arithmetic(), lambda ids: stored_vectors(config, opened, ids))
             return found._replace(hits=with_answers(found.hits, vectors, opened.models.encoder))
@@ -99,7 +94,7 @@ class Searcher:
         """The hits of the queries as they are, and with their words corrected, and rows with similar words, fused."""
         texts = check_fuzzy(queries, options)
         plain, depth = replace(options, fuzzy=False), max(k, DEPTH)
-        config, opened = self._enter(self._stages(options.vector, "", options.candidates).first[0])
+        config, opened = self._open.enter(self._stages(options.vector, "", options.candidates).first[0])
 
         def found(one: OpenSearch) -> tuple[list[str], list[list[dict[str, Any]]]]:
             if (state := milvus.described(one.connection, config.name)) is None:
@@ -107,7 +102,7 @@ class Searcher:
             return similar_rows(self._words.of(config, state), texts, one.connection, state, config, options, depth)
 
         try:
-            corrected, similar = self._read(opened, found)
+            corrected, similar = self._open.read(opened, found)
         finally:
             opened.leave()
         both = [*texts, *corrected] if corrected != texts else texts
@@ -125,7 +120,7 @@ class Searcher:
         if options.fuzzy:
             return self._fuzzy(queries, k, options)
         names, late = self._stages(
-            options.vector or vector_for(self._config, queries), options.rerank, options.candidates
+            options.vector or vector_for(self._open.config, queries), options.rerank, options.candidates
         )
         if late:
             if options.plus or options.minus:
@@ -141,14 +136,14 @@ class Searcher:
         check_texts(arithmetic.minus, "minus")
         queries = self._with_rows(queries, names[0])
         for attempt in range(2):
-            config, opened = self._enter(names[0])
+            config, opened = self._open.enter(names[0])
             try:
                 return self._search_once(config, opened, queries, k, options, arithmetic)
             except SpaceMismatchError:
                 # The alias may have moved to a collection of the same model, fitted again.
                 if attempt or not opened.models.is_fitted:
                     raise
-                self._forget(opened)
+                self._open.forget(opened)
             finally:
                 opened.leave()
         raise AssertionError("the second attempt returns or raises")
@@ -162,7 +157,7 @@ class Searcher:
         Raises:
             CollectionError: if nothing is published, or Milvus does not answer.
         """
-        config, opened = self._enter("")
+        config, opened = self._open.enter("")
         try:
             if (served := milvus.served(opened.connection, config.name)) is None:
                 raise nothing_served(config)
@@ -182,13 +177,13 @@ class Searcher:
     ) -> Found:
         left_out = [arithmetic.left_out(query) for query in queries]
         vectors = opened.models.embed(queries, arithmetic, lambda ids: stored_vectors(config, opened, ids))
-        return self._read(opened, lambda one: nearest_rows(config, one, vectors, k, options, left_out))
+        return self._open.read(opened, lambda one: nearest_rows(config, one, vectors, k, options, left_out))
 
     def _with_rows(self, queries: Sequence[Query], vector: str) -> Sequence[Query]:
         """The queries with the rows of those that name some."""
         if not any(isinstance(query, (LikeQuery, PreferenceQuery)) for query in queries):
             return queries
-        config, opened = self._enter(vector)
+        config, opened = self._open.enter(vector)
 
         def found(one: OpenSearch) -> list[Query]:
             if (served := milvus.served(one.connection, config.name)) is None:
@@ -196,30 +191,9 @@ class Searcher:
             return with_rows(queries, one.connection, served, config.name)
 
         try:
-            return self._read(opened, found)
+            return self._open.read(opened, found)
         finally:
             opened.leave()
-
-    def _read(self, opened: OpenSearch, function: Callable[[OpenSearch], T]) -> T:
-        """Reads from the collection, once more where connection or collection have gone."""
-        try:
-            return function(opened)
-        except CollectionError as error:
-            gone = milvus.connection_gone(error)
-            if not gone and not milvus.collection_gone(error):
-                raise
-        # The connection is lost, or the alias has just moved away from a collection that was dropped.
-        again = self._enter_again(opened) if gone else opened.enter()
-        try:
-            return function(again)
-        finally:
-            again.leave()
-
-    def _forget(self, opened: OpenSearch) -> None:
-        """Finds the model again at the next search."""
-        with self._changing:
-            self._opened = {name: one for name, one in self._opened.items() if one is not opened}
-        opened.retire()
 
     def _search_each(self, queries: Sequence[Query], k: int, options: SearchOptions, names: Sequence[str]) -> Found:
         """The hits of several vectors, fused by rank."""
@@ -230,16 +204,15 @@ class Searcher:
     def _stages(self, vector: str | Sequence[str], rerank: str, candidates: int | None) -> Stages:
         """The vectors that are searched, and the one by which the hits are ranked again."""
         names = [name for name in dict.fromkeys([vector] if isinstance(vector, str) else vector) if name]
-        for name in [*names, rerank]:
-            vector_named(self._config, name)
         with self._changing:
-            if len(self._config.vectors) == 1 and not rerank:
+            config = self._open.config
+            for name in [*names, rerank]:
+                vector_named(config, name)
+            if len(config.vectors) == 1 and not rerank:
                 found = Stages(names or [""], "")
             else:
                 if self._kinds is None:
-                    self._kinds = {
-                        name: resolve(query_settings(self._config, name)).kind for name in self._config.vectors
-                    }
+                    self._kinds = {name: resolve(query_settings(config, name)).kind for name in config.vectors}
                 found = stages(self._kinds, names, rerank)
         if candidates is not None:
             check_rows("candidates", candidates)
@@ -257,8 +230,8 @@ class Searcher:
         depth = max(k, options.candidates or CANDIDATES)
         with self._changing:
             if self._reranker is None or self._reranker.name != late:
-                models = {name: query_model(self._config, name) for name in self._config.vectors}
-                self._reranker = Reranker(self._config, QueryEncoder.of(self._config, models, late))
+                models = {name: query_model(self._open.config, name) for name in self._open.config.vectors}
+                self._reranker = Reranker(self._open.config, QueryEncoder.of(self._open.config, models, late))
             reranker = self._reranker
         while True:
             hits, ranked = self._ranked(reranker, queries, depth, first, names[0])
@@ -275,7 +248,7 @@ class Searcher:
         """The hits of a search, and the same ranked again."""
         for last in (False, True):
             hits = self._searched(queries, depth, first).hits
-            config, opened = self._enter(vector)
+            config, opened = self._open.enter(vector)
             try:
                 state = milvus.described(opened.connection, config.name)
             finally:
@@ -292,35 +265,13 @@ class Searcher:
     def close(self) -> None:
         """Frees model and connection, as soon as searches of other threads have ended."""
         with self._changing:
-            opened, self._opened = self._opened, {}
-            self._reranker = self._kinds = None
-            self._words = KeptWords()
-        for one in opened.values():
-            one.retire()
+            self._open.close()
+            self._forget_models()
+
+    def _forget_models(self) -> None:
+        self._reranker = self._kinds = None
+        self._words = KeptWords()
 
     def model(self) -> Model:
         """The model of the queries."""
-        return query_model(self._config)
-
-    def _enter(self, vector: str) -> tuple[Config, OpenSearch]:
-        with self._changing:
-            name = vector_named(self._config, vector)
-            if name not in self._opened:
-                self._opened[name] = open_search(self._config, name, release=self._release)
-            return self._config, self._opened[name].enter()
-
-    def _enter_again(self, gone: OpenSearch) -> OpenSearch:
-        """Another connection instead of one that has gone; one that another thread has opened will do."""
-        with self._changing:
-            name = gone.models.field.name
-            current = self._opened.get(name)
-            if current is not None and current is not gone:
-                return current.enter()
-            gone.retire()
-            connection = milvus.connect(gone.collection, create=False)
-            opened = OpenSearch(gone.collection, connection, gone.models, release=self._release).enter()
-            if current is gone:
-                self._opened[name] = opened
-            else:
-                opened.retire()  # `close` was called meanwhile: it is for this search alone
-            return opened
+        return query_model(self._open.config)
