@@ -83,7 +83,7 @@ async def fill(address: str, files: int) -> None:
 
 def listed(pattern: str, files: int, runner: dict[str, Any]) -> dict[str, float]:
     """Lists the corpus once; returns seconds and CPU seconds."""
-    from pipelines.run import beam_job
+    from pipelines.run.jobs.beam_options import prepare_filesystems
     from schemas.config.loader import parse_config
     from transforms.read.listing.listing import list_files
 
@@ -96,7 +96,7 @@ def listed(pattern: str, files: int, runner: dict[str, Any]) -> dict[str, float]
         "runner": runner or {"name": "local"},
     }
     config = parse_config(values, folder=Path(tempfile.gettempdir()))
-    beam_job.prepare_filesystems(config)
+    prepare_filesystems(config)
     before, start = _cpu(), time.perf_counter()
     found = len(list_files(config.corpus))
     assert found == files

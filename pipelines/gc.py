@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pipelines.run import beam_job
+from pipelines.run.jobs.beam_options import prepare_filesystems
 from pipelines.run.progress import Progress
 from pipelines.run.session import running
 from pipelines.steps.corpus.source import open_checkpoint
@@ -60,7 +60,7 @@ def gc(config: Config, progress: Progress | None = None, *, keep: int = 1, yes: 
         keep: how many collections before the served one stay.
         yes: removes what was found; without it nothing changes.
     """
-    beam_job.prepare_filesystems(config)
+    prepare_filesystems(config)
     checkpoint, _ = open_checkpoint(config)
     if not yes:
         with milvus.connected(config.collection, create=False) as connection:

@@ -144,7 +144,7 @@ def look(paths: list[str], output: Path, name: str | None) -> Proposal:
 def _prepare_stores(paths: list[str]) -> None:
     """Gives Beam's filesystems their options, as a run does."""
     if paths:
-        from pipelines.run.beam_job import prepare_filesystems
+        from pipelines.run.jobs.beam_options import prepare_filesystems
 
         values = {"name": "init", "corpus": {"paths": paths}, "checkpoint": ".", "collection": {"uri": "./milvus.db"}}
         prepare_filesystems(parse_config(values, source="vecbeam init"))

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipelines.run import beam_job, report_store
+from pipelines.run import report_store
+from pipelines.run.jobs.beam_options import prepare_filesystems
 from pipelines.run.report_text import result
 from pipelines.steps.collection.served import find_served, open_for_search
 from pipelines.steps.collection.unpublished import refused, unpublished
@@ -39,7 +40,7 @@ def status(config: Config) -> Status:
         CheckpointError: if a snapshot is damaged.
         StorageError: if the store of the checkpoint does not answer.
     """
-    beam_job.prepare_filesystems(config)
+    prepare_filesystems(config)
     checkpoint = Checkpoint(config.checkpoint, config.name, "")
     last = next((report for report in report_store.reports(config) if report.changing), None)
     found = Status(

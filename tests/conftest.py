@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from milvus_server import NamespaceError, Server, start_server
 
-from pipelines.run import beam_classes
+from pipelines.run.jobs import beam_classes
 from transforms.encoders.engines.torch.torchvision_operators import make_importable
 
 IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ

@@ -16,8 +16,8 @@ from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.portability.fn_api_runner import translations
 
 import vecbeam
-from pipelines.run import beam_job
-from pipelines.run.beam_job import pipeline_options
+from pipelines.run.jobs import beam_job
+from pipelines.run.jobs.beam_options import pipeline_options
 from pipelines.run.plan_text import text
 from pipelines.run.progress import Progress
 from pipelines.run.session import running

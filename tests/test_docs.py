@@ -15,7 +15,7 @@ import yaml
 
 from pipelines.backfill import backfill
 from pipelines.cli import app
-from pipelines.run import beam_job
+from pipelines.run.jobs.beam_options import pipeline_options
 from schemas import errors
 from schemas.config import Config, reference
 from schemas.config.loader import load_config, parse_config
@@ -241,7 +241,7 @@ def test_the_dataflow_example_gives_a_job_with_image_and_accelerator() -> None:
     models = Models.of(config)
     checkpoint = Checkpoint(config.checkpoint, config.name, models.space.id)
     file = SourceFile("gs://my-bucket/docs/a.jsonl", "a.jsonl", 1, 0.0, "jsonl", "")
-    pipeline = beam.Pipeline(runner="DataflowRunner", options=beam_job.pipeline_options(config))
+    pipeline = beam.Pipeline(runner="DataflowRunner", options=pipeline_options(config))
     _ = (
         pipeline
         | beam.Create([ShardWork(Shard("a", 0, (file,), 0, 0), {})])

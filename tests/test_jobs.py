@@ -17,7 +17,8 @@ import pytest
 from apache_beam.portability.api import beam_job_api_pb2
 from apache_beam.runners.portability.local_job_service import LocalJobServicer
 
-from pipelines.run import beam_job
+from pipelines.run.jobs import beam_job, job_wait
+from pipelines.run.jobs.beam_options import pipeline_options
 from pipelines.run.progress import Progress
 from pipelines.run.session import Session
 from schemas.config import Config
@@ -184,8 +185,8 @@ def test_the_same_command_attaches_to_the_job_of_a_run_that_is_gone(
     tmp_path: Path, server: tuple[LocalJobServicer, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, marker = configured(tmp_path, server[1]), tmp_path / "go"
-    monkeypatch.setattr("pipelines.run.held_jobs.ASK_AGAIN_S", 0.2)
-    pipeline = beam.Pipeline(runner="PortableRunner", options=beam_job.pipeline_options(config))
+    monkeypatch.setattr("pipelines.run.jobs.held_jobs.ASK_AGAIN_S", 0.2)
+    pipeline = beam.Pipeline(runner="PortableRunner", options=pipeline_options(config))
     waiting_for(marker)(pipeline)
     result = pipeline.run()
     job = beam_job.job_of(config, result)
@@ -328,7 +329,7 @@ def test_a_job_that_takes_its_time_to_end_keeps_the_lease(
     config = configured(tmp_path, server[1])
     result = Stubborn()
     monkeypatch.setattr(beam.Pipeline, "run", lambda _: result)
-    monkeypatch.setattr(beam_job, "CANCEL_S", 0.2)
+    monkeypatch.setattr(job_wait, "CANCEL_S", 0.2)
     progress = Notes()
     session = Session("backfill", config, progress)
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from pipelines.backfill import backfill
 from pipelines.cli import app
-from pipelines.run import beam_job
+from pipelines.run.jobs.beam_options import prepare_filesystems
 from pipelines.sync import sync
 from schemas.config import Config
 from schemas.errors import InterruptedRunError, LockedError
@@ -30,11 +30,11 @@ PATIENCE_S = 120.0
 HOLDER = """
 import sys, time
 from pathlib import Path
-from pipelines.run import beam_job as beam_runner
+from pipelines.run.jobs.beam_options import prepare_filesystems
 from schemas.config.loader import load_config
 from transforms.checkpoint import lock as locking
 config = load_config(Path(sys.argv[1]))
-beam_runner.prepare_filesystems(config)
+prepare_filesystems(config)
 with locking.held(f"{config.checkpoint}/{config.name}", "20260101T000000Z-sync-1"):
     print("held", flush=True)
     time.sleep(600)
@@ -61,7 +61,7 @@ def stored(tmp_path: Path, s3_endpoint: str, config: Config, monkeypatch: pytest
     boto3.client("s3", endpoint_url=s3_endpoint, region_name="us-east-1").create_bucket(Bucket=bucket)
     runner = {"name": "local", "s3_endpoint_url": s3_endpoint, "s3_region_name": "us-east-1"}
     found = configure(tmp_path, checkpoint=f"s3://{bucket}/checkpoint", runner=runner)
-    beam_job.prepare_filesystems(found)
+    prepare_filesystems(found)
     return found
 
 
@@ -75,7 +75,7 @@ def emulated(tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch) ->
     server.start()
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server._api._httpd.server_port}")
     found = configure(tmp_path, checkpoint="gs://bucket/checkpoint", runner={"name": "local", "project": "test"})
-    beam_job.prepare_filesystems(found)
+    prepare_filesystems(found)
     yield found
     server.stop()
 
@@ -253,13 +253,13 @@ import sys, time
 clock, ahead = time.time, 0.0
 time.time = lambda: clock() + ahead
 from pathlib import Path
-from pipelines.run import beam_job
+from pipelines.run.jobs.beam_options import prepare_filesystems
 from schemas.config.loader import load_config
 from schemas.errors import LockedError
 from transforms.checkpoint import holder, lock
 from transforms.support.storage import filesystem
 config = load_config(Path(sys.argv[1]))
-beam_job.prepare_filesystems(config)
+prepare_filesystems(config)
 root = f"{config.checkpoint}/{config.name}"
 for ahead in (3600.0, -3600.0):
     filesystem.write_atomic(f"{root}/runs/lock.json", sys.argv[2].encode())

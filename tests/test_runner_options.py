@@ -13,9 +13,11 @@ from typing import Any
 import apache_beam as beam
 import pytest
 
-from pipelines.run import beam_job, plan_text
+from pipelines.run import plan_text
+from pipelines.run.jobs import beam_job
+from pipelines.run.jobs.beam_options import pipeline_options, prepare_filesystems
+from pipelines.run.jobs.runner_options import check_program
 from pipelines.run.progress import Progress
-from pipelines.run.runner_options import check_program
 from pipelines.run.session import Session
 from pipelines.steps.snapshot.planned_jobs import planned_jobs
 from schemas.config import Config
@@ -56,7 +58,7 @@ def test_an_option_that_the_runner_does_not_have_is_refused(
     tmp_path: Path, runner: dict[str, Any], says: list[str]
 ) -> None:
     with pytest.raises(ConfigurationError) as refused:
-        beam_job.pipeline_options(configured(tmp_path, **runner))
+        pipeline_options(configured(tmp_path, **runner))
     for part in says:
         assert part in str(refused.value)
 
@@ -70,9 +72,9 @@ def test_a_program_that_is_missing_is_named(
 ) -> None:
     missing = tmp_path / "missing.jar"
     with pytest.raises(ConfigurationError, match=rf"runner\.{key}: {missing} does not exist"):
-        beam_job.prepare_filesystems(configured(tmp_path, name=name, **{key: str(missing)}))
+        prepare_filesystems(configured(tmp_path, name=name, **{key: str(missing)}))
     with pytest.raises(ConfigurationError, match=rf"runner\.{key}: {tmp_path} is not a file"):
-        beam_job.prepare_filesystems(configured(tmp_path, name=name, **{key: str(tmp_path)}))
+        prepare_filesystems(configured(tmp_path, name=name, **{key: str(tmp_path)}))
     # A job server that runs already needs none of it.
     check_program(configured(tmp_path, name=name, job_endpoint="localhost:9", **{key: str(missing)}))
     if name == "prism":

@@ -137,7 +137,7 @@ def name(path):
 if __name__ == "__main__":
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         print(pool.apply(name, ["vecbeam.yaml"]))
-    from pipelines.run.beam_job import run
+    from pipelines.run.jobs.beam_job import run
     try:
         run(vecbeam.load_config("vecbeam.yaml"), print)
     except vecbeam.VecbeamError as error:

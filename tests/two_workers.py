@@ -15,7 +15,7 @@ from apache_beam.portability.api import beam_job_api_pb2
 from apache_beam.runners.portability.fn_api_runner import execution, fn_runner
 from apache_beam.runners.portability.local_job_service import BeamJob, LocalJobServicer
 
-from pipelines.run import beam_job
+from pipelines.run.jobs import beam_job
 from schemas.config import Config
 from transforms.checkpoint import Checkpoint
 from transforms.embed.public.read_items import ShardWork

@@ -60,7 +60,7 @@ def latest(config: Config, most: int = LISTED) -> tuple[list[Report], int]:
 
 
 def _folder(config: Config) -> str:
-    from pipelines.run.beam_job import prepare_filesystems
+    from pipelines.run.jobs.beam_options import prepare_filesystems
 
     prepare_filesystems(config)
     return filesystem.join(config.checkpoint, config.name, "runs")

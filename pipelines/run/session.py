@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib import metadata
 
-from pipelines.run import left_job
-from pipelines.run.held_jobs import HeldJobs
+from pipelines.run.jobs import left_job
+from pipelines.run.jobs.held_jobs import HeldJobs
 from pipelines.run.progress import Progress
 from schemas.config import Config
 from schemas.errors import (

@@ -22,7 +22,7 @@ from corpus_machines import Texts
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from pipelines.run import beam_classes
+from pipelines.run.jobs import beam_classes
 
 OF_A_SEED = 5
 STEPS = 60

@@ -127,7 +127,7 @@ def describe(folder: Path, output: Path) -> Callable[[], int]:
     """Writes the rows of the collection, the live rows of the checkpoint, its files, and the names of collections."""
 
     def work() -> int:
-        from pipelines.run import beam_job
+        from pipelines.run.jobs.beam_options import prepare_filesystems
         from schemas.config.loader import load_config
         from transforms import milvus
         from transforms.checkpoint import Checkpoint
@@ -135,7 +135,7 @@ def describe(folder: Path, output: Path) -> Callable[[], int]:
         from transforms.support.storage import filesystem
 
         config = load_config(folder / "vecbeam.yaml")
-        beam_job.prepare_filesystems(config)
+        prepare_filesystems(config)
         checkpoint = Checkpoint(config.checkpoint, config.name, Models.of(config).space.id)
         with milvus.connected(config.collection) as connection:
             names = [name for name in connection.client.list_collections() if name.startswith(f"{config.name}_")]

@@ -33,7 +33,7 @@ from corpora import WORDS
 from drawings import drawing, encoded, save_timm_model
 
 from pipelines.cli import app
-from pipelines.run import beam_classes
+from pipelines.run.jobs import beam_classes
 from schemas.config.loader import load_config
 from transforms import milvus
 from transforms.encoders.engines.torch.torchvision_operators import make_importable

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from pipelines.run.beam_job import prepare_filesystems
+from pipelines.run.jobs.beam_options import prepare_filesystems
 from schemas.config import Config
 from schemas.config.loader import load_config
 from transforms.support.storage import filesystem

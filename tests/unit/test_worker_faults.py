@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipelines.run.worker_faults import worker_fault
+from pipelines.run.jobs.worker_faults import worker_fault
 from schemas.errors import CorpusError, VecbeamError, VersionMismatchError
 
 STATE = "Pipeline job-1 failed in state FAILED: "

@@ -20,7 +20,7 @@ import time
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
-from pipelines.run import question
+from pipelines.run.jobs import question
 from pipelines.run.terminal import output
 from transforms.support import stop
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.run import beam_job
+from pipelines.run.jobs.beam_options import prepare_filesystems
 from pipelines.steps.collection.held import held_snapshot
 from pipelines.steps.collection.served import served_state
 from schemas.config import Config
@@ -28,7 +28,7 @@ def current_rows(config: Config, *, served: bool = False) -> LiveRows:
         CheckpointError: if there is no snapshot, or it has no row.
         CollectionError: if nothing is served, or Milvus does not answer.
     """
-    beam_job.prepare_filesystems(config)
+    prepare_filesystems(config)
     checkpoint = Checkpoint(config.checkpoint, config.name, "")
     if served:
         with milvus.connected(config.collection, create=False) as connection:
@@ -52,7 +52,7 @@ def rows_before(config: Config, rows: LiveRows) -> tuple[LiveRows, NDArray[np.in
     Raises:
         CheckpointError: if there is none, or a part of it is missing.
     """
-    beam_job.prepare_filesystems(config)
+    prepare_filesystems(config)
     names = rows.checkpoint.snapshots(rows.snapshot.space_id)
     for name in reversed([one for one in names if one < rows.snapshot.name]):
         earlier = LiveRows(rows.checkpoint, rows.checkpoint.read_snapshot(name))

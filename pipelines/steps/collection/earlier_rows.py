@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from pipelines.run import beam_job
+from pipelines.run.jobs.beam_options import prepare_filesystems
 from schemas.config import Config
 from schemas.errors import CheckpointError, ConfigurationError
 from transforms.checkpoint.snapshot import SNAPSHOT_DIGITS
@@ -25,7 +25,7 @@ def rows_as_of(config: Config, rows: LiveRows, since: str) -> LiveRows:
     Raises:
         ConfigurationError: if it is none of these, or no earlier snapshot is meant; with the snapshots that there are.
     """
-    beam_job.prepare_filesystems(config)
+    prepare_filesystems(config)
     checkpoint = rows.checkpoint
     names = [name for name in checkpoint.snapshots(rows.snapshot.space_id) if name < rows.snapshot.name]
     moment = _moment(since)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipelines.run import beam_job
+from pipelines.run.jobs.beam_options import prepare_filesystems
 from pipelines.steps.corpus.source import open_checkpoint
 from schemas.config import Config
 from schemas.errors import CheckpointError, SpaceMismatchError
@@ -17,7 +17,7 @@ def find_snapshot(config: Config, space_id: str, identity: str) -> tuple[Checkpo
     Raises:
         CheckpointError: if it is no longer there.
     """
-    beam_job.prepare_filesystems(config)
+    prepare_filesystems(config)
     checkpoint = Checkpoint(config.checkpoint, config.name, space_id)
     snapshot = checkpoint.find_snapshot(identity)
     if snapshot is None:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel
 
-from pipelines.run import beam_job
+from pipelines.run.jobs.beam_options import prepare_filesystems
 from pipelines.steps.corpus.known_spaces import known_spaces
 from schemas.config import ChunkConfig, Config, Corpus
 from schemas.formats import holds_records
@@ -249,7 +249,7 @@ def prepare(config: Config, *, writing: bool = True, refit: bool = False) -> Sou
         ConfigurationError: a glob that matches nothing, a model that can't be found, an option unknown to Beam.
         CheckpointError: a checkpoint that can't be written.
     """
-    beam_job.prepare_filesystems(config)
+    prepare_filesystems(config)
     notes: list[str] = []
     files = list_files(config.corpus, Own.of(config), notes)
     checkpoint, models = open_checkpoint(config, refit=refit)
@@ -273,7 +273,7 @@ def open_checkpoint(config: Config, *, refit: bool = False) -> tuple[Checkpoint,
     Raises:
         ConfigurationError: a model that can't be found, an option unknown to Beam.
     """
-    beam_job.prepare_filesystems(config)
+    prepare_filesystems(config)
     models = Models.of(config, lambda: known_spaces(config), refit=refit)
     return Checkpoint(config.checkpoint, config.name, models.space.id), models
 

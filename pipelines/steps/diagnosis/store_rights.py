@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipelines.run.beam_job import prepare_filesystems
+from pipelines.run.jobs.beam_options import prepare_filesystems
 from pipelines.steps.diagnosis.check import Check, fail, ok, skipped, warn
 from schemas.config import Config
 from schemas.errors import VecbeamError

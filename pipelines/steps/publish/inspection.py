@@ -7,7 +7,7 @@ from functools import partial
 
 import pyarrow as pa
 
-from pipelines.run import beam_job
+from pipelines.run.jobs import beam_job
 from pipelines.run.session import Phase, Session
 from pipelines.steps.collection.row_sample import sample_rows
 from pipelines.steps.collection.served import open_for_search

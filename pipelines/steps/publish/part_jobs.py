@@ -1,6 +1,6 @@
 """Jobs over the parts of a snapshot that write what they find into files of the run.
 
-The job of a run that is gone counts as well, once it is done: see `pipelines.run.left_job`.
+The job of a run that is gone counts as well, once it is done: see `pipelines.run.jobs.left_job`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import apache_beam as beam
 
-from pipelines.run import beam_job
+from pipelines.run.jobs import beam_job
 from pipelines.run.session import Session
 from schemas.errors import JobLeftError
 from schemas.identity import digest

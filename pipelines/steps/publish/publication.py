@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pipelines.run import beam_job
+from pipelines.run.jobs import beam_job
 from pipelines.run.session import Phase, Session
 from pipelines.steps.collection.served import find_served, misfits
 from pipelines.steps.judgement.limits import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from pipelines.run import beam_job
+from pipelines.run.jobs import beam_job
 from pipelines.run.session import Phase, Session
 from pipelines.steps.collection.served import check_space, misfits, open_for_search, with_index
 from pipelines.steps.judgement.limits import check_rows_at_all, excess, remedy

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from pipelines.run import beam_job
+from pipelines.run.jobs.beam_options import prepare_filesystems
 from pipelines.steps.collection.rollback_target import collection_named, rollback_target
 from pipelines.steps.collection.served import served_state
 from pipelines.steps.quality.collection_rows import open_collection
@@ -55,7 +55,7 @@ def sides(
     configs = [*configs, *(one for one in (old, new) if isinstance(one, Config))]
     if not configs:
         raise ConfigurationError("a collection is named without a configuration", "add -c vecbeam.yaml")
-    beam_job.prepare_filesystems(configs[0])
+    prepare_filesystems(configs[0])
     with milvus.connected(configs[0].collection, create=False) as connection:
         states = named(connection, configs[0], *(None if isinstance(one, Config) else one for one in (old, new)))
     first, second = (

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.run import beam_job
+from pipelines.run.jobs.beam_options import prepare_filesystems
 from pipelines.steps.collection.current_rows import current_rows
 from pipelines.steps.collection.held import open_snapshot
 from pipelines.steps.quality.ranked import Ranked, embed_queries, held_out_vectors, rank_exactly
@@ -76,7 +76,7 @@ def open_rows(config: Config, names: Sequence[str] = (), *, served: bool = False
         CheckpointError, SpaceMismatchError: see `open_snapshot`.
         CollectionError: with `served`, if nothing is served.
     """
-    beam_job.prepare_filesystems(config)
+    prepare_filesystems(config)
     if served:
         rows = current_rows(config, served=True)
     else:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipelines.run import beam_job
+from pipelines.run.jobs.beam_options import prepare_filesystems
 from pipelines.steps.collection.held import open_snapshot
 from pipelines.steps.search.queries.query_model import query_model
 from schemas.config import Config
@@ -32,7 +32,7 @@ def mined_rows(config: Config, vector: str = "") -> NegativeSource:
         ConfigurationError: if the rows have no text, or the vector is not dense or does not embed texts.
         CheckpointError, SpaceMismatchError: see `open_snapshot`.
     """
-    beam_job.prepare_filesystems(config)
+    prepare_filesystems(config)
     checkpoint, snapshot, _ = open_snapshot(config)
     rows = LiveRows(checkpoint, snapshot)
     rows.check_columns(["text"], "--hard-negatives")

@@ -56,9 +56,11 @@ class KeptWords:
         with self._changing:
             if self._kept is None or self._kept[0] != identity:
                 if not filesystem.is_local(config.checkpoint):
-                    from pipelines.run import beam_job  # not before: importing Beam takes a second
+                    from pipelines.run.jobs.beam_options import (
+                        prepare_filesystems,  # not before: importing Beam takes a second
+                    )
 
-                    beam_job.prepare_filesystems(config)
+                    prepare_filesystems(config)
                 checkpoint = Checkpoint(config.checkpoint, config.name, state.space_id or "")
                 snapshot = checkpoint.find_snapshot(identity) if identity else None
                 if snapshot is None:

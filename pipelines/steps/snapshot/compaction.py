@@ -6,7 +6,7 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.run import beam_job
+from pipelines.run.jobs import beam_job
 from pipelines.run.session import Session
 from schemas.records import PART_SCHEMA
 from transforms.checkpoint import Checkpoint, Snapshot

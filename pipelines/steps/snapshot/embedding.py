@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.run import beam_job
+from pipelines.run.jobs import beam_job
 from pipelines.run.session import Session
 from pipelines.steps.corpus.changes import Changes, drops_by_shard, find_changes, is_unchanged
 from pipelines.steps.corpus.int8_sample import prepare_sample

@@ -12,7 +12,7 @@ from collections import Counter
 
 import apache_beam as beam
 
-from pipelines.run import beam_job
+from pipelines.run.jobs import beam_job
 from pipelines.run.session import Session
 from pipelines.steps.corpus.survey import Survey
 from pipelines.steps.judgement.limits import deletion_bounds

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipelines.run import beam_job
+from pipelines.run.jobs import beam_job
 from pipelines.run.session import Session
 from pipelines.steps.corpus.changes import Changes
 from pipelines.steps.corpus.survey import Survey

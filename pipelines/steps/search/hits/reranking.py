@@ -87,9 +87,9 @@ class Reranker:
         self._changing = threading.Lock()
         self._places: dict[str, RowPlaces] = {}
         if not filesystem.is_local(config.checkpoint):
-            from pipelines.run import beam_job  # not before: importing Beam takes a second
+            from pipelines.run.jobs.beam_options import prepare_filesystems  # not before: importing Beam takes a second
 
-            beam_job.prepare_filesystems(config)
+            prepare_filesystems(config)
 
     def rank(
         self, queries: Sequence[Query], found: Sequence[Sequence[dict[str, Any]]], k: int, state: milvus.CollectionState

@@ -77,7 +77,7 @@ def query_model(config: Config, vector: str = "", connected: Future[milvus.Milvu
 def known_spaces_of(config: Config, connected: Future[milvus.Milvus] | None) -> Iterable[Space]:
     """See `known_spaces`."""
     if not filesystem.is_local(config.checkpoint):
-        from pipelines.run import beam_job
+        from pipelines.run.jobs.beam_options import prepare_filesystems
 
-        beam_job.prepare_filesystems(config)
+        prepare_filesystems(config)
     return known_spaces(config, None if connected is None else connected.result())

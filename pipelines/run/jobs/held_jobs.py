@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from pipelines.run import left_job
-from pipelines.run.left_job import LeftJob
+from pipelines.run.jobs import left_job
+from pipelines.run.jobs.left_job import LeftJob
 from pipelines.run.progress import Progress
 from schemas.config import Config
 from schemas.errors import InterruptedRunError, JobLeftError, LockedError
