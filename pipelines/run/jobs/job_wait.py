@@ -61,7 +61,7 @@ def wait_for(config: Config, result: Any, job: Job, jobs: Jobs | None) -> Counte
     Raises:
         JobEndedError: if somebody ended the job elsewhere.
         JobLeftError: if the job runs on.
-        InterruptedRunError: if this process was told to stop; the job is cancelled.
+        InterruptedRunError: if a person stops this process; the job is cancelled.
     """
     failure: list[BaseException] = []
 
