@@ -92,6 +92,15 @@ def _log_level() -> Iterator[None]:
     log.setLevel(before)
 
 
+@pytest.fixture
+def lite_released(tmp_path: Path) -> Iterator[None]:
+    """Stops the Milvus Lite of `milvus.db` in the folder of the test, after it."""
+    yield
+    from milvus_lite.server_manager import server_manager_instance
+
+    server_manager_instance.release_server(str(tmp_path / "milvus.db"))
+
+
 @pytest.fixture(scope="session")
 def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The real Milvus server of the test extra, for all tests of a worker; seen on 127.0.0.1 alone."""

@@ -25,6 +25,11 @@ def write_jsonl(path: Path, records: list[dict[str, Any]]) -> Path:
     return path
 
 
+def texts_by_id(records: list[dict[str, Any]]) -> dict[str, str]:
+    """The texts of records by their ids."""
+    return {record["id"]: record["text"] for record in records}
+
+
 def configure(folder: Path, **changes: Any) -> Config:
     """A configuration with the fake encoder and Milvus Lite; `changes` replace top-level keys."""
     values: dict[str, Any] = {

@@ -7,7 +7,6 @@ import gzip
 import json
 import os
 import random
-from collections.abc import Iterator
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from corpora import configure, text, write_jsonl
+from corpora import configure, text, texts_by_id, write_jsonl
+from run_results import checkpoint_files, served_rows, served_texts
 from typer.testing import CliRunner
 
 from pipelines.backfill import backfill
@@ -25,6 +25,8 @@ from pipelines.search import search
 from pipelines.verify import verify
 from schemas.errors import CollectionError, CorpusError, GateError, RejectsError, SpaceMismatchError
 from transforms import milvus
+
+pytestmark = pytest.mark.usefixtures("lite_released")
 
 WRITES = ("insert", "upsert", "delete", "create_collection", "drop_collection", "create_index", "drop_index", "flush")
 ALIASES = ("create_alias", "alter_alias", "drop_alias", "alter_collection_properties", "rename_collection")
@@ -38,20 +40,6 @@ def items(tmp_path: Path) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.fixture(autouse=True)
-def _release(tmp_path: Path) -> Iterator[None]:
-    yield
-    from milvus_lite.server_manager import server_manager_instance
-
-    server_manager_instance.release_server(str(tmp_path / "milvus.db"))
-
-
-def rows_of(config: Any, name: str = "tested") -> list[dict[str, Any]]:
-    with milvus.connected(config.collection) as connection:
-        connection.client.load_collection(milvus.served(connection, name))
-        return list(connection.client.query(name, filter="", limit=16384, output_fields=["*"]))
-
-
 def parts_of(folder: Path) -> list[dict[str, Any]]:
     return [
         row for file in sorted(folder.glob("checkpoint/tested/*/parts/*")) for row in pq.read_table(file).to_pylist()
@@ -63,23 +51,15 @@ def rejects_of(folder: Path) -> list[dict[str, Any]]:
     return [row for file in files for row in pq.read_table(file).to_pylist()]
 
 
-def files_of(folder: Path) -> dict[str, tuple[int, bytes]]:
-    return {
-        str(f.relative_to(folder)): (f.stat().st_mtime_ns, f.read_bytes())
-        for f in (folder / "checkpoint").rglob("*")
-        if f.is_file() and "runs" not in f.parts
-    }
-
-
 def test_from_corpus_to_served_collection(tmp_path: Path, items: list[dict[str, Any]]) -> None:
     config = configure(tmp_path, batch_rows=16)
     report = backfill(config)
 
-    rows = rows_of(config)
-    assert sorted(row["id"] for row in rows) == sorted(f"{item['id']}#0" for item in items)
+    rows = served_rows(config)
+    assert sorted(rows) == sorted(f"{item['id']}#0" for item in items)
     stored = {row["id"]: row for row in parts_of(tmp_path)}
-    for row in rows:
-        part = stored[row["id"]]
+    for row_id, row in rows.items():
+        part = stored[row_id]
         assert (row["text"], row["content_hash"], row["item_id"]) == (
             part["text"],
             part["content_hash"],
@@ -98,14 +78,14 @@ def test_twice_is_once(tmp_path: Path, items: list[dict[str, Any]], monkeypatch:
 
     config = configure(tmp_path)
     backfill(config)
-    before = files_of(tmp_path)
+    before = checkpoint_files(tmp_path)
     written: list[str] = []
     for name in (*WRITES, *ALIASES):
         monkeypatch.setattr(pymilvus.MilvusClient, name, lambda *_, name=name, **__: written.append(name))
     report = backfill(config)
 
     assert written == []
-    assert files_of(tmp_path) == before
+    assert checkpoint_files(tmp_path) == before
     assert (report.items.read, report.items.unchanged, report.items.new) == (100, 100, 0)
     assert (report.chunks.embedded, report.chunks.loaded, report.tokens.embedded, report.bytes.read) == (0, 0, 0, 0)
     assert report.verify.published
@@ -131,7 +111,7 @@ def test_a_large_load_of_lite_is_flushed_on_the_way(
     report = backfill(config)
     assert (report.verify.found, report.verify.missing, report.chunks.loaded) == (100, 0, 100)
     assert len(flushes) > 2
-    assert {row["id"]: row["text"] for row in rows_of(config)} == {f"{i['id']}#0": i["text"] for i in items}
+    assert served_texts(config) == texts_by_id(items)
 
 
 @pytest.mark.parametrize("mode", ["multi_threading", "multi_processing"])
@@ -146,7 +126,7 @@ def test_beam_s_own_workers_find_one_writer_at_lite(tmp_path: Path, items: list[
         sorted(part.name for part in (tmp_path / folder).glob("tested/*/parts/*")) for folder in ("alone", "checkpoint")
     ]
     assert names[0] == names[1]
-    assert {row["id"] for row in rows_of(config)} == {f"{item['id']}#0" for item in items}
+    assert set(served_rows(config)) == {f"{item['id']}#0" for item in items}
 
 
 def test_a_touched_file_is_read_and_not_embedded(tmp_path: Path, items: list[dict[str, Any]]) -> None:
@@ -167,7 +147,7 @@ def test_an_edited_corpus_gets_a_collection_beside(tmp_path: Path, items: list[d
 
     assert second.collection != first.collection
     assert second.chunks.embedded == 1
-    assert "something else altogether" in {row["text"] for row in rows_of(config)}
+    assert "something else altogether" in served_texts(config).values()
     with milvus.connected(config.collection) as connection:
         assert set(connection.client.list_collections()) == {first.collection, second.collection}
         assert milvus.served(connection, "tested") == second.collection
@@ -192,7 +172,7 @@ def test_a_lost_part_is_embedded_again(tmp_path: Path, items: list[dict[str, Any
 def test_a_part_whose_file_of_items_was_lost_does_not_exist(tmp_path: Path, items: list[dict[str, Any]]) -> None:
     config = configure(tmp_path, chunk={"max_tokens": 8, "overlap_tokens": 2})
     backfill(config)
-    before = sorted(rows_of(config), key=itemgetter("id"))
+    before = served_rows(config)
     lost = list(tmp_path.glob("checkpoint/tested/*/items/*"))
     assert lost
     reindex(configure(tmp_path, chunk={"max_tokens": 16, "overlap_tokens": 2}))
@@ -200,7 +180,7 @@ def test_a_part_whose_file_of_items_was_lost_does_not_exist(tmp_path: Path, item
         file.unlink()
     # The parts are those of the first run, by their names; what belongs to them is missing.
     reindex(configure(tmp_path, chunk={"max_tokens": 8, "overlap_tokens": 2}))
-    assert sorted(rows_of(config), key=itemgetter("id")) == before
+    assert served_rows(config) == before
     assert {file.name for file in lost} <= {file.name for file in tmp_path.glob("checkpoint/tested/*/items/*")}
 
 
@@ -264,7 +244,7 @@ def test_damaged_files_cost_themselves_alone(
     assert report.exit_code == code
     assert report.rejects == {error: 1}
     assert report.balance() == []
-    assert len(rows_of(config)) == 100
+    assert len(served_rows(config)) == 100
 
 
 def test_parquet_of_another_schema(tmp_path: Path, items: list[dict[str, Any]]) -> None:
@@ -285,7 +265,7 @@ def test_duplicates_follow_the_policy(tmp_path: Path, policy: str, kept: str) ->
 
     config = configure(tmp_path, corpus={"paths": ["corpus/*"], "on_duplicate": policy})
     report = backfill(config)
-    assert sorted(row["text"] for row in rows_of(config)) == ["other", kept] if kept > "other" else [kept, "other"]
+    assert served_texts(config) == {"x": kept, "y": "other"}
     assert (report.exit_code, report.rejects, report.balance()) == (0, {"DuplicateId": 1}, [])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +24,7 @@ from schemas.milvus import FILTER_KEYWORDS, LITE, RESULT_NAMES, SERVER, SYSTEM_F
 from transforms.encoders import resolve
 from transforms.read import list_corpus, plan_shards, read_shard
 
-
-@pytest.fixture(autouse=True)
-def _release(tmp_path: Path) -> Iterator[None]:
-    yield
-    from milvus_lite.server_manager import server_manager_instance
-
-    server_manager_instance.release_server(str(tmp_path / "milvus.db"))
+pytestmark = pytest.mark.usefixtures("lite_released")
 
 
 def read(glob: Path, **corpus: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from corpora import configure
 from drawings import save_timm_model
 from films import film, write_films
 from recordings import encoded, save_whisper, tune
+from run_results import rows_in_parts
 from typer.testing import CliRunner
 
 from pipelines.backfill import backfill
@@ -54,11 +54,6 @@ def both(folder: Path, pictures: Path, sounds: Path, **changes: Any) -> Config:
     return configure(folder, **({"corpus": corpus, "encoders": encoders} | changes))
 
 
-def rows_of(config: Config) -> dict[str, dict[str, Any]]:
-    parts = Path(config.checkpoint).rglob("parts/*.parquet")
-    return {row["id"]: row for part in sorted(parts) for row in pq.read_table(part).to_pylist()}
-
-
 def track(path: Path, seconds: float) -> bytes:
     """The beginning of the sound track of a film as a wav file, by PyAV itself."""
     import av
@@ -81,7 +76,7 @@ def test_picture_and_sound_are_vectors_of_the_same_segments(tmp_path: Path, pict
     assert plan(config).items.new == 4
     report = backfill(config)
     assert [(reject.id, reject.error) for reject in report.rejected] == [("silent.mp4", "NoSound")]
-    rows = rows_of(config)
+    rows = rows_in_parts(config)
     # What AAC adds at the end has a segment of its own.
     assert report.verify.found == len(rows)
     assert {*rows["0/film-00.mp4#0"]} > {"picture", "sound", "start", "end", "seconds_dropped"}
@@ -176,7 +171,7 @@ def test_segments_of_scenes(tmp_path: Path, pictures: Path) -> None:
     )
     report = backfill(config)
     assert [(reject.id, reject.error) for reject in report.rejected] == [("page.mp4", "NotFilm")]
-    rows = rows_of(config)
+    rows = rows_in_parts(config)
     found = [(rows[f"three.mp4#{number}"]["start"], rows[f"three.mp4#{number}"]["end"]) for number in range(len(rows))]
     starts = [0.0, 1.25, 2.0, 3.25, 4.0, 5.25]
     assert [start for start, _ in found] == pytest.approx(starts, abs=0.2)

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from corpora import configure
 from drawings import encoded, save_timm_model
 from films import damaged, film, remuxed, scene, shown_at, without_index, write_films
 from PIL import Image
+from run_results import rows_in_parts
 from tars import tar_of
 from typer.testing import CliRunner
 
@@ -48,11 +48,6 @@ def film_config(folder: Path, model: Path | str, **changes: Any) -> Config:
     return configure(folder, **(values | changes))
 
 
-def rows_of(config: Config) -> dict[str, dict[str, Any]]:
-    parts = Path(config.checkpoint).rglob("parts/*.parquet")
-    return {row["id"]: row for part in sorted(parts) for row in pq.read_table(part).to_pylist()}
-
-
 def library(folder: Path, images: list[Image.Image]) -> np.ndarray[Any, Any]:
     """The mean of the frames' vectors by timm itself."""
     import timm
@@ -80,7 +75,7 @@ def test_segments_are_published_and_kept_in_sync(tmp_path: Path, model: Path) ->
     assert "12 seconds" in plan_text(found)
     report = backfill(config)
     assert (report.items.read, report.verify.found) == (4, 9)
-    rows = rows_of(config)
+    rows = rows_in_parts(config)
     segments = [(rows[f"long.webm#{number}"]["start"], rows[f"long.webm#{number}"]["end"]) for number in range(3)]
     assert segments == [(0.0, 1.5), (1.0, 2.5), (2.0, 3.5)]
     for number, (start, end) in enumerate(segments):
@@ -184,7 +179,7 @@ def test_what_is_over_the_limit_of_frames_is_counted(tmp_path: Path, model: Path
     encoder = {"model": str(model), "frames_per_second": 2, "frames": 4}
     config = film_config(tmp_path, model, encoder=encoder, chunk=False, verify={"max_dropped_tokens": 1.0})
     backfill(config)
-    [row] = rows_of(config).values()
+    [row] = rows_in_parts(config).values()
     assert (row["start"], row["end"], row["seconds_dropped"]) == (0.0, 2.0, 1.0)
 
 
@@ -290,7 +285,7 @@ def test_films_and_images_are_rows_of_one_collection(tmp_path: Path, model: Path
     corpus = {"paths": ["media/*.mp4", "media/*.png"]}
     config = film_config(tmp_path, model, corpus=corpus, chunk={"seconds": 1.0})
     assert backfill(config).verify.found == 7
-    rows = rows_of(config)
+    rows = rows_in_parts(config)
     assert {row["modality"] for row in rows.values()} == {"image", "video"}
     assert np.dot(rows["picture.png#0"]["vector"], library(model, [scene(1, 6)])) >= 0.9999
     second = library(model, shown_at(paths[0].read_bytes(), middles(1.0, 2.0)))
@@ -315,6 +310,6 @@ def test_films_in_a_tar_are_read_where_they_are(tmp_path: Path, model: Path) -> 
     corpus = {"paths": ["*.tar"], "media_modality": "video", "metadata": {"txt": "string"}}
     config = film_config(tmp_path, model, corpus=corpus, chunk={"seconds": 1.0})
     assert backfill(config).verify.found == 6
-    row = rows_of(config)["002#1"]
+    row = rows_in_parts(config)["002#1"]
     assert (row["uri"].endswith("a.tar#002.mp4"), row["start"], row["txt"]) == (True, 1.0, "a scene")
     assert np.dot(row["vector"], library(model, shown_at(films["002"], middles(1.0, 2.0)))) >= 0.9999

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from corpora import configure
 from drawings import damaged, drawing, encoded, save_timm_model, write_drawings
 from PIL import Image
+from run_results import rows_in_parts
 from typer.testing import CliRunner
 
 from pipelines.backfill import backfill
@@ -50,11 +50,6 @@ def image_config(folder: Path, model: Path, **changes: Any) -> Config:
     return configure(folder, **(values | changes))
 
 
-def rows_of(config: Config) -> dict[str, dict[str, Any]]:
-    parts = Path(config.checkpoint).rglob("parts/*.parquet")
-    return {row["item_id"]: row for part in sorted(parts) for row in pq.read_table(part).to_pylist()}
-
-
 def library(folder: Path, images: list[Image.Image]) -> np.ndarray[Any, Any]:
     """Vectors by timm itself."""
     import timm
@@ -79,7 +74,7 @@ def test_a_folder_of_images_is_published_kept_in_sync_and_restored(tmp_path: Pat
     assert report.items.read == report.items.new == report.verify.found == 40
     assert report.verify.recall_at_10 == 1.0
     assert (report.modality, report.tokens.embedded) == (Modality.IMAGE, 0)
-    rows = rows_of(config)
+    rows = rows_in_parts(config, "item_id")
     assert {*rows} == {f"deep/{path.name}" for path in paths}
     first = rows["deep/drawing-000.png"]
     assert first["id"] == "deep/drawing-000.png#0"
@@ -127,7 +122,7 @@ def test_files_that_are_no_image_are_rejected_by_name_and_no_other(tmp_path: Pat
         name: error for name, (_, error) in damaged().items()
     }
     assert (report.items.read, report.items.rejected, report.verify.found) == (18, 5, 13)
-    assert "named.jpg" in rows_of(config)
+    assert "named.jpg" in rows_in_parts(config, "item_id")
     strict = image_config(tmp_path, model, verify={"max_rejected": 0.1})
     with pytest.raises(RejectsError, match="5 of 18 items were rejected"):
         sync(strict)

@@ -19,6 +19,7 @@ from drawings import damaged, drawing, encoded, save_timm_model, write_drawings
 from open_clip_model import library, save_open_clip
 from recordings import encoded as sound_file
 from recordings import save_whisper, tune
+from run_results import rows_in_parts
 from tars import tar_of
 from typer.testing import CliRunner
 
@@ -87,12 +88,6 @@ def shop(folder: Path, clip: Path, corpus: dict[str, Any] | None = None, **chang
     return configure(folder, **(values | changes))
 
 
-def rows_of(config: Config) -> dict[str, dict[str, Any]]:
-    """The rows of the newest snapshot's parts, by item: of an item in several parts, the newest part's."""
-    parts = sorted(Path(config.checkpoint).rglob("parts/*.parquet"), key=lambda part: part.stat().st_mtime_ns)
-    return {row["item_id"]: row for part in parts for row in pq.read_table(part).to_pylist()}
-
-
 def minilm(texts: list[str]) -> np.ndarray[Any, Any]:
     """The library's own vectors of texts."""
     from sentence_transformers import SentenceTransformer
@@ -145,7 +140,7 @@ def served(folder: Path, clip: Path) -> tuple[Config, Report]:
 def test_the_vectors_of_a_row_are_those_of_each_library(served: tuple[Config, Report], clip: Path) -> None:
     config, report = served
     assert (report.items.read, report.items.new, report.verify.found, report.verify.published) == (18, 12, 12, True)
-    rows = rows_of(config)
+    rows = rows_in_parts(config, "item_id")
     names = [f"p{number}" for number in range(COUNT)]
     images, _ = library(clip, [drawing(number) for number in range(COUNT)], ["a"])
     assert least_cosine([rows[name]["title"] for name in names], minilm(TITLES)) >= 0.9999
@@ -153,7 +148,7 @@ def test_the_vectors_of_a_row_are_those_of_each_library(served: tuple[Config, Re
 
 
 def test_a_row_has_the_whole_text_and_the_uri(served: tuple[Config, Report], folder: Path) -> None:
-    rows = rows_of(served[0])
+    rows = rows_in_parts(served[0], "item_id")
     row = rows["p4"]
     assert list(row) == [
         *("id", "item_id", "chunk", "text", "uri", "start", "end", "content_hash", "photo", "title"),
@@ -261,13 +256,13 @@ def test_a_changed_title_and_a_changed_photo_are_embedded_again(tmp_path: Path, 
     encoders = {"title": {**FAKE, "input": ["title"]}, "photo": {"model": str(clip), "input": "media"}}
     config = shop(tmp_path, clip, {"max_deleted": 0.5}, encoders=encoders)
     assert backfill(config).items.new == 4
-    before = rows_of(config)
+    before = rows_in_parts(config, "item_id")
 
     records[1]["title"] = "a velvet sofa"
     write_jsonl(tmp_path / "products.jsonl", records)
     report = sync(config)
     assert (report.items.changed, report.chunks.embedded, report.chunks.loaded) == (1, 1, 1)
-    row = rows_of(config)["p1"]
+    row = rows_in_parts(config, "item_id")["p1"]
     wanted = resolve(EncoderConfig(**FAKE)).load().encode(text_inputs(["a velvet sofa"])).matrix
     assert least_cosine([row["title"]], wanted) >= 0.9999
     assert least_cosine([row["photo"]], np.array([before["p1"]["photo"]])) >= 0.99999
@@ -278,7 +273,7 @@ def test_a_changed_title_and_a_changed_photo_are_embedded_again(tmp_path: Path, 
     assert (report.items.changed, report.chunks.embedded) == (1, 1)
     [hit] = search(config, drawing_query(50), k=1)
     assert (hit["item_id"], round(hit["score"], 3)) == ("p2", 1.0)
-    assert least_cosine([rows_of(config)["p2"]["title"]], np.array([before["p2"]["title"]])) >= 0.99999
+    assert least_cosine([rows_in_parts(config, "item_id")["p2"]["title"]], np.array([before["p2"]["title"]])) >= 0.99999
 
     # A field that no encoder embeds is in the text, and so in the row.
     records[3]["description"] = "another description"
@@ -364,7 +359,7 @@ def test_fields_of_texts_are_inputs_without_media(tmp_path: Path) -> None:
         "no-body": ("EmptyText", "The field 'body' is empty or whitespace"),
         "no-title": ("EmptyText", "title"),
     }
-    rows = rows_of(config)
+    rows = rows_in_parts(config, "item_id")
     names = [f"t{place}" for place in range(6)]
     assert least_cosine([rows[name]["title"] for name in names], minilm(list(THINGS))) >= 0.9999
     assert least_cosine([rows[name]["body"] for name in names], minilm(bodies)) >= 0.9999
@@ -408,7 +403,7 @@ def test_each_format_of_records_gives_the_same_vectors(
     encoders = {"title": {**FAKE, "input": title}, "photo": {"model": str(clip), "input": "media"}}
     config = shop(tmp_path, clip, corpus, encoders=encoders)
     assert backfill(config).items.new == 3
-    wanted, found = rows_of(served[0]), rows_of(config)
+    wanted, found = rows_in_parts(served[0], "item_id"), rows_in_parts(config, "item_id")
     for name in ("p0", "p1", "p2"):
         assert found[name]["text"] == wanted[name]["text"]
         assert least_cosine([found[name]["photo"]], np.array([wanted[name]["photo"]])) >= 0.99999
@@ -436,7 +431,7 @@ def test_a_title_and_a_recording(tmp_path: Path) -> None:
     assert (report.items.new, report.chunks.cut) == (2, 1)
     [reject] = report.rejected
     assert (reject.id, reject.reason.split(":")[0]) == ("s2", "file")
-    rows = rows_of(config)
+    rows = rows_in_parts(config, "item_id")
     assert (rows["s0"]["seconds_dropped"], rows["s1"]["seconds_dropped"], rows["s1"]["tokens"]) == (0.0, 1.5, 2)
     alone = tmp_path / "alone"
     alone.mkdir()
@@ -446,7 +441,7 @@ def test_a_title_and_a_recording(tmp_path: Path) -> None:
         verify={"max_dropped_tokens": 1.0},
     )  # fmt: skip
     backfill(only)
-    wanted = rows_of(only)
+    wanted = rows_in_parts(only, "item_id")
     for number in range(2):
         assert least_cosine([rows[f"s{number}"]["sound"]], np.array([wanted[f"{number}.wav"]["vector"]])) >= 0.99999
     assert search(config, MediaQuery(str(tmp_path / "1.wav")), k=1)[0]["item_id"] == "s1"
@@ -479,7 +474,7 @@ def test_a_title_and_both_parts_of_a_film(tmp_path: Path) -> None:
     (tmp_path / "alone").mkdir()
     alone = configure(tmp_path / "alone", corpus={"paths": ["../a.mp4"]}, chunk=False, encoders=parts)
     backfill(alone)
-    found, wanted = rows_of(config)["a"], rows_of(alone)["a.mp4"]
+    found, wanted = rows_in_parts(config, "item_id")["a"], rows_in_parts(alone, "item_id")["a.mp4"]
     for name in parts:
         assert least_cosine([found[name]], np.array([wanted[name]])) >= 0.99999
 
@@ -505,8 +500,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_end(
     monkeypatch.undo()
     report = backfill(config)
     assert (report.chunks.embedded, report.chunks.loaded, report.verify.found) == (COUNT - 4, COUNT, COUNT)
-    wanted = rows_of(config.model_copy(update={"checkpoint": str(tmp_path / "whole")}))
-    for name, row in rows_of(config).items():
+    wanted = rows_in_parts(config.model_copy(update={"checkpoint": str(tmp_path / "whole")}), "item_id")
+    for name, row in rows_in_parts(config, "item_id").items():
         assert row["content_hash"] == wanted[name]["content_hash"]
         for vector in encoders:
             assert least_cosine([row[vector]], np.array([wanted[name][vector]])) >= 0.99999

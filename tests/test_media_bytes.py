@@ -15,6 +15,7 @@ from corpora import configure
 from drawings import damaged, drawing, encoded, save_timm_model, write_drawings
 from recordings import encoded as encoded_tune
 from recordings import save_whisper, tune
+from run_results import rows_in_parts
 
 from pipelines.backfill import backfill
 from pipelines.init import write_configuration
@@ -40,11 +41,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def media_config(folder: Path, model: Path, corpus: dict[str, Any] | None = None, **changes: Any) -> Config:
     named = {"paths": ["data/*.parquet"], "media": "photo", **(corpus or {})}
     return configure(folder, corpus=named, encoder={"model": str(model)}, **changes)
-
-
-def rows_of(config: Config) -> dict[str, dict[str, Any]]:
-    parts = Path(config.checkpoint).rglob("parts/*.parquet")
-    return {row["id"]: row for part in sorted(parts) for row in pq.read_table(part).to_pylist()}
 
 
 def write(path: Path, photos: list[Any], kind: pa.DataType | None = None, group: int = 5) -> Path:
@@ -80,13 +76,13 @@ def test_bytes_have_the_vectors_of_loose_files(tmp_path: Path, model: Path, kind
     assert plan(config).items.new == 23
     report = backfill(config)
     assert (report.items.read, report.items.rejected, report.verify.found) == (23, 0, 23)
-    rows = rows_of(config)
+    rows = rows_in_parts(config)
     assert (rows["p13#0"]["uri"], rows["p13#0"]["number"]) == (f"{tmp_path}/data/a.parquet#row=14", 13)
     loose = tmp_path / "loose"
     write_drawings(loose / "images", 23)
     files = configure(loose, corpus={"paths": ["images/*"], "format": "image"}, encoder={"model": str(model)})
     backfill(files)
-    wanted = rows_of(files)
+    wanted = rows_in_parts(files)
     for number in range(23):
         assert np.dot(rows[f"p{number}#0"]["vector"], wanted[f"drawing-{number:03d}.png#0"]["vector"]) >= 0.9999
     again = sync(config)
@@ -190,7 +186,7 @@ def test_recordings_in_bytes(tmp_path: Path) -> None:
     report = backfill(config)
     assert (report.items.read, report.verify.found) == (4, 5)
     assert [(one.id, one.error) for one in report.rejected] == [("p3", "NotSound")]
-    assert [rows_of(config)[f"p2#{number}"]["end"] for number in range(2)] == [1.5, 2.6]
+    assert [rows_in_parts(config)[f"p2#{number}"]["end"] for number in range(2)] == [1.5, 2.6]
 
 
 def test_large_groups_are_read_some_rows_at_a_time(tmp_path: Path) -> None:

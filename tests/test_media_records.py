@@ -18,6 +18,7 @@ from drawings import drawing, encoded, save_timm_model, write_drawings
 from media_server import MediaServer, serving
 from recordings import encoded as encoded_tune
 from recordings import save_whisper, tune
+from run_results import rows_in_parts
 
 from pipelines.backfill import backfill
 from pipelines.init import write_configuration
@@ -57,11 +58,6 @@ def media_config(folder: Path, model: Path, corpus: dict[str, Any] | None = None
     return configure(folder, corpus=named, encoder={"model": str(model)}, **changes)
 
 
-def rows_of(config: Config) -> dict[str, dict[str, Any]]:
-    parts = Path(config.checkpoint).rglob("parts/*.parquet")
-    return {row["item_id"]: row for part in sorted(parts) for row in pq.read_table(part).to_pylist()}
-
-
 def read_all(folder: Path, records: list[dict[str, Any]], **corpus: Any) -> dict[str, str]:
     """The URI of each item, or the error of its reject, of a JSONL file in a folder."""
     write_jsonl(folder / "a.jsonl", records)
@@ -97,7 +93,7 @@ def test_records_that_name_images_have_the_vectors_of_loose_files(tmp_path: Path
     assert plan(config).items.new == 20
     report = backfill(config)
     assert (report.items.read, report.items.rejected, report.verify.found) == (20, 0, 20)
-    rows = rows_of(config)
+    rows = rows_in_parts(config, "item_id")
     assert {key: rows["p3"][key] for key in ("uri", "caption", "year")} == {
         "uri": str(photos[3]),
         "caption": "drawing 3",
@@ -109,7 +105,7 @@ def test_records_that_name_images_have_the_vectors_of_loose_files(tmp_path: Path
         tmp_path / "records", corpus={"paths": ["photos/*"], "format": "image"}, encoder={"model": str(model)}
     )
     backfill(loose)
-    wanted = rows_of(loose)
+    wanted = rows_in_parts(loose, "item_id")
     for number, path in enumerate(photos):
         assert np.dot(rows[f"p{number}"]["vector"], wanted[path.name]["vector"]) >= 0.9999
 

@@ -18,6 +18,7 @@ from PIL import Image
 from recordings import damaged as damaged_sounds
 from recordings import encoded as sound_file
 from recordings import tune, write_tunes
+from run_results import served_rows
 from typer.testing import CliRunner
 
 from pipelines.backfill import backfill
@@ -35,7 +36,6 @@ from pipelines.verify import verify
 from schemas.config import Config
 from schemas.errors import CollectionError, ConfigurationError, RejectsError
 from schemas.modality import Modality
-from transforms import milvus
 
 pytest.importorskip("open_clip", reason="the extra image is not installed")
 
@@ -61,14 +61,6 @@ def mixed(folder: Path, model: Path, **changes: Any) -> Config:
     return configure(folder, **{"corpus": corpus, "encoder": {"model": str(model)}, **changes})
 
 
-def rows_of(config: Config) -> dict[str, dict[str, Any]]:
-    with milvus.connected(config.collection) as connection:
-        name = milvus.served(connection, config.name)
-        connection.client.load_collection(name)
-        found = connection.client.query(name, filter='id != ""', limit=16384, output_fields=["*"])
-    return {row["id"]: row for row in found}
-
-
 def test_pictures_and_captions_are_rows_of_one_collection_and_kept_in_sync(tmp_path: Path, model: Path) -> None:
     pictures = write_drawings(tmp_path / "pictures", 12)
     write_captions(tmp_path, CAPTIONS)
@@ -80,7 +72,7 @@ def test_pictures_and_captions_are_rows_of_one_collection_and_kept_in_sync(tmp_p
     report = backfill(config)
     assert (report.items.new, report.verify.found, report.verify.recall_at_10) == (16, 16, 1.0)
     assert (report.tokens.embedded, report.chunks.embedded, report.chunks.cut) == (0, 16, 0)
-    rows = rows_of(config)
+    rows = served_rows(config)
     picture, caption = rows["drawing-003.png#0"], rows["caption-1#0"]
     assert (picture["modality"], picture["text"], picture["uri"]) == ("image", "", str(pictures[3]))
     assert (caption["modality"], caption["text"], caption["uri"]) == ("text", CAPTIONS[1], "")
@@ -126,7 +118,7 @@ def test_a_collection_of_pictures_becomes_one_of_both_and_nothing_is_embedded_ag
     report = reindex(both)
     assert (report.verify.found, report.items.new, report.verify.published) == (10, 4, True)
     assert (report.chunks.embedded, report.chunks.reused) == (4, 6)
-    assert {row["modality"] for row in rows_of(both).values()} == {"text", "image"}
+    assert {row["modality"] for row in served_rows(both).values()} == {"text", "image"}
     assert verify(both).verify.damaged == 0
 
 
@@ -170,7 +162,7 @@ def test_recordings_and_texts_are_rows_of_one_collection_and_damaged_ones_reject
     expected = {name: error for name, (_, error) in damaged_sounds().items()} | {"caption-4": "EmptyText"}
     del expected["click.wav"]  # 0.01 s are enough for this model
     assert {reject.id: reject.error for reject in report.rejected} == expected
-    rows = rows_of(config)
+    rows = served_rows(config)
     items = {*(path.name for path in tunes), "long.wav", "click.wav", *(f"caption-{n}" for n in range(len(CAPTIONS)))}
     assert {row["item_id"] for row in rows.values()} == items
     assert report.verify.found == len(rows)
@@ -187,7 +179,7 @@ def test_long_texts_are_split_at_the_model_s_limit_or_said_to_be_cut(tmp_path: P
     write_drawings(tmp_path / "pictures", 3)
     write_captions(tmp_path, ["one two three four five six seven eight. " * 5])
     report = backfill(mixed(tmp_path, model))
-    pieces = [row for row in rows_of(mixed(tmp_path, model)).values() if row["modality"] == "text"]
+    pieces = [row for row in served_rows(mixed(tmp_path, model)).values() if row["modality"] == "text"]
     assert len(pieces) > 3
     assert all(0 < row["tokens"] <= 16 and row["tokens_dropped"] == 0 for row in pieces)
     assert max(row["end"] for row in pieces) >= len("one two three four five six seven eight. " * 5) - 1
@@ -196,7 +188,7 @@ def test_long_texts_are_split_at_the_model_s_limit_or_said_to_be_cut(tmp_path: P
         reindex(mixed(tmp_path, model, chunk=False))
     whole = mixed(tmp_path, model, chunk=False, verify={"max_dropped_tokens": 0.3})
     assert reindex(whole).chunks.cut == 1
-    assert rows_of(whole)["caption-0#0"]["tokens_dropped"] > 0
+    assert served_rows(whole)["caption-0#0"]["tokens_dropped"] > 0
 
 
 def test_what_does_not_fit_is_refused_before_reading(tmp_path: Path, model: Path) -> None:
@@ -222,7 +214,7 @@ def test_the_importance_of_a_hit_is_its_place_among_the_corpus_own_similarities(
     write_captions(tmp_path, CAPTIONS)
     config = mixed(tmp_path, model)
     backfill(config)
-    vectors = np.array([row["vector"] for row in rows_of(config).values()])
+    vectors = np.array([row["vector"] for row in served_rows(config).values()])
     pairs = np.sort((vectors @ vectors.T)[np.triu_indices(len(vectors), 1)])
     hits = search(config, CAPTIONS[0], k=10, importance=True)
     assert hits[0]["importance"] == 100.0

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from corpora import configure
 from drawings import drawing, save_timm_model
 from PIL import Image
+from run_results import rows_in_parts
 
 from pipelines.backfill import backfill
 from pipelines.load import load
@@ -51,11 +51,6 @@ def page_config(folder: Path, model: Path, dpi: int = 144, **changes: Any) -> Co
     return configure(folder, **({"corpus": corpus, "encoder": {"model": str(model)}} | changes))
 
 
-def rows_of(config: Config) -> dict[str, dict[str, Any]]:
-    parts = sorted(Path(config.checkpoint).rglob("parts/*.parquet"), key=lambda part: part.stat().st_mtime_ns)
-    return {row["id"]: row for part in parts for row in pq.read_table(part).to_pylist()}
-
-
 def drawn(path: Path, page: int, dpi: int) -> Image.Image:
     """A page by PDFium itself."""
     document = pdfium.PdfDocument(path)
@@ -71,7 +66,7 @@ def test_each_page_is_a_row_with_the_vector_of_its_image(tmp_path: Path, model: 
     assert plan(config).chunks.value == 4
     report = backfill(config)
     assert (report.items.read, report.chunks.embedded, report.verify.found) == (2, 4, 4)
-    rows = rows_of(config)
+    rows = rows_in_parts(config)
     assert {name: (row["start"], row["end"], row["chunk"]) for name, row in rows.items()} == {
         "first.pdf#0": (0, 1, 0),
         "first.pdf#1": (1, 2, 1),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +21,14 @@ from schemas.errors import GateError, RejectsError
 from schemas.milvus import index_bytes
 from transforms import milvus
 
+pytestmark = pytest.mark.usefixtures("lite_released")
+
 
 @pytest.fixture
 def items(tmp_path: Path) -> list[dict[str, Any]]:
     found = [{"id": f"item-{number}", "text": text(number)} for number in range(200)]
     write_jsonl(tmp_path / "corpus" / "a.jsonl", found)
     return found
-
-
-@pytest.fixture(autouse=True)
-def _release(tmp_path: Path) -> Iterator[None]:
-    yield
-    from milvus_lite.server_manager import server_manager_instance
-
-    server_manager_instance.release_server(str(tmp_path / "milvus.db"))
 
 
 def files_of(folder: Path) -> dict[str, tuple[int, bytes]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,7 @@ from transforms import milvus
 from transforms.read.formats.documents import html
 from transforms.read.listing import upgrade
 
-
-@pytest.fixture(autouse=True)
-def _release(tmp_path: Path) -> Iterator[None]:
-    yield
-    from milvus_lite.server_manager import server_manager_instance
-
-    server_manager_instance.release_server(str(tmp_path / "milvus.db"))
+pytestmark = pytest.mark.usefixtures("lite_released")
 
 
 def texts(config: Config) -> dict[str, str]:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from corpora import configure
 from recordings import damaged, encoded, save_whisper, tune, write_tunes
+from run_results import rows_in_parts
 from typer.testing import CliRunner
 
 from pipelines.backfill import backfill
@@ -39,11 +39,6 @@ def sound_config(folder: Path, model: Path, **changes: Any) -> Config:
     return configure(folder, **(values | changes))
 
 
-def rows_of(config: Config) -> dict[str, dict[str, Any]]:
-    parts = Path(config.checkpoint).rglob("parts/*.parquet")
-    return {row["id"]: row for part in sorted(parts) for row in pq.read_table(part).to_pylist()}
-
-
 def library(folder: Path, sound: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """The vector by transformers itself."""
     import torch
@@ -64,7 +59,7 @@ def test_windows_are_published_and_kept_in_sync(tmp_path: Path, model: Path) -> 
     config = sound_config(tmp_path, model, chunk={"seconds": 1.5, "overlap_seconds": 0.5})
     report = backfill(config)
     assert (report.items.read, report.verify.found) == (6, 8)
-    rows = rows_of(config)
+    rows = rows_in_parts(config)
     windows = [(rows[f"long.wav#{number}"]["start"], rows[f"long.wav#{number}"]["end"]) for number in range(3)]
     assert windows == [(0.0, 1.5), (1.0, 2.5), (2.0, 3.5)]
     for number, (start, end) in enumerate(windows):
@@ -80,7 +75,7 @@ def test_without_chunks_what_is_over_the_limit_is_counted(tmp_path: Path, model:
     (tmp_path / "sounds" / "long.wav").write_bytes(encoded(tune(1, 3.5)))
     config = sound_config(tmp_path, model, chunk=False, verify={"max_dropped_tokens": 1.0})
     backfill(config)
-    [row] = rows_of(config).values()
+    [row] = rows_in_parts(config).values()
     assert (row["start"], row["end"], row["seconds_dropped"]) == (0.0, 2.0, 1.5)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,8 @@ from transforms import milvus
 from transforms.checkpoint import Checkpoint, Snapshot
 from transforms.encoders import resolve
 
+pytestmark = pytest.mark.usefixtures("lite_released")
+
 Record = dict[str, Any]
 
 
@@ -36,14 +37,6 @@ def items(tmp_path: Path) -> list[Record]:
     found = [{"id": f"item-{number}", "text": text(number), "note": "n"} for number in range(40)]
     write_jsonl(tmp_path / "corpus" / "a.jsonl", found)
     return found
-
-
-@pytest.fixture(autouse=True)
-def _release(tmp_path: Path) -> Iterator[None]:
-    yield
-    from milvus_lite.server_manager import server_manager_instance
-
-    server_manager_instance.release_server(str(tmp_path / "milvus.db"))
 
 
 def rows(config: Config) -> dict[str, str]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from corpora import configure, text, write_jsonl
+from corpora import configure, text, texts_by_id, write_jsonl
+from run_results import served_rows, served_texts
 from typer.testing import CliRunner
 
 from pipelines.backfill import backfill
@@ -25,6 +25,8 @@ from schemas.errors import CheckpointError, CollectionError, GateError, RejectsE
 from transforms import milvus
 from transforms.encoders import fake
 
+pytestmark = pytest.mark.usefixtures("lite_released")
+
 FLAT = {"uri": "./milvus.db", "index": {"type": "FLAT"}}
 LESS = {"model": "fake", "dimensions": 16}
 
@@ -34,20 +36,6 @@ def items(tmp_path: Path) -> list[dict[str, Any]]:
     found = [{"id": f"item-{number}", "text": text(number), "kind": "a"} for number in range(60)]
     write_jsonl(tmp_path / "corpus" / "a.jsonl", found)
     return found
-
-
-@pytest.fixture(autouse=True)
-def _release(tmp_path: Path) -> Iterator[None]:
-    yield
-    from milvus_lite.server_manager import server_manager_instance
-
-    server_manager_instance.release_server(str(tmp_path / "milvus.db"))
-
-
-def rows_of(config: Config) -> list[dict[str, Any]]:
-    with milvus.connected(config.collection) as connection:
-        connection.client.load_collection(milvus.served(connection, config.name))
-        return list(connection.client.query(config.name, filter='id != ""', limit=16384, output_fields=["*"]))
 
 
 def served(config: Config) -> str | None:
@@ -96,7 +84,7 @@ def test_another_chunking_keeps_the_vectors_of_what_stays_the_same(
     counts = encoded(monkeypatch)
     config = configure(tmp_path, chunk={"max_tokens": 24, "overlap_tokens": 0})
     report = reindex(config)
-    long = [row for row in rows_of(config) if row["item_id"] == "item-0"]
+    long = [row for row in served_rows(config).values() if row["item_id"] == "item-0"]
     assert report.reason == ROWS
     assert 0 < sum(counts) == report.chunks.embedded <= len(long)
     assert max(row["tokens"] for row in long) > 20
@@ -115,7 +103,7 @@ def test_fields_added_removed_and_retyped(
         config = configure(tmp_path, corpus={"paths": ["corpus/*"], "metadata": metadata})
         report = reindex(config)
         assert (report.reason, counts, report.chunks.loaded) == (ROWS, [], 60)
-        for row in rows_of(config):
+        for row in served_rows(config).values():
             number = int(row["item_id"].removeprefix("item-"))
             wanted = {"kind": "a", "year": float(number) if metadata["year"] == "float" else number}
             assert {name: row[name] for name in metadata} == {name: wanted[name] for name in metadata}
@@ -233,13 +221,13 @@ def test_replay_embeds_what_can_be_embedded_now(
     with monkeypatch.context() as patch:
         patch.setattr(fake.FakeEncoder, "encode", failing)
         report = backfill(config)
-    assert (report.rejects, len(rows_of(config))) == ({"EncoderFailed": 1}, 60)
+    assert (report.rejects, len(served_rows(config))) == ({"EncoderFailed": 1}, 60)
     write_jsonl(tmp_path / "corpus" / "b.jsonl", [{"id": "other", "text": "changed, but without a reject"}])
     counts = encoded(monkeypatch)
     report = replay(config)
     assert (counts, report.items.new, report.chunks.loaded, report.rejects) == ([1], 1, 1, {})
-    rows = {row["id"]: row["text"] for row in rows_of(config)}
-    assert (len(rows), rows["item-7#0"], rows["other#0"]) == (61, text(7), "in another file")
+    rows = served_texts(config)
+    assert (len(rows), rows["item-7"], rows["other"]) == (61, text(7), "in another file")
     assert replay(config).chunks.loaded == 0
     assert sync(config).items.changed == 1
 
@@ -278,7 +266,7 @@ def test_gc_lists_and_then_removes_what_nothing_refers_to(tmp_path: Path, items:
     assert not (root / first.space).exists()
     assert not leftover.exists()
     assert len(list((root / "snapshots").iterdir())) == len(list((root / "files").iterdir())) == 1
-    assert (sync(config).chunks.embedded, len(rows_of(config))) == (0, 60)
+    assert (sync(config).chunks.embedded, len(served_rows(config))) == (0, 60)
     assert gc(config, keep=0).as_json()["files"] == 0
 
 
@@ -294,5 +282,5 @@ def test_gc_after_syncs_keeps_what_the_current_snapshot_needs(tmp_path: Path, it
     assert len(found.snapshots) == 3
     assert sum("/parts/" in uri for uri in found.files) == 3
     assert sync(config).chunks.embedded == 0
-    assert sorted(row["text"] for row in rows_of(config)) == sorted(item["text"] for item in items)
+    assert served_texts(config) == texts_by_id(items)
     assert reindex(configure(tmp_path, batch_rows=10, collection=FLAT)).chunks.loaded == 60

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +21,14 @@ from schemas.errors import ConfigurationError, EncoderError, GateError, RejectsE
 from schemas.run_report import FORMAT_VERSION, Report
 from transforms.encoders import fake
 
+pytestmark = pytest.mark.usefixtures("lite_released")
+
 
 @pytest.fixture
 def items(tmp_path: Path) -> list[dict[str, Any]]:
     found = [{"id": f"item-{number}", "text": text(number)} for number in range(40)]
     write_jsonl(tmp_path / "corpus" / "a.jsonl", found)
     return found
-
-
-@pytest.fixture(autouse=True)
-def _release(tmp_path: Path) -> Iterator[None]:
-    yield
-    from milvus_lite.server_manager import server_manager_instance
-
-    server_manager_instance.release_server(str(tmp_path / "milvus.db"))
 
 
 def command(*words: str) -> Any:

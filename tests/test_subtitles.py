@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from corpora import configure
 from drawings import save_timm_model
 from films import film
+from run_results import rows_in_parts
 from subtitled import SAID, subtitled
 
 from pipelines.backfill import backfill
 from pipelines.search import search
 from pipelines.steps.search.queries.query import MediaQuery
 from pipelines.sync import sync
-from schemas.config import Config, EncoderConfig
+from schemas.config import EncoderConfig
 from schemas.errors import ConfigurationError, SpaceMismatchError
 from transforms.encoders import resolve, text_inputs
 from transforms.encoders.models import Models
@@ -35,11 +35,6 @@ KINDS = [("matroska", "subrip"), ("matroska", "ass"), ("webm", "webvtt"), ("mp4"
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_timm_model(tmp_path_factory.mktemp("timm"))
-
-
-def rows_of(config: Config) -> dict[str, dict[str, Any]]:
-    parts = Path(config.checkpoint).rglob("parts/*.parquet")
-    return {row["id"]: row for part in sorted(parts) for row in pq.read_table(part).to_pylist()}
 
 
 @pytest.mark.parametrize(("format", "codec"), KINDS)
@@ -90,7 +85,7 @@ def test_segments_have_their_subtitles_as_a_column(
         report = backfill(config)
     assert (report.items.read, report.items.rejected, report.verify.found) == (3, 0, 5)
     assert "pictures.mkv: its subtitles are pictures or of an unknown kind (" in caplog.text
-    assert {key: row["said"] for key, row in rows_of(config).items()} == {
+    assert {key: row["said"] for key, row in rows_in_parts(config).items()} == {
         "said.mkv#0": "Hello there you\nShips & harbours",
         "said.mkv#1": "the end",
         "mute.mp4#0": None,
@@ -156,7 +151,7 @@ def test_segments_are_found_by_what_is_said(tmp_path: Path, model: Path, caplog:
         report = backfill(config)
     assert (report.items.rejected, report.verify.found) == (0, 5)
     assert "english.mp4: its subtitles are in eng, not in deu, and left out" in caplog.text
-    said = {key: (row["said"], row["german"]) for key, row in rows_of(config).items()}
+    said = {key: (row["said"], row["german"]) for key, row in rows_in_parts(config).items()}
     talk = "Hello there you\nShips & harbours"
     assert said == {
         "said.mkv#0": (talk, "Hallo"),
@@ -168,7 +163,7 @@ def test_segments_are_found_by_what_is_said(tmp_path: Path, model: Path, caplog:
     # The vectors are those of the model alone; a segment without words has that of the placeholder.
     alone = resolve(EncoderConfig(model="fake", dimensions=32)).load()
     wanted = alone.encode(text_inputs([of or PAUSE for of, _ in said.values()])).matrix
-    made = np.array([row["words"] for row in rows_of(config).values()])
+    made = np.array([row["words"] for row in rows_in_parts(config).values()])
     assert (made * wanted).sum(axis=1).min() >= 0.9999
     # A text searches what is said, a film the pictures.
     assert {hit["id"] for hit in search(config, "ships & harbours", k=2)} == {"said.mkv#0", "english.mp4#0"}
@@ -181,7 +176,7 @@ def test_segments_are_found_by_what_is_said(tmp_path: Path, model: Path, caplog:
     corpus["metadata"]["german"]["language"] = "eng"
     changed = configure(tmp_path, corpus=corpus, encoders=encoders, chunk={"seconds": 2})
     assert sync(changed).chunks.embedded == 0
-    assert {key: row["german"] for key, row in rows_of(changed).items() if row["german"] == row["said"]}
+    assert {key: row["german"] for key, row in rows_in_parts(changed).items() if row["german"] == row["said"]}
     corpus["metadata"]["said"]["language"] = "deu"
     other = configure(tmp_path, corpus=corpus, encoders=encoders, chunk={"seconds": 2})
     with pytest.raises(SpaceMismatchError, match="language"):
@@ -195,7 +190,7 @@ def test_subtitles_over_the_limit_of_a_model_are_counted(tmp_path: Path) -> None
     encoder = {"model": "all-MiniLM-L6-v2", "engine": "torch", "input": ["said"], "max_tokens": 17}
     config = configure(tmp_path, corpus=corpus, encoder=encoder, verify={"max_dropped_tokens": 1.0})
     report = backfill(config)
-    [row] = rows_of(config).values()
+    [row] = rows_in_parts(config).values()
     assert (row["start"], row["end"]) == (0.0, pytest.approx(4.0, abs=0.1))
     alone = resolve(EncoderConfig(model="all-MiniLM-L6-v2", engine="torch")).load()
     assert np.dot(alone.encode(text_inputs([" ".join(words[:15])])).matrix[0], row["vector"]) >= 0.999
@@ -220,7 +215,7 @@ def test_films_are_a_corpus_of_captions(tmp_path: Path) -> None:
         verify={"max_rejected": 0.6},
     )
     report = backfill(config)
-    assert {key: row["text"] for key, row in rows_of(config).items()} == {
+    assert {key: row["text"] for key, row in rows_in_parts(config).items()} == {
         "a.mkv#0": "Hello there you\nShips & harbours\nthe end",
         "b.mp4#0": "Hello there you\nShips & harbours\nthe end",
         "c.srt#0": "Hello",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from corpora import configure, text, write_jsonl
+from corpora import configure, text, texts_by_id, write_jsonl
+from run_results import checkpoint_files, served_texts
 from typer.testing import CliRunner
 
 from pipelines.backfill import backfill
@@ -20,10 +21,11 @@ from pipelines.search import search
 from pipelines.steps.snapshot import embedding
 from pipelines.sync import sync
 from pipelines.verify import verify
-from schemas.config import Config
 from schemas.errors import CheckpointError, CollectionError, CorpusError, GateError, RejectsError, SpaceMismatchError
 from transforms import milvus
 from transforms.checkpoint import merge
+
+pytestmark = pytest.mark.usefixtures("lite_released")
 
 WRITES = ("insert", "upsert", "delete", "create_collection", "drop_collection", "create_index", "drop_index", "flush")
 ALIASES = ("create_alias", "alter_alias", "drop_alias", "alter_collection_properties", "rename_collection")
@@ -36,44 +38,16 @@ def items(tmp_path: Path) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.fixture(autouse=True)
-def _release(tmp_path: Path) -> Iterator[None]:
-    yield
-    from milvus_lite.server_manager import server_manager_instance
-
-    server_manager_instance.release_server(str(tmp_path / "milvus.db"))
-
-
 def write_files(folder: Path, items: list[dict[str, Any]]) -> None:
     write_jsonl(folder / "corpus" / "a.jsonl", items[:60])
     write_jsonl(folder / "corpus" / "b.jsonl", items[60:])
-
-
-def texts_of(config: Config) -> dict[str, str]:
-    with milvus.connected(config.collection) as connection:
-        connection.client.load_collection(milvus.served(connection, config.name))
-        rows = connection.client.query(config.name, filter='id != ""', limit=16384, output_fields=["id", "text"])
-    assert len(rows) == len({row["id"] for row in rows})
-    return {row["id"]: row["text"] for row in rows}
-
-
-def expected(items: list[dict[str, Any]]) -> dict[str, str]:
-    return {f"{item['id']}#0": item["text"] for item in items}
-
-
-def files_of(folder: Path) -> dict[str, tuple[int, bytes]]:
-    return {
-        str(f.relative_to(folder)): (f.stat().st_mtime_ns, f.read_bytes())
-        for f in (folder / "checkpoint").rglob("*")
-        if f.is_file() and "runs" not in f.parts
-    }
 
 
 def test_the_first_sync_is_a_backfill(tmp_path: Path, items: list[dict[str, Any]]) -> None:
     config = configure(tmp_path)
     report = sync(config)
     assert (report.items.new, report.chunks.loaded, report.verify.recall_at_10) == (100, 100, 1.0)
-    assert texts_of(config) == expected(items)
+    assert served_texts(config) == texts_by_id(items)
 
 
 def test_only_what_changed_is_embedded_and_written(tmp_path: Path, items: list[dict[str, Any]]) -> None:
@@ -91,19 +65,19 @@ def test_only_what_changed_is_embedded_and_written(tmp_path: Path, items: list[d
     counts = report.items
     assert (counts.new, counts.changed, counts.moved, counts.deleted, counts.unchanged) == (1, 2, 1, 1, 96)
     assert report.balance() == []
-    rows = texts_of(config)
-    assert {key: rows[key] for key in expected(items) if key != "item-20#0"} == {
-        key: value for key, value in expected(items).items() if key != "item-20#0"
+    rows = served_texts(config)
+    assert {key: rows[key] for key in texts_by_id(items) if key != "item-20"} == {
+        key: value for key, value in texts_by_id(items).items() if key != "item-20"
     }
-    assert "item-10#0" not in rows
-    assert "item-70#0" not in rows
+    assert "item-10" not in rows
+    assert "item-70" not in rows
     assert report.chunks.embedded == 2 + sum(key.startswith("item-20#") for key in rows)
     assert search(config, "something else altogether", k=1)[0]["item_id"] == "item-3"
 
     items[19]["text"] = text(20)
     write_files(tmp_path, items)
     report = sync(config)
-    assert texts_of(config) == expected(items)
+    assert served_texts(config) == texts_by_id(items)
     assert report.chunks.deleted == sum(key.startswith("item-20#") for key in rows) - 1
     assert report.plan is not None
     assert report.plan.items["changed"] == 1
@@ -119,12 +93,12 @@ def test_nothing_changed_nothing_written(
     items[3]["text"] = "something else altogether"
     write_files(tmp_path, items)
     sync(config)
-    before = files_of(tmp_path)
+    before = checkpoint_files(tmp_path)
     written: list[str] = []
     for name in (*WRITES, *ALIASES):
         monkeypatch.setattr(pymilvus.MilvusClient, name, lambda *_, name=name, **__: written.append(name))
     report = sync(config)
-    assert (written, files_of(tmp_path)) == ([], before)
+    assert (written, checkpoint_files(tmp_path)) == ([], before)
     assert (report.chunks.embedded, report.chunks.loaded, report.bytes.read, report.items.unchanged) == (0, 0, 0, 100)
 
 
@@ -148,7 +122,7 @@ def test_a_file_renamed_is_not_embedded_again(tmp_path: Path, items: list[dict[s
     assert (report.items.unchanged, report.items.deleted) == (100, 0)
     write_jsonl(tmp_path / "corpus" / "z.jsonl", items[1:60])
     assert sync(config).items.deleted == 1
-    assert texts_of(config) == expected(items[1:])
+    assert served_texts(config) == texts_by_id(items[1:])
 
 
 def test_a_clock_that_moved_back(tmp_path: Path, items: list[dict[str, Any]]) -> None:
@@ -159,7 +133,7 @@ def test_a_clock_that_moved_back(tmp_path: Path, items: list[dict[str, Any]]) ->
     for name in ("a.jsonl", "b.jsonl"):
         os.utime(tmp_path / "corpus" / name, (86400, 86400))
     assert sync(config).items.changed == 1
-    assert texts_of(config) == expected(items)
+    assert served_texts(config) == texts_by_id(items)
 
 
 # What must not be taken for a deletion
@@ -168,18 +142,18 @@ def test_a_clock_that_moved_back(tmp_path: Path, items: list[dict[str, Any]]) ->
 def test_more_deletions_than_allowed(tmp_path: Path, items: list[dict[str, Any]]) -> None:
     config = configure(tmp_path)
     sync(config)
-    before = files_of(tmp_path)
+    before = checkpoint_files(tmp_path)
     (tmp_path / "corpus" / "b.jsonl").unlink()
     done = CliRunner().invoke(app, ["sync", str(tmp_path / "vecbeam.yaml")])
     assert done.exit_code == 3
     assert "40 of 100 items are no longer in the corpus, corpus.max_deleted allows 20%" in done.stderr
     assert "--allow-deletes" in done.stderr
-    assert texts_of(config) == expected(items)
-    assert files_of(tmp_path) == before
+    assert served_texts(config) == texts_by_id(items)
+    assert checkpoint_files(tmp_path) == before
     milvus.release(config.collection)
     done = CliRunner().invoke(app, ["sync", str(tmp_path / "vecbeam.yaml"), "--allow-deletes", "--json"])
     assert (done.exit_code, json.loads(done.stdout)["items"]["deleted"]) == (0, 40)
-    assert texts_of(config) == expected(items[:60])
+    assert served_texts(config) == texts_by_id(items[:60])
 
 
 def test_a_file_that_breaks_off_keeps_its_items(tmp_path: Path, items: list[dict[str, Any]]) -> None:
@@ -195,7 +169,7 @@ def test_a_file_that_breaks_off_keeps_its_items(tmp_path: Path, items: list[dict
             sync(config)
         assert refused.value.report.items.deleted == 0
         assert refused.value.report.balance() == []
-        assert texts_of(config) == expected(items)
+        assert served_texts(config) == texts_by_id(items)
     (tmp_path / "corpus" / "b.jsonl.gz").write_bytes(whole)
     report = sync(config)
     assert (report.items.unchanged, report.chunks.embedded, report.rejects) == (100, 0, {})
@@ -209,7 +183,7 @@ def test_rejects_over_the_limit_leave_the_collection_as_it_is(tmp_path: Path, it
     with pytest.raises(RejectsError, match=r"5 of 106 items were rejected") as refused:
         sync(config)
     assert refused.value.report.chunks.loaded == 0
-    assert texts_of(config) == expected(items)
+    assert served_texts(config) == texts_by_id(items)
     report = sync(configure(tmp_path, verify={"max_rejected": 0.1}))
     assert (report.chunks.embedded, report.chunks.loaded) == (0, 1)
 
@@ -227,12 +201,12 @@ def test_an_id_in_a_changed_and_an_unchanged_file(
     sync(config)
     write_jsonl(tmp_path / "corpus" / "b.jsonl", [*items[60:], {"id": "item-0", "text": "in b"}])
     report = sync(config)
-    assert (texts_of(config)["item-0#0"], report.rejects) == (kept, {"DuplicateId": 1})
+    assert (served_texts(config)["item-0"], report.rejects) == (kept, {"DuplicateId": 1})
     assert report.balance() == []
     # The other one comes back where the one that was kept goes.
     write_jsonl(tmp_path / "corpus" / "a.jsonl", items[1:60])
     sync(config)
-    assert texts_of(config)["item-0#0"] == "in b"
+    assert served_texts(config)["item-0"] == "in b"
 
 
 def test_an_id_that_stands_twice_is_an_error_before_anything_is_written(
@@ -240,11 +214,11 @@ def test_an_id_that_stands_twice_is_an_error_before_anything_is_written(
 ) -> None:
     config = configure(tmp_path)
     sync(config)
-    before = files_of(tmp_path)
+    before = checkpoint_files(tmp_path)
     write_jsonl(tmp_path / "corpus" / "b.jsonl", [*items[60:], {"id": "item-0", "text": "again"}])
     with pytest.raises(CorpusError, match=r"'item-0' at .*a.jsonl line 1 and .*b.jsonl line 41"):
         sync(config)
-    assert (texts_of(config), files_of(tmp_path)) == (expected(items), before)
+    assert (served_texts(config), checkpoint_files(tmp_path)) == (texts_by_id(items), before)
 
 
 # The corpus changes while it is read
@@ -268,7 +242,7 @@ def test_a_corpus_that_changes_between_the_survey_and_the_embedding(
         with pytest.raises(CorpusError, match="the corpus changed while it was read: shard a-"):
             sync(config)
     sync(config)
-    assert texts_of(config) == expected([{"id": "before", "text": "all others"}, *items])
+    assert served_texts(config) == texts_by_id([{"id": "before", "text": "all others"}, *items])
 
 
 def test_a_file_that_changes_after_it_was_read_is_read_again(
@@ -286,7 +260,7 @@ def test_a_file_that_changes_after_it_was_read_is_read_again(
         sync(config)
     report = sync(config)
     assert (report.items.new, report.chunks.embedded) == (1, 1)
-    assert texts_of(config) == expected([*items, {"id": "late", "text": "came late"}])
+    assert served_texts(config) == texts_by_id([*items, {"id": "late", "text": "came late"}])
 
 
 # Hands of others on the collection
@@ -319,7 +293,7 @@ def test_rows_that_somebody_changed_are_found_and_mended(tmp_path: Path, items: 
         "published": True,
     }
     assert report["verify"] | wanted == report["verify"]
-    assert texts_of(config) == expected(items)
+    assert served_texts(config) == texts_by_id(items)
     assert sync(config).chunks.loaded == 0
 
 
@@ -360,7 +334,7 @@ def test_a_part_that_is_damaged_is_made_again(tmp_path: Path, items: list[dict[s
     write_files(tmp_path, items)
     report = sync(config)
     assert report.chunks.embedded in (9, 10)
-    assert texts_of(config) == expected(items)
+    assert served_texts(config) == texts_by_id(items)
     assert sync(config).chunks.embedded == 0
 
 
@@ -391,5 +365,5 @@ def test_many_small_parts_are_merged(
         counts.append(pq.read_table(snapshot).num_rows)
     assert max(counts) == 9
     assert counts[-1] < 8
-    assert texts_of(config) == expected(items)
+    assert served_texts(config) == texts_by_id(items)
     assert verify(config).verify.found == 100

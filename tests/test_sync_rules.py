@@ -5,12 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from corpora import configure, text, write_jsonl
+from corpora import configure, text, texts_by_id, write_jsonl
+from run_results import checkpoint_files, served_texts
 from typer.testing import CliRunner
 
 from pipelines.backfill import backfill
@@ -26,6 +26,8 @@ from transforms import milvus
 from transforms.load.upsert_parts import Ledger
 from transforms.support.storage import filesystem
 
+pytestmark = pytest.mark.usefixtures("lite_released")
+
 Record = dict[str, Any]
 WRITES = (
     *("insert", "upsert", "delete", "flush", "create_collection", "drop_collection", "create_index", "drop_index"),
@@ -40,14 +42,6 @@ def items(tmp_path: Path) -> list[Record]:
     return found
 
 
-@pytest.fixture(autouse=True)
-def _release(tmp_path: Path) -> Iterator[None]:
-    yield
-    from milvus_lite.server_manager import server_manager_instance
-
-    server_manager_instance.release_server(str(tmp_path / "milvus.db"))
-
-
 def write(folder: Path, items: list[Record]) -> None:
     write_jsonl(folder / "corpus" / "a.jsonl", items[:20])
     write_jsonl(folder / "corpus" / "b.jsonl", items[20:])
@@ -55,29 +49,6 @@ def write(folder: Path, items: list[Record]) -> None:
 
 def compressed(items: list[Record]) -> bytes:
     return gzip.compress(b"".join(json.dumps(item).encode() + b"\n" for item in items))
-
-
-def served(config: Config) -> dict[str, str]:
-    """Item id to text of all rows behind the alias; each item of these tests is one chunk."""
-    with milvus.connected(config.collection) as connection:
-        connection.client.load_collection(milvus.served(connection, config.name))
-        rows = connection.client.query(
-            config.name, filter='id != ""', limit=16384, output_fields=["id", "item_id", "text"]
-        )
-    assert len(rows) == len({row["id"] for row in rows})
-    return {row["item_id"]: row["text"] for row in rows}
-
-
-def as_texts(items: list[Record]) -> dict[str, str]:
-    return {item["id"]: item["text"] for item in items}
-
-
-def checkpoint_files(folder: Path) -> dict[str, tuple[int, bytes]]:
-    return {
-        str(f.relative_to(folder)): (f.stat().st_mtime_ns, f.read_bytes())
-        for f in (folder / "checkpoint").rglob("*")
-        if f.is_file() and "runs" not in f.parts
-    }
 
 
 @pytest.fixture
@@ -122,7 +93,7 @@ def test_an_edit_and_its_opposite_leave_no_trace_in_the_collection(tmp_path: Pat
         items[3]["text"] = changed
         write(tmp_path, items)
         assert sync(config).chunks.loaded == 1
-    assert served(config) == as_texts(items)
+    assert served_texts(config) == texts_by_id(items)
     assert sync(config).chunks.loaded == 0
 
 
@@ -140,7 +111,7 @@ def test_odd_ids_are_edited_moved_and_deleted(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "corpus" / "a.jsonl", records)
     report = sync(config)
     assert (report.items.changed, report.items.moved, report.items.deleted) == (4, 4, 4)
-    assert served(config) == as_texts(records)
+    assert served_texts(config) == texts_by_id(records)
 
 
 def test_items_with_the_same_text(tmp_path: Path) -> None:
@@ -155,7 +126,7 @@ def test_items_with_the_same_text(tmp_path: Path) -> None:
     counts = report.items
     assert (counts.moved, counts.new, counts.deleted, counts.unchanged) == (5, 2, 0, 5)
     assert report.chunks.embedded == 0
-    assert served(config) == as_texts([*records[5:], *renamed, *more])
+    assert served_texts(config) == texts_by_id([*records[5:], *renamed, *more])
 
 
 # What must not be taken for a deletion
@@ -179,7 +150,7 @@ def test_a_listing_that_fails_after_the_first_folder(
         with pytest.raises(CorpusError, match="could not be listed to the end"):
             sync(config, allow_deletes=True)
     assert checkpoint_files(tmp_path) == before
-    assert "deep" in served(config)
+    assert "deep" in served_texts(config)
 
 
 def test_a_broken_file_beside_edits_where_rejects_are_allowed(tmp_path: Path, items: list[Record]) -> None:
@@ -195,12 +166,12 @@ def test_a_broken_file_beside_edits_where_rejects_are_allowed(tmp_path: Path, it
         report = sync(config)
         assert (report.items.deleted, report.rejects, report.balance()) == (0, {"DamagedFile": 1}, [])
         assert report.bytes.read > 0  # it is read again each time
-        assert served(config) == as_texts(items)
+        assert served_texts(config) == texts_by_id(items)
     items[30]["text"] = "edited in the broken file"
     (tmp_path / "corpus" / "b.jsonl.gz").write_bytes(compressed(items[20:]))
     assert sync(config).items.changed == 1
     assert sync(config).bytes.read == 0
-    assert served(config) == as_texts(items)
+    assert served_texts(config) == texts_by_id(items)
 
 
 def test_an_item_of_a_broken_file_that_stands_elsewhere_by_now(tmp_path: Path, items: list[Record]) -> None:
@@ -213,13 +184,13 @@ def test_an_item_of_a_broken_file_that_stands_elsewhere_by_now(tmp_path: Path, i
     write_jsonl(tmp_path / "corpus" / "a.jsonl", [*items[:20], newer])
     report = sync(config)
     assert (report.items.changed, report.items.deleted, report.balance()) == (1, 0, [])
-    assert served(config) == as_texts([*items[:39], newer])
+    assert served_texts(config) == texts_by_id([*items[:39], newer])
     # Gone permanently, its items go as well.
     (tmp_path / "corpus" / "b.jsonl.gz").unlink()
     with pytest.raises(GateError, match="19 of 40 items"):
         sync(config)
     assert sync(config, allow_deletes=True).items.deleted == 19
-    assert served(config) == as_texts([*items[:20], newer])
+    assert served_texts(config) == texts_by_id([*items[:20], newer])
 
 
 def test_a_file_that_vanishes_after_it_was_listed(
@@ -240,10 +211,10 @@ def test_a_file_that_vanishes_after_it_was_listed(
         with pytest.raises(RejectsError, match="UnreadableFile") as refused:
             sync(config)
     assert refused.value.report.items.deleted == 0
-    assert len(served(config)) == 40
+    assert len(served_texts(config)) == 40
     write(tmp_path, items)
     assert sync(config).rejects == {}
-    assert served(config) == as_texts(items)
+    assert served_texts(config) == texts_by_id(items)
 
 
 def test_an_emptied_corpus(tmp_path: Path, items: list[Record]) -> None:
@@ -257,10 +228,10 @@ def test_an_emptied_corpus(tmp_path: Path, items: list[Record]) -> None:
     for _ in range(2):  # the second time as the first
         with pytest.raises(GateError, match="has no rows"):
             sync(config, allow_deletes=True)
-        assert served(config) == as_texts(items)
+        assert served_texts(config) == texts_by_id(items)
     write(tmp_path, items[:39])
     sync(config)
-    assert served(config) == as_texts(items[:39])
+    assert served_texts(config) == texts_by_id(items[:39])
 
 
 def test_a_corpus_of_which_nothing_can_be_embedded(tmp_path: Path) -> None:
@@ -278,7 +249,7 @@ def test_a_corpus_of_which_nothing_can_be_embedded(tmp_path: Path) -> None:
 def test_syncs_that_were_refused_pile_up_and_go_in_together(tmp_path: Path, items: list[Record]) -> None:
     config = configure(tmp_path)
     sync(config)
-    before = as_texts(items)
+    before = texts_by_id(items)
     bad = [{"id": f"bad-{number}", "text": None} for number in range(5)]
     for number in (1, 2, 3):
         items[number]["text"] = f"edit {number}"
@@ -286,11 +257,11 @@ def test_syncs_that_were_refused_pile_up_and_go_in_together(tmp_path: Path, item
         write(tmp_path, [*items, *bad])
         with pytest.raises(RejectsError, match="stays as it is"):
             sync(config)
-        assert served(config) == before
+        assert served_texts(config) == before
     write(tmp_path, items)
     report = sync(config)
     assert (report.chunks.embedded, report.chunks.loaded) == (0, 6)
-    assert served(config) == as_texts(items)
+    assert served_texts(config) == texts_by_id(items)
 
 
 # Ids that more than one item has
@@ -309,13 +280,13 @@ def test_of_three_with_one_id_the_next_takes_the_place(tmp_path: Path, policy: s
     order = names if policy == "first" else names[::-1]
     for turn, name in enumerate(order):
         report = sync(config)
-        assert served(config)["x"] == f"in {name}"
+        assert served_texts(config)["x"] == f"in {name}"
         assert report.rejects.get("DuplicateId", 0) == 2 - turn
         assert report.balance() == []
         assert sync(config).bytes.read == 0
         write_jsonl(tmp_path / "corpus" / name, [{"id": name, "text": name}])
     sync(config)
-    assert served(config) == {name: name for name in names}
+    assert served_texts(config) == {name: name for name in names}
 
 
 def test_another_policy_counts_for_files_that_did_not_change(tmp_path: Path) -> None:
@@ -323,7 +294,7 @@ def test_another_policy_counts_for_files_that_did_not_change(tmp_path: Path) -> 
     write_jsonl(tmp_path / "corpus" / "b.jsonl", [{"id": "x", "text": "in b"}])
     for policy, kept in (("first", "in a"), ("last", "in b"), ("first", "in a")):
         sync(duplicating(tmp_path, policy))
-        assert served(duplicating(tmp_path, policy)) == {"x": kept, "y": "y"}
+        assert served_texts(duplicating(tmp_path, policy)) == {"x": kept, "y": "y"}
     with pytest.raises(CorpusError, match="ids that more than one item has: 1"):
         sync(duplicating(tmp_path, "error"))
 
@@ -338,7 +309,7 @@ def test_the_one_that_was_left_out_is_edited(tmp_path: Path) -> None:
     assert (report.items.new, report.items.changed, report.chunks.embedded) == (1, 0, 1)
     write_jsonl(tmp_path / "corpus" / "a.jsonl", [{"id": "y", "text": "y"}])
     sync(config)
-    assert served(config) == {"x": "in b, edited", "y": "y", "z": "z"}
+    assert served_texts(config) == {"x": "in b, edited", "y": "y", "z": "z"}
 
 
 # Hands of others on the collection
@@ -357,10 +328,10 @@ def test_an_alias_moved_back_to_an_older_collection(tmp_path: Path, items: list[
     write(tmp_path, items)
     report = sync(config)
     assert (report.collection, report.chunks.embedded, report.chunks.loaded) == (first, 1, 2)
-    assert served(config) == as_texts(items)
+    assert served_texts(config) == texts_by_id(items)
     with milvus.connected(config.collection) as connection:
         connection.client.alter_alias(second, "tested")
-    assert (sync(config).collection, served(config)) == (second, as_texts(items))
+    assert (sync(config).collection, served_texts(config)) == (second, texts_by_id(items))
 
 
 def test_a_collection_dropped_under_its_alias(tmp_path: Path, items: list[Record]) -> None:
@@ -378,7 +349,7 @@ def test_a_collection_dropped_under_its_alias(tmp_path: Path, items: list[Record
         connection.client.drop_collection(name)
     report = sync(config)
     assert (report.chunks.embedded, report.chunks.loaded, report.verify.published) == (0, 40, True)
-    assert served(config) == as_texts(items)
+    assert served_texts(config) == texts_by_id(items)
 
 
 @pytest.mark.parametrize("kind", ["stale", "unexpected"])
@@ -401,7 +372,7 @@ def test_each_kind_of_wrong_row_is_mended(tmp_path: Path, items: list[Record], k
         assert runner.invoke(app, ["sync", path, "--quiet"]).exit_code == 3
     assert runner.invoke(app, ["verify", path, "--quiet", "--repair"]).exit_code == 0
     assert runner.invoke(app, ["sync", path, "--quiet"]).exit_code == 0
-    assert served(config) == as_texts(items)
+    assert served_texts(config) == texts_by_id(items)
 
 
 def test_wrong_rows_and_an_edit_at_once(tmp_path: Path, items: list[Record]) -> None:
@@ -415,7 +386,7 @@ def test_wrong_rows_and_an_edit_at_once(tmp_path: Path, items: list[Record]) -> 
     with pytest.raises(GateError, match=r"1 rows missing \(first: item-31#0\).*verify --repair"):
         sync(config)
     verify(config, repair=True)
-    assert served(config) == as_texts(items)
+    assert served_texts(config) == texts_by_id(items)
     assert sync(config).chunks.loaded == 0
 
 
@@ -450,7 +421,7 @@ def test_a_sync_that_broke_off_in_the_middle(
             del items[10]
             write(tmp_path, items)
         sync(config)
-    assert served(config) == as_texts(items)
+    assert served_texts(config) == texts_by_id(items)
     assert verify(config).verify.found == len(items)
 
 
@@ -468,7 +439,7 @@ def test_the_whole_checkpoint_is_gone(tmp_path: Path, items: list[Record]) -> No
     write(tmp_path, items)
     report = sync(config)
     assert (report.collection, report.chunks.embedded) == (name, 39)
-    assert served(config) == as_texts(items)
+    assert served_texts(config) == texts_by_id(items)
 
 
 @pytest.mark.parametrize("folder", ["snapshots", "files"])
@@ -486,7 +457,7 @@ def test_what_the_message_says_of_a_damaged_file_is_enough(tmp_path: Path, items
     assert "delete that file and run the same command again" in " ".join(done.stderr.split())
     damaged.unlink()
     sync(config)
-    assert served(config) == as_texts(items)
+    assert served_texts(config) == texts_by_id(items)
 
 
 @pytest.mark.parametrize(
@@ -517,4 +488,4 @@ def test_a_configuration_that_does_not_fit_costs_nothing(
     assert isinstance(refused.value, SpaceMismatchError) == ("encoder" in wrong)
     assert (refused.value.report.bytes.read, checkpoint_files(tmp_path)) == (0, before)
     sync(configure(tmp_path))
-    assert served(config) == as_texts(items)
+    assert served_texts(config) == texts_by_id(items)

@@ -19,6 +19,7 @@ from drawings import damaged, drawing, encoded, save_timm_model, write_drawings
 from open_clip_model import save_open_clip
 from recordings import encoded as encoded_tune
 from recordings import save_whisper, tune
+from run_results import rows_in_parts
 from tars import sample, special, tar_of, write_tar
 
 from pipelines.backfill import backfill
@@ -47,11 +48,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tar_config(folder: Path, model: Path, **changes: Any) -> Config:
     values = {"corpus": {"paths": ["tars/*.tar"]}, "encoder": {"model": str(model)}}
     return configure(folder, **(values | changes))
-
-
-def rows_of(config: Config) -> dict[str, dict[str, Any]]:
-    parts = Path(config.checkpoint).rglob("parts/*.parquet")
-    return {row["item_id"]: row for part in sorted(parts) for row in pq.read_table(part).to_pylist()}
 
 
 def read_all(folder: Path, **corpus: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -84,7 +80,7 @@ def test_images_in_tars_have_the_vectors_of_loose_files(tmp_path: Path, model: P
     assert plan(config).items.new == 30
     report = backfill(config)
     assert (report.items.read, report.items.rejected, report.verify.found) == (30, 0, 30)
-    rows = rows_of(config)
+    rows = rows_in_parts(config, "item_id")
     assert rows["000012"]["uri"] == f"{tmp_path}/tars/00001.tar#000012.png"
     assert {key: rows["000012"][key] for key in (*caption, "id")} == {
         "caption": "drawing 12",
@@ -96,7 +92,7 @@ def test_images_in_tars_have_the_vectors_of_loose_files(tmp_path: Path, model: P
     write_drawings(loose / "images", 30)
     files = configure(loose, corpus={"paths": ["images/*"], "format": "image"}, encoder={"model": str(model)})
     backfill(files)
-    wanted = rows_of(files)
+    wanted = rows_in_parts(files, "item_id")
     for number in range(30):
         assert np.dot(rows[f"{number:06d}"]["vector"], wanted[f"drawing-{number:03d}.png"]["vector"]) >= 0.9999
 

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from corpora import configure, write_jsonl
 from drawings import damaged, drawing, encoded, write_drawings
 from media_models import TOKENS, save_backbone, save_image_text
 from PIL import Image
+from run_results import rows_in_parts
 
 from pipelines.backfill import backfill
 from pipelines.index import Index
 from pipelines.search import search
-from schemas.config import Config, EncoderConfig
+from schemas.config import EncoderConfig
 from schemas.errors import ConfigurationError, EncoderError
 from transforms.encoders import resolve, text_inputs
 from transforms.encoders.base import media_inputs
@@ -48,11 +48,6 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
         return made[kind]
 
     return find
-
-
-def rows_of(config: Config) -> dict[str, dict[str, Any]]:
-    parts = Path(config.checkpoint).rglob("parts/*.parquet")
-    return {row["item_id"]: row for part in sorted(parts) for row in pq.read_table(part).to_pylist()}
 
 
 def scaled(vectors: Any) -> Floats:
@@ -127,7 +122,7 @@ def test_a_run_gives_the_library_s_vectors(tmp_path: Path, saved: Saved, kind: s
     report = backfill(config)
     assert (report.verify.found, report.verify.recall_at_10) == (12, 1.0)
     assert [reject.id for reject in report.rejected] == ["cut.jpg"]
-    rows = rows_of(config)
+    rows = rows_in_parts(config, "item_id")
     vectors = np.array([rows[path.name]["vector"] for path in paths])
     wanted = library(saved(kind), kind, [Image.open(path) for path in paths])
     assert (vectors * wanted).sum(axis=1).min() >= 0.9999
@@ -154,7 +149,7 @@ def test_a_corpus_of_texts_is_found_by_an_image(tmp_path: Path, saved: Saved, ki
     )
     report = backfill(config)
     assert (report.verify.found, report.tokens.dropped) == (3, 0)
-    rows = rows_of(config)
+    rows = rows_in_parts(config, "item_id")
     wanted = library_texts(saved(kind), kind, texts)
     vectors = np.array([rows[str(at)]["vector"] for at in range(3)])
     assert (vectors * wanted).sum(axis=1).min() >= 0.9999

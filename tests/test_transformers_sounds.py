@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from corpora import configure, write_jsonl
 from media_models import TOKENS, save_sound_text, save_waveform
 from recordings import damaged, encoded, tune, write_tunes
+from run_results import rows_in_parts
 
 from pipelines.backfill import backfill
 from pipelines.search import search
@@ -55,11 +55,6 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
 def sound_config(folder: Path, model: Path, **changes: Any) -> Config:
     values = {"corpus": {"paths": ["sounds/*"], "format": "audio"}, "encoder": {"model": str(model)}}
     return configure(folder, **(values | changes))
-
-
-def rows_of(config: Config) -> dict[str, dict[str, Any]]:
-    parts = Path(config.checkpoint).rglob("parts/*.parquet")
-    return {row["id"]: row for part in sorted(parts) for row in pq.read_table(part).to_pylist()}
 
 
 def scaled(found: Any) -> Floats:
@@ -106,7 +101,7 @@ def test_a_run_gives_the_library_s_vectors(tmp_path: Path, saved: Saved, kind: s
     report = backfill(config)
     assert (report.items.read, report.verify.found) == (7, 8)
     assert [reject.id for reject in report.rejected] == ["page.mp3"]
-    rows = rows_of(config)
+    rows = rows_in_parts(config)
     windows = [(rows[f"long.wav#{number}"]["start"], rows[f"long.wav#{number}"]["end"]) for number in range(3)]
     assert windows == [(0.0, 1.5), (1.0, 2.5), (2.0, 3.5)]
     for number, (start, end) in enumerate(windows):
@@ -145,7 +140,7 @@ def test_a_corpus_of_texts_is_found_by_a_recording(tmp_path: Path, saved: Saved)
     chunk = {"max_tokens": TOKENS, "overlap_tokens": 0}
     config = configure(tmp_path, chunk=chunk, encoder={"model": str(saved("clap"))})
     assert backfill(config).verify.found == 3
-    rows, wanted = rows_of(config), library_texts(saved("clap"), TEXTS[:3])
+    rows, wanted = rows_in_parts(config), library_texts(saved("clap"), TEXTS[:3])
     assert (np.array([rows[f"{at}#0"]["vector"] for at in range(3)]) * wanted).sum(axis=1).min() >= 0.9999
     default = configure(tmp_path, chunk={"max_tokens": 256}, encoder={"model": str(saved("clap"))})
     with pytest.raises(ConfigurationError, match=r"chunk\.max_tokens: 256 is more than the 16 tokens"):

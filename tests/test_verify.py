@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +27,9 @@ from schemas.config.loader import load_config
 from schemas.errors import CollectionError, GateError
 from transforms import milvus
 
+pytestmark = pytest.mark.usefixtures("lite_released")
+
 METADATA: dict[str, Any] = {"corpus": {"paths": ["corpus/*"], "metadata": {"kind": "string"}}}
-
-
-@pytest.fixture(autouse=True)
-def _release(tmp_path: Path) -> Iterator[None]:
-    yield
-    from milvus_lite.server_manager import server_manager_instance
-
-    server_manager_instance.release_server(str(tmp_path / "milvus.db"))
 
 
 @pytest.fixture(scope="module")

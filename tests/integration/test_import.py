@@ -15,6 +15,7 @@ from conftest import empty
 from corpora import configure, text, write_jsonl
 from milvus_server import Server
 from pymilvus.client.grpc_handler import GrpcHandler
+from run_results import served_rows
 from zilliz_server import ACCESS, CLUSTER, KEY, SECRET, zilliz_server
 
 from pipelines.backfill import backfill
@@ -54,16 +55,6 @@ def write(folder: Path, texts: list[str], kinds: int = ITEMS) -> None:
     write_jsonl(folder / "corpus" / "a.jsonl", [r | {"kind": "a"} if at < kinds else r for at, r in enumerate(records)])
 
 
-def rows_of(config: Config) -> dict[str, dict[str, Any]]:
-    with milvus.connected(config.collection) as connection:
-        connection.client.load_collection(milvus.served(connection, config.name))
-        rows = connection.client.query(
-            config.name, filter='id != ""', output_fields=["*"], limit=16384, consistency_level="Strong"
-        )
-    assert len(rows) == len({row["id"] for row in rows})
-    return {row["id"]: row for row in rows}
-
-
 def test_imported_rows_are_those_that_are_upserted(tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # The last part has gaps that a default fills, which no import does: it is upserted.
     write(tmp_path, [text(number) for number in range(ITEMS)], kinds=ITEMS - 3)
@@ -71,7 +62,7 @@ def test_imported_rows_are_those_that_are_upserted(tmp_path: Path, uri: str, mon
     upsert = milvus.upsert
     monkeypatch.setattr(milvus, "upsert", lambda *given: (sent.append(given[2].num_rows), upsert(*given))[1])
     report = backfill(configured(tmp_path, uri))
-    imported = rows_of(configured(tmp_path, uri))
+    imported = served_rows(configured(tmp_path, uri))
     assert (report.chunks.loaded, report.verify.found, report.verify.published) == (ITEMS, ITEMS, True)
     assert sent == [500]
 
@@ -80,7 +71,7 @@ def test_imported_rows_are_those_that_are_upserted(tmp_path: Path, uri: str, mon
 
     empty(uri)
     backfill(configured(tmp_path, uri, "upsert"))
-    upserted = rows_of(configured(tmp_path, uri))
+    upserted = served_rows(configured(tmp_path, uri))
     assert imported.keys() == upserted.keys()
     for name, row in imported.items():
         assert np.array_equal(row.pop("vector"), upserted[name].pop("vector"))
@@ -98,7 +89,7 @@ def test_parts_with_dead_rows_are_upserted_beside(tmp_path: Path, uri: str) -> N
     config = config.model_copy(update={"collection": config.collection.model_copy(update={"metric": "L2"})})
     report = reindex(config)
     assert (report.chunks.embedded, report.chunks.loaded, report.verify.found) == (0, ITEMS, ITEMS)
-    assert rows_of(config)["item-700#0"]["text"] == "quite another text"
+    assert served_rows(config)["item-700#0"]["text"] == "quite another text"
 
 
 def test_an_import_that_broke_off_continues(tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +113,7 @@ def test_an_import_that_broke_off_continues(tmp_path: Path, uri: str, monkeypatc
     report = backfill(config)
     assert (report.chunks.embedded, report.verify.found, report.verify.published) == (0, ITEMS, True)
     assert report.collection in begun  # it was not made from scratch
-    assert len(rows_of(config)) == ITEMS
+    assert len(served_rows(config)) == ITEMS
     assert len(asked) == len(set(asked)) == 5
     assert not list((tmp_path / "checkpoint").glob("*/loads/**/*"))
 
@@ -147,7 +138,7 @@ def test_an_import_of_which_not_all_is_known_begins_from_scratch(
         config = configured(tmp_path, uri, "upsert")
     report = backfill(config)
     assert (report.chunks.embedded, report.verify.found, report.verify.published) == (0, ITEMS, True)
-    assert len(rows_of(config)) == ITEMS
+    assert len(served_rows(config)) == ITEMS
 
 
 def requests_for_jobs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -181,7 +172,7 @@ def test_an_answer_that_is_lost_imports_nothing_twice(
     report = backfill(config)
     assert (report.chunks.loaded, report.verify.found, report.verify.published) == (ITEMS, ITEMS, True)
     assert len(asked) == len(set(asked)) == 5
-    assert len(rows_of(config)) == ITEMS
+    assert len(served_rows(config)) == ITEMS
 
 
 def test_zilliz_cloud_imports_from_a_bucket(
@@ -228,7 +219,7 @@ def test_zilliz_cloud_imports_from_a_bucket(
         assert (report.chunks.loaded, report.verify.found, report.verify.published) == (ITEMS, ITEMS, True)
         assert [len(body["objectUrls"]) for body in server.made("create")] == [5]
         assert all(file.startswith("s3://zilliz/checkpoints/") for (file,) in server.made("create")[0]["objectUrls"])
-        assert len(rows_of(config)) == ITEMS
+        assert len(served_rows(config)) == ITEMS
         assert not any(secret in json.dumps(report.as_json()) for secret in (KEY, ACCESS, SECRET))
 
 
