@@ -43,10 +43,16 @@ SERVER_FILES = (
     *("test_verify", "test_worker_checks", "test_writers", "test_status_on_server"),
 )
 LONGEST = (
-    *("test_cranfield", "test_sigkill_sync", "test_sigkill", "test_engines", "test_sync_rules", "test_backfill"),
+    *("test_cranfield", "test_sigkill_sync", "test_sigkill", "test_engines", "test_sync_repairs", "test_backfill"),
     *("test_sync", "test_remedies", "test_cases", "test_index", "test_known_items"),
 )
 """Files that come first, so that at the end no worker waits for one of them; longest first."""
+
+WRITES = (
+    *("insert", "upsert", "delete", "flush", "create_collection", "drop_collection", "create_index", "drop_index"),
+    *("create_alias", "alter_alias", "drop_alias", "alter_collection_properties", "rename_collection"),
+)
+"""Methods of pymilvus's client that change what Milvus has."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -99,6 +105,23 @@ def lite_released(tmp_path: Path) -> Iterator[None]:
     from milvus_lite.server_manager import server_manager_instance
 
     server_manager_instance.release_server(str(tmp_path / "milvus.db"))
+
+
+@pytest.fixture
+def milvus_writes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the writing calls that Milvus got in the test; a test may clear them."""
+    import pymilvus
+
+    calls: list[str] = []
+    for name in WRITES:
+        method = getattr(pymilvus.MilvusClient, name)
+
+        def noted(*args: Any, name: str = name, method: Any = method, **kwargs: Any) -> Any:
+            calls.append(name)
+            return method(*args, **kwargs)
+
+        monkeypatch.setattr(pymilvus.MilvusClient, name, noted)
+    return calls
 
 
 @pytest.fixture(scope="session")

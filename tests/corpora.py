@@ -25,6 +25,12 @@ def write_jsonl(path: Path, records: list[dict[str, Any]]) -> Path:
     return path
 
 
+def write_two(folder: Path, records: list[dict[str, Any]], first: int = 20) -> None:
+    """Records as two files of a corpus, of which the first one has the `first` records."""
+    write_jsonl(folder / "corpus" / "a.jsonl", records[:first])
+    write_jsonl(folder / "corpus" / "b.jsonl", records[first:])
+
+
 def texts_by_id(records: list[dict[str, Any]]) -> dict[str, str]:
     """The texts of records by their ids."""
     return {record["id"]: record["text"] for record in records}

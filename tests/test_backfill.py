@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from corpora import configure, text, texts_by_id, write_jsonl
+from corpora import configure, text, texts_by_id, write_jsonl, write_two
 from run_results import checkpoint_files, served_rows, served_texts
 from typer.testing import CliRunner
 
@@ -28,15 +28,11 @@ from transforms import milvus
 
 pytestmark = pytest.mark.usefixtures("lite_released")
 
-WRITES = ("insert", "upsert", "delete", "create_collection", "drop_collection", "create_index", "drop_index", "flush")
-ALIASES = ("create_alias", "alter_alias", "drop_alias", "alter_collection_properties", "rename_collection")
-
 
 @pytest.fixture
 def items(tmp_path: Path) -> list[dict[str, Any]]:
     found = [{"id": f"item-{number}", "text": text(number)} for number in range(100)]
-    write_jsonl(tmp_path / "corpus" / "a.jsonl", found[:60])
-    write_jsonl(tmp_path / "corpus" / "b.jsonl", found[60:])
+    write_two(tmp_path, found, 60)
     return found
 
 
@@ -73,18 +69,14 @@ def test_from_corpus_to_served_collection(tmp_path: Path, items: list[dict[str, 
     assert search(config, text(42), k=1)[0]["item_id"] == "item-42"
 
 
-def test_twice_is_once(tmp_path: Path, items: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
-    import pymilvus
-
+def test_twice_is_once(tmp_path: Path, items: list[dict[str, Any]], milvus_writes: list[str]) -> None:
     config = configure(tmp_path)
     backfill(config)
     before = checkpoint_files(tmp_path)
-    written: list[str] = []
-    for name in (*WRITES, *ALIASES):
-        monkeypatch.setattr(pymilvus.MilvusClient, name, lambda *_, name=name, **__: written.append(name))
+    milvus_writes.clear()
     report = backfill(config)
 
-    assert written == []
+    assert milvus_writes == []
     assert checkpoint_files(tmp_path) == before
     assert (report.items.read, report.items.unchanged, report.items.new) == (100, 100, 0)
     assert (report.chunks.embedded, report.chunks.loaded, report.tokens.embedded, report.bytes.read) == (0, 0, 0, 0)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from corpora import configure, text, texts_by_id, write_jsonl
-from run_results import checkpoint_files, served_texts
+from corpora import configure, text, texts_by_id, write_jsonl, write_two
+from run_results import checkpoint_files, served_rows, served_texts
 from typer.testing import CliRunner
 
 from pipelines.backfill import backfill
@@ -27,20 +27,12 @@ from transforms.checkpoint import merge
 
 pytestmark = pytest.mark.usefixtures("lite_released")
 
-WRITES = ("insert", "upsert", "delete", "create_collection", "drop_collection", "create_index", "drop_index", "flush")
-ALIASES = ("create_alias", "alter_alias", "drop_alias", "alter_collection_properties", "rename_collection")
-
 
 @pytest.fixture
 def items(tmp_path: Path) -> list[dict[str, Any]]:
     found = [{"id": f"item-{number}", "text": text(number)} for number in range(100)]
-    write_files(tmp_path, found)
+    write_two(tmp_path, found, 60)
     return found
-
-
-def write_files(folder: Path, items: list[dict[str, Any]]) -> None:
-    write_jsonl(folder / "corpus" / "a.jsonl", items[:60])
-    write_jsonl(folder / "corpus" / "b.jsonl", items[60:])
 
 
 def test_the_first_sync_is_a_backfill(tmp_path: Path, items: list[dict[str, Any]]) -> None:
@@ -58,24 +50,21 @@ def test_only_what_changed_is_embedded_and_written(tmp_path: Path, items: list[d
     items[20]["text"] = " ".join(text(number) for number in range(100))
     del items[10]
     items.append({"id": "added", "text": "a text that was not there"})
-    write_files(tmp_path, items)
+    write_two(tmp_path, items, 60)
     report = sync(config)
 
     assert report.collection == first.collection
     counts = report.items
     assert (counts.new, counts.changed, counts.moved, counts.deleted, counts.unchanged) == (1, 2, 1, 1, 96)
     assert report.balance() == []
-    rows = served_texts(config)
-    assert {key: rows[key] for key in texts_by_id(items) if key != "item-20"} == {
-        key: value for key, value in texts_by_id(items).items() if key != "item-20"
-    }
-    assert "item-10" not in rows
-    assert "item-70" not in rows
+    rows = served_rows(config)
+    short = {row["item_id"]: row["text"] for row in rows.values() if row["item_id"] != "item-20"}
+    assert short == texts_by_id([item for item in items if item["id"] != "item-20"])
     assert report.chunks.embedded == 2 + sum(key.startswith("item-20#") for key in rows)
     assert search(config, "something else altogether", k=1)[0]["item_id"] == "item-3"
 
     items[19]["text"] = text(20)
-    write_files(tmp_path, items)
+    write_two(tmp_path, items, 60)
     report = sync(config)
     assert served_texts(config) == texts_by_id(items)
     assert report.chunks.deleted == sum(key.startswith("item-20#") for key in rows) - 1
@@ -83,22 +72,16 @@ def test_only_what_changed_is_embedded_and_written(tmp_path: Path, items: list[d
     assert report.plan.items["changed"] == 1
 
 
-def test_nothing_changed_nothing_written(
-    tmp_path: Path, items: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import pymilvus
-
+def test_nothing_changed_nothing_written(tmp_path: Path, items: list[dict[str, Any]], milvus_writes: list[str]) -> None:
     config = configure(tmp_path)
     sync(config)
     items[3]["text"] = "something else altogether"
-    write_files(tmp_path, items)
+    write_two(tmp_path, items, 60)
     sync(config)
     before = checkpoint_files(tmp_path)
-    written: list[str] = []
-    for name in (*WRITES, *ALIASES):
-        monkeypatch.setattr(pymilvus.MilvusClient, name, lambda *_, name=name, **__: written.append(name))
+    milvus_writes.clear()
     report = sync(config)
-    assert (written, checkpoint_files(tmp_path)) == ([], before)
+    assert (milvus_writes, checkpoint_files(tmp_path)) == ([], before)
     assert (report.chunks.embedded, report.chunks.loaded, report.bytes.read, report.items.unchanged) == (0, 0, 0, 100)
 
 
@@ -129,7 +112,7 @@ def test_a_clock_that_moved_back(tmp_path: Path, items: list[dict[str, Any]]) ->
     config = configure(tmp_path)
     sync(config)
     items[3]["text"] = items[3]["text"][:-1] + "x"
-    write_files(tmp_path, items)
+    write_two(tmp_path, items, 60)
     for name in ("a.jsonl", "b.jsonl"):
         os.utime(tmp_path / "corpus" / name, (86400, 86400))
     assert sync(config).items.changed == 1
@@ -179,7 +162,7 @@ def test_rejects_over_the_limit_leave_the_collection_as_it_is(tmp_path: Path, it
     config = configure(tmp_path)
     sync(config)
     bad: list[dict[str, Any]] = [{"id": f"bad-{number}", "text": 7} for number in range(5)]
-    write_files(tmp_path, [*items, *bad, {"id": "new", "text": "a new one"}])
+    write_two(tmp_path, [*items, *bad, {"id": "new", "text": "a new one"}], 60)
     with pytest.raises(RejectsError, match=r"5 of 106 items were rejected") as refused:
         sync(config)
     assert refused.value.report.chunks.loaded == 0
@@ -197,7 +180,7 @@ def test_an_id_in_a_changed_and_an_unchanged_file(
 ) -> None:
     config = configure(tmp_path, corpus={"paths": ["corpus/*"], "on_duplicate": policy}, verify={"max_rejected": 0.1})
     items[0]["text"] = "in a"
-    write_files(tmp_path, items)
+    write_two(tmp_path, items, 60)
     sync(config)
     write_jsonl(tmp_path / "corpus" / "b.jsonl", [*items[60:], {"id": "item-0", "text": "in b"}])
     report = sync(config)
@@ -230,7 +213,7 @@ def test_a_corpus_that_changes_between_the_survey_and_the_embedding(
     config = configure(tmp_path)
     sync(config)
     items[3]["text"] = "first edit"
-    write_files(tmp_path, items)
+    write_two(tmp_path, items, 60)
     check: Callable[..., None] = embedding.check_deletions
 
     def meanwhile(*given: Any, **more: Any) -> None:
@@ -331,7 +314,7 @@ def test_a_part_that_is_damaged_is_made_again(tmp_path: Path, items: list[dict[s
     else:
         part.unlink()
     del items[25]  # its old row is not to be known from the part any more
-    write_files(tmp_path, items)
+    write_two(tmp_path, items, 60)
     report = sync(config)
     assert report.chunks.embedded in (9, 10)
     assert served_texts(config) == texts_by_id(items)
@@ -358,7 +341,7 @@ def test_many_small_parts_are_merged(
     counts = []
     for number in range(6):
         items[number * 3]["text"] = f"edit number {number}"
-        write_files(tmp_path, items)
+        write_two(tmp_path, items, 60)
         report = sync(config)
         assert (report.chunks.embedded, report.chunks.loaded) == (1, 1)
         [snapshot] = sorted((tmp_path / "checkpoint" / "tested" / "snapshots").iterdir())[-1:]
