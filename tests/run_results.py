@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from schemas.config import Config
@@ -47,3 +48,10 @@ def checkpoint_files(folder: Path) -> dict[str, tuple[int, bytes]]:
         for file in (folder / "checkpoint").rglob("*")
         if file.is_file() and "runs" not in file.parts
     }
+
+
+def least_cosine(found: list[list[float]], wanted: np.ndarray[Any, Any]) -> float:
+    """The least cosine of vectors with those that they should be, each with the one in its place."""
+    vectors = np.array(found)
+    norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(wanted, axis=1)
+    return float(((vectors * wanted).sum(axis=1) / norms).min())

@@ -15,11 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from corpora import configure, write_jsonl
-from drawings import damaged, drawing, encoded, save_timm_model, write_drawings
+from drawings import damaged, drawing, encoded, write_drawings
 from open_clip_model import library, save_open_clip
-from recordings import encoded as sound_file
-from recordings import save_whisper, tune
-from run_results import rows_in_parts
+from run_results import least_cosine, rows_in_parts
+from shop import COUNT, FAKE, MINILM, THINGS, TITLES, products, shop
 from tars import tar_of
 from typer.testing import CliRunner
 
@@ -35,7 +34,7 @@ from pipelines.sync import sync
 from pipelines.verify import verify
 from pipelines.web.card import card
 from schemas.config import Config, EncoderConfig
-from schemas.config.loader import load_config, parse_config
+from schemas.config.loader import load_config
 from schemas.errors import ConfigurationError, EncoderError
 from schemas.item_inputs import ItemContent
 from schemas.modality import Modality
@@ -53,39 +52,7 @@ from vecbeam import Index
 
 pytest.importorskip("open_clip", reason="the extra image is not installed")
 
-MINILM = "all-MiniLM-L6-v2"
-COUNT = 12
-THINGS = ("red shoe", "green hat", "blue coat", "warm scarf", "rain boots", "leather belt")
-TITLES = [f"{THINGS[number % 6]} size {number}" for number in range(COUNT)]
-FIELDS = ("title", "description")
 GUIDE = Path(__file__).parent.parent / "docs" / "guides" / "media.md"
-FAKE = {"model": "fake", "dimensions": 16}
-
-
-def products(photos: list[Path]) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": f"p{number}",
-            "title": TITLES[number],
-            "description": f"It is item {number} of the catalogue." if number % 3 else None,
-            "photo": f"photos/{path.name}",
-            "price": 10 + number,
-        }
-        for number, path in enumerate(photos)
-    ]
-
-
-def shop(folder: Path, clip: Path, corpus: dict[str, Any] | None = None, **changes: Any) -> Config:
-    named = {
-        "paths": ["products.jsonl"],
-        "content": list(FIELDS),
-        "media": "photo",
-        "metadata": {"price": "int"},
-        **(corpus or {}),
-    }
-    encoders = {"title": {"model": MINILM, "input": ["title"]}, "photo": {"model": str(clip), "input": "media"}}
-    values = {"corpus": named, "chunk": False, "encoders": encoders, "verify": {"max_rejected": 1.0}}
-    return configure(folder, **(values | changes))
 
 
 def minilm(texts: list[str]) -> np.ndarray[Any, Any]:
@@ -97,12 +64,6 @@ def minilm(texts: list[str]) -> np.ndarray[Any, Any]:
         texts, normalize_embeddings=True
     )
     return found
-
-
-def least_cosine(found: list[list[float]], wanted: np.ndarray[Any, Any]) -> float:
-    vectors = np.array(found)
-    norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(wanted, axis=1)
-    return float(((vectors * wanted).sum(axis=1) / norms).min())
 
 
 @pytest.fixture(scope="module")
@@ -412,73 +373,6 @@ def test_each_format_of_records_gives_the_same_vectors(
     assert sync(config).chunks.embedded == 0
 
 
-def test_a_title_and_a_recording(tmp_path: Path) -> None:
-    whisper = save_whisper(tmp_path / "whisper")
-    for number, seconds in enumerate((0.6, 3.5)):
-        (tmp_path / f"{number}.wav").write_bytes(sound_file(tune(number, seconds)))
-    (tmp_path / "2.wav").write_bytes(b"RIFF")
-    write_jsonl(tmp_path / "a.jsonl", [{"id": f"s{n}", "title": f"song {n}", "file": f"{n}.wav"} for n in range(3)])
-    encoders = {"title": {**FAKE, "input": ["title"]}, "sound": {"model": str(whisper), "input": "media"}}
-    corpus = {"paths": ["a.jsonl"], "content": ["title"], "media": "file", "media_modality": "audio"}
-    config = configure(
-        tmp_path,
-        corpus=corpus,
-        chunk=False,
-        encoders=encoders,
-        verify={"max_rejected": 1.0, "max_dropped_tokens": 1.0},
-    )
-    report = backfill(config)
-    assert (report.items.new, report.chunks.cut) == (2, 1)
-    [reject] = report.rejected
-    assert (reject.id, reject.reason.split(":")[0]) == ("s2", "file")
-    rows = rows_in_parts(config, "item_id")
-    assert (rows["s0"]["seconds_dropped"], rows["s1"]["seconds_dropped"], rows["s1"]["tokens"]) == (0.0, 1.5, 2)
-    alone = tmp_path / "alone"
-    alone.mkdir()
-    (tmp_path / "2.wav").unlink()
-    only = configure(
-        alone, corpus={"paths": ["../*.wav"], "format": "audio"}, chunk=False, encoder={"model": str(whisper)},
-        verify={"max_dropped_tokens": 1.0},
-    )  # fmt: skip
-    backfill(only)
-    wanted = rows_in_parts(only, "item_id")
-    for number in range(2):
-        assert least_cosine([rows[f"s{number}"]["sound"]], np.array([wanted[f"{number}.wav"]["vector"]])) >= 0.99999
-    assert search(config, MediaQuery(str(tmp_path / "1.wav")), k=1)[0]["item_id"] == "s1"
-
-
-def test_a_title_and_both_parts_of_a_film(tmp_path: Path) -> None:
-    pytest.importorskip("av", reason="the extra video is not installed")
-    from films import film
-
-    whisper, images = save_whisper(tmp_path / "whisper"), save_timm_model(tmp_path / "timm")
-    (tmp_path / "a.mp4").write_bytes(film((1, 2), 1.0, sound=440))
-    (tmp_path / "b.mp4").write_bytes(film((3,), 1.0))
-    write_jsonl(tmp_path / "a.jsonl", [{"id": name, "title": f"film {name}", "file": f"{name}.mp4"} for name in "ab"])
-    parts = {"picture": {"model": str(images), "frames": 4}, "sound": {"model": str(whisper), "input": "sound"}}
-    records = {"paths": ["a.jsonl"], "content": ["title"], "media": "file", "media_modality": "video"}
-    config = configure(
-        tmp_path,
-        corpus=records,
-        chunk=False,
-        encoders={
-            "title": {**FAKE, "input": ["title"]},
-            **parts,
-            "picture": {**parts["picture"], "input": "media"},
-        },
-        verify={"max_rejected": 1.0},
-    )
-    report = backfill(config)
-    assert (report.items.new, [(one.id, one.error) for one in report.rejected]) == (1, [("b", "NoSound")])
-    assert report.rejected[0].reason.startswith("file: ")
-    (tmp_path / "alone").mkdir()
-    alone = configure(tmp_path / "alone", corpus={"paths": ["../a.mp4"]}, chunk=False, encoders=parts)
-    backfill(alone)
-    found, wanted = rows_in_parts(config, "item_id")["a"], rows_in_parts(alone, "item_id")["a.mp4"]
-    for name in parts:
-        assert least_cosine([found[name]], np.array([wanted[name]])) >= 0.99999
-
-
 def test_a_run_that_was_stopped_goes_on_to_the_same_end(
     tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -530,158 +424,6 @@ def test_records_of_a_pipeline_are_items_with_their_inputs(tmp_path: Path, clip:
     }
 
 
-TWO = {"title": {**FAKE, "input": ["title"]}, "photo": {"model": "efficientnet-lite0", "input": "media"}}
-WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "unknown field": (
-        {"encoders": {**TWO, "title": {**FAKE, "input": ["titel"]}}},
-        r"encoders\.title\.input: 'titel' is not a field of corpus\.content \(title, description\); add it there, or "
-        "name one of these, or media",
-    ),
-    "field twice": (
-        {"encoders": {**TWO, "title": {**FAKE, "input": ["title", "title"]}}},
-        r"encoders\.title\.input: names 'title' more than once; name each field once",
-    ),
-    "no field": ({"encoders": {**TWO, "title": {**FAKE, "input": []}}}, r"encoders\.title\.input: \[\] does not fit"),
-    "a number": ({"encoders": {**TWO, "title": {**FAKE, "input": 3}}}, r"encoders\.title\.input: 3 does not fit"),
-    "no media": (
-        {"corpus.media": None},
-        r"encoders\.photo\.input: media is what corpus\.media names, and that is not set; set corpus\.media, or name",
-    ),
-    "no content": (
-        {"corpus.content": None},
-        r"encoders\.title\.input: \[title\] names fields of corpus\.content, which is not set; set corpus\.content",
-    ),
-    "an encoder without": (
-        {"encoders": {**TWO, "photo": {"model": "efficientnet-lite0"}}},
-        r"encoders\.photo\.input is missing: items have texts \(corpus\.content\) and media; set it to fields, such as",
-    ),
-    "none with": (
-        {"encoders": {"title": FAKE, "photo": {"model": "efficientnet-lite0"}}},
-        r"corpus\.content and corpus\.media are both set, and no encoder says which of them it embeds",
-    ),
-    "one encoder": ({"encoders": None, "encoder": FAKE}, r"corpus\.content and corpus\.media are both set"),
-    "media unused": (
-        {"encoders": {"title": TWO["title"]}},
-        r"corpus\.media: no encoder embeds 'photo'; set input: media of an encoder, or remove corpus\.media",
-    ),
-    "texts unused": (
-        {"encoders": {"photo": TWO["photo"]}},
-        r"corpus\.content: no encoder embeds title, description; set the input of an encoder",
-    ),
-    "chunks": (
-        {"chunk": {"max_tokens": 64}},
-        r"chunk: encoders embed parts of an item \(title: title, photo: photo\), and so each item is one row; set "
-        "chunk: false",
-    ),
-    "chunks by default": ({"chunk": None}, "set chunk: false"),
-    "chunks of a part": (
-        {"chunk": None, "corpus.media": None, "encoders": {"title": TWO["title"]}},
-        r"set chunk: false, or corpus\.content: \[title\]",
-    ),
-    "the same": (
-        {"encoders": {**TWO, "other": TWO["title"]}},
-        "encoders: title and other are the same: the same model with the same input; remove one",
-    ),
-    "media as text": (
-        {"corpus.content": ["title", "photo"]},
-        r"corpus\.content: 'photo' is corpus\.media, which is not a text; remove it",
-    ),
-    "files": (
-        {"corpus.paths": ["a/*.txt"], "corpus.media": None, "encoders": {"title": TWO["title"]}},
-        r"encoders\.title\.input: it is for records, and each file of 'a/\*\.txt' is an item; remove it, or that path",
-    ),
-    "format of files": (
-        {"corpus.format": "text", "corpus.media": None, "encoders": {"title": TWO["title"]}},
-        r"encoders\.title\.input: it is for records, and in the format text a file is an item; remove it",
-    ),
-    "bm25 of a field": (
-        {"encoders": {**TWO, "words": {"model": "bm25", "input": ["title"]}}},
-        r"encoders\.words\.input: Milvus computes bm25 of the whole text of a row, which is corpus\.content",
-    ),
-    "sound of images": (
-        {"encoders": {**TWO, "photo": {**TWO["photo"], "input": "sound"}}},
-        r"encoders\.photo\.input: sound is a part of films, and the media are image; set it to media",
-    ),
-    "frames of a title": (
-        {"encoders": {**TWO, "title": {**TWO["title"], "frames": 3}}},
-        r"encoders\.title\.frames: it is for films, and its input title is of the modality text; remove it",
-    ),
-    "decoding of a title": (
-        {"encoders": {**TWO, "title": {**TWO["title"], "decoding": "scaled"}}},
-        r"encoders\.title\.decoding: scaled is for images, and its input title is of the modality text; remove it",
-    ),
-    "null": (
-        {"encoders": {**TWO, "photo": {**TWO["photo"], "on_missing": None}}},
-        r"encoders\.photo.*on_missing: vecbeam stores no null vectors: Milvus Lite 3\.2 stores zeros "
-        r".*Milvus 2\.3 to 2\.6 have no nullable vectors.*remove on_missing: an item without the input is a reject",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", WRONG)
-def test_a_wrong_configuration_is_refused(case: str) -> None:
-    changes, message = WRONG[case]
-    values: dict[str, Any] = {
-        "name": "shop",
-        "corpus": {"paths": ["nothing/is/read.jsonl"], "content": list(FIELDS), "media": "photo"},
-        "chunk": False,
-        "encoders": TWO,
-        "checkpoint": "c",
-        "collection": {"uri": "./m.db"},
-    }
-    for path, value in changes.items():
-        section, _, key = path.rpartition(".")
-        place = values[section] if section else values
-        if value is None:
-            del place[key]
-        else:
-            place[key] = value
-    with pytest.raises(ConfigurationError, match=message):
-        parse_config(values)
-
-
-@pytest.mark.parametrize(
-    ("encoders", "message"),
-    [
-        (
-            {**TWO, "photo": {**FAKE, "input": "media"}},
-            r"encoders\.photo\.model: fake embeds text, and its input, photo, is of the modality image",
-        ),
-        (
-            {**TWO, "title": {"model": "efficientnet-lite0", "input": ["title"]}},
-            r"encoders\.title\.model: efficientnet-lite0 embeds image, and its input, title, is of the modality text",
-        ),
-        (
-            {**TWO, "title": {"model": "hashing", "input": ["title"]}},
-            r"encoders\.title\.model: hashing is fitted on whole items, and its input is title",
-        ),
-    ],
-)
-def test_a_model_that_can_not_embed_its_input_is_refused(
-    tmp_path: Path, encoders: dict[str, Any], message: str
-) -> None:
-    write_jsonl(tmp_path / "products.jsonl", [{"id": "a", "title": "b", "description": "c", "photo": "d.png"}])
-    with pytest.raises(ConfigurationError, match=message):
-        plan(shop(tmp_path, tmp_path, encoders=encoders))
-
-
-def test_files_without_fields_in_a_folder_are_refused(tmp_path: Path) -> None:
-    write_jsonl(tmp_path / "in" / "a.jsonl", [{"id": "a", "title": "b", "body": "c"}])
-    (tmp_path / "in" / "b.md").write_text("a text")
-    encoders = {"title": {**FAKE, "input": ["title"]}, "body": {**FAKE, "input": ["body"]}}
-    config = configure(
-        tmp_path, corpus={"paths": ["in/*"], "content": ["title", "body"]}, chunk=False, encoders=encoders
-    )
-    with pytest.raises(ConfigurationError, match=r"b\.md' is of the format markdown, in which a file is an item"):
-        plan(config)
-
-
-def test_a_field_that_no_record_has_is_named(tmp_path: Path, clip: Path) -> None:
-    write_jsonl(tmp_path / "products.jsonl", [{"id": "a", "title": "b", "description": "c", "picture": "d.png"}])
-    with pytest.raises(ConfigurationError, match=r"corpus\.media: no record has 'photo'; they have id, title"):
-        backfill(shop(tmp_path, clip))
-
-
 def test_a_text_that_the_column_can_not_hold_is_a_reject(tmp_path: Path) -> None:
     records = [{"id": "a", "title": "b", "body": "c"}, {"id": "long", "title": "short", "body": "x" * 70_000}]
     write_jsonl(tmp_path / "a.jsonl", records)
@@ -719,22 +461,3 @@ def test_the_same_items_alone_shuffled_and_together_have_the_same_vectors(served
         for name, row in found.items():
             for vector in ("title", "photo"):
                 assert least_cosine([row[vector]], np.array([together[name][vector]])) >= 0.99999
-
-
-def test_whole_inputs_are_no_other_than_without_the_key() -> None:
-    values: dict[str, Any] = {"name": "a", "checkpoint": "c", "collection": {"uri": "./m.db"}}
-    texts = {**values, "corpus": {"paths": ["a.jsonl"], "content": ["title", "text"]}}
-    named = parse_config({**texts, "encoder": {**FAKE, "input": ["title", "text"]}})
-    bare = parse_config({**texts, "encoder": FAKE})
-    assert (named.inputs, named.chunk) == ({}, bare.chunk)
-    assert Models.of(named).space == Models.of(bare).space
-    media = {**values, "corpus": {"paths": ["a.jsonl"], "media": "photo"}}
-    assert parse_config({**media, "encoder": {"model": "conse", "input": "media"}}).corpus.modality is Modality.IMAGE
-
-
-def test_the_content_of_an_item_covers_all_inputs() -> None:
-    content = ItemContent({"title": "Überschuh", "body": ""}).with_media("v1")
-    assert ItemContent.from_text(content.as_text()) == content
-    assert content.text(["title", "body"]) == "Überschuh"
-    others = (content.with_media("v2"), ItemContent({"title": "Überschuh", "body": "x"}, "v1"))
-    assert content.as_text() not in {one.as_text() for one in others}
