@@ -28,7 +28,7 @@ from schemas.config import Config, EncoderConfig
 from schemas.errors import ConfigurationError, EncoderError
 from transforms.encoders import resolve
 from transforms.encoders.base import media_inputs
-from transforms.encoders.frames import FramesEncoder
+from transforms.encoders.derived.frames import FramesEncoder
 from transforms.encoders.media.content import RefusedError
 from transforms.encoders.media.film.film import opened_film
 from transforms.encoders.media.film.sampling import Sampling

@@ -22,8 +22,8 @@ from pipelines.sync import sync
 from schemas.config import EncoderConfig
 from schemas.errors import ConfigurationError, SpaceMismatchError
 from transforms.encoders import resolve, text_inputs
+from transforms.encoders.derived.segment_subtitles import PAUSE
 from transforms.encoders.models import Models
-from transforms.encoders.segment_subtitles import PAUSE
 from transforms.support.subtitles import LONGEST_SECONDS, SubtitlesError, subtitles
 
 for module in ("av", "timm"):

@@ -98,19 +98,19 @@ def _check_scaled(config: EncoderConfig, model: Model) -> None:
 def _of_input(config: EncoderConfig, model: Model) -> Model:
     """A model that reads frames, sound tracks, subtitles or drawn pages, where that is the encoder's input."""
     if config.input == PICTURE:
-        from transforms.encoders.frames import of_films
+        from transforms.encoders.derived.frames import of_films
 
         return of_films(model, config)
     if config.input == SOUND:
-        from transforms.encoders.sound_track import of_sound_tracks
+        from transforms.encoders.derived.sound_track import of_sound_tracks
 
         return of_sound_tracks(model, config)
     if isinstance(config, SubtitlesEncoderConfig):
-        from transforms.encoders.segment_subtitles import of_subtitles
+        from transforms.encoders.derived.segment_subtitles import of_subtitles
 
         return of_subtitles(model, config)
     if isinstance(config, PageEncoderConfig):
-        from transforms.encoders.drawn_pages import of_drawn_pages
+        from transforms.encoders.derived.drawn_pages import of_drawn_pages
 
         return of_drawn_pages(model, config)
     return model

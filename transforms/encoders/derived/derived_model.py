@@ -1,73 +1,95 @@
-"""Films by any model of recordings: the vector of a segment is that of its sound.
-
-Its space is that of the model: a recording finds the segments that sound like it.
-"""
+"""What models made of another model have in common, before they are loaded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import pyarrow as pa
 
 from schemas.config import Config, EncoderConfig
-from schemas.errors import ConfigurationError
 from schemas.layout import Space, VectorKind
 from schemas.modality import Modality
 from transforms.chunk.base import Chunker
 from transforms.chunk.seconds import SecondsChunker
 from transforms.encoders.base import Encoder, Model
-from transforms.encoders.frames import refuse_frames
 from transforms.encoders.media.film.film_encoder import borders, durations
 from transforms.encoders.media.film.film_model import PACKAGES, USUAL
 from transforms.encoders.media.film.subtitled_chunks import with_subtitles
-from transforms.encoders.media.sound_model import SoundModel
 from transforms.support.extras import need
 
 
 @dataclass(frozen=True)
-class SoundTrackModel:
-    """A model of recordings that embeds the sound of films.
+class DerivedModel:
+    """A model that is as another one, except for what a subclass says.
 
     Attributes:
-        sounds: the model of recordings.
+        inner: the other model, which computes the vectors.
     """
 
-    sounds: SoundModel
+    inner: Model
 
     @property
     def config(self) -> EncoderConfig:
-        return self.sounds.config
+        return self.inner.config
 
     @property
     def space(self) -> Space:
-        return self.sounds.space
+        return self.inner.space
 
     @property
     def kind(self) -> VectorKind:
-        return self.sounds.kind
+        return self.inner.kind
 
     @property
     def dimensions(self) -> int:
-        return self.sounds.dimensions
+        return self.inner.dimensions
 
     @property
     def modalities(self) -> frozenset[Modality]:
-        return self.sounds.modalities | {Modality.VIDEO}
+        return self.inner.modalities
 
     @property
     def probe(self) -> pa.Table:
-        return self.sounds.probe
+        return self.inner.probe
+
+    def check_runnable(self) -> None:
+        """See `transforms.encoders.models.Models.check_runnable`."""
+        check: Callable[[], None] | None = getattr(self.inner, "check_runnable", None)
+        if check is not None:
+            check()
+
+    def chunker(self, config: Config, modality: Modality) -> Chunker:
+        return self.inner.chunker(config, modality)
+
+    def load(self, sample: Sequence[str] = ()) -> Encoder:
+        return self.inner.load(sample)
+
+
+@dataclass(frozen=True)
+class FilmPartModel(DerivedModel, ABC):
+    """A model that embeds a part of films: frames, sound or subtitles."""
+
+    packages: ClassVar[tuple[str, ...]] = PACKAGES
+    """What reading that part needs."""
+    has_sound: ClassVar = False
+    """Whether a film without sound is a reject."""
+
+    @property
+    def modalities(self) -> frozenset[Modality]:
+        return self.inner.modalities | {Modality.VIDEO}
 
     @property
     def name(self) -> str:
         """For messages."""
-        return self.sounds.name
+        return self.config.model
 
     @property
+    @abstractmethod
     def max_seconds(self) -> float:
         """See `transforms.chunk.seconds.Timing`."""
-        return self.sounds.max_seconds
 
     @property
     def usual_seconds(self) -> float:
@@ -75,44 +97,24 @@ class SoundTrackModel:
         return min(USUAL, self.max_seconds)
 
     @property
+    @abstractmethod
     def shortest(self) -> float:
         """See `transforms.chunk.seconds.Timing`."""
-        return self.sounds.shortest
 
     def durations(self, addresses: list[str]) -> Iterator[float | tuple[str, str]]:
         """See `transforms.chunk.seconds.Timing`."""
-        return durations(addresses, with_sound=True)
+        return durations(addresses, with_sound=self.has_sound)
 
     def borders(self, addresses: list[str]) -> Iterator[list[float] | tuple[str, str]]:
         """See `transforms.chunk.seconds.Timing`."""
-        return borders(addresses, with_sound=True)
+        return borders(addresses, with_sound=self.has_sound)
 
     def check_runnable(self) -> None:
         """See `transforms.encoders.models.Models.check_runnable`."""
-        need("video", "a film", *PACKAGES)
-        self.sounds.check_runnable()
+        need("video", "a film", *self.packages)
+        super().check_runnable()
 
     def chunker(self, config: Config, modality: Modality) -> Chunker:
         if modality is not Modality.VIDEO:
-            return self.sounds.chunker(config, modality)
+            return super().chunker(config, modality)
         return with_subtitles(SecondsChunker(config, self, modality), config, modality)
-
-    def load(self, sample: Sequence[str] = ()) -> Encoder:
-        self.check_runnable()
-        return self.sounds.load(sample)
-
-
-def of_sound_tracks(model: Model, config: EncoderConfig) -> SoundTrackModel:
-    """The same model for the sound of films.
-
-    Raises:
-        ConfigurationError: if it does not embed recordings, or frames are configured.
-    """
-    if not isinstance(model, SoundModel):
-        raise ConfigurationError(
-            f"encoder.input: sound is for models of recordings, and {config.model} embeds "
-            f"{' and '.join(sorted(model.modalities))}",
-            "name a model of recordings, for example whisper-base, or remove input",
-        )
-    refuse_frames(config)
-    return SoundTrackModel(model)

@@ -15,20 +15,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from schemas.config import Config, EncoderConfig
+from schemas.config import EncoderConfig
 from schemas.errors import ConfigurationError, EncoderError
 from schemas.layout import Space, VectorKind
 from schemas.modality import Modality
-from transforms.chunk.base import Chunker
-from transforms.chunk.seconds import SecondsChunker
 from transforms.encoders.base import Encoded, Encoder, Model, Work, media_inputs
+from transforms.encoders.derived.derived_model import FilmPartModel
 from transforms.encoders.media.content import RefusedError, contents, opened
-from transforms.encoders.media.film.film_encoder import FilmEncoder, borders, durations
-from transforms.encoders.media.film.film_model import PACKAGES, SHORTEST, USUAL, probe_film
+from transforms.encoders.media.film.film_encoder import FilmEncoder
+from transforms.encoders.media.film.film_model import SHORTEST, probe_film
 from transforms.encoders.media.film.sampling import Sampling
-from transforms.encoders.media.film.subtitled_chunks import with_subtitles
 from transforms.encoders.media.media_encoder import MediaEncoder
-from transforms.support.extras import need
 from transforms.support.film_container import container_of
 
 if TYPE_CHECKING:
@@ -43,85 +40,35 @@ MOST_FRAMES = 256
 
 
 @dataclass(frozen=True)
-class FramesModel:
+class FramesModel(FilmPartModel):
     """A model of images that embeds films.
 
     Attributes:
-        images: the model of images.
         sampling: which frames of a segment it gets.
     """
 
-    images: Model
     sampling: Sampling
-
-    @property
-    def config(self) -> EncoderConfig:
-        return self.images.config
 
     @cached_property
     def space(self) -> Space:
         film = {**self.sampling.facts, "pooling": "mean of the frames' vectors"}
-        return Space({**self.images.space.facts, "film": film})
-
-    @property
-    def kind(self) -> VectorKind:
-        return self.images.kind
-
-    @property
-    def dimensions(self) -> int:
-        return self.images.dimensions
-
-    @property
-    def modalities(self) -> frozenset[Modality]:
-        return self.images.modalities | {Modality.VIDEO}
+        return Space({**self.inner.space.facts, "film": film})
 
     @property
     def probe(self) -> pa.Table:
         return media_inputs([probe_film()])
 
     @property
-    def name(self) -> str:
-        """For messages."""
-        return self.config.model
-
-    @property
     def max_seconds(self) -> float:
-        """See `transforms.chunk.seconds.Timing`."""
         return self.sampling.longest
 
     @property
-    def usual_seconds(self) -> float:
-        """See `transforms.chunk.seconds.Timing`."""
-        return min(USUAL, self.max_seconds)
-
-    @property
     def shortest(self) -> float:
-        """See `transforms.chunk.seconds.Timing`."""
         return min(SHORTEST, self.max_seconds)
-
-    def durations(self, addresses: list[str]) -> Iterator[float | tuple[str, str]]:
-        """See `transforms.chunk.seconds.Timing`."""
-        return durations(addresses)
-
-    def borders(self, addresses: list[str]) -> Iterator[list[float] | tuple[str, str]]:
-        """See `transforms.chunk.seconds.Timing`."""
-        return borders(addresses)
-
-    def check_runnable(self) -> None:
-        """See `transforms.encoders.models.Models.check_runnable`."""
-        need("video", "a film", *PACKAGES)
-        check: Callable[[], None] | None = getattr(self.images, "check_runnable", None)
-        if check is not None:
-            check()
-
-    def chunker(self, config: Config, modality: Modality) -> Chunker:
-        if modality is not Modality.VIDEO:
-            return self.images.chunker(config, modality)
-        return with_subtitles(SecondsChunker(config, self, modality), config, modality)
 
     def load(self, sample: Sequence[str] = ()) -> FramesEncoder:
         self.check_runnable()
-        return FramesEncoder(self.images.load(sample), self.sampling)
+        return FramesEncoder(self.inner.load(sample), self.sampling)
 
 
 class FramesEncoder:

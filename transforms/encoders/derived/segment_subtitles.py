@@ -6,9 +6,10 @@ Every row needs a vector, so a segment without subtitles has that of `PAUSE`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -21,94 +22,53 @@ from schemas.modality import Modality
 from transforms.chunk.base import Chunker
 from transforms.chunk.seconds import SecondsChunker
 from transforms.encoders.base import Encoded, Encoder, Model, Work, text_inputs
+from transforms.encoders.derived.derived_model import FilmPartModel
+from transforms.encoders.derived.frames import refuse_frames
 from transforms.encoders.fitted.fitted_model import FittedModel
-from transforms.encoders.frames import refuse_frames
 from transforms.encoders.media.film.film import MAX_SECONDS
-from transforms.encoders.media.film.film_encoder import borders, durations
-from transforms.encoders.media.film.film_model import SHORTEST, USUAL
+from transforms.encoders.media.film.film_model import SHORTEST
 from transforms.encoders.media.film.subtitled_chunks import with_subtitles
 from transforms.support.amounts import amounts_of
-from transforms.support.extras import need
 
 PAUSE = "..."
 """What is embedded where nothing is said: every model, and every server, has a vector for it."""
 
 
 @dataclass(frozen=True)
-class SubtitlesModel:
+class SubtitlesModel(FilmPartModel):
     """A model of texts that embeds the subtitles of films.
 
     Attributes:
-        texts: the model of texts.
         column: of the rows, which has the subtitles.
         language: of them; "" for what players show.
     """
 
-    texts: Model
     column: str
     language: str
 
-    max_seconds = float(MAX_SECONDS)
-    usual_seconds = USUAL
-    shortest = SHORTEST
+    modalities: ClassVar = frozenset({Modality.TEXT, Modality.VIDEO})
+    queries_alone: ClassVar = frozenset({Modality.TEXT})
+    """See `transforms.encoders.base.corpus_modalities`."""
+    max_seconds: ClassVar = float(MAX_SECONDS)
+    shortest: ClassVar = SHORTEST
+    packages: ClassVar = ("av",)
 
     @property
     def config(self) -> SubtitlesEncoderConfig:
-        config = self.texts.config
+        config = self.inner.config
         assert isinstance(config, SubtitlesEncoderConfig)
         return config
 
     @cached_property
     def space(self) -> Space:
         of = {"language": self.language or "as players show", "without": PAUSE}
-        return Space({**self.texts.space.facts, "subtitles": of})
-
-    @property
-    def kind(self) -> VectorKind:
-        return self.texts.kind
-
-    @property
-    def dimensions(self) -> int:
-        return self.texts.dimensions
-
-    @property
-    def modalities(self) -> frozenset[Modality]:
-        return frozenset({Modality.TEXT, Modality.VIDEO})
-
-    @property
-    def queries_alone(self) -> frozenset[Modality]:
-        """See `transforms.encoders.base.corpus_modalities`."""
-        return frozenset({Modality.TEXT})
-
-    @property
-    def probe(self) -> pa.Table:
-        return self.texts.probe
-
-    @property
-    def name(self) -> str:
-        """For messages."""
-        return self.config.model
-
-    def durations(self, addresses: list[str]) -> Iterator[float | tuple[str, str]]:
-        """See `transforms.chunk.seconds.Timing`."""
-        return durations(addresses)
-
-    def borders(self, addresses: list[str]) -> Iterator[list[float] | tuple[str, str]]:
-        """See `transforms.chunk.seconds.Timing`."""
-        return borders(addresses)
-
-    def check_runnable(self) -> None:
-        """See `transforms.encoders.models.Models.check_runnable`."""
-        need("video", "a film", "av")
-        check: Callable[[], None] | None = getattr(self.texts, "check_runnable", None)
-        if check is not None:
-            check()
+        return Space({**self.inner.space.facts, "subtitles": of})
 
     def chunker(self, config: Config, modality: Modality) -> Chunker:
         return with_subtitles(SecondsChunker(config, self, modality), config, modality)
 
     def load(self, sample: Sequence[str] = ()) -> Encoder:
-        return SubtitlesEncoder(self.texts.load(sample), self.column)
+        return SubtitlesEncoder(self.inner.load(sample), self.column)
 
 
 class SubtitlesEncoder:
