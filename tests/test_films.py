@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from corpora import configure
 from drawings import encoded, save_timm_model
+from encoder_checks import check_batches
 from films import damaged, film, remuxed, scene, shown_at, without_index, write_films
 from PIL import Image
 from run_results import rows_in_parts
@@ -151,12 +152,7 @@ def test_a_film_of_one_frame_has_the_vector_of_its_picture(model: Path) -> None:
 def test_batches_do_not_change_vectors(model: Path) -> None:
     encoder = resolve(EncoderConfig(model=str(model), input="picture", frames=5)).load()
     films = [film((number,), 0.5 + number / 12) for number in range(9)]
-    together = encoder.encode(media_inputs(films)).matrix
-    alone = np.concatenate([encoder.encode(media_inputs([one])).matrix for one in films])
-    order = np.random.default_rng(1).permutation(len(films))
-    shuffled = encoder.encode(media_inputs([films[place] for place in order])).matrix
-    assert np.abs(together - alone).max() < 1e-5
-    assert np.abs(together[order] - shuffled).max() < 1e-5
+    check_batches(encoder, media_inputs, films)
 
 
 def test_damaged_files_are_rejected_by_name_and_no_other(tmp_path: Path, model: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from corpora import configure
 from drawings import damaged, drawing, encoded, save_timm_model, write_drawings
+from encoder_checks import check_batches
 from PIL import Image
 from run_results import rows_in_parts
 from typer.testing import CliRunner
@@ -103,12 +104,7 @@ def test_a_folder_of_images_is_published_kept_in_sync_and_restored(tmp_path: Pat
 def test_batches_do_not_change_vectors(model: Path) -> None:
     encoder = resolve(EncoderConfig(model=str(model), family="timm")).load()
     files = [encoded(drawing(number, (60 + number * 3, 90)), "JPEG") for number in range(37)]
-    together = encoder.encode(media_inputs(files)).matrix
-    alone = np.concatenate([encoder.encode(media_inputs([file])).matrix for file in files])
-    order = np.random.default_rng(1).permutation(len(files))
-    shuffled = encoder.encode(media_inputs([files[place] for place in order])).matrix
-    assert np.abs(together - alone).max() < 1e-5
-    assert np.abs(together[order] - shuffled).max() < 1e-5
+    check_batches(encoder, media_inputs, files)
 
 
 def test_files_that_are_no_image_are_rejected_by_name_and_no_other(tmp_path: Path, model: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from corpora import configure, write_jsonl
 from drawings import drawing, encoded, write_drawings
+from encoder_checks import Saved, made_once
 from media_models import save_image_text
 from page_models import DIMENSIONS, save_page_model
 from PIL import Image
@@ -41,21 +41,14 @@ KINDS = ("colpali", "colqwen2", "colmodernvbert")
 SIZES = [(96, 80), (40, 120), (96, 80), (200, 60), (64, 64), (40, 120)]
 QUERIES = ["red circle", "a", "the image of a blue square over a green circle"]
 Matrices = list[np.ndarray[Any, Any]]
-Saved = Callable[[str], Path]
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
-    """The folder of a model, made once."""
-    made: dict[str, Path] = {}
+    def save(folder: Path, kind: str) -> Path:
+        return save_page_model(folder, kind) if kind in KINDS else save_image_text(folder, kind)
 
-    def find_or_make(kind: str) -> Path:
-        if kind not in made:
-            save = save_page_model if kind in KINDS else save_image_text
-            made[kind] = save(tmp_path_factory.mktemp(kind), kind)
-        return made[kind]
-
-    return find_or_make
+    return made_once(tmp_path_factory, save)
 
 
 class Library:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from corpora import configure
 from drawings import drawing, encoded, write_drawings
+from encoder_checks import check_batches
 from open_clip_model import SETTINGS, library, save_open_clip
 from PIL import Image
 
@@ -58,12 +59,7 @@ def test_batches_do_not_change_vectors(model: Path) -> None:
     encoder = resolve(EncoderConfig(model=str(model))).load()
     files = [encoded(drawing(number), "JPEG") for number in range(19)]
     for make, values in ((media_inputs, files), (text_inputs, [*TEXTS, *(f"text {n} " * n for n in range(1, 80))])):
-        whole = encoder.encode(make(values)).matrix
-        alone = np.concatenate([encoder.encode(make([value])).matrix for value in values])
-        order = np.random.default_rng(2).permutation(len(values))
-        shuffled = encoder.encode(make([values[at] for at in order])).matrix
-        assert np.abs(whole - alone).max() < 1e-5
-        assert np.abs(whole[order] - shuffled).max() < 1e-5
+        check_batches(encoder, make, values)
 
 
 def test_what_it_can_t_do_is_refused_before_reading(tmp_path: Path, model: Path) -> None:

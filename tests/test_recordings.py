@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from corpora import configure
+from encoder_checks import check_batches
 from recordings import damaged, encoded, save_whisper, tune, write_tunes
 from run_results import rows_in_parts
 from typer.testing import CliRunner
@@ -82,12 +83,7 @@ def test_without_chunks_what_is_over_the_limit_is_counted(tmp_path: Path, model:
 def test_batches_do_not_change_vectors(model: Path) -> None:
     encoder = resolve(EncoderConfig(model=str(model))).load()
     files = [encoded(tune(number, 0.1 + 0.05 * number)) for number in range(19)]
-    together = encoder.encode(media_inputs(files)).matrix
-    alone = np.concatenate([encoder.encode(media_inputs([file])).matrix for file in files])
-    order = np.random.default_rng(1).permutation(len(files))
-    shuffled = encoder.encode(media_inputs([files[place] for place in order])).matrix
-    assert np.abs(together - alone).max() < 1e-5
-    assert np.abs(together[order] - shuffled).max() < 1e-5
+    check_batches(encoder, media_inputs, files)
 
 
 def test_damaged_files_are_rejected_by_name_and_no_other(tmp_path: Path, model: Path) -> None:

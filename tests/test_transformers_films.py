@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from corpora import configure
+from encoder_checks import Floats, Saved, check_batches, made_once, scaled
 from films import film, shown_at, write_films
 from media_models import TOKENS, save_film_model
 
@@ -27,26 +26,10 @@ for module in ("av", "transformers"):
 KINDS = ("videomae", "timesformer", "vivit", "xclip")
 MIDDLES = [0.25, 0.75, 1.25, 1.75]
 
-Floats = np.ndarray[Any, np.dtype[np.float32]]
-Saved = Callable[[str], Path]
-
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
-    """The folder of a model, made once."""
-    made: dict[str, Path] = {}
-
-    def find(kind: str) -> Path:
-        if kind not in made:
-            made[kind] = save_film_model(tmp_path_factory.mktemp(kind), kind)
-        return made[kind]
-
-    return find
-
-
-def scaled(vectors: Any) -> Floats:
-    found: Floats = vectors.numpy()
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
+    return made_once(tmp_path_factory, save_film_model)
 
 
 def library(folder: Path, kind: str, data: bytes) -> Floats:
@@ -107,12 +90,7 @@ def test_a_run_gives_the_library_s_vectors(tmp_path: Path, saved: Saved, kind: s
 def test_batches_do_not_change_vectors(saved: Saved, kind: str) -> None:
     encoder = resolve(EncoderConfig(model=str(saved(kind)))).load()
     films = [film((number,), 0.5 + number / 12) for number in range(7)]
-    together = encoder.encode(media_inputs(films)).matrix
-    alone = np.concatenate([encoder.encode(media_inputs([one])).matrix for one in films])
-    order = np.random.default_rng(1).permutation(len(films))
-    shuffled = encoder.encode(media_inputs([films[place] for place in order])).matrix
-    assert np.abs(together - alone).max() < 1e-5
-    assert np.abs(together[order] - shuffled).max() < 1e-5
+    check_batches(encoder, media_inputs, films)
 
 
 def test_a_model_has_its_own_number_of_frames(saved: Saved) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from corpora import configure, write_jsonl
 from drawings import damaged, drawing, encoded, write_drawings
+from encoder_checks import Floats, Saved, check_batches, made_once, scaled
 from media_models import TOKENS, save_backbone, save_image_text
 from PIL import Image
 from run_results import rows_in_parts
@@ -32,27 +32,13 @@ POOLED = ("resnet", "dinov3_vit", "dinov3_convnext")
 TOWERS = ("clip", "siglip", "siglip2")
 TEXTS = ["a cat", "a red square over a blue circle", "two words", "x " * 40]
 
-Floats = np.ndarray[Any, np.dtype[np.float32]]
-Saved = Callable[[str], Path]
-
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
-    """The folder of a model, made once."""
-    made: dict[str, Path] = {}
+    def save(folder: Path, kind: str) -> Path:
+        return save_image_text(folder, kind) if kind in TOWERS else save_backbone(folder, kind)
 
-    def find(kind: str) -> Path:
-        if kind not in made:
-            save = save_image_text if kind in TOWERS else save_backbone
-            made[kind] = save(tmp_path_factory.mktemp(kind), kind)
-        return made[kind]
-
-    return find
-
-
-def scaled(vectors: Any) -> Floats:
-    found = vectors.numpy()
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
+    return made_once(tmp_path_factory, save)
 
 
 def pixels(folder: Path, images: list[Image.Image]) -> Any:
@@ -170,12 +156,7 @@ def test_batches_do_not_change_vectors(saved: Saved, kind: str) -> None:
     if kind in TOWERS:
         cases.append((text_inputs, [*TEXTS, *(f"text {n} " * (n % 5 + 1) for n in range(70))]))
     for make, values in cases:
-        whole = encoder.encode(make(values)).matrix
-        alone = np.concatenate([encoder.encode(make([value])).matrix for value in values])
-        order = np.random.default_rng(2).permutation(len(values))
-        shuffled = encoder.encode(make([values[at] for at in order])).matrix
-        assert np.abs(whole - alone).max() < 1e-5
-        assert np.abs(whole[order] - shuffled).max() < 1e-5
+        check_batches(encoder, make, values)
 
 
 @pytest.mark.parametrize("kind", PERCEIVERS[1:])

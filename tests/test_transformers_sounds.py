@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from corpora import configure, write_jsonl
+from encoder_checks import Floats, Saved, check_batches, made_once, scaled
 from media_models import TOKENS, save_sound_text, save_waveform
 from recordings import damaged, encoded, tune, write_tunes
 from run_results import rows_in_parts
@@ -35,30 +36,15 @@ KINDS: dict[str, Callable[[Path], Path]] = {
 TEXTS = ["a dog barks", "rain", "a bird sings over two cats", "text " * 40]
 RATE = 16_000
 
-Floats = np.ndarray[Any, np.dtype[np.float32]]
-Saved = Callable[[str], Path]
-
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
-    """The folder of a model, made once."""
-    made: dict[str, Path] = {}
-
-    def find(kind: str) -> Path:
-        if kind not in made:
-            made[kind] = KINDS[kind](tmp_path_factory.mktemp(kind))
-        return made[kind]
-
-    return find
+    return made_once(tmp_path_factory, lambda folder, kind: KINDS[kind](folder))
 
 
 def sound_config(folder: Path, model: Path, **changes: Any) -> Config:
     values = {"corpus": {"paths": ["sounds/*"], "format": "audio"}, "encoder": {"model": str(model)}}
     return configure(folder, **(values | changes))
-
-
-def scaled(found: Any) -> Floats:
-    return found.numpy() / np.linalg.norm(found.numpy(), axis=-1, keepdims=True)
 
 
 def library(folder: Path, kind: str, sound: Floats) -> Floats:
@@ -124,12 +110,7 @@ def test_batches_do_not_change_vectors(saved: Saved, kind: str) -> None:
     if kind.startswith("clap"):
         cases.append((text_inputs, [*TEXTS, *(f"text {n} " * (n % 5 + 1) for n in range(70))]))
     for make, values in cases:
-        whole = encoder.encode(make(values)).matrix
-        alone = np.concatenate([encoder.encode(make([value])).matrix for value in values])
-        order = np.random.default_rng(2).permutation(len(values))
-        shuffled = encoder.encode(make([values[at] for at in order])).matrix
-        assert np.abs(whole - alone).max() < 1e-5
-        assert np.abs(whole[order] - shuffled).max() < 1e-5
+        whole = check_batches(encoder, make, values)
         if make is media_inputs:
             wanted = np.array([library(saved(kind), kind, sound) for sound in sounds[:4]])
             assert (whole[:4] * wanted).sum(axis=1).min() >= 0.9999
