@@ -19,7 +19,7 @@ from transforms.encoders.model_source import ModelSource
 from transforms.encoders.static_embedding import StaticModel, describe_static
 from transforms.encoders.text_encoder import TextEncoder
 from transforms.encoders.text_facts import FactedText, TextFacts
-from transforms.encoders.transformer_text import facts_of_transformer, files_of_transformer
+from transforms.encoders.transformer_text import check_tokenizer, facts_of_transformer, files_of_transformer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -103,11 +103,7 @@ def describe_modules(
         raise ConfigurationError(
             f"encoder.model: {folder} holds no config.json", "name the folder that save_pretrained wrote"
         )
-    if not (root / "tokenizer.json").exists():
-        raise ConfigurationError(
-            f"encoder.model: {folder} holds no tokenizer.json",
-            "save it with a fast tokenizer: AutoTokenizer.from_pretrained(...).save_pretrained(folder)",
-        )
+    check_tokenizer(root, folder)
     pooling, pooled_dimensions = _pooling(folder, modules)
     own_dimensions = _dense_dimensions(folder, modules) or pooled_dimensions or int(settings["hidden_size"])
     lower = bool(read_json(root / "sentence_bert_config.json").get("do_lower_case"))

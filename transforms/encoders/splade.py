@@ -29,7 +29,12 @@ from transforms.encoders.model_source import ModelSource
 from transforms.encoders.sentence_transformers import TorchModel
 from transforms.encoders.text_encoder import TextEncoder
 from transforms.encoders.text_facts import TextFacts
-from transforms.encoders.transformer_text import check_runs_on_torch, facts_of_transformer, files_of_transformer
+from transforms.encoders.transformer_text import (
+    check_runs_on_torch,
+    check_tokenizer,
+    facts_of_transformer,
+    files_of_transformer,
+)
 from transforms.support.vectors import sparse_array
 
 POOLINGS = ("max", "sum")
@@ -104,11 +109,7 @@ def describe(config: EncoderConfig, source: ModelSource) -> SpladeModel:
             "not a masked language model: its head would be random numbers",
             "name a folder that SparseEncoder.save_pretrained wrote, or remove encoder.family for dense vectors",
         )
-    if not (root / "tokenizer.json").exists():
-        raise ConfigurationError(
-            f"encoder.model: {root} holds no tokenizer.json",
-            "save it with a fast tokenizer: AutoTokenizer.from_pretrained(...).save_pretrained(folder)",
-        )
+    check_tokenizer(root, root)
     lower = bool(read_json(root / "sentence_bert_config.json").get("do_lower_case"))
     dimensions = int(settings["vocab_size"])
     found = facts_of_transformer(

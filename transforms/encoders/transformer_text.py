@@ -14,6 +14,23 @@ from transforms.encoders.model_source import ModelSource
 from transforms.encoders.text_facts import TextFacts
 
 
+def check_tokenizer(root: Path, folder: Path) -> None:
+    """Refuses a transformer without the file of a fast tokenizer.
+
+    Args:
+        root: where its files are.
+        folder: the model's, for the message.
+
+    Raises:
+        ConfigurationError: with the remedy.
+    """
+    if not (root / "tokenizer.json").exists():
+        raise ConfigurationError(
+            f"encoder.model: {folder} holds no tokenizer.json",
+            "save it with a fast tokenizer: AutoTokenizer.from_pretrained(...).save_pretrained(folder)",
+        )
+
+
 def facts_of_transformer(
     config: EncoderConfig,
     source: ModelSource,
