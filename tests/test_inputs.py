@@ -461,3 +461,9 @@ def test_the_same_items_alone_shuffled_and_together_have_the_same_vectors(served
         for name, row in found.items():
             for vector in ("title", "photo"):
                 assert least_cosine([row[vector]], np.array([together[name][vector]])) >= 0.99999
+
+
+def test_a_field_that_no_record_has_is_named(tmp_path: Path, clip: Path) -> None:
+    write_jsonl(tmp_path / "products.jsonl", [{"id": "a", "title": "b", "description": "c", "picture": "d.png"}])
+    with pytest.raises(ConfigurationError, match=r"corpus\.media: no record has 'photo'; they have id, title"):
+        backfill(shop(tmp_path, clip))

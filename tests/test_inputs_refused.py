@@ -9,7 +9,6 @@ import pytest
 from corpora import configure, write_jsonl
 from shop import FAKE, FIELDS, shop
 
-from pipelines.backfill import backfill
 from pipelines.plan import plan
 from schemas.config.loader import parse_config
 from schemas.errors import ConfigurationError
@@ -163,12 +162,6 @@ def test_files_without_fields_in_a_folder_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigurationError, match=r"b\.md' is of the format markdown, in which a file is an item"):
         plan(config)
-
-
-def test_a_field_that_no_record_has_is_named(tmp_path: Path, clip: Path) -> None:
-    write_jsonl(tmp_path / "products.jsonl", [{"id": "a", "title": "b", "description": "c", "picture": "d.png"}])
-    with pytest.raises(ConfigurationError, match=r"corpus\.media: no record has 'photo'; they have id, title"):
-        backfill(shop(tmp_path, clip))
 
 
 def test_whole_inputs_are_no_other_than_without_the_key() -> None:
