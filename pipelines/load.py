@@ -10,7 +10,7 @@ from pipelines.steps.collection.server import check_server, check_vectors
 from pipelines.steps.judgement.standing import standing
 from pipelines.steps.publish.publication import publish
 from pipelines.steps.quality.quality_gate import check_gate
-from pipelines.steps.snapshot.embedding import report_unchanged
+from pipelines.steps.snapshot.snapshot_report import report_unchanged
 from schemas.config import Config
 from schemas.run_report import Report
 

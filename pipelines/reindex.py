@@ -10,12 +10,14 @@ from pipelines.run.session import Phase, Session, running
 from pipelines.steps.collection.served import find_served, look, misfits, with_index
 from pipelines.steps.collection.server import check_server, check_vectors
 from pipelines.steps.corpus.changes import lost_parts
-from pipelines.steps.corpus.source import Source, open_checkpoint, prepare, settings_digest
+from pipelines.steps.corpus.corpus_digests import settings_digest
+from pipelines.steps.corpus.source import Source, open_checkpoint, prepare
 from pipelines.steps.judgement.standing import Standing, standing
 from pipelines.steps.publish.publication import publish
 from pipelines.steps.quality.quality_gate import check_gate
 from pipelines.steps.snapshot.corpus_fit import fitted_source
-from pipelines.steps.snapshot.embedding import bring_up_to_date, report_unchanged
+from pipelines.steps.snapshot.embedding import bring_up_to_date
+from pipelines.steps.snapshot.snapshot_report import report_unchanged
 from schemas.config import Config
 from schemas.errors import ConfigurationError
 from schemas.layout import Layout

@@ -14,10 +14,12 @@ import pyarrow.compute as pc
 from pipelines.run.progress import Progress
 from pipelines.run.session import Phase, running
 from pipelines.steps.corpus.changes import find_changes
-from pipelines.steps.corpus.source import SOURCE_SCHEMA, Source, prepare, read_by_first_rules
+from pipelines.steps.corpus.corpus_digests import read_by_first_rules
+from pipelines.steps.corpus.source import SOURCE_SCHEMA, Source, prepare
 from pipelines.steps.publish.in_step import bring_collection, check_served
 from pipelines.steps.quality.quality_gate import check_gate
-from pipelines.steps.snapshot.embedding import embed_changes, report_unchanged
+from pipelines.steps.snapshot.embedding import embed_changes
+from pipelines.steps.snapshot.snapshot_report import report_unchanged
 from schemas.config import Config
 from schemas.errors import CheckpointError
 from schemas.run_report import Report

@@ -15,7 +15,7 @@ from pipelines.steps.judgement.standing import Standing
 from pipelines.steps.publish.publication import Publication
 from pipelines.steps.publish.update import Update
 from pipelines.steps.quality.quality_gate import check_gate, check_quality
-from pipelines.steps.snapshot.embedding import report_unchanged
+from pipelines.steps.snapshot.snapshot_report import report_unchanged
 from schemas.config import Config
 from schemas.errors import RejectsError
 from schemas.run_report import Report

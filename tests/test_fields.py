@@ -16,7 +16,7 @@ from pipelines.reindex import reindex
 from pipelines.run.plan_text import text as plan_text
 from pipelines.run.progress import Progress
 from pipelines.search import search
-from pipelines.steps.corpus.source import settings_digest
+from pipelines.steps.corpus.corpus_digests import settings_digest
 from pipelines.steps.judgement.null_columns import unfilterable
 from schemas.config import Corpus, suggested_column
 from schemas.errors import ConfigurationError

@@ -10,7 +10,8 @@ import pytest
 from corpora import configure, text, write_jsonl
 
 from pipelines.backfill import backfill
-from pipelines.steps.corpus.source import prepare, read_by_first_rules
+from pipelines.steps.corpus.corpus_digests import read_by_first_rules
+from pipelines.steps.corpus.source import prepare
 from pipelines.sync import sync
 from schemas.config import Config
 from transforms import milvus

@@ -23,7 +23,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from pipelines.steps.corpus.source import settings_digest
+from pipelines.steps.corpus.corpus_digests import settings_digest
 from schemas.config import Corpus
 from schemas.config.loader import parse_config
 from transforms.read import list_corpus, plan_shards, read_shard, stream

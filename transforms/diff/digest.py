@@ -182,3 +182,12 @@ def halves(column: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.uint64]]:
     start = array.offset * DIGEST_BYTES
     data = np.frombuffer(array.buffers()[1], np.uint8)[start : start + len(array) * DIGEST_BYTES]
     return data.view(np.uint64).reshape(-1, 2)
+
+
+def is_sampled(digests: pa.ChunkedArray, sampling: float) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Whether each item is in the sample, bool[n]: by its digest, not by chance, so the same items in each run.
+
+    Args:
+        sampling: share of the items that go into the sample.
+    """
+    return halves(digests)[:, 1] < np.uint64(min(int(sampling * 2**64), 2**64 - 1))

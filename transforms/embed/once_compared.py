@@ -54,7 +54,7 @@ class OnceCompared(beam.PTransform):  # type: ignore[misc]
 
     def expand(self, shards: beam.PCollection) -> beam.PCollection:
         judge = _Judge(self.findings.folder, self.embedding, self.bounds)
-        allowed = shards.pipeline | "Once" >> beam.Create([None]) | "Judge" >> beam.ParDo(judge, AsIter(self.found))
+        allowed = shards.pipeline | "Once" >> beam.Impulse() | "Judge" >> beam.ParDo(judge, AsIter(self.found))
         work = beam.ParDo(_Work(self.findings.folder, self.embedding.base is not None), AsIter(allowed))
         return shards | "Work" >> work
 
@@ -67,7 +67,7 @@ class _Judge(VersionedDoFn):
         self._embedding = embedding
         self._bounds = bounds
 
-    def process(self, _: None, found: Iterable[str]) -> Iterator[bool]:
+    def process(self, _: bytes, found: Iterable[str]) -> Iterator[bool]:
         for _uri in found:  # only now is everything written
             pass
         given, findings = self._embedding, Findings(self._folder)

@@ -2,46 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel
 
 from pipelines.run.jobs.beam_options import prepare_filesystems
+from pipelines.steps.corpus.corpus_digests import digest_of, read_by_first_rules, settings_digest
 from pipelines.steps.corpus.known_spaces import known_spaces
-from schemas.config import ChunkConfig, Config, Corpus
+from schemas.config import Config, Corpus
 from schemas.formats import holds_records
-from schemas.glob import Glob
-from schemas.identity import digest, digest_bytes
-from schemas.item_inputs import facts
-from schemas.modality import Modality
-from schemas.records import SCHEMA_VERSION
 from transforms.checkpoint import Checkpoint, Snapshot
 from transforms.diff.findings import LISTING_SCHEMA
 from transforms.encoders.models import Models
 from transforms.read import FileRows, Own, SourceFile, list_files
-from transforms.read.item import partitions_of
 from transforms.read.listing import upgrade
 from transforms.read.listing.files import FILE_ROWS, name_of, shown_column
 from transforms.read.shard import TO_READ
 from transforms.support.storage import filesystem, spill
 from transforms.support.storage.parquet_bytes import holds_all_bytes
-
-_TOUCHES_NO_ROW = {"paths", "shard_bytes", "max_deleted"}
-_ALWAYS_IN_DIGEST = {
-    *("format", "id", "content", "metadata", "on_duplicate"),
-    *("type", "max_bytes"),
-    *("max_tokens", "overlap_tokens"),
-}
-"""Keys of version 0.1.0. Each later key counts only where it is set, so that an upgrade changes no digest."""
-
 
 FOOTERS_AT_ONCE = 16
 _DESCRIBED = ["name", "size", "modified", "version", "by_later_rules"]
@@ -80,7 +63,7 @@ class Source:
     @cached_property
     def corpus_digest(self) -> str:
         """Digest of everything that determines rows; files with the same digest need not be read again."""
-        return _corpus_digest(self.settings_digest, self.files.select(_DESCRIBED))
+        return digest_of(self.settings_digest, self.files.select(_DESCRIBED))
 
     def against(self, base: Snapshot, reread: Iterable[str] = ()) -> Source:
         """The corpus with its files compared with a snapshot: kept are those that did not change.
@@ -208,36 +191,6 @@ def _as_before(files: pa.Table, before: pa.Table, by: str) -> spill.Mask:
     return np.concatenate([pc.fill_null(mask, False).to_numpy() for mask in masks()])
 
 
-def _corpus_digest(settings_digest: str, files: pa.Table) -> str:
-    """What `schemas.identity.digest` makes of the settings' digest and the list of files, a piece at a time.
-
-    Args:
-        files: columns name, size, modified, version and by_later_rules. A version that is not known is left out, so
-            that local files and those of earlier releases have the digest that they had.
-    """
-
-    def described() -> Iterator[bytes]:
-        yield f"[{json.dumps(settings_digest)},[".encode()
-        for number, piece in enumerate(spill.pieces(files)):
-            columns = [column.to_pylist() for column in piece.columns]
-            rows = [
-                (*row, *([version] if version else []), *([upgrade.RULES] if later else []))
-                for *row, version, later in zip(*columns, strict=True)
-            ]
-            text = json.dumps(rows, separators=(",", ":"), ensure_ascii=True)
-            yield f"{',' if number else ''}{text[1:-1]}".encode()
-        yield b"]]"
-
-    return digest_bytes(described(), 32)
-
-
-def read_by_first_rules(base: Snapshot) -> bool:
-    """Whether a snapshot is of version 0.1.0, or of a corpus that it read as this version does."""
-    files = base.files.select(["path", "size", "modified", "version"])
-    files = files.append_column("by_later_rules", pa.array(np.zeros(files.num_rows, bool)))
-    return base.corpus_digest == _corpus_digest(base.settings_digest, files)
-
-
 def prepare(config: Config, *, writing: bool = True, refit: bool = False) -> Source:
     """Checks all that can be checked without reading the corpus, and lists it.
 
@@ -282,48 +235,6 @@ def with_models(source: Source, config: Config, models: Models) -> Source:
     """The source with other models: the same files, another space."""
     checkpoint = Checkpoint(config.checkpoint, config.name, models.space.id)
     return replace(source, models=models, checkpoint=checkpoint, settings_digest=settings_digest(config, models))
-
-
-def settings_digest(config: Config, models: Models) -> str:
-    """Digest of the settings that determine rows."""
-    exclude = dict.fromkeys(_TOUCHES_NO_ROW, True) | {"metadata": {"__all__": {"default"}}}
-    corpus = config.corpus.model_dump(exclude=exclude)
-    corpus["metadata"] = {
-        name: _set_keys(field, type(config.corpus.metadata[name])) for name, field in corpus["metadata"].items()
-    }
-    settings = [
-        SCHEMA_VERSION,
-        models.space.id,
-        _set_keys(corpus, Corpus),
-        _set_keys(config.chunk.model_dump(), ChunkConfig) if config.chunk else False,
-        config.collection.id_max_bytes,
-    ]
-    if any(field.partition is not None for field in config.corpus.metadata.values()):
-        # Folders above the glob's root are not in the paths of the listing, and may be partitions.
-        settings.append([partitions_of(Glob(path).root) for path in config.corpus.paths])
-    if config.corpus.modality is not Modality.TEXT:
-        settings.append(str(config.corpus.modality))  # the columns of a row, whatever the paths are
-    if config.inputs:
-        settings.append({"inputs": facts(config.inputs)})
-    return digest(settings, 32)
-
-
-def _set_keys(values: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
-    """The values without later keys that have their default."""
-    defaults = {
-        field.alias or name: field.get_default(call_default_factory=True, validated_data={})
-        for name, field in model.model_fields.items()
-        if not field.is_required()
-    }
-    return {
-        key: value
-        for key, value in values.items()
-        if key in _ALWAYS_IN_DIGEST or key not in defaults or value != _plain(defaults[key])
-    }
-
-
-def _plain(value: Any) -> Any:
-    return value.model_dump() if isinstance(value, BaseModel) else value
 
 
 def _referring(files: pa.Table, corpus: Corpus) -> spill.Mask | None:

@@ -16,7 +16,7 @@ from schemas.run_plan import PlannedItems
 from schemas.run_report import Expected, Rejected
 from transforms.checkpoint.embedded import precisions
 from transforms.checkpoint.snapshot import with_any
-from transforms.diff.find_changes import ID_TOO_LONG
+from transforms.diff.digest_sides import ID_TOO_LONG
 
 LOOKED_AT = 200
 """Earlier runs that are looked at for a rate, the newest."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipelines.run.jobs import beam_job
 from pipelines.run.session import Session
@@ -17,24 +15,17 @@ from pipelines.steps.corpus.int8_sample import prepare_sample
 from pipelines.steps.corpus.source import Source, settled
 from pipelines.steps.judgement.forecast import expect, first_rejects, foreseen_rejects
 from pipelines.steps.judgement.limits import check_deletions, check_draft, check_fields
-from pipelines.steps.judgement.named_rejects import named_rejects
-from pipelines.steps.judgement.null_columns import explained, null_columns, unfilterable
 from pipelines.steps.judgement.standing import Standing
 from pipelines.steps.judgement.vector_limits import check_draft_vectors
 from pipelines.steps.snapshot.left_records import left_records
+from pipelines.steps.snapshot.snapshot_report import report_embedded, report_unchanged
+from pipelines.steps.snapshot.snapshot_tables import files_of, parts_of
 from schemas.errors import InterruptedRunError, JobEndedError, JobLeftError, RejectsError, VecbeamError
 from schemas.modality import Modality
-from schemas.records import FILE_SCHEMA, PART_SCHEMA
-from schemas.run_amounts import Sound
-from schemas.run_report import Report
-from transforms.checkpoint import Checkpoint, Snapshot
-from transforms.checkpoint.snapshot import with_any
+from transforms.checkpoint import Snapshot
 from transforms.embed.int8_texts import needs_texts
 from transforms.embed.record import FILE_RECORDS, PART_RECORDS, pieces_of, read_records
-from transforms.read import CONTAINER_ERRORS
-from transforms.read.listing.files import shown_column
-from transforms.support.amounts import MILLISECONDS
-from transforms.support.storage import filesystem, spill
+from transforms.support.storage import filesystem
 from transforms.support.work_list import listed
 
 if TYPE_CHECKING:
@@ -42,9 +33,6 @@ if TYPE_CHECKING:
 
 EMBEDDED_AS_READ = 64
 """A byte that is embedded takes as much time as so many that are read, on a processor without an accelerator."""
-
-_LISTED = ["size", "modified", "version"]
-_URI = pa.schema([pa.field("uri", pa.large_string())])
 
 
 def bring_up_to_date(
@@ -146,18 +134,18 @@ def _embedded(
         session.progress.note(f"{len(changes.lost)} parts of {base.name} are missing or damaged: making them again")
         checkpoint.delete_parts([base.part_names[at] for at in changes.lost])
     parts, files = _embed(session, changes, salt, records)
-    unsettled = settled(changes.source, session.config)
-    if not unsettled.all():
+    is_settled = settled(changes.source, session.config)
+    if not is_settled.all():
         session.progress.note(
-            f"{np.count_nonzero(~unsettled)} files changed since they were listed: run the command again"
+            f"{np.count_nonzero(~is_settled)} files changed since they were listed: run the command again"
         )
     draft, written = checkpoint.draft_snapshot(
-        _parts_of(changes, parts),
-        _files_of(changes, files, unsettled),
+        parts_of(changes, parts),
+        files_of(changes, files, is_settled),
         changes.source.corpus_digest,
         changes.source.settings_digest,
     )
-    _report(session, changes, draft, parts)
+    report_embedded(session, changes, draft, parts)
     if written:
         return draft
     check_draft(session, changes, draft, standing, allow_deletes=allow_deletes)
@@ -258,154 +246,3 @@ def _in_corpus_order(parts: pa.Table, changes: Changes) -> pa.Table:
     positions = pa.array([index[name] for name in parts.column("shard").to_pylist()], pa.int64())
     order = [("position", "ascending"), ("ordinal", "ascending")]
     return parts.append_column("position", positions).sort_by(order).drop_columns(["position"])
-
-
-def _parts_of(changes: Changes, parts: pa.Table) -> pa.Table:
-    """The parts of the new snapshot: those of the old one, less what is dead by now, and the new ones."""
-    new = parts.filter(pc.greater(parts.column("rows"), 0))
-    none = pa.array([[]] * new.num_rows, pa.list_(pa.int32()))
-    tables = [new.append_column("dead", none).select(PART_SCHEMA.names).cast(PART_SCHEMA)]
-    if changes.base is not None:
-        tables.insert(0, _less(changes.base.parts, changes.findings.dead, set(changes.lost)))
-    return pa.concat_tables(tables)
-
-
-def _less(parts: pa.Table, dead: pa.Table, lost: set[int]) -> pa.Table:
-    rows = parts.to_pylist()
-    for gone in dead.to_pylist():
-        row = rows[gone["part"]]
-        row["dead"] = sorted({*row["dead"], *gone["dead"]})
-        row["rows"] -= len(gone["dead"])
-        for name in ("items", "tokens", "tokens_dropped"):
-            row[name] -= gone[name]
-    live = [row for at, row in enumerate(rows) if at not in lost and row["rows"] > 0]
-    return pa.Table.from_pylist(live, schema=PART_SCHEMA)
-
-
-def _files_of(changes: Changes, records: pa.Table, unsettled: np.ndarray[Any, np.dtype[np.bool_]]) -> pa.Table:
-    """The files of the new snapshot, in corpus order."""
-    source = changes.source
-    is_read = source.is_read.to_numpy()
-    read = _files_read(source, records, unsettled[is_read], changes.findings.spared(), np.flatnonzero(is_read))
-    if is_read.all() or changes.base is None:
-        return read
-    listed = spill.filtered(source.files.select(["name", *_LISTED]), ~is_read).rename_columns(["path", *_LISTED])
-    return spill.interleaved(read, spill.spilled(_files_kept(listed, changes.base.files), FILE_SCHEMA), is_read)
-
-
-def _files_kept(listed: pa.Table, before: pa.Table) -> Iterator[pa.Table]:
-    """The rows that files have in a snapshot, with what the listing says of them now."""
-    names = listed.select(["path"])
-    for now, then in zip(spill.pieces(listed), spill.beside(names, before, "path"), strict=True):
-        columns = {name: then.column(name) for name in FILE_SCHEMA.names}
-        columns |= {name: now.column(name) for name in _LISTED}
-        columns["version"] = _or_null(now.column("version"))
-        yield pa.table(columns).cast(FILE_SCHEMA)
-
-
-def _or_null(versions: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.if_else(pc.equal(versions, ""), None, versions)
-
-
-def _files_read(
-    source: Source,
-    records: pa.Table,
-    unsettled: np.ndarray[Any, np.dtype[np.bool_]],
-    spared: dict[int, int],
-    positions: np.ndarray[Any, np.dtype[np.int64]],
-) -> pa.Table:
-    files = source.changed.table
-    shown = (pa.table([shown_column(piece.column("uri"))], _URI) for piece in spill.pieces(files.select(["uri"])))
-    uris = spill.spilled(shown, _URI)
-    rejected = with_any(records, "errors").select(["uri", "errors"]).to_pylist()
-    names = [row["uri"] for row in rejected if any(error["error"] in CONTAINER_ERRORS for error in row["errors"])]
-    broken = pa.array(names, _URI.field("uri").type)
-
-    def tables() -> Iterator[pa.Table]:
-        found = spill.beside(uris, records.select(FILE_RECORDS.names), "uri")
-        start = 0
-        for piece, uri, record in zip(spill.pieces(files), spill.pieces(uris), found, strict=True):
-            here = slice(start, start + piece.num_rows)
-            read = pc.fill_null(record.column("items_read"), 0).to_numpy().copy()
-            if spared:
-                read += np.array([spared.get(int(position), 0) for position in positions[here]], np.int64)
-            whole = pc.invert(pc.is_in(uri.column("uri"), value_set=broken))
-            columns = {
-                "path": piece.column("name").cast(pa.string()),
-                "size": piece.column("size"),
-                "modified": piece.column("modified"),
-                "items_read": read,
-                **{name: _or_empty(record.column(name)) for name in ("errors", "rejects")},
-                "complete": pc.and_(whole, pa.array(unsettled[here])),
-                "version": _or_null(piece.column("version")),
-            }
-            yield pa.table(columns, schema=FILE_SCHEMA)
-            start = here.stop
-
-    return spill.spilled(tables(), FILE_SCHEMA)
-
-
-def _or_empty(lists: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Lists, and an empty one instead of each null."""
-    return pc.if_else(pc.is_valid(lists), lists, pa.scalar([], lists.type)) if lists.null_count else lists
-
-
-def report_unchanged(session: Session, snapshot: Snapshot) -> None:
-    """Puts into the report that all is as the snapshot has it."""
-    report = session.report
-    report.snapshot = snapshot.id
-    report.items.read = snapshot.total("items_read")
-    report.items.unchanged = snapshot.total("items")
-    report.rejects = snapshot.errors()
-    checkpoint = Checkpoint(session.config.checkpoint, session.config.name, snapshot.space_id)
-    report.rejected = named_rejects(checkpoint, snapshot.files) if report.rejects else []
-    report.items.rejected = sum(report.rejects.values())
-    report.chunks.reused = snapshot.total("rows")
-    _count_dropped(report, snapshot.total("tokens_dropped"))
-    report.bytes.checkpoint = snapshot.total("bytes")
-
-
-def _count_dropped(report: Report, dropped: int) -> None:
-    if report.modality.has_rows_of_several:
-        report.chunks.cut = dropped
-    elif report.modality.unit == "seconds":
-        report.sound = Sound(dropped=dropped / MILLISECONDS)
-    else:
-        report.tokens.dropped = dropped
-
-
-def _report(session: Session, changes: Changes, snapshot: Snapshot, parts: pa.Table) -> None:
-    report_unchanged(session, snapshot)
-    report = session.report
-    done = parts.filter(parts.column("embedded"))
-    # A first run that resumes after a crash finds its own parts: to this run they are unchanged.
-    counted = done if changes.base is None else parts
-    report.items.new = _sum(counted, "new")
-    report.items.changed, report.items.moved = _sum(counted, "changed"), _sum(counted, "moved")
-    report.items.unchanged -= report.items.new + report.items.changed + report.items.moved
-    report.items.deleted = changes.deleted
-    report.chunks.embedded = _sum(done, "rows_embedded")
-    report.chunks.reused = snapshot.total("rows") - report.chunks.embedded
-    if report.sound is not None:
-        report.sound.embedded = _sum(done, "tokens_embedded") / MILLISECONDS
-    elif not report.modality.has_rows_of_several:
-        report.tokens.embedded = _sum(done, "tokens_embedded")
-    report.tokens.padded = _sum(done, "tokens_padded")
-    report.tokens.billed = session.counter("tokens_billed")
-    prices = {one.server.usd_per_million_tokens for one in session.config.vectors.values() if one.server is not None}
-    price = prices.pop() if len(prices) == 1 else None
-    if price is not None:
-        report.usd = round(report.tokens.billed * price / 1e6, 6)
-    report.bytes.read = session.counter("bytes_read")
-    embedded = done.filter(pc.greater(done.column("rows_embedded"), 0))
-    if embedded.num_rows:
-        report.runtime = changes.source.checkpoint.runtime(embedded.column("part")[0].as_py())
-    columns = null_columns(changes.source.checkpoint, snapshot, list(session.config.corpus.metadata))
-    said = explained(columns, session.config.corpus, changes.source.listed)
-    for warning in [*unfilterable(session.config), *said]:
-        session.progress.note(warning)
-        report.warnings.append(warning)
-
-
-def _sum(table: pa.Table, column: str) -> int:
-    return int(pc.sum(table.column(column)).as_py() or 0)
