@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipelines.backfill import backfill
 from pipelines.init import write_configuration
-from pipelines.report import write_html
+from pipelines.report import report
 from pipelines.run.progress import Progress
 from pipelines.run.report_text import text
 from pipelines.run.terminal import output
@@ -84,7 +84,7 @@ def _pictures(folder: Path) -> str:
 
 def _page(config: Config, path: Path) -> str:
     """Writes the page of the first act's run; returns the words that name it."""
-    write_html(config, path)
+    report(config, html=path)
     return f"\nOpen in a browser\n  {path}    what the run did: items, seconds by step, the gate, earlier runs"
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from pipelines.index_folder import IndexFolder
+from pipelines.index_inspection import IndexInspection
 from pipelines.steps.corpus.given_media import is_one
 from pipelines.steps.corpus.index_arguments import (
     as_lists,
@@ -29,12 +30,8 @@ from schemas.config.loader import load_config
 from schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from pipelines.explore.explorer import Explorer
-    from pipelines.export import Exported
     from pipelines.run.progress import Progress
-    from pipelines.steps.results.finding import Finding
     from pipelines.steps.search.searcher import Searcher
-    from schemas.alias_status import Status
     from schemas.config import Config
     from schemas.run_plan import Plan
     from schemas.run_report import Report
@@ -44,7 +41,7 @@ if TYPE_CHECKING:
 CONFIGURATION = "vecbeam.yaml"
 
 
-class Index:
+class Index(IndexInspection):
     """A corpus and its collection, under one configuration.
 
     Model, client and collection stay open between searches. `close`, or the end of a `with` block, frees them; the
@@ -105,39 +102,6 @@ class Index:
                 f"the index in {self._path.parent} holds nothing yet", "add texts with add(), or files with index()"
             )
         return load_config(self._path)
-
-    @property
-    def explore(self) -> Explorer:
-        """What the vectors tell: `index.explore.duplicates(above=0.95).table`, and the other commands of explore."""
-        from pipelines.explore.explorer import Explorer
-
-        return Explorer(lambda: self.config)
-
-    def evaluate(self, **options: Any) -> Finding:
-        """How good the answers to queries with known answers are; see `pipelines.evaluate.evaluate`."""
-        from pipelines.evaluate import evaluate
-
-        return evaluate(self.config, **options)
-
-    def compare(self, old: Config | str = "", new: Config | str = "", **options: Any) -> Finding:
-        """How the answers of two collections of this index differ, without labels; see `pipelines.compare.compare`.
-
-        Args:
-            old, new: names of collections, or other configurations. Without both, what `rollback` goes to is compared
-                with what is served.
-        """
-        from pipelines.compare import compare
-
-        return compare(old, new, **{"configs": [self.config]} | options)
-
-    def train(self, pairs: str | Path, out: str | Path, **options: Any) -> Finding:
-        """Trains a model on pairs, from the encoder of this index; see `pipelines.train.train`.
-
-        The index does not use it before its configuration names it, and `reindex` ran.
-        """
-        from pipelines.train import train
-
-        return train(pairs, out, None if options.get("model") else self.config, **options)
 
     @overload
     def search(  # type: ignore[overload-overlap]
@@ -282,18 +246,6 @@ class Index:
         from pipelines.verify import verify
 
         return self._run(lambda config, progress: verify(config, progress, repair=repair, quick=quick))
-
-    def status(self) -> Status:
-        """What is served, what the checkpoint has, and the last run; see `pipelines.status`."""
-        from pipelines.status import status
-
-        return status(self.config)
-
-    def export(self, path: str | Path, **options: Any) -> Exported:
-        """Writes the live rows as a file, or for TensorBoard; see `pipelines.export` for the options."""
-        from pipelines.export import export
-
-        return export(self.config, path, **options)
 
     def _run(self, command: Callable[[Config, Progress], Report]) -> Report:
         with self._writing:

@@ -11,27 +11,31 @@ from schemas.config import Config
 from schemas.run_report import Rejected, Report
 
 
-def write_html(config: Config, path: Path, run_id: str | None = None) -> Report:
-    """Writes a run, and the newest runs, as one HTML file that needs no network; returns the run's report.
+def report(config: Config, run_id: str | None = None, *, html: str | Path | None = None) -> Report:
+    """The report of a run; with `html` also as one file that needs no network, with the newest runs.
 
     Args:
         run_id: by default the last run that could change data.
+        html: the file to write.
 
     Raises:
         ConfigurationError: if there is no such run, the file is not .html or would be one of the corpus, or its folder
             does not exist.
-        MissingExtraError: if the extra `explore` is not installed.
+        MissingExtraError: with `html`, if the extra `explore` is not installed.
         StorageError: if the file can't be written.
     """
     from pipelines.steps.results.page_file import check_page_file
     from pipelines.steps.results.report_page import write_report_page
     from pipelines.steps.results.table_file import check_outside_corpus
 
+    if html is None:
+        return report_store.read_report(config, run_id)
+    path = Path(html)
     check_page_file(path)
     check_outside_corpus(path, config.corpus, "--html")
-    report = report_store.read_report(config, run_id)
-    write_report_page(path, report, *report_store.latest(config))
-    return report
+    found = report_store.read_report(config, run_id)
+    write_report_page(path, found, *report_store.latest(config))
+    return found
 
 
 def list_text(found: Sequence[Report], more: int) -> str:

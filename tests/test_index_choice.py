@@ -18,7 +18,7 @@ from pipelines.cli import app
 from pipelines.load import load
 from pipelines.plan import plan
 from pipelines.reindex import reindex
-from pipelines.report import write_html
+from pipelines.report import report as write_report
 from pipelines.run.plan_text import text as plan_text
 from pipelines.search import search
 from pipelines.steps.publish import publication
@@ -141,7 +141,7 @@ def test_a_chosen_index_keeps_its_promise_and_stays(tmp_path: Path, place: str, 
     assert served[-1].recall_at_10 == report.verify.recall_at_10
     if place == "lite":
         page = tmp_path / "page.html"
-        write_html(config, page)
+        write_report(config, html=page)
         rows = re.findall(r"<td>sample, 600 rows</td>", page.read_text())
         assert len(rows) == len({one.model_dump_json() for one in sample})
         assert "<h2>Recall@10 by index</h2>" in page.read_text()

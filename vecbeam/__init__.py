@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipelines.backfill import backfill
+    from pipelines.compare import compare
     from pipelines.doctor import doctor
+    from pipelines.evaluate import evaluate
     from pipelines.export import export
     from pipelines.gc import gc
     from pipelines.index import Index
@@ -27,13 +29,15 @@ if TYPE_CHECKING:
     from pipelines.plan import plan
     from pipelines.reindex import reindex
     from pipelines.replay import replay
+    from pipelines.report import report
     from pipelines.rollback import rollback
     from pipelines.search import search
+    from pipelines.serve import serve
     from pipelines.status import status
     from pipelines.steps.search.queries.history_file import read_history
     from pipelines.steps.search.queries.query import LikeQuery, MediaQuery, PreferenceQuery
     from pipelines.sync import sync
-    from pipelines.train import train
+    from pipelines.train import train, train_items
     from pipelines.verify import verify
     from schemas.config import Config
     from schemas.config.loader import load_config, parse_config
@@ -65,7 +69,9 @@ __all__ = [
     "WriteRejects",
     "__version__",
     "backfill",
+    "compare",
     "doctor",
+    "evaluate",
     "export",
     "gc",
     "load",
@@ -75,11 +81,14 @@ __all__ = [
     "read_history",
     "reindex",
     "replay",
+    "report",
     "rollback",
     "search",
+    "serve",
     "status",
     "sync",
     "train",
+    "train_items",
     "verify",
 ]
 
@@ -98,6 +107,7 @@ _MODULES = {
     "VecbeamError": "schemas.errors",
     "WriteParts": "transforms.embed.public.write_parts",
     "WriteRejects": "transforms.embed.public.write_parts",
+    "train_items": "pipelines.train",
     "load_config": "schemas.config.loader",
     "parse_config": "schemas.config.loader",
     "read_history": "pipelines.steps.search.queries.history_file",
@@ -105,15 +115,19 @@ _MODULES = {
         name: f"pipelines.{name}"
         for name in (
             "backfill",
+            "compare",
             "doctor",
+            "evaluate",
             "export",
             "gc",
             "load",
             "plan",
             "reindex",
             "replay",
+            "report",
             "rollback",
             "search",
+            "serve",
             "status",
             "sync",
             "train",
