@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,6 +76,22 @@ def test_inverted_lists_find_the_pairs_that_comparing_all_finds() -> None:
     assert (alike & (groups.labels[:1_000] >= 0)).mean() > 0.99
     assert groups.labels[1_500] == -1
     assert groups.count < 1_020
+
+
+def test_rows_that_are_nearly_equal_are_one_group_in_little_memory() -> None:
+    random = np.random.default_rng(6)
+    vectors = np.tile(random.standard_normal(16).astype(np.float32), (8_000, 1))
+    vectors[6_000:] += 0.001 * random.standard_normal((2_000, 16)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors[[10, 20]] = 0  # like nothing, each other included
+    tracemalloc.start()
+    groups = near_duplicates(vectors, 0.99)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert groups.count == 1
+    assert np.flatnonzero(groups.labels < 0).tolist() == [10, 20]
+    assert (groups.nearest[groups.labels == 0] > 0.99).all()
+    assert peak < 60_000_000  # 64 million pairs
 
 
 def test_the_command_prints_json_and_writes_files_and_a_page_that_shows_markup_as_text(
@@ -183,7 +200,7 @@ def test_a_vector_that_is_not_a_number_is_named(tmp_path: Path) -> None:
 def test_error_rates_of_the_threshold_on_labelled_pairs(config: Config, tmp_path: Path) -> None:
     path = tmp_path / "pairs.csv"
     lines = [f"own{n},same{n}#0,1" for n in range(5)] + [f"own{n},own{n + 20},no" for n in range(10)]
-    path.write_text("\n".join(["a,b,same", *lines, "own30,own31,true"]))
+    path.write_text("\n".join(["a,b,same", *lines, "own30,own31,true"]), encoding="utf-8-sig")  # as Excel does
     found = duplicates(config, above=0.99, pairs=path).figures
     assert (found["pairs"], found["false_match_rate"]) == (16, 0)
     assert found["false_non_match_rate"] == pytest.approx(1 / 6, abs=1e-4)

@@ -48,11 +48,11 @@ def neighbour_index(vectors: Floats, seed: int = 0) -> Any:
     return index
 
 
-def pieces(vectors: Floats) -> Iterator[tuple[int, Floats]]:
-    """Vectors in pieces of `QUERIES` rows, each with the position of its first row."""
+def pieces(vectors: Floats, rows: int = QUERIES) -> Iterator[tuple[int, Floats]]:
+    """Vectors in pieces of some rows, each with the position of its first row."""
     matrix = np.ascontiguousarray(vectors, np.float32)
-    for start in range(0, len(matrix), QUERIES):
-        yield start, matrix[start : start + QUERIES]
+    for start in range(0, len(matrix), rows):
+        yield start, matrix[start : start + rows]
 
 
 def nearest_others(vectors: Floats, k: int, seed: int = 0) -> tuple[Floats, Positions]:

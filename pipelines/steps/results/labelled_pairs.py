@@ -30,7 +30,7 @@ def read_pairs(path: Path) -> list[LabelledPair]:
     place = f"--pairs: {path}"
     remedy = "write lines such as a.jpg,b.jpg,1 under the header a,b,same"
     try:
-        with path.open(newline="", encoding="utf-8") as lines:
+        with path.open(newline="", encoding="utf-8-sig") as lines:
             reader = csv.DictReader(lines)
             names = reader.fieldnames or []
             if missing := [name for name in COLUMNS if name not in names]:
