@@ -165,7 +165,12 @@ def test_runs_rejects_and_comparison_are_pages(site: Served) -> None:
     assert "items     21 read = 20 new" in site.ask(f"/runs/{run_id}").text
     assert site.ask("/runs/..%2f..%2fx").status in (400, 404)
     assert "MissingField" in site.ask("/rejects").text or "EmptyText" in site.ask("/rejects").text
+    assert '<th scope="col">nDCG@10</th>' in runs.text
     assert "100 % of the items are in both lists" in site.ask(f"/compare?q={quote(text(3))}").text
+    like = site.ask("/compare?like=doc3").text
+    assert 'value="doc3"' in like
+    assert "100 % of the items" in like
+    assert "only here" not in like
     assert "the sum" not in site.ask("/").text
 
 

@@ -50,13 +50,16 @@ def site(config: Config) -> Iterator[Served]:
         yield site
 
 
-def form(data: bytes, content_type: str = "image/png") -> bytes:
-    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n'
+def form(data: bytes, content_type: str = "image/png", **fields: str) -> bytes:
+    part = f"--{BOUNDARY}\r\nContent-Disposition: form-data; name="
+    head = "".join(f'{part}"{name}"\r\n\r\n{value}\r\n' for name, value in fields.items())
+    head += f'{part}"file"; filename="a"\r\n'
     return f"{head}Content-Type: {content_type}\r\n\r\n".encode() + data + f"\r\n--{BOUNDARY}--\r\n".encode()
 
 
-def uploaded(site: Served, data: bytes, content_type: str = "image/png") -> tuple[int, str]:
-    answer = site.ask("/", form(data, content_type), Content_Type=f"multipart/form-data; boundary={BOUNDARY}")
+def uploaded(site: Served, data: bytes, content_type: str = "image/png", **fields: str) -> tuple[int, str]:
+    body = form(data, content_type, **fields)
+    answer = site.ask("/", body, Content_Type=f"multipart/form-data; boundary={BOUNDARY}")
     return answer.status, answer.text
 
 
@@ -79,7 +82,14 @@ def test_a_picture_that_is_uploaded_finds_itself(site: Served) -> None:
     status, page = uploaded(site, encoded(drawing(5), "JPEG", quality=60), "image/jpeg")
     assert status == 200
     assert "drawing-005.png" in page.split('<li class="card"')[1]
-    assert "rows near the file" in page
+    assert "10 rows near the file" in page
+    status, page = uploaded(
+        site, encoded(drawing(5)), k="2", filter='id in ["drawing-007.png#0", "drawing-008.png#0", "drawing-009.png#0"]'
+    )
+    assert status == 200
+    assert "2 rows near the file" in page
+    assert "> drawing-005.png<" not in page
+    assert "drawing-009.png" in page  # the form keeps the filter
 
 
 def test_bytes_of_an_image_are_a_query_of_the_json_interface(site: Served) -> None:

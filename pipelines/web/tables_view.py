@@ -7,17 +7,22 @@ from typing import Any
 from pipelines.explore.duplicates import duplicates as find
 from pipelines.run import report_store, report_text
 from pipelines.steps.search.hits.found import Found
+from pipelines.steps.search.queries.query import LikeQuery
+from pipelines.web.card import card
 from pipelines.web.request_query import RequestQuery
 from pipelines.web.search_view import cards, search
 from pipelines.web.site import Site
 from schemas.errors import ConfigurationError, VecbeamError
+from schemas.modality import shown_rate
 from schemas.run_report import Report
 
 
 def runs(site: Site) -> dict[str, Any]:
     """The newest runs, newest first."""
     found, more = report_store.latest(site.config)
-    return {"runs": found, "more": more, "result": report_text.result, "charts": _charts(found)}
+    unit = f"{found[0].modality.unit}/s" if found else "tokens/s"
+    values = {"runs": found, "more": more, "result": report_text.result, "unit": unit, "rate": _shown_rate}
+    return values | {"charts": _charts(found, unit)}
 
 
 def run(site: Site, run_id: str) -> dict[str, Any]:
@@ -40,6 +45,7 @@ def compared(site: Site, wanted: RequestQuery) -> dict[str, Any]:
     """The hits of two collections for one query, and which items only one of them has."""
     values: dict[str, Any] = {"other": site.other, "error": None, "sides": [], "overlap": None}
     values["words"] = wanted.query if isinstance(wanted.query, str) else ""
+    values["like"] = wanted.query.row_id if isinstance(wanted.query, LikeQuery) else ""
     if site.other is None or site.other_searcher is None or wanted.query is None:
         return values
     try:
@@ -62,11 +68,21 @@ def compared(site: Site, wanted: RequestQuery) -> dict[str, Any]:
 WIDTH, HEIGHT = 280, 60
 
 
-def _charts(found: list[Report]) -> list[dict[str, Any]]:
+def _rate(report: Report) -> float | None:
+    """What the run embedded in a second, in the unit of its corpus."""
+    return report.rates.per_second or report.rates.tokens_per_second or None
+
+
+def _shown_rate(report: Report) -> str:
+    return "" if (rate := _rate(report)) is None else shown_rate(rate)
+
+
+def _charts(found: list[Report], unit: str) -> list[dict[str, Any]]:
     """Lines over the runs, oldest first: what is drawn, its last value, and the points of its line."""
     series: dict[str, list[float | None]] = {
         "recall@10": [report.verify.recall_at_10 for report in found],
-        "tokens per second": [report.rates.tokens_per_second or None for report in found],
+        "nDCG@10": [None if report.quality is None else report.quality.ndcg_at_10 for report in found],
+        unit: [_rate(report) for report in found],
         "seconds": [report.seconds.total for report in found],
         "rejected items": [float(report.items.rejected) for report in found],
     }
@@ -91,6 +107,8 @@ def _line(values: list[float]) -> str:
 
 ROWS = 20_000
 """Rows in which near duplicates are looked for: a page does not wait for more."""
+SHOWN_ROWS = 400
+"""Near duplicates of a page."""
 
 
 def duplicates(site: Site, above: str) -> dict[str, Any]:
@@ -105,6 +123,9 @@ def duplicates(site: Site, above: str) -> dict[str, Any]:
         raise ConfigurationError(f"above is {above!r}, not a number", "for example above=0.95") from None
     found = site.once(("duplicates", cosine), lambda: find(site.config, above=cosine, sample=ROWS))
     groups: dict[int, list[dict[str, Any]]] = {}
-    for row in found.table.slice(0, 400).to_pylist():
-        groups.setdefault(row["group"], []).append(row)
-    return {"found": found, "groups": groups, "above": cosine, "basis": found.basis}
+    for row in found.table.slice(0, SHOWN_ROWS).to_pylist():
+        group, keep, similarity = (row.pop(name) for name in ("group", "keep", "similarity"))
+        shown = card(row | {"score": similarity}, "COSINE", "", site.config)
+        groups.setdefault(group, []).append({"card": shown, "keep": keep})
+    left = max(0, found.table.num_rows - SHOWN_ROWS)
+    return {"found": found, "groups": groups, "above": cosine, "basis": found.basis, "left": left}

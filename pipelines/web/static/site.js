@@ -2,10 +2,10 @@
 "use strict";
 
 (function () {
-  const form = document.getElementById("upload");
-  if (!form) return;
   const drop = document.getElementById("drop");
+  if (!drop) return;
   const field = document.getElementById("file");
+  const button = document.getElementById("send");
 
   function send(files) {
     const kinds = field.accept.split(",").map((kind) => kind.replace("*", ""));
@@ -14,7 +14,12 @@
     const chosen = new DataTransfer();
     chosen.items.add(file);
     field.files = chosen.files;
-    form.submit();
+    submit();
+  }
+
+  // With the button's own method, and with the filters and options of the form.
+  function submit() {
+    button.form.requestSubmit(button);
   }
 
   for (const name of ["dragenter", "dragover"]) {
@@ -30,5 +35,5 @@
     send(event.dataTransfer.files);
   });
   document.addEventListener("paste", (event) => send(event.clipboardData.files));
-  field.addEventListener("change", () => field.files.length && form.submit());
+  field.addEventListener("change", () => field.files.length && submit());
 })();
