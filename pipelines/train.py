@@ -31,7 +31,7 @@ from transforms.train import item_vectors, own_words, text_training
 from transforms.train.hard_negatives import with_negatives
 from transforms.train.picture_pairs import is_of_pictures
 from transforms.train.text_training import TrainingSettings
-from transforms.train.training_pairs import Pair, read_pairs, same, split
+from transforms.train.training_pairs import Pair, Split, read_pairs, same, split
 
 DEFAULT = TrainingSettings()
 OWN_WORDS = TrainingSettings(epochs=20, learning_rate=0.05)
@@ -111,14 +111,14 @@ def train(
     settings = settings._replace(two_towers=settings.two_towers or isinstance(base.model, RouterModel))
     if settings.two_towers:
         loaded = text_training.with_two_towers(loaded)
-    candidates = _candidates(file.pairs, parts.held_out)
+    candidates = _candidates(file.pairs, parts)
     before = text_training.scores(loaded, facts, parts.held_out, candidates)
     taught, mined = parts.trained, 0
     if settings.hard_negatives:
         source = source or text_training.negatives_of(loaded, facts, candidates)
-        hidden = [text for pair in parts.held_out for text in pair[:2]]
+        hidden = [*(text for pair in parts.held_out for text in pair[:2]), *parts.unranked]
         taught, mined = with_negatives(taught, settings.hard_negatives, source, file.answers, hidden)
-    trained = {**text_training.train(loaded, facts, taught, settings), "mined": mined}
+    trained = {**text_training.train(loaded, facts, taught, settings, file.labels), "mined": mined}
     after = text_training.scores(loaded, facts, parts.held_out, candidates)
     figures = {**figures_of(before, after, settings.seed), "trained_pairs": len(parts.trained), **trained}
     check_better(figures, before, after, even_if_not_better=even_if_not_better)
@@ -132,6 +132,11 @@ def train(
     notes = [*file.notes]
     if parts.left_out:
         notes.append(f"{parts.left_out:,} pairs share a text with the held-out part: left out of the training")
+    if parts.unranked:
+        notes.append(
+            f"{len(parts.unranked):,} texts of the labels that are held out are neither trained on nor ranked: "
+            "these labels have so many texts that some were drawn"
+        )
     if settings.hard_negatives and not mined:
         notes.append("no text is a hard negative: all are nearly as near to a query as its positive, or answer it")
     if is_own:
@@ -212,12 +217,13 @@ def _check_settings(settings: TrainingSettings, dimensions: int) -> None:
         )
 
 
-def _candidates(pairs: Sequence[Pair], held_out: Sequence[Pair]) -> list[str]:
+def _candidates(pairs: Sequence[Pair], parts: Split) -> list[str]:
     """The different texts that answer queries, or do not, in the order of the file."""
     found: dict[str, str] = {}
-    for pair in (*pairs, *held_out):
+    unranked = set(map(same, parts.unranked))
+    for pair in (*pairs, *parts.held_out):
         for text in pair[1:]:
-            if text:
+            if text and same(text) not in unranked:
                 found.setdefault(same(text), text)
     return list(found.values())
 

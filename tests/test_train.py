@@ -24,7 +24,7 @@ from pipelines.steps.search.queries.query import PreferenceQuery
 from pipelines.train import train, train_items
 from schemas.config.loader import load_config
 from schemas.errors import ConfigurationError
-from transforms.train.training_pairs import read_pairs, same, split
+from transforms.train.training_pairs import MOST_HELD_OUT, read_pairs, same, split
 
 pytest.importorskip("datasets")
 pytest.importorskip("accelerate")
@@ -141,6 +141,29 @@ def test_labels_are_held_out_as_a_whole(tmp_path: Path) -> None:
     assert len(parts.held_out) == 2 * 6 * 5
 
 
+def test_of_labels_with_many_texts_some_are_ranked(tmp_path: Path) -> None:
+    lines = [{"anchor": f"text {n}", "label": n % 3} for n in range(6_000)]
+    file = read_pairs(str(write_jsonl(tmp_path / "labels.jsonl", lines)))
+    parts = split(file.pairs, 0.2, labels=file.labels)
+    assert 450_000 < len(parts.held_out) <= MOST_HELD_OUT  # not 2,000 times 1,999
+    ranked = {pair.query for pair in parts.held_out}
+    assert len(ranked) + len(parts.unranked) == 2_000
+    assert ranked.isdisjoint(parts.unranked)
+    assert {*ranked, *parts.unranked}.isdisjoint({text for pair in parts.trained for text in pair[:2]})
+    assert parts == split(file.pairs, 0.2, labels=file.labels)
+
+
+def test_a_step_has_no_label_twice(folder: Path, tmp_path: Path) -> None:
+    lines = [{"anchor": f"{LEFT[n % 12]} {RIGHT[n // 12]}", "label": f"about {n % 12}"} for n in range(72)]
+    pairs = str(write_jsonl(tmp_path / "labels.jsonl", lines))
+    words = ["train", pairs, "--model", str(folder / "base" / "whole"), "--even-if-not-better", "--json"]
+    done = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "m"), *learn(**{"--epochs": "1"})])
+    assert done.exit_code == 0, done.output
+    figures = json.loads(done.stdout)
+    assert (figures["held_out_queries"], figures["trained_pairs"]) == (12, 60)
+    assert figures["steps"] == 6  # of ten labels each, although a batch may have more pairs
+
+
 PAIR = {"query": "a", "positive": "b"}
 REFUSED = {
     "one pair": ([PAIR], "1 different pairs"),
@@ -157,6 +180,7 @@ REFUSED = {
     "mixed": ([PAIR, {"anchor": "x", "label": "y"}], "mixes pairs and labels"),
     "one label": ([{"anchor": f"x{n}", "label": "y"} for n in range(9)], "have the label 'y'"),
     "two labels": ([{"anchor": "x", "label": "y"}, {"anchor": "x", "label": "z"}], "line 2: the anchor"),
+    "labels of which one remains": ([{"anchor": f"x{n}", "label": n % 2} for n in range(40)], "1 of 2 labels remain"),
     "no label": ([{"anchor": "x"}], "has no label"),
 }
 
@@ -182,6 +206,10 @@ def test_wrong_options_are_refused(folder: Path, tmp_path: Path) -> None:
         (pairs, "--model", "fake", "--out", str(tmp_path / "m")): "not a model of sentence-transformers",
         (str(tmp_path / "no.jsonl"), "--model", base, "--out", str(tmp_path / "m")): "there is no file",
         ("--histories", pairs, "--out", str(tmp_path / "m")): "does not end with .vec",
+        ("--histories", pairs, "--out", "m.vec", "--model", base): "--model: --histories trains item vectors",
+        (pairs, "--model", base, "--out", str(tmp_path / "m"), "--least", "2"): "--least: it is for --histories",
+        (pairs, "--model", base, "--out", str(tmp_path / "m"), "--dimensions", "8"): "--dimensions: the model has",
+        (pairs, "--model", "static", "--out", str(tmp_path / "m"), "--revision", "a"): "--revision: it is for",
     }.items():
         done = CliRunner().invoke(app, ["train", *words])
         assert done.exit_code == 2, done.output

@@ -11,7 +11,7 @@ import orjson
 
 from schemas.errors import ConfigurationError
 from schemas.modality import Modality
-from transforms.support.storage.named_file import read_named
+from transforms.support.storage.named_file import lines_of, read_named
 
 QUERIES, TRUTH = "--queries", "--truth"
 _IDS = ("_id", "id", "query_id", "qid")
@@ -178,7 +178,7 @@ def _from_json(line: str, path: str, place: str) -> LoggedQuery:
 
 def _lines(path: str, key: str) -> Iterator[tuple[int, str]]:
     """Numbers and texts of the lines of a file that are not blank."""
-    for number, line in enumerate(read_named(path, key).removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+    for number, line in lines_of(read_named(path, key)):
         try:
             text = line.decode()
         except UnicodeDecodeError as error:

@@ -15,8 +15,9 @@ import orjson
 from schemas.errors import ConfigurationError
 from transforms.support.extras import need
 from transforms.support.storage import filesystem
+from transforms.support.storage.named_file import lines_of, read_named
 
-KEY = "HISTORIES"
+KEY = "--histories"
 SHAPES = '["bread", "butter"], or {"items": ["bread", "butter"]}'
 
 
@@ -34,14 +35,9 @@ def read_histories(path: str) -> Histories:
         ConfigurationError: with the line, for what is not such a file, an id that is blank or has white space; if no
             history has two items.
     """
-    try:
-        data = filesystem.read_bytes(path)
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{KEY}: can't read {path}: {error}", "check the path") from None
+    data = read_named(path, KEY)
     found = []
-    for number, line in enumerate(data.split(b"\n"), 1):
-        if not line.strip():
-            continue
+    for number, line in lines_of(data):
         place = f"{KEY}: {path}, line {number}"
         try:
             record = orjson.loads(line)

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from schemas.errors import ConfigurationError
-from transforms.support.storage.named_file import read_named
+from transforms.support.storage.named_file import lines_of, read_named
 from transforms.train.training_pairs import KEY, Pair, PairFile
 
 SHAPE = '{"text": "...", "image": "photo.jpg"}'
@@ -31,14 +31,12 @@ class PictureFile:
 
 def is_of_pictures(path: str) -> bool:
     """Whether the first line of a file of pairs names an image; False for what can't be read."""
-    for line in read_named(path, KEY).removeprefix(b"\xef\xbb\xbf").split(b"\n"):
-        if line.strip():
-            try:
-                record = orjson.loads(line)
-            except orjson.JSONDecodeError:
-                return False
-            return isinstance(record, dict) and "image" in record
-    return False
+    _, line = next(lines_of(read_named(path, KEY)), (0, b""))
+    try:
+        record = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(record, dict) and "image" in record
 
 
 def read_picture_pairs(path: str) -> PictureFile:
@@ -52,19 +50,18 @@ def read_picture_pairs(path: str) -> PictureFile:
     pairs: dict[Pair, None] = {}
     images: dict[str, Path] = {}
     lines = 0
-    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
-        if line.strip():
-            lines += 1
-            text, image = _record(line, f"{KEY}: {path}, line {number}")
-            place = Path(path).parent / image
-            try:
-                digest = hashlib.sha256(place.read_bytes()).hexdigest()
-            except OSError as error:
-                raise ConfigurationError(
-                    f"{KEY}: {path}, line {number}: can't read the image {place}: {error.strerror}", "correct the path"
-                ) from error
-            images.setdefault(digest, place)
-            pairs[Pair(text, digest)] = None
+    for number, line in lines_of(data):
+        lines += 1
+        text, image = _record(line, f"{KEY}: {path}, line {number}")
+        place = Path(path).parent / image
+        try:
+            digest = hashlib.sha256(place.read_bytes()).hexdigest()
+        except OSError as error:
+            raise ConfigurationError(
+                f"{KEY}: {path}, line {number}: can't read the image {place}: {error.strerror}", "correct the path"
+            ) from error
+        images.setdefault(digest, place)
+        pairs[Pair(text, digest)] = None
     if len(images) < 2 or len({pair.query for pair in pairs}) < 2:
         raise ConfigurationError(
             f"{KEY}: {path} has {len(images)} different images", "give at least some hundred pairs of both"

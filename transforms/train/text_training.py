@@ -1,7 +1,7 @@
 """Trains a text model of sentence-transformers on pairs, with that library's own trainer.
 
 The loss is multiple negatives ranking: Henderson et al., Efficient Natural Language Response Suggestion for Smart
-Reply, 2017. The other positives of a batch are the negatives of a query; no batch has a text twice.
+Reply, 2017. The other positives of a batch are the negatives of a query; no batch has a text or a label twice.
 """
 
 from __future__ import annotations
@@ -135,8 +135,18 @@ def negatives_of(model: Any, facts: TextFacts, texts: Sequence[str]) -> Negative
     )
 
 
-def train(model: Any, facts: TextFacts, pairs: Sequence[Pair], settings: TrainingSettings) -> Mapping[str, Any]:
+def train(
+    model: Any,
+    facts: TextFacts,
+    pairs: Sequence[Pair],
+    settings: TrainingSettings,
+    labels: Mapping[str, str] | None = None,
+) -> Mapping[str, Any]:
     """Trains the model in place; the same pairs, settings and machine give the same weights.
+
+    Args:
+        labels: of labelled texts, the label of each query. A step then has one pair of a label at most, as the
+            positives of the other pairs are its negatives.
 
     Returns:
         Figures: `steps`, and `loss` (of the whole training, the mean).
@@ -149,26 +159,33 @@ def train(model: Any, facts: TextFacts, pairs: Sequence[Pair], settings: Trainin
     from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
     from sentence_transformers.base.modules import Router
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-    from sentence_transformers.training_args import BatchSamplers
     from transformers import PrinterCallback, set_seed
 
     set_seed(settings.seed)
     # Columns of a data set are whole: pairs without a negative are a data set of their own.
     parts = {"pairs": [one for one in pairs if not one.negative], "triplets": [one for one in pairs if one.negative]}
+    codes = {label: code for code, label in enumerate(dict.fromkeys((labels or {}).values()))}
     sets = {
-        name: Dataset.from_list([{key: text for key, text in one._asdict().items() if text} for one in part])
+        name: Dataset.from_list(
+            [
+                {key: text for key, text in one._asdict().items() if text}
+                | ({"label": codes[labels[one.query]]} if labels else {})
+                for one in part
+            ]
+        )
         for name, part in parts.items()
         if part
     }
+    batch = min(settings.batch, len({labels[one.query] for one in pairs})) if labels else settings.batch
     prompts = {"query": facts.query_prompt, "positive": facts.prompt, "negative": facts.prompt}
     with tempfile.TemporaryDirectory() as folder:
         arguments = SentenceTransformerTrainingArguments(
             output_dir=folder,
             num_train_epochs=settings.epochs,
-            per_device_train_batch_size=settings.batch,
+            per_device_train_batch_size=batch,
             learning_rate=settings.learning_rate,
             warmup_steps=0.1,
-            batch_sampler=BatchSamplers.NO_DUPLICATES,
+            batch_sampler=_batches,
             prompts={key: text for key, text in prompts.items() if text} or None,
             seed=settings.seed,
             router_mapping=_ROUTES if isinstance(model[0], Router) else {},
@@ -186,6 +203,13 @@ def train(model: Any, facts: TextFacts, pairs: Sequence[Pair], settings: Trainin
         raise EncoderError(f"the loss of the training is {done.training_loss}", "lower --learning-rate")
     model.eval()
     return {"steps": int(done.global_step), "loss": round(float(done.training_loss), 6)}
+
+
+def _batches(dataset: Any, **options: Any) -> Any:
+    """Batches without a text or a label twice: the library's own sampler, to which a label is a value as any other."""
+    from sentence_transformers.base.sampler import NoDuplicatesBatchSampler
+
+    return NoDuplicatesBatchSampler(dataset, **options | {"valid_label_columns": None})
 
 
 def _vectors(model: Any, texts: Sequence[str], prompt: str, task: str) -> NDArray[np.float32]:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import isqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,11 +14,14 @@ import orjson
 
 from schemas.errors import ConfigurationError
 from transforms.quality.paired_test import FEWEST
-from transforms.support.storage.named_file import read_named
+from transforms.support.storage.named_file import lines_of, read_named
 
 KEY = "PAIRS"
 SHAPES = '{"query": "...", "positive": "..."}, with "negative" if there is one, or {"anchor": "...", "label": "..."}'
 _FEWEST_TRAINED = 2
+MOST_HELD_OUT = 500_000
+"""Pairs of held-out labels that are ranked: each text of a label is a query, and all others answer it."""
+_FEWEST_OF_LABEL = 20
 
 
 class Pair(NamedTuple):
@@ -68,11 +72,13 @@ class Split(NamedTuple):
 
     Attributes:
         left_out: pairs that are in neither, because a text of theirs is held out.
+        unranked: texts of held-out labels that are neither trained on nor ranked, because their labels have so many.
     """
 
     trained: list[Pair]
     held_out: list[Pair]
     left_out: int
+    unranked: Sequence[str] = ()
 
 
 def same(text: str) -> str:
@@ -97,9 +103,7 @@ def read_pairs(path: str, seed: int = 0) -> PairFile:
     pairs: dict[Pair, None] = {}
     labelled: dict[str, str] = {}
     lines = 0
-    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
-        if not line.strip():
-            continue
+    for number, line in lines_of(data):
         place = f"{KEY}: {path}, line {number}"
         record = _record(line, place)
         lines += 1
@@ -122,7 +126,8 @@ def read_pairs(path: str, seed: int = 0) -> PairFile:
 
 
 def split(pairs: Sequence[Pair], share: float, seed: int = 0, labels: dict[str, str] | None = None) -> Split:
-    """Holds out a share of the queries, with all of their pairs; of labelled texts, whole labels.
+    """Holds out a share of the queries, with all of their pairs; of labelled texts, whole labels, of which the seed
+    draws some texts if their pairs are more than `MOST_HELD_OUT`.
 
     A pair that shares a text with the held-out part is left out of the training: neither the same query nor the same
     positive text is ever in both.
@@ -139,8 +144,9 @@ def split(pairs: Sequence[Pair], share: float, seed: int = 0, labels: dict[str, 
     chosen = {names[at] for at in np.random.default_rng(seed).permutation(len(names))[:count]}
     held_out = [pair for pair, group in zip(pairs, groups, strict=True) if group in chosen]
     hidden = {same(text) for pair in held_out for text in pair[:2]}
+    unranked: list[str] = []
     if labels:
-        held_out = _all_of_labels({f"label {label}": label for label in labels.values()}, chosen, labels)
+        held_out, unranked = _all_of_labels(chosen, labels, seed)
     rest = [pair for pair, group in zip(pairs, groups, strict=True) if group not in chosen]
     trained = [pair for pair in rest if not pair.texts & hidden]
     queries, taught = ({same(pair.query) for pair in part} for part in (held_out, trained))
@@ -149,13 +155,19 @@ def split(pairs: Sequence[Pair], share: float, seed: int = 0, labels: dict[str, 
             f"{KEY}: {len(queries)} of {len(names):,} queries would be held out, and fewer than {FEWEST} say nothing",
             "give more queries, or raise --held-out",
         )
-    if len(taught) < _FEWEST_TRAINED:
+    if len({labels[pair.query] for pair in trained} if labels else taught) < _FEWEST_TRAINED:
+        if labels:
+            raise ConfigurationError(
+                f"{KEY}: {len(names) - count} of {len(names)} labels remain to train on, and texts of one label teach "
+                "no difference",
+                "give texts of more labels: whole labels are held out",
+            )
         raise ConfigurationError(
             f"{KEY}: {len(taught)} queries remain to train on: {len(rest) - len(trained):,} pairs share a text "
             "with the held-out part and would leak it",
             "give more pairs with different texts, or lower --held-out",
         )
-    return Split(trained, held_out, len(rest) - len(trained))
+    return Split(trained, held_out, len(rest) - len(trained), unranked)
 
 
 def _record(line: bytes, place: str) -> dict[str, Any]:
@@ -207,13 +219,28 @@ def _of_labels(labelled: dict[str, str], path: str, seed: int) -> list[Pair]:
     return found
 
 
-def _all_of_labels(names: dict[str, str], chosen: set[str], labels: dict[str, str]) -> list[Pair]:
-    """Each text of the chosen labels with each other one of its label: all of them answer it."""
-    members: dict[str, list[str]] = {names[name]: [] for name in sorted(chosen)}
+def _all_of_labels(chosen: set[str], labels: dict[str, str], seed: int) -> tuple[list[Pair], list[str]]:
+    """Each text of the chosen labels with each other one of its label, as all of them answer it; and those left out."""
+    members: dict[str, list[str]] = {name: [] for name in sorted(chosen)}
     for text, label in labels.items():
-        if label in members:
-            members[label].append(text)
-    return [Pair(a, b) for texts in members.values() for a in texts for b in texts if same(a) != same(b)]
+        if (name := f"label {label}") in members:
+            members[name].append(text)
+    most = max(_FEWEST_OF_LABEL, isqrt(MOST_HELD_OUT // len(members)))
+    random = np.random.default_rng(seed)
+    pairs: list[Pair] = []
+    left: list[str] = []
+    for texts in members.values():
+        drawn = set(random.permutation(len(texts))[:most].tolist())
+        ranked = [text for at, text in enumerate(texts) if at in drawn]
+        left += [text for at, text in enumerate(texts) if at not in drawn]
+        names = [same(text) for text in ranked]
+        pairs += [
+            Pair(a, b)
+            for a, one in zip(ranked, names, strict=True)
+            for b, other in zip(ranked, names, strict=True)
+            if one != other
+        ]
+    return pairs, left
 
 
 def _check(pairs: Sequence[Pair], path: str) -> None:

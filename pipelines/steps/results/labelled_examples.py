@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from schemas.errors import ConfigurationError
+from transforms.support.storage.named_file import lines_of, read_named
 
 PLACE = "{}"
 
@@ -54,18 +55,14 @@ def label_texts(labels: Sequence[str], template: str) -> dict[str, str]:
 def read_examples(path: Path) -> list[Example]:
     """Labelled examples, one JSON object a line: {"id": ..., "label": ...} or {"text": ..., "label": ...}.
 
+    Ids and labels may be whole numbers.
+
     Raises:
         ConfigurationError: if it can't be read, with the line, or has fewer than two labels or an example twice.
     """
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise ConfigurationError(f"--examples: {path} can't be read: {error.strerror}", "name a JSONL file") from error
     found: list[Example] = []
     seen: dict[tuple[str, str], int] = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, line in lines_of(read_named(str(path), "--examples")):
         example = _example(line, f"--examples: {path}, line {number}")
         if (before := seen.get(example[:2])) is not None:
             raise ConfigurationError(
@@ -87,8 +84,11 @@ def _example(line: bytes, place: str) -> Example:
         raise ConfigurationError(f"{place} is not an object with either id or text, and label", remedy)
     key = "id" if "id" in record else "text"
     for name in (key, "label"):
-        if not isinstance(record.get(name), str) or not record[name].strip():
-            raise ConfigurationError(f"{place}: {name} is {record.get(name)!r}, not a text", remedy)
+        value = record.get(name)
+        if name != "text" and isinstance(value, int) and not isinstance(value, bool):
+            record[name] = value = str(value)
+        if not isinstance(value, str) or not value.strip():
+            raise ConfigurationError(f"{place}: {name} is {value!r}, not a text", remedy)
     return Example(key, record[key], record["label"].strip())
 
 

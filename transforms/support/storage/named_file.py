@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from schemas.errors import ConfigurationError
 from transforms.support.storage import filesystem
 
@@ -23,3 +25,14 @@ def read_named(path: str, key: str) -> bytes:
         raise ConfigurationError(f"{key}: {path} is a folder", "name the file in it") from None
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{key}: can't read {path}: {error}", "check the file") from None
+
+
+def lines_of(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The number, from 1, and the bytes of each line of a file that is not blank; a byte order mark is left out.
+
+    >>> list(lines_of(b"a\\r\\n\\nb"))
+    [(1, b'a\\r'), (3, b'b')]
+    """
+    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        if line.strip():
+            yield number, line
