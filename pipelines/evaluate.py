@@ -39,7 +39,7 @@ def evaluate(
     The ranking is one of items: the best row of an item counts. Queries are embedded by the configuration's encoder.
 
     Args:
-        queries, truth: files; see `transforms.quality.judged_queries`.
+        queries, truth: files; see `transforms.quality.judged_queries`. By default those of the gate, `verify.queries`.
         known_items: makes so many queries of the corpus instead.
         title: the column that known-item queries come from; sentences of texts without it.
         vector: by default the first dense one. With `served` of any kind, and several are fused by rank.
@@ -55,7 +55,8 @@ def evaluate(
         CheckpointError: if there is no snapshot of the configuration's space, it has no row, or a vector is not finite.
         CollectionError: with `served`, if nothing is served.
     """
-    check_options(str(queries), str(truth), known_items, title)
+    queries, truth = files_of(config, str(queries), str(truth), known_items)
+    check_options(queries, truth, known_items, title)
     check_measures("vecbeam evaluate")
     names = [vector] if isinstance(vector, str) else list(vector)
     names = [name for name in names if name]
@@ -63,7 +64,7 @@ def evaluate(
         vector_named(config, name)
     opened = open_rows(config, names, served=served)
     rows, name = opened.rows, opened.name
-    made = _queries(rows, str(queries), str(truth), known_items, title, seed)
+    made = _queries(rows, queries, truth, known_items, title, seed)
     judged = made.judged
     notes = list(judged.notes)
     notes += check_items(judged, rows.tables(["item_id"]), f"{TRUTH} {truth}" if truth else KEY)
@@ -123,10 +124,11 @@ def evaluate_each(
     Raises:
         ConfigurationError: in addition to what `evaluate` raises, if the configurations hold different items.
     """
-    check_options(str(queries), str(truth), known_items, title)
     check_measures("vecbeam evaluate")
     if len(configurations) < 2:
         raise ConfigurationError("-c: one configuration can't be compared", "name another with -c")
+    queries, truth = files_of(next(iter(configurations.values())), str(queries), str(truth), known_items)
+    check_options(queries, truth, known_items, title)
     if served:
         raise ConfigurationError("--served: several configurations are ranked exactly", "leave it out, or name one")
     if known_items and not title:
@@ -135,7 +137,7 @@ def evaluate_each(
     opened = {name: open_rows(config, names) for name, config in configurations.items()}
     check_same_corpus(opened)
     first = next(iter(opened.values())).rows
-    judged = _queries(first, str(queries), str(truth), known_items, title, seed).judged
+    judged = _queries(first, queries, truth, known_items, title, seed).judged
     notes = [*judged.notes, *check_items(judged, first.tables(["item_id"]), f"{TRUTH} {truth}" if truth else KEY)]
     evaluations = []
     for name, one in opened.items():
@@ -154,6 +156,13 @@ def evaluate_each(
     )
 
 
+def files_of(config: Config, queries: str, truth: str, known_items: int) -> tuple[str, str]:
+    """The files of queries and truth: those given, or if none are, those of the configuration's gate."""
+    if queries or truth or known_items or config.verify.queries is None or config.verify.truth is None:
+        return queries, truth
+    return config.verify.queries, config.verify.truth
+
+
 def check_options(queries: str, truth: str, known_items: int, title: str) -> None:
     """Raises ConfigurationError unless the options name queries with their truth, or known items."""
     if known_items < 0:
@@ -167,7 +176,8 @@ def check_options(queries: str, truth: str, known_items: int, title: str) -> Non
     if not queries or not truth:
         missing = " and ".join(key for key, given in ((QUERIES, queries), (TRUTH, truth)) if not given)
         raise ConfigurationError(
-            f"{missing}: not given", f"name both files; or {KEY} 200, which makes queries of the corpus"
+            f"{missing}: not given",
+            f"name both files, or set verify.queries and verify.truth; or {KEY} 200, which makes queries of the corpus",
         )
 
 

@@ -22,9 +22,10 @@ WRONG = 4
 
 
 def record(topic: str, number: int) -> dict[str, Any]:
-    """An item of a topic, with the topic's name as its metadata."""
+    """An item of a topic, with the topic's name and the number as its metadata."""
     random = np.random.default_rng([number, len(topic), ord(topic[1])])
-    return {"id": f"{topic}{number}", "text": " ".join(random.choice(TOPICS[topic], 8)), "topic": topic}
+    words = " ".join(random.choice(TOPICS[topic], 8))
+    return {"id": f"{topic}{number}", "text": words, "topic": topic, "number": number}
 
 
 def records() -> list[dict[str, Any]]:
@@ -43,7 +44,7 @@ def planted(folder: Path, **changes: Any) -> Config:
     write_jsonl(folder / "corpus" / "a.jsonl", records())
     values: dict[str, Any] = {
         "chunk": False,
-        "corpus": {"paths": ["corpus/*"], "metadata": {"topic": "string"}, "max_deleted": 1},
+        "corpus": {"paths": ["corpus/*"], "metadata": {"topic": "string", "number": "int"}, "max_deleted": 1},
         "collection": {"uri": "./milvus.db", "index": {"type": "FLAT"}},
     }
     return configure(folder, **(values | changes))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow.csv as csv
 import pytest
 from corpora import WORDS, configure, write_jsonl
 from typer.testing import CliRunner
@@ -49,9 +50,12 @@ def test_configurations_are_in_one_table_with_a_paired_test(configs: tuple[Path,
     folder, good, bad = configs
     files = ["--queries", str(folder / "q.jsonl"), "--truth", str(folder / "t.tsv")]
     several = ["-c", str(folder / "good.yaml"), "-c", str(folder / "bad.yaml")]
-    result = CliRunner().invoke(app, ["evaluate", *several, *files, "--json"])
+    out = ["--out", str(folder / "found.csv")]
+    result = CliRunner().invoke(app, ["evaluate", *several, *files, *out, "--json"])
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
+    written = csv.read_csv(folder / "found-configurations.csv").to_pylist()
+    assert [row["ndcg_at_10"] for row in written] == [row["ndcg_at_10"] for row in found["configurations"]]
     first, second = found["configurations"]
     alone = [evaluate(one, queries=folder / "q.jsonl", truth=folder / "t.tsv") for one in (good, bad)]
     for row, one in zip((first, second), alone, strict=True):
@@ -86,7 +90,7 @@ def test_different_corpora_are_refused(configs: tuple[Path, Config, Config], tmp
 def test_answers_are_compared_without_labels(configs: tuple[Path, Config, Config]) -> None:
     folder, good, _ = configs
     command = ["compare", str(folder / "good.yaml"), str(folder / "bad.yaml"), "--queries", str(folder / "log.txt")]
-    result = CliRunner().invoke(app, [*command, "-k", "3", "--json"])
+    result = CliRunner().invoke(app, [*command, "-k", "3", "--json", "--out", str(folder / "moved.jsonl")])
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert (found["queries"], len(found["rows"])) == (20, 20)
@@ -100,6 +104,7 @@ def test_answers_are_compared_without_labels(configs: tuple[Path, Config, Config
     old, new = ({item for row in found["rows"] for item in row[side]} for side in ("old", "new"))
     assert [row["item_id"] for row in found["lost"]] == sorted(old - new)
     assert found["no_longer_reached"] == len(old - new) > 0
+    assert len((folder / "moved-lost.jsonl").read_text().splitlines()) == len(old - new)
     same = compare(good, good, queries=folder / "log.txt")
     assert same.figures["rbo"]["value"] == same.figures["overlap_at_10"]["value"] == 1
     assert (same.figures["same_order"], same.figures["no_longer_reached"]) == (20, 0)

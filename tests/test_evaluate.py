@@ -138,12 +138,18 @@ def test_the_command_prints_json_and_writes_a_page_and_a_file(config: Config, fo
     assert [json.loads(line)["query"] for line in (tmp_path / "q.jsonl").read_text().splitlines()] == [
         row["query"] for row in found["rows"]
     ]
+    slices = [json.loads(line)["slice"] for line in (tmp_path / "q-slices.jsonl").read_text().splitlines()]
+    assert slices == ["even", "odd"]
     page = (tmp_path / "page.html").read_text()
     assert "Queries by nDCG@10" in page
     assert "<h2>Slices</h2>" in page
     text = CliRunner().invoke(app, command).stdout
     assert "ndcg at 10" in text
     assert "slices:" in text
+    # Without files, those of the gate.
+    gate = {"queries": files[1], "truth": files[3], "ndcg_at_10": 0.1}
+    gated = [word for key, value in gate.items() for word in ("--set", f"verify.{key}={value}")]
+    assert CliRunner().invoke(app, [*command[:2], *gated]).stdout == text
 
 
 def test_python_has_the_same_words(config: Config, folder: Path) -> None:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from pipelines.backfill import backfill
 from pipelines.cli import app
 from pipelines.explore.labels import labels
+from pipelines.explore.map import map_rows
 from pipelines.explore.similar import similar
 from pipelines.index import Index
 from pipelines.steps.collection.current_rows import current_rows
@@ -86,6 +87,14 @@ def test_a_map_has_a_point_for_each_row_in_their_order(config: Config, tmp_path:
     assert '"dragmode":"pan"' in text
     assert "strange0#0\\u003cbr\\u003eqx0zv0" in text
     assert "https://" not in text.split("<script>")[0]
+    assert '"name":"soil"' in text
+    assert '"showscale":true' not in text
+
+
+def test_whole_numbers_with_many_values_are_coloured_by_a_scale(config: Config) -> None:
+    [(_, figure)] = map_rows(config, color="number").plots()
+    assert figure.data[0].marker.showscale
+    assert np.isnan(figure.data[0].marker.color).sum() == STRANGE  # rows without a number
 
 
 def test_umap_keeps_topics_together_and_is_repeatable() -> None:
@@ -122,6 +131,7 @@ def test_labels_by_examples_leave_the_examples_out_of_the_accuracy(config: Confi
     known = [{"id": f"{topic}{number}", "label": topic} for topic in TOPICS for number in (10, 11)]
     known += [{"id": "sky12#0", "label": "sky"}, {"text": "wheat barley", "label": "soil"}]
     path = write_jsonl(tmp_path / "labelled.jsonl", known)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())  # as some editors write it
     found = labels(config, examples=path, truth="topic")
     assert found.figures["counted"] == 3 * ROWS + STRANGE - 7
     assert found.figures["accuracy"] > 0.85  # eight rows have a wrong topic, or words of none
@@ -154,7 +164,7 @@ def test_python_has_the_same_words(config: Config) -> None:
         (["labels", "CONFIG", "--label", "a", "--label", "b", "--template", "x"], "--template: 'x' does not have {}"),
         (["labels", "CONFIG", "--label", "a", "--label", "b", "--truth", "topic"], "no row to be counted has one of"),
         (["labels", "CONFIG", "--label", "a", "--examples", "x.jsonl"], "not by both"),
-        (["labels", "CONFIG", "--examples", "nowhere.jsonl"], "nowhere.jsonl can't be read: No such file"),
+        (["labels", "CONFIG", "--examples", "nowhere.jsonl"], "there is no file nowhere.jsonl"),
     ],
 )
 def test_wrong_options_are_refused(config: Config, words: list[str], said: str) -> None:

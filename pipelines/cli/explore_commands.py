@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from inspect import Parameter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines.cli.shared_options import Html, Out, Served, check_files, page
-from pipelines.run.terminal.arguments import config_and_words, configuration
+from pipelines.run.terminal.arguments import config_and_words, configuration, refuse_given
 from pipelines.run.terminal.command import Overrides, Page, command, option
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def duplicates(
 @explores
 def outliers(
     config: "Config",
+    context: typer.Context,
     k: Annotated[int, typer.Option("-k", min=1, help="To which neighbour distances are measured.")] = 10,
     by: Annotated[
         str,
@@ -102,6 +103,8 @@ def outliers(
     """Finds rows that are unusually far from all others."""
     from pipelines.explore.outliers import outliers
 
+    if by == "label":
+        refuse_given(context, ["k"], "--by label measures no neighbours")
     return outliers(config, k=k, by=by, above=above, group=group, new=new, **rows)
 
 
@@ -189,6 +192,7 @@ def labels(
 @explores
 def drift(
     config: "Config",
+    context: typer.Context,
     since: Annotated[
         str,
         typer.Option("--since", metavar="DATE|SNAPSHOT", help="Compares what is new since then with the rest."),
@@ -205,5 +209,6 @@ def drift(
     """Tells whether new rows are unlike the earlier ones."""
     from pipelines.explore.drift import drift
 
+    refuse_given(context, *((["level"], "it is for --since") if against else (["k"], "it is for --against")))
     other = configuration(against, None) if against is not None else None
     return drift(config, since=since, against=other, level=level, k=k, **rows)

@@ -6,7 +6,12 @@ from typing import Annotated, Any
 import typer
 
 from pipelines.cli.shared_options import Html, Out, check_files, page
-from pipelines.run.terminal.arguments import CONFIGURATION, compared_and_configurations, configuration
+from pipelines.run.terminal.arguments import (
+    CONFIGURATION,
+    compared_and_configurations,
+    configuration,
+    refuse_given,
+)
 from pipelines.run.terminal.command import ConfigPath, Overrides, Page, command
 
 quality = typer.Typer(rich_markup_mode=None)
@@ -19,10 +24,23 @@ Vectors = Annotated[
 
 @command(quality)
 def evaluate(
+    context: typer.Context,
     path: ConfigPath = CONFIGURATION,
-    queries: Annotated[str, typer.Option("--queries", metavar="FILE", help="Queries, as JSON lines.")] = "",
+    queries: Annotated[
+        str,
+        typer.Option(
+            "--queries",
+            metavar="FILE",
+            help="Queries: JSON lines, or .tsv of ids and texts. By default verify.queries.",
+        ),
+    ] = "",
     truth: Annotated[
-        str, typer.Option("--truth", metavar="FILE", help="Grades of items by query, as BEIR or TREC write them.")
+        str,
+        typer.Option(
+            "--truth",
+            metavar="FILE",
+            help="Grades of items by query, as BEIR or TREC write them. By default verify.truth.",
+        ),
     ] = "",
     known_items: Annotated[
         int, typer.Option("--known-items", metavar="N", help="Makes N queries of the corpus instead.")
@@ -42,8 +60,10 @@ def evaluate(
     """Measures the answers to queries whose answers are known."""
     from pipelines.evaluate import evaluate, evaluate_each
 
+    if several:
+        refuse_given(context, ["path"], "-c names each configuration that is compared")
     configs = {str(one): configuration(one, set_) for one in several or [path]}
-    check_files(out, html, *configs.values())
+    check_files(out, html, *configs.values(), tables=["configurations" if several else "slices"])
     options: dict[str, Any] = {"queries": queries, "truth": truth, "known_items": known_items, "title": title}
     options |= {"vector": vector or (), "served": served, "seed": seed}
     if several:
@@ -73,5 +93,6 @@ def compare(
     compared, made_by = compared_and_configurations(old, new, several or [])
     first, second = (configuration(one, set_) if isinstance(one, Path) else one for one in compared)
     configs = [configuration(one, set_) for one in made_by]
-    check_files(out, html, *configs, *(one for one in (first, second) if not isinstance(one, str)))
+    both = [one for one in (first, second) if not isinstance(one, str)]
+    check_files(out, html, *configs, *both, tables=["lost"])
     return page(compare(first, second, queries=queries, k=k, vector=vector, seed=seed, configs=configs), out, html)

@@ -229,6 +229,11 @@ def report(
 ) -> Page:
     """Shows what a run did, or lists the runs."""
     path, run_id = config_and_run(words or [])
+    if list_ and (rejects or run_id):
+        from schemas.errors import ConfigurationError
+
+        other = "--rejects" if rejects else f"RUN {run_id}"
+        raise ConfigurationError(f"--list and {other}: the list has all runs", "leave one of the two out")
     if html is not None and (list_ or rejects):
         from schemas.errors import ConfigurationError
 
@@ -244,13 +249,11 @@ def report(
     if list_:
         runs = report_store.latest(config)
         return Page(page.list_json(*runs), page.list_text(*runs))
-    if html is not None:
-        found = page.write_html(config, html, run_id)
-        return Page(found.as_json(), f"{report_text.text(found)}\npage      {html}")
-    found = report_store.read_report(config, run_id)
+    found = page.report(config, run_id, html=html)
     if rejects:
         return Page(page.rejects_json(found), page.rejects_text(found))
-    return Page(found.as_json(), report_text.text(found))
+    written = "" if html is None else f"\npage      {html}"
+    return Page(found.as_json(), report_text.text(found) + written)
 
 
 @command(app)

@@ -5,14 +5,19 @@ from typing import Annotated
 
 import typer
 
-from pipelines.run.terminal.arguments import CONFIGURATION, ENVIRONMENT, configuration
+from pipelines.run.terminal.arguments import CONFIGURATION, ENVIRONMENT, configuration, refuse_given
 from pipelines.run.terminal.command import Overrides, Page, command
 
 training = typer.Typer(rich_markup_mode=None)
 
+OF_PAIRS = ("model", "revision", "vector", "held_out", "batch", "learning_rate", "hard_negatives", "negatives_from")
+OF_PAIRS += ("two_towers", "even_if_not_better", "set_")
+"""Parameters that train a model of texts or images, not item vectors."""
+
 
 @command(training)
 def train(
+    context: typer.Context,
     pairs: Annotated[
         str, typer.Argument(metavar="PAIRS", help="JSON lines of pairs, of texts with images, or of labelled texts.")
     ] = "",
@@ -61,10 +66,18 @@ def train(
     check_words(pairs, histories, out)
     assert out is not None
     if histories:
+        refuse_given(context, OF_PAIRS, "--histories trains item vectors without a model")
         made = train_items(
             histories, out, dimensions=dimensions, epochs=20 if epochs is None else epochs, least=least, seed=seed
         )
         return Page(made.as_json(), made.text())
+    refuse_given(context, ["least"], "it is for --histories")
+    if model != NAME:
+        refuse_given(context, ["dimensions"], f"the model has its own; it is for --histories and --model {NAME}")
+    if not model or model == NAME:
+        refuse_given(context, ["revision"], "it is for a --model of the hub")
+    if model:
+        refuse_given(context, ["path"], "--model names the base; --negatives-from CONFIG names rows to mine")
     usual = OWN_WORDS if model == NAME else DEFAULT
     found = train(
         pairs,

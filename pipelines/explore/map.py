@@ -78,8 +78,7 @@ def _plots(seen: Sample, points: Floats, color: str) -> list[tuple[str, Any]]:
     hover = np.asarray(_hover(seen), object)
     places = np.round(points, 4)
     size = 6 if len(seen) < 5_000 else 3
-    numeric = color and pa.types.is_floating(seen.rows.schema.field(color).type)
-    if numeric:
+    if color and _has_scale(seen.rows.column(color)):
         values = pc.cast(seen.rows.column(color), pa.float64()).to_numpy()
         marker = {"size": size, "color": values, "colorscale": "Viridis", "showscale": True}
         figure.add_trace(_points(places, hover, "", marker))
@@ -105,6 +104,13 @@ def _plots(seen: Sample, points: Floats, color: str) -> list[tuple[str, Any]]:
         yaxis={"visible": False, "scaleanchor": "x"},
     )
     return [("Map", figure)]
+
+
+def _has_scale(values: pa.ChunkedArray) -> bool:
+    """Whether values are coloured by a scale: numbers, if they are more than have colours of their own."""
+    if pa.types.is_integer(values.type):
+        return bool(pc.count_distinct(values).as_py() > COLOURED)
+    return bool(pa.types.is_floating(values.type))
 
 
 def _points(places: Floats, hover: Any, name: str, marker: dict[str, Any]) -> Any:

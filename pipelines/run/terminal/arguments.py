@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from pipelines.run.terminal import environment, output
 
 if TYPE_CHECKING:
+    from typer import Context
+
     from schemas.config import Config
 
 CONFIGURATION = Path("vecbeam.yaml")
@@ -102,6 +104,22 @@ def compared_and_configurations(
     if isinstance(first, Path) or isinstance(second, Path):
         return (first, second), list(named)
     return (first, second), list(named) or [_default_configuration()]
+
+
+def refuse_given(context: Context, names: Sequence[str], reason: str) -> None:
+    """Raises ConfigurationError if the command line has an option or argument that the command would not use.
+
+    Args:
+        names: parameters of the command's function.
+        reason: why it is not used.
+    """
+    from schemas.errors import ConfigurationError
+
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name in names and source is not None and source.name == "COMMANDLINE":
+            option = parameter.opts[0] if parameter.param_type_name == "option" else parameter.metavar
+            raise ConfigurationError(f"{option}: {reason}", "leave it out")
 
 
 def _default_configuration() -> Path:

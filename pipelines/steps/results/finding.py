@@ -47,11 +47,12 @@ class Finding:
         tables = {name: table.to_pylist() for name, table in self.tables.items()}
         return {**self.basis, **self.figures, **tables, "notes": list(self.notes), "rows": self.table.to_pylist()}
 
-    def written(self, out: Path | None = None, html: Path | None = None) -> Finding:
-        """Writes the table, the page, or both.
+    def written(self, out: str | Path | None = None, html: str | Path | None = None) -> Finding:
+        """Writes the tables, the page, or both.
 
         Args:
-            out: a file whose suffix is .parquet, .jsonl or .csv.
+            out: a file whose suffix is .parquet, .jsonl or .csv. Further tables are written next to it; see
+                `further_file`.
             html: one file, which needs no network.
 
         Raises:
@@ -59,9 +60,11 @@ class Finding:
             StorageError: if a file can't be written.
         """
         if out is not None:
-            write_table_file(out, self.table)
+            write_table_file(Path(out), self.table)
+            for name, table in self.tables.items():
+                write_table_file(further_file(Path(out), name), table)
         if html is not None:
-            write_page(html, self.title, self.basis, self.figures, self.notes, self._sections())
+            write_page(Path(html), self.title, self.basis, self.figures, self.notes, self._sections())
         return self
 
     def _sections(self) -> list[PageSection]:
@@ -83,6 +86,15 @@ class Finding:
         if (left := self.table.num_rows - SHOWN_ROWS) > 0:
             lines.append(f"... and {left:,} more rows: --out FILE.jsonl writes all")
         return "\n".join(lines)
+
+
+def further_file(out: Path, name: str) -> Path:
+    """Where a further table of a finding is written.
+
+    >>> str(further_file(Path("found.csv"), "slices"))
+    'found-slices.csv'
+    """
+    return out.with_name(f"{out.stem}-{name}{out.suffix}")
 
 
 def basis_of(rows: LiveRows, sample: Sample | None = None, vector: str = "") -> dict[str, Any]:
