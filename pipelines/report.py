@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipelines.run import report_store
 from pipelines.run.report_text import deleted_words, result
 from schemas.config import Config
+from schemas.errors import CheckpointError
 from schemas.run_report import Rejected, Report
+
+if TYPE_CHECKING:
+    from pipelines.steps.results.page_file import PageSection
+
+log = logging.getLogger("vecbeam")
 
 
 def report(config: Config, run_id: str | None = None, *, html: str | Path | None = None) -> Report:
@@ -34,8 +43,25 @@ def report(config: Config, run_id: str | None = None, *, html: str | Path | None
     check_page_file(path)
     check_outside_corpus(path, config.corpus, "--html")
     found = report_store.read_report(config, run_id)
-    write_report_page(path, found, *report_store.latest(config))
+    write_report_page(path, found, *report_store.latest(config), _lengths(config, found))
     return found
+
+
+def _lengths(config: Config, found: Report) -> PageSection | None:
+    """The lengths of the rows of a run's snapshot; None if it has none, or the checkpoint no longer has them."""
+    from pipelines.steps.results.row_lengths import length_section
+    from transforms.checkpoint import Checkpoint
+    from transforms.explore.live_rows import LiveRows
+
+    checkpoint = Checkpoint(config.checkpoint, config.name, "")
+    try:
+        snapshot = checkpoint.find_snapshot(found.snapshot) if found.snapshot else None
+        if snapshot is None:
+            return None
+        return length_section(LiveRows(replace(checkpoint, space_id=snapshot.space_id), snapshot))
+    except CheckpointError as error:
+        log.warning("the page has no lengths of rows: %s", error)
+        return None
 
 
 def list_text(found: Sequence[Report], more: int) -> str:

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from corpora import configure, text, write_jsonl
 from typer.testing import CliRunner
@@ -15,7 +16,9 @@ from pipelines.backfill import backfill
 from pipelines.cli import app
 from pipelines.demo import _page
 from pipelines.run.report_store import read_report
+from pipelines.steps.collection.current_rows import current_rows
 from pipelines.steps.results.report_page import write_report_page
+from pipelines.steps.results.row_lengths import length_section
 from pipelines.sync import sync
 from schemas.config.loader import load_config
 from schemas.errors import RejectsError
@@ -63,8 +66,16 @@ def test_the_page_has_the_items_the_steps_the_rejects_the_gate_and_the_runs(fold
     assert (report.items.read, report.items.rejected) == (44, 3)
     for count, kind in ((44, "read"), (1, "new"), (1, "changed"), (39, "unchanged"), (3, "rejected")):
         assert re.search(rf'<td>{kind}</td><td class="number">{count}</td>', page), kind
-        assert f"{kind} {count}" in whole.split("Plotly.newPlot")[-5]
-    for title in ("Items", "Seconds by step", "Rejects by error", "The gate", "Plan and fact", "Runs"):
+        assert f"{kind} {count}" in whole.split("Plotly.newPlot")[-6]
+    for title in (
+        "Items",
+        "Seconds by step",
+        "Lengths of the rows",
+        "Rejects by error",
+        "The gate",
+        "Plan and fact",
+        "Runs",
+    ):
         assert f"<h2>{title}</h2>" in page
     assert page.count("<td>InvalidJson</td>") == 2
     assert "a.jsonl" in page
@@ -82,6 +93,21 @@ def test_the_page_needs_no_network_and_shows_the_corpus_as_text(folder: Path) ->
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert not re.search(r"<(script|link|img)[^>]*(src|href)=", texts(page))
     assert page.count("<script>") == 2
+
+
+def test_lengths_are_those_of_the_rows(folder: Path) -> None:
+    config = load_config(folder / "vecbeam.yaml")
+    rows = current_rows(config)
+    section = length_section(rows)
+    assert section is not None
+    assert section.table is not None
+    tokens = np.concatenate([table.column("tokens").to_numpy() for table in rows.tables(["tokens"])])
+    shown = dict(zip(*(column.to_pylist() for column in section.table.columns), strict=True))
+    assert float(shown["rows"]) == len(tokens) == 41
+    assert float(shown["mean tokens"]) == pytest.approx(tokens.mean(), rel=1e-4)
+    assert float(shown["the longest has, tokens"]) == tokens.max()
+    assert float(shown["half of the rows have at most, tokens"]) == np.sort(tokens)[20]
+    assert sum(section.figure.data[0].y) == 41
 
 
 def test_a_page_of_a_named_run_and_json(folder: Path) -> None:

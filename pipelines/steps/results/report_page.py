@@ -1,4 +1,4 @@
-"""The report of a run as one HTML file: items as a flow, seconds by step, rejects, the gate, plan and fact, history."""
+"""The report of a run as one HTML file: items as a flow, time, lengths, rejects, the gate, plan and fact, history."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ KINDS = ("new", "changed", "moved", "unchanged", "rejected")
 """The kinds of items that add up to those read."""
 
 
-def write_report_page(path: Path, report: Report, history: Sequence[Report], more: int = 0) -> None:
+def write_report_page(
+    path: Path, report: Report, history: Sequence[Report], more: int = 0, lengths: PageSection | None = None
+) -> None:
     """Writes a page of one run in one atomic step.
 
     Args:
         history: the runs to compare with, newest first.
         more: how many earlier runs there are.
+        lengths: of the rows of the run's snapshot.
 
     Raises:
         ConfigurationError: for another suffix than .html, or a folder that does not exist.
@@ -33,7 +36,8 @@ def write_report_page(path: Path, report: Report, history: Sequence[Report], mor
     notes = [f"Warning: {warning}" for warning in report.warnings]
     if report.error is not None:
         notes.insert(0, f"{report.error.kind}: {report.error}")
-    sections = [*_books(report), *_time(report), *_rejects(report), *_gate(report)]
+    sections = [*_books(report), *_time(report), *([] if lengths is None else [lengths])]
+    sections += [*_rejects(report), *_gate(report)]
     sections += [*index_sections(report, history), *_plan(report)]
     sections += _history(history, more)
     write_page(path, f"{report.name}: {report.command}", _basis(report), _figures(report), notes, sections)
