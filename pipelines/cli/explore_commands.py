@@ -98,6 +98,10 @@ def outliers(
         str, typer.Option("--group", metavar="FIELD", help="Compares rows with those of the same value.")
     ] = "",
     new: Annotated[bool, typer.Option("--new", help="Compares new rows with those of the snapshot before.")] = False,
+    numbers: Annotated[
+        list[str] | None,
+        typer.Option("--number", metavar="FIELD", help="Compares columns of numbers, not vectors; repeatable."),
+    ] = None,
     **rows: Any,
 ) -> "Finding":
     """Finds rows that are unusually far from all others."""
@@ -105,7 +109,7 @@ def outliers(
 
     if by == "label":
         refuse_given(context, ["k"], "--by label measures no neighbours")
-    return outliers(config, k=k, by=by, above=above, group=group, new=new, **rows)
+    return outliers(config, k=k, by=by, above=above, group=group, new=new, numbers=numbers or (), **rows)
 
 
 @explores

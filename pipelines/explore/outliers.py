@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from schemas.config import Config
 from schemas.errors import ConfigurationError
 from transforms.explore.label_confidence import SMALLEST_LABEL, label_confidence
 from transforms.explore.live_rows import MOST_ROWS, Sample
+from transforms.explore.number_rows import Doubles, NumberScale, numbers_of
 from transforms.explore.outlier_scores import Measured, of_all, of_groups, of_new
 from transforms.explore.row_labels import row_labels
 
@@ -31,6 +34,7 @@ def outliers(
     above: float | None = None,
     group: str = "",
     new: bool = False,
+    numbers: str | Sequence[str] = (),
     vector: str = "",
     sample: int = MOST_ROWS,
     seed: int = 0,
@@ -46,6 +50,8 @@ def outliers(
             little the value fits, from 0 to 1, by default 0.9.
         group: a column; rows are compared with those of the same value.
         new: judges only rows that the snapshot before does not have, against the rows that it has.
+        numbers: columns of numbers that are compared instead of a vector, as `NumberScale` scales them; rows without
+            one of them are left out.
         vector: which dense vector, by default the first one.
         sample: most rows that are compared, drawn by `seed`.
         served: looks at the snapshot that the served collection holds.
@@ -72,8 +78,12 @@ def outliers(
             "--new measures distances to all earlier rows, so it goes with neither --group nor another --by",
             "leave one of them out",
         )
+    columns = [numbers] if isinstance(numbers, str) else list(numbers)
+    if columns and vector:
+        raise ConfigurationError("--number and --vector are both given", "leave one of the two out")
     rows = current_rows(config, served=served)
-    name = rows.vector_named(vector)
+    name = "" if columns else rows.vector_named(vector)
+    rows.check_columns(columns, "--number")
     if group:
         rows.check_columns([group], "--group")
     earlier: Sample | None = None
@@ -81,19 +91,26 @@ def outliers(
     basis: dict[str, Any] = {}
     if new:
         before, among = rows_before(config, rows)
-        earlier = before.sample(name, most=sample, seed=seed)
+        earlier = before.sample(name, columns, most=sample, seed=seed)
         basis = {"earlier_snapshot": before.snapshot.id, "earlier_rows": len(earlier)}
-    seen = rows.sample(name, [group] if group else [], most=sample, seed=seed, among=among)
+    seen = rows.sample(name, [*([group] if group else []), *columns], most=sample, seed=seed, among=among)
     basis = basis_of(rows, seen, name) | basis
+    notes = []
+    if columns:
+        basis["numbers"] = columns
+        whole = len(seen)
+        seen, earlier = _of_numbers(seen, earlier, columns)
+        if whole > len(seen):
+            notes.append(f"{whole - len(seen):,} rows have no number in one of the columns, and are left out")
     labels = row_labels(seen.rows, group) if group else None
     if earlier is not None:
-        measured = of_new(seen.normalised, earlier.normalised, k, seed)
+        measured = of_new(seen.normalised, earlier.normalised, k, seed, logarithms=bool(columns))
     elif labels is None:
-        measured = of_all(seen.normalised, k, by, seed)
+        measured = of_all(seen.normalised, k, by, seed, logarithms=bool(columns))
     elif by == "label":
         measured = label_confidence(seen.normalised, labels, seed)
     else:
-        measured = of_groups(seen.normalised, labels, k, by, seed)
+        measured = of_groups(seen.normalised, labels, k, by, seed, logarithms=bool(columns))
     table = _table(seen, measured, above)
     judged = int(measured.judged.sum())
     figures: dict[str, Any] = {
@@ -105,13 +122,30 @@ def outliers(
         "share": round(table.num_rows / max(1, judged), 6),
     }
     what = "new rows" if new else "rows"
-    notes = []
     if judged < len(seen):
         least = SMALLEST_LABEL if by == "label" else k + 2
         of_group = f" with the same {group}, or no value of it" if group else ""
         notes.append(f"{len(seen) - judged:,} {what} were not judged: fewer than {least} rows{of_group}")
     title = f"Outliers among {len(seen):,} {what}" + (f", by {group}" if group else "")
     return Finding(title, basis, figures, table, notes, plots=lambda: _plots(measured, above))
+
+
+def _of_numbers(seen: Sample, earlier: Sample | None, columns: Sequence[str]) -> tuple[Sample, Sample | None]:
+    """Rows with their numbers as vectors, without those that miss one; on the scale of the earlier rows."""
+    rows, numbers = _with_all(seen, columns)
+    before, usual = (None, numbers) if earlier is None else _with_all(earlier, columns)
+    if not len(usual):
+        raise ConfigurationError(f"--number: no row has a number in all of {', '.join(columns)}", "name other columns")
+    scale = NumberScale.of(usual)
+    rows = replace(rows, vectors=scale.vectors(numbers))
+    return rows, None if before is None else replace(before, vectors=scale.vectors(usual))
+
+
+def _with_all(sample: Sample, columns: Sequence[str]) -> tuple[Sample, Doubles]:
+    """The rows that have a finite number in each column, and these numbers."""
+    numbers = numbers_of(sample.rows, columns, "--number")
+    at = np.flatnonzero(np.isfinite(numbers).all(axis=1))
+    return sample.taken(at), numbers[at]
 
 
 def _table(seen: Sample, measured: Measured, above: float) -> pa.Table:

@@ -154,7 +154,7 @@ class LiveRows:
         """All rows, or `most` of them, drawn by a seed, in the order of the snapshot.
 
         Args:
-            vector: the name of a dense vector.
+            vector: the name of a dense vector; "" for a sample without vectors, float32[n, 0].
             columns: in addition to `row_columns`.
             among: positions of rows in the snapshot, ascending, to draw from; all, if None.
 
@@ -172,10 +172,13 @@ class LiveRows:
         for position in np.unique(np.searchsorted(ends, chosen, side="right")).tolist():
             start, end = int(ends[position] - sizes[position]), int(ends[position])
             here = chosen[(chosen >= start) & (chosen < end)] - start
-            part = self.checkpoint.read_live(self.snapshot.live_part(position), [*wanted, vector])
+            part = self.checkpoint.read_live(
+                self.snapshot.live_part(position), [*wanted, *([vector] if vector else [])]
+            )
             part = part if len(here) == part.num_rows else part.take(pa.array(here))
             tables.append(part.select(wanted))
-            matrices.append(matrix_of(part.column(vector).combine_chunks()))
+            none = np.zeros((part.num_rows, 0), np.float32)
+            matrices.append(matrix_of(part.column(vector).combine_chunks()) if vector else none)
         if not tables:
             none = self.schema.empty_table().select(wanted)
             return Sample(none, np.zeros((0, 0), np.float32), total, seed)

@@ -48,17 +48,22 @@ class Measured:
     nearest_group: pa.Array | None = None
 
 
-def of_all(vectors: Floats, k: int, by: str = "distance", seed: int = 0) -> Measured:
+def of_all(vectors: Floats, k: int, by: str = "distance", seed: int = 0, *, logarithms: bool = False) -> Measured:
     """All rows against each other.
 
     Args:
         vectors: float32[n, dimensions], each of length 1, or 0 throughout.
         by: "distance" or "density".
+        logarithms: scores are those of the logarithms. In few dimensions, distances at the rim of an ordinary cluster
+            are many times the median.
     """
-    return of_groups(vectors, RowLabels(np.zeros(len(vectors), np.int64), [""]), k, by, seed)
+    whole = RowLabels(np.zeros(len(vectors), np.int64), [""])
+    return of_groups(vectors, whole, k, by, seed, logarithms=logarithms)
 
 
-def of_groups(vectors: Floats, groups: RowLabels, k: int, by: str = "distance", seed: int = 0) -> Measured:
+def of_groups(
+    vectors: Floats, groups: RowLabels, k: int, by: str = "distance", seed: int = 0, *, logarithms: bool = False
+) -> Measured:
     """Each row against the rows of its group; those of groups with fewer than k + 2 rows are not judged."""
     rows = len(vectors)
     values, scores, judged = np.full(rows, np.nan), np.zeros(rows), np.zeros(rows, bool)
@@ -68,13 +73,13 @@ def of_groups(vectors: Floats, groups: RowLabels, k: int, by: str = "distance", 
             continue
         measure = local_outlier_factors if by == "density" else kth_distances
         values[here] = measure(vectors[here], k, seed)
-        scores[here] = modified_z_scores(values[here])
+        scores[here] = modified_z_scores(_scored(values[here], logarithms=logarithms))
         judged[here] = True
     nearest = _nearest_groups(vectors, groups, k, seed) if len(groups.names) > 1 else None
     return Measured("factor" if by == "density" else "distance", values, scores, judged, nearest)
 
 
-def of_new(queries: Floats, vectors: Floats, k: int, seed: int = 0) -> Measured:
+def of_new(queries: Floats, vectors: Floats, k: int, seed: int = 0, *, logarithms: bool = False) -> Measured:
     """Rows against earlier rows: unusual is what would be unusual among those.
 
     Args:
@@ -86,7 +91,12 @@ def of_new(queries: Floats, vectors: Floats, k: int, seed: int = 0) -> Measured:
         return Measured("distance", np.full(rows, np.nan), np.zeros(rows), np.zeros(rows, bool))
     usual = kth_distances(vectors, k, seed)
     values = kth_distances(vectors, k, seed, queries)
-    return Measured("distance", values, modified_z_scores(values, usual), np.ones(rows, bool))
+    scores = modified_z_scores(*(_scored(one, logarithms=logarithms) for one in (values, usual)))
+    return Measured("distance", values, scores, np.ones(rows, bool))
+
+
+def _scored(values: Doubles, *, logarithms: bool) -> Doubles:
+    return np.log(np.maximum(values, SMALLEST)) if logarithms else values
 
 
 def _nearest_groups(vectors: Floats, groups: RowLabels, k: int, seed: int) -> pa.Array:
