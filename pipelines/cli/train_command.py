@@ -10,7 +10,16 @@ from pipelines.run.terminal.command import Overrides, Page, command
 
 training = typer.Typer(rich_markup_mode=None)
 
-OF_PAIRS = ("model", "revision", "vector", "held_out", "batch", "learning_rate", "hard_negatives", "negatives_from")
+OF_PAIRS: tuple[str, ...] = (
+    "model",
+    "revision",
+    "vector",
+    "held_out",
+    "batch",
+    "learning_rate",
+    "hard_negatives",
+    "negatives_from",
+)
 OF_PAIRS += ("two_towers", "even_if_not_better", "set_")
 """Parameters that train a model of texts or images, not item vectors."""
 
