@@ -16,7 +16,7 @@ import pytest
 from pipelines.run import plan_text
 from pipelines.run.jobs import beam_job
 from pipelines.run.jobs.beam_options import pipeline_options, prepare_filesystems
-from pipelines.run.jobs.runner_options import check_program
+from pipelines.run.jobs.runner_options import check_program, check_values
 from pipelines.run.progress import Progress
 from pipelines.run.session import Session
 from pipelines.steps.snapshot.planned_jobs import planned_jobs
@@ -61,6 +61,52 @@ def test_an_option_that_the_runner_does_not_have_is_refused(
         pipeline_options(configured(tmp_path, **runner))
     for part in says:
         assert part in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("runner", "says"),
+    [
+        ({"name": "local", "direct_num_workers": -3}, ["runner.direct_num_workers: -3", "0 for one per core"]),
+        ({"name": "portable"}, ["runner.job_endpoint: missing", "HOST:PORT"]),
+        ({"name": "portable", "job_endpoint": "flink"}, ["runner.job_endpoint: flink", "HOST:PORT"]),
+        ({"name": "flink", "job_endpoint": "host:99999"}, ["runner.job_endpoint: host:99999", "HOST:PORT"]),
+        (
+            {"name": "portable", "job_endpoint": "h:9", "environment_type": "DOKCER"},
+            ["runner.environment_type: DOKCER", "DOCKER, PROCESS, EXTERNAL, LOOPBACK"],
+        ),
+        ({"name": "dataflow"}, ["runner.project: missing"]),
+        ({"name": "dataflow", "project": "p"}, ["runner.temp_location: missing", "gs://BUCKET/FOLDER"]),
+        ({"name": "dataflow", "project": "p", "temp_location": "s3://b/t"}, ["runner.temp_location: s3://b/t"]),
+        (
+            {"name": "dataflow", "project": "p", "temp_location": "gs://b", "staging_location": "gs://"},
+            ["runner.staging_location: gs://"],
+        ),
+        (
+            {"name": "dataflow", "project": "p", "region": "europe-west4-a"},
+            ["runner.region: europe-west4-a is a zone", "europe-west4 and runner.worker_zone: europe-west4-a"],
+        ),
+    ],
+)
+def test_a_value_with_which_no_job_starts_is_refused_before_anything_is_read(
+    tmp_path: Path, runner: dict[str, Any], says: list[str]
+) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        prepare_filesystems(configured(tmp_path, **runner))
+    for part in says:
+        assert part in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "runner",
+    [
+        {"name": "local", "direct_num_workers": 0},
+        {"name": "portable", "job_endpoint": "embed", "environment_type": "loopback"},
+        {"name": "flink", "job_endpoint": "[::1]:8099", "environment_type": "beam:env:external:v1"},
+        {"name": "dataflow", "project": "p", "region": "us-east1", "staging_location": "gs://bucket/staging"},
+    ],
+)
+def test_other_values_are_left_to_the_runner(tmp_path: Path, runner: dict[str, Any]) -> None:
+    check_values(configured(tmp_path, **runner))
 
 
 @pytest.mark.parametrize(

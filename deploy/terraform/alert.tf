@@ -56,10 +56,11 @@ resource "google_monitoring_alert_policy" "absent" {
         "metric.type = \"run.googleapis.com/job/completed_execution_count\"",
         "metric.labels.result = \"succeeded\"",
       ])
+      # The longest that the service takes. With the period below a run may end some hours later than the day before.
       duration = "84600s"
 
       aggregations {
-        alignment_period   = "3600s"
+        alignment_period   = "14400s"
         per_series_aligner = "ALIGN_SUM"
       }
     }

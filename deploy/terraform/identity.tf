@@ -3,16 +3,22 @@
 resource "google_service_account" "workers" {
   account_id   = "vecbeam-workers"
   display_name = "vecbeam: Dataflow workers"
+
+  depends_on = [google_project_service.used]
 }
 
 resource "google_service_account" "launcher" {
   account_id   = "vecbeam-launcher"
   display_name = "vecbeam: starts Dataflow jobs and waits for them"
+
+  depends_on = [google_project_service.used]
 }
 
 resource "google_service_account" "scheduler" {
   account_id   = "vecbeam-scheduler"
   display_name = "vecbeam: starts the nightly sync"
+
+  depends_on = [google_project_service.used]
 }
 
 locals {

@@ -9,7 +9,7 @@ from typing import Any
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines.run.jobs.runner_options import check_known, check_program
+from pipelines.run.jobs.runner_options import check_known, check_program, check_values
 from schemas.config import Config
 from schemas.errors import ConfigurationError
 from transforms.support.storage.remote import bucket_client
@@ -61,11 +61,12 @@ def prepare_filesystems(config: Config) -> None:
     """Gives Beam's filesystems the configuration's options in this process.
 
     Raises:
-        ConfigurationError: if an object store is named whose library or credentials are missing, or a job server
-            that can't be started.
+        ConfigurationError: if an option of the runner is wrong, if an object store is named whose library or
+            credentials are missing, or a job server that can't be started.
     """
     check_program(config)
     FileSystems.set_options(pipeline_options(config))
+    check_values(config)
     named = [("checkpoint", config.checkpoint), *(("corpus.paths", path) for path in config.corpus.paths)]
     for key, path in named:
         try:

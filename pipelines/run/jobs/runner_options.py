@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import shutil
 import socket
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from schemas.config import Config
 from schemas.errors import ConfigurationError, VecbeamError
@@ -21,6 +23,9 @@ _PROGRAMS = {"flink": "flink_job_server_jar", "spark": "spark_job_server_jar", "
 _PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
 """Variables by which gRPC reaches a job server that this machine can't connect to."""
 ANSWER_S = 10.0
+_ENVIRONMENTS = ("DOCKER", "PROCESS", "EXTERNAL", "LOOPBACK")
+_EMBEDDED = "embed"
+"""As `job_endpoint`: Beam starts its job server for Python in the command's own process."""
 
 
 def check_known(config: Config, known: Iterable[str]) -> None:
@@ -47,6 +52,62 @@ def check_known(config: Config, known: Iterable[str]) -> None:
                     f"runner.{key}: an option of runner {owner}, and runner.name is {name}",
                     f"remove it, or set runner.name: {owner}",
                 )
+
+
+def check_values(config: Config) -> None:
+    """Refuses values with which no job starts; Beam finds that after a corpus was read, or after minutes.
+
+    Raises:
+        ConfigurationError: naming the key.
+    """
+    runner, options = config.runner, config.runner.options
+    workers = options.get("direct_num_workers", 1)
+    if not isinstance(workers, int) or workers < 0:
+        raise ConfigurationError(
+            f"runner.direct_num_workers: {workers!r} is not a number of workers", "use 1 or more, or 0 for one per core"
+        )
+    if runner.is_local:
+        return
+    environment = str(options.get("environment_type") or _ENVIRONMENTS[0])
+    if environment.upper() not in _ENVIRONMENTS and not environment.startswith("beam:env:"):
+        raise ConfigurationError(
+            f"runner.environment_type: {environment} is unknown to Beam", f"use one of {', '.join(_ENVIRONMENTS)}"
+        )
+    if runner.name == "dataflow":
+        _check_dataflow(options)
+        return
+    endpoint = str(options.get("job_endpoint") or "")
+    if not endpoint and runner.name == "portable":
+        raise ConfigurationError(
+            "runner.job_endpoint: missing, and runner portable starts no job server",
+            f"name a running one as HOST:PORT; {_EMBEDDED} starts Beam's in the command's own process",
+        )
+    host, _, port = endpoint.rpartition(":")
+    if endpoint not in ("", _EMBEDDED) and not (host and port.isdecimal() and 0 < int(port) < 1 << 16):
+        raise ConfigurationError(
+            f"runner.job_endpoint: {endpoint} is not the address of a job server", "write it as HOST:PORT"
+        )
+
+
+def _check_dataflow(options: Mapping[str, Any]) -> None:
+    if not options.get("project"):
+        raise ConfigurationError("runner.project: missing", "name the project of Google Cloud that jobs run in")
+    region = str(options.get("region") or "")
+    if zone := re.fullmatch(r"(\w+-\w+\d)-[a-z]", region):
+        raise ConfigurationError(
+            f"runner.region: {region} is a zone", f"set runner.region: {zone[1]} and runner.worker_zone: {region}"
+        )
+    # Without one, Beam makes a bucket of its own, or tries to for two minutes.
+    places = {key: str(options.get(key) or "") for key in ("temp_location", "staging_location")}
+    if not any(places.values()):
+        raise ConfigurationError(
+            "runner.temp_location: missing", "name a folder of a bucket, gs://BUCKET/FOLDER, for the files of jobs"
+        )
+    for key, place in places.items():
+        if place and not re.fullmatch(r"gs://[^/]+(/.*)?", place):
+            raise ConfigurationError(
+                f"runner.{key}: {place} is not a folder of a bucket", "write it as gs://BUCKET/FOLDER"
+            )
 
 
 def check_program(config: Config) -> None:
