@@ -195,7 +195,9 @@ def _notes(config: Config, checkpoint: Checkpoint, found: Status, held: Snapshot
         yield f"the checkpoint does not have the snapshot {served.snapshot} that is served: run vecbeam sync"
     if None not in (served.rows, served.snapshot_rows) and served.rows != served.snapshot_rows:
         yield f"{served.rows} rows are served, {served.snapshot_rows} are in their snapshot: run vecbeam verify"
-    if found.encoder.is_served is False:
+    if not served.space:
+        yield f"vecbeam did not make {served.collection}: the alias was moved to it by another program"
+    elif found.encoder.is_served is False:
         yield (
             f"the configuration's encoder {found.encoder.model} is of space {found.encoder.space}, what is served of "
             f"{served.space}: run vecbeam reindex, or use the configuration that built it"

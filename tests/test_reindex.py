@@ -163,7 +163,7 @@ def test_a_rollback_to_a_collection_that_lacks_rows_is_refused(tmp_path: Path, i
     assert served(config) == second.collection
     with milvus.connected(config.collection) as connection:
         connection.client.drop_collection(first.collection)
-    with pytest.raises(CollectionError, match=r"has no collection .* any more"):
+    with pytest.raises(CollectionError, match=r"has no collection "):
         rollback(config)
 
 

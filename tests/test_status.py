@@ -136,6 +136,12 @@ def test_from_nothing_to_a_second_collection(tmp_path: Path) -> None:
     assert f"; {next(failed).run_id}: " in next(note for note in notes if "42 rows" in note)
     load(other, rebuild=True)
     client = MilvusClient(str(tmp_path / "milvus.db"))
+    client.create_collection("foreign", dimension=4)
+    client.alter_alias("foreign", "tested")
+    client.close()
+    notes = vecbeam.Index(path).status().notes
+    assert "vecbeam did not make foreign: the alias was moved to it by another program" in notes, notes
+    client = MilvusClient(str(tmp_path / "milvus.db"))
     client.drop_alias("tested")
     client.close()
     [note] = vecbeam.Index(path).status().notes

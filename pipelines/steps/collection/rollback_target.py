@@ -42,13 +42,13 @@ def collection_named(connection: milvus.Milvus, config: Config, name: str, optio
     """A collection that vecbeam made for the configuration's alias.
 
     Raises:
-        CollectionError: if it is gone, or vecbeam did not make it for this alias.
+        CollectionError: if there is none, or vecbeam did not make it for this alias.
     """
     where = f"Milvus at {config.collection.uri}"
     state = milvus.state(connection, name)
     if state is None:
         raise CollectionError(
-            f"{where} has no collection {name!r} any more",
+            f"{where} has no collection {name!r}",
             "vecbeam gc lists the existing collections; to build that one again, run vecbeam reindex with the "
             "configuration that built it",
         )
