@@ -152,7 +152,7 @@ def test_what_a_sync_wrote_is_compared_by_workers(path: Path) -> None:
     write_jsonl(path.parent / "corpus" / "more.jsonl", [{**item, "id": f"more-{item['id']}"} for item in items])
     report = sync(load_config(path, THREADS))
     assert report.verify.found == ROWS + 20
-    assert steps(report) == ["survey", "embed", "load", "load", "verify"]
+    assert steps(report) == ["embed", "load", "load", "verify"]
     assert found_by(load_config(path, LOCAL))[1] == ""
 
 
