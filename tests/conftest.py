@@ -99,6 +99,16 @@ def _log_level() -> Iterator[None]:
 
 
 @pytest.fixture
+def items(tmp_path: Path) -> list[dict[str, Any]]:
+    """A corpus of 40 items in two files; its records."""
+    from corpora import text, write_two
+
+    found = [{"id": f"item-{number}", "text": text(number)} for number in range(40)]
+    write_two(tmp_path, found)
+    return found
+
+
+@pytest.fixture
 def lite_released(tmp_path: Path) -> Iterator[None]:
     """Stops the Milvus Lite of `milvus.db` in the folder of the test, after it."""
     yield

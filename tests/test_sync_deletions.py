@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpora import configure, text, texts_by_id, write_jsonl, write_two
+from corpora import configure, texts_by_id, write_jsonl, write_two
 from run_results import checkpoint_files, served_texts
 
 from pipelines.backfill import backfill
@@ -24,13 +24,6 @@ from transforms.support.storage import filesystem
 pytestmark = pytest.mark.usefixtures("lite_released")
 
 Record = dict[str, Any]
-
-
-@pytest.fixture
-def items(tmp_path: Path) -> list[Record]:
-    found = [{"id": f"item-{number}", "text": text(number)} for number in range(40)]
-    write_two(tmp_path, found)
-    return found
 
 
 def compressed(items: list[Record]) -> bytes:

@@ -23,13 +23,6 @@ pytestmark = pytest.mark.usefixtures("lite_released")
 Record = dict[str, Any]
 
 
-@pytest.fixture
-def items(tmp_path: Path) -> list[Record]:
-    found = [{"id": f"item-{number}", "text": text(number)} for number in range(40)]
-    write_two(tmp_path, found)
-    return found
-
-
 def test_an_alias_moved_back_to_an_older_collection(tmp_path: Path, items: list[Record]) -> None:
     config = configure(tmp_path)
     first = backfill(config).collection

@@ -19,13 +19,6 @@ pytestmark = pytest.mark.usefixtures("lite_released")
 Record = dict[str, Any]
 
 
-@pytest.fixture
-def items(tmp_path: Path) -> list[Record]:
-    found = [{"id": f"item-{number}", "text": text(number)} for number in range(40)]
-    write_two(tmp_path, found)
-    return found
-
-
 def test_files_that_were_only_touched(tmp_path: Path, items: list[Record], milvus_writes: list[str]) -> None:
     config = configure(tmp_path)
     sync(config)
