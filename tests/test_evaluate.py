@@ -238,6 +238,7 @@ def test_wrong_truth_is_refused(config: Config, folder: Path, tmp_path: Path, te
         (["--known-items", "-5"], "--known-items: -5 is not a number of queries"),
         (["--known-items", "5", "--title", "subject"], "--title: rows have no column 'subject'"),
         (["--title", "title"], "--title names a column for known-item queries"),
+        (["--known-items", "5", "-c", "{}/vecbeam.yaml"], "CONFIG: -c names each configuration that is compared"),
         (["--known-items", "5", "--vector", "photo"], "rows have no vector 'photo'"),
     ],
 )

@@ -176,6 +176,8 @@ def test_the_command_prints_json_and_a_page(config: Config, tmp_path: Path) -> N
         ([], "drift is measured with --since or with --against"),
         (["--since", "1", "--against", "CONFIG"], "not with both"),
         (["--since", "1", "--level", "0"], "--level: 0.0 is not between 0 and 1"),
+        (["--since", "1", "-k", "5"], "-k: it is for --against"),
+        (["--against", "CONFIG", "--level", "0.1"], "--level: it is for --since"),
         (["--since", "yesterday"], "--since: 'yesterday' is neither a date nor an earlier snapshot; the earlier snap"),
         (["--since", "9"], "'9' is neither a date nor an earlier snapshot"),
         (["--since", "2020-01-01"], "was written by 2020-01-01 00:00:00 UTC; the earlier snapshots are 000001-"),

@@ -189,6 +189,7 @@ def test_commands_print_json_and_pages_and_python_has_the_same_words(config: Con
         (["outliers", "--above", "0"], "--above: 0.0 is not a score above 0"),
         (["outliers", "--above", "nan"], "--above: nan is not a score above 0"),
         (["outliers", "--by", "label", "--group", "topic", "--above", "2"], "is not a score between 0 and 1"),
+        (["outliers", "--by", "label", "--group", "topic", "-k", "3"], "-k: --by label measures no neighbours"),
         (["outliers", "--by", "label"], "--group is missing"),
         (["outliers", "--group", "colour"], "--group: rows have no column 'colour'; they have id"),
         (["outliers", "--new", "--group", "topic"], "it goes with neither --group nor another --by"),

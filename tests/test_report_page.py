@@ -127,6 +127,7 @@ def test_a_page_of_a_named_run_and_json(folder: Path) -> None:
         (["--html", "missing/page.html"], "--html: the folder missing does not exist"),
         (["--html", "page.html", "--list"], "--html and --list: the page has the runs"),
         (["--html", "page.html", "--rejects"], "--html and --rejects: the page has the runs"),
+        (["--list", "--rejects"], "--list and --rejects: the list has all runs"),
         (["nonsense", "--html", "page.html"], "no report of run nonsense"),
     ],
 )

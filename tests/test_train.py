@@ -258,6 +258,7 @@ def test_baskets_recommend_what_is_bought_together(tmp_path: Path) -> None:
         ('[null, "c"]', "None is not an id"),
         ('["a"]', "no history"),
         ('["a", "b"]', "lower --least"),
+        ('\ufeff["a", "b"]', "lower --least"),
     ],
 )
 def test_wrong_histories_are_refused(line: str, message: str, tmp_path: Path) -> None:
