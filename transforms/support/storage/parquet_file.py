@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from schemas.errors import CheckpointError, SpaceMismatchError, StorageError
 from schemas.records import SCHEMA_VERSION
-from transforms.support.storage import filesystem, spill
+from transforms.support.storage import filesystem, parquet_checksums, spill
+from transforms.support.storage.parquet_checksums import checked_writer, parquet_of
 from transforms.support.storage.storage_errors import is_missing, storage_error
 
 METADATA_KEY = b"vecbeam"
@@ -32,15 +33,14 @@ def parquet(table: pa.Table, facts: Mapping[str, Any], row_group_rows: int = 655
         row_group_rows = max(1, min(row_group_rows, table.num_rows * GROUP_BYTES // max(1, table.nbytes)))
     metadata = {METADATA_KEY: json.dumps(facts).encode()}
     buffer = io.BytesIO()
-    pq.write_table(
-        table.replace_schema_metadata(metadata),
-        buffer,
-        compression="zstd",
-        use_dictionary=[name for name in table.column_names if name in _REPEATING] or False,
-        row_group_size=row_group_rows,
-        write_page_checksum=True,
-    )
+    with _writer(buffer, table.schema.with_metadata(metadata)) as writer:
+        writer.write_table(table.replace_schema_metadata(metadata), row_group_rows)
     return buffer.getvalue()
+
+
+def _writer(stream: BinaryIO, schema: pa.Schema) -> contextlib.AbstractContextManager[pq.ParquetWriter]:
+    columns: Any = [name for name in schema.names if name in _REPEATING] or False
+    return checked_writer(stream, schema, compression="zstd", use_dictionary=columns)
 
 
 def write_table(uri: str, table: pa.Table) -> None:
@@ -66,25 +66,14 @@ def write_pieces(
     schema = first.schema.remove_metadata()
 
     def write(stream: BinaryIO) -> None:
-        columns: Any = [name for name in schema.names if name in _REPEATING] or False
         known = schema.with_metadata({METADATA_KEY: json.dumps(facts).encode()}) if facts_at_end is None else schema
-        with pq.ParquetWriter(
-            stream, known, compression="zstd", use_dictionary=columns, write_page_checksum=True
-        ) as writer:
+        with _writer(stream, known) as writer:
             for group in spill.regrouped(chain([first], waiting), row_group_rows):
                 writer.write_table(group.replace_schema_metadata(known.metadata), row_group_rows)
             if facts_at_end is not None:
                 writer.add_key_value_metadata({METADATA_KEY.decode(): json.dumps(facts_at_end())})
 
     filesystem.write_stream(uri, write)
-
-
-def parquet_of(stream: Any, metadata: pq.FileMetaData | None = None) -> pq.ParquetFile:
-    """An open file of the checkpoint, whose pages are compared with their checksums where it has them.
-
-    Without them a bit that flips on a disk gives other numbers in a vector, and no error.
-    """
-    return pq.ParquetFile(stream, metadata=metadata, page_checksum_verification=True)
 
 
 def read_table(uri: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -160,7 +149,7 @@ def null_columns(uri: str) -> set[str]:
         CheckpointError: where it is missing or damaged.
         StorageError: where the store fails; the file may well be sound.
     """
-    metadata = _parsed(uri, pq.read_metadata)
+    metadata = _parsed(uri, parquet_checksums.read_footer).metadata
     found: set[str] | None = None
     for at in range(metadata.num_row_groups):
         group = metadata.row_group(at)
@@ -175,7 +164,10 @@ def null_columns(uri: str) -> set[str]:
 
 
 def _open_schema(uri: str) -> tuple[pa.Schema, int]:
-    return _parsed(uri, lambda stream: (pq.read_schema(stream), stream.seek(0, io.SEEK_END)))
+    def read(stream: Any) -> tuple[pa.Schema, int]:
+        return parquet_of(stream).schema_arrow, stream.seek(0, io.SEEK_END)
+
+    return _parsed(uri, read)
 
 
 def read_footer(uri: str, space_id: str) -> tuple[dict[str, Any], int]:
@@ -274,7 +266,7 @@ def parsing(uri: str, stream: BinaryIO) -> Iterator[Any]:
     except Exception as error:
         if watched.fault is not None:
             raise storage_error("read", uri, watched.fault) from error
-        if isinstance(error, StorageError) or not isinstance(error, (pa.ArrowException, OSError)):
+        if isinstance(error, StorageError) or not isinstance(error, (pa.ArrowException, OSError, UnicodeDecodeError)):
             raise
         raise damaged(uri, error) from error
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from schemas.records import SCHEMA_VERSION
-from transforms.support.storage.parquet_file import facts_of, opened, parquet_of, parsing, write_pieces
+from transforms.support.storage.parquet_checksums import parquet_of, read_footer
+from transforms.support.storage.parquet_file import facts_of, opened, parsing, write_pieces
 
 GROUP_ROWS = 8_192
 """Rows of a row group: what a worker reads at least."""
@@ -51,8 +51,8 @@ class StoredTable:
     def __init__(self, uri: str) -> None:
         self._uri = uri
         with opened(uri) as stream, parsing(uri, stream) as watched:
-            self._metadata = pq.read_metadata(watched)
-        self._firsts: list[str] = facts_of(self._metadata.metadata, uri)["firsts"]
+            self._footer = read_footer(watched)
+        self._firsts: list[str] = facts_of(self._footer.metadata.metadata, uri)["firsts"]
         self._groups: OrderedDict[int, pa.Table] = OrderedDict()
 
     def _group(self, at: int) -> pa.Table:
@@ -60,7 +60,7 @@ class StoredTable:
             self._groups.move_to_end(at)
             return self._groups[at]
         with opened(self._uri) as stream, parsing(self._uri, stream) as watched:
-            table = parquet_of(watched, self._metadata).read_row_group(at)
+            table = parquet_of(watched, self._footer).read_row_group(at)
         self._groups[at] = table
         if len(self._groups) > HELD_GROUPS:
             self._groups.popitem(last=False)
