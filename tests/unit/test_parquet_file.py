@@ -12,8 +12,8 @@ import pytest
 
 from schemas.errors import CheckpointError
 from schemas.records import SCHEMA_VERSION
-from transforms.support.storage.parquet_checksums import MARK, parquet_of, read_footer
-from transforms.support.storage.parquet_file import parquet, read_footer as read_facts, read_table, write_pieces
+from transforms.support.storage.parquet_checksums import MARK, checked_footer, parquet_of
+from transforms.support.storage.parquet_file import METADATA_KEY, parquet, read_footer, read_table, write_pieces
 from transforms.support.storage.stored_table import StoredTable, write_rows
 
 FACTS = {"schema_version": SCHEMA_VERSION, "space_id": "00ff"}
@@ -51,7 +51,7 @@ def test_no_byte_that_flipped_gives_other_rows() -> None:
 @pytest.mark.parametrize("columns", [["id"], ["author", "vector"]])
 def test_a_damaged_column_is_found_where_it_is_read(columns: list[str]) -> None:
     data = bytearray(parquet(rows(20), FACTS))
-    header = read_footer(io.BytesIO(bytes(data))).metadata.row_group(0).column(2).data_page_offset
+    header = checked_footer(io.BytesIO(bytes(data))).metadata.row_group(0).column(2).data_page_offset
     data[header + 3] ^= 2
     file = parquet_of(io.BytesIO(bytes(data)))
     if "author" in columns:
@@ -69,8 +69,8 @@ def test_files_that_are_written_in_pieces_have_checksums(tmp_path: Path) -> None
     length = int.from_bytes(data[-8:-4], "little")
     assert length > 64 << 10
     assert read_table(uri).equals(rows(1000))
-    assert read_facts(uri, "00ff") == (FACTS, len(data))
-    for at in (100, len(data) // 3, len(data) - length - 30, len(data) - length + 40, len(data) - 30, len(data) - 7):
+    assert read_footer(uri, "00ff") == (FACTS, len(data))
+    for at in (100, len(data) // 3, len(data) - length - 20, len(data) - length + 40, len(data) - 30, len(data) - 7):
         damaged = bytearray(data)
         damaged[at] ^= 4
         Path(uri).write_bytes(bytes(damaged))
@@ -96,3 +96,14 @@ def test_files_without_checksums_are_read_and_other_programs_read_those_with(tmp
     pq.write_table(rows(100), uri, compression="zstd", write_page_checksum=True)
     assert read_table(uri).equals(rows(100))
     assert pq.read_table(io.BytesIO(parquet(rows(100), FACTS))).replace_schema_metadata().equals(rows(100))
+
+
+@pytest.mark.parametrize(
+    "facts", [b'{"schema_version": 1', b'{"schemq_version": 1}', b'{"schema_version": 1}', b"\xff"]
+)
+def test_facts_of_an_earlier_release_that_are_damaged_are_named(tmp_path: Path, facts: bytes) -> None:
+    uri = str(tmp_path / "old.parquet")
+    pq.write_table(rows(1).replace_schema_metadata({METADATA_KEY: facts}), uri)
+    with pytest.raises(CheckpointError, match=r"old\.parquet: the file is damaged") as refused:
+        read_footer(uri, "00ff")
+    assert "delete that file" in refused.value.remedy

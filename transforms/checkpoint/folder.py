@@ -22,15 +22,14 @@ from transforms.checkpoint.snapshot_folder import SnapshotFolder, space_in
 from transforms.support.amounts import amounts_of
 from transforms.support.storage import filesystem
 from transforms.support.storage.parquet_file import (
-    damaged,
     facts_of,
     null_columns,
-    opened,
     parquet,
     read_footer,
     read_schema,
     read_table,
 )
+from transforms.support.storage.stored_file import damaged, opened
 
 _COUNTS = ("rows", "items", "tokens", "tokens_dropped", "tokens_padded")
 

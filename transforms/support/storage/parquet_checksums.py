@@ -37,7 +37,7 @@ class Span(NamedTuple):
 
 
 class Footer(NamedTuple):
-    """What the footer of a file says; `spans` are its columns by their offsets, none in a file of an earlier release."""
+    """What the footer of a file says; `spans` has its columns by offset, none in a file of an earlier release."""
 
     metadata: pq.FileMetaData
     spans: Mapping[int, Span]
@@ -101,7 +101,7 @@ def _seal(pairs: bytes, footer: bytes) -> bytes:
     return MARK + _LENGTH.pack(len(pairs)) + digest
 
 
-def read_footer(stream: BinaryIO) -> Footer:
+def checked_footer(stream: BinaryIO) -> Footer:
     """The footer of a file, compared with its checksum where the file has one.
 
     Raises:
@@ -110,7 +110,7 @@ def read_footer(stream: BinaryIO) -> Footer:
     size = stream.seek(0, io.SEEK_END)
     tail = _tail(stream, size, _TAIL_BYTES)
     wanted = _SEAL_BYTES + _footer_bytes(tail) + _END_BYTES
-    if wanted > len(tail) < size:
+    if wanted > len(tail):
         tail = _tail(stream, size, wanted)
     pairs = b""
     # It is compared before it is parsed: of some damages Arrow ends the process. A mark elsewhere than in front of the
@@ -118,7 +118,7 @@ def read_footer(stream: BinaryIO) -> Footer:
     if MARK in tail:
         at = max(0, len(tail) - wanted)
         summed = _LENGTH.unpack_from(tail, at + len(MARK))[0] if at + _SEAL_BYTES <= len(tail) else 0
-        if wanted + summed > len(tail) < size:
+        if wanted + summed > len(tail):
             tail = _tail(stream, size, wanted + summed)
             at = max(0, len(tail) - wanted)
         pairs = tail[max(0, at - summed) : at]
@@ -173,8 +173,9 @@ def parquet_of(stream: BinaryIO, footer: Footer | None = None) -> pq.ParquetFile
 
     Without them a bit that flips on a disk gives other numbers in a vector, and no error.
     """
-    metadata, spans = footer or read_footer(stream)
-    # A column is compared as a whole; files of an earlier release may have checksums of the pages' data alone.
+    metadata, spans = footer or checked_footer(stream)
+    # Without pre_buffer Arrow reads each column in one piece, which is what is compared. Files of earlier releases have
+    # checksums of the pages' data alone.
     return pq.ParquetFile(
-        _CheckedStream(stream, spans), metadata=metadata, page_checksum_verification=not spans, pre_buffer=False
+        _CheckedStream(stream, spans), metadata=metadata, page_checksum_verification=True, pre_buffer=False
     )

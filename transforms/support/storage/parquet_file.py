@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, BinaryIO, TypeVar
 
@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.errors import CheckpointError, SpaceMismatchError, StorageError
+from schemas.errors import CheckpointError, SpaceMismatchError
 from schemas.records import SCHEMA_VERSION
-from transforms.support.storage import filesystem, parquet_checksums, spill
-from transforms.support.storage.parquet_checksums import checked_writer, parquet_of
-from transforms.support.storage.storage_errors import is_missing, storage_error
+from transforms.support.storage import filesystem, spill
+from transforms.support.storage.parquet_checksums import checked_footer, checked_writer, parquet_of
+from transforms.support.storage.stored_file import damaged, opened, parsing
 
 METADATA_KEY = b"vecbeam"
 GROUP_BYTES = 1 << 20
@@ -149,7 +149,7 @@ def null_columns(uri: str) -> set[str]:
         CheckpointError: where it is missing or damaged.
         StorageError: where the store fails; the file may well be sound.
     """
-    metadata = _parsed(uri, parquet_checksums.read_footer).metadata
+    metadata = _parsed(uri, checked_footer).metadata
     found: set[str] | None = None
     for at in range(metadata.num_row_groups):
         group = metadata.row_group(at)
@@ -185,56 +185,35 @@ def read_footer(uri: str, space_id: str) -> tuple[dict[str, Any], int]:
     return found, size
 
 
+class _Facts(dict[str, Any]):
+    """The facts of a file. The footers of earlier releases have no checksum: a fact that is not there is a damage."""
+
+    uri = ""
+
+    def __missing__(self, key: str) -> Any:
+        raise damaged(self.uri, KeyError(key))
+
+
 def facts_of(metadata: Mapping[bytes, bytes] | None, uri: str) -> dict[str, Any]:
     """The facts in a file's metadata.
 
     Raises:
-        CheckpointError: where it has none, or is of a newer schema version.
+        CheckpointError: where it has none or a damaged one, or is of a newer schema version.
     """
     if not metadata or METADATA_KEY not in metadata:
         raise CheckpointError(f"{uri} is not a file of vecbeam", "move it out of the checkpoint")
-    facts: dict[str, Any] = json.loads(metadata[METADATA_KEY])
-    if facts["schema_version"] > SCHEMA_VERSION:
+    try:
+        facts = _Facts(json.loads(metadata[METADATA_KEY]))
+        facts.uri = uri
+        newer = facts["schema_version"] > SCHEMA_VERSION
+    except (ValueError, TypeError) as error:
+        raise damaged(uri, error) from error
+    if newer:
         raise CheckpointError(
             f"{uri} is of schema version {facts['schema_version']}, this vecbeam reads up to {SCHEMA_VERSION}",
             "install the vecbeam that wrote it, or a newer one",
         )
     return facts
-
-
-class _Watched(io.RawIOBase):
-    """A stream that remembers what failed below it, and so tells a fault of the store from one of the file."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        super().__init__()
-        self._stream = stream
-        self.fault: Exception | None = None
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def read(self, size: int | None = -1) -> bytes:
-        with self._watching():
-            return self._stream.read(-1 if size is None else size)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        with self._watching():
-            return self._stream.seek(offset, whence)
-
-    def tell(self) -> int:
-        with self._watching():
-            return self._stream.tell()
-
-    @contextlib.contextmanager
-    def _watching(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            self.fault = error
-            raise
 
 
 def _parsed(uri: str, parse: Callable[[Any], T]) -> T:
@@ -250,50 +229,3 @@ def _parsed(uri: str, parse: Callable[[Any], T]) -> T:
 def _parsed_once(uri: str, parse: Callable[[Any], T]) -> T:
     with opened(uri) as stream, parsing(uri, stream) as watched:
         return parse(watched)
-
-
-@contextlib.contextmanager
-def parsing(uri: str, stream: BinaryIO) -> Iterator[Any]:
-    """A stream of a file while it is parsed.
-
-    Raises:
-        CheckpointError: where the file is damaged.
-        StorageError: where the store fails.
-    """
-    watched = _Watched(stream)
-    try:
-        yield watched
-    except Exception as error:
-        if watched.fault is not None:
-            raise storage_error("read", uri, watched.fault) from error
-        if isinstance(error, StorageError) or not isinstance(error, (pa.ArrowException, OSError, UnicodeDecodeError)):
-            raise
-        raise damaged(uri, error) from error
-
-
-@contextlib.contextmanager
-def opened(uri: str) -> Iterator[BinaryIO]:
-    """A file of the checkpoint, open for reading.
-
-    Raises:
-        CheckpointError: where it is missing.
-        StorageError: where the store fails, or refuses.
-    """
-    try:
-        stream = filesystem.open_binary(uri)
-    except OSError as error:
-        if is_missing(error):
-            raise CheckpointError(
-                f"{uri} is missing", "run vecbeam sync: what it held is embedded again, from the corpus"
-            ) from error
-        raise storage_error("read", uri, error) from error
-    with stream:
-        yield stream
-
-
-def damaged(uri: str, error: Exception) -> CheckpointError:
-    """The error of a file whose content can't be read, though the store gave all of it."""
-    return CheckpointError(
-        f"can't read {uri}: the file is damaged: {type(error).__name__}: {error}",
-        "delete that file and run the same command again: what it held is made again, from the corpus",
-    )

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.records import SCHEMA_VERSION
-from transforms.support.storage.parquet_checksums import parquet_of, read_footer
-from transforms.support.storage.parquet_file import facts_of, opened, parsing, write_pieces
+from transforms.support.storage.parquet_checksums import checked_footer, parquet_of
+from transforms.support.storage.parquet_file import facts_of, write_pieces
+from transforms.support.storage.stored_file import opened, parsing
 
 GROUP_ROWS = 8_192
 """Rows of a row group: what a worker reads at least."""
@@ -51,7 +52,7 @@ class StoredTable:
     def __init__(self, uri: str) -> None:
         self._uri = uri
         with opened(uri) as stream, parsing(uri, stream) as watched:
-            self._footer = read_footer(watched)
+            self._footer = checked_footer(watched)
         self._firsts: list[str] = facts_of(self._footer.metadata.metadata, uri)["firsts"]
         self._groups: OrderedDict[int, pa.Table] = OrderedDict()
 
