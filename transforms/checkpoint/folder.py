@@ -29,7 +29,7 @@ from transforms.support.storage.parquet_file import (
     read_schema,
     read_table,
 )
-from transforms.support.storage.stored_file import damaged, opened
+from transforms.support.storage.watched_file import damaged, opened
 
 _COUNTS = ("rows", "items", "tokens", "tokens_dropped", "tokens_padded")
 

@@ -17,7 +17,7 @@ from schemas.errors import CheckpointError, SpaceMismatchError
 from schemas.records import SCHEMA_VERSION
 from transforms.support.storage import filesystem, spill
 from transforms.support.storage.parquet_checksums import checked_footer, checked_writer, parquet_of
-from transforms.support.storage.stored_file import damaged, opened, parsing
+from transforms.support.storage.watched_file import damaged, opened, parsing
 
 METADATA_KEY = b"vecbeam"
 GROUP_BYTES = 1 << 20

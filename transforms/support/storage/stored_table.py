@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from schemas.records import SCHEMA_VERSION
 from transforms.support.storage.parquet_checksums import checked_footer, parquet_of
 from transforms.support.storage.parquet_file import facts_of, write_pieces
-from transforms.support.storage.stored_file import opened, parsing
+from transforms.support.storage.watched_file import opened, parsing
 
 GROUP_ROWS = 8_192
 """Rows of a row group: what a worker reads at least."""
