@@ -28,7 +28,7 @@ _END_BYTES = 8  # the length of the footer, and PAR1
 _TAIL_BYTES = 64 << 10
 
 
-class Span(NamedTuple):
+class ColumnSums(NamedTuple):
     """The bytes of a column of a row group, and the CRC-32 of the file up to them and up to their end."""
 
     length: int
@@ -40,7 +40,7 @@ class Footer(NamedTuple):
     """What the footer of a file says; `spans` has its columns by offset, none in a file of an earlier release."""
 
     metadata: pq.FileMetaData
-    spans: Mapping[int, Span]
+    spans: Mapping[int, ColumnSums]
 
 
 class _Sink(io.RawIOBase):
@@ -128,7 +128,9 @@ def checked_footer(stream: BinaryIO) -> Footer:
     metadata = pq.read_metadata(pa.BufferReader(tail))
     columns = _columns(metadata) if pairs else ()
     sums = _PAIR.iter_unpack(pairs)
-    return Footer(metadata, {start: Span(length, *pair) for (start, length), pair in zip(columns, sums, strict=True)})
+    return Footer(
+        metadata, {start: ColumnSums(length, *pair) for (start, length), pair in zip(columns, sums, strict=True)}
+    )
 
 
 def _tail(stream: BinaryIO, size: int, length: int) -> bytes:
@@ -143,7 +145,7 @@ def _tail(stream: BinaryIO, size: int, length: int) -> bytes:
 class _CheckedStream(io.RawIOBase):
     """A stream whose columns are compared with their checksums when they are read."""
 
-    def __init__(self, stream: BinaryIO, spans: Mapping[int, Span]) -> None:
+    def __init__(self, stream: BinaryIO, spans: Mapping[int, ColumnSums]) -> None:
         super().__init__()
         self._stream = stream
         self._spans = spans
