@@ -80,6 +80,18 @@ def test_files_that_are_written_in_pieces_have_checksums(tmp_path: Path) -> None
         assert "delete that file" in refused.value.remedy
 
 
+@pytest.mark.parametrize("groups", [[0], [0, 3], [3, 0]])
+def test_a_file_without_rows_has_checksums(tmp_path: Path, groups: list[int]) -> None:
+    uri = str(tmp_path / "table.parquet")
+    write_pieces(uri, [rows(3).slice(0, number) for number in groups], FACTS)
+    assert read_table(uri).equals(rows(3).slice(0, sum(groups)))
+    damaged = bytearray(Path(uri).read_bytes())
+    damaged[-30] ^= 1
+    Path(uri).write_bytes(bytes(damaged))
+    with pytest.raises(CheckpointError, match="the file is damaged"):
+        read_table(uri)
+
+
 def test_a_table_of_workers_has_checksums(tmp_path: Path) -> None:
     uri = str(tmp_path / "rows.parquet")
     write_rows(uri, [rows(100)], by="id")

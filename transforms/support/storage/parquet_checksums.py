@@ -84,6 +84,8 @@ def checked_writer(stream: BinaryIO, schema: pa.Schema, **options: Any) -> Itera
 def _columns(metadata: pq.FileMetaData) -> Iterator[tuple[int, int]]:
     """Offset and length of each column of each row group, as Arrow reads it: in one piece."""
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        if group.num_rows == 0:
+            continue  # its offsets are not set: nothing is read of it
         for column in map(group.column, range(group.num_columns)):
             start = column.data_page_offset
             if column.has_dictionary_page and 0 < column.dictionary_page_offset < start:
