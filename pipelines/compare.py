@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.steps.quality.compared_sides import sides
+from pipelines.steps.quality.configurations import different_items
+from pipelines.steps.quality.configured_rows import ConfiguredRows
 from pipelines.steps.results.finding import Finding
 from schemas.config import Config
 from schemas.errors import ConfigurationError
@@ -93,6 +95,10 @@ def compare(
     }
     tables = {"lost": pa.table({"item_id": pa.array(lost, pa.string())})} if lost else {}
     notes = [f"old: {note}" for note in before.notes] + [f"new: {note}" for note in after.notes]
+    first_side, second_side = both
+    if isinstance(first_side, ConfiguredRows) and isinstance(second_side, ConfiguredRows):
+        different = different_items(first_side, second_side)
+        notes += [f"the configurations are over different corpora: {different}"] if different else []
     return Finding(
         f"Answers to {len(rows):,} queries compared", basis, figures, pa.Table.from_pylist(rows), notes, tables=tables
     )

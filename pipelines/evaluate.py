@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.steps.quality.configurations import check_same_corpus, queries_of, table_of
-from pipelines.steps.quality.configured_rows import open_rows
+from pipelines.steps.quality.configured_rows import AMONG_OTHERS, open_rows
 from pipelines.steps.quality.evaluation import Evaluation, check_items
 from pipelines.steps.quality.ranked import rank_served
 from pipelines.steps.results.finding import Finding, basis_of
@@ -134,7 +134,7 @@ def evaluate_each(
     if known_items and not title:
         raise ConfigurationError(f"{KEY}: sentences are of one configuration's chunks", "name a column with --title")
     names = [one for one in ([vector] if isinstance(vector, str) else vector) if one]
-    opened = {name: open_rows(config, names) for name, config in configurations.items()}
+    opened = {name: open_rows(config, names, remedy=AMONG_OTHERS) for name, config in configurations.items()}
     check_same_corpus(opened)
     first = next(iter(opened.values())).rows
     judged = _queries(first, queries, truth, known_items, title, seed).judged

@@ -237,6 +237,29 @@ def test_queries_that_bm25_can_t_take(
     assert says in json.loads(done.stdout)["error"]["message"]
 
 
+def test_rows_without_a_dense_vector_have_no_exact_ranking(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    config = configure(tmp_path, encoder=ALONE)
+    backfill(config)
+    milvus.release(config.collection)
+    place = str(tmp_path / "vecbeam.yaml")
+    (tmp_path / "again.yaml").write_bytes((tmp_path / "vecbeam.yaml").read_bytes())
+    (tmp_path / "log.txt").write_text("toad\n")
+    (tmp_path / "truth.tsv").write_text("1 0 item-7 1\n")
+    files = ["--queries", str(tmp_path / "log.txt"), "--truth", str(tmp_path / "truth.tsv")]
+    several = ["-c", place, "-c", str(tmp_path / "again.yaml")]
+    for command, remedy in (
+        (["explore", "map", place], "use a corpus with a dense encoder"),
+        (["evaluate", place, *files], "add --served, which ranks by the served index"),
+        (["evaluate", *several, *files], "leave this configuration out; vecbeam evaluate --served measures it alone"),
+        (["compare", *several[1::2], *files[:2]], "leave this configuration out"),
+    ):
+        done = CliRunner().invoke(app, [*command, "--json"])
+        error = json.loads(done.stdout)["error"]
+        assert done.exit_code == 2
+        assert "the checkpoint has no dense vector of the rows" in error["message"]
+        assert remedy in error["remedy"]
+
+
 def test_an_index_in_python_searches_words(tmp_path: Path, items: list[dict[str, Any]]) -> None:
     configure(tmp_path, encoder=ALONE)
     with Index(tmp_path / "vecbeam.yaml") as index:

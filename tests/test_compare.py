@@ -78,6 +78,8 @@ def test_different_corpora_are_refused(configs: tuple[Path, Config, Config], tmp
     files = {"queries": folder / "q.jsonl", "truth": folder / "t.tsv"}
     with pytest.raises(ConfigurationError, match="a and b are over different corpora: 3 items of 40 are in the first"):
         evaluate_each({"a": good, "b": other}, **files)
+    note = "over different corpora: 3 items of 40 are in the first alone, 1 of 38 in the second alone"
+    assert compare(good, other, queries=folder / "log.txt").notes == [f"the configurations are {note}"]
     milvus.release(other.collection)
     with pytest.raises(ConfigurationError, match="one configuration can't be compared"):
         evaluate_each({"a": good}, **files)
@@ -106,6 +108,8 @@ def test_answers_are_compared_without_labels(configs: tuple[Path, Config, Config
     assert found["no_longer_reached"] == len(old - new) > 0
     assert len((folder / "moved-lost.jsonl").read_text().splitlines()) == len(old - new)
     same = compare(good, good, queries=folder / "log.txt")
+    assert not same.notes
+    assert "no longer reached 0\n" in same.text()
     assert same.figures["rbo"]["value"] == same.figures["overlap_at_10"]["value"] == 1
     assert (same.figures["same_order"], same.figures["no_longer_reached"]) == (20, 0)
     assert "rbo" in CliRunner().invoke(app, command).stdout

@@ -187,7 +187,7 @@ def changed(folder: Path, tmp_path: Path, name: str, text: bytes | str) -> str:
         ('["a", "ask"]', "line 1 is not a JSON object"),
         ('{"text": "ask"}', "line 1 has no id"),
         ('{"id": true, "text": "ask"}', "line 1 has no id"),
-        ('{"id": "a", "text": 7}', "line 1: the query 'a' text is of type int"),
+        ('{"id": "a", "text": 7}', "line 1: the query 'a' has a text of type int"),
         ('{"id": "a", "question": "ask"}', "line 1: the query 'a' has no text"),
         ('{"id": "a", "text": "  "}', "line 1: the query 'a' is blank"),
         ('{"id": "a", "text": "na\xefve"}'.encode("latin1"), "line 1 is not valid UTF-8"),
@@ -213,6 +213,7 @@ def test_wrong_queries_are_refused(config: Config, folder: Path, tmp_path: Path,
         ("q1\td1\tnan\n", "line 1: the grade 'nan' is not a number"),
         ("q1 0 d1 -1\n", "line 1: the grade -1 is negative"),
         ("q1 0 d1 0.5\n", "line 1: the grade 0.5 is not a whole number"),
+        ("q1 0 d1 2000000000\n", "line 1: the grade 2000000000 is above 1,000"),
         ("q1 d1\n", "line 1 has 2 fields"),
         ("q1\td1\t1\nq1\td1\t2\n", "line 2: the item 'd1' has the grade 1 for the query 'q1', and here 2"),
         ("q1\td1\t0\n", "has no relevant item"),
@@ -247,6 +248,14 @@ def test_wrong_options_are_refused(config: Config, folder: Path, options: list[s
     result = CliRunner().invoke(app, ["evaluate", str(folder / "vecbeam.yaml"), *given])
     assert result.exit_code == 2
     assert said in result.output
+
+
+def test_one_query_has_no_interval(config: Config, folder: Path, tmp_path: Path) -> None:
+    truth = changed(folder, tmp_path, "t.tsv", "q1\td1\t1\n")
+    found = evaluate(config, queries=folder / "own.jsonl", truth=truth)
+    value = found.figures["ndcg_at_10"]["value"]
+    assert f"ndcg at 10      value {value:.4f}\n" in found.text()
+    assert any(note.startswith("one query tells nothing") for note in found.notes)
 
 
 def test_what_does_not_count_is_said(config: Config, folder: Path, tmp_path: Path) -> None:

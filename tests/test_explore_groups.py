@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from corpora import write_jsonl
+from corpora import configure, write_jsonl
 from planted import ROWS, STRANGE, TOPICS, WRONG, planted, record, records
 from typer.testing import CliRunner
 
@@ -21,7 +21,7 @@ from pipelines.index import Index
 from pipelines.steps.collection.current_rows import current_rows, rows_before
 from pipelines.sync import sync
 from schemas.config import Config
-from schemas.errors import CheckpointError
+from schemas.errors import CheckpointError, ConfigurationError
 from transforms import milvus
 from transforms.explore.cluster_names import names_by_terms
 from transforms.explore.neighbour_search import EXACT_ROWS, nearest_others
@@ -159,6 +159,17 @@ def test_the_number_of_clusters_is_chosen_by_silhouette() -> None:
     assert (again.codes == found.codes).all()
     equal = cluster_rows(np.repeat(centres[:1], 20, axis=0), 4)
     assert equal.sizes == [20]
+
+
+def test_one_row_is_one_cluster(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "corpus" / "a.jsonl", [{"id": "a", "text": "one"}])
+    one = configure(tmp_path)
+    backfill(one)
+    assert clusters(one).figures["clusters"] == 1
+    with pytest.raises(ConfigurationError, match="-n: 2 clusters of 1 rows") as error:
+        clusters(one, n=2)
+    assert error.value.remedy == "leave -n out"
+    milvus.release(one.collection)
 
 
 def test_terms_that_are_in_most_rows_name_no_cluster() -> None:

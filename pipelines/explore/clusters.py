@@ -59,7 +59,8 @@ def clusters(
         rows.check_columns([field], "--field")
     seen = rows.sample(name, [field] if field else [], most=sample, seed=seed)
     if n is not None and n > len(seen):
-        raise ConfigurationError(f"-n: {n} clusters of {len(seen)} rows", f"choose at most {len(seen)}")
+        few = "leave -n out" if len(seen) < 2 else f"choose at most {len(seen)}"
+        raise ConfigurationError(f"-n: {n} clusters of {len(seen)} rows", few)
     found = cluster_rows(seen.normalised, n, seed)
     labels = row_labels(seen.rows, field) if field else None
     names = _names(seen, found, labels)

@@ -115,9 +115,10 @@ class LiveRows:
         if name in dense or (not name and dense):
             return name or dense[0]
         others = ", ".join(dense) or "none"
-        what = f"--vector: {name!r} is not" if name else "the rows have not"
         raise ConfigurationError(
-            f"{what} a dense vector of the checkpoint; the dense vectors are: {others}",
+            f"--vector: {name!r} is not a dense vector of the checkpoint; the dense vectors are: {others}"
+            if name
+            else "the checkpoint has no dense vector of the rows",
             "use a corpus with a dense encoder" if not dense else f"name one of these: --vector {dense[0]}",
         )
 

@@ -14,6 +14,8 @@ from schemas.modality import Modality
 from transforms.support.storage.named_file import lines_of, read_named
 
 QUERIES, TRUTH = "--queries", "--truth"
+MOST_GRADE = 1_000
+"""trec_eval counts the items of each grade up to the highest: its memory grows with it, and 2^31 would be negative."""
 _IDS = ("_id", "id", "query_id", "qid")
 Grades = Mapping[str, int]
 """The grades of a query's items, by item id; 0 is not relevant."""
@@ -116,7 +118,8 @@ def read_queries(path: str, key: str = QUERIES) -> list[LoggedQuery]:
         seen[query.id] = number
         found.append(query)
     if not found:
-        raise ConfigurationError(f"{key}: {path} has no query", 'write lines such as {"id": "1", "text": "..."}')
+        line = "a query on each line" if suffix == ".txt" else 'lines such as {"id": "1", "text": "..."}'
+        raise ConfigurationError(f"{key}: {path} has no query", f"write {line}")
     return found
 
 
@@ -127,8 +130,8 @@ def read_truth(path: str, key: str = TRUTH) -> dict[str, dict[str, int]]:
         The grades of each query, by its id.
 
     Raises:
-        ConfigurationError: with the line, for what is not such a file, a grade that is not a whole number from 0 on, or
-            two different grades of one item for a query.
+        ConfigurationError: with the line, for what is not such a file, a grade that is not a whole number from 0 to
+            `MOST_GRADE`, or two different grades of one item for a query.
     """
     found: dict[str, dict[str, int]] = {}
     first = True
@@ -167,7 +170,7 @@ def _from_json(line: str, path: str, place: str) -> LoggedQuery:
         raise ConfigurationError(f"{place} has no id", "name the query with _id or id, a string or a whole number")
     kind = next((one for one in Modality if isinstance(record.get(one.value), str)), None)
     if kind is None:
-        has = f"text is of type {type(record['text']).__name__}" if "text" in record else "has no text"
+        has = f"has a text of type {type(record['text']).__name__}" if "text" in record else "has no text"
         raise ConfigurationError(f"{place}: the query {name!r} {has}", "name text; or image, audio or video, a path")
     content = record[kind.value]
     if kind.is_media and "://" not in content:
@@ -211,4 +214,8 @@ def _grade(text: str, place: str) -> int:
         raise ConfigurationError(f"{place}: the grade {text} is negative", "write 0 for an item that is not relevant")
     if value != int(value):
         raise ConfigurationError(f"{place}: the grade {text} is not a whole number", "write 0, 1, 2 and so on")
+    if value > MOST_GRADE:
+        raise ConfigurationError(
+            f"{place}: the grade {text} is above {MOST_GRADE:,}", "write 0 for not relevant, 1, 2 and so on for better"
+        )
     return int(value)

@@ -9,7 +9,7 @@ from pipelines.run.jobs.beam_options import prepare_filesystems
 from pipelines.steps.collection.rollback_target import collection_named, rollback_target
 from pipelines.steps.collection.served import served_state
 from pipelines.steps.quality.collection_rows import open_collection
-from pipelines.steps.quality.configured_rows import open_rows
+from pipelines.steps.quality.configured_rows import AMONG_OTHERS, open_rows
 from pipelines.steps.quality.ranked import Ranked
 from schemas.config import Config
 from schemas.errors import ConfigurationError
@@ -101,4 +101,4 @@ def _of_name(connection: milvus.Milvus, config: Config, name: str) -> milvus.Col
 
 
 def _of_configuration(config: Config, vector: str) -> ComparedSide:
-    return open_rows(config, [vector] if vector else [])
+    return open_rows(config, [vector] if vector else [], remedy=AMONG_OTHERS)

@@ -27,16 +27,22 @@ def check_same_corpus(configurations: Mapping[str, ConfiguredRows]) -> None:
         ConfigurationError: with the number of items that one of them alone has.
     """
     names = list(configurations)
-    first = configurations[names[0]].item_hashes()
     for name in names[1:]:
-        other = configurations[name].item_hashes()
-        alone = len(np.setdiff1d(first, other)), len(np.setdiff1d(other, first))
-        if any(alone):
+        if different := different_items(configurations[names[0]], configurations[name]):
             raise ConfigurationError(
-                f"-c: {names[0]} and {name} are over different corpora: {alone[0]:,} items of {len(first):,} are in "
-                f"the first alone, {alone[1]:,} of {len(other):,} in the second alone",
+                f"-c: {names[0]} and {name} are over different corpora: {different}",
                 "compare configurations of one corpus, each after vecbeam backfill or sync",
             )
+
+
+def different_items(first: ConfiguredRows, second: ConfiguredRows) -> str:
+    """How many items only one of two configurations holds, in words; "" if they hold the same items."""
+    here, there = first.item_hashes(), second.item_hashes()
+    alone = len(np.setdiff1d(here, there)), len(np.setdiff1d(there, here))
+    if not any(alone):
+        return ""
+    first_alone = f"{alone[0]:,} items of {len(here):,} are in the first alone"
+    return f"{first_alone}, {alone[1]:,} of {len(there):,} in the second alone"
 
 
 def table_of(

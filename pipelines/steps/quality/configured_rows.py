@@ -24,6 +24,10 @@ from transforms.load.specification import vector_column
 from transforms.quality.judged_queries import LoggedQuery
 from transforms.quality.known_items import HeldOut
 
+ALONE = "add --served, which ranks by the served index"
+AMONG_OTHERS = "leave this configuration out; vecbeam evaluate --served measures it alone"
+"""What remains for rows without a dense vector, which have no exact ranking."""
+
 
 class ConfiguredRows(NamedTuple):
     """Rows that a configuration made.
@@ -65,11 +69,14 @@ class ConfiguredRows(NamedTuple):
         return np.array(sorted(found), np.uint64)
 
 
-def open_rows(config: Config, names: Sequence[str] = (), *, served: bool = False) -> ConfiguredRows:
+def open_rows(
+    config: Config, names: Sequence[str] = (), *, served: bool = False, remedy: str = ALONE
+) -> ConfiguredRows:
     """The rows of the newest snapshot of a configuration's space, or of what is served.
 
     Args:
         names: of vectors.
+        remedy: of the error if no dense vector is named.
 
     Raises:
         ConfigurationError: if no dense vector is named, unless `served`.
@@ -90,5 +97,5 @@ def open_rows(config: Config, names: Sequence[str] = (), *, served: bool = False
     except ConfigurationError as error:
         if served:
             return ConfiguredRows(config, rows, None, "")
-        raise ConfigurationError(error.message, "add --served, which ranks by the served index") from None
+        raise ConfigurationError(f"{config.name}: {error.message}", remedy) from None
     return ConfiguredRows(config, rows, query_model(config, name), name)

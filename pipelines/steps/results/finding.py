@@ -16,6 +16,8 @@ from transforms.explore.live_rows import LiveRows, Sample
 
 SHOWN_ROWS = 20
 SHOWN_CHARACTERS = 60
+WORD_WIDTH = 16
+"""Least width of the names of figures on a terminal."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,11 @@ class Finding:
         """The finding for people: the first rows alone."""
         from pipelines.steps.results.text_table import text_table
 
-        lines = [f"{name.replace('_', ' '):<16}{shown(value)}" for name, value in self.figures.items()]
-        lines += [f"note            {note}" for note in self.notes]
-        lines.append(f"of              {_basis_text(self.basis)}")
+        words = {name: name.replace("_", " ") for name in self.figures}
+        width = max(WORD_WIDTH, *(len(word) + 1 for word in words.values()))
+        lines = [f"{words[name]:<{width}}{shown(value)}" for name, value in self.figures.items()]
+        lines += [f"{'note':<{width}}{note}" for note in self.notes]
+        lines.append(f"{'of':<{width}}{_basis_text(self.basis)}")
         for name, table in self.tables.items():
             lines += ["", f"{name}:", text_table(table, SHOWN_CHARACTERS)]
         if self.table.num_rows:

@@ -9,7 +9,7 @@ from typing import Any
 def shown(value: Any) -> str:
     """A value in one line.
 
-    >>> shown(1234), shown(0.5), shown({"a": 1}), shown([0.25, "b"]), shown(None)
+    >>> shown(1234), shown(0.5), shown({"a": 1, "low": None}), shown([0.25, "b"]), shown(None)
     ('1,234', '0.5000', 'a 1', '0.2500, b', '')
     """
     if value is None:
@@ -19,7 +19,7 @@ def shown(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {shown(one)}" for name, one in value.items())
+        return ", ".join(f"{name} {shown(one)}" for name, one in value.items() if one is not None)
     if isinstance(value, (list, tuple)):
         return ", ".join(map(shown, value))
     return str(value)
