@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -56,7 +57,12 @@ SECONDS_A_ROW = 0.0008
 
 
 def plan(
-    config: Config, progress: Progress | None = None, *, allow_deletes: bool = False, words: Sequence[str] = ()
+    config: Config,
+    progress: Progress | None = None,
+    *,
+    allow_deletes: bool = False,
+    here: bool = False,
+    words: Sequence[str] = (),
 ) -> Plan:
     """Compares corpus, checkpoint and collection.
 
@@ -64,6 +70,7 @@ def plan(
 
     Args:
         allow_deletes: plans for a run with this option.
+        here: reads all of the changed files in this process, and starts no job.
         words: of the command line after the command's name, for the command that the plan recommends.
 
     Raises:
@@ -71,7 +78,7 @@ def plan(
         CorpusError: two items with one id, where the configuration says `on_duplicate: error`.
     """
     with progress or Progress(quiet=True) as shown, tempfile.TemporaryDirectory(prefix="vecbeam-plan-") as folder:
-        session = Session("plan", config, shown)
+        session = Session("plan", _reading_here(config) if here else config, shown)
         shown.step("prepare")
         check_server(config.collection)
         source = prepare(config, writing=False)
@@ -92,8 +99,7 @@ def plan(
             found.outcome = foresee_unchanged(base, config, stands)
             rows = base.total("rows")
         else:
-            where = folder if config.runner.is_local else session.uri("diff")
-            rows = _plan_rows(session, found, source, base, stands, where, startup, allow_deletes=allow_deletes)
+            rows = _plan_rows(found, session, config, source, base, stands, folder, startup, allow_deletes)
         _plan_milvus(config, found, source.models.layout, base, rows, served)
         if found.action in ("backfill", "reindex") and not found.seconds.total:
             # From the checkpoint alone.
@@ -110,37 +116,41 @@ def plan(
         return found
 
 
+def _reading_here(config: Config) -> Config:
+    return config.model_copy(update={"runner": config.runner.model_copy(update={"local_below": sys.maxsize})})
+
+
 def _plan_rows(
-    session: Session,
     found: Plan,
+    session: Session,
+    config: Config,
     source: Source,
     base: Snapshot | None,
     stands: Standing,
     folder: str,
     startup: float,
-    *,
     allow_deletes: bool,
 ) -> int:
     """Fills in what must be embedded; returns about how many rows there will be."""
     start = time.perf_counter()
-    changes = find_changes(session, source, base, folder, survey=True)
+    changes = find_changes(session, source, base, session.uri("diff"), here=folder, survey=True)
     survey = time.perf_counter() - start
-    check_fields(changes, session.config)
+    check_fields(changes, config)
     found.items = planned_items(changes)
     found.rejects = foreseen_rejects(changes)
     found.rejected = first_rejects(changes)
     found.action = "sync" if base is not None else "backfill"
     found.at_most = changes.rules_changed
     _estimate(session, found, changes, startup + survey)
-    found.jobs = planned_jobs(session, changes, found.checkpoint_bytes)
-    found.runner = session.config.runner.name
+    found.jobs = planned_jobs(config, changes, found.checkpoint_bytes)
+    found.runner = config.runner.name
     for name, model in changes.source.models.to_fit.items():
         fitted_on = min(_to_embed(found.items), model.sample_of[0])
         found.fits.append(PlannedFit(vector=name, model=model.name, items=fitted_on))
-    found.outcome = foresee(changes, session.config, stands, found, allow_deletes=allow_deletes)
+    found.outcome = foresee(changes, config, stands, found, allow_deletes=allow_deletes)
     changes.findings.remove()
-    found.warnings += unfilterable(session.config)
-    found.warnings += foreseen(session.config.corpus, source.listed)
+    found.warnings += unfilterable(config)
+    found.warnings += foreseen(config.corpus, source.listed)
     before = base.total("rows") if base is not None else 0
     of_an_item = max(1.0, found.chunks.value / max(1, changes.items_to_embed))
     return max(found.chunks.value, before + round(found.items.new * of_an_item))

@@ -223,8 +223,7 @@ def test_a_plan_names_the_steps_that_would_be_jobs(
     changes: Any = SimpleNamespace(
         source=source, base=None, lost=[], shards=[1], findings=None, surveyed=1, bytes_to_embed=embedded
     )
-    session: Any = SimpleNamespace(config=config)
-    found = planned_jobs(session, changes, changed)
+    found = planned_jobs(config, changes, changed)
     assert found == jobs
     [line] = plan_text.job_lines(Plan(name="tested", runner="dataflow", jobs=found))
     assert line.split(None, 1)[1].startswith(f"{len(jobs)} on dataflow: {', '.join(jobs)}" if jobs else "none on")

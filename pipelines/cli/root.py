@@ -91,12 +91,15 @@ def plan(
     as_given: list[str],
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exits with 10 if there is something to do.")] = False,
     allow_deletes: AllowDeletes = False,
+    here: Annotated[
+        bool, typer.Option("--here", help="Reads on this machine, however much it is: starts no job.")
+    ] = False,
 ) -> Page:
     """Shows what a run would do and cost; writes nothing."""
     from pipelines.plan import plan
     from pipelines.run.plan_text import line, text
 
-    found = plan(config, progress, allow_deletes=allow_deletes, words=as_given)
+    found = plan(config, progress, allow_deletes=allow_deletes, here=here, words=as_given)
     code = 10 if exit_code and found.has_work else 0
     return Page(found.as_json(), text(found), line=line(found), exit_code=code)
 

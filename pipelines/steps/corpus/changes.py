@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import pyarrow as pa
@@ -136,6 +136,7 @@ def find_changes(
     base: Snapshot | None,
     folder: str,
     *,
+    here: str = "",
     survey: bool = False,
     salt: str = "",
     combined: CombinedComparison | None = None,
@@ -143,6 +144,7 @@ def find_changes(
     """Compares the corpus with a snapshot; writes nothing but the findings in `folder`.
 
     Args:
+        here: a folder of this machine, which has the findings where no other machine compares.
         survey: reads the changed files even where their listing says enough to embed them.
         salt: distinguishes parts that are embedded again on purpose.
         combined: compares where it fits.
@@ -166,13 +168,15 @@ def find_changes(
             shards = list(plan_ranges(source.changed, config.corpus))
             session.forget_left()
             findings.remove()
-        findings = Findings(folder)
+        given = Survey(config, source, base, lost, shards, Findings(folder))
+        if here and not given.is_job:
+            given = replace(given, findings=Findings(here))
+        findings = given.findings
         findings.remove()
         write_rows(findings.files_uri, source.to_read())
         if base is not None:
             write_rows(findings.listing_uri, source.listing(), by="name")
         counters: Counter[str] = Counter()
-        given = Survey(config, source, base, lost, shards, findings)
         if combined is not None and combined.fits(given):
             counters = combined.run(given, of)
         elif survey or given.is_needed:

@@ -20,6 +20,7 @@ from pipelines.steps.judgement.vector_limits import check_draft_vectors
 from pipelines.steps.snapshot.left_records import left_records
 from pipelines.steps.snapshot.snapshot_report import report_embedded, report_unchanged
 from pipelines.steps.snapshot.snapshot_tables import files_of, parts_of
+from schemas.config import Config
 from schemas.errors import InterruptedRunError, JobEndedError, JobLeftError, RejectsError, VecbeamError
 from schemas.modality import Modality
 from transforms.checkpoint import Snapshot
@@ -205,7 +206,7 @@ def _embed(session: Session, changes: Changes, salt: str, records: str) -> tuple
                 work=session.uri("work"),
             ):
                 session.add_counters(
-                    beam_job.run(session.config, build, session, reads=embedding_bytes(session, changes))
+                    beam_job.run(session.config, build, session, reads=embedding_bytes(session.config, changes))
                 )
         except JobLeftError:
             raise
@@ -222,13 +223,13 @@ def _embed(session: Session, changes: Changes, salt: str, records: str) -> tuple
     return _in_corpus_order(parts, changes), files
 
 
-def embedding_bytes(session: Session, changes: Changes) -> int | None:
+def embedding_bytes(config: Config, changes: Changes) -> int | None:
     """Bytes that the fused stage reads, with `EMBEDDED_AS_READ` for each that is embedded.
 
     None if it must not run in the process that starts the run: an accelerator is configured, the process can't run the
     models, or records name media of unknown size.
     """
-    config, source = session.config, changes.source
+    source = changes.source
     if config.runner.is_local or config.accelerator is not None or source.refers_elsewhere:
         return None
     try:

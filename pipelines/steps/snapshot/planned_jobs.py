@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from pipelines.run.jobs import beam_job
-from pipelines.run.session import Session
 from pipelines.steps.corpus.changes import Changes
 from pipelines.steps.corpus.survey import Survey
 from pipelines.steps.snapshot.embedding import embedding_bytes
 from pipelines.steps.snapshot.one_job import is_one_job
+from schemas.config import Config
 
 
-def planned_jobs(session: Session, changes: Changes, bytes_to_write: int) -> list[str]:
+def planned_jobs(config: Config, changes: Changes, bytes_to_write: int) -> list[str]:
     """Names of the steps that would be jobs: none where the runner is local, or where there is little to do.
 
     Args:
         bytes_to_write: of the parts that the run adds; it loads them.
     """
-    config, source, base = session.config, changes.source, changes.base
+    source, base = changes.source, changes.base
     if config.runner.is_local:
         return []
     steps: list[tuple[str, int | None]] = []
@@ -27,7 +27,7 @@ def planned_jobs(session: Session, changes: Changes, bytes_to_write: int) -> lis
         if survey.is_needed:
             steps.append(("survey", survey.bytes_to_read))
         if changes.shards:
-            steps.append(("embed", embedding_bytes(session, changes)))
+            steps.append(("embed", embedding_bytes(config, changes)))
     if base is not None:
         steps.append(("compare rows", bytes_to_write))
     if base is not None or config.collection.load != "import":
