@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from conftest import empty
 from corpora import configure, text, write_jsonl
 from job_server_here import job_server, lite_server, runner_of, until
 from models import save_model
+from store_proxy import proxied
 
 from pipelines.backfill import backfill
 from pipelines.plan import plan
@@ -239,3 +241,30 @@ def test_int8_takes_its_ranges_from_the_same_texts_as_on_one_machine(
     assert by_jobs.loss == locally.loss
     assert by_jobs.loss is not None
     assert parts(there) == parts(here)
+
+
+def test_a_plan_for_other_machines_only_reads_the_store(
+    tmp_path: Path, s3_endpoint: str, s3_bucket: tuple[Any, str], lite: str
+) -> None:
+    """So that an account which can't write may plan; with --here whatever there is to read, and no job is started."""
+    client, bucket = s3_bucket
+    lines = [json.dumps({"id": f"item-{number}", "text": text(number)}) for number in range(60)]
+    client.put_object(Bucket=bucket, Key="corpus/a.jsonl", Body="\n".join(lines))
+    with proxied(s3_endpoint) as proxy:
+        keys: dict[str, Any] = {
+            "corpus": {"paths": [f"s3://{bucket}/corpus/*"]},
+            "checkpoint": f"s3://{bucket}/checkpoint",
+            "collection": {"uri": lite},
+        }
+        local = {"name": "local", "s3_endpoint_url": proxy.address}
+        sync(configure(tmp_path, **keys, runner=local))
+        client.put_object(Bucket=bucket, Key="corpus/b.jsonl", Body=json.dumps({"id": "new", "text": "new"}))
+        for local_below, here, jobs in (("1 MB", False, []), (0, True, ["embed"])):
+            # Nobody answers there.
+            remote = {**local, "name": "portable", "job_endpoint": "127.0.0.1:9", "local_below": local_below}
+            proxy.requests.clear()
+            found = plan(configure(tmp_path, **keys, runner=remote), here=here)
+            assert (found.action, found.items.new, found.jobs[:1]) == ("sync", 1, jobs)
+            assert {method for method, _ in proxy.requests} <= {"GET", "HEAD"}
+            assert proxy.count("GET", "corpus/b.jsonl")
+    empty(lite)

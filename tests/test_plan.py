@@ -9,10 +9,7 @@ from typing import Any
 import faiss
 import numpy as np
 import pytest
-from conftest import empty
 from corpora import configure, text, write_jsonl
-from milvus_server import Server
-from store_proxy import proxied
 from typer.testing import CliRunner
 
 from pipelines.cli import app
@@ -212,31 +209,3 @@ def test_the_memory_of_an_index_is_that_of_faiss(kind: str, parameters: dict[str
     index.add(vectors)
     size = len(faiss.serialize_index(index))
     assert index_bytes(kind, parameters, rows, dimensions) == pytest.approx(size, rel=0.05)
-
-
-@pytest.mark.server
-def test_a_plan_for_other_machines_only_reads_the_store(
-    tmp_path: Path, s3_endpoint: str, s3_bucket: tuple[Any, str], milvus_server: Server
-) -> None:
-    """So that an account which can't write may plan; with --here whatever there is to read, and no job is started."""
-    client, bucket = s3_bucket
-    lines = [json.dumps({"id": f"item-{number}", "text": text(number)}) for number in range(60)]
-    client.put_object(Bucket=bucket, Key="corpus/a.jsonl", Body="\n".join(lines))
-    empty(milvus_server.uri)
-    with proxied(s3_endpoint) as proxy:
-        keys: dict[str, Any] = {
-            "corpus": {"paths": [f"s3://{bucket}/corpus/*"]},
-            "checkpoint": f"s3://{bucket}/checkpoint",
-            "collection": {"uri": milvus_server.uri},
-        }
-        local = {"name": "local", "s3_endpoint_url": proxy.address}
-        sync(configure(tmp_path, **keys, runner=local))
-        client.put_object(Bucket=bucket, Key="corpus/b.jsonl", Body=json.dumps({"id": "new", "text": "new"}))
-        for local_below, here, jobs in (("1 MB", False, []), (0, True, ["embed"])):
-            # Nobody answers there.
-            remote = {**local, "name": "portable", "job_endpoint": "127.0.0.1:9", "local_below": local_below}
-            proxy.requests.clear()
-            found = plan(configure(tmp_path, **keys, runner=remote), here=here)
-            assert (found.action, found.items.new, found.jobs[:1]) == ("sync", 1, jobs)
-            assert {method for method, _ in proxy.requests} <= {"GET", "HEAD"}
-            assert proxy.count("GET", "corpus/b.jsonl")
