@@ -100,7 +100,10 @@ class Checkpoint(SnapshotFolder):
         with opened(uri) as stream:
             data = stream.read()
         try:
-            return Space(dict(json.loads(data)["space"]))
+            space = Space(dict(json.loads(data)["space"]))
+            if space.id != self.space_id:
+                raise ValueError(f"it describes the space {space.id}")
+            return space
         except (ValueError, KeyError, TypeError) as error:
             raise damaged(uri, error) from error
 

@@ -10,7 +10,6 @@ third. Dataflow makes four attempts before a job fails.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 import socket
@@ -27,6 +26,7 @@ from transforms.checkpoint.embedded import EmbeddedBatch
 from transforms.embed.rows import Filler, embed_table, nothing_embedded
 from transforms.support import metrics
 from transforms.support.storage import filesystem
+from transforms.support.storage.sealed_json import sealed, unsealed
 
 log = logging.getLogger("vecbeam")
 
@@ -58,13 +58,13 @@ class History:
     @classmethod
     def from_json(cls, data: bytes) -> History:
         """The history that a marker holds."""
-        found = json.loads(data)
+        found = unsealed(data)
         spans = {name: tuple(found[name]) if found[name] else None for name in ("suspects", "at")}
         return cls(found["deaths"], spans["suspects"], tuple(found["accused"]), tuple(found["workers"]), spans["at"])
 
     def as_json(self) -> bytes:
         """The content of a marker."""
-        return json.dumps(asdict(self)).encode()
+        return sealed(asdict(self))
 
     @property
     def is_clean(self) -> bool:

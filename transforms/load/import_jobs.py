@@ -7,7 +7,6 @@ is not known whether it exists: the list of the service tells, as at most one jo
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ from transforms.milvus.rows.bulk_import import reading_failed
 from transforms.milvus.rows.import_service import ImportService, ImportState, JobStage, LostAnswerError, QueueFullError
 from transforms.support import stop
 from transforms.support.storage import filesystem
+from transforms.support.storage.sealed_json import sealed, unsealed
 
 POLL_S = 0.2
 ACKNOWLEDGED_AT_ONCE = 16
@@ -70,15 +70,22 @@ class JobLedger:
     ledger: Ledger
 
     def open_jobs(self) -> list[BegunJob]:
-        """The jobs, in the order of their numbers."""
+        """The jobs, in the order of their numbers.
+
+        Raises:
+            UnknownImportError: if a file of a job is damaged.
+        """
         found = []
         for file in filesystem.list_files(self.ledger.folder, "*.job"):
-            values = json.loads(filesystem.read_bytes(file.uri))
-            found.append(BegunJob(values["number"], tuple(values["parts"]), tuple(values["before"]), values["id"]))
+            try:
+                values = unsealed(filesystem.read_bytes(file.uri))
+                found.append(BegunJob(values["number"], tuple(values["parts"]), tuple(values["before"]), values["id"]))
+            except (ValueError, KeyError, TypeError) as error:
+                raise UnknownImportError(f"{file.uri} is damaged: {error}") from error
         return sorted(found, key=lambda job: job.number)
 
     def write(self, job: BegunJob) -> None:
-        filesystem.write_atomic(self._uri(job), json.dumps(asdict(job)).encode())
+        filesystem.write_atomic(self._uri(job), sealed(asdict(job)))
 
     def remove(self, job: BegunJob) -> None:
         filesystem.delete([self._uri(job)])

@@ -7,15 +7,14 @@ again. It is written for each such job, so that the work of a launcher that was 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from schemas.config import Config
 from schemas.errors import ConfigurationError, JobEndedError
 from transforms.support.job import Job
 from transforms.support.storage import filesystem
+from transforms.support.storage.sealed_json import sealed, unsealed
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class LeftJob:
     def write(self, root: str) -> None:
         """Writes it into the checkpoint of a corpus."""
         data = {**asdict(self), "job": self.job.as_json(), "folders": dict(self.folders)}
-        filesystem.write_atomic(_uri(root), json.dumps(data).encode())
+        filesystem.write_atomic(_uri(root), sealed(data))
 
     def folder(self, step: str, of: str, name: str) -> str:
         """The folder of some results; "" where the job was for something else."""
@@ -86,10 +85,9 @@ def finished(root: str) -> LeftJob | None:
 
 def _read(root: str) -> LeftJob | None:
     try:
-        data, _ = filesystem.read_with_facts(_uri(root))
-        found: dict[str, Any] = json.loads(data)
+        found = unsealed(filesystem.read_with_facts(_uri(root))[0])
         return LeftJob(**{**found, "job": Job.from_json(found["job"])})
-    except (FileNotFoundError, ValueError, KeyError, TypeError):  # none, or of another version
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # none, damaged, or of another version
         return None
 
 
