@@ -21,7 +21,7 @@ from pymilvus.exceptions import MilvusException
 from schemas.errors import CollectionError
 from transforms import milvus
 from transforms.milvus import connection
-from transforms.milvus.call import OneAttempt, call, passes, words
+from transforms.milvus.call import OneAttempt, again, call, passes, words
 from transforms.support.metrics import TALLY
 
 CONFIG = configuration("http://127.0.0.1:1", retry_s=5.0, timeout_s=7.0)
@@ -198,6 +198,36 @@ def closed_port() -> str:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{free.getsockname()[1]}"
+
+
+def test_a_retry_is_a_line_of_plain_words(caplog: pytest.LogCaptureFixture) -> None:
+    failures = [MilvusException(code=65535, message="fail to search on all shard leaders;\nfailed to get mvccTs")]
+
+    def answer() -> int:
+        if failures:
+            raise failures.pop()
+        return 1
+
+    with caplog.at_level(logging.WARNING, "vecbeam"):
+        assert again(CONFIG, "search docs", answer) == 1
+    said = "Milvus search docs failed (fail to search on all shard leaders; failed to get mvccTs), attempt 2 follows"
+    assert caplog.messages == [said]
+
+
+def test_each_line_about_a_server_that_is_down_is_of_vecbeam(tmp_path: Path, closed_port: str) -> None:
+    file = tmp_path / "vecbeam.yaml"
+    settings = f"{{uri: '{closed_port}', timeout_s: 1, retry_s: 3}}"
+    file.write_text(
+        "name: docs\ncorpus: {paths: [a.jsonl], content: [text]}\nencoder: {model: fake, dimensions: 4}\n"
+        f"checkpoint: checkpoint\ncollection: {settings}\n"
+    )
+    command = [str(Path(sys.executable).parent / "vecbeam"), "search", str(file), "--like", "a"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    lines = done.stderr.splitlines()
+    assert all(line.startswith("vecbeam: Milvus ") for line in lines), lines
+    assert "MilvusException" not in done.stderr
+    assert lines[-1].startswith(f"vecbeam: Milvus at {closed_port} does not answer")
 
 
 @pytest.mark.parametrize("failures", [1, 1000])

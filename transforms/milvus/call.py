@@ -83,7 +83,8 @@ def again(settings: Collection, what: str, function: Callable[[], Any], seconds:
     """Runs a function of several calls until it succeeds, as `call` does; the function must be repeatable."""
     try:
         with _unlogged():
-            return retrying(f"Milvus {what}", settings.retry_s if seconds is None else seconds, _counted)(function)
+            seconds = settings.retry_s if seconds is None else seconds
+            return retrying(f"Milvus {what}", seconds, _counted, words)(function)
     except VecbeamError:
         raise
     except Exception as error:

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from schemas.config import Collection
 from schemas.errors import CollectionError
 from schemas.milvus.capabilities import Capabilities, Server, capabilities_of
-from transforms.milvus.call import OneAttempt, again, call, passes, translate
+from transforms.milvus.call import OneAttempt, again, call, passes, translate, words
 from transforms.milvus.client_import import client_class
 from transforms.milvus.lite import GARBAGE, LITE_LOG, listening, lite_error
 from transforms.support import process
@@ -233,7 +233,7 @@ def _connect_lite(config: Collection) -> Milvus:
                 return connection
 
         try:
-            opened: Milvus = retrying("Milvus connecting", min(CONNECT_S, config.retry_s), passes)(attempt)
+            opened: Milvus = retrying("Milvus connecting", min(CONNECT_S, config.retry_s), passes, words)(attempt)
             return opened
         except ConnectionConfigException as error:
             raise lite_error(path, heard, error) from error

@@ -41,17 +41,24 @@ def _named_wait(state: tenacity.RetryCallState) -> float:
     return float(getattr(error, "retry_after", None) or 0.0)
 
 
-def retrying(what: str, seconds: float = 60.0, passing: Callable[[BaseException], bool] = passes) -> Callable[..., Any]:
+def retrying(
+    what: str,
+    seconds: float = 60.0,
+    passing: Callable[[BaseException], bool] = passes,
+    words: Callable[[BaseException], str] = str,
+) -> Callable[..., Any]:
     """Returns a caller that retries `function(*args)` while its errors are transient, for at most `seconds`.
 
     An error may have `retry_after`, seconds that the server tells vecbeam to wait; one that is longer than `seconds` is
-    raised at once. Each further attempt adds one to the counter `retries` and a line to the log.
+    raised at once. Each further attempt adds one to the counter `retries` and a line to the log, with
+    the `words` of the error.
     """
 
     def again(state: tenacity.RetryCallState) -> None:
         metrics.count("retries", 1)
-        outcome = state.outcome.exception() if state.outcome else None
-        log.warning("%s failed (%s), attempt %d follows", what, outcome, state.attempt_number + 1)
+        error = state.outcome.exception() if state.outcome else None
+        said = " ".join(words(error).split()) if error is not None else ""
+        log.warning("%s failed (%s), attempt %d follows", what, said, state.attempt_number + 1)
 
     backoff = tenacity.wait_exponential_jitter(initial=0.2, max=10.0)
     return tenacity.Retrying(

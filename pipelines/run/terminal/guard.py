@@ -109,7 +109,7 @@ def _prepare_logging(*, debug: bool, quiet: bool) -> None:
     if debug:
         logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     else:
-        logging.basicConfig(level=logging.CRITICAL, handlers=[_Notices()])
+        logging.basicConfig(level=logging.CRITICAL, format="%(name)s: %(message)s", handlers=[_Notices()])
         _silence_libraries()
     ours = logging.INFO if debug else logging.ERROR if quiet else logging.WARNING
     logging.getLogger("vecbeam").setLevel(ours)
