@@ -63,7 +63,7 @@ class Runner(Section):
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
     name: Literal["local", "DirectRunner", "dataflow", "flink", "spark", "portable", "prism"] = Field(
         "local",
-        description="local is Beam's in-process runner; portable is any job server, named by job_endpoint; prism is "
+        description="local is the command's own process; portable is any job server, named by job_endpoint; prism is "
         "Beam's own runner for one machine, whose program prism_location names",
     )
     local_below: Annotated[int, BeforeValidator(_bytes), _BYTES_OR_TEXT] = Field(

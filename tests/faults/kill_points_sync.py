@@ -53,7 +53,7 @@ SYNC = Command(
         *spread("transforms.support.storage.filesystem.write_stream", (1, 2), "before", "after"),
         *spread("transforms.load.delta.settle", (1, 5), "before"),
         *spread("transforms.milvus.set_properties", (1, 2), "before", "after"),
-        *spread("transforms.milvus.delete", (1, 2, 3), "before", "after"),
+        *spread("transforms.milvus.delete", (1, 2), "before", "after"),
         *spread("transforms.milvus.upsert", (1, 2), "before", "after"),
         *spread(f"{CLIENT}.upsert", (1,), "before", "after"),
         *spread("transforms.load.upsert_parts.Ledger.acknowledge", (1, 2), "after"),

@@ -14,6 +14,11 @@ from transforms.diff.digest import Side, halves
 
 Integers = np.ndarray[Any, np.dtype[np.int64]]
 
+BUCKETS = 16
+"""So many workers compare at the same time, unless there are few rows."""
+ROWS_WORTH_A_BUCKET = 16_000
+ROWS_OF_A_BUCKET = 250_000
+
 WORK_SCHEMA = pa.schema(
     [
         # One row per item of a file that is read again.
@@ -205,6 +210,15 @@ def _dead(table: pa.Table, rows: Integers, *, deleted: bool, moved: Any) -> pa.T
         },
         schema=DEAD_SCHEMA,
     )
+
+
+def buckets_for(rows: int) -> int:
+    """How many buckets some rows are shuffled into: a worker compares one in its memory, and each one costs time.
+
+    >>> [buckets_for(rows) for rows in (10, 100_000, 1_000_000, 10_000_000)]
+    [1, 7, 16, 40]
+    """
+    return max(min(BUCKETS, 1 + rows // ROWS_WORTH_A_BUCKET), rows // ROWS_OF_A_BUCKET)
 
 
 def buckets_of(column: pa.ChunkedArray, buckets: int) -> np.ndarray[Any, np.dtype[np.int64]]:

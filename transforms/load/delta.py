@@ -22,7 +22,7 @@ from schemas.row_columns import compared_columns
 from transforms import milvus
 from transforms.checkpoint import Checkpoint, LivePart, Snapshot, read_table, write_table
 from transforms.checkpoint.snapshot import LIVE_PARTS
-from transforms.diff.comparison import split
+from transforms.diff.comparison import BUCKETS, split
 from transforms.load.upsert_parts import Ledger
 from transforms.load.writers import DealToWriters
 from transforms.support import metrics, stop
@@ -30,8 +30,6 @@ from transforms.support.storage import filesystem
 from transforms.support.versioned_dofn import VersionedDoFn
 from transforms.support.work_rows import WorkRows
 
-BUCKETS = 16
-ROWS_OF_A_BUCKET = 250_000
 NEW, OLD = 0, 1
 GONE = "gone"
 """Tag of the ids of rows whose items are gone."""
@@ -110,11 +108,6 @@ def part_rows(old: Snapshot, new: Snapshot) -> list[PartRows]:
             others = np.setdiff1d(np.arange(rows, dtype=np.int32), died)
             found.append(PartRows(OLD, -1, LivePart(part.name, others)))
     return found + [PartRows(OLD, -1, part) for part in before.values()]
-
-
-def buckets_for(rows: int) -> int:
-    """How many buckets some rows are shuffled into: a worker compares one in its memory."""
-    return max(BUCKETS, rows // ROWS_OF_A_BUCKET)
 
 
 @dataclass(eq=False)

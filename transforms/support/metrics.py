@@ -56,13 +56,26 @@ def set_aside() -> Iterator[Counter[str]]:
         _THREAD.aside = None
 
 
+@contextmanager
+def in_pipeline() -> Iterator[Counter[str]]:
+    """Yields the counters of a pipeline that runs on this thread without a runner of Beam."""
+    _THREAD.pipeline = Counter()
+    try:
+        yield _THREAD.pipeline
+    finally:
+        _THREAD.pipeline = None
+
+
 def count(name: str, value: int) -> None:
     """Adds to a counter."""
     aside: Counter[str] | None = getattr(_THREAD, "aside", None)
+    pipeline: Counter[str] | None = getattr(_THREAD, "pipeline", None)
     if aside is not None:
         aside[name] += value
     elif value:
-        if _is_in_pipeline():
+        if pipeline is not None:
+            pipeline[name] += value
+        elif _is_in_pipeline():
             from apache_beam.metrics import Metrics
 
             Metrics.counter(NAMESPACE, name).inc(value)
@@ -72,7 +85,7 @@ def count(name: str, value: int) -> None:
 
 
 def _is_in_pipeline() -> bool:
-    """Whether a runner counts what this thread does."""
+    """Whether a runner of Beam counts what this thread does."""
     # Without Beam in this process there is no pipeline, and a search must not load Beam.
     if "apache_beam" not in sys.modules:
         return False

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import DirectOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 
-from pipelines.run.jobs import beam_classes
-from pipelines.run.jobs.beam_options import RUNNERS, pipeline_options
+from pipelines.run.jobs import beam_classes, in_process
+from pipelines.run.jobs.beam_options import RUNNERS, options_here, pipeline_options, use_one_worker
 from pipelines.run.jobs.job_wait import Jobs, wait_for
 from pipelines.run.jobs.job_watch import counters_of
 from pipelines.run.jobs.runner_options import check_job_server
@@ -54,14 +54,12 @@ def run(
     """
     if process.is_own():
         beam_classes.remember()
-    options = pipeline_options(config)
     here = runs_here(config, reads)
-    if one_writer or (here and not config.runner.is_local):
-        direct = options.view_as(DirectOptions)
-        direct.direct_num_workers, direct.direct_running_mode = 1, "in_memory"
-    if options.view_as(DirectOptions).direct_running_mode == "multi_processing":
-        _check_folder()
-    pipeline = beam.Pipeline(runner=RUNNERS["local" if here else config.runner.name], options=options)
+    alone = here and not asks_for_local_runner(config)
+    pipeline = beam.Pipeline(
+        runner=RUNNERS["local" if here else config.runner.name],
+        options=options_here(config) if alone else _options_of_job(config, one_writer=one_writer),
+    )
     build(pipeline)
     stop.check()
     if not here:
@@ -69,6 +67,9 @@ def run(
     try:
         # The steps of this process check for a stop themselves, and so does the wait for a job on other machines.
         with stop.deferred():
+            graph = in_process.Graph(pipeline) if alone else None
+            if graph is not None and not graph.unsupported:
+                return graph.run()
             result = pipeline.run()
             job = None if here else job_of(config, result)
             if job is None:
@@ -95,6 +96,20 @@ def runs_here(config: Config, reads: int | None) -> bool:
         reads: bytes that it reads; None if that is not known.
     """
     return config.runner.is_local or (reads is not None and reads < config.runner.local_below)
+
+
+def asks_for_local_runner(config: Config) -> bool:
+    """Whether the configuration has an option of Beam's local runner, as for several workers."""
+    return config.runner.is_local and any(name.startswith("direct_") for name in config.runner.options)
+
+
+def _options_of_job(config: Config, *, one_writer: bool) -> PipelineOptions:
+    options = pipeline_options(config)
+    if one_writer:
+        use_one_worker(options)
+    if options.view_as(DirectOptions).direct_running_mode == "multi_processing":
+        _check_folder()
+    return options
 
 
 def _check_folder() -> None:

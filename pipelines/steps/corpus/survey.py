@@ -15,16 +15,15 @@ from pipelines.steps.corpus.source import Source
 from schemas.config import Config
 from transforms.checkpoint import Snapshot
 from transforms.diff import FindChanges, Findings, SnapshotSide
+from transforms.diff.comparison import buckets_for
 from transforms.diff.find_changes import PART_GROUPS, PARTS, SAMPLED
 from transforms.embed.int8_texts import needs_texts
 from transforms.read import SHARD_RANGES, ShardRange
 from transforms.support.storage import filesystem
 from transforms.support.work_list import listed
 
-ROWS_OF_A_BUCKET = 250_000
 BYTES_OF_AN_ITEM = 500
 BYTES_OF_A_DIGEST = 80
-BUCKETS = 16
 SHARDS_OF_A_PIECE = 4_096
 """How many shards' findings are written into one file."""
 
@@ -86,7 +85,7 @@ class Survey:
         parts = [at for at in range(self.base.parts.num_rows) if at not in gone] if self.base is not None else []
         groups = [tuple(parts[start : start + PARTS]) for start in range(0, len(parts), PARTS)]
         new_items = self.source.changed_bytes // BYTES_OF_AN_ITEM
-        buckets = max(BUCKETS, (self._old_items + new_items) // ROWS_OF_A_BUCKET)
+        buckets = buckets_for(self._old_items + new_items)
         sampling = min(1.0, SAMPLED / max(1, new_items))
         pieces = 1 + len(self.shards) // SHARDS_OF_A_PIECE
         with listed(groups, PART_GROUPS, uri) as old:

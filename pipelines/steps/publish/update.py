@@ -19,7 +19,8 @@ from schemas.layout import Layout
 from schemas.milvus import PROPERTY_SNAPSHOT, PROPERTY_TARGET, CollectionSpec
 from transforms import milvus
 from transforms.checkpoint import Checkpoint, Snapshot
-from transforms.load.delta import PART_ROWS, POSITIONS, ApplyDelta, FindDelta, buckets_for, part_rows
+from transforms.diff.comparison import buckets_for
+from transforms.load.delta import PART_ROWS, POSITIONS, ApplyDelta, FindDelta, part_rows
 from transforms.load.specification import collection_spec
 from transforms.load.upsert_parts import Ledger
 from transforms.milvus.rows.row_check import ALL_COLUMNS
