@@ -91,6 +91,26 @@ def test_runs_of_a_collection_wait_for_each_other() -> None:
     assert groups == {"vecbeam-${{ vars.VECBEAM_COLLECTION }}"}
 
 
+def test_only_an_approved_job_acts_as_the_launcher() -> None:
+    """All others only plan, and compare on their own machine."""
+    environments = set()
+    for path in sorted((DEPLOY / "github").glob("*.yml")):
+        for job in yaml.safe_load(path.read_text())["jobs"].values():
+            text = yaml.safe_dump(job, width=1000)
+            approved = "environment" in job
+            environments |= {job["environment"]} if approved else set()
+            account, token = re.findall(r"vars\.(VECBEAM_\w+_ACCOUNT)", text), re.findall(r"secrets\.(\w+)", text)
+            assert set(account) == {"VECBEAM_SERVICE_ACCOUNT" if approved else "VECBEAM_PLAN_ACCOUNT"}
+            assert set(token) == {"MILVUS_TOKEN" if approved else "MILVUS_PLAN_TOKEN"}
+            run = "\n".join(step.get("run", "") for step in job["steps"])
+            commands_of = re.findall(r"^\s*vecbeam (\w+) (.+)$", run, re.MULTILINE)
+            if not approved:
+                assert {name for name, _ in commands_of} <= {"plan", "backfill", "compare"}
+                assert all("--here" in rest for name, rest in commands_of if name == "plan")
+                assert all(rest.startswith('"$side.yaml"') for name, rest in commands_of if name == "backfill")
+    assert environments == {"production", "nightly"}
+
+
 def test_compose_file_is_sound() -> None:
     check(checker("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", DEPLOY / "milvus.compose.yaml")
     services = yaml.safe_load((DEPLOY / "milvus.compose.yaml").read_text())["services"]
@@ -125,10 +145,41 @@ def with_images(template: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_pods_have_no_rights_that_they_do_not_need() -> None:
+    seen = []
     for path in MANIFESTS:
-        text = path.read_text()
-        ours = [line for line in text.splitlines() if "/vecbeam/" in line and "image:" in line]
-        assert text.count("runAsNonRoot: true") == text.count("allowPrivilegeEscalation: false") == len(ours)
+        for document in yaml.safe_load_all(path.read_text()):
+            for pod in pods_of(document):
+                for container in pod["containers"]:
+                    if container["name"] == "flink-main-container":
+                        continue  # of Flink's own image, which the operator completes
+                    context = {**pod.get("securityContext", {}), **container.get("securityContext", {})}
+                    assert context["runAsNonRoot"] is True, container["name"]
+                    assert context["runAsUser"] > 0
+                    assert context["allowPrivilegeEscalation"] is False
+                    assert context["capabilities"] == {"drop": ["ALL"]}
+                    assert "memory" in container["resources"]["limits"]
+                    assert not container["image"].endswith(":latest")
+                    seen.append(container["name"])
+    assert sorted(seen) == ["job-server", "vecbeam", "vecbeam", "workers"]
+
+
+def pods_of(value: object) -> Iterator[dict[str, Any]]:
+    """What has containers, in a manifest."""
+    if isinstance(value, dict):
+        if "containers" in value:
+            yield value
+        for each in value.values():
+            yield from pods_of(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from pods_of(each)
+
+
+def test_images_are_built_on_images_of_a_version() -> None:
+    for path in IMAGES:
+        named = re.findall(r"^ARG (?:BASE|BEAM|LAUNCHER|WORKER)=(\S+)$", path.read_text(), re.MULTILINE)
+        assert named, path.name
+        assert [name for name in named if ":" not in name or name.endswith(":latest")] == []
 
 
 def test_the_template_is_one_of_dataflow() -> None:
@@ -202,11 +253,72 @@ def test_no_account_has_a_wide_role() -> None:
     roles = set(re.findall(r'role\s+= "(roles/[^"]+)"', text))
     assert roles
     assert not {role for role in roles if re.search(r"/(owner|editor|viewer)$|\.admin$|Admin$", role)} - {
-        "roles/storage.objectAdmin"  # of one bucket
+        "roles/storage.objectAdmin",  # of one bucket
     }
     # On the project as a whole: what Dataflow's own pages ask for, and no more.
     project = re.findall(r'resource "google_project_iam_member" .*?role\s+= "([^"]+)"', text, re.S)
-    assert sorted(project) == ["roles/dataflow.developer", "roles/dataflow.worker"]
+    assert sorted(project) == ["roles/compute.viewer", "roles/dataflow.developer", "roles/dataflow.worker"]
+
+
+def test_the_planner_can_only_read() -> None:
+    pytest.importorskip("hcl2", reason="python-hcl2 is not installed: it is in the extra deploy-checks")
+    given = {
+        (kind, name, plain_text(body["role"]))
+        for kind, name, body in google_provider.resources()
+        if "role" in body and "planner" in str(body)
+    }
+    assert {role for kind, _, role in given if kind == "google_storage_bucket_iam_member"} == {
+        "roles/storage.objectViewer",
+        "roles/storage.legacyBucketReader",
+    }
+    # That a workflow may act as it.
+    assert {one for one in given if one[0] != "google_storage_bucket_iam_member"} == {
+        ("google_service_account_iam_member", "github", "roles/iam.workloadIdentityUser")
+    }
+
+
+def plain_text(value: str) -> str:
+    """A string of python-hcl2 without the quotes that it keeps."""
+    return value.strip('"')
+
+
+MAIN = "refs/heads/main"
+TOKENS = [
+    ("schedule", MAIN, "environment:nightly", "launcher"),
+    ("push", MAIN, "environment:production", "launcher"),
+    ("workflow_dispatch", MAIN, "environment:production", "launcher"),
+    ("push", MAIN, f"ref:{MAIN}", "planner"),  # before the approval
+    ("push", MAIN, "environment:staging", "planner"),
+    ("push", "refs/heads/mine", "environment:nightly", "planner"),
+    ("push", "refs/tags/main", "environment:nightly", "planner"),
+    ("workflow_dispatch", "refs/heads/mine", "environment:production", "planner"),
+    ("pull_request", "refs/pull/7/merge", "pull_request", "planner"),
+    ("pull_request", "refs/pull/7/merge", "environment:nightly", "planner"),
+    ("pull_request_target", MAIN, "environment:nightly", "planner"),
+]
+"""Event, ref, end of the subject, and the account, by GitHub's page on the claims of its tokens."""
+
+
+@pytest.mark.parametrize("owner", ["repo:o/search", "repo:o@12/search@34"])  # before July 2026, and since
+@pytest.mark.parametrize(("event", "ref", "end", "account"), TOKENS)
+def test_a_workflow_acts_as_the_account_that_it_needs(owner: str, event: str, ref: str, end: str, account: str) -> None:
+    """By Google's own evaluation of the expressions that Terraform gives to its service."""
+    claims = {"repository": "o/search", "event_name": event, "ref": ref, "sub": f"{owner}:{end}"}
+    assert evaluated("attribute_condition", claims) is True
+    assert evaluated("attribute.account", claims) == account
+    assert evaluated("google.subject", claims) == claims["sub"]
+    assert evaluated("attribute_condition", {**claims, "repository": "other/search"}) is False
+
+
+def evaluated(key: str, claims: dict[str, str]) -> object:
+    """An expression of the identity provider in Terraform, for a token with some claims."""
+    cel = pytest.importorskip("cel_expr_python.cel", reason="cel-expr-python is in the extra deploy-checks")
+    text = (DEPLOY / "terraform" / "identity.tf").read_text()
+    [expression] = re.findall(rf'"?{re.escape(key)}"?\s+= "(assertion\..+)"', text)
+    for variable, value in (("repository", "o/search"), ("branch", "main")):
+        expression = expression.replace(f"${{var.{variable}}}", value)
+    environment = cel.NewEnv(variables={"assertion": cel.Type.Map(cel.Type.STRING, cel.Type.DYN)})
+    return environment.compile(expression).eval(data={"assertion": claims}).plain_value()
 
 
 # Commands
@@ -224,7 +336,7 @@ def lines_of(path: Path) -> Iterator[str]:
     if path.suffix == ".md":
         for block in re.findall(r"^```(?:console|bash)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
             yield from block.replace("\\\n", " ").splitlines()
-        yield from re.findall(r"`(vecbeam [^`]+)`", text)
+        yield from re.findall(r"`((?:vecbeam|gcloud) [^`]+)`", text)
 
 
 def words_of(path: Path) -> Iterator[list[str]]:
@@ -237,6 +349,8 @@ def words_of(path: Path) -> Iterator[list[str]]:
         for listed in re.findall(r"args: \[((?!-)[^\]]*)\]", text):
             yield ["vecbeam", *(word.strip() for word in listed.split(","))]
     for line in lines_of(path):
+        for listed in re.findall(r"--args=(\S+)", line):  # of gcloud, for the job that starts `vecbeam`
+            yield ["vecbeam", *listed.rstrip("`").split(",")]
         for found in re.findall(r"(?:^|&& |\$ )(vecbeam [^#|&;>]+)", line.strip()):
             yield shlex.split(found)
 
@@ -263,6 +377,7 @@ FILES = [path for path in sorted(DEPLOY.rglob("*")) if path.suffix in {".md", ".
 
 
 def test_every_command_line_is_one_of_vecbeam() -> None:
+    assert ["vecbeam", "sync", "missing.yaml"] in list(words_of(DEPLOY / "README.md"))  # as gcloud takes it
     seen = set()
     for path in FILES:
         for words in words_of(path):

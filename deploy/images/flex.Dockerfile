@@ -3,7 +3,8 @@
 #   docker build --file deploy/images/flex.Dockerfile --build-arg WORKER=REGION-docker.pkg.dev/PROJECT/vecbeam/cpu:0.1.0 \
 #     --tag REGION-docker.pkg.dev/PROJECT/vecbeam/flex:0.1.0 deploy/images
 ARG WORKER=vecbeam/cpu:0.1.0
-ARG LAUNCHER=gcr.io/dataflow-templates-base/python311-template-launcher-base:latest
+# Its launcher alone is copied, so its version of Python does not matter.
+ARG LAUNCHER=gcr.io/dataflow-templates-base/python312-template-launcher-base:flex_templates_base_image_release_20260112_RC00
 
 FROM ${LAUNCHER} AS launcher
 

@@ -1,5 +1,5 @@
 # Who acts: `workers` reads the corpus and writes vectors; `launcher` starts jobs and waits for them; `scheduler` does
-# nothing but start the launcher. None has a key.
+# nothing but start the launcher; `planner` reads, for the plans of pull requests, and can change nothing. None has a key.
 resource "google_service_account" "workers" {
   account_id   = "vecbeam-workers"
   display_name = "vecbeam: Dataflow workers"
@@ -21,9 +21,17 @@ resource "google_service_account" "scheduler" {
   depends_on = [google_project_service.used]
 }
 
+resource "google_service_account" "planner" {
+  account_id   = "vecbeam-planner"
+  display_name = "vecbeam: plans, and only reads"
+
+  depends_on = [google_project_service.used]
+}
+
 locals {
   workers  = google_service_account.workers.member
   launcher = google_service_account.launcher.member
+  planner  = google_service_account.planner.member
 }
 
 # Both write checkpoints and leases; Dataflow stages its files in the same bucket.
@@ -35,8 +43,14 @@ resource "google_storage_bucket_iam_member" "objects" {
   member = each.value
 }
 
+resource "google_storage_bucket_iam_member" "read" {
+  bucket = google_storage_bucket.vecbeam.name
+  role   = "roles/storage.objectViewer"
+  member = local.planner
+}
+
 resource "google_storage_bucket_iam_member" "metadata" {
-  for_each = { workers = local.workers, launcher = local.launcher }
+  for_each = { workers = local.workers, launcher = local.launcher, planner = local.planner }
 
   bucket = google_storage_bucket.vecbeam.name
   role   = "roles/storage.legacyBucketReader"
@@ -45,7 +59,7 @@ resource "google_storage_bucket_iam_member" "metadata" {
 
 # The corpus is read and never written.
 resource "google_storage_bucket_iam_member" "corpus" {
-  for_each = { workers = local.workers, launcher = local.launcher }
+  for_each = { workers = local.workers, launcher = local.launcher, planner = local.planner }
 
   bucket = var.corpus_bucket
   role   = "roles/storage.objectViewer"
@@ -61,6 +75,13 @@ resource "google_project_iam_member" "worker" {
 resource "google_project_iam_member" "developer" {
   project = var.project
   role    = "roles/dataflow.developer"
+  member  = local.launcher
+}
+
+# Machine types, which Dataflow looks up for who starts a job.
+resource "google_project_iam_member" "compute" {
+  project = var.project
+  role    = "roles/compute.viewer"
   member  = local.launcher
 }
 
@@ -80,7 +101,10 @@ resource "google_artifact_registry_repository_iam_member" "pull" {
   member     = each.value
 }
 
-# Workflows of one GitHub repository act as the launcher, without a key (workload identity).
+# Workflows of one GitHub repository act without a key (workload identity): as the launcher if they run on the main branch in
+# the environment `production` or `nightly`, where GitHub asks for the approval that the environment wants; else as the
+# planner. A pull request's ref is never that branch. The subject is compared at its end alone: repositories made since July
+# 2026 have numbers in its beginning.
 resource "google_iam_workload_identity_pool" "github" {
   count = var.repository == "" ? 0 : 1
 
@@ -97,8 +121,8 @@ resource "google_iam_workload_identity_pool_provider" "github" {
   workload_identity_pool_provider_id = "github"
   attribute_condition                = "assertion.repository == '${var.repository}'"
   attribute_mapping = {
-    "google.subject"       = "assertion.sub"
-    "attribute.repository" = "assertion.repository"
+    "google.subject"    = "assertion.sub"
+    "attribute.account" = "assertion.ref == 'refs/heads/${var.branch}' && !assertion.event_name.startsWith('pull_request') && (assertion.sub.endsWith(':environment:production') || assertion.sub.endsWith(':environment:nightly')) ? 'launcher' : 'planner'"
   }
 
   oidc {
@@ -107,9 +131,12 @@ resource "google_iam_workload_identity_pool_provider" "github" {
 }
 
 resource "google_service_account_iam_member" "github" {
-  count = var.repository == "" ? 0 : 1
+  for_each = var.repository == "" ? {} : {
+    launcher = google_service_account.launcher.name
+    planner  = google_service_account.planner.name
+  }
 
-  service_account_id = google_service_account.launcher.name
+  service_account_id = each.value
   role               = "roles/iam.workloadIdentityUser"
-  member             = "principalSet://iam.googleapis.com/${google_iam_workload_identity_pool.github[0].name}/attribute.repository/${var.repository}"
+  member             = "principalSet://iam.googleapis.com/${google_iam_workload_identity_pool.github[0].name}/attribute.account/${each.key}"
 }

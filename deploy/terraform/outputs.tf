@@ -18,6 +18,16 @@ output "start" {
   value       = "gcloud run jobs execute ${google_cloud_run_v2_job.sync.name} --region ${var.region} --wait"
 }
 
+output "launcher" {
+  description = "The variable VECBEAM_SERVICE_ACCOUNT of the GitHub repository."
+  value       = google_service_account.launcher.email
+}
+
+output "planner" {
+  description = "The variable VECBEAM_PLAN_ACCOUNT of the GitHub repository."
+  value       = google_service_account.planner.email
+}
+
 output "workload_identity_provider" {
   description = "The variable VECBEAM_IDENTITY_PROVIDER of the GitHub repository."
   value       = one(google_iam_workload_identity_pool_provider.github[*].name)

@@ -69,6 +69,12 @@ variable "alert_email" {
   type        = string
 }
 
+variable "branch" {
+  description = "The branch of that repository whose workflows may start runs."
+  type        = string
+  default     = "main"
+}
+
 variable "repository" {
   description = "The GitHub repository whose workflows may act here, for example my-organisation/search; \"\" for none."
   type        = string
