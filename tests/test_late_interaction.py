@@ -30,6 +30,7 @@ from pipelines.steps.search.queries.query import LikeQuery
 from pipelines.steps.search.search_options import SearchOptions
 from pipelines.steps.search.searcher import Searcher
 from pipelines.sync import sync
+from pipelines.train import train
 from pipelines.verify import verify
 from schemas.config import Config, EncoderConfig
 from schemas.errors import CheckpointError, ConfigurationError
@@ -348,3 +349,9 @@ def test_real_weights_without_a_projection_rank_by_their_tokens(tmp_path: Path) 
     config = configure(tmp_path, encoders={"meaning": {"model": "all-MiniLM-L6-v2"}, "late": {"model": str(folder)}})
     backfill(config)
     assert search(config, "How many islands?", k=1, rerank="late")[0]["item_id"] == "0"
+
+
+def test_it_is_not_trained(place: Path, tmp_path: Path) -> None:
+    pairs = write_jsonl(tmp_path / "pairs.jsonl", [{"query": f"a {n}", "positive": f"b {n}"} for n in range(60)])
+    with pytest.raises(ConfigurationError, match="is not a model of sentence-transformers with one dense vector"):
+        train(pairs, tmp_path / "out", model=str(saved(place)))

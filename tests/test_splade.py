@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 from pipelines.backfill import backfill
 from pipelines.cli import app
 from pipelines.search import find, search
+from pipelines.train import train
 from schemas.config import EncoderConfig
 from schemas.errors import ConfigurationError, EncoderError
 from schemas.layout import VectorKind
@@ -277,3 +278,9 @@ def test_another_pooling_is_another_space(place: Path) -> None:
         return resolve(EncoderConfig(model=str(saved(place, *kind)), family="splade"))
 
     assert model().space.differences(model("bert", "sum").space) == ["pooling: max relu here, sum relu there"]
+
+
+def test_it_is_not_trained(place: Path, tmp_path: Path) -> None:
+    pairs = write_jsonl(tmp_path / "pairs.jsonl", [{"query": f"a {n}", "positive": f"b {n}"} for n in range(60)])
+    with pytest.raises(ConfigurationError, match="is not a model of sentence-transformers with one dense vector"):
+        train(pairs, tmp_path / "out", configure(tmp_path, encoder={"model": str(saved(place)), "family": "splade"}))

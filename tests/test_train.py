@@ -182,6 +182,8 @@ REFUSED = {
     "two labels": ([{"anchor": "x", "label": "y"}, {"anchor": "x", "label": "z"}], "line 2: the anchor"),
     "labels of which one remains": ([{"anchor": f"x{n}", "label": n % 2} for n in range(40)], "1 of 2 labels remain"),
     "no label": ([{"anchor": "x"}], "has no label"),
+    "a label each": ([{"anchor": f"x{n}", "label": n} for n in range(40)], "each text of .* has a label of its own"),
+    "the query as its answer": ([{"query": f"a{n}", "positive": f"A{n} "} for n in range(40)], "0 different pairs"),
 }
 
 

@@ -93,7 +93,8 @@ def same(text: str) -> str:
 def read_pairs(path: str, seed: int = 0) -> PairFile:
     """Reads JSON lines of pairs, or of anchors with labels.
 
-    Anchors become a pair each, with another text of the same label, drawn by the seed.
+    Anchors become a pair each, with another text of the same label, drawn by the seed. Pairs of a text with itself are
+    left out.
 
     Raises:
         ConfigurationError: with the line, for what is not such a file, a blank text, or a negative that is the
@@ -121,8 +122,11 @@ def read_pairs(path: str, seed: int = 0) -> PairFile:
     found = list(pairs) or _of_labels(labelled, path, seed)
     copies = lines - len(pairs or labelled)
     notes = [f"{copies:,} lines of {path} are copies of earlier ones: left out"] if copies else []
-    _check(found, path)
-    return PairFile(path, hashlib.sha256(data).hexdigest(), found, labelled, notes)
+    different = [pair for pair in found if same(pair.query) != same(pair.positive)]
+    if alone := len(found) - len(different):
+        notes.append(f"{alone:,} pairs of {path} are of a text with itself and teach nothing: left out")
+    _check(different, path)
+    return PairFile(path, hashlib.sha256(data).hexdigest(), different, labelled, notes)
 
 
 def split(pairs: Sequence[Pair], share: float, seed: int = 0, labels: dict[str, str] | None = None) -> Split:
@@ -210,6 +214,10 @@ def _of_labels(labelled: dict[str, str], path: str, seed: int) -> list[Pair]:
     if len(members) == 1:
         raise ConfigurationError(
             f"{KEY}: all texts of {path} have the label {next(iter(members))!r}", "give texts of at least two labels"
+        )
+    if labelled and len(members) == len(labelled):
+        raise ConfigurationError(
+            f"{KEY}: each text of {path} has a label of its own", "give labels that several texts have"
         )
     random = np.random.default_rng(seed)
     found = []

@@ -8,6 +8,7 @@ from pathlib import Path
 from pipelines.steps.search.queries.query_model import vector_named
 from schemas.config import Config, EncoderConfig
 from schemas.errors import ConfigurationError
+from schemas.layout import VectorKind
 from transforms.encoders.families import resolve
 from transforms.encoders.model_source import ModelSource
 from transforms.train.text_training import TrainableModel
@@ -41,8 +42,10 @@ def starting_model(config: Config | None, model: str, revision: str | None, vect
     """
     encoder, key = encoder_of(config, model, revision, vector)
     found = resolve(encoder)
-    if not isinstance(found, TrainableModel):
+    # Models of sparse and of token vectors are subclasses, and need losses of their own.
+    if not isinstance(found, TrainableModel) or found.kind is not VectorKind.DENSE:
         raise ConfigurationError(
-            f"{key} is not a model of sentence-transformers", "train all-MiniLM-L6-v2, for example: --model NAME"
+            f"{key} is not a model of sentence-transformers with one dense vector per text",
+            "train all-MiniLM-L6-v2, for example: --model NAME",
         )
     return StartingModel(encoder, ModelSource(encoder).folder(), found)
