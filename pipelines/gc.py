@@ -5,9 +5,11 @@ Listed first, removed with `--yes`. What is served stays, and so do `keep` colle
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pipelines.run import report_store
 from pipelines.run.jobs.beam_options import prepare_filesystems
 from pipelines.run.progress import Progress
 from pipelines.run.session import running
@@ -33,7 +35,8 @@ class Garbage:
         collections: names, with why.
         snapshots: file names.
         files: uris, with their sizes in bytes.
-        kept: names of the collections that stay, the served one first.
+        kept: names of the collections that stay, the served one first; the one that was served last,
+            where somebody moved the alias away.
     """
 
     collections: dict[str, str] = field(default_factory=dict)
@@ -90,6 +93,8 @@ def _find(connection: milvus.Milvus, config: Config, checkpoint: Checkpoint, kee
     states = [state for name in milvus.names(connection) if (state := milvus.state(connection, name)) is not None]
     ours = {state.name: state for state in states if state.alias == config.name and state.space_id}
     name = milvus.served(connection, config.name)
+    if name not in ours:
+        name = _last_served(config, ours)
     while name in ours and name not in garbage.kept and len(garbage.kept) <= keep:
         garbage.kept.append(name)
         name = ours[name].previous
@@ -103,6 +108,12 @@ def _find(connection: milvus.Milvus, config: Config, checkpoint: Checkpoint, kee
         garbage.collections[other] = "neither served nor kept" if state.state == STATE_READY else "never finished"
     _find_files(garbage, checkpoint, [ours[name] for name in garbage.kept])
     return garbage
+
+
+def _last_served(config: Config, ours: Container[str]) -> str | None:
+    """The collection that was served before somebody moved the alias away or dropped it, by the reports."""
+    served = (report.served.collection for report in report_store.reports(config) if report.served is not None)
+    return next((name for name in served if name in ours), None)
 
 
 def _find_files(garbage: Garbage, checkpoint: Checkpoint, kept: list[milvus.CollectionState]) -> None:

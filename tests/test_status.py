@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 import vecbeam
 from pipelines.backfill import backfill
 from pipelines.cli import app
+from pipelines.gc import gc
 from pipelines.load import load
 from pipelines.reindex import reindex
 from pipelines.run.report_store import reports
@@ -141,9 +142,12 @@ def test_from_nothing_to_a_second_collection(tmp_path: Path) -> None:
     client.close()
     notes = vecbeam.Index(path).status().notes
     assert "vecbeam did not make foreign: the alias was moved to it by another program" in notes, notes
+    served = next(report.served.collection for report in reports(other) if report.served is not None)
+    assert gc(other, keep=0).kept == [served]
     client = MilvusClient(str(tmp_path / "milvus.db"))
     client.drop_alias("tested")
     client.close()
+    assert gc(other, keep=0).kept == [served]
     [note] = vecbeam.Index(path).status().notes
     assert note.startswith("the newest snapshot with 42 rows is not published (")
     assert note.endswith(".parquet)")
