@@ -133,13 +133,19 @@ def _served(
 
 
 def _runs_of(config: Config, state: milvus.CollectionState) -> tuple[Report | None, Report | None]:
-    """The newest run that moved the alias to a collection, and the newest that finished with what it holds."""
-    updated = None
+    """The newest run that moved the alias to a collection, and the newest that changed what it holds."""
+    updated, is_found = None, False
     for report in report_store.reports(config):
-        is_here = report.served is not None and report.served.collection == state.name
-        if is_here and updated is None and not report.exit_code and report.changing:
-            updated = report if report.snapshot == state.snapshot_id else None
-        if is_here and report.served is not None and report.served.moved:
+        if report.served is None or report.served.collection != state.name:
+            continue
+        if not (is_found or report.exit_code) and report.changing and report.snapshot:
+            # Of the runs that finished with its snapshot, those that wrote no row came after the one that brought it.
+            if report.snapshot == state.snapshot_id:
+                updated = report
+                is_found = bool(report.chunks.loaded or report.chunks.deleted)
+            else:
+                is_found = updated is not None
+        if report.served.moved:
             return report, updated or report
     return None, updated
 

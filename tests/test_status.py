@@ -82,6 +82,14 @@ def test_from_nothing_to_a_second_collection(tmp_path: Path) -> None:
     assert found.notes == []
     assert "previous  no collection to roll back to" in page(found)
 
+    # A run that had nothing to do is the last one, and not the one that updated the collection.
+    assert sync(config).chunks.loaded == 0
+    found = status(config)
+    assert found.served is not None
+    assert found.last_run is not None
+    assert found.last_run["command"] == "sync"
+    assert found.served.updated_by == first.run_id
+
     # A refused run: its snapshot is not taken.
     write(tmp_path, 40, *["{broken"] * 60)
     with pytest.raises(RejectsError):
@@ -117,6 +125,16 @@ def test_from_nothing_to_a_second_collection(tmp_path: Path) -> None:
     in_json = json.loads(command("status", path, "--json").stdout)
     assert (in_json["format_version"], in_json["served"]["rows"], in_json["alias"]) == (1, 41, "tested")
     assert in_json["served"]["updated_by"] == second.run_id
+
+    # A sync that wrote rows, and another one.
+    write(tmp_path, 43)
+    sync(other)
+    write(tmp_path, 41)
+    updated = sync(other)
+    assert sync(other).chunks.loaded == 0
+    shown = command("status", path).stdout
+    assert f"UTC by {updated.run_id}\n" in shown
+    assert f"UTC by {second.run_id}\n" in shown
 
     # Rows that are missing, and a snapshot that is not published.
     from pymilvus import MilvusClient
