@@ -119,11 +119,41 @@ def ahead(chunks: pa.Table) -> Iterator[Callable[[int], None]]:
         TALLY.add("items_ahead", -shown)
 
 
+class _StepClock:
+    """The wall time of a step in this process, however many threads are in it at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._counted_to = 0
+
+    def enter(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._counted_to = time.perf_counter_ns()
+            self._inside += 1
+
+    def leave(self) -> int:
+        """Nanoseconds since the first of the threads entered, or since another left: what no other has counted."""
+        with self._lock:
+            now = time.perf_counter_ns()
+            spent, self._counted_to = now - self._counted_to, now
+            self._inside -= 1
+            return spent
+
+
+_CLOCKS: dict[str, _StepClock] = {}
+
+
 @contextmanager
 def timed(step: str) -> Iterator[None]:
-    """Adds the wall time of the block to the counter `<step>_us` (microseconds)."""
-    start = time.perf_counter_ns()
+    """Adds the wall time of the block to the counter `<step>_us` (microseconds).
+
+    Where several threads of a process are in the same step at once, the time counts once.
+    """
+    clock = _CLOCKS.setdefault(step, _StepClock())
+    clock.enter()
     try:
         yield
     finally:
-        count(f"{step}_us", (time.perf_counter_ns() - start) // 1000)
+        count(f"{step}_us", clock.leave() // 1000)
