@@ -1,6 +1,5 @@
 """What counts as the time of a step."""
 
-from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -9,12 +8,12 @@ from transforms.support import metrics
 
 
 @pytest.fixture
-def now(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+def now(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Microseconds that the clock shows; a test moves them."""
     shown = [0]
     monkeypatch.setattr(metrics.time, "perf_counter_ns", lambda: shown[0] * 1000)
     monkeypatch.setattr(metrics, "OUTSIDE", metrics.Tally())
-    yield shown
+    return shown
 
 
 def test_time_in_which_several_threads_are_in_a_step_counts_once(now: list[int]) -> None:
