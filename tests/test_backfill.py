@@ -114,6 +114,7 @@ def test_beam_s_own_workers_find_one_writer_at_lite(tmp_path: Path, items: list[
     config = configure(tmp_path, runner={"direct_running_mode": mode, "direct_num_workers": 2}, batch_rows=10)
     report = backfill(config)
     assert (report.chunks.embedded, report.verify.found, report.verify.published) == (100, 100, True)
+    assert max(value for step, value in report.seconds if step != "total") < report.seconds.total
     names = [
         sorted(part.name for part in (tmp_path / folder).glob("tested/*/parts/*")) for folder in ("alone", "checkpoint")
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from pipelines.run.jobs import beam_classes, in_process
 from pipelines.run.jobs.beam_options import RUNNERS, options_here, pipeline_options, use_one_worker
 from pipelines.run.jobs.job_wait import Jobs, wait_for
-from pipelines.run.jobs.job_watch import counters_of
+from pipelines.run.jobs.job_watch import counters_of, wall_times
 from pipelines.run.jobs.runner_options import check_job_server
 from pipelines.run.jobs.worker_faults import worker_fault
 from schemas.config import Config
@@ -70,11 +71,15 @@ def run(
             graph = in_process.Graph(pipeline) if alone else None
             if graph is not None and not graph.unsupported:
                 return graph.run()
+            began = time.monotonic()
             result = pipeline.run()
             job = None if here else job_of(config, result)
             if job is None:
                 result.wait_until_finish()
                 counters = counters_of(result)
+                if config.runner.options.get("direct_running_mode") == "multi_processing":
+                    # Threads of one process share the time of a step (`metrics.timed`), and processes don't.
+                    counters = wall_times(counters, time.monotonic() - began)
             else:
                 counters = wait_for(config, result, job, jobs)
     except JobLeftError:
