@@ -398,6 +398,14 @@ def test_every_command_line_is_one_of_vecbeam() -> None:
     }
 
 
+def test_the_page_names_keys_that_there_are() -> None:
+    text = (DEPLOY / "README.md").read_text()
+    named = re.findall(r"`(?:chunk|collection|corpus|encoder|verify)\.(\w+)|`(batch_rows)", text)
+    reference = (ROOT / "docs" / "configuration.md").read_text()
+    assert named
+    assert [key for pair in named for key in pair if key and f"| `{key}` |" not in reference] == []
+
+
 def test_a_wrong_command_line_would_be_found() -> None:
     assert "--jsonn" in complaint(["vecbeam", "sync", "docs.yaml", "--jsonn"])
     assert "synk" in complaint(["vecbeam", "synk", "docs.yaml"])
