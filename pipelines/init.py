@@ -33,6 +33,7 @@ from schemas.glob import Glob
 from schemas.layout import LOCATOR
 from schemas.modality import Modality
 from transforms.read import Shard, SourceFile, list_corpus, read_shard
+from transforms.read.formats.charset import OTHER_ENCODING
 from transforms.read.listing.inventory import Entry, inventory
 from transforms.support.storage import filesystem
 from transforms.support.storage.filesystem import is_local
@@ -57,6 +58,8 @@ def write_configuration(paths: list[str], output: Path, name: str | None) -> Pro
     found = look(paths, output, name)
     config = parse_config(found.values, source="vecbeam init", folder=output.resolve().parent)
     _check(found, config)
+    if not output.parent.exists():
+        found.notes.append(f"{output.parent} did not exist: it is a new folder")
     output.parent.mkdir(parents=True, exist_ok=True)
     filesystem.write_atomic(str(output.absolute()), template.commented(found.values).encode())
     found.path = str(output)
@@ -226,7 +229,9 @@ def _show_texts(found: Proposal, taken: Sequence[Entry], patterns: Sequence[str]
         read += batch.items_read
         rejected += batch.rejects.num_rows
         if batch.rejects.num_rows:
-            reason = reason or str(batch.rejects.column("reason")[0].as_py())
+            first = batch.rejects.slice(0, 1).to_pylist()[0]
+            hint = f"; {OTHER_ENCODING}" if first["error"] == "InvalidUtf8" else ""
+            reason = reason or f"{first['reason']}{hint}"
         for item in batch.items.slice(0, min(wanted, SHOWN_TEXTS - len(found.samples))).to_pylist():
             shown = item["@content"]
             if corpus.modality.is_media:

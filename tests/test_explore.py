@@ -78,6 +78,20 @@ def test_inverted_lists_find_the_pairs_that_comparing_all_finds() -> None:
     assert groups.count < 1_020
 
 
+def test_equal_rows_are_found_bit_by_bit() -> None:
+    random = np.random.default_rng(7)
+    vectors = random.standard_normal((3_000, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors[random.integers(3_000, size=2_000)] = vectors[random.integers(3_000, size=2_000)]
+    vectors[100:103] = 0
+    groups = near_duplicates(vectors, 1 - 1e-7)
+    _, of_row, counts = np.unique(vectors, axis=0, return_inverse=True, return_counts=True)
+    is_equal = (counts[of_row] > 1) & vectors.any(axis=1)
+    assert ((groups.labels >= 0) == is_equal).all()
+    for group in range(groups.count):
+        assert len(set(of_row[groups.labels == group])) == 1
+
+
 def test_rows_that_are_nearly_equal_are_one_group_in_little_memory() -> None:
     random = np.random.default_rng(6)
     vectors = np.tile(random.standard_normal(16).astype(np.float32), (8_000, 1))

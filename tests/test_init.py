@@ -268,6 +268,18 @@ A-3;Äpfel;Drei;;2.25;true;009;2024-03-05;5;z;;3;80331
 """
 
 
+def test_texts_in_another_encoding_are_told_with_the_key_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("café au lait\n".encode("windows-1252"))
+    found = write_configuration(["a.txt"], Path("new/vecbeam.yaml"), None)
+    assert "new did not exist: it is a new folder" in found.notes
+    said = "not valid UTF-8 at its byte 3: 0xe9; convert the files to UTF-8, or set corpus.encoding"
+    assert any(said in note for note in found.notes), found.notes
+    (tmp_path / "b.jsonl").write_bytes('{"id": "b", "text": "café"}\n'.encode("windows-1252"))
+    with pytest.raises(ConfigurationError, match=r"no line of it is a JSON object in UTF-8; .* set corpus\.encoding"):
+        write_configuration(["b.jsonl"], Path("b.yaml"), None)
+    assert not Path("b.yaml").exists()
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "windows-1252", "utf-16"])
 def test_a_csv_file_between_semicolons_gets_typed_columns_and_runs(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "corpus").mkdir()

@@ -7,7 +7,6 @@ a chain of such pairs connects them, so that the ends of a long chain can be les
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,8 @@ from transforms.support.extras import need
 
 ROWS_AT_ONCE = 128
 """Rows whose pairs are held at a time: all rows may be near each of them."""
+COMPARED_AT_ONCE = 1024
+"""Rows of which copies are held while equal ones are looked for."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def near_duplicates(vectors: Floats, above: float, seed: int = 0) -> Groups:
     """
     need("explore", "near duplicates", "faiss", "scipy")
     first, of_row = _different(vectors)
-    labels, nearest = _connected(vectors[first], above, seed)
+    labels, nearest = _connected(vectors[first] if len(first) < len(vectors) else vectors, above, seed)
     labels, nearest = labels[of_row], nearest[of_row]
     nearest = np.where(np.bincount(of_row, minlength=1)[of_row] > 1, np.float32(1), nearest)
     sizes = np.bincount(labels, minlength=1)
@@ -68,16 +69,21 @@ def near_duplicates(vectors: Floats, above: float, seed: int = 0) -> Groups:
 
 def _different(vectors: Floats) -> tuple[Positions, Positions]:
     """The first row of each different vector, and which of these each row has; rows of zeros are never equal."""
-    known: dict[bytes, int] = {}
-    first: list[int] = []
-    of_row = np.empty(len(vectors), np.int64)
-    for row, vector in enumerate(np.ascontiguousarray(vectors)):
-        name = blake2b(vector.data, digest_size=16).digest() if vector.any() else row.to_bytes(8)
-        place = known.setdefault(name, len(known))
-        if place == len(first):
-            first.append(row)
-        of_row[row] = place
-    return np.asarray(first, np.int64), of_row
+    vectors = np.ascontiguousarray(vectors, np.float32)
+    weights = np.random.default_rng(0).integers(1 << 63, size=vectors.shape[1], dtype=np.uint64)
+    sums = np.empty(len(vectors), np.uint64)
+    for start, piece in pieces(vectors, COMPARED_AT_ONCE):
+        sums[start : start + len(piece)] = piece.view(np.uint32).astype(np.uint64) @ weights
+    _, first, of_row = np.unique(sums, return_index=True, return_inverse=True)
+    like = first[of_row]
+    # Rows with one sum are nearly always equal, but not always: each is compared with the first of them.
+    for start, piece in pieces(vectors, COMPARED_AT_ONCE):
+        here = like[start : start + len(piece)]
+        rows = np.flatnonzero(here != np.arange(start, start + len(piece)))
+        some = piece[rows]
+        equal = (some.view(np.uint32) == vectors[here[rows]].view(np.uint32)).all(axis=1) & some.any(axis=1)
+        here[rows[~equal]] = start + rows[~equal]
+    return np.unique(like, return_inverse=True)
 
 
 def _connected(vectors: Floats, above: float, seed: int) -> tuple[Positions, Floats]:

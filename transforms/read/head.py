@@ -132,7 +132,17 @@ def _jsonl(raw: stream.RawStream, found: FileSample, limit: int) -> None:
         found.problem = f"its first line is longer than {HEAD_BYTES >> 20} MiB"
     elif found.bad and not found.records:
         hint = "; it begins like an array: write one object per line" if data.lstrip()[:1] == b"[" else ""
+        if not encoding and not all(_is_utf8(line) for line in lines[: found.bad]):
+            hint = f" in UTF-8; {charset.OTHER_ENCODING}"
         found.problem = f"no line of it is a JSON object{hint}"
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _csv(raw: stream.RawStream, found: FileSample, limit: int) -> None:

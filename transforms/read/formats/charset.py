@@ -89,6 +89,10 @@ def recoded(blocks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
         yield text.encode(UTF_8, "surrogatepass")
 
 
+OTHER_ENCODING = "convert the files to UTF-8, or set corpus.encoding, for example to windows-1252"
+"""The remedy for files in another encoding."""
+
+
 def bad_text(what: str, data: bytes, error: UnicodeDecodeError, encoding: str, before: int = 0) -> RejectedItemError:
     """The reject of a record or file that is not text in its encoding.
 
