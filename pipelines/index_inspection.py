@@ -40,16 +40,16 @@ class IndexInspection(ABC):
 
         return evaluate(self.config, **options)
 
-    def compare(self, old: Config | str = "", new: Config | str = "", **options: Any) -> Finding:
+    def compare(self, old: Config | str | Path = "", new: Config | str | Path = "", **options: Any) -> Finding:
         """How the answers of two collections of this index differ, without labels; see `pipelines.compare.compare`.
 
         Args:
-            old, new: names of collections, or other configurations. Without both, what `rollback` goes to is compared
-                with what is served.
+            old, new: names of collections; or other configurations, also by their files, whose names end in .yaml or
+                .yml. Without both, what `rollback` goes to is compared with what is served.
         """
         from pipelines.compare import compare
 
-        return compare(old, new, **{"configs": [self.config]} | options)
+        return compare(_side(old), _side(new), **{"configs": [self.config]} | options)
 
     def train(self, pairs: str | Path, out: str | Path, **options: Any) -> Finding:
         """Trains a model on pairs, from the encoder of this index; see `pipelines.train.train`.
@@ -97,3 +97,12 @@ class IndexInspection(ABC):
         from pipelines.serve import serve
 
         serve(self.config, ready=ready, **options)
+
+
+def _side(named: Config | str | Path) -> Config | str:
+    """The configuration of a file, or the name of a collection."""
+    from schemas.config.loader import as_config
+
+    if isinstance(named, (str, Path)):
+        return as_config(str(named)) if Path(named).suffix.lower() in (".yaml", ".yml") else str(named)
+    return named

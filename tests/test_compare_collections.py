@@ -120,6 +120,8 @@ def test_the_index_has_the_words_of_the_command_line(published: tuple[Path, list
         (folder / "q.jsonl").write_text(json.dumps({"id": "q", "text": words(1)}) + "\n")
         (folder / "t.tsv").write_text("q 0 d1 1\n")
         judged = {"queries": folder / "q.jsonl", "truth": folder / "t.tsv"}
+        same = index.compare(folder / "good.yaml", str(folder / "good.yaml"), queries=folder / "log.txt")
+        assert same.figures["overlap_at_10"]["value"] == 1
         assert index.evaluate(**judged).figures == evaluate(good, **judged).figures
         with pytest.raises(ConfigurationError, match="there is no file"):
             index.train(folder / "pairs.jsonl", folder / "model")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from corpora import write_jsonl
+from corpora import configure, write_jsonl
 from planted import ROWS, STRANGE, TOPICS, WRONG, planted
 from typer.testing import CliRunner
 
@@ -139,6 +139,23 @@ def test_labels_by_examples_leave_the_examples_out_of_the_accuracy(config: Confi
     few = labels(config, ["sea=wave tide coral", "sky=star moon sun"], truth="topic")
     assert few.figures["counted"] < 2 * ROWS + STRANGE
     assert "have another topic than one of the labels" in few.notes[0]
+
+
+def test_ids_and_labels_of_examples_may_be_whole_numbers(tmp_path: Path) -> None:
+    texts = ["wave tide", "tide coral", "coral wave", "star moon", "moon sun", "sun star"]
+    write_jsonl(tmp_path / "corpus" / "a.jsonl", [{"id": n, "text": text} for n, text in enumerate(texts)])
+    numbered = configure(tmp_path, chunk=False, encoder={"model": "fake", "dimensions": 48})
+    backfill(numbered)
+    milvus.release(numbered.collection)
+    examples = write_jsonl(tmp_path / "labelled.jsonl", [{"id": 0, "label": 7}, {"id": 3, "label": 8}])
+    command = ["explore", "labels", str(path_of(numbered)), "--examples", str(examples), "--json"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    found = {row["item_id"]: row["label"] for row in json.loads(done.stdout)["rows"]}
+    assert (found["0"], found["3"]) == ("7", "8")
+    assert set(found.values()) == {"7", "8"}
+    with pytest.raises(ConfigurationError, match=r"line 1: id is True, not a text"):
+        labels(numbered, examples=write_jsonl(tmp_path / "wrong.jsonl", [{"id": True, "label": 7}]))
 
 
 def test_python_has_the_same_words(config: Config) -> None:
