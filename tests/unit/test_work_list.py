@@ -100,7 +100,7 @@ def test_no_command_puts_a_list_into_the_graph_itself() -> None:
     for folder in ("pipelines", "transforms"):
         for path in (root / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.Attribute) and node.attr == "Create" and ast.unparse(node.value) == "beam":
+                if isinstance(node, ast.Call) and ast.unparse(node.func) == "beam.Create":
                     found.append(path.relative_to(root).as_posix())
     # A public transform for a user's own pipeline, which has no folder of a run.
     assert sorted(found) == ["transforms/embed/public/read_items.py", "transforms/support/work_list.py"]
