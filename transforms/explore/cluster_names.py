@@ -66,13 +66,13 @@ def names_by_value(
 ) -> list[str]:
     """The most common value of each cluster with its share, for example "birds (80%)"; "" without values.
 
-    Where all values of a cluster differ, the value of the row that is nearest to the centre.
+    Where all values of a cluster differ, it is like that of the row that is nearest to the centre.
 
     Args:
         distances: float32[n], of each row to the centre of its cluster.
 
     >>> names_by_value(["a", "a", "b", None, "c", "d"], np.array([0, 0, 0, 1, 2, 2]), np.array([0, 0, 0, 0, 1, 0.5]), 3)
-    ['a (67%)', '', 'd']
+    ['a (67%)', '', 'like d']
     """
     names = []
     for code in range(clusters):
@@ -80,18 +80,25 @@ def names_by_value(
         found = [values[at] for at in here[np.argsort(distances[here], kind="stable")].tolist()]
         counted = Counter(one for one in found if one is not None).most_common(1)  # of equal ones the nearest
         name, count = counted[0] if counted else ("", 0)
-        names.append(name if count < 2 else f"{name} ({count / len(found):.0%})")
+        if count > 1:
+            name = f"{name} ({count / len(found):.0%})"
+        elif name and len(found) > 1:
+            name = f"like {name}"
+        names.append(name)
     return names
 
 
 def folders_of(uris: Sequence[str | None]) -> list[str | None]:
-    """The folder of each file; where all have one folder, the file's name.
+    """The folder of each file, at the lowest level where they differ; where they never do, the file's name.
 
-    >>> folders_of(["a/b/1.jpg", "a/c/2.jpg"]), folders_of(["a/1.jpg", "a/2.jpg"])
-    (['b', 'c'], ['1', '2'])
+    >>> folders_of(["a/b/1.jpg", "a/c/2.jpg"]), folders_of(["b/all/1.jpg", "c/all/2.jpg"])
+    (['b', 'c'], ['b', 'c'])
+    >>> folders_of(["a/1.jpg", "a/2.jpg", None])
+    ['1.jpg', '2.jpg', None]
     """
     paths = [None if uri is None else PurePosixPath(uri.split("#", 1)[0]) for uri in uris]
-    folders = [None if path is None else path.parent.name for path in paths]
-    if len(set(folders)) > 1:
-        return folders
-    return [None if path is None else path.stem for path in paths]
+    known = [path for path in paths if path is not None]
+    for level in range(min((len(path.parents) for path in known), default=0)):
+        if len({path.parents[level].name for path in known}) > 1:
+            return [None if path is None else path.parents[level].name for path in paths]
+    return [None if path is None else path.name for path in paths]
