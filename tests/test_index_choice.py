@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from collection_data import SPEC
 from corpora import configure, text, write_jsonl
 from milvus_server import Server
+from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from pipelines.backfill import backfill
@@ -21,17 +25,19 @@ from pipelines.reindex import reindex
 from pipelines.report import report as write_report
 from pipelines.run.plan_text import text as plan_text
 from pipelines.search import search
-from pipelines.steps.publish import publication
-from pipelines.steps.publish.index_promise import CONFIRMING, IndexPromise
+from pipelines.steps.publish import promised_recall, publication
+from pipelines.steps.publish.promised_recall import FEW, PromisedRecall
 from pipelines.sync import sync
 from pipelines.verify import verify
-from schemas.config import Config
+from schemas.config import Config, Verify
 from schemas.config.loader import load_config
 from schemas.errors import CollectionError, ConfigurationError, GateError
 from schemas.milvus import CollectionSpec
+from schemas.run_report import Report
 from transforms import milvus
 from transforms.explore.candidate import Candidate
-from transforms.explore.index_sweep import sweep, wider
+from transforms.explore.index_sweep import sweep
+from transforms.explore.search_width import CLOSE, narrowest
 
 pytest.importorskip("faiss", reason="the extra explore is not installed")
 TYPES = ["FLAT", "HNSW", "IVF_FLAT", "IVF_SQ8"]
@@ -113,10 +119,28 @@ def test_two_vectors_have_one_index_that_keeps_the_recall_of_both() -> None:
     assert both[0].memory > alone[0].memory
 
 
-def test_wider_parameters_end_at_the_limits() -> None:
-    assert list(wider("FLAT", {}, 1)) == [{}]
-    assert list(wider("IVF_FLAT", {"nprobe": 128}, 128)) == [{"nprobe": 128}]
-    assert [one["ef"] for one in wider("HNSW", {"ef": 512}, 1)] == [512, 768, 1024, 2048, 4096]
+@pytest.mark.parametrize("start", [10, 37, 512])
+@pytest.mark.parametrize("wanted", [1, 10, 11, 40, 181, 4000, 4096])
+def test_the_narrowest_search_is_near_the_least_that_keeps(start: int, wanted: int) -> None:
+    tried: list[int] = []
+
+    def keeps(search: dict[str, int]) -> bool:
+        tried.append(search["ef"])
+        return search["ef"] >= wanted
+
+    found = narrowest("HNSW", {"ef": start}, 1, keeps)
+    assert found is not None
+    assert max(10, wanted) <= found["ef"] <= max(10, wanted * CLOSE)
+    assert len(tried) == len(set(tried)) <= 16
+
+
+def test_the_narrowest_search_ends_at_the_limits() -> None:
+    assert narrowest("FLAT", {}, 1, lambda search: not search) == {}
+    assert narrowest("FLAT", {}, 1, lambda _: False) is None
+    assert narrowest("HNSW", {"ef": 16}, 1, lambda _: False) is None
+    assert narrowest("IVF_FLAT", {"nprobe": 48}, 96, lambda search: search["nprobe"] >= 96) == {"nprobe": 96}
+    assert narrowest("IVF_FLAT", {"nprobe": 128}, 96, lambda search: search["nprobe"] >= 97) is None
+    assert narrowest("IVF_FLAT", {"nprobe": 8}, 96, lambda _: True) == {"nprobe": 1}
 
 
 @pytest.mark.parametrize("place", ["lite", pytest.param("server", marks=pytest.mark.server)])
@@ -181,7 +205,7 @@ LINKS = {"M": 8, "efConstruction": 100}
     ("costs", "nprobe", "more", "ef", "built", "wanted"),
     [
         # IVF_FLAT needs `nprobe` instead of 1, so it costs so many times 100; HNSW needs `ef` instead of 10.
-        # The queries that confirm need a wider `nprobe` by `more`.
+        # Few queries can't tell; many need a wider `nprobe` by `more`.
         ((100, 200), 2, 0, 10, ["IVF_FLAT"], ("IVF_FLAT", {"nprobe": 2})),
         ((100, 200), 3, 0, 10, ["IVF_FLAT", "HNSW"], ("HNSW", {"ef": 10})),
         ((100, 200), 8, 0, 48, ["IVF_FLAT", "HNSW", "IVF_FLAT"], ("IVF_FLAT", {"nprobe": 8})),
@@ -203,9 +227,11 @@ def test_an_index_that_needs_a_much_wider_search_is_held_against_the_next(
     orders: list[str] = []
     finish = milvus.finish
 
-    def recall(_: IndexPromise, spec: CollectionSpec, filter: str, ids: object, seed: int) -> float:
-        needs = {"nprobe": nprobe + more * (seed == CONFIRMING), "ef": ef}
-        return float(all(value >= needs[name] for name, value in spec.vectors[0].search_parameters.items()))
+    def recall(_: PromisedRecall, spec: CollectionSpec, filter: str, queries: int) -> tuple[float, float]:
+        [(name, value)] = spec.vectors[0].search_parameters.items()
+        if queries == 20:
+            return (0.98, 0.02) if value >= {"nprobe": nprobe, "ef": ef}[name] else (0.5, 0.02)
+        return (0.98, 0.02 if name == "nprobe" and value < nprobe + more else 0.005)
 
     def noting(connection: milvus.Milvus, spec: CollectionSpec) -> Any:
         orders.append(spec.vectors[0].index_type)
@@ -217,17 +243,59 @@ def test_an_index_that_needs_a_much_wider_search_is_held_against_the_next(
             Candidate("HNSW", LINKS, {"ef": 10}, 0.97, costs[1], 1, keeps=True),
         ]
 
-    monkeypatch.setattr(IndexPromise, "_recall", recall)
+    monkeypatch.setattr(PromisedRecall, "_recall", recall)
+    monkeypatch.setattr(promised_recall, "FEW", 20)
     monkeypatch.setattr(milvus, "finish", noting)
     monkeypatch.setattr(publication, "choose", planted)
     write_corpus(tmp_path, 60)
-    config = configured(tmp_path, {"type": "auto", "recall_at_10": 0.97}, verify={"recall_at_10": 0.1})
+    config = configured(tmp_path, {"type": "auto", "recall_at_10": 0.97}, verify={"recall_at_10": 0.1, "sample": 20})
     assert backfill(config).verify.published
     found = chosen(config)
     assert (found["type"], found["search"]) == wanted
     assert found["built"] == wanted[0]
     assert [kind for kind in orders if kind != "AUTOINDEX"][-len(built) :] == built
     milvus.release(config.collection)
+
+
+@pytest.mark.parametrize(
+    ("recall", "sizes", "keeps"),
+    [
+        (0.85, [FEW], False),  # far below the promise
+        (0.96, [FEW, 600], False),  # above it, within what chance does: 1.645 standard errors of 0.008
+        (0.965, [FEW, 600], True),
+        (1.0, [FEW], True),
+    ],
+)
+def test_a_promise_is_kept_with_a_margin_for_chance(
+    monkeypatch: pytest.MonkeyPatch, recall: float, sizes: list[int], keeps: bool
+) -> None:
+    """Planted: under the filter a share of the queries finds all, the others nothing."""
+    games = 'section == "games"'
+    measured: dict[str, list[int]] = {"": [], games: []}
+
+    def measure(*given: Any, filter: str, **_: Any) -> milvus.Recall:
+        queries = min(given[3], given[4])
+        measured[filter].append(queries)
+        share = recall if filter else 0.999
+        return milvus.Recall(share, queries=queries, deviation=(share * (1 - share)) ** 0.5)
+
+    def ids(_: PromisedRecall, __: str, filter: str) -> NDArray[np.int64] | None:
+        return np.arange(600) if filter else None
+
+    monkeypatch.setattr(milvus, "measure_recall", measure)
+    monkeypatch.setattr(PromisedRecall, "_ids", ids)
+    report = Report(run_id="1", command="load", name="n")
+    session: Any = SimpleNamespace(config=SimpleNamespace(verify=Verify()), report=report)
+    snapshot: Any = SimpleNamespace(total=lambda _: 60_000)
+    spec = replace(SPEC, promise={"recall_at_10": 0.95, "filters": [games]})
+    promised = PromisedRecall(session, None, snapshot, None, spec)  # type: ignore[arg-type]
+    verdict = promised.measure(spec)
+    assert (verdict.keeps, verdict.recalls) == (keeps, {"": 0.999, games: recall})
+    assert measured == {"": [FEW], games: sizes}
+    # What broke the promise is measured first, and then nothing else.
+    assert promised.measure(spec).keeps == keeps
+    assert len(measured[""]) == (2 if keeps else 1)
+    assert [(one.filter, one.rows) for one in report.measured_indexes[:2]] == [("", 60_000), (games, 600)]
 
 
 def test_a_promise_that_nothing_keeps_publishes_nothing(tmp_path: Path) -> None:

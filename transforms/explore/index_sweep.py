@@ -6,21 +6,22 @@ and of the links of a graph. It is counted and not timed, so that the same rows 
 
 For more rows than the sample has, costs are scaled: lists by their number, graphs by the logarithm of the rows (Malkov
 and Yashunin, https://arxiv.org/abs/1603.09320). A recall does not scale so well: whoever uses the choice measures it on
-the whole collection, and continues with wider parameters where it is not reached.
+the whole collection, and finds the narrowest parameters that reach it there.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from schemas.milvus.indexes import SEARCH_PARAMETERS, index_bytes
+from schemas.milvus.indexes import index_bytes
 from transforms.explore.candidate import Candidate, joined
 from transforms.explore.live_rows import Floats
+from transforms.explore.search_width import NEARLY
 from transforms.support.extras import need
 
 SAMPLE_ROWS = 20_000
@@ -34,8 +35,6 @@ LIST_SHARES = (1, 4)
 LADDER = (10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 """Values of `ef`, and of `nprobe` from the first of them on that is not more than the lists."""
 PROBES = (1, 2, 3, 4, 6, 8, 12, *LADDER[1:])
-NEARLY = 1.05
-"""Costs this near to the least one are as good; of these the candidate with the least memory counts."""
 WIDEST = 4
 """Costs are counted up to so many times the search parameter that keeps the recall on the sample."""
 
@@ -76,22 +75,6 @@ def sweep(
     least = min((one.cost for one in good), default=0) * NEARLY
     good.sort(key=lambda one: (one.cost > least, one.memory if one.cost <= least else one.cost))
     return [*good, *sorted((one for one in found if not one.keeps), key=lambda one: -one.recall)]
-
-
-def wider(kind: str, search: Mapping[str, int], lists: int) -> Iterator[dict[str, int]]:
-    """Yields search parameters from given ones on, each wider than the one before.
-
-    Args:
-        lists: of an IVF index, whose `nprobe` can't be more.
-
-    >>> list(wider("IVF_FLAT", {"nprobe": 48}, 96))
-    [{'nprobe': 48}, {'nprobe': 64}, {'nprobe': 96}]
-    """
-    yield dict(search)
-    for name, now in search.items():
-        most = min(lists, SEARCH_PARAMETERS[kind][name][1]) if name == "nprobe" else 4 * LADDER[-1]
-        steps = (*PROBES, 2048, 4096, 8192, 16384, 32768, 65536)
-        yield from ({name: step} for step in steps if now < step <= most)
 
 
 def _of_one(matrix: Floats, metric: str, rows: int, types: Sequence[str], recall: float, seed: int) -> list[Candidate]:

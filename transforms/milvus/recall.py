@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -34,17 +35,30 @@ class Recall:
         most_equal: rows that have the most common vector among the queries.
         similarities: percentiles 0 to 100 of the scores of pairs of different queries, larger being nearer; empty if
             there is one query.
+        queries: how many there were.
+        deviation: standard deviation of the recalls of single queries.
     """
 
     at_10: float
     equal_share: float = 0.0
     most_equal: int = 1
     similarities: tuple[float, ...] = ()
+    queries: int = 1
+    deviation: float = 0.0
 
     @property
     def many_are_equal(self) -> bool:
         """Whether equal vectors may explain the loss of an index: at least half of it."""
         return self.equal_share > 0 and self.equal_share >= (1 - self.at_10) / 2
+
+    @property
+    def error(self) -> float:
+        """Standard error of `at_10` as the recall of other queries of the same kind.
+
+        >>> Recall(0.97, queries=400, deviation=0.1).error
+        0.005
+        """
+        return self.deviation / math.sqrt(self.queries)
 
 
 def measure_recall(
@@ -114,11 +128,14 @@ class Asked(NamedTuple):
         """The recall, by the exact answers over all rows."""
         tenth = exact.best.min(axis=1)
         least = tenth - TOLERANCE * _scales(self.queries, tenth, self.column.metric)
+        found = (exact.of_hits >= least[:, None]).sum(axis=1) / self.k
         return Recall(
-            float((exact.of_hits >= least[:, None]).sum() / (len(self.queries) * self.k)),
+            float(found.mean()),
             float((exact.equal > TOP).mean()),
             int(exact.equal.max()),
             _similarities(self.queries, self.column),
+            len(found),
+            float(found.std(ddof=1)) if len(found) > 1 else 0.0,
         )
 
     def as_table(self) -> pa.Table:

@@ -1,38 +1,28 @@
 """`collection.index: auto`: whether an index keeps what it promises, and which one is the cheapest that does.
 
-The whole collection is measured in Milvus, with each filter, with wider and wider search parameters, and with the next
-index where these do not help, or cost much more than the next one may.
+The whole collection is measured in Milvus, with each filter, to find the narrowest search that keeps the promise; the
+next index too, where no search does, or that one costs more than the next index may.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import NamedTuple
-
-import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 
 from pipelines.run.session import Phase, Session
 from pipelines.steps.collection.served import open_for_search, with_chosen
-from pipelines.steps.publish.index_candidates import candidate_words, shared_vectors, with_candidate
+from pipelines.steps.publish.index_candidates import candidate_words, with_candidate
+from pipelines.steps.publish.promised_recall import PromisedRecall, Verdict
 from schemas.errors import GateError
 from schemas.milvus import CollectionSpec, index_words
 from schemas.milvus.collection_spec import PROPERTY_INDEX
-from schemas.run_report import MeasuredIndex
 from transforms import milvus
-from transforms.checkpoint import Checkpoint, Snapshot, iterate_parts
+from transforms.checkpoint import Checkpoint, Snapshot
 from transforms.explore.candidate import Candidate
-from transforms.explore.index_sweep import NEARLY, wider
-from transforms.milvus.nearest import check_filter
-from transforms.milvus.rows.row_check import every_id
-from transforms.support.fingerprints import fingerprints
+from transforms.explore.search_width import NEARLY, narrowest
 
-CONFIRMING = 1
-"""Seed of the queries that confirm a recall; those of the first measurement have 0."""
 WORTH_A_BUILD = 1.5
 """Another index is built where the one that keeps the promise costs so many times its least cost."""
 QUICK_ROWS = 1_000_000
@@ -60,6 +50,7 @@ class IndexPromise:
         self._checkpoint = checkpoint
         self._snapshot = snapshot
         self._connection = connection
+        self._recalls: PromisedRecall | None = None
         self._tried: list[str] = []
 
     def keep(
@@ -67,8 +58,8 @@ class IndexPromise:
     ) -> CollectionSpec:
         """The collection with the cheapest index that keeps the promise, which becomes a property of the collection.
 
-        Filters and rows outside the sample may need wider search parameters than those of the sample. Another index is
-        built where it may cost much less than these.
+        Filters and rows outside the sample need other search parameters than those of the sample. Another index is
+        built where it may cost less with these.
 
         Args:
             choices: the best first.
@@ -99,41 +90,44 @@ class IndexPromise:
         return best.spec
 
     def _kept(self, spec: CollectionSpec, candidate: Candidate) -> Kept | None:
-        """An index that is built, with the search parameters that keep the promise; None if no wider ones do."""
-        promise = dict(spec.promise or {})
+        """An index that is built, with the narrowest search that keeps the promise; None if none does."""
         self._session.progress.step("verify")
+        measured: list[tuple[dict[str, int], Verdict]] = []
+
+        def searched(search: Mapping[str, int]) -> CollectionSpec:
+            return with_candidate(spec, replace(candidate, search=search))
+
+        def keeps(search: dict[str, int]) -> bool:
+            verdict = promised.measure(searched(search))
+            measured.append((search, verdict))
+            return verdict.keeps
+
         with Phase(self._session, "verify"):
             open_for_search(self._connection, spec.name)
-            matching = {filter: self._matching(spec.name, filter) for filter in ["", *promise["filters"]]}
-            recalls: dict[str, float] = {}
-            for search in wider(candidate.type, candidate.search, candidate.parameters.get("nlist", 1)):
-                spec = with_candidate(spec, replace(candidate, search=search))
-                recalls = self._recalls(spec, matching, promise["recall_at_10"])
-                self._session.report.measured_indexes += [
-                    MeasuredIndex(
-                        type=candidate.type,
-                        parameters=dict(candidate.parameters),
-                        search=dict(search),
-                        recall_at_10=round(recall, 4),
-                        rows=self._snapshot.total("rows") if (ids := matching[filter]) is None else len(ids),
-                        filter=filter,
-                    )
-                    for filter, recall in recalls.items()
-                ]
-                if min(recalls.values()) >= promise["recall_at_10"]:
-                    return Kept(spec, candidate.searched(search), recalls)
+            promised = self._promised(spec)
+            search = narrowest(candidate.type, candidate.search, candidate.parameters.get("nlist", 1), keeps)
+        if search is not None:
+            recalls = next(verdict.recalls for one, verdict in measured if one == search)
+            return Kept(searched(search), candidate.searched(search), recalls)
+        widest, (_, recalls) = measured[-1]
         worst = min(recalls, key=lambda one: recalls[one])
         under = f" under {worst}" if worst else ""
-        self._tried.append(
-            f"{candidate_words(replace(candidate, search=search))} on the sample, {recalls[worst]:.4f}{under}"
-        )
+        tried = candidate_words(replace(candidate, search=widest))
+        self._tried.append(f"{tried} on the sample, {recalls[worst]:.4f}{under}")
         return None
+
+    def _promised(self, spec: CollectionSpec) -> PromisedRecall:
+        """The recalls of the collection; the rows that match its filters are listed once."""
+        if self._recalls is None:
+            self._recalls = PromisedRecall(self._session, self._checkpoint, self._snapshot, self._connection, spec)
+        return self._recalls
 
     def _broken(self, spec: CollectionSpec) -> GateError:
         """The error where no choice keeps the promise."""
         promise = spec.promise or {}
         return GateError(
-            f"{spec.name} did not pass: no index keeps recall@10 {promise['recall_at_10']}: {'; '.join(self._tried)}; "
+            f"{spec.name} did not pass: no index keeps recall@10 {promise['recall_at_10']} with 95% certainty: "
+            f"{'; '.join(self._tried)}; "
             f"the alias {spec.alias} was not moved",
             "lower collection.index.recall_at_10, or name an index: collection.index: {type: FLAT} finds every row",
         )
@@ -156,56 +150,3 @@ class IndexPromise:
         self._session.config = with_chosen(self._session.config, chosen)
         self._session.report.verify.index_chosen = f"{said}; recall@10 {measured}"
         self._session.progress.note(f"chose {said}; recall@10 {measured}")
-
-    def _recalls(
-        self, spec: CollectionSpec, matching: Mapping[str, NDArray[np.int64] | None], least: float
-    ) -> dict[str, float]:
-        """Recall@10 by filter; where all keep the promise, the lower one of two measurements.
-
-        Of many parameters that are tried with the same queries, some pass by chance; other queries confirm them.
-        """
-        found = {filter: self._recall(spec, filter, ids, 0) for filter, ids in matching.items()}
-        if min(found.values()) < least:
-            return found
-        return {
-            filter: min(recall, self._recall(spec, filter, matching[filter], CONFIRMING))
-            for filter, recall in found.items()
-        }
-
-    def _recall(self, spec: CollectionSpec, filter: str, ids: NDArray[np.int64] | None, seed: int) -> float:
-        """The least recall@10 of the vectors; 1 where no row matches."""
-        total = self._snapshot.total("rows") if ids is None else len(ids)
-        found = [1.0]
-        for name, column in shared_vectors(spec):
-            measured = milvus.measure_recall(
-                self._connection,
-                spec,
-                partial(self._parts, name, ids),
-                total,
-                self._session.config.verify.sample,
-                seed,
-                column,
-                filter=filter,
-            )
-            found += [measured.at_10] if measured is not None else []
-        return min(found)
-
-    def _matching(self, name: str, filter: str) -> NDArray[np.int64] | None:
-        """Fingerprints of the ids of the rows that a filter leaves; None for all.
-
-        Raises:
-            ConfigurationError: if Milvus does not understand the filter.
-        """
-        if not filter:
-            return None
-        check_filter(self._connection, name, filter)
-        return np.concatenate(
-            [np.zeros(0, np.int64), *(fingerprints(ids) for ids in every_id(self._connection, name, filter))]
-        )
-
-    def _parts(self, vector: str, ids: NDArray[np.int64] | None) -> Iterator[pa.Table]:
-        for part in iterate_parts(self._checkpoint, self._snapshot.live_parts, ["id", vector]):
-            if ids is None:
-                yield part
-            else:
-                yield part.filter(pa.array(np.isin(fingerprints(part.column("id").to_pylist()), ids)))

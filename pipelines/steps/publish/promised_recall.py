@@ -1,0 +1,146 @@
+"""Whether an index keeps a promised recall in Milvus, over all rows and under each filter, with a margin for chance.
+
+Rows are the queries: those that a filter leaves, for a search with that filter. Few of them tell most indexes apart.
+Only where chance could decide there are more, up to all rows of a filter. What is wanted is the recall of queries that
+nobody has seen, so also all rows of a filter are a sample, and have a standard error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipelines.run.session import Session
+from pipelines.steps.publish.index_candidates import shared_vectors
+from schemas.milvus import CollectionSpec
+from schemas.run_report import MeasuredIndex
+from transforms import milvus
+from transforms.checkpoint import Checkpoint, Snapshot, iterate_parts
+from transforms.milvus.nearest import check_filter
+from transforms.milvus.rows.row_check import every_id
+from transforms.support.fingerprints import fingerprints
+
+FEW, MOST = 200, 4_000
+"""Queries of a first measurement, and most of a second one; `verify.sample`, if that is more."""
+PAIRS = 1_000_000_000
+"""Most pairs of a query and a row that a second measurement compares: MOST queries up to 250,000 rows."""
+CLEAR = 3.0
+"""Standard errors from the promise at which few queries are enough."""
+CERTAIN = 1.645
+"""Standard errors above the promise with which many queries keep it: it is 95% certain that others do as well."""
+
+
+class Verdict(NamedTuple):
+    """What was measured of an index.
+
+    Attributes:
+        keeps: whether the recall is at least as promised under each filter.
+        recalls: recall@10 by filter; those after one that breaks the promise were not measured.
+    """
+
+    keeps: bool
+    recalls: dict[str, float]
+
+
+class PromisedRecall:
+    """The recall that a collection promises, held against its indexes.
+
+    Args:
+        spec: names the collection, its promise and its vectors.
+
+    Raises:
+        ConfigurationError: if Milvus does not understand one of the filters.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        checkpoint: Checkpoint,
+        snapshot: Snapshot,
+        connection: milvus.Milvus,
+        spec: CollectionSpec,
+    ) -> None:
+        self._session = session
+        self._checkpoint = checkpoint
+        self._snapshot = snapshot
+        self._connection = connection
+        promise = dict(spec.promise or {})
+        self._promised: float = promise["recall_at_10"]
+        self._filters = ["", *promise["filters"]]
+        self._matching = {filter: self._ids(spec.name, filter) for filter in self._filters}
+
+    def measure(self, spec: CollectionSpec) -> Verdict:
+        """Measures an index that is built and in memory, searched as its specification says."""
+        recalls: dict[str, float] = {}
+        keeps = True
+        for filter in self._filters:
+            recalls[filter], keeps = self._under(spec, filter)
+            if not keeps:
+                # It is likely to break the promise again: it comes first the next time.
+                self._filters = [filter, *(one for one in self._filters if one != filter)]
+                break
+        column = next(one for _, one in shared_vectors(spec))
+        self._session.report.measured_indexes += [
+            MeasuredIndex(
+                type=column.index_type,
+                parameters=dict(column.build_parameters),
+                search=dict(column.search_parameters),
+                recall_at_10=round(recall, 4),
+                rows=self._rows(filter),
+                filter=filter,
+            )
+            for filter, recall in recalls.items()
+        ]
+        return Verdict(keeps, {filter: recalls[filter] for filter in self._matching if filter in recalls})
+
+    def _under(self, spec: CollectionSpec, filter: str) -> tuple[float, bool]:
+        """Recall@10 under a filter, and whether it is as promised."""
+        rows = self._rows(filter)
+        few = max(FEW, self._session.config.verify.sample)
+        many = max(few, min(MOST, PAIRS // max(rows, 1)))
+        recall, error = self._recall(spec, filter, few)
+        if few < min(many, rows) and abs(recall - self._promised) < CLEAR * error:
+            recall, error = self._recall(spec, filter, many)
+        return recall, recall - CERTAIN * error >= self._promised
+
+    def _recall(self, spec: CollectionSpec, filter: str, queries: int) -> tuple[float, float]:
+        """The least recall@10 of the vectors and its standard error; 1 where no row matches."""
+        rows = self._rows(filter)
+        found = [(1.0, 0.0)]
+        for name, column in shared_vectors(spec):
+            measured = milvus.measure_recall(
+                self._connection,
+                spec,
+                partial(self._parts, name, self._matching[filter]),
+                rows,
+                queries,
+                column=column,
+                filter=filter,
+            )
+            found += [(measured.at_10, measured.error)] if measured is not None else []
+        return min(found, key=lambda one: one[0] - CERTAIN * one[1])
+
+    def _rows(self, filter: str) -> int:
+        ids = self._matching[filter]
+        return self._snapshot.total("rows") if ids is None else len(ids)
+
+    def _ids(self, name: str, filter: str) -> NDArray[np.int64] | None:
+        """Fingerprints of the ids of the rows that a filter leaves; None for all."""
+        if not filter:
+            return None
+        check_filter(self._connection, name, filter)
+        return np.concatenate(
+            [np.zeros(0, np.int64), *(fingerprints(ids) for ids in every_id(self._connection, name, filter))]
+        )
+
+    def _parts(self, vector: str, ids: NDArray[np.int64] | None) -> Iterator[pa.Table]:
+        for part in iterate_parts(self._checkpoint, self._snapshot.live_parts, ["id", vector]):
+            if ids is None:
+                yield part
+            else:
+                yield part.filter(pa.array(np.isin(fingerprints(part.column("id").to_pylist()), ids)))
