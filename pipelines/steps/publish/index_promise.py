@@ -14,7 +14,7 @@ from typing import NamedTuple
 from pipelines.run.session import Phase, Session
 from pipelines.steps.collection.served import open_for_search, with_chosen
 from pipelines.steps.publish.index_candidates import candidate_words, with_candidate
-from pipelines.steps.publish.promised_recall import PromisedRecall, Verdict
+from pipelines.steps.publish.promised_recall import PromisedRecall, RecallVerdict
 from schemas.errors import GateError
 from schemas.milvus import CollectionSpec, index_words
 from schemas.milvus.collection_spec import PROPERTY_INDEX
@@ -92,7 +92,7 @@ class IndexPromise:
     def _kept(self, spec: CollectionSpec, candidate: Candidate) -> Kept | None:
         """An index that is built, with the narrowest search that keeps the promise; None if none does."""
         self._session.progress.step("verify")
-        measured: list[tuple[dict[str, int], Verdict]] = []
+        measured: list[tuple[dict[str, int], RecallVerdict]] = []
 
         def searched(search: Mapping[str, int]) -> CollectionSpec:
             return with_candidate(spec, replace(candidate, search=search))

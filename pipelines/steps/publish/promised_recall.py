@@ -35,7 +35,7 @@ CERTAIN = 1.645
 """Standard errors above the promise with which many queries keep it: it is 95% certain that others do as well."""
 
 
-class Verdict(NamedTuple):
+class RecallVerdict(NamedTuple):
     """What was measured of an index.
 
     Attributes:
@@ -74,7 +74,7 @@ class PromisedRecall:
         self._filters = ["", *promise["filters"]]
         self._matching = {filter: self._ids(spec.name, filter) for filter in self._filters}
 
-    def measure(self, spec: CollectionSpec) -> Verdict:
+    def measure(self, spec: CollectionSpec) -> RecallVerdict:
         """Measures an index that is built and in memory, searched as its specification says."""
         recalls: dict[str, float] = {}
         keeps = True
@@ -96,7 +96,7 @@ class PromisedRecall:
             )
             for filter, recall in recalls.items()
         ]
-        return Verdict(keeps, {filter: recalls[filter] for filter in self._matching if filter in recalls})
+        return RecallVerdict(keeps, {filter: recalls[filter] for filter in self._matching if filter in recalls})
 
     def _under(self, spec: CollectionSpec, filter: str) -> tuple[float, bool]:
         """Recall@10 under a filter, and whether it is as promised."""
