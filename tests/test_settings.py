@@ -90,6 +90,18 @@ def test_each_mistake_is_a_line_with_its_place(tmp_path: Path) -> None:
     assert any(line.startswith("--set batch_rows: batch_rows: 'many'") for line in refused.value.lines)
 
 
+def test_a_check_across_keys_names_the_setting_of_the_command_line(tmp_path: Path) -> None:
+    file = tmp_path / "vecbeam.yaml"
+    file.write_text(
+        "name: docs\ncorpus: {paths: [a.jsonl], content: [text]}\nchunk: {max_tokens: 100}\nencoder: {model: fake}\n"
+        "checkpoint: checkpoint\ncollection: {uri: ./milvus.db}\n"
+    )
+    with pytest.raises(ConfigurationError) as refused:
+        load_config(file, ["chunk.overlap_tokens=300"])
+    [line] = refused.value.lines
+    assert line.startswith(f"{file}:3:1 with --set chunk.overlap_tokens: chunk: overlap_tokens 300 is more than half")
+
+
 def test_invalid_yaml_names_the_place(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"vecbeam.yaml:7:7: not valid YAML: "):
         load(tmp_path, text=GOOD + "batch: [1\nrunner: x\n")

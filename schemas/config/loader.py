@@ -20,6 +20,7 @@ from schemas.errors import ConfigurationError
 from schemas.glob import escape
 
 SCHEMA_URL = "https://raw.githubusercontent.com/vecbeam/vecbeam/main/schemas/vecbeam.schema.json"
+_SET = "--set "
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SECRETS = ("token", "password", "user", "secret", "api_key")
 
@@ -87,12 +88,17 @@ def parse_config(
 
 
 def _at(path: Sequence[Any], places: Places) -> str:
-    """The place of a path, or of the nearest one above it; skips parts that pydantic adds for unions."""
+    """The place of a path, or of the nearest one above it."""
+    return places[_known(path, places)]
+
+
+def _known(path: Sequence[Any], places: Places) -> tuple[str, ...]:
+    """A path as far as its place is known; skips parts that pydantic adds for unions."""
     found: tuple[str, ...] = ()
     for part in path:
         if (*found, str(part)) in places:
             found = (*found, str(part))
-    return places[found]
+    return found
 
 
 def _set(values: dict[str, Any], override: str, places: Places) -> None:
@@ -115,8 +121,8 @@ def _set(values: dict[str, Any], override: str, places: Places) -> None:
     for known in [known for known in places if known[: len(path)] == tuple(path)]:
         del places[known]
     for length in range(1, len(path)):
-        places.setdefault(tuple(path[:length]), f"--set {key.strip()}")
-    places[tuple(path)] = f"--set {key.strip()}"
+        places.setdefault(tuple(path[:length]), f"{_SET}{key.strip()}")
+    places[tuple(path)] = f"{_SET}{key.strip()}"
 
 
 def _expand(value: Any, path: tuple[str, ...], environment: Mapping[str, str], places: Places) -> Any:
@@ -143,7 +149,16 @@ def _mistakes(error: ValidationError, places: Places) -> Iterable[str]:
     for mistake in error.errors(include_url=False):
         if "literal[False]" in mistake["loc"] and isinstance(mistake.get("input"), dict):
             continue  # the mistakes in the mapping are reported separately
-        yield f"{_at(mistake['loc'], places)}: {_mistake(mistake)}"
+        yield f"{_where(mistake, places)}: {_mistake(mistake)}"
+
+
+def _where(mistake: Mapping[str, Any], places: Places) -> str:
+    """The place of a mistake. A check across keys tells only what they are below: each --set there may be the cause."""
+    path = _known(mistake["loc"], places)
+    below = [place for key, place in places.items() if key[: len(path)] == path and place.startswith(_SET)]
+    if mistake["type"] != "value_error" or places[path].startswith(_SET) or not below:
+        return places[path]
+    return f"{places[path]} with {', '.join(dict.fromkeys(below))}"
 
 
 def _is_branch(part: str | int) -> bool:
