@@ -113,7 +113,8 @@ def test_umap_keeps_topics_together_and_is_repeatable() -> None:
 
 def test_one_row_and_equal_rows_are_points_too() -> None:
     assert by_pca(np.ones((1, 3), np.float32)).points.tolist() == [[0, 0]]
-    assert by_pca(np.ones((5, 3), np.float32)).points.tolist() == [[0, 0]] * 5
+    equal = by_pca(np.ones((5, 3), np.float32))
+    assert (equal.points.tolist(), equal.explained) == ([[0, 0]] * 5, None)
     assert by_pca(np.array([[1.0], [3.0]], np.float32)).points[:, 0].tolist() in ([-1, 1], [1, -1])
 
 

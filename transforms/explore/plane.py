@@ -21,7 +21,8 @@ class Plane(NamedTuple):
 
     Attributes:
         points: float32[n, 2].
-        explained: share of the variance that they keep, of PCA; None of UMAP, which keeps neighbourhoods.
+        explained: share of the variance that they keep, of PCA; None of UMAP, which keeps
+            neighbourhoods, and of rows that are all equal.
     """
 
     points: Floats
@@ -43,7 +44,7 @@ def by_pca(vectors: Floats, seed: int = 0) -> Plane:
     points = np.zeros((len(vectors), 2), np.float32)
     count = min(2, *vectors.shape)
     if len(vectors) < 2 or not vectors.std(axis=0).any():
-        return Plane(points, 1.0)
+        return Plane(points, None)
     model = PCA(count, random_state=seed).fit(vectors)
     points[:, :count] = model.transform(vectors)
     return Plane(points, round(float(model.explained_variance_ratio_.sum()), 4))
