@@ -12,6 +12,7 @@ from pipelines.steps.collection.unpublished import unpublished
 from pipelines.steps.corpus.source import open_checkpoint
 from pipelines.steps.judgement.limits import check_rows_at_all, excess, remedy
 from pipelines.steps.judgement.standing import Standing
+from pipelines.steps.publish.collection_run import CollectionRun
 from pipelines.steps.publish.publication import Publication
 from pipelines.steps.publish.update import Update
 from pipelines.steps.quality.quality_gate import check_gate, check_quality
@@ -64,7 +65,7 @@ def verify(
             session.report.warnings += unpublished(config, checkpoint, snapshot)
             check_rows_at_all(snapshot, Standing(served.name))
             spec = replace(collection_spec(with_index(config, served), snapshot, models.layout), name=served.name)
-            publication = Publication(session, checkpoint, snapshot, spec, connection)
+            publication = Publication(CollectionRun(session, checkpoint, snapshot, spec, connection))
             if repair:
                 with session.exclusive():
                     update = Update(

@@ -16,6 +16,10 @@ CHANGING = frozenset({"backfill", "sync", "reindex", "load", "replay", "rollback
 """Commands that can change data; of a report without `could_change`, the command tells it."""
 
 
+LOAD_AND_VERIFY = "load and verify"
+"""Step of one job on other machines that loads a collection, builds its index and compares it."""
+
+
 class Fit(BaseModel):
     """A model that the run fitted on the corpus.
 

@@ -40,7 +40,7 @@ SERVER_FILES = (
     ),
     *("test_collection_recall", "test_collection_structure", "test_cranfield", "test_fields", "test_import"),
     *("test_milvus_faults", "test_search_during_reindex", "test_sigkill_server", "test_sync_machine", "test_vectors"),
-    *("test_verify", "test_worker_checks", "test_writers", "test_status_on_server"),
+    *("test_verify", "test_worker_checks", "test_writers", "test_status_on_server", "test_load_and_verify"),
 )
 LONGEST = (
     *("test_cranfield", "test_sigkill_sync", "test_sigkill", "test_engines", "test_sync_repairs", "test_backfill"),
@@ -148,6 +148,24 @@ def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         server.stop()
 
 
+@pytest.fixture(scope="module")
+def job_service() -> Iterator[tuple[Any, str]]:
+    """Beam's own job server in this process (`LocalJobServicer`), and its address."""
+    from job_server_here import job_server
+
+    with job_server() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def lite_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a Milvus Lite that answers several processes."""
+    from job_server_here import lite_server
+
+    with lite_server(tmp_path_factory.mktemp("lite")) as uri:
+        yield uri
+
+
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """Address of an S3 server of this process."""
@@ -191,6 +209,16 @@ def milvus_uri(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     empty(server.uri)
     yield server.uri
     empty(server.uri)
+
+
+@pytest.fixture(params=["lite", pytest.param("server", marks=pytest.mark.server)])
+def shared_uri(request: pytest.FixtureRequest) -> Iterator[str]:
+    """An empty Milvus that answers several processes: Lite, then the real server."""
+    lite = request.param == "lite"
+    uri: str = request.getfixturevalue("lite_uri") if lite else request.getfixturevalue("milvus_server").uri
+    empty(uri)
+    yield uri
+    empty(uri)
 
 
 def empty(uri: str) -> None:

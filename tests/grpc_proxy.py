@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +22,7 @@ class CountingProxy(grpc.GenericRpcHandler):  # type: ignore[misc]
     Attributes:
         hold_s: seconds that it holds each call named `held`, so that calls overlap.
         answers: (code, reason) of Milvus with which it answers the next upserts itself.
+        before: of a method, what is done before a call of it is passed on.
         unavailable: of a method, how many of its next calls fail as if there were no server.
         most: most calls of a method that were under way at a time.
         calls: of each method.
@@ -33,6 +34,7 @@ class CountingProxy(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._under_way: Counter[str] = Counter()
         self.hold_s, self.held = hold_s, held
         self.answers: deque[tuple[int, str]] = deque()
+        self.before: dict[str, Callable[[], None]] = {}
         self.unavailable: Counter[str] = Counter()
         self.most: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
@@ -52,6 +54,8 @@ class CountingProxy(grpc.GenericRpcHandler):  # type: ignore[misc]
                 self.unavailable[name] -= fails
                 answer = self.answers.popleft() if self.answers and name == UPSERT else None
             try:
+                if name in self.before:
+                    self.before[name]()
                 if fails:
                     context.abort(grpc.StatusCode.UNAVAILABLE, "planted")
                 if answer is not None:

@@ -11,9 +11,25 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
+from apache_beam.portability.api import beam_job_api_pb2
 from apache_beam.runners.portability.local_job_service import LocalJobServicer
 
+from pipelines.run.progress import Progress
+from schemas.run_report import Report
+
+JobService = tuple[LocalJobServicer, str]
+"""A job server in this process, and its address."""
 PATIENCE_S = 60.0
+THREADS = ["runner.environment_type=beam:env:embedded_python_grpc:v1", "runner.environment_config=''"]
+"""Options for workers that are threads of the job server's process: they start at once, and can't be stopped."""
+
+
+def steps_of(report: Report | None) -> list[str]:
+    """The steps of a run that were jobs, each of which has ended."""
+    assert report is not None
+    assert all(job.seconds is not None for job in report.remote_jobs)
+    return [job.step for job in report.remote_jobs]
 
 
 def until(come: Callable[[], Any], what: str = "it") -> Any:
@@ -25,9 +41,37 @@ def until(come: Callable[[], Any], what: str = "it") -> Any:
     return found
 
 
+class Notes(Progress):
+    """Shows nothing, and keeps the lines that stay."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def workers() -> list[psutil.Process]:
+    """Workers of jobs; only their own first process has this one as its parent's parent or parent."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if "apache_beam.runners.worker.sdk_worker_main" in process.cmdline():
+                found.append(process)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def state(server: LocalJobServicer, job: str) -> str:
+    """The state of a job, by its id."""
+    found = server.GetState(beam_job_api_pb2.GetJobStateRequest(job_id=job)).state
+    return str(beam_job_api_pb2.JobState.Enum.Name(found))
+
+
 @contextlib.contextmanager
-def job_server() -> Iterator[tuple[LocalJobServicer, str]]:
-    """A job server, and its address."""
+def job_server() -> Iterator[JobService]:
     found = LocalJobServicer()
     port = found.start_grpc_server(0)
     try:

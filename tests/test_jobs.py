@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,11 +15,10 @@ from typing import Any
 import apache_beam as beam
 import pytest
 from apache_beam.portability.api import beam_job_api_pb2
-from apache_beam.runners.portability.local_job_service import LocalJobServicer
+from job_server_here import JobService, Notes
 
 from pipelines.run.jobs import beam_job, job_wait
 from pipelines.run.jobs.beam_options import pipeline_options
-from pipelines.run.progress import Progress
 from pipelines.run.session import Session
 from schemas.config import Config
 from schemas.config.loader import parse_config
@@ -29,24 +28,6 @@ from transforms.support import metrics, stop
 from transforms.support.job import Job
 
 PATIENCE_S = 60.0
-
-
-class Notes(Progress):
-    def __init__(self) -> None:
-        super().__init__(quiet=True)
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[tuple[LocalJobServicer, str]]:
-    """Beam's own job server, and its address."""
-    found = LocalJobServicer()
-    port = found.start_grpc_server(0)
-    yield found, f"localhost:{port}"
-    found.stop()
 
 
 def configured(folder: Path, endpoint: str) -> Config:
@@ -91,8 +72,8 @@ def when(come: Callable[[], Any], then: Callable[[], Any]) -> threading.Thread:
     return thread
 
 
-def test_ctrl_c_cancels_the_job_and_the_lease_names_it(tmp_path: Path, server: tuple[LocalJobServicer, str]) -> None:
-    servicer, endpoint = server
+def test_ctrl_c_cancels_the_job_and_the_lease_names_it(tmp_path: Path, job_service: JobService) -> None:
+    servicer, endpoint = job_service
     config, marker = configured(tmp_path, endpoint), tmp_path / "go"
     holder = tmp_path / "checkpoint" / "tested" / "runs" / ".holder.json"
     progress, leases, refusals = Notes(), [], []
@@ -133,9 +114,9 @@ def test_ctrl_c_cancels_the_job_and_the_lease_names_it(tmp_path: Path, server: t
 
 
 def test_a_stop_and_an_error_of_the_command_cancel_the_job(
-    tmp_path: Path, server: tuple[LocalJobServicer, str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, job_service: JobService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, endpoint = server
+    _, endpoint = job_service
     config, marker = configured(tmp_path, endpoint), tmp_path / "go"
     begun = tmp_path / "go.begun"
     told: list[Job] = []
@@ -168,8 +149,8 @@ def test_a_stop_and_an_error_of_the_command_cancel_the_job(
         marker.touch()
 
 
-def test_a_job_that_goes_through_leaves_nothing_behind(tmp_path: Path, server: tuple[LocalJobServicer, str]) -> None:
-    config, marker = configured(tmp_path, server[1]), tmp_path / "go"
+def test_a_job_that_goes_through_leaves_nothing_behind(tmp_path: Path, job_service: JobService) -> None:
+    config, marker = configured(tmp_path, job_service[1]), tmp_path / "go"
     marker.touch()
     session = Session("backfill", config, Notes())
     with session.exclusive():
@@ -177,14 +158,14 @@ def test_a_job_that_goes_through_leaves_nothing_behind(tmp_path: Path, server: t
         assert "jobs" not in json.loads((tmp_path / "checkpoint/tested/runs/.holder.json").read_text())
     assert len(session.report.jobs) == 1
     assert Job.from_json(
-        {"id": session.report.jobs[0].split()[2], "runner": "portable", "place": {"endpoint": server[1]}}
+        {"id": session.report.jobs[0].split()[2], "runner": "portable", "place": {"endpoint": job_service[1]}}
     )
 
 
 def test_the_same_command_attaches_to_the_job_of_a_run_that_is_gone(
-    tmp_path: Path, server: tuple[LocalJobServicer, str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, job_service: JobService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, marker = configured(tmp_path, server[1]), tmp_path / "go"
+    config, marker = configured(tmp_path, job_service[1]), tmp_path / "go"
     monkeypatch.setattr("pipelines.run.jobs.held_jobs.ASK_AGAIN_S", 0.2)
     pipeline = beam.Pipeline(runner="PortableRunner", options=pipeline_options(config))
     waiting_for(marker)(pipeline)
@@ -214,8 +195,8 @@ def test_the_same_command_attaches_to_the_job_of_a_run_that_is_gone(
         result.wait_until_finish()
 
 
-def test_a_job_that_somebody_cancelled_is_named(tmp_path: Path, server: tuple[LocalJobServicer, str]) -> None:
-    servicer, endpoint = server
+def test_a_job_that_somebody_cancelled_is_named(tmp_path: Path, job_service: JobService) -> None:
+    servicer, endpoint = job_service
     config, marker = configured(tmp_path, endpoint), tmp_path / "go"
     session = Session("backfill", config, Notes())
 
@@ -234,9 +215,9 @@ def test_a_job_that_somebody_cancelled_is_named(tmp_path: Path, server: tuple[Lo
 
 
 def test_a_job_is_seen_while_it_runs_and_its_times_are_wall_time(
-    tmp_path: Path, server: tuple[LocalJobServicer, str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, job_service: JobService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, marker = configured(tmp_path, server[1]), tmp_path / "go"
+    config, marker = configured(tmp_path, job_service[1]), tmp_path / "go"
 
     class Result(Stubborn):
         """A result that tells more with each look, and caches its answer as Beam's does."""
@@ -281,8 +262,8 @@ def test_a_job_is_seen_while_it_runs_and_its_times_are_wall_time(
     assert counters["encoder_busy_us"] == pytest.approx(counters["embed_us"] / 2, rel=0.01)
 
 
-def test_small_work_is_no_job_and_other_work_is_one(tmp_path: Path, server: tuple[LocalJobServicer, str]) -> None:
-    config = configured(tmp_path, server[1])
+def test_small_work_is_no_job_and_other_work_is_one(tmp_path: Path, job_service: JobService) -> None:
+    config = configured(tmp_path, job_service[1])
 
     def build(pipeline: beam.Pipeline) -> Any:
         return pipeline | beam.Create([1, 2]) | beam.Map(lambda _: metrics.count("items_done", 1))
@@ -324,9 +305,9 @@ class Stubborn:
 
 
 def test_a_job_that_takes_its_time_to_end_keeps_the_lease(
-    tmp_path: Path, server: tuple[LocalJobServicer, str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, job_service: JobService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = configured(tmp_path, server[1])
+    config = configured(tmp_path, job_service[1])
     result = Stubborn()
     monkeypatch.setattr(beam.Pipeline, "run", lambda _: result)
     monkeypatch.setattr(job_wait, "CANCEL_S", 0.2)

@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,48 +22,23 @@ import pytest
 import yaml
 from apache_beam.portability.api import beam_job_api_pb2
 from apache_beam.runners.portability.local_job_service import LocalJobServicer
-from job_server_here import PATIENCE_S, job_server, lite_server, runner_of, until
+from job_server_here import PATIENCE_S, THREADS, JobService, Notes, runner_of, state, until, workers
 from typer.testing import CliRunner
 
 import vecbeam
 from pipelines.cli import app
-from pipelines.run.progress import Progress
 from schemas.config import Config
 from schemas.config.loader import load_config, parse_config
 from schemas.errors import ConfigurationError, JobEndedError, LockedError
 from schemas.run_report import Report
 
-FAST = ["runner.environment_type=beam:env:embedded_python_grpc:v1", "runner.environment_config=''"]
-"""Workers that are threads of the job server's process: they start at once, and can't be stopped."""
 HERE = ["runner.local_below=1 GB"]
 """All work is small."""
 ROOT = Path(__file__).resolve().parents[1]
 
 
-class Notes(Progress):
-    def __init__(self) -> None:
-        super().__init__(quiet=True)
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[tuple[LocalJobServicer, str]]:
-    with job_server() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def milvus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Milvus Lite for several processes."""
-    with lite_server(tmp_path_factory.mktemp("lite")) as uri:
-        yield uri
-
-
 @pytest.fixture
-def path(tmp_path: Path, server: tuple[LocalJobServicer, str], milvus: str) -> Path:
+def path(tmp_path: Path, job_service: JobService, lite_uri: str) -> Path:
     """A configuration whose jobs run in processes of their own."""
     for number in range(2):
         lines = [json.dumps({"id": f"{number}-{at}", "text": f"words of {at}"}) for at in range(20)]
@@ -74,23 +48,11 @@ def path(tmp_path: Path, server: tuple[LocalJobServicer, str], milvus: str) -> P
         "corpus": {"paths": [str(tmp_path / "*.jsonl")], "content": ["text"]},
         "encoder": {"model": "fake", "dimensions": 8},
         "checkpoint": str(tmp_path / "checkpoint"),
-        "collection": {"uri": milvus},
-        "runner": runner_of(server[1], tmp_path),
+        "collection": {"uri": lite_uri},
+        "runner": runner_of(job_service[1], tmp_path),
     }
     (tmp_path / "vecbeam.yaml").write_text(yaml.safe_dump(values))
     return tmp_path / "vecbeam.yaml"
-
-
-def workers() -> list[psutil.Process]:
-    """Workers of jobs; only their own first process has this one as its parent's parent or parent."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        try:
-            if "apache_beam.runners.worker.sdk_worker_main" in process.cmdline():
-                found.append(process)
-        except psutil.NoSuchProcess:
-            continue
-    return found
 
 
 def stopped_workers() -> list[psutil.Process]:
@@ -106,26 +68,19 @@ def resume(processes: list[psutil.Process]) -> None:
         process.resume()
 
 
-def state(server: LocalJobServicer, job: str) -> str:
-    found = server.GetState(beam_job_api_pb2.GetJobStateRequest(job_id=job)).state
-    return str(beam_job_api_pb2.JobState.Enum.Name(found))
-
-
 def holder(config: Config) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((Path(config.checkpoint) / config.name / "runs" / ".holder.json").read_text())
     return found
 
 
-def test_no_wait_starts_a_job_and_the_same_command_continues_after_it(
-    path: Path, server: tuple[LocalJobServicer, str]
-) -> None:
+def test_no_wait_starts_a_job_and_the_same_command_continues_after_it(path: Path, job_service: JobService) -> None:
     config = load_config(path)
     steps: list[str] = []
     progress = Notes()
     report = Report(run_id="", command="", name="")
     for turn in range(4):
         progress = Notes()
-        report = vecbeam.backfill(load_config(path, FAST if turn else ()), progress, wait=False)
+        report = vecbeam.backfill(load_config(path, THREADS if turn else ()), progress, wait=False)
         assert report.exit_code == 0
         assert report.error is None
         if not report.remote_jobs:
@@ -136,10 +91,10 @@ def test_no_wait_starts_a_job_and_the_same_command_continues_after_it(
         assert "same command attaches" in progress.notes[-1]
         steps.append(job.step)
         if job.step == "embed":
-            check_held(config, job.id, stopped_workers(), server[0])
-        until(lambda job=job: state(server[0], job.id) == "DONE", "the end of the job")
+            check_held(config, job.id, stopped_workers(), job_service[0])
+        until(lambda job=job: state(job_service[0], job.id) == "DONE", "the end of the job")
     # Each step is one job: nothing is embedded, loaded or compared a second time.
-    assert steps == ["embed", "load", "verify"]
+    assert steps == ["embed", "load and verify"]
     assert report.verify.published
     assert (report.items.read, report.verify.found, report.verify.recall_at_10) == (40, 40, 1.0)
     assert any("using the results of the portable job" in note for note in progress.notes), "of the comparison"
@@ -165,11 +120,11 @@ def check_held(config: Config, job: str, processes: list[psutil.Process], server
         resume(processes)
 
 
-def test_a_left_job_that_fails_is_told_once(path: Path, server: tuple[LocalJobServicer, str]) -> None:
+def test_a_left_job_that_fails_is_told_once(path: Path, job_service: JobService) -> None:
     config = load_config(path)
     [job] = vecbeam.backfill(config, wait=False).remote_jobs
     processes = stopped_workers()
-    server[0].Cancel(beam_job_api_pb2.CancelJobRequest(job_id=job.id))
+    job_service[0].Cancel(beam_job_api_pb2.CancelJobRequest(job_id=job.id))
     for process in processes:
         process.kill()
     with pytest.raises(JobEndedError, match=rf"portable job {job.id} .* left running for its step embed, ended as CA"):
@@ -179,13 +134,13 @@ def test_a_left_job_that_fails_is_told_once(path: Path, server: tuple[LocalJobSe
     assert not done.remote_jobs
 
 
-def test_changed_files_are_not_taken_for_those_of_a_left_job(path: Path, server: tuple[LocalJobServicer, str]) -> None:
-    config, options = load_config(path, FAST), [word for each in FAST for word in ("--set", each)]
+def test_changed_files_are_not_taken_for_those_of_a_left_job(path: Path, job_service: JobService) -> None:
+    config, options = load_config(path, THREADS), [word for each in THREADS for word in ("--set", each)]
     answer = CliRunner().invoke(app, ["backfill", str(path), *options, "--no-wait", "--json"])
     assert answer.exit_code == 0
     [job] = json.loads(answer.stdout)["remote_jobs"]
     assert job["left"]
-    until(lambda: state(server[0], job["id"]) == "DONE", "the end of the job")
+    until(lambda: state(job_service[0], job["id"]) == "DONE", "the end of the job")
     (path.parent / "2.jsonl").write_text('{"id": "later", "text": "came later"}\n')
     done = vecbeam.backfill(load_config(path, HERE))
     assert done.verify.found == 41
@@ -260,7 +215,7 @@ class Terminal:
 
 
 @pytest.mark.parametrize("answer", ["l\n", "\x03"])
-def test_ctrl_c_at_a_terminal_asks_about_the_job(path: Path, server: tuple[LocalJobServicer, str], answer: str) -> None:
+def test_ctrl_c_at_a_terminal_asks_about_the_job(path: Path, job_service: JobService, answer: str) -> None:
     config = load_config(path)
     before = set(workers())
     terminal = Terminal("backfill", str(path))
@@ -269,17 +224,17 @@ def test_ctrl_c_at_a_terminal_asks_about_the_job(path: Path, server: tuple[Local
     terminal.press("\x03")
     terminal.read_until("leaves it running")
     job = terminal.said.partition("started portable job ")[2].split()[0]
-    assert state(server[0], job) == "RUNNING", "nothing is cancelled before the answer"
+    assert state(job_service[0], job) == "RUNNING", "nothing is cancelled before the answer"
     terminal.press(answer)
     code, seconds = terminal.ended()
     assert code == 130, terminal.said
     assert seconds < 5
     if answer == "\x03":
-        assert state(server[0], job) == "CANCELLED"
+        assert state(job_service[0], job) == "CANCELLED"
         for process in processes:
             process.kill()
         return
-    assert state(server[0], job) == "RUNNING"
+    assert state(job_service[0], job) == "RUNNING"
     assert f"the portable job {job}" in terminal.said.replace("\r\n", " ")
     assert [held["id"] for held in holder(config)["jobs"]] == [job]
     resume(processes)
@@ -290,7 +245,7 @@ def test_ctrl_c_at_a_terminal_asks_about_the_job(path: Path, server: tuple[Local
     assert any(f"using the results of the portable job {job}" in note for note in progress.notes)
 
 
-def test_without_a_terminal_ctrl_c_cancels_at_once(path: Path, server: tuple[LocalJobServicer, str]) -> None:
+def test_without_a_terminal_ctrl_c_cancels_at_once(path: Path, job_service: JobService) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "vecbeam", "backfill", str(path), "--json"],
         cwd=ROOT,
@@ -313,6 +268,6 @@ def test_without_a_terminal_ctrl_c_cancels_at_once(path: Path, server: tuple[Loc
     assert process.returncode == 130
     assert "leaves it running" not in said
     assert json.loads(output)["exit_code"] == 130
-    assert state(server[0], job) == "CANCELLED"
+    assert state(job_service[0], job) == "CANCELLED"
     for one in processes:
         one.kill()

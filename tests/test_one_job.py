@@ -9,11 +9,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from apache_beam.portability.api import beam_job_api_pb2
-from apache_beam.runners.portability.local_job_service import LocalJobServicer
 from conftest import empty
 from corpora import configure, text, write_jsonl
-from job_server_here import job_server, lite_server, runner_of, until
+from job_server_here import THREADS, JobService, runner_of, state, steps_of, until
 from models import save_model
 from store_proxy import proxied
 
@@ -24,28 +22,13 @@ from pipelines.sync import sync
 from schemas.config import Config
 from schemas.config.loader import load_config
 from schemas.errors import ConfigurationError, CorpusError, GateError
-from schemas.run_report import Report
 from transforms.checkpoint import Checkpoint
 
 LOCAL = ["runner={name: local}", "name=here"]
-THREADS = ["runner.environment_type=beam:env:embedded_python_grpc:v1", "runner.environment_config=''"]
-"""Workers that are threads of this process: they start at once."""
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[tuple[LocalJobServicer, str]]:
-    with job_server() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def lite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with lite_server(tmp_path_factory.mktemp("lite")) as uri:
-        yield uri
 
 
 @pytest.fixture
-def path(tmp_path: Path, server: tuple[LocalJobServicer, str], lite: str) -> Iterator[Path]:
+def path(tmp_path: Path, job_service: JobService, lite_uri: str) -> Iterator[Path]:
     """60 items in three files, whose shards are several batches each."""
     for file in range(3):
         items = [{"id": f"{file}-{number}", "text": text(20 * file + number)} for number in range(20)]
@@ -53,18 +36,13 @@ def path(tmp_path: Path, server: tuple[LocalJobServicer, str], lite: str) -> Ite
     configure(
         tmp_path,
         corpus={"paths": [str(tmp_path / "corpus" / "*")]},
-        collection={"uri": lite},
+        collection={"uri": lite_uri},
         batch_rows=8,
         checkpoint=str(tmp_path / "checkpoint"),
-        runner=runner_of(server[1], tmp_path),
+        runner=runner_of(job_service[1], tmp_path),
     )
     yield tmp_path / "vecbeam.yaml"
-    empty(lite)
-
-
-def jobs(report: Report | None) -> list[str]:
-    assert report is not None
-    return [job.step for job in report.remote_jobs]
+    empty(lite_uri)
 
 
 def parts(config: Config) -> dict[str, Any]:
@@ -80,14 +58,14 @@ def parts(config: Config) -> dict[str, Any]:
 def test_comparing_and_embedding_are_one_job(path: Path) -> None:
     here, there = load_config(path, LOCAL), load_config(path, THREADS)
     locally, by_jobs = backfill(here), backfill(there)
-    assert jobs(by_jobs) == ["embed", "load", "verify"]
+    assert steps_of(by_jobs) == ["embed", "load and verify"]
     assert (by_jobs.items, by_jobs.chunks) == (locally.items, locally.chunks)
     assert (by_jobs.verify, by_jobs.plan) == (locally.verify, locally.plan)
     assert parts(there) == parts(here)
     runs = Path(there.checkpoint) / there.name / "runs"
     assert not [file for file in runs.glob("*/**/*") if file.is_file() and file.name != "report.json"]
     again = backfill(load_config(path, [*THREADS, "runner.local_below=1 GB"]))
-    assert (jobs(again), again.chunks.embedded) == ([], 0)
+    assert (steps_of(again), again.chunks.embedded) == ([], 0)
 
 
 def add_duplicates(path: Path) -> None:
@@ -106,7 +84,7 @@ def test_duplicate_ids_across_files_end_the_run_before_anything_is_embedded(path
         assert not list(Path(config.checkpoint).glob(f"{config.name}/*/parts/*"))
     assert errors[0].message == errors[1].message
     assert "ids that more than one item has: 3" in errors[1].message
-    assert jobs(errors[1].report) == ["embed"]
+    assert steps_of(errors[1].report) == ["embed"]
 
 
 def test_items_that_are_left_out_are_those_of_one_machine(path: Path) -> None:
@@ -114,7 +92,7 @@ def test_items_that_are_left_out_are_those_of_one_machine(path: Path) -> None:
     changes = ["corpus.on_duplicate=last"]
     here, there = load_config(path, [*LOCAL, *changes]), load_config(path, [*THREADS, *changes])
     locally, by_jobs = backfill(here), backfill(there)
-    assert jobs(by_jobs) == ["embed", "embed", "load", "verify"], "the first one embeds nothing"
+    assert steps_of(by_jobs) == ["embed", "embed", "load and verify"], "the first one embeds nothing"
     assert (by_jobs.items, by_jobs.chunks, by_jobs.rejects) == (locally.items, locally.chunks, {"DuplicateId": 3})
     assert by_jobs.chunks.embedded == 61
     assert parts(there) == parts(here)
@@ -153,9 +131,9 @@ def test_a_sync_compares_and_embeds_in_one_job(path: Path) -> None:
     changed(path)
     planned = plan(there)
     locally, by_jobs = sync(here), sync(there)
-    assert planned.jobs[0] == jobs(by_jobs)[0] == "embed"
-    assert jobs(by_jobs).count("embed") == 1
-    assert "survey" not in [*planned.jobs, *jobs(by_jobs)]
+    assert planned.jobs[0] == steps_of(by_jobs)[0] == "embed"
+    assert steps_of(by_jobs).count("embed") == 1
+    assert "survey" not in [*planned.jobs, *steps_of(by_jobs)]
     assert (by_jobs.items, by_jobs.chunks) == (locally.items, locally.chunks)
     assert (by_jobs.items.changed, by_jobs.items.new, by_jobs.items.moved, by_jobs.items.deleted) == (17, 4, 1, 2)
     assert by_jobs.plan == locally.plan
@@ -168,9 +146,9 @@ def test_a_sync_that_deletes_too_much_embeds_nothing(path: Path) -> None:
     write_jsonl(path.parent / "corpus" / "1.jsonl", [{"id": "1-0", "text": "changed"}])
     with pytest.raises(GateError, match="19 of 60 items are no longer in the corpus") as refused:
         sync(there)
-    assert (jobs(refused.value.report), names(there)) == (["embed"], before)
+    assert (steps_of(refused.value.report), names(there)) == (["embed"], before)
     allowed = sync(there, allow_deletes=True)
-    assert (jobs(allowed)[0], allowed.items.deleted, allowed.items.changed) == ("embed", 19, 1)
+    assert (steps_of(allowed)[0], allowed.items.deleted, allowed.items.changed) == ("embed", 19, 1)
 
 
 def test_an_id_that_an_unchanged_file_has_too_makes_another_job(path: Path) -> None:
@@ -178,7 +156,7 @@ def test_an_id_that_an_unchanged_file_has_too_makes_another_job(path: Path) -> N
     items = [{"id": f"1-{number}", "text": text(20 + number)} for number in range(20)]
     write_jsonl(path.parent / "corpus" / "1.jsonl", [*items, {"id": "2-5", "text": "in another file too"}])
     locally, by_jobs = sync(here), sync(there)
-    assert jobs(by_jobs)[:3] == ["embed", "embed", "embed"], "files of the id are read, then one item is left out"
+    assert steps_of(by_jobs)[:3] == ["embed", "embed", "embed"], "files of the id are read, then one item is left out"
     assert (by_jobs.items, by_jobs.rejects) == (locally.items, {"DuplicateId": 1})
     assert parts(there) == parts(here)
 
@@ -187,8 +165,8 @@ def test_workers_with_an_accelerator_are_in_the_job_that_compares(path: Path) ->
     here, there = load_config(path, LOCAL), load_config(path, [*THREADS, "encoder.accelerator=type:nvidia-l4;count:1"])
     backfill(here)
     by_jobs = backfill(there)
-    assert jobs(by_jobs)[0] == "embed"
-    assert jobs(by_jobs).count("embed") == 1
+    assert steps_of(by_jobs)[0] == "embed"
+    assert steps_of(by_jobs).count("embed") == 1
     assert parts(there) == parts(here)
     assert not list(Path(there.checkpoint).glob(f"{there.name}/runs/*/chunks"))
 
@@ -201,24 +179,19 @@ def test_a_smaller_corpus_for_another_encoder_is_refused_before_it_is_embedded(p
     before = names(there)
     with pytest.raises(GateError, match="40 of 60 items") as refused:
         reindex(other)
-    assert (jobs(refused.value.report), names(there)) == (["embed"], before)
+    assert (steps_of(refused.value.report), names(there)) == (["embed"], before)
 
 
-def test_a_sync_that_nobody_waits_for_continues_after_its_job(path: Path, server: tuple[LocalJobServicer, str]) -> None:
+def test_a_sync_that_nobody_waits_for_continues_after_its_job(path: Path, job_service: JobService) -> None:
     here, there = backfilled(path)
     changed(path)
     locally = sync(here)
     [left] = sync(there, wait=False).remote_jobs
     assert (left.step, left.left) == ("embed", True)
-    until(lambda: done(server[0], left.id), "the end of the job")
+    until(lambda: state(job_service[0], left.id) == "DONE", "the end of the job")
     later = sync(load_config(path, [*THREADS, "runner.local_below=1 GB"]))
-    assert (jobs(later), later.items) == ([], locally.items)
+    assert (steps_of(later), later.items) == ([], locally.items)
     assert parts(there) == parts(here)
-
-
-def done(server: LocalJobServicer, job: str) -> bool:
-    state = server.GetState(beam_job_api_pb2.GetJobStateRequest(job_id=job)).state
-    return bool(state == beam_job_api_pb2.JobState.DONE)
 
 
 def test_int8_takes_its_ranges_from_the_same_texts_as_on_one_machine(
@@ -233,8 +206,8 @@ def test_int8_takes_its_ranges_from_the_same_texts_as_on_one_machine(
     mounted = f"runner.mounted=[{path.parent}, {model}]"
     here, there = load_config(path, [*LOCAL, *changes]), load_config(path, [*THREADS, *changes, mounted])
     locally, by_jobs = backfill(here), backfill(there)
-    assert jobs(by_jobs)[0] == "embed"
-    assert jobs(by_jobs).count("embed") == 1
+    assert steps_of(by_jobs)[0] == "embed"
+    assert steps_of(by_jobs).count("embed") == 1
     [ours, theirs] = (next(Path(one.checkpoint).glob(f"{one.name}/*/int8-sample.parquet")) for one in (here, there))
     assert sorted(pq.read_table(ours).column("text").to_pylist()) == sorted(map(text, range(12)))
     assert pq.read_table(theirs).equals(pq.read_table(ours))

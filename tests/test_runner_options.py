@@ -24,9 +24,9 @@ from schemas.config import Config
 from schemas.config.loader import parse_config
 from schemas.errors import ConfigurationError, MissingExtraError
 from schemas.run_plan import Plan
-from transforms.load.delta import POSITIONS
 from transforms.support import metrics
 from transforms.support.work_list import listed
+from transforms.verify.part_groups import PART_GROUPS
 
 
 def configured(folder: Path, **runner: Any) -> Config:
@@ -178,13 +178,13 @@ def test_a_job_of_each_runner_groups_and_counts(tmp_path: Path, name: str, key: 
     check_program(config)
     session = Session("backfill", config, Progress(quiet=True))
     uri = str(tmp_path / "work" / "list.parquet")
-    with listed(list(range(20_000)), POSITIONS, uri) as work:
+    with listed([(number,) for number in range(20_000)], PART_GROUPS, uri) as work:
 
         def build(pipeline: beam.Pipeline) -> Any:
             numbers = pipeline | "Work" >> work
             return (
                 numbers
-                | beam.Map(lambda number: (number % 7, number))
+                | beam.Map(lambda group: (group[0] % 7, group[0]))
                 | beam.GroupByKey()
                 | beam.Map(lambda group: metrics.count("items_done", sum(group[1])))
             )
@@ -203,8 +203,8 @@ def test_a_job_of_each_runner_groups_and_counts(tmp_path: Path, name: str, key: 
         (999, 1, None, True, ["embed"]),  # counts as 64 bytes read
         (100, 0, "type:nvidia-l4;count:1", True, ["embed"]),
         (100, 0, None, False, ["embed"]),
-        (5000, 5000, None, True, ["embed", "load", "verify"]),  # which compares too
-        (5000, 5000, "type:nvidia-l4;count:1", True, ["embed", "load", "verify"]),
+        (5000, 5000, None, True, ["embed", "load and verify"]),  # the first one compares too
+        (5000, 5000, "type:nvidia-l4;count:1", True, ["embed", "load and verify"]),
     ],
 )
 def test_a_plan_names_the_steps_that_would_be_jobs(

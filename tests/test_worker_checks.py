@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
-from apache_beam.runners.portability.local_job_service import LocalJobServicer
-from conftest import empty
 from corpora import configure, text, write_jsonl
 from faults import damages
-from job_server_here import job_server, lite_server, runner_of
+from job_server_here import THREADS, JobService, runner_of, steps_of
 
 from pipelines.backfill import backfill
 from pipelines.sync import sync
@@ -26,35 +23,10 @@ from transforms.verify import foreign_rows, part_groups
 
 ROWS = 60
 LOCAL = ["runner={name: local}"]
-THREADS = ["runner.environment_type=beam:env:embedded_python_grpc:v1", "runner.environment_config=''"]
-"""Workers that are threads of this process: they start at once."""
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[tuple[LocalJobServicer, str]]:
-    with job_server() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def lite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with lite_server(tmp_path_factory.mktemp("lite")) as uri:
-        yield uri
-
-
-@pytest.fixture(params=["lite", pytest.param("server", marks=pytest.mark.server)])
-def uri(request: pytest.FixtureRequest) -> Iterator[str]:
-    """An empty Milvus that answers several processes: Lite, then the real server."""
-    address: str = (
-        request.getfixturevalue("lite") if request.param == "lite" else request.getfixturevalue("milvus_server").uri
-    )
-    empty(address)
-    yield address
-    empty(address)
 
 
 @pytest.fixture
-def path(tmp_path: Path, server: tuple[LocalJobServicer, str], uri: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+def path(tmp_path: Path, job_service: JobService, shared_uri: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     """60 rows in six parts, published, with a runner whose jobs compare each part and each few ids alone."""
     monkeypatch.setattr(part_groups, "GROUP_BYTES", 1)
     monkeypatch.setattr(foreign_rows, "ROWS_OF_A_RANGE", 13)
@@ -63,10 +35,10 @@ def path(tmp_path: Path, server: tuple[LocalJobServicer, str], uri: str, monkeyp
     config = configure(
         tmp_path,
         corpus={"paths": [str(tmp_path / "corpus" / "*")], "metadata": {"kind": "string"}},
-        collection={"uri": uri, "index": {"type": "HNSW", "M": 8, "efConstruction": 64}},
+        collection={"uri": shared_uri, "index": {"type": "HNSW", "M": 8, "efConstruction": 64}},
         batch_rows=10,
         checkpoint=str(tmp_path / "checkpoint"),
-        runner=runner_of(server[1], tmp_path),
+        runner=runner_of(job_service[1], tmp_path),
     )
     backfill(load_config(tmp_path / "vecbeam.yaml", LOCAL))
     assert config.runner.local_below == 0
@@ -98,11 +70,6 @@ def found_by(config: Config, **options: Any) -> tuple[Report, str]:
         return cast(Report, error.report), error.message
 
 
-def steps(report: Report) -> list[str]:
-    assert all(job.seconds is not None for job in report.remote_jobs)
-    return [job.step for job in report.remote_jobs]
-
-
 def test_a_good_and_a_damaged_collection_are_found_as_here(path: Path) -> None:
     here, there = load_config(path, LOCAL), load_config(path, THREADS)
     for options in ({}, {"quick": True}):
@@ -110,7 +77,7 @@ def test_a_good_and_a_damaged_collection_are_found_as_here(path: Path) -> None:
         assert (by_jobs[0].verify, by_jobs[1]) == (locally[0].verify, "")
         assert by_jobs[0].verify.recall_at_10 == 1.0
         assert by_jobs[0].measured_indexes == locally[0].measured_indexes
-        assert (steps(locally[0]), steps(by_jobs[0])) == ([], ["verify"]), "rows and recall are one job"
+        assert (steps_of(locally[0]), steps_of(by_jobs[0])) == ([], ["verify"]), "rows and recall are one job"
 
     damage(there)
     locally, by_jobs = found_by(here), found_by(there)
@@ -119,7 +86,7 @@ def test_a_good_and_a_damaged_collection_are_found_as_here(path: Path) -> None:
     assert (found.missing, found.unexpected, found.stale, found.damaged) == (2, 4, 1, 4)
     assert found.columns == {"text": 1, "vector": 4, "kind": 1}
     assert 'first: a-foreign#0, item-3-foreign#0, q"uoted-foreign#0' in by_jobs[1]
-    assert steps(by_jobs[0]) == ["verify", "verify"], "ids are listed only if the number of rows is wrong"
+    assert steps_of(by_jobs[0]) == ["verify", "verify"], "ids are listed only if the number of rows is wrong"
 
     repaired = verify(there, repair=True, allow_deletes=True)
     assert repaired.verify.recall_at_10 == 1.0
@@ -132,7 +99,7 @@ def test_a_good_and_a_damaged_collection_are_found_as_here(path: Path) -> None:
 
 
 @pytest.mark.server
-@pytest.mark.parametrize("uri", ["server"], indirect=True)
+@pytest.mark.parametrize("shared_uri", ["server"], indirect=True)
 def test_keys_that_a_server_holds_twice_are_found_as_here(path: Path) -> None:
     here, there = load_config(path, LOCAL), load_config(path, THREADS)
     with milvus.connected(here.collection) as connection:
@@ -143,24 +110,24 @@ def test_keys_that_a_server_holds_twice_are_found_as_here(path: Path) -> None:
     locally, by_jobs = found_by(here), found_by(there)
     assert (by_jobs[0].verify, by_jobs[1]) == (locally[0].verify, locally[1])
     assert "2 rows unexpected (first: item-7#0, item-33#0)" in by_jobs[1]
-    assert steps(by_jobs[0]) == ["verify"] * 3
+    assert steps_of(by_jobs[0]) == ["verify"] * 3
 
 
-@pytest.mark.parametrize("uri", ["lite"], indirect=True)
+@pytest.mark.parametrize("shared_uri", ["lite"], indirect=True)
 def test_what_a_sync_wrote_is_compared_by_workers(path: Path) -> None:
     items = [{"id": f"item-{number}", "text": text(number + 500), "kind": "new"} for number in range(20)]
     write_jsonl(path.parent / "corpus" / "more.jsonl", [{**item, "id": f"more-{item['id']}"} for item in items])
     report = sync(load_config(path, THREADS))
     assert report.verify.found == ROWS + 20
-    assert steps(report) == ["embed", "load", "load", "verify"]
+    assert steps_of(report) == ["embed", "load and verify"]
     assert found_by(load_config(path, LOCAL))[1] == ""
 
 
-@pytest.mark.parametrize("uri", ["lite"], indirect=True)
+@pytest.mark.parametrize("shared_uri", ["lite"], indirect=True)
 def test_workers_are_processes_of_their_own(path: Path) -> None:
     """Nothing but a process of its own shows what a worker does not have: no state of the launcher travels."""
     config = load_config(path)
     damage(config)
     locally, by_jobs = found_by(load_config(path, LOCAL)), found_by(config)
     assert (by_jobs[0].verify, by_jobs[1]) == (locally[0].verify, locally[1])
-    assert steps(by_jobs[0]) == ["verify", "verify"]
+    assert steps_of(by_jobs[0]) == ["verify", "verify"]

@@ -36,6 +36,7 @@ class Progress:
         self._step = ""
         self._total = 0
         self._counter = "items_done"
+        self._next: tuple[int, str] | None = None
         self._began = time.monotonic()
         self._at_start: dict[str, int] = {}
         self.elsewhere: Mapping[str, int] = {}
@@ -45,13 +46,17 @@ class Progress:
 
     def step(self, name: str, *, total: int = 0, counter: str = "items_done") -> None:
         """Begins a step; `counter` counts up to `total`, if that is known."""
-        self._step, self._total, self._counter = name, total, counter
+        self._step, self._total, self._counter, self._next = name, total, counter, None
         self.steps.append(name)
         self._began = time.monotonic()
         self._at_start = TALLY.snapshot()
         self.elsewhere = {}
         if not self._quiet and not self._console.is_terminal:
             self._line()
+
+    def then(self, *, total: int, counter: str) -> None:
+        """Says what the step counts next, from the moment that this has begun."""
+        self._next = total, counter
 
     def note(self, text: str) -> None:
         """One line that stays."""
@@ -99,6 +104,9 @@ class Progress:
         now, elsewhere = TALLY.snapshot(), self.elsewhere
         # Workers of this process count here too, and so both must not be added.
         now |= {name: max(now.get(name, 0), self._at_start.get(name, 0) + count) for name, count in elsewhere.items()}
+        goes_on = self._next is not None and now.get(self._next[1], 0) > self._at_start.get(self._next[1], 0)
+        if goes_on and self._next is not None:
+            (self._total, self._counter), self._next, self._began = self._next, None, time.monotonic()
         done = now.get(self._counter, 0) - self._at_start.get(self._counter, 0)
         rejected = 0
         if self._counter == "items_done":
@@ -114,7 +122,7 @@ class Progress:
             padded = now.get("tokens_padded", 0) - self._at_start.get("tokens_padded", 0)
             rate = f"{shown_rate(tokens / self.modality.per_unit / seconds)} {self.modality.unit}/s"
             parts.append(rate + (f", {padded / (tokens + padded):.0%} padding" if padded else ""))
-        if self._total and rejected < done < self._total:
+        if self._total and rejected < done < self._total and not goes_on:
             parts.append(f"{_duration((self._total - done) * seconds / (done - rejected))} left")
         return "  ".join(parts)
 

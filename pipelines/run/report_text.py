@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from schemas.modality import shown_rate
-from schemas.run_report import Quality, RemoteJob, Report, VectorFindings, Verification
+from schemas.run_report import LOAD_AND_VERIFY, Quality, RemoteJob, Report, VectorFindings, Verification
 
 _RESULTS = {
     0: "done",
@@ -176,7 +176,9 @@ def _left_alone(report: Report) -> bool:
     """Whether the run wrote nothing into the collection that is served."""
     if report.served is None or report.collection != report.served.collection:
         return True
-    return not (report.chunks.loaded or report.chunks.deleted or {"load", "import"} & set(report.steps))
+    return not (
+        report.chunks.loaded or report.chunks.deleted or {"load", "import", LOAD_AND_VERIFY} & set(report.steps)
+    )
 
 
 def _encoder(report: Report) -> Iterator[str]:

@@ -17,7 +17,7 @@ from transforms.checkpoint.merge import MERGES, Merge
 from transforms.checkpoint.snapshot import LIVE_PARTS
 from transforms.diff.find_changes import PART_GROUPS
 from transforms.embed.public.read_items import SHARD_WORK, ShardWork
-from transforms.load.delta import NEW, OLD, PART_ROWS, POSITIONS, PartRows
+from transforms.load.delta import NEW, OLD, PART_ROWS, PartRows
 from transforms.read import SHARD_RANGES, ShardRange
 from transforms.support import work_list
 from transforms.support.work_list import listed
@@ -43,10 +43,9 @@ KINDS: list[tuple[WorkRows[Any], Any]] = [
     (LIVE_PARTS, part),
     (MERGES, lambda at: Merge((at, at + 1), (part(at), part(at + 1)))),
     (PART_ROWS, lambda at: PartRows(NEW if at % 2 else OLD, at - 1, part(at))),
-    (POSITIONS, lambda at: at),
     (PART_GROUPS, lambda at: tuple(range(at, at + 3))),
 ]
-NAMES = ["survey", "embed", "load", "merge", "delta", "apply", "old parts"]
+NAMES = ["survey", "embed", "load", "merge", "delta", "old parts"]
 
 
 def shown(work: Any) -> str:
@@ -80,7 +79,7 @@ def test_workers_get_the_list_from_the_graph_or_from_a_file(
 
 
 def test_an_empty_list_is_an_empty_collection(tmp_path: Path) -> None:
-    with listed([], POSITIONS, str(tmp_path / "list.parquet")) as read:
+    with listed([], LIVE_PARTS, str(tmp_path / "list.parquet")) as read:
         assert eager.run(_Shown(read), [0], tmp_path)["main"] == []
 
 

@@ -75,18 +75,6 @@ PART_ROWS = WorkRows(
 """How `PartRows` travel."""
 
 
-def _position_row(position: int) -> dict[str, Any]:
-    return {"position": position}
-
-
-def _position_of(row: dict[str, Any]) -> int:
-    return int(row["position"])
-
-
-POSITIONS = WorkRows(pa.schema([("position", pa.int64())]), _position_row, _position_of)
-"""How the position of a part travels."""
-
-
 def part_rows(old: Snapshot, new: Snapshot) -> list[PartRows]:
     """The rows in which two snapshots differ, as parts of either.
 
@@ -114,7 +102,8 @@ def part_rows(old: Snapshot, new: Snapshot) -> list[PartRows]:
 class FindDelta(beam.PTransform):  # type: ignore[misc]
     """PCollection of `PartRows` -> PCollection of positions of parts with something to upsert; deletes gone items.
 
-    Writes `<folder>/<position>.parquet` of `DELTA_SCHEMA` for each of these parts.
+    The positions come once these are deleted, so that what upserts the parts may be of the same pipeline. Writes
+    `<folder>/<position>.parquet` of `DELTA_SCHEMA` for each of these parts.
 
     Attributes:
         checkpoint: where the parts are.
@@ -140,8 +129,13 @@ class FindDelta(beam.PTransform):  # type: ignore[misc]
             | "Settle" >> beam.ParDo(_Settle()).with_outputs(GONE, main="upserts")
         )
         deal = DealToWriters(self.writers or self.config.most_writers, _first_id)
-        _ = settled[GONE] | "Writers" >> deal | "Delete" >> beam.ParDo(_Delete(self.config, self.spec))
-        return settled.upserts | "ByPart" >> beam.GroupByKey() | "Delta" >> beam.ParDo(_WriteDelta(self.folder))
+        deleted = settled[GONE] | "Writers" >> deal | "Delete" >> beam.ParDo(_Delete(self.config, self.spec))
+        return (
+            settled.upserts
+            | "ByPart" >> beam.GroupByKey()
+            | "Delta" >> beam.ParDo(_WriteDelta(self.folder))
+            | "AfterDeletes" >> beam.WaitOn(deleted)
+        )
 
 
 class _Rows(VersionedDoFn):
@@ -239,19 +233,19 @@ def _first_id(ids: list[str]) -> str:
 
 
 class _Delete(_Connected):
-    def process(self, group: tuple[int, Iterable[list[str]]]) -> None:
+    def process(self, group: tuple[int, Iterable[list[str]]]) -> Iterator[int]:
         for ids in group[1]:
             stop.check()
             with metrics.timed("load"):
                 self.delete(ids)
+        yield group[0]
 
 
 class _Settle(VersionedDoFn):
     def process(self, group: tuple[int, Iterable[pa.Table]]) -> Iterator[Any]:
         stop.check()
         settled = settle(pa.concat_tables(group[1]))
-        # Items that no longer exist, or have another id, are deleted before any new row is written: `ApplyDelta` is
-        # another pipeline.
+        # Items that no longer exist, or have another id, are deleted before any new row is written.
         if settled.gone:
             yield beam.pvalue.TaggedOutput(GONE, settled.gone)
         by_part: dict[int, list[dict[str, Any]]] = {}

@@ -17,6 +17,7 @@ from schemas.milvus import CollectionSpec
 from transforms import milvus
 from transforms.load.writers import DealToWriters
 from transforms.milvus.rows.row_check import check_duplicates, check_part
+from transforms.support import metrics
 from transforms.support.storage import filesystem
 from transforms.verify.part_groups import PartGroup, SnapshotRows, WithRows, name_of
 
@@ -65,7 +66,8 @@ class _Compare(WithRows):
         for group in given[1]:
             uri = filesystem.join(self._folder, "rows", f"{name_of(group)}.json")
             if not filesystem.exists(uri):
-                filesystem.write_atomic(uri, self._found(group).as_json())
+                with metrics.timed("verify"):
+                    filesystem.write_atomic(uri, self._found(group).as_json())
             yield name_of(group)
 
     def _found(self, group: PartGroup) -> milvus.RowCheck:

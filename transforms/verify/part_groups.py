@@ -6,9 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from transforms.checkpoint import Checkpoint, Snapshot, read_table
+from transforms.load.delta import delta_uri
 from transforms.support import stop
 from transforms.support.storage import filesystem
 from transforms.support.versioned_dofn import VersionedDoFn
@@ -59,7 +62,8 @@ class SnapshotRows:
     Attributes:
         checkpoint: where they are.
         snapshot: its name.
-        written: folder of `transforms.load.delta` with the rows that a sync wrote, which alone count; "" for all rows.
+        written: folder of `transforms.load.delta` with the rows that a sync wrote, which alone count: none of a part
+            without a file there. "" for all rows.
     """
 
     checkpoint: Checkpoint
@@ -85,17 +89,34 @@ class OpenRows:
         self._given = given
         self._snapshot = snapshot
 
+    @property
+    def count(self) -> int:
+        """How many live rows there are."""
+        return self._snapshot.total("rows")
+
     def of(self, positions: Sequence[int], columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
         """The rows of some parts, each with its position, one part after the other."""
         for position in positions:
             stop.check()
             part = self._snapshot.live_part(position)
-            if self._given.written:
-                # The rows of a delta are numbered among the live ones.
-                delta = read_table(filesystem.join(self._given.written, f"{position}.parquet"), ["row"])
-                yield position, self._given.checkpoint.read_live(part, columns).take(delta.column("row"))
-            else:
+            if not self._given.written:
                 yield position, self._given.checkpoint.read_live(part, columns)
+            elif filesystem.exists(uri := delta_uri(self._given.written, position)):
+                # The rows of a delta are numbered among the live ones.
+                rows = read_table(uri, ["row"]).column("row")
+                yield position, self._given.checkpoint.read_live(part, columns).take(rows)
+
+    def at(self, places: NDArray[np.int64], columns: Sequence[str]) -> pa.Table:
+        """Rows by their places among all live rows, ascending; only the parts that have one are read."""
+        ends = np.cumsum(np.array(self._snapshot.parts.column("rows").to_pylist(), np.int64))
+        starts = np.concatenate([[0], ends])
+        parts = np.searchsorted(ends, places, side="right")
+        return pa.concat_tables(
+            self._given.checkpoint.read_live(self._snapshot.live_part(int(part)), columns).take(
+                pa.array(places[parts == part] - starts[part])
+            )
+            for part in np.unique(parts)
+        )
 
 
 class WithRows(VersionedDoFn):

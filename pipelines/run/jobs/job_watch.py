@@ -87,12 +87,22 @@ def wall_times(counters: Mapping[str, int], seconds: float) -> Counter[str]:
 
     >>> wall_times({"read_us": 30_000_000, "embed_us": 90_000_000, "items_done": 7}, 12.0)
     Counter({'embed_us': 9000000, 'read_us': 3000000, 'items_done': 7})
+    >>> wall_times({"load_us": 30_000_000, "index_us": 8_000_000, "verify_us": 10_000_000}, 12.0)
+    Counter({'index_us': 8000000, 'load_us': 3000000, 'verify_us': 1000000})
     """
-    steps = {name: value for name, value in counters.items() if name.endswith("_us") and name != BUSY}
-    total = sum(steps.values())
-    scale = min(1.0, seconds * 1e6 / total) if total else 1.0
-    return Counter({name: round(value * scale) if name.endswith("_us") else value for name, value in counters.items()})
+    alone = counters.get(ALONE, 0)
+    total = sum(value for name, value in counters.items() if _is_summed(name))
+    scale = min(1.0, max(0.0, seconds * 1e6 - alone) / total) if total else 1.0
+    return Counter(
+        {name: round(value * scale) if _is_summed(name) or name == BUSY else value for name, value in counters.items()}
+    )
+
+
+def _is_summed(name: str) -> bool:
+    return name.endswith("_us") and name not in (BUSY, ALONE)
 
 
 BUSY = "encoder_busy_us"
 """Is a part of `embed_us`."""
+ALONE = "index_us"
+"""Of one worker, while no other works on the job."""

@@ -7,17 +7,18 @@ from functools import partial
 
 import pyarrow as pa
 
-from pipelines.run.jobs import beam_job
-from pipelines.run.session import Phase, Session
+from pipelines.run.session import Phase
 from pipelines.steps.collection.row_sample import sample_rows
 from pipelines.steps.collection.served import open_for_search
+from pipelines.steps.publish.collection_run import CollectionRun
+from pipelines.steps.publish.part_jobs import Writes
 from pipelines.steps.publish.worker_checks import WorkerChecks
 from schemas.config.encoder import VECTOR
 from schemas.errors import GateError
-from schemas.milvus import CollectionSpec, VectorColumn
-from schemas.run_report import MeasuredIndex
+from schemas.milvus import VectorColumn
+from schemas.run_report import LOAD_AND_VERIFY, MeasuredIndex
 from transforms import milvus
-from transforms.checkpoint import Checkpoint, Snapshot, iterate_parts
+from transforms.checkpoint import iterate_parts
 from transforms.milvus.exact_answers import ExactAnswers
 from transforms.milvus.nearest import effective_parameters
 from transforms.milvus.recall import TOP, Asked
@@ -29,35 +30,25 @@ GRAPHS = ("HNSW", "AUTOINDEX")
 
 
 class Inspection:
-    """A collection, compared with the snapshot that it is to hold.
+    """A collection, compared with the snapshot that it is to hold."""
 
-    Args:
-        spec: the collection, by its name in Milvus.
-        connection: to Milvus, open.
-    """
-
-    def __init__(
-        self,
-        session: Session,
-        checkpoint: Checkpoint,
-        snapshot: Snapshot,
-        spec: CollectionSpec,
-        connection: milvus.Milvus,
-    ) -> None:
-        self._session = session
-        self._config = session.config
-        self._checkpoint = checkpoint
-        self._snapshot = snapshot
-        self._spec = spec
-        self._connection = connection
-        self._elsewhere = WorkerChecks(session, checkpoint, snapshot, spec, connection)
+    def __init__(self, given: CollectionRun) -> None:
+        self._given = given
+        self._session = given.session
+        self._spec = given.spec
+        self._elsewhere = WorkerChecks(given)
         self._answers: dict[str, tuple[Asked, ExactAnswers]] = {}
         """Of each vector, what the job of the last comparison found in addition for its recall."""
         self.similarities: dict[str, Sequence[float]] = {}
         """Of each vector, where recall was measured; see `transforms.milvus.Recall`."""
 
     def check_rows(
-        self, listed: int | None = None, compared: str = ALL_COLUMNS, *, recall: bool = False
+        self,
+        listed: int | None = None,
+        compared: str = ALL_COLUMNS,
+        *,
+        recall: bool = False,
+        writes: Writes | None = None,
     ) -> milvus.RowCheck:
         """Compares the collection with the snapshot row by row, and puts the counts into the report.
 
@@ -68,20 +59,29 @@ class Inspection:
             compared: all columns; or ids and hashes; or sampled, which compares those, and all columns of some rows,
                 and all columns of all rows where one of these differs.
             recall: says that the gate is about to measure the recall, so that one job does both.
+            writes: what the job of the workers writes before it compares; then it finishes the collection as well.
         """
-        self._session.progress.step("verify", total=self._snapshot.total("rows"), counter=COMPARED)
+        given = self._given
         every_column = compared == ALL_COLUMNS
+        recalls = given.spec.sent_vectors if recall else ()
         self._answers = {}
+        if writes is not None:
+            self._begin_job(writes, given.rows)
+            check, self._answers = self._elsewhere.rows(
+                self._columns(every_column), every_column=every_column, listed=listed, recalls=recalls, writes=writes
+            )
+            self._note(check, compared)
+            return check
+        self._session.progress.step("verify", total=given.rows, counter=COMPARED)
         with Phase(self._session, "verify"):
-            open_for_search(self._connection, self._spec.name)
-            columns = self._columns() if every_column else ["id", "content_hash"]
-            if self._runs_here(self._snapshot.total("bytes")):
+            open_for_search(given.connection, self._spec.name)
+            columns = self._columns(every_column)
+            if given.reads_here():
                 check = self._compare(self._parts(columns), listed, every_column=every_column)
                 unnamed = check.unexpected_count > len(check.unexpected)
                 if unnamed and (listed is None or listed > len(check.unexpected)):
-                    milvus.find_duplicates(self._connection, self._spec.name, self._parts(["id"]), check)
+                    milvus.find_duplicates(given.connection, self._spec.name, self._parts(["id"]), check)
             else:
-                recalls = self._spec.sent_vectors if recall else ()
                 check, self._answers = self._elsewhere.rows(
                     columns, every_column=every_column, listed=listed, recalls=recalls
                 )
@@ -92,28 +92,35 @@ class Inspection:
 
     def check_sample(self) -> milvus.RowCheck:
         """Compares all columns of some rows, which follow from the run's id."""
+        given = self._given
         with Phase(self._session, "verify"):
-            open_for_search(self._connection, self._spec.name)
+            open_for_search(given.connection, self._spec.name)
             columns = self._columns()
-            sampled = sample_rows(self._checkpoint, self._snapshot, self._session.run_id)
+            sampled = sample_rows(given.checkpoint, given.snapshot, self._session.run_id)
             check = self._compare((rows.select(columns) for rows in sampled), 0, every_column=True)
         self._session.report.verify.compared = SAMPLED
         return check
 
-    def check_written(self, snapshot: Snapshot, positions: Sequence[int], folder: str) -> milvus.RowCheck:
+    def check_written(self, positions: Sequence[int], folder: str, *, writes: Writes | None = None) -> milvus.RowCheck:
         """Compares all columns of the rows that a sync has written.
 
         Args:
-            snapshot: the one that it brought the collection to.
-            positions: of its parts with such rows.
+            positions: of the snapshot's parts that may have such rows.
             folder: of the delta.
+            writes: the job that writes them and compares them then; without it they are compared in this process.
         """
+        given = self._given
+        if writes is not None:
+            self._begin_job(writes, writes.rows)
+            return self._elsewhere.written(positions, folder, self._columns(), writes)
+        self._session.progress.step("verify")
         with Phase(self._session, "verify"):
-            columns = self._columns()
-            if self._runs_here(snapshot.bytes_of(snapshot.part_names[at] for at in positions)):
-                rows = SnapshotRows(self._checkpoint, snapshot.name, folder).of(snapshot)
-                return self._compare((part for _, part in rows.of(positions, columns)), 0, every_column=True)
-            return self._elsewhere.written(snapshot, positions, folder, columns)
+            rows = SnapshotRows(given.checkpoint, given.snapshot.name, folder).of(given.snapshot)
+            return self._compare((part for _, part in rows.of(positions, self._columns())), 0, every_column=True)
+
+    def _begin_job(self, writes: Writes, compared: int) -> None:
+        self._session.progress.step(LOAD_AND_VERIFY, total=writes.rows, counter="chunks_loaded")
+        self._session.progress.then(total=compared, counter=COMPARED)
 
     def gate(self, check: milvus.RowCheck, *, recall: bool) -> None:
         """Raises GateError where rows are not those of the snapshot, or recall is too low."""
@@ -124,8 +131,8 @@ class Inspection:
             advice = "vecbeam verify --repair restores these rows from the checkpoint, load --rebuild all of them"
         if recall and not problems:
             worst = self._measure_recall()
-            least = self._config.verify.recall_at_10
-            if not self._snapshot.total("rows"):
+            least = self._given.config.verify.recall_at_10
+            if not self._given.rows:
                 problems = ["it is to hold no row, so there is no recall to measure"]
             elif worst is not None and worst[1].at_10 < least:
                 column, measured = worst
@@ -139,17 +146,17 @@ class Inspection:
 
     def _compare(self, parts: Iterator[pa.Table], listed: int | None, *, every_column: bool) -> milvus.RowCheck:
         spec = self._spec if every_column else None
-        return milvus.verify_rows(self._connection, self._spec.name, parts, listed, spec)
+        return milvus.verify_rows(self._given.connection, self._spec.name, parts, listed, spec)
 
-    def _runs_here(self, reads: int) -> bool:
-        return beam_job.runs_here(self._config, reads)
-
-    def _columns(self) -> list[str]:
-        """The columns that the configuration, the collection and the parts of the snapshot have."""
-        state = milvus.state(self._connection, self._spec.name)
+    def _columns(self, every_column: bool = True) -> list[str]:
+        """The columns that the configuration, the collection and the parts of the snapshot have, or id and hash."""
+        if not every_column:
+            return ["id", "content_hash"]
+        given = self._given
+        state = milvus.state(given.connection, self._spec.name)
         has = {column.name for column in state.columns} if state else set()
-        if self._snapshot.part_names:
-            has &= set(self._checkpoint.part_columns(self._snapshot.part_names[0]))
+        if given.snapshot.part_names:
+            has &= set(given.checkpoint.part_columns(given.snapshot.part_names[0]))
         return [column.name for column in milvus.columns_of(self._spec) if column.name in has]
 
     def _note(self, check: milvus.RowCheck, compared: str) -> None:
@@ -190,7 +197,7 @@ class Inspection:
         word of the query. None if there is no other, or no row.
         """
         found: dict[str, tuple[VectorColumn, milvus.Recall]] = {}
-        rows = self._snapshot.total("rows")
+        rows = self._given.rows
         with Phase(self._session, "verify"):
             for column in self._spec.sent_vectors:
                 measured = self._recall_of(column, rows)
@@ -218,17 +225,18 @@ class Inspection:
         return worst
 
     def _recall_of(self, column: VectorColumn, rows: int) -> milvus.Recall | None:
-        if self._runs_here(self._snapshot.total("bytes")):
+        given = self._given
+        if given.reads_here():
             return milvus.measure_recall(
-                self._connection,
+                given.connection,
                 self._spec,
                 partial(self._parts, ["id", column.name]),
                 rows,
-                self._config.verify.sample,
+                given.config.verify.sample,
                 column=column,
             )
         found = self._answers.get(column.name) or self._elsewhere.recall(column)
         return found[0].recall(found[1]) if found is not None else None
 
     def _parts(self, columns: list[str]) -> Iterator[pa.Table]:
-        return iterate_parts(self._checkpoint, self._snapshot.live_parts, columns)
+        return iterate_parts(self._given.checkpoint, self._given.snapshot.live_parts, columns)

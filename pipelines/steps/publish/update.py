@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
-from pipelines.run.jobs import beam_job
 from pipelines.run.session import Phase, Session
 from pipelines.steps.collection.served import check_space, misfits, open_for_search, with_index
 from pipelines.steps.judgement.limits import check_rows_at_all, excess, remedy
 from pipelines.steps.judgement.standing import Standing
 from pipelines.steps.judgement.vector_limits import check_vectors_of
+from pipelines.steps.publish.collection_run import CollectionRun
+from pipelines.steps.publish.inspection import Inspection
+from pipelines.steps.publish.part_jobs import Writes
 from pipelines.steps.publish.publication import Publication
+from pipelines.steps.publish.update_step import UpdateStep
 from pipelines.steps.quality.quality_gate import check_quality
 from schemas.config import Config
 from schemas.errors import CheckpointError, CollectionError, RejectsError
@@ -19,13 +21,10 @@ from schemas.layout import Layout
 from schemas.milvus import PROPERTY_SNAPSHOT, PROPERTY_TARGET, CollectionSpec
 from transforms import milvus
 from transforms.checkpoint import Checkpoint, Snapshot
-from transforms.diff.comparison import buckets_for
-from transforms.load.delta import PART_ROWS, POSITIONS, ApplyDelta, FindDelta, part_rows
 from transforms.load.specification import collection_spec
 from transforms.load.upsert_parts import Ledger
 from transforms.milvus.rows.row_check import ALL_COLUMNS
 from transforms.support.storage import filesystem
-from transforms.support.work_list import listed
 
 
 def check_fits(
@@ -70,16 +69,14 @@ class Update:
         *,
         allow_deletes: bool = False,
     ) -> None:
+        spec = check_fits(state, session.config, snapshot, layout)
+        self._given = CollectionRun(session, checkpoint, snapshot, spec, connection)
         self._session = session
-        self._allow_deletes = allow_deletes
-        self._config = session.config.collection
-        self._checkpoint = checkpoint
         self._snapshot = snapshot
-        self._spec = check_fits(state, session.config, snapshot, layout)
         self._state = state
         self._layout = layout
-        self._connection = connection
-        self._publication = Publication(session, checkpoint, snapshot, self._spec, connection)
+        self._allow_deletes = allow_deletes
+        self._publication = Publication(self._given)
 
     def run(self) -> None:
         """Does what is to be done, or nothing.
@@ -99,14 +96,14 @@ class Update:
         else:
             if not state.target_id:  # an update that has begun is completed
                 stands = Standing(state.name, snapshot=state.snapshot_id or "")
-                check_vectors_of(session, self._checkpoint, self._snapshot, stands)
+                check_vectors_of(session, self._given.checkpoint, self._snapshot, stands)
             if state.target_id != self._snapshot.id:
-                check_quality(session, self._checkpoint, self._snapshot, self._layout, state)
+                check_quality(session, self._given.checkpoint, self._snapshot, self._layout, state)
             self._bring()
         if not self._publication.inspection.check_sample().clean:
             self._publication.inspection.gate(self._publication.inspection.check_rows(), recall=False)
         if over:
-            raise RejectsError(f"{over}; the good rows are served as {self._spec.alias}", remedy(over))
+            raise RejectsError(f"{over}; the good rows are served as {self._given.spec.alias}", remedy(over))
 
     def repair(self, *, compared: str = ALL_COLUMNS) -> milvus.RowCheck:
         """Brings the collection to the snapshot whatever it holds, by looking at every row.
@@ -129,9 +126,9 @@ class Update:
     def _check_count(self) -> None:
         """Checks a collection that should be in sync by its number of rows."""
         with Phase(self._session, "verify"):
-            open_for_search(self._connection, self._spec.name)
-            found = milvus.count(self._connection, self._spec.name)
-        expected = self._snapshot.total("rows")
+            open_for_search(self._given.connection, self._given.spec.name)
+            found = milvus.count(self._given.connection, self._given.spec.name)
+        expected = self._given.rows
         self._session.report.verify.expected, self._session.report.verify.found = expected, found
         # A run that was killed after its last write leaves its notes behind.
         self._ledger(self._snapshot).close()
@@ -154,89 +151,40 @@ class Update:
             self.repair()
 
     def _find(self, identity: str | None) -> Snapshot:
-        found = self._checkpoint.find_snapshot(identity) if identity else None
+        found = self._given.checkpoint.find_snapshot(identity) if identity else None
         if found is None:
             raise CheckpointError(f"the snapshot {identity} that {self._state.name} holds is no longer there")
         return found
 
     def _step(self, old: Snapshot, new: Snapshot) -> None:
-        session, name = self._session, self._spec.name
-        differing = part_rows(old, new)
-        for side in differing:
-            self._checkpoint.part_columns(side.part.name)  # before anything is written: are they all there?
-        session.discard_left()  # a comparison of what the collection held before
-        milvus.set_properties(self._connection, name, {PROPERTY_TARGET: new.id})
+        given = replace(self._given, snapshot=new)
         ledger = self._ledger(new)
-        folder = session.uri("delta")
-        writers = milvus.writers(self._connection)
-        if differing:
-            session.progress.step("load", total=self._rows(new, old), counter="chunks_loaded")
-
-            buckets = buckets_for(len(differing) * session.config.batch_rows)
-            find = FindDelta(self._checkpoint, self._config, self._spec, folder, buckets, writers)
-            with listed(differing, PART_ROWS, session.uri("work/delta.parquet")) as work:
-                self._run(
-                    lambda pipeline: pipeline | "Parts" >> work | "FindDelta" >> find,
-                    one_writer=self._connection.is_lite,  # it deletes, and Lite has one process
-                    # Of a part, old or new, at most all bytes.
-                    reads=sum(side.bytes_of(one.part.name for one in differing) for side in (old, new)),
-                )
-            self._apply(ledger, new, folder)
-            self._publication.index()
-            self._check(new, folder)
-        filesystem.delete_folder(folder)
+        step = UpdateStep(given, old, ledger)
+        writes = step.before_comparison()
+        if writes is None:
+            given.session.discard_left()  # a comparison of what the collection held before
+        milvus.set_properties(given.connection, given.spec.name, {PROPERTY_TARGET: new.id})
+        if step.has_work:
+            if writes is None:
+                step.run()
+                self._publication.index()
+            self._check(given, step, writes)
+        filesystem.delete_folder(step.folder)
         self._settle(new)
         ledger.close()
 
     def _ledger(self, new: Snapshot) -> Ledger:
-        return Ledger(self._checkpoint, self._spec.name, f"{self._state.load_id}-{new.id}")
+        return Ledger(self._given.checkpoint, self._given.spec.name, f"{self._state.load_id}-{new.id}")
 
-    @staticmethod
-    def _rows(new: Snapshot, old: Snapshot) -> int:
-        before = set(old.part_names)
-        rows = zip(new.part_names, new.parts.column("rows").to_pylist(), strict=True)
-        return sum(count for name, count in rows if name not in before)
-
-    def _positions(self, folder: str) -> list[int]:
-        files = filesystem.list_files(folder, "*.parquet")
-        return sorted(int(file.uri.rsplit("/", 1)[-1].removesuffix(".parquet")) for file in files)
-
-    def _apply(self, ledger: Ledger, new: Snapshot, folder: str) -> None:
-        acknowledged = ledger.acknowledged()
-        writers = milvus.writers(self._connection)
-        waiting = [at for at in self._positions(folder) if new.part_names[at] not in acknowledged]
-
-        if not waiting:
-            return
-        apply = ApplyDelta(self._config, self._spec, ledger, new.name, folder, writers)
-        with (
-            self._session.resumable("load", new.id),
-            listed(waiting, POSITIONS, self._session.uri("work/apply.parquet")) as work,
-        ):
-            self._run(
-                lambda pipeline: pipeline | "Parts" >> work | "ApplyDelta" >> apply,
-                one_writer=self._connection.is_lite,
-                reads=new.bytes_of(new.part_names[at] for at in waiting),
-            )
-
-    def _run(self, build: Any, *, one_writer: bool, reads: int) -> None:
-        counters = beam_job.run(self._session.config, build, self._session, one_writer=one_writer, reads=reads)
-        self._session.add_counters(counters)
-        self._session.report.chunks.loaded += counters["chunks_loaded"]
-        self._session.report.chunks.deleted += counters["chunks_deleted"]
-
-    def _check(self, new: Snapshot, folder: str) -> None:
+    def _check(self, given: CollectionRun, step: UpdateStep, writes: Writes | None) -> None:
         """Verifies what was written, and the number of all rows; if that is not right, every row."""
-
-        session = self._session
-        session.progress.step("verify")
-        check = self._publication.inspection.check_written(new, self._positions(folder), folder)
-        expected = new.total("rows")
-        session.report.verify.expected, session.report.verify.found = expected, check.total
+        inspection = Inspection(given)
+        check = inspection.check_written(step.positions, step.folder, writes=writes)
+        verify, expected = self._session.report.verify, given.rows
+        verify.expected, verify.found = expected, check.total
         if check.wrong or check.total != expected:
-            self._publication.inspection.gate(self._publication.inspection.check_rows(), recall=False)
+            inspection.gate(inspection.check_rows(), recall=False)
 
     def _settle(self, snapshot: Snapshot) -> None:
-        milvus.set_properties(
-            self._connection, self._spec.name, {PROPERTY_SNAPSHOT: snapshot.id, PROPERTY_TARGET: snapshot.id}
-        )
+        properties = {PROPERTY_SNAPSHOT: snapshot.id, PROPERTY_TARGET: snapshot.id}
+        milvus.set_properties(self._given.connection, self._given.spec.name, properties)

@@ -8,6 +8,7 @@ from pipelines.steps.corpus.survey import Survey
 from pipelines.steps.snapshot.embedding import embedding_bytes
 from pipelines.steps.snapshot.one_job import is_one_job
 from schemas.config import Config
+from schemas.run_report import LOAD_AND_VERIFY
 
 
 def planned_jobs(config: Config, changes: Changes, bytes_to_write: int) -> list[str]:
@@ -28,9 +29,10 @@ def planned_jobs(config: Config, changes: Changes, bytes_to_write: int) -> list[
             steps.append(("survey", survey.bytes_to_read))
         if changes.shards:
             steps.append(("embed", embedding_bytes(config, changes)))
-    if base is not None:
-        steps.append(("compare rows", bytes_to_write))
-    if base is not None or config.collection.load != "import":
-        steps.append(("load", bytes_to_write))
-    steps.append(("verify", bytes_to_write))
+    # A job that loads goes on with the comparison, unless an index is chosen between the two.
+    if base is not None or (config.collection.load != "import" and config.collection.promise is None):
+        steps.append((LOAD_AND_VERIFY, bytes_to_write))
+    else:
+        steps += [("load", bytes_to_write)] if config.collection.load != "import" else []
+        steps.append(("verify", bytes_to_write))
     return [step for step, reads in steps if not beam_job.runs_here(config, reads)]
