@@ -85,7 +85,9 @@ def test_the_launcher_is_killed_and_the_same_command_ends_as_undisturbed(
     check_completed(cluster, config, again, undisturbed)
     [left] = [line for line in cluster.namespace.lines("jobs.jsonl") if line["job"] == job]
     assert left["state"] == "DONE"
-    assert [job["step"] for job in again.answer["remote_jobs"]] == ["load", "verify"], "the job had embedded everything"
+    assert [job["step"] for job in again.answer["remote_jobs"]] == ["load and verify"], (
+        "the job had embedded everything"
+    )
     assert again.answer["chunks"]["embedded"] == ROWS  # by that job
 
 

@@ -29,7 +29,7 @@ def planned_jobs(config: Config, changes: Changes, bytes_to_write: int) -> list[
             steps.append(("survey", survey.bytes_to_read))
         if changes.shards:
             steps.append(("embed", embedding_bytes(config, changes)))
-    # A job that loads goes on with the comparison, unless an index is chosen between the two.
+    # A job that loads continues with the comparison, unless an index is chosen between the two.
     if base is not None or (config.collection.load != "import" and config.collection.promise is None):
         steps.append((LOAD_AND_VERIFY, bytes_to_write))
     else:
