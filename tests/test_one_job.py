@@ -217,7 +217,7 @@ def test_int8_takes_its_ranges_from_the_same_texts_as_on_one_machine(
 
 
 def test_a_plan_for_other_machines_only_reads_the_store(
-    tmp_path: Path, s3_endpoint: str, s3_bucket: tuple[Any, str], lite: str
+    tmp_path: Path, s3_endpoint: str, s3_bucket: tuple[Any, str], lite_uri: str
 ) -> None:
     """So that an account which can't write may plan; with --here whatever there is to read, and no job is started."""
     client, bucket = s3_bucket
@@ -227,7 +227,7 @@ def test_a_plan_for_other_machines_only_reads_the_store(
         keys: dict[str, Any] = {
             "corpus": {"paths": [f"s3://{bucket}/corpus/*"]},
             "checkpoint": f"s3://{bucket}/checkpoint",
-            "collection": {"uri": lite},
+            "collection": {"uri": lite_uri},
         }
         local = {"name": "local", "s3_endpoint_url": proxy.address}
         sync(configure(tmp_path, **keys, runner=local))
@@ -240,4 +240,4 @@ def test_a_plan_for_other_machines_only_reads_the_store(
             assert (found.action, found.items.new, found.jobs[:1]) == ("sync", 1, jobs)
             assert {method for method, _ in proxy.requests} <= {"GET", "HEAD"}
             assert proxy.count("GET", "corpus/b.jsonl")
-    empty(lite)
+    empty(lite_uri)
