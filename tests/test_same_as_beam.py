@@ -34,7 +34,7 @@ ELSEWHERE = {"name": "portable", "job_endpoint": "localhost:9", "environment_typ
 
 OWN = {
     *("FindChanges", "OnceCompared", "EmbedShards", "EmbedTables", "WriteRecords", "MergeParts"),
-    *("LoadParts", "FindDelta", "ApplyDelta", "CheckParts", "NearestParts", "FindForeign"),
+    *("LoadParts", "FindDelta", "ApplyDelta", "CheckParts", "FinishCollection", "NearestParts", "FindForeign"),
 }
 """What the graphs of vecbeam's jobs are made of."""
 
