@@ -113,7 +113,7 @@ def test_the_files_that_use_the_server_are_those_that_one_worker_gets() -> None:
     found = {
         path.stem
         for path in (ROOT / "tests").rglob("test_*.py")
-        if re.search(r"milvus_(uri|server)\b(?! import)", path.read_text(encoding="utf-8"))
+        if re.search(r"(milvus_uri|milvus_server|shared_uri)\b(?! import)", path.read_text(encoding="utf-8"))
         and path.stem != "test_house"
     }
     assert found - {"test_stops", "test_portable_runs"} == set(conftest.SERVER_FILES)  # those start their own
