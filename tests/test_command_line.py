@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,20 @@ def test_the_version_and_short_help() -> None:
     assert run("sync", "-h").stdout == run("sync", "--help").stdout
     assert "--full-refresh" in run("reindex", "-h").stdout
     assert "--anew" not in run("reindex", "-h").stdout
+
+
+def test_a_signal_is_noted_while_the_interrupted_thread_holds_the_lock_of_its_wait() -> None:
+    handler = threading.Thread(target=stop.announce, args=(130,), daemon=True)
+    try:
+        with stop._STOP._cond:  # as inside `Event.wait`
+            handler.start()
+            handler.join(20)
+            assert stop.requested()
+        with pytest.raises(InterruptedRunError):
+            stop.check()
+    finally:
+        stop.reset()
+    stop.check()
 
 
 def test_waiting_ends_when_a_stop_is_asked_for() -> None:

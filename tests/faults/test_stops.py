@@ -34,7 +34,7 @@ def hold(function, over):
         return function(*args, **kwargs)
     return held
 if gone.name == "interrupted":
-    FakeEncoder.encode = hold(FakeEncoder.encode, stopping._STOP.is_set)
+    FakeEncoder.encode = hold(FakeEncoder.encode, stopping.requested)
 else:
     upsert_parts.milvus.upsert = hold(upsert_parts.milvus.upsert, gone.exists)
 from pipelines.entry import main

@@ -11,6 +11,7 @@ from schemas.errors import InterruptedRunError
 _STOP = threading.Event()
 _COUNT = threading.Lock()
 _deferring = 0
+_announced = False
 _exit_code = InterruptedRunError.exit_code
 _said = ("stopped before it was complete", "run the same command to continue where it stopped")
 
@@ -19,19 +20,29 @@ last_words: Callable[[], object] | None = None
 
 
 def request_stop(exit_code: int = InterruptedRunError.exit_code) -> None:
-    """Requests that the work of this process stops at its next safe point."""
-    global _exit_code
-    _exit_code = exit_code
+    """Requests that the work of this process stops at its next safe point, and ends its waits."""
+    announce(exit_code)
     _STOP.set()
+
+
+def announce(exit_code: int) -> None:
+    """Requests the same from the handler of a signal, and ends no wait: `request_stop` follows from another thread.
+
+    The thread that a handler interrupts may hold the lock of the event, for which the handler would wait forever.
+    """
+    global _exit_code, _announced
+    _exit_code, _announced = exit_code, True
 
 
 def requested() -> bool:
     """Whether a stop was requested."""
-    return _STOP.is_set()
+    return _announced
 
 
 def reset() -> None:
     """Forgets an earlier request."""
+    global _announced
+    _announced = False
     _STOP.clear()
 
 
@@ -59,7 +70,7 @@ def check() -> None:
     Raises:
         InterruptedRunError: if a stop was requested.
     """
-    if _STOP.is_set():
+    if _announced:
         raise interruption()
 
 

@@ -77,7 +77,7 @@ def _interrupt(number: int, _frame: FrameType | None) -> None:
     global _raised
     if number == signal.SIGINT and question.open_job() is not None:
         return  # `_watch` asks
-    stop.request_stop(_SIGNALS[signal.Signals(number)])
+    stop.announce(_SIGNALS[signal.Signals(number)])  # `_watch` requests it
     if not _raised and not stop.is_deferred():
         _raised = True
         raise KeyboardInterrupt
