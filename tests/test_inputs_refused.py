@@ -143,6 +143,10 @@ def test_a_wrong_configuration_is_refused(case: str) -> None:
             {**TWO, "title": {"model": "hashing", "input": ["title"]}},
             r"encoders\.title\.model: hashing is fitted on whole items, and its input is title",
         ),
+        (
+            {**TWO, "title": {"model": "minilmx", "input": ["title"]}},
+            r"encoders\.title\.model: 'minilmx' is not a catalogue name",
+        ),
     ],
 )
 def test_a_model_that_can_not_embed_its_input_is_refused(

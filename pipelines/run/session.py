@@ -175,7 +175,7 @@ def running(command: str, config: Config, progress: Progress | None, *, wait: bo
     """
     if not wait:
         left_job.check_outlives(config)
-    with progress or Progress(quiet=True) as shown:
+    with _resumable(command), progress or Progress(quiet=True) as shown:
         session = Session(command, config, shown, wait=wait)
         stop.last_words = lambda: session.finish(stop.interruption())
         try:
@@ -201,6 +201,13 @@ def running(command: str, config: Config, progress: Progress | None, *, wait: bo
         finally:
             stop.last_words = None
         session.finish()
+
+
+def _resumable(command: str) -> contextlib.AbstractContextManager[None]:
+    """Says of a command that was stopped how it continues; a comparison starts from the beginning."""
+    if command == "verify":
+        return contextlib.nullcontext()
+    return stop.saying("stopped before it was complete", "run the same command to continue where it stopped")
 
 
 def _failure(error: Exception) -> Failure:

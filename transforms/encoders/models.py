@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from schemas.config import Config
 from schemas.config.encoder import VECTOR
 from schemas.config.loader import as_config
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, EncoderError
 from schemas.item_inputs import Input
 from schemas.layout import Layout, Space
 from schemas.modality import Modality
@@ -26,6 +28,21 @@ from transforms.support.storage import filesystem
 
 if TYPE_CHECKING:
     from transforms.encoders.fitted.term_model import TermModel
+
+
+@contextmanager
+def naming(config: Config, name: str) -> Iterator[None]:
+    """Errors about one of several encoders name its own key: `encoders.title.model`, not `encoder.model`."""
+    try:
+        yield
+    except (ConfigurationError, EncoderError) as error:
+        if not config.encoders:
+            raise
+        said = (_KEY.sub(f"encoders.{name}.", words) for words in (error.message, error.remedy))
+        raise type(error)(*said) from error
+
+
+_KEY = re.compile(r"\bencoder\.(?=[a-z])")
 
 
 class Described(NamedTuple):
@@ -66,7 +83,10 @@ class Models:
             EncoderError: if files can't be fetched, or are not those that the catalogue pins.
         """
         root = "" if refit else corpus_root(config)
-        models = {name: resolve(encoder, KeptFits(root, spaces, name)) for name, encoder in config.vectors.items()}
+        models = {}
+        for name, encoder in config.vectors.items():
+            with naming(config, name):
+                models[name] = resolve(encoder, KeptFits(root, spaces, name))
         for name, model in models.items():
             if name in config.inputs:
                 _check_input(name, model, config.inputs[name])

@@ -13,7 +13,7 @@ _COUNT = threading.Lock()
 _deferring = 0
 _announced = False
 _exit_code = InterruptedRunError.exit_code
-_said = ("stopped before it was complete", "run the same command to continue where it stopped")
+_said = ("stopped before it was complete", "run the same command again")
 
 last_words: Callable[[], object] | None = None
 """Writes the report of the current run; called if a run does not stop and must be ended from outside."""
@@ -55,7 +55,7 @@ def interruption() -> InterruptedRunError:
 
 @contextlib.contextmanager
 def saying(message: str, remedy: str = "") -> Iterator[None]:
-    """Inside this block a stop has another message: a server has nothing to complete."""
+    """Inside this block a stop has another message: a server has nothing to complete, and some commands resume."""
     global _said
     before, _said = _said, (message, remedy)
     try:

@@ -11,6 +11,7 @@ from schemas.errors import VecbeamError
 from transforms.encoders import hub, resolve
 from transforms.encoders.base import Model
 from transforms.encoders.fitted.term_model import TermModel
+from transforms.encoders.models import naming
 
 
 def check_models(config: Config, *, offline: bool) -> Iterator[Check]:
@@ -21,7 +22,7 @@ def check_models(config: Config, *, offline: bool) -> Iterator[Check]:
             yield skipped(name, f"{encoder.model} is a server, and --offline is set")
             continue
         try:
-            with hub.offline():
+            with hub.offline(), naming(config, vector):
                 model = resolve(encoder)
         except hub.NotHereError as error:
             if offline:
