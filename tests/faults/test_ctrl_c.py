@@ -89,7 +89,7 @@ def test_a_command_that_waits_is_interrupted(tmp_path: Path, app: str) -> None:
     code, out, errors = stub(tmp_path, app, signal.SIGINT)
     assert code == 130
     assert json.loads(out)["exit_code"] == 130
-    assert "run the same command to continue" in errors
+    assert "run the same command again" in errors
     assert "Traceback" not in errors
 
 
