@@ -149,6 +149,11 @@ def _plan_rows(
         found.fits.append(PlannedFit(vector=name, model=model.name, items=fitted_on))
     found.outcome = foresee(changes, config, stands, found, allow_deletes=allow_deletes)
     changes.findings.remove()
+    if base is None and stands.items is None and stands.collection:
+        found.warnings.append(
+            f"the checkpoint does not know what {stands.collection} holds ({stands.rows:,} rows): a run deletes those "
+            "that are not in the corpus, and the plan does not count them"
+        )
     found.warnings += unfilterable(config)
     found.warnings += foreseen(config.corpus, source.listed)
     before = base.total("rows") if base is not None else 0

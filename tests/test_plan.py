@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,25 @@ def test_more_deletions_than_allowed(tmp_path: Path, items: list[dict[str, Any]]
     allowed = plan(config, allow_deletes=True, words=["my vecbeam.yaml"])
     assert (allowed.items.deleted, allowed.outcome.exit_code) == (100, 0)
     assert allowed.command == "vecbeam sync 'my vecbeam.yaml' --allow-deletes"
+
+
+def test_a_lost_checkpoint_does_not_tell_what_is_deleted(tmp_path: Path, items: list[dict[str, Any]]) -> None:
+    config = configure(tmp_path)
+    sync(config)
+    shutil.rmtree(tmp_path / "checkpoint")
+    write_jsonl(tmp_path / "corpus" / "a.jsonl", items[:180])
+    found = plan(config)
+    assert (found.items.deleted, found.outcome.exit_code) == (0, 0)
+    assert "holds (200 rows): a run deletes those that are not in the corpus" in " ".join(found.warnings)
+    write_jsonl(tmp_path / "corpus" / "a.jsonl", items[:100])
+    foreseen = plan(config).outcome
+    with pytest.raises(GateError) as refused:
+        sync(config)
+    assert foreseen.exit_code == refused.value.exit_code == 3
+    assert foreseen.error is not None
+    assert foreseen.error.message == refused.value.message
+    assert "100 of 200 rows" in foreseen.error.message
+    assert plan(config, allow_deletes=True).outcome.exit_code == 0
 
 
 def test_rejects_and_what_they_lead_to(tmp_path: Path, items: list[dict[str, Any]]) -> None:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pyarrow.compute as pc
 
 from pipelines.steps.corpus.changes import Changes
-from pipelines.steps.judgement.limits import check_deletions, costs_nothing, excess, named, over_limits, remedy
+from pipelines.steps.judgement.limits import (
+    check_deletions,
+    check_shrinking,
+    costs_nothing,
+    excess,
+    named,
+    over_limits,
+    remedy,
+)
 from pipelines.steps.judgement.standing import Standing
 from schemas.config import Config
 from schemas.errors import RejectsError, VecbeamError
@@ -29,12 +37,15 @@ def foresee(changes: Changes, config: Config, standing: Standing, found: Plan, *
         found: the plan, with its items, tokens and rejects.
         allow_deletes: whether the run has it.
     """
-    try:
-        check_deletions(changes, config, standing, allowed=allow_deletes)
-    except VecbeamError as error:
-        return _outcome(error, served=False)
     items = found.items
     left = items.new + items.changed + items.moved + items.unchanged
+    try:
+        check_deletions(changes, config, standing, allowed=allow_deletes)
+        if left and changes.base is None and not allow_deletes:
+            rows = round(found.chunks.value * (1 + found.chunks.error))
+            check_shrinking(left, standing, config.corpus.max_deleted, rows=rows)
+    except VecbeamError as error:
+        return _outcome(error, served=False)
     if not left:
         nothing = f"no item could be embedded: {items.rejected} rejects ({named(found.rejects)}); {standing}"
         example = f"; the first: {found.rejected[0]}" if found.rejected else ""
