@@ -73,15 +73,23 @@ def exact(vectors: np.ndarray[Any, Any], query: int, metric: str, k: int) -> lis
     return [f"doc-{i}#0" for i in np.argsort(-scores, kind="stable")[:k]]
 
 
+def others(vectors: np.ndarray[Any, Any], query: int, metric: str = "COSINE") -> list[str]:
+    """All other rows, the nearest first."""
+    return [one for one in exact(vectors, query, metric, len(vectors)) if one != f"doc-{query}#0"]
+
+
 @pytest.mark.parametrize("metric", ["COSINE", "IP", "L2"])
 @pytest.mark.parametrize("wrong", [0, 1, 4])
-def test_recall_is_the_share_of_right_hits(answers: Any, metric: str, wrong: int) -> None:
+@pytest.mark.parametrize("finds_itself", [True, False])
+def test_recall_is_the_share_of_right_hits(answers: Any, metric: str, wrong: int, finds_itself: bool) -> None:
+    """With inner products, a query's own row need not be among its nearest."""
     lengths = np.random.default_rng(1).uniform(0.5, 3, (250, 1)).astype(np.float32)
     vectors = unit_vectors(250) * lengths
 
     def answer(query: int) -> list[str]:
-        order = exact(vectors, query, metric, 250)
-        return order[: 10 - wrong] + order[-wrong:] if wrong else order[:10]
+        order = others(vectors, query, metric)
+        found = [*order[: 10 - wrong], *order[len(order) - wrong :]]
+        return [f"doc-{query}#0", *found] if finds_itself else found
 
     answers(answer)
     spec = spec_of(index_type="FLAT", metric=metric)
@@ -90,14 +98,14 @@ def test_recall_is_the_share_of_right_hits(answers: Any, metric: str, wrong: int
 
 def test_a_hit_given_twice_counts_once_and_a_stranger_never(answers: Any) -> None:
     vectors = unit_vectors(50)
-    answers(lambda query: [exact(vectors, query, "COSINE", 1)[0]] * 5 + ["stranger#0"] * 5)
+    answers(lambda query: [others(vectors, query)[0]] * 5 + ["stranger#0"] * 5)
     assert measured(numbered(50, vectors=vectors), spec_of(index_type="FLAT")) == pytest.approx(0.1)
 
 
 def test_any_of_many_equal_rows_is_right(answers: Any) -> None:
-    """A text that is in the corpus 40 times: which ten of them the index returns says nothing about it."""
+    """A text that is in the corpus 40 times: which of them the index returns says nothing about it."""
     vectors = np.concatenate([np.repeat(unit_vectors(1, seed=3), 40, axis=0), unit_vectors(60, seed=4)])
-    answers(lambda query: [f"doc-{i}#0" for i in range(30, 40)] if query < 40 else exact(vectors, query, "COSINE", 10))
+    answers(lambda query: [f"doc-{i}#0" for i in range(29, 40)] if query < 40 else exact(vectors, query, "COSINE", 11))
     assert measured(numbered(100, vectors=vectors), spec_of(index_type="FLAT"), part_rows=7) == 1.0
 
 
@@ -106,7 +114,13 @@ def test_fewer_than_ten_rows(answers: Any) -> None:
     answers(lambda query: exact(vectors, query, "COSINE", 4))
     assert measured(numbered(4, vectors=vectors), spec_of(index_type="FLAT")) == 1.0
     answers(lambda query: exact(vectors, query, "COSINE", 3))
-    assert measured(numbered(4, vectors=vectors), spec_of(index_type="FLAT")) == 0.75
+    assert measured(numbered(4, vectors=vectors), spec_of(index_type="FLAT")) == pytest.approx(2 / 3)
+
+
+def test_a_single_row_is_found_or_not(answers: Any) -> None:
+    for found, recall in ((["doc-0#0"], 1.0), ([], 0.0)):
+        answers(lambda _, found=found: found)  # type: ignore[misc]
+        assert measured(numbered(1), spec_of(index_type="FLAT")) == recall
 
 
 def test_the_size_of_parts_and_of_steps_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,7 +125,7 @@ class _Bench:
         return int(self.vectors.shape[1])
 
     def found(self, index: Any) -> float:
-        """Recall of an index, as `transforms.milvus.recall` counts it: equal scores are as good.
+        """Recall of an index, where equal scores are as good, and a query's own row counts: it tells where to begin.
 
         The scores are those of the rows, not of what an index keeps of them: IVF_SQ8 returns rounded ones.
         """

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from transforms.milvus.connection import Milvus
 
 TOP = 10
+"""Rows that count of each query; its own row, which every index finds easily, is not one of them."""
 PAIRED = 500
 """Most rows of which all pairs are compared."""
 
@@ -74,11 +75,12 @@ def measure_recall(
     """Recall@10 of a vector's index, with vectors of the corpus as queries; None of a corpus without a row.
 
     A hit counts where its exact score is as good as the tenth best exact one, so among equal vectors (the same text
-    many times) any counts. The query's own row counts like every other.
+    many times) any counts. The query's own row is neither a hit nor one of the ten, as a query of a user has none.
 
     Args:
         parts: gives the same tables each time it is called, with the columns id and the vector.
-        total_rows: rows in all parts; with fewer than ten, recall is measured at that many.
+        total_rows: rows in all parts; with fewer than eleven, recall is measured at the number of the others. Of a
+            single row it says whether the index finds it.
         sample: how many rows serve as queries (all, if there are fewer), drawn by `seed`.
         column: the vector; the first one of the collection where None.
         filter: a Milvus expression that each search has; `parts` and `total_rows` are then of the rows that match.
@@ -111,24 +113,32 @@ class Asked(NamedTuple):
     Attributes:
         column: the vector that was searched.
         queries: vectors of the corpus.
-        hits: ids of the rows that the index found for each query.
+        hits: ids of the rows that the index found for each query; before them the id of its own row, if it has one.
         k: how many were wanted.
+        own: whether each query is a row of the collection.
     """
 
     column: VectorColumn
     queries: Vectors
     hits: list[list[str]]
     k: int
+    own: bool = False
 
     def exact(self) -> ExactAnswers:
         """A state for the exact answers, of no row yet."""
-        return ExactAnswers(self.queries, self.column, self.hits, self.k)
+        return ExactAnswers(self.queries, self.column, self.hits, self.k + self.own)
 
     def recall(self, exact: ExactAnswers) -> Recall:
         """The recall, by the exact answers over all rows."""
         tenth = exact.best.min(axis=1)
+        hits = exact.of_hits
+        if self.own:
+            # The best are one more. Without its own row, the last that counts is the last of them, or the one before.
+            before = np.partition(exact.best, 1, axis=1)[:, 1]
+            tenth = np.where(hits[:, 0] > tenth, tenth, before)
+            hits = hits[:, 1:]
         least = tenth - TOLERANCE * _scales(self.queries, tenth, self.column.metric)
-        found = (exact.of_hits >= least[:, None]).sum(axis=1) / self.k
+        found = (hits >= least[:, None]).sum(axis=1) / self.k
         return Recall(
             float(found.mean()),
             float((exact.equal > TOP).mean()),
@@ -147,9 +157,18 @@ class Asked(NamedTuple):
         return pa.table({self.column.name: vectors, "hits": pa.array(self.hits, pa.list_(pa.string()))})
 
     @classmethod
-    def of_table(cls, column: VectorColumn, table: pa.Table, k: int) -> Asked:
-        """What `as_table` gave."""
-        return cls(column, vectors_of(table, column), table.column("hits").to_pylist(), k)
+    def of_table(cls, column: VectorColumn, table: pa.Table, total_rows: int) -> Asked:
+        """What `as_table` gave, of a collection of so many rows."""
+        return cls(column, vectors_of(table, column), table.column("hits").to_pylist(), *wanted(total_rows))
+
+
+def wanted(total_rows: int) -> tuple[int, bool]:
+    """How many rows count of each query among so many, and whether these are others than its own.
+
+    >>> wanted(1000), wanted(4), wanted(1)
+    ((10, True), (3, True), (1, False))
+    """
+    return min(TOP, max(1, total_rows - 1)), total_rows > 1
 
 
 def ask(
@@ -169,13 +188,18 @@ def ask(
     """
     if total_rows == 0 or sample == 0:
         return None
-    k = min(TOP, total_rows)
+    k, own = wanted(total_rows)
     column = column or spec.vectors[0]
     chosen = np.sort(np.random.default_rng(seed).choice(total_rows, min(sample, total_rows), replace=False))
-    queries = vectors_of(rows_at(chosen), column)
-    parameters = effective_parameters(column.index_type, column.search_parameters, k)
-    hits = search_many(connection, spec.name, queries, k, parameters, filter, field_name=column.name)
-    return Asked(column, queries, [[hit.id for hit in row] for row in hits], k)
+    rows = rows_at(chosen)
+    queries = vectors_of(rows, column)
+    parameters = effective_parameters(column.index_type, column.search_parameters, k + own)
+    found = search_many(connection, spec.name, queries, k + own, parameters, filter, field_name=column.name)
+    hits = [[hit.id for hit in row] for row in found]
+    if own:
+        ids = rows.column("id").to_pylist()
+        hits = [[one, *[hit for hit in row if hit != one][:k]] for one, row in zip(ids, hits, strict=True)]
+    return Asked(column, queries, hits, k, own)
 
 
 def _similarities(queries: Vectors, column: VectorColumn) -> tuple[float, ...]:

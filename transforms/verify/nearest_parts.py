@@ -33,12 +33,12 @@ class QueriesIn:
     Attributes:
         folder: of the findings.
         column: the vector.
-        k: how many of the nearest rows count.
+        rows: of the collection.
     """
 
     folder: str
     column: VectorColumn
-    k: int
+    rows: int
 
     @property
     def _folder(self) -> str:
@@ -72,7 +72,7 @@ class QueriesIn:
             write_table(self._uri, asked.as_table())
 
     def read(self) -> Asked:
-        return Asked.of_table(self.column, read_table(self._uri), self.k)
+        return Asked.of_table(self.column, read_table(self._uri), self.rows)
 
     def no_answers(self, used: ExactAnswers | None = None) -> ExactAnswers:
         """A state for the answers, of no row yet: one that was used, or another one."""

@@ -21,7 +21,7 @@ from transforms import milvus
 from transforms.checkpoint import iterate_parts
 from transforms.milvus.exact_answers import ExactAnswers
 from transforms.milvus.nearest import effective_parameters
-from transforms.milvus.recall import TOP, Asked
+from transforms.milvus.recall import Asked, wanted
 from transforms.milvus.rows.row_check import ALL_COLUMNS, COMPARED, IDS_AND_HASHES, SAMPLED
 from transforms.verify.part_groups import SnapshotRows
 
@@ -213,7 +213,7 @@ class Inspection:
                 vector=name if len(found) > 1 else "",
                 type=column.index_type,
                 parameters=dict(column.build_parameters),
-                search=effective_parameters(column.index_type, column.search_parameters, min(TOP, rows)),
+                search=effective_parameters(column.index_type, column.search_parameters, sum(wanted(rows))),
                 recall_at_10=round(recall.at_10, 4),
                 rows=rows,
             )

@@ -21,7 +21,7 @@ from schemas.errors import CheckpointError
 from schemas.milvus import VectorColumn
 from transforms import milvus
 from transforms.milvus.exact_answers import ExactAnswers
-from transforms.milvus.recall import TOP, Asked
+from transforms.milvus.recall import Asked
 from transforms.milvus.rows.row_check import LISTED
 from transforms.support.work_list import listed as work_list
 from transforms.verify import foreign_rows
@@ -178,7 +178,7 @@ class WorkerChecks:
         """Where the queries of vectors are; a collection without a row has none."""
         rows = self._given.rows
         some = rows and self._given.config.verify.sample
-        return [QueriesIn(folder, column, min(TOP, rows)) for column in columns if some]
+        return [QueriesIn(folder, column, rows) for column in columns if some]
 
     def _described(self, columns: Sequence[VectorColumn]) -> list[Any]:
         """What a recall depends on, in addition to the rows."""
