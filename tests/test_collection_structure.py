@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -183,3 +184,31 @@ def test_a_served_collection_is_not_dropped(connection: milvus.Milvus) -> None:
 def test_publishing_what_is_not_there_names_it(connection: milvus.Milvus) -> None:
     with pytest.raises(CollectionError, match="docs_1"):
         milvus.publish(connection, "docs", "docs_1")
+
+
+@pytest.mark.parametrize("left", [[], ["schema.json.tmp"], ["manifest.json", "partitions/_default/data.parquet"]])
+@pytest.mark.parametrize("database", [None, "other"])
+def test_a_folder_of_lite_that_a_killed_process_left_is_not_in_the_way(
+    tmp_path: Path, left: list[str], database: str | None
+) -> None:
+    """To Lite it is no collection, and it could not make one there: killed before the schema, or half dropped."""
+    config = configuration(str(tmp_path / "milvus.db"))
+    with milvus.connected(config) as opened:
+        if database is not None:
+            opened.client.create_database(database)
+    config = config.model_copy(update={"database": database})
+    root = tmp_path / "milvus.db"
+    folder = (root / "databases" / database if database else root) / "collections" / SPEC.name
+    folder.mkdir(parents=True)
+    for name in left:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"half")
+    with milvus.connected(config) as opened:
+        with pytest.raises(Exception, match="File exists"):
+            opened.client.create_collection(SPEC.name, dimension=4)
+        milvus.create(opened, SPEC, "load-one")
+        assert milvus.exists(opened, SPEC.name)
+        milvus.create(opened, SPEC, "load-one")
+        milvus.drop(opened, SPEC.name)
+    milvus.release(config)
+    assert not folder.exists()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 from schemas.errors import CollectionError
 
@@ -30,6 +32,21 @@ def lite_error(path: str, heard: list[BaseException], error: BaseException) -> C
             f"can't open {path}: {cause.strerror or cause}", "correct collection.uri, or make the folder writable"
         )
     return CollectionError(f"can't open {path}: {type(cause).__name__}: {cause}", GARBAGE)
+
+
+def remove_unfinished(path: Path, database: str, name: str) -> None:
+    """Removes the folder of a collection that Lite does not have: the process that made or dropped it was killed.
+
+    To Lite a collection exists once its folder has a schema, and no other can be made where there is a folder.
+
+    Args:
+        path: Lite's folder.
+        database: "" for the default one.
+    """
+    root = path / "databases" / database if database not in ("", "default") else path
+    folder = root / "collections" / name
+    if folder.is_dir() and not (folder / "schema.json").exists():
+        shutil.rmtree(folder)
 
 
 @contextlib.contextmanager

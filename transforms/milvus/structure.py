@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import CollectionError, SpaceMismatchError
@@ -23,6 +24,7 @@ from schemas.milvus.full_text import TEXT_COLUMN, analyzer_parameters
 from transforms.milvus.call import passes, words
 from transforms.milvus.collection_state import CollectionState, columns_of
 from transforms.milvus.description import describe, exists, resolve, served, state
+from transforms.milvus.lite import remove_unfinished
 
 if TYPE_CHECKING:
     from transforms.milvus.connection import Milvus
@@ -102,6 +104,8 @@ def _create(connection: Milvus, spec: CollectionSpec, load_id: str) -> None:
             f"Milvus at {connection.settings.uri} has a collection {spec.name!r} already",
             "run the command again that began to load it",
         )
+    if connection.settings.is_lite:
+        remove_unfinished(Path(connection.settings.uri), connection.settings.database or "", spec.name)
     schema = connection.client.create_schema(auto_id=False, enable_dynamic_field=False)
     of_words = [one for one in spec.vectors if one.computed]
     for column in columns_of(spec):
