@@ -191,7 +191,7 @@ def test_publishing_what_is_not_there_names_it(connection: milvus.Milvus) -> Non
 def test_a_folder_of_lite_that_a_killed_process_left_is_not_in_the_way(
     tmp_path: Path, left: list[str], database: str | None
 ) -> None:
-    """To Lite it is no collection, and it could not make one there: killed before the schema, or half dropped."""
+    """Lite does not see a collection there, and could not make one: killed before the schema, or half dropped."""
     config = configuration(str(tmp_path / "milvus.db"))
     with milvus.connected(config) as opened:
         if database is not None:
