@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +269,21 @@ def test_gc_lists_and_then_removes_what_nothing_refers_to(tmp_path: Path, items:
     assert len(list((root / "snapshots").iterdir())) == len(list((root / "files").iterdir())) == 1
     assert (sync(config).chunks.embedded, len(served_rows(config))) == (0, 60)
     assert gc(config, keep=0).as_json()["files"] == 0
+
+
+@pytest.mark.parametrize("folder", ["snapshots", "files"])
+def test_gc_removes_the_half_of_a_snapshot(tmp_path: Path, items: list[dict[str, Any]], folder: str) -> None:
+    """What a run or a gc leaves that was killed between the two files of a snapshot."""
+    config = configure(tmp_path)
+    backfill(config)
+    [whole] = (tmp_path / "checkpoint" / "tested" / folder).glob("*.parquet")
+    half = whole.with_name(f"000009{whole.name[6:]}")
+    shutil.copy(whole, half)
+    assert [*gc(config).files] == [str(half)]
+    gc(config, yes=True)
+    assert not half.exists()
+    assert whole.exists()
+    assert backfill(config).chunks.embedded == 0
 
 
 def test_gc_after_syncs_keeps_what_the_current_snapshot_needs(tmp_path: Path, items: list[dict[str, Any]]) -> None:
