@@ -134,9 +134,10 @@ def _find_files(garbage: Garbage, checkpoint: Checkpoint, kept: list[milvus.Coll
     if (refused := checkpoint.refused_snapshot()) is not None:
         stays.append(refused[0])  # the next run finds what it embedded
     _find_parts(garbage, checkpoint, stays)
+    whole = set(names)
     for folder in ("snapshots", "files"):
         for file in filesystem.list_files(checkpoint.root, f"{folder}/*.parquet"):
-            if file.uri.rpartition("/")[2] not in names:  # a run or a gc was killed between the two files of a snapshot
+            if file.uri.rpartition("/")[2] not in whole:  # a run or a gc was killed between the two files of a snapshot
                 garbage.files[file.uri] = file.size
     for file in filesystem.list_files(checkpoint.root, "loads/*/*.json"):
         if not any(file.uri.split("/")[-2].startswith(f"{state.name}-") for state in kept):
