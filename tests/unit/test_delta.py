@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from snapshots import part_table, snapshot
 
 from transforms.checkpoint import Snapshot
-from transforms.load.delta import NEW, part_rows, row_digests, settle
+from transforms.load.row_differences import NEW, part_rows, row_digests, settle
 
 PROPERTY = settings(derandomize=True, database=None, deadline=None, max_examples=150)
 IDS = [f"{item}#{chunk}" for item in "abc" for chunk in range(3)]

@@ -17,7 +17,7 @@ from transforms.checkpoint.merge import MERGES, Merge
 from transforms.checkpoint.snapshot import LIVE_PARTS
 from transforms.diff.find_changes import PART_GROUPS
 from transforms.embed.public.read_items import SHARD_WORK, ShardWork
-from transforms.load.delta import NEW, OLD, PART_ROWS, PartRows
+from transforms.load.row_differences import NEW, OLD, PART_ROWS, PartRows
 from transforms.read import SHARD_RANGES, ShardRange
 from transforms.support import work_list
 from transforms.support.work_list import listed

@@ -9,41 +9,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
-import orjson
 import pyarrow as pa
 
 from schemas.config import Collection
 from schemas.milvus import CollectionSpec
 from schemas.row_columns import compared_columns
 from transforms import milvus
-from transforms.checkpoint import Checkpoint, LivePart, Snapshot, read_table, write_table
-from transforms.checkpoint.snapshot import LIVE_PARTS
+from transforms.checkpoint import Checkpoint, read_table, write_table
 from transforms.diff.comparison import BUCKETS, split
+from transforms.load.row_differences import PartRows, row_digests, settle
 from transforms.load.upsert_parts import Ledger
 from transforms.load.writers import DealToWriters
 from transforms.support import metrics, stop
 from transforms.support.storage import filesystem
 from transforms.support.versioned_dofn import VersionedDoFn
-from transforms.support.work_rows import WorkRows
 
-NEW, OLD = 0, 1
 GONE = "gone"
 """Tag of the ids of rows whose items are gone."""
 
-_ROW_SCHEMA = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("item_id", pa.string(), nullable=False),
-        pa.field("digest", pa.binary(16), nullable=False),  # of all columns but the vector and the text
-        pa.field("side", pa.int8(), nullable=False),
-        pa.field("part", pa.int32(), nullable=False),
-        pa.field("row", pa.int32(), nullable=False),  # among the live rows of its part
-    ]
-)
 DELTA_SCHEMA = pa.schema(
     [
         # One row for each row of a part that the collection does not have, or has with other values.
@@ -51,51 +38,6 @@ DELTA_SCHEMA = pa.schema(
         pa.field("delete", pa.list_(pa.string()), nullable=False),  # ids that vanish with it
     ]
 )
-
-
-class PartRows(NamedTuple):
-    """Some rows of a part: of the snapshot to reach (`NEW`), or of the one that the collection holds (`OLD`)."""
-
-    side: int
-    position: int
-    part: LivePart
-
-
-def _side_row(side: PartRows) -> dict[str, Any]:
-    return {"side": side.side, "position": side.position, **LIVE_PARTS.to_row(side.part)}
-
-
-def _side_of(row: dict[str, Any]) -> PartRows:
-    return PartRows(row["side"], row["position"], LIVE_PARTS.from_row(row))
-
-
-PART_ROWS = WorkRows(
-    pa.schema([("side", pa.int8()), ("position", pa.int64()), *LIVE_PARTS.schema]), _side_row, _side_of
-)
-"""How `PartRows` travel."""
-
-
-def part_rows(old: Snapshot, new: Snapshot) -> list[PartRows]:
-    """The rows in which two snapshots differ, as parts of either.
-
-    Of a part that both have, only the rows that died in between count. Where rows of it live again, as when what was
-    deleted is back and another run found the part as it once was, all its rows of both sides are compared.
-    """
-    before = {part.name: part for part in old.live_parts}
-    found = []
-    for position, part in enumerate(new.live_parts):
-        if part.name not in before:
-            found.append(PartRows(NEW, position, part))
-            continue
-        was = before.pop(part.name)
-        if len(np.setdiff1d(was.dead, part.dead)):
-            found += [PartRows(NEW, position, part), PartRows(OLD, -1, was)]
-        elif len(was.dead) != len(part.dead):
-            rows = new.parts.column("rows")[position].as_py() + len(part.dead)
-            died = np.setdiff1d(part.dead, was.dead)
-            others = np.setdiff1d(np.arange(rows, dtype=np.int32), died)
-            found.append(PartRows(OLD, -1, LivePart(part.name, others)))
-    return found + [PartRows(OLD, -1, part) for part in before.values()]
 
 
 @dataclass(eq=False)
@@ -151,63 +93,6 @@ class _Rows(VersionedDoFn):
         digests = [blake2b(item.encode(), digest_size=8).digest() for item in rows["item_id"].to_pylist()]
         buckets = [int.from_bytes(digest) % self._buckets for digest in digests]
         yield from split(rows, np.array(buckets, np.int64))
-
-
-def row_digests(rows: pa.Table, side: int, position: int) -> pa.Table:
-    """Rows of a part without vector and text, as digests of the other columns."""
-    columns = [rows.column(name).to_pylist() for name in sorted(rows.column_names)]
-    digests = [blake2b(orjson.dumps(row), digest_size=16).digest() for row in zip(*columns, strict=True)]
-    return pa.table(
-        {
-            "id": rows.column("id"),
-            "item_id": rows.column("item_id"),
-            "digest": pa.array(digests, pa.binary(16)),
-            "side": np.full(len(digests), side, np.int8),
-            "part": np.full(len(digests), position, np.int32),
-            "row": np.arange(len(digests), dtype=np.int32),
-        },
-        schema=_ROW_SCHEMA,
-    )
-
-
-class Settled(NamedTuple):
-    """Decisions for the rows of some items.
-
-    Attributes:
-        upserts: for (part, row) the ids that vanish with it.
-        gone: ids of items of which nothing is upserted.
-    """
-
-    upserts: dict[tuple[int, int], list[str]]
-    gone: list[str]
-
-
-def settle(rows: pa.Table) -> Settled:
-    """Decides about all rows of some items.
-
-    Args:
-        rows: all rows of these items in which the snapshots differ.
-    """
-    old: dict[str, tuple[bytes, str]] = {}
-    new: dict[str, tuple[bytes, str, tuple[int, int]]] = {}
-    columns: Any = (rows.column(name).to_pylist() for name in _ROW_SCHEMA.names)
-    for row_id, item, digest, side, part, row in zip(*columns, strict=True):
-        if side == OLD:
-            old[row_id] = (digest, item)
-        else:
-            new[row_id] = (digest, item, (part, row))
-    upserts: dict[tuple[int, int], list[str]] = {}
-    first_of_item: dict[str, tuple[int, int]] = {}
-    for row_id, (digest, item, place) in new.items():
-        if row_id in old and old[row_id][0] == digest:
-            continue
-        upserts[place] = []
-        first_of_item[item] = min(place, first_of_item.get(item, place))
-    gone: list[str] = []
-    for row_id, (_, item) in sorted(old.items()):
-        if row_id not in new:
-            (upserts[first_of_item[item]] if item in first_of_item else gone).append(row_id)
-    return Settled(upserts, gone)
 
 
 class _Connected(VersionedDoFn):

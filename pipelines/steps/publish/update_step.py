@@ -13,7 +13,8 @@ from pipelines.steps.publish.part_jobs import Writes
 from transforms import milvus
 from transforms.checkpoint import Snapshot
 from transforms.diff.comparison import buckets_for
-from transforms.load.delta import NEW, PART_ROWS, ApplyDelta, FindDelta, part_rows
+from transforms.load.delta import ApplyDelta, FindDelta
+from transforms.load.row_differences import NEW, PART_ROWS, part_rows
 from transforms.load.upsert_parts import Ledger
 from transforms.support.work_list import listed
 
