@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
@@ -30,8 +31,9 @@ def serve(
     other: Path | None = None,
     ready: Callable[[str], None] = print,
     token: str | None = None,
+    ended: threading.Event | None = None,
 ) -> None:
-    """Serves the page until the process is stopped.
+    """Serves the page until the process is stopped, or `ended` is set.
 
     Args:
         port: 0 for one that is free.
@@ -39,6 +41,7 @@ def serve(
         other: another configuration, whose collection the page compares with.
         ready: called with the address of the page once it answers.
         token: that each request needs; by default the value of `VECBEAM_SERVE_TOKEN`.
+        ended: another thread sets it to end the server, which then returns.
 
     Raises:
         ConfigurationError: if the port is in use, the address is not this machine's, or the token is missing.
@@ -59,7 +62,7 @@ def serve(
         try:
             _warm_up(site)
             address = f"http://{_shown_host(host)}:{listener.getsockname()[1]}/"
-            _run(site, listener, is_local=is_local, token=secret, address=address, ready=ready)
+            _run(site, listener, is_local=is_local, token=secret, address=address, ready=ready, ended=ended)
         except KeyboardInterrupt:
             raise stop.interruption() from None
         finally:
@@ -67,7 +70,14 @@ def serve(
 
 
 def _run(
-    site: Site, listener: socket.socket, *, is_local: bool, token: str, address: str, ready: Callable[[str], None]
+    site: Site,
+    listener: socket.socket,
+    *,
+    is_local: bool,
+    token: str,
+    address: str,
+    ready: Callable[[str], None],
+    ended: threading.Event | None,
 ) -> None:
     import uvicorn
 
@@ -88,6 +98,9 @@ def _run(
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             ready(address)
+
+        async def on_tick(self, counter: int) -> bool:
+            return await super().on_tick(counter) or (ended is not None and ended.is_set())
 
     PageServer(settings).run([listener])
 

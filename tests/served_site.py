@@ -1,4 +1,4 @@
-"""`vecbeam serve` in a process of its own, as a user starts it, and requests to it."""
+"""`vecbeam serve` in a process of its own, as a user starts it, or in a thread; and requests to it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
+
+from pipelines.serve import serve
+from schemas.config import Config
 
 EXTRA = ("starlette", "uvicorn", "jinja2", "python_multipart", "prometheus_client", "plotly")
 
@@ -41,21 +45,52 @@ class Served(NamedTuple):
 
     def ask(self, path: str, body: bytes | None = None, **headers: str) -> Answered:
         """A GET request, or with a body a POST request; header names have _ for -."""
-        place = urlsplit(self.address)
-        connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=60)
-        try:
-            named = {name.replace("_", "-"): value for name, value in headers.items()}
-            connection.request("GET" if body is None else "POST", path, body, named)
-            answer = connection.getresponse()
-            return Answered(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
-        finally:
-            connection.close()
+        return ask(self.address, path, body, **headers)
 
     def stop(self) -> tuple[int, str]:
         """Ctrl-C; returns the exit code and the last line of standard error."""
         self.process.send_signal(signal.SIGINT)
         _, errors = self.process.communicate(timeout=30)
         return self.process.returncode, errors.splitlines()[-1]
+
+
+def ask(address: str, path: str, body: bytes | None = None, **headers: str) -> Answered:
+    """A request to a server, see `Served.ask`."""
+    place = urlsplit(address)
+    connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=60)
+    try:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request("GET" if body is None else "POST", path, body, named)
+        answer = connection.getresponse()
+        return Answered(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
+    finally:
+        connection.close()
+
+
+@contextmanager
+def served_here(config: Config, **options: Any) -> Iterator[str]:
+    """The address of a server in a thread of this process, which ends with the block."""
+    addresses: list[str] = []
+    answers, ended = threading.Event(), threading.Event()
+
+    def ready(address: str) -> None:
+        addresses.append(address)
+        answers.set()
+
+    def run() -> None:
+        try:
+            serve(config, **{"port": 0, "ready": ready, "ended": ended} | options)
+        finally:
+            answers.set()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        answers.wait()
+        yield addresses[0]
+    finally:
+        ended.set()
+        thread.join()
 
 
 @contextmanager

@@ -218,6 +218,18 @@ def test_a_request_of_100_mb_is_refused(site: Served) -> None:
     assert site.ask("/healthz").status == 200
 
 
+def test_the_sender_of_a_large_body_without_a_length_reads_why_it_is_refused(site: Served) -> None:
+    chunk = b"100000\r\n" + b"x" * (1 << 20) + b"\r\n"
+    with socket.create_connection(site.address.split("//")[1].strip("/").split(":"), timeout=30) as connection:  # type: ignore[arg-type]
+        connection.sendall(b"POST /search HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(30):
+            connection.sendall(chunk)
+        connection.sendall(b"0\r\n\r\n")
+        answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert b"the request has more than 20 MiB" in answer
+
+
 def test_a_text_corpus_serves_no_file(site: Served) -> None:
     for path in ("/media?id=doc3%230", "/picture?id=doc3%230", "/media?id=..%2f..%2fetc%2fpasswd", "/media"):
         answer = site.ask(path)

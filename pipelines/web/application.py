@@ -92,7 +92,7 @@ class _Pages:
         return answered
 
     def _failed(self, request: Request, error: VecbeamError) -> Response:
-        status = status_of(error)
+        status = _status_of(error)
         if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
             return self._page(request, "error.html", {"error": error}, status)
         return JSONResponse({"error": error.facts()}, status)
@@ -118,8 +118,7 @@ class _Pages:
             values = await run_in_threadpool(search_view.page, self._site, RequestQuery(None))
             return self._page(request, "search.html", values | {"error": error}, 400)
         values = await run_in_threadpool(search_view.page, self._site, wanted)
-        status = status_of(values["error"]) if values["error"] is not None else 200
-        return self._page(request, "search.html", values, status)
+        return self._page(request, "search.html", values, _status_of(values["error"]))
 
     async def search_json(self, request: Request) -> Response:
         """The hits as JSON. The body is JSON, or the bytes of an image, recording or film with its content type."""
@@ -138,11 +137,12 @@ class _Pages:
         """The hits of two collections."""
         wanted = from_fields(request.query_params.multi_items(), self._site.config)
         values = await run_in_threadpool(tables_view.compared, self._site, wanted)
-        return self._page(request, "compare.html", values)
+        return self._page(request, "compare.html", values, _status_of(values["error"]))
 
     async def map(self, request: Request) -> Response:
         """Rows as points on a plane."""
-        return self._page(request, "map.html", map_view.page(self._site, request.query_params.get("color", "")))
+        colour = request.query_params.get("color", "")
+        return self._page(request, "map.html", await run_in_threadpool(map_view.page, self._site, colour))
 
     async def map_points(self, request: Request) -> Response:
         """The points, for the page's script."""
@@ -171,7 +171,7 @@ class _Pages:
         """Near duplicates."""
         given = request.query_params.get("above") or "0.95"
         values = await run_in_threadpool(tables_view.duplicates, self._site, given)
-        return self._page(request, "duplicates.html", values)
+        return self._page(request, "duplicates.html", values, _status_of(values["error"]))
 
     async def media(self, request: Request) -> Response:
         """The file of a row, for players: parts of it too."""
@@ -199,8 +199,9 @@ class _Pages:
         return Response(self._counters.text(), media_type=CONTENT_TYPE)
 
 
-def status_of(error: VecbeamError) -> int:
-    """The status of an answer that is an error."""
+def _status_of(error: VecbeamError | None) -> int:
+    if error is None:
+        return 200
     return 400 if isinstance(error, ConfigurationError) else 503 if isinstance(error, CollectionError) else 500
 
 

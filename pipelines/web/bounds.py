@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_BYTES = 20 << 20
 """Most bytes of a request's body."""
+LINGER_S = 2.0
+"""How long the rest of a body that is too large is read, so that its sender sees the answer."""
 COOKIE = "vecbeam_token"
 _RULES = {
     "Content-Security-Policy": (
@@ -69,9 +72,11 @@ class Bounds:
             await answer(scope, receive, ruled)
             return
         try:
+            if int(headers.get("content-length") or 0) > MOST_BYTES:
+                raise BodyTooLargeError
             await self._app(scope, _bounded(receive), ruled)
         except BodyTooLargeError:
-            await _too_large()(scope, receive, ruled)
+            await _too_large()(scope, receive, _lingering(receive, ruled))
 
     def _refused(self, scope: Scope, headers: Headers) -> Response | None:
         host = _without_port(headers.get("host", ""))
@@ -79,8 +84,6 @@ class Bounds:
             return problem(
                 421, "WrongHost", f"this server does not answer to the name {host!r}", "open http://127.0.0.1"
             )
-        if int(headers.get("content-length") or 0) > MOST_BYTES:
-            return _too_large()
         if not self._token or scope["path"] in OPEN:
             return None
         given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
@@ -115,6 +118,29 @@ def _too_large() -> Response:
     answer = problem(413, "BodyTooLarge", f"the request has more than {MOST_BYTES >> 20} MiB", "send a smaller file")
     answer.headers["Connection"] = "close"  # else the rest of the body would still be read
     return answer
+
+
+def _lingering(receive: Receive, send: Send) -> Send:
+    """Sends an answer, and then reads what its request still sends, for a while, before the connection ends.
+
+    A connection that is closed with unread bytes is reset, and its other end may lose an answer that it has not read.
+    """
+
+    async def lingering(message: Message) -> None:
+        if message["type"] != "http.response.body":
+            await send(message)
+            return
+        await send(message | {"more_body": True})
+        try:
+            async with asyncio.timeout(LINGER_S):
+                bounded = _bounded(receive)
+                while (await bounded()).get("more_body"):
+                    pass
+        except (TimeoutError, BodyTooLargeError):
+            pass
+        await send({"type": "http.response.body", "body": b""})
+
+    return lingering
 
 
 def _without_port(host: str) -> str:

@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipelines.steps.collection.current_rows import current_rows
 from pipelines.web.site import Site
 from schemas.errors import ConfigurationError
 from transforms.explore.live_rows import Sample
@@ -29,11 +28,9 @@ def page(site: Site, colour: str) -> dict[str, Any]:
 
     Raises:
         ConfigurationError: if there is no such column.
+        CheckpointError, CollectionError: see `Site.rows`.
     """
-    columns = [name for name, field in site.config.corpus.metadata.items() if field.type in ("string", "bool", "int")]
-    if colour and colour not in columns:
-        raise ConfigurationError(f"color: there is no column {colour!r}", f"there are {', '.join(columns) or 'none'}")
-    return {"columns": columns, "colour": colour}
+    return {"columns": _columns(site, colour), "colour": colour, "has_dense": site.rows().has_dense}
 
 
 def points(site: Site, colour: str) -> dict[str, Any]:
@@ -41,10 +38,10 @@ def points(site: Site, colour: str) -> dict[str, Any]:
     and the colour of each as uint8[n] in base64, with what the colours mean.
 
     Raises:
-        ConfigurationError: as `page`.
-        CheckpointError: if there is no snapshot, or it has no row.
+        ConfigurationError: if there is no such column, or the rows have no dense vector.
+        CheckpointError, CollectionError: see `Site.rows`.
     """
-    page(site, colour)
+    _columns(site, colour)
     sample, places = site.once("map", lambda: _projected(site), seconds=600)
     codes, names = _colours(sample.rows.column(colour)) if colour else (np.zeros(len(sample), np.uint8), ["rows"])
     return {
@@ -68,13 +65,21 @@ def rows(site: Site, ids: list[str]) -> list[dict[str, Any]]:
 
 
 def _projected(site: Site) -> tuple[Sample, NDArray[np.uint16]]:
-    live = current_rows(site.config)
+    live = site.rows()
     columns = [name for name in site.config.corpus.metadata if name in live.schema.names]
     sample = live.sample(live.vector_named(), columns, most=POINTS)
     plane = by_pca(sample.normalised).points
     least, most = plane.min(axis=0), plane.max(axis=0)
     spread = np.where(most > least, most - least, 1)
     return sample, np.asarray(np.rint((plane - least) / spread * _STEPS), np.uint16)
+
+
+def _columns(site: Site, colour: str) -> list[str]:
+    """The columns that points can be coloured by, of which `colour` is one."""
+    columns = [name for name, field in site.config.corpus.metadata.items() if field.type in ("string", "bool", "int")]
+    if colour and colour not in columns:
+        raise ConfigurationError(f"color: there is no column {colour!r}", f"there are {', '.join(columns) or 'none'}")
+    return columns
 
 
 def _colours(column: pa.ChunkedArray) -> tuple[NDArray[np.uint8], list[str]]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.web.site import Site
-from schemas.errors import CheckpointError, StorageError
+from schemas.errors import CheckpointError, CollectionError, StorageError
 from transforms.checkpoint import Checkpoint
 from transforms.checkpoint.thumbnails import read_thumbnail, thumbnail_names, thumbnails_uri
 from transforms.support.storage.parquet_file import read_table
@@ -35,24 +35,23 @@ def thumbnail_of(site: Site, row_id: str) -> bytes | None:
         return None
     try:
         places = site.once("thumbnails", lambda: _places(site))
-        if places is None:
-            return None
         wanted = np.uint64(_digest(row_id))
         at = int(np.searchsorted(places.digests, wanted))
         if at == len(places.digests) or places.digests[at] != wanted:
             return None
         return read_thumbnail(places.checkpoint, places.names[places.parts[at]], int(places.rows[at]))
-    except (CheckpointError, StorageError, OSError):  # `gc` removed it meanwhile: the original is shown
+    except (
+        CheckpointError,
+        CollectionError,
+        StorageError,
+        OSError,
+    ):  # `gc` removed it: the original is shown
         return None
 
 
-def _places(site: Site) -> _Places | None:
-    found = Checkpoint(site.config.checkpoint, site.config.name, "")
-    names = found.snapshots()
-    if not names:
-        return None
-    snapshot = found.read_snapshot(names[-1])
-    checkpoint = Checkpoint(found.folder, found.name, snapshot.space_id)
+def _places(site: Site) -> _Places:
+    live = site.rows()
+    checkpoint, snapshot = live.checkpoint, live.snapshot
     there = thumbnail_names(checkpoint)
     kept = [part for part in snapshot.live_parts if part.name in there]
     digests, parts, rows = [np.zeros(0, np.uint64)], [np.zeros(0, np.int32)], [np.zeros(0, np.int32)]

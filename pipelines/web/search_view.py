@@ -7,7 +7,6 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from pipelines.steps.collection.current_rows import current_rows
 from pipelines.steps.search.hits.found import Found, columns
 from pipelines.steps.search.queries.query import LikeQuery, MediaQuery
 from pipelines.steps.search.searcher import Searcher
@@ -48,7 +47,7 @@ def page(site: Site, wanted: RequestQuery) -> dict[str, Any]:
     values: dict[str, Any] = {"wanted": wanted, "fields": fields_of(site), "vectors": _vectors(site.config)}
     values |= {"words": wanted.query if isinstance(wanted.query, str) else "", "error": None, "cards": None}
     values |= {"what": _what(wanted), "accepts": accepts(site.config)}
-    values |= {"has_texts": has_texts(site.config)}
+    values |= {"has_texts": has_texts(site.config), "can_answer": can_answer(site)}
     if wanted.query is None:
         return values
     try:
@@ -78,26 +77,34 @@ def has_texts(config: Config) -> bool:
     return "text" in columns(config)
 
 
+def can_answer(site: Site) -> bool:
+    """Whether a sentence can be marked: rows have texts, and a dense vector that its own is compared with."""
+    try:
+        return has_texts(site.config) and site.rows().has_dense
+    except VecbeamError:  # the search says what is wrong
+        return has_texts(site.config)
+
+
 def _vectors(config: Config) -> list[str]:
     return list(config.vectors) if len(config.vectors) > 1 else []
 
 
 def fields_of(site: Site) -> list[dict[str, Any]]:
     """A field of the form for each metadata column: its name, its type, and its most frequent values."""
-    frequent: Mapping[str, list[str]] = site.once("values", lambda: _frequent(site.config), seconds=600)
+    frequent: Mapping[str, list[str]] = site.once("values", lambda: _frequent(site), seconds=600)
     return [
         {"name": f"{FILTER}{name}", "column": name, "type": field.type, "choices": frequent.get(name, [])}
         for name, field in site.config.corpus.metadata.items()
     ]
 
 
-def _frequent(config: Config) -> dict[str, list[str]]:
+def _frequent(site: Site) -> dict[str, list[str]]:
     """The most frequent values of columns of strings, in the first rows; nothing where the checkpoint can't be read."""
-    names = [name for name, field in config.corpus.metadata.items() if field.type == "string"]
+    names = [name for name, field in site.config.corpus.metadata.items() if field.type == "string"]
     if not names:
         return {}
     try:
-        rows = current_rows(config)
+        rows = site.rows()
         known = [name for name in names if name in rows.schema.names]
         table = next(rows.tables(known or ["id"], SAMPLE))
     except VecbeamError:  # the form works without them

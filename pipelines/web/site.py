@@ -8,8 +8,10 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from pipelines.steps.collection.current_rows import current_rows
 from pipelines.steps.search.searcher import Searcher
 from schemas.config import Config
+from transforms.explore.live_rows import LiveRows
 
 T = TypeVar("T")
 MOST_KEPT = 16
@@ -53,6 +55,15 @@ class Site:
                 self._kept.pop(oldest, None)
             self._kept[key] = (time.monotonic(), value)
             return value
+
+    def rows(self) -> LiveRows:
+        """The rows that the served collection holds, from the checkpoint: a newer snapshot may not be published.
+
+        Raises:
+            CheckpointError: if the checkpoint does not have them, or there is none.
+            CollectionError: if nothing is served, or Milvus does not answer.
+        """
+        return self.once("rows", lambda: current_rows(self.config, served=True))
 
     def close(self) -> None:
         """Frees models and connections."""

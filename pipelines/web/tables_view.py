@@ -112,20 +112,30 @@ SHOWN_ROWS = 400
 
 
 def duplicates(site: Site, above: str) -> dict[str, Any]:
-    """Near duplicates among the first rows.
+    """Near duplicates among the rows that are served, or the error.
 
-    Raises:
-        ConfigurationError: if `above` is not a cosine.
+    Args:
+        above: the least cosine, as it was written.
     """
+    values: dict[str, Any] = {"above": above, "error": None, "found": None, "has_dense": True}
     try:
-        cosine = float(above)
-    except ValueError:
-        raise ConfigurationError(f"above is {above!r}, not a number", "for example above=0.95") from None
-    found = site.once(("duplicates", cosine), lambda: find(site.config, above=cosine, sample=ROWS))
+        if not site.rows().has_dense:
+            return values | {"has_dense": False}
+        cosine = _cosine(above)
+        found = site.once(("duplicates", cosine), lambda: find(site.config, above=cosine, sample=ROWS, served=True))
+    except VecbeamError as error:
+        return values | {"error": error}
     groups: dict[int, list[dict[str, Any]]] = {}
     for row in found.table.slice(0, SHOWN_ROWS).to_pylist():
         group, keep, similarity = (row.pop(name) for name in ("group", "keep", "similarity"))
         shown = card(row | {"score": similarity}, "COSINE", "", site.config)
         groups.setdefault(group, []).append({"card": shown, "keep": keep})
     left = max(0, found.table.num_rows - SHOWN_ROWS)
-    return {"found": found, "groups": groups, "above": cosine, "basis": found.basis, "left": left}
+    return values | {"found": found, "groups": groups, "basis": found.basis, "left": left}
+
+
+def _cosine(written: str) -> float:
+    try:
+        return float(written)
+    except ValueError:
+        raise ConfigurationError(f"above is {written!r}, not a number", "for example above=0.95") from None

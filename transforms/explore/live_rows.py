@@ -114,13 +114,20 @@ class LiveRows:
         dense = [one for one, kind in self._vectors() if kind is VectorKind.DENSE]
         if name in dense or (not name and dense):
             return name or dense[0]
-        others = ", ".join(dense) or "none"
+        if not dense:
+            raise ConfigurationError(
+                "the rows have no dense vector: theirs are sparse, or one for each token",
+                "add a dense encoder to the configuration's encoders, and run vecbeam reindex",
+            )
         raise ConfigurationError(
-            f"--vector: {name!r} is not a dense vector of the checkpoint; the dense vectors are: {others}"
-            if name
-            else "the checkpoint has no dense vector of the rows",
-            "use a corpus with a dense encoder" if not dense else f"name one of these: --vector {dense[0]}",
+            f"--vector: {name!r} is not a dense vector of the checkpoint; the dense vectors are: {', '.join(dense)}",
+            f"name one of these: --vector {dense[0]}",
         )
+
+    @property
+    def has_dense(self) -> bool:
+        """Whether the rows have a dense vector."""
+        return any(kind is VectorKind.DENSE for _, kind in self._vectors())
 
     def _vectors(self) -> Iterator[tuple[str, VectorKind]]:
         for field in self.schema:

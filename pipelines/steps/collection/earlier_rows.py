@@ -37,7 +37,7 @@ def rows_as_of(config: Config, rows: LiveRows, since: str) -> LiveRows:
         chosen = [name for name in names if written.get(name, float("inf")) <= moment.timestamp()]
     if chosen:
         return LiveRows(checkpoint, checkpoint.read_snapshot(chosen[-1]))
-    if not names:
+    if not names and (moment is not None or any(_is_meant(name, since) for name in checkpoint.snapshots())):
         raise CheckpointError(
             f"{checkpoint.root} has no snapshot of the space {rows.snapshot.space_id} before {rows.snapshot.name}",
             "run vecbeam sync once the corpus has changed",
