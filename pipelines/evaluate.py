@@ -67,7 +67,7 @@ def evaluate(
     made = _queries(rows, queries, truth, known_items, title, seed)
     judged = made.judged
     notes = list(judged.notes)
-    notes += check_items(judged, rows.tables(["item_id"]), f"{TRUTH} {truth}" if truth else KEY)
+    notes += check_items(judged, rows.tables(["item_id"]), f"{TRUTH} {truth}" if truth else KEY, served=served)
     exact = None
     if opened.model is not None:
         exact = Evaluation(judged, opened.ranked(judged.queries, made.held_out), seed)

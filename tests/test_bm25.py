@@ -248,7 +248,7 @@ def test_rows_without_a_dense_vector_have_no_exact_ranking(tmp_path: Path, items
     files = ["--queries", str(tmp_path / "log.txt"), "--truth", str(tmp_path / "truth.tsv")]
     several = ["-c", place, "-c", str(tmp_path / "again.yaml")]
     for command, remedy in (
-        (["explore", "map", place], "use a corpus with a dense encoder"),
+        (["explore", "map", place], "add a dense encoder to the configuration's encoders"),
         (["evaluate", place, *files], "add --served, which ranks by the served index"),
         (["evaluate", *several, *files], "leave this configuration out; vecbeam evaluate --served measures it alone"),
         (["compare", *several[1::2], *files[:2]], "leave this configuration out"),
@@ -256,7 +256,7 @@ def test_rows_without_a_dense_vector_have_no_exact_ranking(tmp_path: Path, items
         done = CliRunner().invoke(app, [*command, "--json"])
         error = json.loads(done.stdout)["error"]
         assert done.exit_code == 2
-        assert "the checkpoint has no dense vector of the rows" in error["message"]
+        assert "the rows have no dense vector" in error["message"]
         assert remedy in error["remedy"]
 
 

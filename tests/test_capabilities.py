@@ -53,7 +53,8 @@ def test_the_entry_of_a_version() -> None:
     assert capabilities_of(Server(LITE, "3.2.2")).evidence is Evidence.PROBED
     assert capabilities_of(Server(SERVER, "v2.10.0")) is CAPABILITIES[SERVER][2, 6]
     assert capabilities_of(Server(SERVER, "v2.2.9")) is CAPABILITIES[SERVER][2, 3]
-    assert capabilities_of(Server(SERVER, "nightly")) is CAPABILITIES[SERVER][3, 0]
+    assert capabilities_of(Server(SERVER, "nightly")) is CAPABILITIES[SERVER][2, 6]
+    assert capabilities_of(Server(SERVER, "v3.0.1")) is CAPABILITIES[SERVER][2, 6]
 
 
 def test_a_connection_knows_its_server(milvus_uri: str) -> None:

@@ -25,7 +25,8 @@ from pipelines.index import Index
 from pipelines.steps.collection.current_rows import current_rows
 from pipelines.steps.search.queries.query_model import query_encoder
 from schemas.config import Config
-from schemas.errors import CheckpointError, CollectionError, ConfigurationError
+from schemas.config.loader import load_config
+from schemas.errors import CheckpointError, CollectionError, ConfigurationError, SpaceMismatchError
 from transforms import milvus
 from transforms.encoders import text_inputs
 from transforms.quality.bootstrap import intervals
@@ -109,6 +110,20 @@ def test_the_served_index_is_measured_next_to_exact_search(config: Config, folde
     # 240 rows: HNSW finds all of them.
     assert found.figures["ndcg_at_10"]["value"] == pytest.approx(found.figures["exact"]["ndcg_at_10"], abs=1e-4)
     assert found.table.equals(evaluate(config, **files).table)
+
+
+def test_what_is_served_of_another_model_or_other_items_is_said(
+    config: Config, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = changed(folder, tmp_path, "t.tsv", "q1\td1\t1\nq1\tgone\t1\n")
+    found = evaluate(config, queries=folder / "own.jsonl", truth=truth, served=True)
+    assert any(note.startswith("1 of 2 relevant items are not in what is served") for note in found.notes)
+    # Before anything is ranked: a checkpoint may be large.
+    monkeypatch.setattr("pipelines.steps.quality.configured_rows.rank_exactly", None)
+    for change in ("encoder.dimensions=24", "encoder.max_tokens=40"):
+        other = load_config(folder / "vecbeam.yaml", [change])
+        with pytest.raises(SpaceMismatchError, match=r"of space \w+, the configuration's encoder fake is of space"):
+            evaluate(other, queries=folder / "own.jsonl", truth=folder / "beir.tsv", served=True)
 
 
 def test_the_worst_queries_come_first_with_the_ranks_of_their_relevant_items(config: Config, folder: Path) -> None:

@@ -18,11 +18,12 @@ from pipelines.backfill import backfill
 from pipelines.cli import app
 from pipelines.explore.drift import drift
 from pipelines.index import Index
+from pipelines.reindex import reindex
 from pipelines.steps.collection.current_rows import current_rows
 from pipelines.sync import sync
 from schemas.config import Config
 from schemas.config.loader import load_config
-from schemas.errors import CheckpointError, ConfigurationError
+from schemas.errors import CheckpointError, ConfigurationError, SpaceMismatchError
 from transforms import milvus
 from transforms.explore.items_of import items_of
 from transforms.explore.live_rows import LiveRows
@@ -120,8 +121,11 @@ def test_a_date_means_the_newest_snapshot_written_by_then(config: Config) -> Non
 def test_few_new_rows_are_too_few_to_tell(tmp_path: Path) -> None:
     config = planted(tmp_path)
     backfill(config)
-    with pytest.raises(CheckpointError, match=r"has no snapshot of the space \w+ before"):
-        drift(config, since="1")
+    for well_formed in ("1", "2026-11-01"):
+        with pytest.raises(CheckpointError, match=r"has no snapshot of the space \w+ before"):
+            drift(config, since=well_formed)
+    with pytest.raises(ConfigurationError, match="'yesterday' is neither a date nor an earlier snapshot; there is no"):
+        drift(config, since="yesterday")
     write_jsonl(tmp_path / "corpus" / "b.jsonl", [record("sky", 400)])
     sync(config)
     found = drift(config, since="1")
@@ -158,6 +162,22 @@ def test_another_configuration_over_the_same_items(config: Config, tmp_path: Pat
     with Index(path_of(config)) as index:
         assert index.explore.drift(against=path_of(config), k=5).figures["overlap"] == 1
     milvus.release(other.collection)
+
+
+def test_two_models_of_one_checkpoint_are_compared_by_the_newest_rows_of_each(tmp_path: Path) -> None:
+    config = planted(tmp_path)
+    backfill(config)
+    other = load_config(path_of(config), ["encoder.dimensions=24"])
+    with pytest.raises(SpaceMismatchError, match="is of space"):  # nothing has been embedded by it
+        drift(config, against=other, k=5)
+    reindex(other)
+    found = drift(config, against=other, k=5)
+    assert found.figures["overlap"] < 1
+    assert found.figures["same_space"] is False
+    assert drift(other, against=config, k=5).figures["overlap"] == found.figures["overlap"]
+    with pytest.raises(ConfigurationError, match="which would be compared with itself"):
+        drift(config, against=other, k=5, served=True)
+    milvus.release(config.collection)
 
 
 def test_the_command_prints_json_and_a_page(config: Config, tmp_path: Path) -> None:

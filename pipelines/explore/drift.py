@@ -9,12 +9,13 @@ import pyarrow as pa
 
 from pipelines.steps.collection.current_rows import current_rows
 from pipelines.steps.collection.earlier_rows import rows_as_of
+from pipelines.steps.collection.held import open_snapshot
 from pipelines.steps.results.finding import Finding, basis_of
 from pipelines.steps.results.joined_table import joined_table
 from schemas.config import Config
 from schemas.errors import ConfigurationError
 from transforms.explore.items_of import items_of
-from transforms.explore.live_rows import MOST_ROWS, Floats, Sample
+from transforms.explore.live_rows import MOST_ROWS, Floats, LiveRows, Sample
 from transforms.explore.neighbour_overlap import neighbour_overlap
 from transforms.explore.neighbour_search import EXACT_ROWS
 from transforms.explore.rows_since import rows_since
@@ -58,8 +59,9 @@ def drift(
 
     Raises:
         ConfigurationError: both or neither of since and against, a level or k out of range, no such snapshot, or
-            configurations with too few common items.
+            configurations with too few common items, or over one snapshot.
         CheckpointError: if there is no snapshot, or it has no row.
+        SpaceMismatchError: if both have one checkpoint, without a snapshot of the space of one of them.
     """
     if bool(since) == (against is not None):
         raise ConfigurationError(
@@ -112,7 +114,7 @@ def _of_corpus(
 
 
 def _of_model(config: Config, against: Config, k: int, vector: str, sample: int, seed: int, *, served: bool) -> Finding:
-    rows, others = current_rows(config, served=served), current_rows(against, served=served)
+    rows, others = _spaces(config, against, served=served)
     name = rows.vector_named(vector)
     other = others.vector_named(vector if vector in against.vectors else "")
     # Of many, the same items have to be drawn on both sides: so the drawing is of items, after reading.
@@ -153,6 +155,28 @@ def _of_model(config: Config, against: Config, k: int, vector: str, sample: int,
     title = f"Neighbours of {len(first):,} items in two spaces"
     table = joined_table(facts, first.rows.take(pa.array(order)))
     return Finding(title, basis, figures, table, plots=lambda: _shares(overlap, k))
+
+
+def _spaces(config: Config, against: Config, *, served: bool) -> tuple[LiveRows, LiveRows]:
+    """The rows of two configurations. Of one checkpoint, they are the newest ones of the space of each."""
+    rows, others = current_rows(config, served=served), current_rows(against, served=served)
+    if not _is_same(rows, others) or config.vectors == against.vectors:
+        return rows, others
+    if not served:
+        rows, others = (LiveRows(*open_snapshot(one)[:2]) for one in (config, against))
+    if _is_same(rows, others):
+        raise ConfigurationError(
+            f"--against: both configurations look at the snapshot {rows.snapshot.name}, which would be compared with "
+            "itself",
+            "leave --served out"
+            if served
+            else f"give {against.name} a checkpoint of its own, and run vecbeam backfill",
+        )
+    return rows, others
+
+
+def _is_same(rows: LiveRows, others: LiveRows) -> bool:
+    return (rows.checkpoint.root, rows.snapshot.name) == (others.checkpoint.root, others.snapshot.name)
 
 
 def _common(first: Sample, second: Sample, seed: int) -> tuple[Sample, Sample]:

@@ -130,7 +130,7 @@ def _lingering(receive: Receive, send: Send) -> Send:
         if message["type"] != "http.response.body":
             await send(message)
             return
-        await send(message | {"more_body": True})
+        await send({**message, "more_body": True})
         try:
             async with asyncio.timeout(LINGER_S):
                 bounded = _bounded(receive)

@@ -50,8 +50,8 @@ def thumbnail_of(site: Site, row_id: str) -> bytes | None:
 
 
 def _places(site: Site) -> _Places:
-    live = site.rows()
-    checkpoint, snapshot = live.checkpoint, live.snapshot
+    served = site.rows()
+    checkpoint, snapshot = served.checkpoint, served.snapshot
     there = thumbnail_names(checkpoint)
     kept = [part for part in snapshot.live_parts if part.name in there]
     digests, parts, rows = [np.zeros(0, np.uint64)], [np.zeros(0, np.int32)], [np.zeros(0, np.int32)]

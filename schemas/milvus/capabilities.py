@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -66,30 +66,22 @@ class Capabilities:
         indexes: index types by the type of the vector that they are built on.
         metrics: metrics by the type of the vector.
         vectors: most vector fields of a collection.
-        scalar_indexes: index types of other fields.
         nullable: whether a field that isn't a vector may be null.
-        nullable_vectors: whether a vector may be.
         bulk_import: whether the server reads Parquet files itself.
         import_files: most Parquet files of one import job.
         group_by: whether a search may group its hits by a field.
-        hybrid_search: whether one search ranks hits of several vectors.
         analyzers: how the server can split texts into words; with any, it makes sparse vectors of them (BM25).
-        partial_upsert: whether an upsert may leave fields out.
     """
 
     evidence: Evidence
     indexes: dict[str, frozenset[str]]
     metrics: dict[str, frozenset[str]]
     vectors: int = 1
-    scalar_indexes: frozenset[str] = field(default_factory=frozenset)
     nullable: bool = False
-    nullable_vectors: bool = False
     bulk_import: bool = True
     import_files: int = 1024
     group_by: bool = False
-    hybrid_search: bool = False
     analyzers: frozenset[str] = frozenset()
-    partial_upsert: bool = False
 
 
 _DENSE, _SPARSE, _BINARY = "FLOAT_VECTOR", "SPARSE_FLOAT_VECTOR", "BINARY_VECTOR"
@@ -102,21 +94,16 @@ _LITE_3_2 = Capabilities(
     indexes={_DENSE: _COMMON | {"HNSW_SQ"}, _SPARSE: frozenset({"SPARSE_INVERTED_INDEX"})},
     metrics={_DENSE: _DENSE_METRICS, _SPARSE: frozenset({"IP", "BM25"})},
     vectors=4,  # two were probed
-    scalar_indexes=frozenset({"INVERTED"}),
     nullable=True,
-    nullable_vectors=False,  # it stores zeros
     bulk_import=False,
     group_by=True,
-    hybrid_search=True,
     analyzers=frozenset({"standard"}),  # jieba needs a package; it doesn't know english
-    partial_upsert=True,
 )
 _SERVER_2_3 = Capabilities(
     Evidence.PROBED,  # on 2.3.5
     # IVF_PQ and DISKANN were built in one probe and timed out in another. FLOAT16 finds wrong rows.
     indexes={_DENSE: _COMMON | {"SCANN"}, _BINARY: frozenset({"BIN_FLAT", "BIN_IVF_FLAT"})},
     metrics={_DENSE: _DENSE_METRICS, _BINARY: frozenset({"HAMMING", "JACCARD"})},
-    scalar_indexes=frozenset({"Trie", "STL_SORT"}),
     import_files=1,  # "for JSON or parquet file, each task only accepts one file"
 )
 _SERVER_2_4 = replace(
@@ -135,15 +122,12 @@ _SERVER_2_4 = replace(
         "BFLOAT16_VECTOR": _DENSE_METRICS,
     },
     vectors=4,
-    scalar_indexes=_SERVER_2_3.scalar_indexes | {"INVERTED"},
     import_files=1024,  # dataCoord.import.maxImportFileNumPerReq, by default
     group_by=True,
-    hybrid_search=True,
 )
 _SERVER_2_5 = replace(
     _SERVER_2_4,
     metrics={**_SERVER_2_4.metrics, _SPARSE: frozenset({"IP", "BM25"})},
-    scalar_indexes=_SERVER_2_4.scalar_indexes | {"BITMAP"},
     nullable=True,
     analyzers=frozenset({"standard", "english", "chinese"}),
 )
@@ -155,10 +139,7 @@ _SERVER_2_6 = replace(
         "INT8_VECTOR": frozenset({"AUTOINDEX", "HNSW"}),
     },
     metrics={**_SERVER_2_5.metrics, "INT8_VECTOR": _DENSE_METRICS},
-    scalar_indexes=_SERVER_2_5.scalar_indexes | {"NGRAM"},
-    partial_upsert=True,
 )
-_SERVER_3_0 = replace(_SERVER_2_6, nullable_vectors=True)
 
 CAPABILITIES: dict[str, dict[tuple[int, int], Capabilities]] = {
     LITE: {(3, 2): _LITE_3_2},
@@ -167,7 +148,6 @@ CAPABILITIES: dict[str, dict[tuple[int, int], Capabilities]] = {
         (2, 4): _SERVER_2_4,
         (2, 5): _SERVER_2_5,
         (2, 6): _SERVER_2_6,
-        (3, 0): _SERVER_3_0,
     },
 }
 """Capabilities by kind, and by the version from which an entry holds, oldest first."""

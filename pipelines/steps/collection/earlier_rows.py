@@ -24,6 +24,7 @@ def rows_as_of(config: Config, rows: LiveRows, since: str) -> LiveRows:
 
     Raises:
         ConfigurationError: if it is none of these, or no earlier snapshot is meant; with the snapshots that there are.
+        CheckpointError: if it is one of these, and there is no earlier snapshot.
     """
     prepare_filesystems(config)
     checkpoint = rows.checkpoint
@@ -37,12 +38,14 @@ def rows_as_of(config: Config, rows: LiveRows, since: str) -> LiveRows:
         chosen = [name for name in names if written.get(name, float("inf")) <= moment.timestamp()]
     if chosen:
         return LiveRows(checkpoint, checkpoint.read_snapshot(chosen[-1]))
+    what = f"{since!r} is neither a date nor an earlier snapshot"
     if not names and (moment is not None or any(_is_meant(name, since) for name in checkpoint.snapshots())):
         raise CheckpointError(
             f"{checkpoint.root} has no snapshot of the space {rows.snapshot.space_id} before {rows.snapshot.name}",
             "run vecbeam sync once the corpus has changed",
         )
-    what = f"{since!r} is neither a date nor an earlier snapshot"
+    if not names:
+        raise ConfigurationError(f"--since: {what}; there is no earlier snapshot yet", "write --since 2026-11-01")
     if moment is not None:
         what = f"no snapshot before {rows.snapshot.name} was written by {moment:%Y-%m-%d %H:%M:%S} UTC"
     shown = ", ".join(names[-SHOWN:])

@@ -14,6 +14,7 @@ from pipelines.steps.collection.current_rows import current_rows
 from pipelines.steps.collection.held import open_snapshot
 from pipelines.steps.quality.ranked import Ranked, embed_queries, held_out_vectors, rank_exactly
 from pipelines.steps.search.queries.query_model import query_model
+from pipelines.steps.search.queries.text_vectors import models_of
 from schemas.config import Config
 from schemas.errors import ConfigurationError
 from schemas.milvus import VectorColumn
@@ -81,7 +82,7 @@ def open_rows(
     Raises:
         ConfigurationError: if no dense vector is named, unless `served`.
         CheckpointError, SpaceMismatchError: see `open_snapshot`.
-        CollectionError: with `served`, if nothing is served.
+        CollectionError: with `served`, if nothing is served; of another space, a `SpaceMismatchError`.
     """
     prepare_filesystems(config)
     if served:
@@ -98,4 +99,5 @@ def open_rows(
         if served:
             return ConfiguredRows(config, rows, None, "")
         raise ConfigurationError(f"{config.name}: {error.message}", remedy) from None
-    return ConfiguredRows(config, rows, query_model(config, name), name)
+    model = models_of(config, rows)[name] if served else query_model(config, name)
+    return ConfiguredRows(config, rows, model, name)

@@ -99,12 +99,13 @@ _SCHEMA = pa.schema(
 )
 
 
-def check_items(judged: JudgedQueries, tables: Iterable[pa.Table], truth: str) -> list[str]:
+def check_items(judged: JudgedQueries, tables: Iterable[pa.Table], truth: str, *, served: bool = False) -> list[str]:
     """A note on relevant items that the rows do not have: they can't be found.
 
     Args:
         tables: have the column item_id.
         truth: names the truth in messages.
+        served: the rows are those that are served, and the corpus may have others.
 
     Raises:
         ConfigurationError: if the rows have none of the items.
@@ -114,13 +115,12 @@ def check_items(judged: JudgedQueries, tables: Iterable[pa.Table], truth: str) -
     for table in tables:
         left -= set(table.column("item_id").unique().to_pylist())
     some = ", ".join(sorted(left)[:3])
+    where = "what is served" if served else "the corpus"
     if len(left) == total:
         raise ConfigurationError(
-            f"{truth}: the corpus has none of its {total:,} relevant items, for example {some}",
+            f"{truth}: {where} has none of its {total:,} relevant items, for example {some}",
             "name the truth of this corpus; its item ids are the `item_id` of hits",
         )
     if not left:
         return []
-    return [
-        f"{len(left):,} of {total:,} relevant items are not in the corpus and count as not found, the first: {some}"
-    ]
+    return [f"{len(left):,} of {total:,} relevant items are not in {where} and count as not found, the first: {some}"]
