@@ -11,15 +11,11 @@ by wall time, of the bfloat16 rate in the card's data sheet (--peak, in TFLOP/s,
 
 from __future__ import annotations
 
-import csv
 import json
 import os
-import random
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -27,27 +23,20 @@ from typing import Any
 
 import common
 import numpy as np
+from gpu_images import images
+from gpu_models import SHAPES, lengths, provide_flash_attention, save_bert, seconds_of, tokenizer
 from matrix_rate import measure
 from operations import Operations
-from tokenizers import Tokenizer
 
 from schemas.config import EncoderConfig
 from schemas.config.loader import parse_config
 from transforms.encoders import Encoder, resolve, text_inputs
-from transforms.encoders.base import media_inputs
-from transforms.encoders.engines.torch.torchvision_operators import make_importable
 
-SHAPES = {
-    "minilm": {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536},
-    "bert-base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072},
-}
-TOKENS = 2_000_000
 PEER_BATCHES = (64, 512, 2048)
 THREADS = 4
 TABLE = 4096
 WHOLE = 24_000
 """Documents of a whole backfill."""
-Vectors = np.ndarray[Any, Any]
 
 
 def main() -> None:
@@ -89,70 +78,6 @@ def main() -> None:
         print(json.dumps(row))
     if given.json:
         given.json.write_text(json.dumps(rows, indent=1) + "\n")
-
-
-def provide_flash_attention(place: Path) -> None:
-    """flash-attn's functions by the kernels that torch has of it, where the package is not installed."""
-    try:
-        import flash_attn  # type: ignore[import-not-found]  # noqa: F401
-    except ImportError:
-        (place / "flash_attn").mkdir()
-        (place / "flash_attn" / "__init__.py").write_text(
-            "from torch.nn.attention.varlen import varlen_attn\n"
-            "__version__ = '2.8.3'\n"
-            "def flash_attn_varlen_func(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k,\n"
-            "                           dropout_p=0.0, softmax_scale=None, causal=False):\n"
-            "    window = (-1, 0) if causal else (-1, -1)\n"
-            "    return varlen_attn(q, k, v, cu_seqlens_q, cu_seqlens_k, int(max_seqlen_q), int(max_seqlen_k),\n"
-            "                       scale=softmax_scale, window_size=window)\n"
-            "def flash_attn_func(*_, **__):\n    raise NotImplementedError('with padding')\n"
-            "flash_attn_with_kvcache = None\n"
-        )
-        (place / "flash_attn" / "bert_padding.py").write_text("pad_input = unpad_input = None\n")
-        facts = place / "flash_attn-2.8.3.dist-info"
-        facts.mkdir()
-        (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: flash-attn\nVersion: 2.8.3\n")
-        (facts / "top_level.txt").write_text("flash_attn\n")
-        (facts / "RECORD").write_text("flash_attn/__init__.py,,\n")
-        sys.path.insert(0, str(place))
-        print("flash-attn: functions of torch.nn.attention.varlen")
-
-
-def tokenizer(folder: Path | None) -> Path:
-    return folder or Path(resolve(EncoderConfig()).files.folder)  # type: ignore[attr-defined]
-
-
-def save_bert(folder: Path, name: str, tokens: Path) -> Path:
-    make_importable()
-    import torch
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
-    from transformers import AutoTokenizer, BertConfig, BertModel
-
-    torch.manual_seed(0)
-    words = AutoTokenizer.from_pretrained(str(tokens))
-    words.model_max_length = 512
-    inner = folder.with_name(f"{name}-transformer")
-    BertModel(BertConfig(vocab_size=len(words), **SHAPES[name]), add_pooling_layer=False).save_pretrained(inner)
-    words.save_pretrained(inner)
-    transformer = Transformer(str(inner), max_seq_length=512)
-    pooling = Pooling(transformer.get_embedding_dimension())
-    SentenceTransformer(modules=[transformer, pooling, Normalize()], device="cpu").save(str(folder))
-    return folder
-
-
-def lengths(texts: list[str], tokens_of: Path) -> dict[str, list[str]]:
-    """Texts of about `TOKENS` tokens: of 128, of 512, and as they come."""
-    reader = Tokenizer.from_file(str(tokens_of / "tokenizer.json"))
-    reader.no_padding()
-    words = sorted({word for text in texts[:500] for word in text.lower().split() if word.isalpha()})
-    words = [word for word in words if len(reader.encode(word, add_special_tokens=False)) == 1]
-    numbers = random.Random(0)
-
-    def of(tokens: int) -> list[str]:
-        return [" ".join(numbers.choices(words, k=tokens - 2)) for _ in range(TOKENS // tokens)]
-
-    return {"128": of(128), "512": of(512), "mixed": texts * max(1, TOKENS // (90 * len(texts)))}
 
 
 def tables(encoder: Encoder, texts: list[str]) -> Any:
@@ -253,16 +178,6 @@ def texts_of(name: str, folder: Path, length: str, texts: list[str], given: Any)
     return [row]
 
 
-def seconds_of(call: Callable[[], Any]) -> float:
-    import torch
-
-    torch.cuda.synchronize()
-    start = time.perf_counter()
-    call()
-    torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
 def whole(place: Path, name: str, folder: Path, length: str, many: list[str]) -> dict[str, Any]:
     """A backfill from the start of reading to the last part, next to the encoder alone, tokenizing included."""
     from pipelines.backfill import backfill
@@ -301,74 +216,6 @@ def whole(place: Path, name: str, folder: Path, length: str, many: list[str]) ->
         row[f"{workers} threads seconds"] = {step: round(value, 1) for step, value in spent if value}
     print(json.dumps(row), flush=True)
     return row
-
-
-def images(place: Path, folder: Path, given: Any) -> list[dict[str, Any]]:
-    import open_clip
-    import torch
-    from safetensors.torch import save_file
-
-    with (folder / "labels.tsv").open(encoding="utf-8") as stream:
-        files = [str(folder / row["file"]) for row in csv.DictReader(stream, delimiter="\t")] * 40
-    torch.manual_seed(0)
-    model = open_clip.create_model("ViT-B-32").eval()
-    clip = place / "clip"
-    clip.mkdir()
-    settings = {"model_cfg": open_clip.get_model_config("ViT-B-32"), "preprocess_cfg": {}}
-    (clip / "open_clip_config.json").write_text(json.dumps(settings))
-    save_file(
-        {key: value.contiguous() for key, value in model.state_dict().items()}, clip / "open_clip_model.safetensors"
-    )
-    encoder = resolve(EncoderConfig(model=str(clip), family="open_clip", precision="bfloat16")).load()
-    inputs = media_inputs(files)
-    encoder.encode(inputs.slice(0, 512))
-    ours = statistics.median(seconds_of(lambda: encoder.encode(inputs)) for _ in range(given.rounds))
-    decoding = statistics.median(seconds_of(lambda: decode_all(encoder, inputs)) for _ in range(given.rounds))
-    model = model.to("cuda", torch.bfloat16)
-    pixels = torch.randn(256, 3, 224, 224, device="cuda", dtype=torch.bfloat16)
-    with torch.inference_mode():
-        model.encode_image(pixels)
-        alone = seconds_of(lambda: [model.encode_image(pixels) for _ in range(20)]) / 20 / 256
-    peer = peer_images(model, files, given.rounds)
-    row = {
-        "model": "ViT-B-32",
-        "images": len(files),
-        "images/s": round(len(files) / ours),
-        "decoding alone images/s": round(len(files) / decoding),
-        "GPU alone images/s": round(1 / alone),
-        "open_clip images/s": round(len(files) / peer),
-        "times the peer": round(peer / ours, 2),
-    }
-    print(json.dumps(row), flush=True)
-    return [row]
-
-
-def decode_all(encoder: Any, inputs: Any) -> None:
-    for _ in encoder.images._prepared_rows(inputs):
-        pass
-
-
-def peer_images(model: Any, files: Sequence[str], rounds: int) -> float:
-    import torch
-    from open_clip.transform import image_transform
-    from PIL import Image
-
-    transform = image_transform(224, is_train=False)
-
-    class Files(torch.utils.data.Dataset):  # type: ignore[misc]
-        def __len__(self) -> int:
-            return len(files)
-
-        def __getitem__(self, place: int) -> Any:
-            return transform(Image.open(files[place]))
-
-    loader = torch.utils.data.DataLoader(Files(), 256, num_workers=os.cpu_count() or 1, pin_memory=True)
-
-    def run() -> None:
-        with torch.inference_mode():
-            [model.encode_image(some.to("cuda", torch.bfloat16, non_blocking=True)).float().cpu() for some in loader]
-
-    return statistics.median(seconds_of(run) for _ in range(rounds))
 
 
 if __name__ == "__main__":
