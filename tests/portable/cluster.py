@@ -23,6 +23,7 @@ from schemas.config import Runner
 WORKERS = 2
 KINDS = ("plain", "other_version", "foreign_schemas", "foreign_transforms", "without")
 PATIENCE_S = 600.0
+UNDER_A_NAME = "import os, socket, sys; socket.sethostname(sys.argv[1]); os.execv(sys.argv[2], sys.argv[2:])"
 
 
 class Done(NamedTuple):
@@ -62,10 +63,13 @@ class Cluster:
         path.write_text(yaml.safe_dump(values | changes))
         return path
 
-    def start(self, command: str, config: Path, *options: str) -> subprocess.Popen[str]:
-        """Starts a command of the real command line in the namespace."""
+    def start(self, command: str, config: Path, *options: str, host: str = "") -> subprocess.Popen[str]:
+        """Starts a command of the real command line in the namespace; `host` gives its machine another name."""
+        line = [sys.executable, "-m", "vecbeam", command, str(config), "--json", *options]
+        if host:
+            line = ["unshare", "--uts", sys.executable, "-c", UNDER_A_NAME, host, *line]
         return subprocess.Popen(
-            self.namespace.inside([sys.executable, "-m", "vecbeam", command, str(config), "--json", *options]),
+            self.namespace.inside(line),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -74,8 +78,8 @@ class Cluster:
             start_new_session=True,
         )
 
-    def vecbeam(self, command: str, config: Path, *options: str) -> Done:
-        return ended(self.start(command, config, *options))
+    def vecbeam(self, command: str, config: Path, *options: str, host: str = "") -> Done:
+        return ended(self.start(command, config, *options, host=host))
 
     def put(self, config: Path, files: dict[str, str | None]) -> None:
         """Writes objects of the bucket, by URI; None deletes."""
@@ -99,6 +103,10 @@ class Cluster:
         count: int = self._ask({"do": "parts", "config": str(config), "least": least})
         assert count >= least
         return count
+
+    def cancel(self, config: Path, job: str) -> None:
+        """Cancels a job as somebody does in a console."""
+        self._ask({"do": "cancel", "config": str(config), "job": job})
 
     def jobs(self, report: dict[str, Any]) -> list[dict[str, Any]]:
         """What the job server wrote about the jobs of a report."""

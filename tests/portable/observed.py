@@ -5,6 +5,7 @@
 {"do": "rows_in_parts", "config": PATH}
 {"do": "state", "config": PATH}                      # the rows of each part, and of the collection that is served
 {"do": "vectors", "config": PATH}                    # id -> vector of the collection that is served
+{"do": "cancel", "config": PATH, "job": ID}          # as somebody does in a console: through the job server's API
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pyarrow.parquet as pq
+from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 
 from pipelines.run.jobs.beam_options import prepare_filesystems
 from schemas.config import Config
@@ -76,6 +79,12 @@ def put(files: dict[str, str | None]) -> None:
             filesystem.write_atomic(uri, text.encode())
 
 
+def cancel(config: Config, job: str) -> None:
+    with grpc.insecure_channel(config.runner.options["job_endpoint"]) as channel:
+        service = beam_job_api_pb2_grpc.JobServiceStub(channel)
+        service.Cancel(beam_job_api_pb2.CancelJobRequest(job_id=job), timeout=PATIENCE_S)
+
+
 def answer(request: dict[str, Any]) -> Any:
     config = load_config(Path(request["config"]))
     prepare_filesystems(config)
@@ -88,6 +97,8 @@ def answer(request: dict[str, Any]) -> Any:
             return sum(len(part_rows(uri)) for uri in part_files(config))
         case "state":
             return state(config)
+        case "cancel":
+            return cancel(config, request["job"])
         case _:
             return {row["id"]: [float(number) for number in row["vector"]] for row in served(config)}
 

@@ -1,10 +1,11 @@
-"""Jobs that end in the middle: a worker or the launcher is killed, Ctrl-C; then the same command.
+"""Jobs that end in the middle: a worker or the launcher is killed, Ctrl-C, a cancellation; two launchers at once.
 
 `make test-portable` runs them, as each of them waits for several jobs.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -51,6 +52,20 @@ def workers_now(cluster: Cluster) -> list[dict[str, Any]]:
     """The workers of the newest job."""
     workers = cluster.namespace.lines("workers.jsonl")
     return [worker for worker in workers if worker["job"] == workers[-1]["job"]]
+
+
+@contextlib.contextmanager
+def held(cluster: Cluster) -> Iterator[str]:
+    """The workers of the newest job stand still in the block, so that the job can't end by itself; yields its id."""
+    workers = workers_now(cluster)
+    for worker in workers:
+        os.kill(worker["process"], signal.SIGSTOP)
+    try:
+        yield workers[0]["job"]
+    finally:
+        for worker in workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker["process"], signal.SIGCONT)
 
 
 def test_a_worker_is_killed_and_the_same_command_continues(cluster: Cluster, undisturbed: dict[str, Any]) -> None:
@@ -107,3 +122,41 @@ def test_ctrl_c_cancels_the_job_and_the_same_command_continues(cluster: Cluster,
     second = cluster.vecbeam("backfill", config)
     check_completed(cluster, config, second, undisturbed)
     assert second.answer["chunks"]["embedded"] == ROWS - kept
+
+
+def test_somebody_cancels_the_job_and_the_same_command_continues(cluster: Cluster, undisturbed: dict[str, Any]) -> None:
+    config = cluster.configure("cancelled", "many")
+    run = cluster.start("backfill", config)
+    cluster.wait_for_parts(config, 1)
+    with held(cluster) as job:
+        cluster.cancel(config, job)
+        first = ended(run)
+    assert first.code == 1
+    assert first.answer["error"]["class"] == "JobEndedError"
+    assert "CANCELLED: somebody ended it" in first.answer["error"]["message"]
+    assert "run the same command again" in first.answer["error"]["remedy"]
+    assert "Traceback" not in first.said
+
+    kept = cluster.rows_in_parts(config)
+    assert 0 < kept < ROWS
+    second = cluster.vecbeam("backfill", config)
+    check_completed(cluster, config, second, undisturbed)
+    assert second.answer["chunks"]["embedded"] == ROWS - kept
+
+
+def test_a_launcher_on_another_machine_is_refused_and_disturbs_nothing(
+    cluster: Cluster, undisturbed: dict[str, Any]
+) -> None:
+    config = cluster.configure("two_machines", "many")
+    run = cluster.start("backfill", config, host="machine-a")
+    cluster.wait_for_parts(config, 1)
+    with held(cluster) as job:
+        refused = [cluster.vecbeam(command, config, host="machine-b") for command in ("backfill", "sync")]
+    for second in refused:
+        assert second.code == 1
+        assert second.answer["error"]["class"] == "LockedError"
+        assert f"(process {run.pid} on machine-a) with its portable job {job}" in second.answer["error"]["message"]
+        assert "wait until it ends" in second.answer["error"]["remedy"]
+    first = ended(run)
+    check_completed(cluster, config, first, undisturbed)
+    assert first.answer["chunks"]["embedded"] == ROWS
