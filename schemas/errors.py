@@ -158,7 +158,10 @@ _NOT_IMPORTED = re.compile(
     r"ModuleNotFoundError: No module named '((?:schemas|transforms|pipelines)(?:\.[\w.]+)?)'"
     r"|ImportError: cannot import name '(\w+)' from '((?:schemas|transforms|pipelines)(?:\.[\w.]+)?)' \((.+?)\)"
 )
-_IN_TRACEBACK = re.compile(r"schemas\.errors\.(\w+): (.*?)(?: \[while running .*\])?$", re.MULTILINE)
+# Beam puts the names of steps behind the message, and so before the remedy.
+_IN_TRACEBACK = re.compile(
+    r"schemas\.errors\.(\w+): (.*?)(?:(?: \[while running '[^']*'\])+(?:\. (.*))?)?$", re.MULTILINE
+)
 
 
 def without_label(error: VecbeamError) -> VecbeamError:
@@ -173,9 +176,14 @@ def from_traceback(text: str) -> VecbeamError | None:
 
     >>> from_traceback("schemas.errors.CorpusError: no id [while running 'Read']")
     CorpusError('no id')
+    >>> from_traceback("schemas.errors.StorageError: can't read a [while running 'Read']. check the bucket").remedy
+    'check the bucket'
     """
-    found = [(name, message) for name, message in _IN_TRACEBACK.findall(text) if name in _ERRORS]
-    return _ERRORS[found[-1][0]](found[-1][1]) if found else _hidden_on_worker(text)
+    found = [(name, *parts) for name, *parts in _IN_TRACEBACK.findall(text) if name in _ERRORS]
+    if not found:
+        return _hidden_on_worker(text)
+    name, message, remedy = found[-1]
+    return _ERRORS[name](message, remedy)
 
 
 def _hidden_on_worker(text: str) -> VecbeamError | None:

@@ -136,7 +136,7 @@ def test_a_second_run_is_refused_and_writes_nothing(tmp_path: Path, config: Conf
         before = files(tmp_path)
         with pytest.raises(LockedError, match=r"held by run the-first \(process \d+ on .+\) since 20\d\d-.* UTC"):
             sync(config)
-        with pytest.raises(LockedError, match="the lock of a killed run expires automatically"):
+        with pytest.raises(LockedError, match="the lock of a killed run expires within a minute"):
             backfill(config)
         refused = CliRunner().invoke(app, ["sync", str(tmp_path / "vecbeam.yaml"), "--quiet"])
         assert refused.exit_code == 1

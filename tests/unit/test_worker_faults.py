@@ -34,6 +34,9 @@ def test_a_region_without_the_accelerator() -> None:
 
 def test_errors_of_ours_come_first_and_others_stay_what_they_are() -> None:
     assert type(said(f"{STATE}schemas.errors.CorpusError: no id [while running 'Read']")) is CorpusError
+    labels = "[while running 'A'] [while running 'B']"
+    refused = said(f"{STATE}schemas.errors.StorageError: can't read a: 403 {labels}. see b")
+    assert (refused.message, refused.remedy) == ("can't read a: 403", "see b")
     hidden = said(f"{STATE}ModuleNotFoundError: No module named 'schemas.config' [while running 'Read']")
     assert type(hidden) is VersionMismatchError
     assert "No module named 'torch'" in said(f"{STATE}ModuleNotFoundError: No module named 'torch'").message

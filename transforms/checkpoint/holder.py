@@ -49,7 +49,7 @@ def refused(holder: dict[str, Any], root: str) -> LockedError:
         who += f" with its {', '.join(map(str, jobs))}"
     return LockedError(
         f"{root} is held by {who} since {holder.get('since', '?')}",
-        "wait until it ends; the lock of a killed run expires automatically",
+        "wait until it ends; the lock of a killed run expires within a minute",
     )
 
 

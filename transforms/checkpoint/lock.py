@@ -182,9 +182,13 @@ def _leased(root: str, mine: dict[str, Any]) -> Iterator[Hold]:
     ended = threading.Event()
     thread = threading.Thread(target=_renew, args=(hold, ended), name="lease", daemon=True)
     thread.start()
+    failed = False
     try:
         with filesystem.caching(_cache_rules(root)):
             yield hold
+    except BaseException:
+        failed = True
+        raise
     finally:
         ended.set()
         thread.join()
@@ -196,7 +200,9 @@ def _leased(root: str, mine: dict[str, Any]) -> Iterator[Hold]:
         except Exception:
             # A process that lives on, of a notebook or a service, would wait for itself for ever.
             ended_here.add(mine["run_id"])
-            raise
+            # A store that refuses everything has refused the block first, and that error names the place.
+            if not failed:
+                raise
 
 
 def _cache_rules(root: str) -> filesystem.Rules:

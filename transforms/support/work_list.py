@@ -14,9 +14,9 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 
-from schemas.errors import JobLeftError
 from transforms.support.storage import filesystem
 from transforms.support.storage.stored_table import GROUP_ROWS, StoredTable, write_rows
+from transforms.support.tidying import tidied
 from transforms.support.versioned_dofn import VersionedDoFn
 from transforms.support.work_rows import Work, WorkRows
 
@@ -44,17 +44,14 @@ def listed(work: Sequence[Work], rows: WorkRows[Work], uri: str) -> Iterator[Rea
         yield ReadWork(rows, len(work), inline=inline)
         return
     write_rows(uri, tables)
-    is_left = False
-    try:
+
+    def tidy() -> None:
+        filesystem.delete([uri])
+        folder, _, _ = uri.rpartition("/")
+        filesystem.remove_empty_folders(folder, folder.rpartition("/")[0])
+
+    with tidied(tidy):
         yield ReadWork(rows, len(work), uri=uri)
-    except JobLeftError:
-        is_left = True
-        raise
-    finally:
-        if not is_left:
-            filesystem.delete([uri])
-            folder, _, _ = uri.rpartition("/")
-            filesystem.remove_empty_folders(folder, folder.rpartition("/")[0])
 
 
 @dataclass(eq=False)

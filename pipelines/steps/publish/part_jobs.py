@@ -10,16 +10,17 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import apache_beam as beam
 
 from pipelines.run.jobs import beam_job
 from pipelines.run.session import Session
-from schemas.errors import JobLeftError
 from schemas.identity import digest
 from schemas.run_report import LOAD_AND_VERIFY
 from transforms.support.storage import filesystem
+from transforms.support.tidying import tidied
 from transforms.support.work_list import listed
 from transforms.verify.part_groups import PART_GROUPS, PartGroup
 
@@ -76,22 +77,16 @@ class PartJobs:
         described = digest([session.report.command, session.report.versions["vecbeam"], *depends], 32) if of else ""
         step = STEP if writes is None else LOAD_AND_VERIFY
         folder = self._left(step, described)
-        is_left = False
-        try:
-            if folder is None:
-                folder = session.uri(f"verify/{next(self._turn)}")
+        is_new = folder is None
+        folder = folder or session.uri(f"verify/{next(self._turn)}")
+        with tidied(partial(filesystem.delete_folder, folder)):
+            if is_new:
                 if before is not None:
                     before(folder)
                 others = {"work": session.uri("work"), **(writes.folders if writes is not None else {})}
                 with session.resumable(step, described, verify=folder, **others):
                     self._run(build, groups, folder, step)
             return read(folder)
-        except JobLeftError:
-            is_left = True
-            raise
-        finally:
-            if folder is not None and not is_left:
-                filesystem.delete_folder(folder)
 
     def _run(
         self,

@@ -16,6 +16,7 @@ from transforms.encoders.fitted.term_model import TermModel
 from transforms.read import plan_shards, read_shard
 from transforms.read.item_sample import ItemSample
 from transforms.support import stop
+from transforms.support.tidying import tidied
 
 
 def fitted_source(session: Session, source: Source) -> Source:
@@ -67,11 +68,9 @@ def _read(session: Session, source: Source, models: Mapping[str, TermModel]) -> 
 
 def _no_item(session: Session, source: Source, model: TermModel) -> Exception:
     changes = find_changes(session, source, None, session.uri("diff"), survey=True)
-    try:
+    with tidied(changes.findings.remove):
         session.report.rejects, session.report.rejected = foreseen_rejects(changes), first_rejects(changes)
         check_fields(changes, session.config)
-    finally:
-        changes.findings.remove()
     return RejectsError(
         f"the corpus holds no item, so that {model.name} can't be fitted on it",
         "check that the files which corpus.paths matches hold records with text; vecbeam plan lists the rejects",

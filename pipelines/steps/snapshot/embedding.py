@@ -27,6 +27,7 @@ from transforms.checkpoint import Snapshot
 from transforms.embed.int8_texts import needs_texts
 from transforms.embed.record import FILE_RECORDS, PART_RECORDS, pieces_of, read_records
 from transforms.support.storage import filesystem
+from transforms.support.tidying import tidied
 from transforms.support.work_list import listed
 
 if TYPE_CHECKING:
@@ -108,8 +109,12 @@ def embed_changes(
     Args:
         records: folder with the records of all parts, where the job that compared has embedded them.
     """
-    is_left = False
-    try:
+
+    def tidy() -> None:
+        session.forget_left()
+        changes.findings.remove()
+
+    with tidied(tidy):
         # A run that is refused before it embeds has found these anyway.
         session.report.rejects, session.report.rejected = foreseen_rejects(changes), first_rejects(changes)
         check_fields(changes, session.config)
@@ -117,13 +122,6 @@ def embed_changes(
         if changes.shards:
             _check_runnable(session, changes.source)
         return _embedded(session, changes, standing, allow_deletes=allow_deletes, salt=salt, records=records)
-    except JobLeftError:
-        is_left = True
-        raise
-    finally:
-        if not is_left:
-            session.forget_left()
-            changes.findings.remove()
 
 
 def _embedded(
