@@ -31,6 +31,7 @@ from operations import Operations
 from schemas.config import EncoderConfig
 from schemas.config.loader import parse_config
 from transforms.encoders import Encoder, resolve, text_inputs
+from transforms.encoders.engines.torch.torchvision_operators import make_importable
 
 PEER_BATCHES = (64, 512, 2048)
 THREADS = 4
@@ -49,6 +50,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="*", default=["check", "text", "pipeline", "image"])
     given = parser.parse_args()
+    make_importable()
     import torch
 
     if not torch.cuda.is_available():
