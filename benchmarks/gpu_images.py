@@ -15,10 +15,12 @@ from gpu_models import seconds_of
 from schemas.config import EncoderConfig
 from transforms.encoders import resolve
 from transforms.encoders.base import media_inputs
+from transforms.encoders.engines.torch.torchvision_operators import make_importable
 
 
 def images(place: Path, folder: Path, given: Any) -> list[dict[str, Any]]:
     """A row of figures for the photographs in a folder with labels.tsv."""
+    make_importable()
     import open_clip
     import torch
     from safetensors.torch import save_file
