@@ -56,7 +56,7 @@ def workers_now(cluster: Cluster) -> list[dict[str, Any]]:
 
 @contextlib.contextmanager
 def held(cluster: Cluster) -> Iterator[str]:
-    """The workers of the newest job stand still in the block, so that the job can't end by itself; yields its id."""
+    """The workers of the newest job are stopped in the block, so that the job can't end by itself; yields its id."""
     workers = workers_now(cluster)
     for worker in workers:
         os.kill(worker["process"], signal.SIGSTOP)
