@@ -110,7 +110,7 @@ def test_each_refusal_has_its_remedy(
     proxy: StoreProxy, retries: list[str], status: int, code: str, remedy: str
 ) -> None:
     proxy.faults.append(Fault("PUT", "/refused", status, code=code))
-    with pytest.raises(CheckpointError, match=remedy):
+    with pytest.raises(CheckpointError, match=rf"can't write {ROOT}/refused: .*\({code}\).*\. {remedy}"):
         filesystem.write_atomic(f"{ROOT}/refused", b"content")
     assert (retries, proxy.count("PUT", "/refused")) == ([], 1)
 

@@ -49,6 +49,8 @@ def translated(error: Exception, address: Address) -> Exception:
     told = _CODE.search(text)
     if (told and told.group(1) in ("NoSuchBucket", "ContainerNotFound")) or (code == 404 and "list request" in text):
         return AnswerError(f"there is no bucket {address.root.rstrip('/')} (NoSuchBucket){_spelling(address)}", 404)
+    if "Received redirect" in text:  # obstore follows none, and keeps nothing of the answer
+        return AnswerError("the bucket is in another region (PermanentRedirect)", 301)
     if isinstance(error, FileNotFoundError):
         return FileNotFoundError(errno.ENOENT, f"not found: {short(error)}", address.root + address.key)
     if name == "InvalidPathError" or "Could not parse path" in text:
