@@ -1,4 +1,4 @@
-"""`vecbeam doctor CONFIG`: whether packages, machine, models, store and Milvus are ready for a run."""
+"""`vecbeam doctor CONFIG`: whether packages, machine, models, runner, store and Milvus are ready for a run."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.steps.diagnosis.check import Check, CheckOutcome
+from pipelines.steps.diagnosis.check import Check, CheckOutcome, skipped
 from pipelines.steps.diagnosis.collection_server import check_milvus
 from pipelines.steps.diagnosis.installed import check_packages
 from pipelines.steps.diagnosis.machine import check_machine
 from pipelines.steps.diagnosis.model_check import check_models
+from pipelines.steps.diagnosis.runner_check import check_options, check_server
 from pipelines.steps.diagnosis.store_rights import check_store
 from schemas.config import Config
 
@@ -40,7 +41,12 @@ def doctor(config: Config | None, *, offline: bool = False) -> Diagnosis:
     checks = [*check_packages(config), *check_machine(config)]
     if config is not None:
         checks += check_models(config, offline=offline)
-        checks += check_store(config, offline=offline)
+        options = list(check_options(config))
+        checks += options
+        if any(check.outcome is CheckOutcome.FAIL for check in options):
+            checks.append(skipped("checkpoint", "the store's client has the options of runner, which are not right"))
+        else:
+            checks += [*check_server(config, offline=offline), *check_store(config, offline=offline)]
         checks += check_milvus(config, offline=offline)
     return Diagnosis(checks)
 

@@ -67,7 +67,7 @@ class IndexInspection(ABC):
         return status(self.config)
 
     def doctor(self, *, offline: bool = False) -> Diagnosis:
-        """Whether packages, machine, models, store and Milvus are ready for a run; see `pipelines.doctor`."""
+        """Whether packages, machine, models, runner, store and Milvus are ready for a run; see `pipelines.doctor`."""
         from pipelines.doctor import doctor
 
         return doctor(self.config, offline=offline)

@@ -222,3 +222,27 @@ def test_a_processor_without_bfloat16(tmp_path: Path, monkeypatch: pytest.Monkey
     for precision, outcome in (("bfloat16", "warn"), ("float32", "ok")):
         config = configure(tmp_path, encoder={"model": "fake", "precision": precision})
         assert next(machine.check_machine(config)).outcome.value == outcome
+
+
+def test_the_runner_is_looked_at_on_its_own(tmp_path: Path) -> None:
+    def found(**runner: Any) -> dict[str, tuple[str, str, str]]:
+        remote = {"environment_type": "LOOPBACK", **runner}
+        return outcomes(configure(tmp_path, collection={"uri": "http://127.0.0.1:9"}, runner=remote), offline=offline)
+
+    offline = False
+    missing = found(name="flink", flink_job_server_jar="no.jar")
+    assert missing["runner"] == (
+        "fail",
+        "runner.flink_job_server_jar: no.jar does not exist",
+        "correct the path, or set runner.job_endpoint",
+    )
+    assert missing["checkpoint"][0] == "skipped"
+    endpoint = f"127.0.0.1:{free_port()}"
+    silent = found(name="portable", job_endpoint=endpoint)
+    assert (silent["runner"][0], silent["job server"][0], silent["checkpoint"][0]) == ("ok", "fail", "ok")
+    assert f"no job server answers at {endpoint}" in silent["job server"][1]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        endpoint = f"127.0.0.1:{server.getsockname()[1]}"
+        assert found(name="portable", job_endpoint=endpoint)["job server"] == ("ok", f"{endpoint} listens", "")
+    offline = True
+    assert found(name="portable", job_endpoint=endpoint)["job server"][0] == "skipped"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import sys
 import zipfile
 from pathlib import Path
@@ -12,17 +13,18 @@ from typing import Any
 
 import apache_beam as beam
 import pytest
+from apache_beam.utils import subprocess_server
 
 from pipelines.run import plan_text
 from pipelines.run.jobs import beam_job
 from pipelines.run.jobs.beam_options import pipeline_options, prepare_filesystems
-from pipelines.run.jobs.runner_options import check_program, check_values
+from pipelines.run.jobs.runner_options import check_program, check_values, program_fault
 from pipelines.run.progress import Progress
 from pipelines.run.session import Session
 from pipelines.steps.snapshot.planned_jobs import planned_jobs
 from schemas.config import Config
 from schemas.config.loader import parse_config
-from schemas.errors import ConfigurationError, MissingExtraError
+from schemas.errors import ConfigurationError, MissingExtraError, VecbeamError
 from schemas.run_plan import Plan
 from transforms.support import metrics
 from transforms.support.work_list import listed
@@ -137,6 +139,37 @@ def test_a_program_that_is_missing_is_named(
         check_program(configured(tmp_path, name=name, **{key: str(jar)}))
     monkeypatch.setattr(shutil, "which", lambda _: sys.executable)
     check_program(configured(tmp_path, name=name, **{key: str(jar)}))
+
+
+def test_a_release_of_prism_is_one_of_beam_s(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"runner\.prism_location: Beam does not take https://other/prism"):
+        check_program(configured(tmp_path, name="prism", prism_location="https://other/prism"))
+    release = "https://github.com/apache/beam/releases/tag/v2.77.0"
+    check_program(configured(tmp_path, name="prism", prism_location=release))
+
+
+def test_a_job_server_that_beam_can_t_fetch_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "java").write_text("#!/bin/sh\nexit 3\n")
+    (tmp_path / "java").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(subprocess_server.JavaJarServer, "JAR_CACHE", str(tmp_path))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))  # nothing listens there
+        jar = f"http://127.0.0.1:{free.getsockname()[1]}/server.jar"
+        config = configured(tmp_path, name="flink", environment_type="LOOPBACK", flink_job_server_jar=jar)
+        check_program(config)
+        with pytest.raises(VecbeamError) as refused:
+            beam_job.run(config, lambda start: start | beam.Create([1]), Session("load", config, Progress(quiet=True)))
+    assert refused.value.message.startswith(f"runner.flink_job_server_jar: {jar}, and Beam can't fetch {jar} (<urlopen")
+    assert "set runner.flink_job_server_jar to its path" in refused.value.remedy
+
+
+def test_a_job_server_that_ends_at_once_is_named(tmp_path: Path) -> None:
+    config = configured(tmp_path, name="spark", spark_job_server_jar="/jars/spark.jar")
+    error = program_fault(config, "Service failed to start up with error 1")  # as Beam says it
+    assert error is not None
+    assert error.message == "runner.spark_job_server_jar: /jars/spark.jar ended with code 1 when Beam started it"
+    assert program_fault(config, "no space left on device") is None
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def doctor(
     offline: Annotated[bool, typer.Option("--offline", help="Sends no request to another machine.")] = False,
     set_: Overrides = None,
 ) -> Page:
-    """Checks packages, machine, models, store and Milvus."""
+    """Checks packages, machine, models, runner, store and Milvus."""
     from pipelines.doctor import doctor, text
 
     # A new user has no configuration yet; a file that is named must exist.

@@ -16,7 +16,7 @@ from pipelines.run.jobs import beam_classes, in_process
 from pipelines.run.jobs.beam_options import RUNNERS, options_here, pipeline_options, use_one_worker
 from pipelines.run.jobs.job_wait import Jobs, wait_for
 from pipelines.run.jobs.job_watch import counters_of, wall_times
-from pipelines.run.jobs.runner_options import check_job_server
+from pipelines.run.jobs.runner_options import check_job_server, program_fault
 from pipelines.run.jobs.worker_faults import worker_fault
 from schemas.config import Config
 from schemas.errors import (
@@ -87,7 +87,7 @@ def run(
     except VecbeamError as error:
         raise without_label(error) from error
     except Exception as error:
-        fault = worker_fault(str(error))
+        fault = worker_fault(str(error)) or program_fault(config, str(error))
         if fault is not None:
             raise fault from error
         raise

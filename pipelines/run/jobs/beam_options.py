@@ -96,6 +96,17 @@ def _parsed(values: str, is_shared: bool) -> tuple[_Options, frozenset[str]]:
     return options, frozenset(known)
 
 
+def check_runner(config: Config) -> None:
+    """Refuses a runner with which no job starts, as far as its options tell.
+
+    Raises:
+        ConfigurationError: if an option is wrong, or a job server that can't be started.
+    """
+    check_program(config)
+    _checked(config, is_shared=True)
+    check_values(config)
+
+
 def prepare_filesystems(config: Config) -> None:
     """Gives Beam's filesystems the configuration's options in this process.
 
@@ -103,9 +114,8 @@ def prepare_filesystems(config: Config) -> None:
         ConfigurationError: if an option of the runner is wrong, if an object store is named whose library or
             credentials are missing, or a job server that can't be started.
     """
-    check_program(config)
+    check_runner(config)
     FileSystems.set_options(_checked(config, is_shared=True))
-    check_values(config)
     named = [("checkpoint", config.checkpoint), *(("corpus.paths", path) for path in config.corpus.paths)]
     for key, path in named:
         try:

@@ -20,6 +20,11 @@ _OWN = {"flink_": "flink", "spark_": "spark", "prism_": "prism", "dataflow_": "d
 _PROGRAMS = {"flink": "flink_job_server_jar", "spark": "spark_job_server_jar", "prism": "prism_location"}
 """What Beam starts for a runner if `job_endpoint` names no job server."""
 
+_RELEASES = "https://github.com/apache/beam/releases/"
+_UNFETCHED = re.compile(r"Unable to fetch remote (?:job server jar|prism binary) at (\S+): (.+?)(\. Also |\. If no|$)")
+_UNSTARTED = re.compile(r"Service failed to start up with error (-?\d+)")
+"""What Beam says of a job server that it starts itself."""
+
 _PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
 """Variables by which gRPC reaches a job server that this machine can't connect to."""
 ANSWER_S = 10.0
@@ -128,12 +133,37 @@ def check_program(config: Config) -> None:
             raise ConfigurationError(f"runner.{key}: {place} {what}", "correct the path, or set runner.job_endpoint")
         if runner.name != "prism" and not zipfile.is_zipfile(place):
             raise ConfigurationError(f"runner.{key}: {place} is not a jar", "name the job server's jar of Beam")
+    if runner.name == "prism" and place.startswith(("http:", "https:")) and not place.startswith(_RELEASES):
+        raise ConfigurationError(
+            f"runner.{key}: Beam does not take {place}", f"name a release below {_RELEASES}, or a file on this machine"
+        )
     uber = options.get(f"{runner.name}_submit_uber_jar")
     if runner.name != "prism" and not uber and shutil.which("java") is None:
         raise ConfigurationError(
             f"runner.name: {runner.name} starts a job server in Java, and there is no program java on PATH",
             "install Java, or name a running job server in runner.job_endpoint",
         )
+
+
+def program_fault(config: Config, text: str) -> VecbeamError | None:
+    """The error of a job server that Beam could not fetch or start; None if an exception's text names none."""
+    key = _PROGRAMS.get(config.runner.name)
+    if key is None or config.runner.options.get("job_endpoint"):
+        return None
+    place = config.runner.options.get(key)
+    if found := _UNFETCHED.search(text):
+        return VecbeamError(
+            f"runner.{key}: {place or 'not set'}, and Beam can't fetch {found[1]} ({found[2]})",
+            f"fetch that file elsewhere and set runner.{key} to its path, or name a running job server in "
+            "runner.job_endpoint; the same command continues",
+        )
+    if found := _UNSTARTED.search(text):
+        return VecbeamError(
+            f"runner.{key}: {place or 'the program that Beam fetched'} ended with code {found[1]} when Beam started it",
+            "--debug shows what it said; take the program of this version of Beam, or name a running job server in "
+            "runner.job_endpoint; the same command continues",
+        )
+    return None
 
 
 def check_job_server(config: Config) -> None:
