@@ -67,7 +67,8 @@ def export(
     Raises:
         ConfigurationError: for another suffix, a folder that does not exist, a file that does or that would be one of
             the corpus, or unknown columns.
-        CheckpointError: if there is no snapshot, it has no row, or a part is missing or damaged.
+        CheckpointError: if there is no snapshot, it has no row, a part is missing or damaged, or a vector is not
+            finite.
         CollectionError: with `served`, if nothing is served.
         StorageError: if it can't be written; then nothing of it is left, and an earlier file is as it was.
     """

@@ -79,7 +79,7 @@ def served_here(config: Config, **options: Any) -> Iterator[str]:
 
     def run() -> None:
         try:
-            serve(config, **{"port": 0, "ready": ready, "ended": ended} | options)
+            serve(config, port=0, ready=ready, ended=ended, **options)
         finally:
             answers.set()
 

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from pipelines.backfill import backfill
 from pipelines.cli import app
 from pipelines.explore.duplicates import duplicates
+from pipelines.export import export
 from pipelines.index import Index
 from pipelines.steps.collection.current_rows import current_rows
 from pipelines.sync import sync
@@ -206,6 +207,11 @@ def test_a_vector_that_is_not_a_number_is_named(tmp_path: Path) -> None:
     pq.write_table(part.set_column(at, part.schema.field(at), pa.array(vectors, part.schema.field(at).type)), uri)
     with pytest.raises(CheckpointError, match=r"1 vectors of the checkpoint have NaN or infinity, the first: a1#0"):
         duplicates(config)
+    for name in ("rows.parquet", "rows.jsonl", "rows"):
+        with pytest.raises(CheckpointError, match="NaN or infinity, the first: a1#0"):
+            export(config, tmp_path / name)
+        assert not (tmp_path / name).exists()
+    assert export(config, tmp_path / "rows.jsonl", without_vectors=True).rows == 3
     with pytest.raises(ConfigurationError, match="--by"):
         duplicates(config, by="part")
     milvus.release(config.collection)

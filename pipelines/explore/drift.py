@@ -133,7 +133,7 @@ def _of_model(config: Config, against: Config, k: int, vector: str, sample: int,
     ids = first.rows.column("item_id")
     order = np.argsort(overlap, kind="stable")
     mean = float(overlap.mean())
-    error = 1.96 * float(overlap.std()) / np.sqrt(len(overlap))
+    error = 1.96 * float(overlap.std()) / len(overlap) ** 0.5
     figures: dict[str, Any] = {
         "k": k,
         "items": len(first),

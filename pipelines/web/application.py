@@ -27,7 +27,7 @@ from pipelines.web.request_counters import CONTENT_TYPE, RequestCounters
 from pipelines.web.request_query import RequestQuery, from_fields, from_json, modality_of
 from pipelines.web.row_media import NoMediaError, media_of, picture_of
 from pipelines.web.site import Site
-from schemas.errors import CollectionError, ConfigurationError, VecbeamError
+from schemas.errors import CheckpointError, CollectionError, ConfigurationError, StorageError, VecbeamError
 
 HERE = Path(__file__).parent
 Answer = Callable[[Request], Awaitable[Response]]
@@ -202,7 +202,8 @@ class _Pages:
 def _status_of(error: VecbeamError | None) -> int:
     if error is None:
         return 200
-    return 400 if isinstance(error, ConfigurationError) else 503 if isinstance(error, CollectionError) else 500
+    unavailable = isinstance(error, (CollectionError, CheckpointError, StorageError))
+    return 400 if isinstance(error, ConfigurationError) else 503 if unavailable else 500
 
 
 @cache

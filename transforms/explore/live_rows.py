@@ -191,11 +191,12 @@ class LiveRows:
             none = self.schema.empty_table().select(wanted)
             return Sample(none, np.zeros((0, 0), np.float32), total, seed)
         rows, matrix = pa.concat_tables(tables, promote_options="permissive"), np.concatenate(matrices)
-        _check_finite(rows, matrix)
+        check_finite(rows, matrix)
         return Sample(rows, matrix, total, seed)
 
 
-def _check_finite(rows: pa.Table, matrix: Floats) -> None:
+def check_finite(rows: pa.Table, matrix: Floats) -> None:
+    """Raises CheckpointError, naming the first rows, where a vector has NaN or infinity: a part was damaged."""
     bad = np.flatnonzero(~np.isfinite(matrix).all(axis=1))
     if len(bad):
         some = pc.take(rows.column("id"), pa.array(bad[:3])).to_pylist()

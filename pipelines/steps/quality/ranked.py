@@ -19,7 +19,7 @@ from schemas.errors import CheckpointError, ConfigurationError
 from schemas.modality import Modality
 from transforms.encoders import Encoder, text_inputs
 from transforms.encoders.base import media_inputs
-from transforms.explore.live_rows import LiveRows
+from transforms.explore.live_rows import LiveRows, check_finite
 from transforms.quality.exact_ranking import DEPTH, rank_items
 from transforms.quality.judged_queries import LoggedQuery
 from transforms.quality.known_items import HeldOut
@@ -211,10 +211,4 @@ def _check(table: Any, vectors: Floats, dimensions: int) -> None:
             f"the vectors of the checkpoint have {vectors.shape[1]} dimensions, those of queries {dimensions}",
             "use the configuration that made the checkpoint, or run vecbeam reindex",
         )
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if len(bad):
-        first = table.column("id")[int(bad[0])].as_py()
-        raise CheckpointError(
-            f"{len(bad)} vectors of a part have NaN or infinity, the first is that of {first}",
-            "run vecbeam reindex --full-refresh, which embeds all items again",
-        )
+    check_finite(table, vectors)

@@ -21,11 +21,12 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from schemas.errors import CheckpointError, StorageError
-from transforms.explore.live_rows import LiveRows
+from schemas.layout import VectorKind
+from transforms.explore.live_rows import LiveRows, check_finite
 from transforms.support.storage import local_file
 from transforms.support.vectors import matrix_of
 
-ROWS_AT_ONCE = 4096
+ROWS_AT_ONCE, ROWS_OF_PARQUET = 4096, 65_536
 PROJECTOR_FILES = ("tensors.tsv", "metadata.tsv", "projector_config.pbtxt")
 _BREAKS = re.compile(r"[\t\n\r\v\f\x85\u2028\u2029]+")
 
@@ -34,7 +35,7 @@ def write_rows(path: Path, rows: LiveRows, columns: Sequence[str]) -> None:
     """Writes some columns of all rows to a .parquet or .jsonl file, in one atomic step.
 
     Raises:
-        CheckpointError: if a part is missing or damaged.
+        CheckpointError: if a part is missing or damaged, or a dense vector is not finite.
         StorageError: if the file can't be written; then nothing has its name.
     """
     write = _parquet if path.suffix == ".parquet" else _json_lines
@@ -83,7 +84,7 @@ def _fill_projector(folder: Path, rows: LiveRows, columns: Sequence[str], vector
     with open(tensors, "wb") as numbers, open(metadata, "wb") as words:
         if len(columns) > 1:
             words.write(_line(columns))
-        for table in rows.tables([*columns, vector], ROWS_AT_ONCE):
+        for table in _tables(rows, [*columns, vector], ROWS_AT_ONCE):
             matrix = matrix_of(table.column(vector).combine_chunks())
             plain = pa.table({str(at): matrix[:, at] for at in range(matrix.shape[1])})
             pa.csv.write_csv(plain, numbers, options)
@@ -106,18 +107,27 @@ def _parquet(stream: BinaryIO, rows: LiveRows, columns: Sequence[str]) -> int:
     schema = pa.schema([rows.schema.field(name) for name in columns], metadata=facts)
     count = 0
     with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
-        for table in rows.tables(columns):
-            writer.write_table(table.select(list(columns)).cast(schema))
+        for table in _tables(rows, columns, ROWS_OF_PARQUET):
+            writer.write_table(table.cast(schema))
             count += table.num_rows
     return count
 
 
 def _json_lines(stream: BinaryIO, rows: LiveRows, columns: Sequence[str]) -> int:
     count = 0
-    for table in rows.tables(columns, ROWS_AT_ONCE):
-        stream.writelines(_as_lines(table.select(list(columns))))
+    for table in _tables(rows, columns, ROWS_AT_ONCE):
+        stream.writelines(_as_lines(table))
         count += table.num_rows
     return count
+
+
+def _tables(rows: LiveRows, columns: Sequence[str], most: int) -> Iterator[pa.Table]:
+    """Some columns of the rows, a piece at a time. Vectors with NaN are refused: JSON would have null for it."""
+    dense = [name for name in columns if rows.schema.field(name).type == VectorKind.DENSE.arrow_type]
+    for table in rows.tables(list(dict.fromkeys([*columns, "id"])), most):
+        for name in dense:
+            check_finite(table, matrix_of(table.column(name).combine_chunks()))
+        yield table.select(list(columns))
 
 
 def _as_lines(table: pa.Table) -> Iterator[bytes]:
