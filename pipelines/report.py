@@ -30,6 +30,7 @@ def report(config: Config, run_id: str | None = None, *, html: str | Path | None
     Raises:
         ConfigurationError: if there is no such run, the file is not .html or would be one of the corpus, or its folder
             does not exist.
+        CheckpointError: if there was no run at all.
         MissingExtraError: with `html`, if the extra `explore` is not installed.
         StorageError: if the file can't be written.
     """

@@ -151,8 +151,12 @@ def test_each_mistake_of_a_configuration_is_a_line(folder: Path) -> None:
 def test_the_configuration_is_looked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "vecbeam.yaml").rename(folder / "other.yaml")
     assert "there is no configuration file vecbeam.yaml" in run("report").stderr
-    assert "no report of any run" in run("report", "other.yaml").stderr
-    assert "no report of run 2026 " in run("report", "other.yaml", "2026").stderr
+    nothing, unknown = run("report", "other.yaml"), run("report", "other.yaml", "2026")
+    assert "no report of any run" in nothing.stderr
+    assert "no report of run 2026 " in unknown.stderr
+    # Nothing is there yet, as for the other commands that look; or the command names what is not there.
+    assert (nothing.exit_code, run("export", "rows.jsonl", "other.yaml").exit_code) == (1, 1)
+    assert unknown.exit_code == 2
     monkeypatch.setenv("VECBEAM_CONFIG", "other.yaml")
     monkeypatch.setattr(environment, "_given", dict(environment.os.environ))
     assert "no report of any run" in run("report").stderr

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from schemas.config import Config
-from schemas.errors import ConfigurationError
+from schemas.errors import CheckpointError, ConfigurationError
 from schemas.run_report import Report
 from transforms.support.storage import filesystem
 
@@ -26,6 +26,7 @@ def read_report(config: Config, run_id: str | None = None) -> Report:
 
     Raises:
         ConfigurationError: if there is no such run.
+        CheckpointError: if there was none at all.
     """
     if run_id is not None:
         uri = filesystem.join(_folder(config), run_id, "report.json")
@@ -40,7 +41,7 @@ def read_report(config: Config, run_id: str | None = None) -> Report:
             return report
         last = last or report
     if last is None:
-        raise ConfigurationError(f"no report of any run below {_folder(config)}", "run vecbeam backfill first")
+        raise CheckpointError(f"no report of any run below {_folder(config)}", "run vecbeam backfill first")
     return last
 
 
