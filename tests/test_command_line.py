@@ -154,7 +154,7 @@ def test_the_configuration_is_looked_for(folder: Path, monkeypatch: pytest.Monke
     nothing, unknown = run("report", "other.yaml"), run("report", "other.yaml", "2026")
     assert "no report of any run" in nothing.stderr
     assert "no report of run 2026 " in unknown.stderr
-    # Nothing is there yet, as for the other commands that look; or the command names what is not there.
+    # No run was made yet, as for the other commands that look; or the command names a run that does not exist.
     assert (nothing.exit_code, run("export", "rows.jsonl", "other.yaml").exit_code) == (1, 1)
     assert unknown.exit_code == 2
     monkeypatch.setenv("VECBEAM_CONFIG", "other.yaml")

@@ -23,7 +23,7 @@ EACH = 6
 
 
 def write_pictures(corpus: Path, *, in_folders: bool) -> None:
-    """Pictures of two colours with some noise; one of the first lies in the folder of the second."""
+    """Pictures of two colours with some noise; one of the first is in the folder of the second."""
     random = np.random.default_rng(5)
     for folder, colour in COLOURS.items():
         for number in range(EACH):
