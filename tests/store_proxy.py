@@ -56,6 +56,7 @@ class StoreProxy:
 
     Attributes:
         share: of the requests that it answers with 503, which `chance` draws and `drawn` counts.
+        refuses: whether it refuses the key of each request, as a store does whose user was deleted.
     """
 
     address: str
@@ -63,6 +64,7 @@ class StoreProxy:
     share: float = 0.0
     chance: random.Random = field(default_factory=random.Random)
     drawn: int = 0
+    refuses: Callable[[], bool] = lambda: False
     requests: list[tuple[str, str]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -73,6 +75,8 @@ class StoreProxy:
     def fault_of(self, method: str, path: str) -> Fault | None:
         with self.lock:
             self.requests.append((method, path))
+            if self.refuses():
+                return Fault(method, path, 403, code="InvalidAccessKeyId")
             for fault in self.faults:
                 if fault.method == method and re.search(fault.path, path) and fault.times:
                     if fault.after:

@@ -112,14 +112,18 @@ def killed(lines: list[Line]) -> int:
 
 
 def run_lives(
-    context: Context, options: Sequence[object] = (), environment: dict[str, str] | None = None
+    context: Context,
+    options: Sequence[object] = (),
+    environment: dict[str, str] | None = None,
+    workers: int | None = None,
 ) -> Iterator[Line]:
     """Lives until so many of their commands were killed: some end before their moment comes."""
     while (left := context.amount - killed(context.lines)) > 0:
         ended = {line["seed"] for line in context.lines if line["command"] == COMMANDS[-1] or bad(line)}
         lives = min(LIVES_OF_A_BLOCK, -(-left // len(COMMANDS)))
         seeds = [seed for seed in range(len(ended) + lives) if seed not in ended][:lives]
-        command = [HERE / "lives.py", context.folder, "--workers", context.workers, *options, "--seeds", *seeds]
+        command = [HERE / "lives.py", context.folder, "--workers", workers or context.workers, *options]
+        command += ["--seeds", *seeds]
         yield from lines_of(command, environment)
 
 
@@ -163,6 +167,19 @@ def store_answers_503(context: Context) -> Iterator[Line]:
                 calls, before = len(proxy.requests) - before, len(proxy.requests)
                 answers, errors = proxy.drawn - errors, proxy.drawn
                 yield {**line, "calls": calls, "answers 503": answers}
+
+
+def store_refuses(context: Context) -> Iterator[Line]:
+    """Lives each of whose commands meets a store that refuses everything from a moment on, then the same command."""
+    sys.path.append(str(HERE.parent))
+    from store_proxy import proxied
+
+    refusing = context.folder / "refusing"
+    refusing.unlink(missing_ok=True)
+    options = ["--place", "s3", "--checkpoint", f"s3://{BUCKET}/refused", "--refusing", refusing]
+    with s3_server("weed") as address, proxied(address) as proxy:
+        proxy.refuses = refusing.exists
+        yield from run_lives(context, options, s3(proxy.address), workers=1)
 
 
 def server_killed(context: Context) -> Iterator[Line]:
@@ -252,6 +269,9 @@ CAMPAIGNS = {
     "kills-server": Campaign("SIGKILL, Milvus 2.3.5", "kills", 333, kills_on_the_server, killed),
     "kills-s3": Campaign("SIGKILL, checkpoint on S3 (SeaweedFS), Lite", "kills", 333, kills_on_s3, killed),
     "store-503": Campaign("S3 answers 5% of calls with 503", "commands", 40, store_answers_503),
+    "store-refuses": Campaign(
+        "S3 refuses everything from a moment on", "commands that failed", 200, store_refuses, killed
+    ),
     "server-killed": Campaign(
         "Milvus 2.3.5 killed every 5 s of a load", "server kills", 50, server_killed, counting("kills")
     ),

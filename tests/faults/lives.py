@@ -5,7 +5,8 @@
 The corpus, and its edits before the sync, are those of `worlds`. After each command the collection, the live rows of
 the checkpoint and its files are compared with those of an undisturbed life, which comes first and stays in
 FOLDER/reference.json. Prints a JSON line for each command of each life. Everything heavy is imported once; each run is
-a fork of this process. With `--undisturbed` nothing is killed: for a store that gives errors.
+a fork of this process. With `--undisturbed` nothing is killed: for a store that gives errors. With `--refusing FILE` a
+store refuses everything while FILE exists: from the moment on, in place of the SIGKILL, until the command ends.
 """
 
 from __future__ import annotations
@@ -43,12 +44,14 @@ class Place(NamedTuple):
         folder: what the lives share, the corpus and the undisturbed life among it.
         uri: of the Milvus server; empty for a Milvus Lite of its own.
         checkpoint: a folder of an object store; empty for a folder of the life.
+        refusing: a file; while it exists, the store refuses everything. None if commands are killed.
     """
 
     name: str
     folder: Path
     uri: str = ""
     checkpoint: str = ""
+    refusing: Path | None = None
 
 
 class Life:
@@ -90,8 +93,12 @@ class Life:
         """Runs a command to its end; returns its exit code."""
         return in_fork(execute(self.folder, self.world, self.words(command), None, self.log))
 
-    def run_killed(self, command: str, after_s: float) -> bool:
-        """Runs a command with a SIGKILL after some seconds; returns whether it was still running."""
+    def run_disturbed(self, command: str, after_s: float) -> int:
+        """Runs a command with a SIGKILL after some seconds, or with a store that refuses everything from then on.
+
+        Returns:
+            How it ended, as `in_fork`.
+        """
         child = os.fork()
         if child == 0:
             code = 70
@@ -100,8 +107,18 @@ class Life:
             finally:
                 os._exit(code)
         time.sleep(after_s)
-        os.kill(child, signal.SIGKILL)
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        if self.place.refusing is None:
+            os.kill(child, signal.SIGKILL)
+            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        self.place.refusing.touch()
+        ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        self.place.refusing.unlink()
+        return ended
+
+    def output(self) -> str:
+        """What its commands have printed."""
+        path = self.folder / "output.txt"
+        return path.read_text() if path.exists() else ""
 
     def encoded(self) -> int:
         """How many batches went through the model since the last time; see `kill_points.counting`."""
@@ -208,9 +225,7 @@ def undisturbed(place: Place, world: World) -> Found:
             seconds = time.monotonic() - begun
             found = life.found()
             if code or found is None or compare(found, found) != dict.fromkeys(FAULTS, 0):
-                sys.exit(
-                    f"the undisturbed {command} failed: {code}\n{(life.folder / 'output.txt').read_text()[-4000:]}"
-                )
+                sys.exit(f"the undisturbed {command} failed: {code}\n{life.output()[-4000:]}")
             reference[command] = {"found": found, "encoded": life.encoded(), "seconds": seconds}
         life.end()
         kept.write_text(json.dumps(reference))
@@ -229,18 +244,21 @@ def live(place: Place, world: World, seed: int, reference: Found, usual: dict[st
         life.configure(CORPORA[command])
         wanted = reference[command]
         moment = chance.random() * usual[command]
-        killed = life.run_killed(command, moment) if kill else False
+        ended = life.run_disturbed(command, moment) if kill else 0
+        killed = ended != 0
         begun = time.monotonic()
         code = life.run(command) if killed or not kill else 0
         if killed:
             # The killed run and the next one have the start in common: a little more than an undisturbed one takes.
             usual[command] += 0.2 * (moment + time.monotonic() - begun - usual[command])
         faults = compare(life.found() if code == 0 else None, wanted["found"])
+        if place.refusing is not None:  # the error is one that a user can act on
+            faults["failed"] += ended not in (0, 1) or "Traceback" in life.output()
         line = {"place": place.name, "seed": seed, "command": command, "killed": killed, "moment": round(moment, 3)}
         line |= {"twice": max(0, life.encoded() - wanted["encoded"]), **faults}
         bad = any(faults.values())
         if bad:
-            line["output"] = (life.folder / "output.txt").read_text()[-2500:]
+            line["output"] = life.output()[-2500:]
         sys.stdout.write(json.dumps(line) + "\n")  # one write: other workers print as well
         sys.stdout.flush()
         if bad:
@@ -287,9 +305,13 @@ def main() -> None:
     parser.add_argument("--checkpoint", default="")
     parser.add_argument("--world", choices=WORLDS, default="texts")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--refusing", type=Path, help="see above; with one worker")
     parser.add_argument("--undisturbed", action="store_true", help="kills nothing")
     given = parser.parse_args()
-    place, world = Place(given.place, given.folder.resolve(), given.uri, given.checkpoint), WORLDS[given.world]
+    place, world = (
+        Place(given.place, given.folder.resolve(), given.uri, given.checkpoint, given.refusing),
+        WORLDS[given.world],
+    )
     reference = ready(place, world)
     usual = {command: reference[command]["seconds"] for command in COMMANDS}
     failed = share_out(

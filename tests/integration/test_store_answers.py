@@ -115,6 +115,15 @@ def test_each_refusal_has_its_remedy(
     assert (retries, proxy.count("PUT", "/refused")) == ([], 1)
 
 
+def test_a_store_that_refuses_a_key_says_so_whatever_is_asked(proxy: StoreProxy) -> None:
+    filesystem.write_atomic(f"{ROOT}/known", b"content")
+    proxy.refuses = lambda: True
+    for ask in (filesystem.exists, filesystem.read_bytes, lambda uri: filesystem.list_files(uri, "*")):
+        with pytest.raises(CheckpointError, match=r"403 Forbidden") as refused:
+            ask(f"{ROOT}/known")
+        assert refused.value.remedy.startswith(("check the credentials", "give the account"))
+
+
 def test_a_slow_answer_is_awaited_so_long_and_then_asked_for_again(
     proxy: StoreProxy, retries: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
