@@ -118,10 +118,16 @@ def test_each_refusal_has_its_remedy(
 def test_a_store_that_refuses_a_key_says_so_whatever_is_asked(proxy: StoreProxy) -> None:
     filesystem.write_atomic(f"{ROOT}/known", b"content")
     proxy.refuses = lambda: True
-    for ask in (filesystem.exists, filesystem.read_bytes, lambda uri: filesystem.list_files(uri, "*")):
-        with pytest.raises(CheckpointError, match=r"403 Forbidden") as refused:
+    for ask in (filesystem.read_bytes, lambda uri: filesystem.list_files(uri, "*")):
+        with pytest.raises(StorageError, match=r"403 Forbidden \(InvalidAccessKeyId\)") as refused:
             ask(f"{ROOT}/known")
-        assert refused.value.remedy.startswith(("check the credentials", "give the account"))
+        assert refused.value.remedy.startswith("check the credentials")
+    # An answer to a HEAD has no reason.
+    with pytest.raises(StorageError, match=r"can't look for \S+/known: 403 Forbidden, without a reason\.") as refused:
+        filesystem.exists(f"{ROOT}/known")
+    assert refused.value.remedy.endswith(
+        "the right to read there; if it has the right, check the credentials and the clocks"
+    )
 
 
 def test_a_slow_answer_is_awaited_so_long_and_then_asked_for_again(

@@ -6,6 +6,7 @@ import errno
 import re
 
 from schemas.errors import StorageError
+from transforms.support.storage.remote.answer import UNREASONED
 
 _MISSING = re.compile(r"not found|NoSuchKey|BlobNotFound|does not exist|\b404\b", re.IGNORECASE)
 _CREDENTIALS = re.compile(
@@ -73,7 +74,10 @@ def storage_error(what: str, uri: str, error: BaseException) -> StorageError:
             "check the credentials of this machine and of the workers: they are missing, expired or another account's"
         )
     elif isinstance(error, PermissionError) or code == 403 or _RIGHT.search(text):
-        remedy = f"give the account of this machine and of the workers the right to {what} there"
+        right = {"look for": "read", "open": "read"}.get(what, what)
+        remedy = f"give the account of this machine and of the workers the right to {right} there"
+        if UNREASONED in text:
+            remedy += "; if it has the right, check the credentials and the clocks"
     else:
         remedy = "run the same command again once the store answers; what is written is kept"
     name = type(error).__name__

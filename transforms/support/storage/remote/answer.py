@@ -31,6 +31,8 @@ class OddKeyError(ValueError):
     """A key that obstore does not support, so that a listing with it fails."""
 
 
+UNREASONED = "without a reason"
+"""Of an answer without a body, as each to a HEAD."""
 _STATUS = re.compile(r"status code: (\d{3}) ?([A-Za-z ]*)")
 _CODE = re.compile(r"<Code>([^<]*)</Code>")
 _MESSAGE = re.compile(r"<Message>([^<]*)</Message>")
@@ -93,7 +95,6 @@ def short(error: Exception | str) -> str:
         reason = f": {' '.join(message.group(1).split())}" if message else ""
         return f"{status.group(1)} {status.group(2).strip()} ({told.group(1)}){reason}"
     if status:
-        return (
-            f"{status.group(1)} {status.group(2).strip()}: {' '.join(text.rpartition('status code:')[2].split())[:200]}"
-        )
+        said = " ".join(text[status.end() :].strip(" :").split())[:200]
+        return f"{status.group(1)} {status.group(2).strip()}{f': {said}' if said else f', {UNREASONED}'}"
     return " ".join(text.split())[:300]
