@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import random
 import re
@@ -114,12 +115,12 @@ def proxied(server: str, delay_s: float = 0.0) -> Iterator[StoreProxy]:
                 time.sleep(fault.delay_s)
             own = fault is None or fault.status in (0, 200)
             if own or (fault is not None and fault.forwarded):
-                connection = http.client.HTTPConnection(place)
-                connection.request(self.command, self.path, body, dict(self.headers))
-                found = connection.getresponse()
-                status, headers, content = found.status, found.getheaders(), found.read()
-                length = found.getheader("Content-Length") if self.command == "HEAD" else str(len(content))
-                connection.close()
+                # An emulator with one thread serves nobody else while a connection is open.
+                with contextlib.closing(http.client.HTTPConnection(place)) as connection:
+                    connection.request(self.command, self.path, body, dict(self.headers))
+                    found = connection.getresponse()
+                    status, headers, content = found.status, found.getheaders(), found.read()
+                    length = found.getheader("Content-Length") if self.command == "HEAD" else str(len(content))
             if fault is not None and not own:
                 text = (
                     f"<Error><Code>{fault.code or ERRORS[fault.status]}</Code><Message>from the test</Message></Error>"

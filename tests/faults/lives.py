@@ -253,7 +253,7 @@ def live(place: Place, world: World, seed: int, reference: Found, usual: dict[st
             usual[command] += 0.2 * (moment + time.monotonic() - begun - usual[command])
         faults = compare(life.found() if code == 0 else None, wanted["found"])
         if place.refusing is not None:  # the error is one that a user can act on
-            faults["failed"] += ended not in (0, 1) or "Traceback" in life.output()
+            faults["failed"] += ended not in (0, 1, 2) or "Traceback" in life.output()
         line = {"place": place.name, "seed": seed, "command": command, "killed": killed, "moment": round(moment, 3)}
         line |= {"twice": max(0, life.encoded() - wanted["encoded"]), **faults}
         bad = any(faults.values())
