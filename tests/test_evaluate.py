@@ -24,6 +24,7 @@ from pipelines.evaluate import evaluate
 from pipelines.index import Index
 from pipelines.steps.collection.current_rows import current_rows
 from pipelines.steps.search.queries.query_model import query_encoder
+from pipelines.sync import sync
 from schemas.config import Config
 from schemas.config.loader import load_config
 from schemas.errors import CheckpointError, CollectionError, ConfigurationError, SpaceMismatchError
@@ -287,6 +288,22 @@ def test_what_does_not_count_is_said(config: Config, folder: Path, tmp_path: Pat
     assert "one query tells nothing about others" in said
     assert found.figures["ndcg_at_10"]["low"] is None
     assert found.table.to_pylist()[0]["recall_at_100"] == 0.5
+
+
+def test_a_title_that_several_items_have_is_no_known_item_query(tmp_path: Path) -> None:
+    records = [{"id": f"d{n}", "text": document(n), "title": "Notes" if n < 4 else sentence(n)} for n in range(9)]
+    write_jsonl(tmp_path / "corpus" / "a.jsonl", records)
+    corpus = {"paths": ["corpus/*"], "metadata": {"title": "string"}}
+    config = configure(tmp_path, chunk={"max_tokens": 32, "overlap_tokens": 0}, corpus=corpus)
+    backfill(config)
+    found = evaluate(config, known_items=9, title="title")
+    assert found.figures["queries"] == 5
+    assert "4 items are left out, whose title another item has too" in found.notes[0]
+    write_jsonl(tmp_path / "corpus" / "a.jsonl", [record | {"title": "Notes"} for record in records])
+    sync(config)
+    with pytest.raises(ConfigurationError, match="of 9 items, each has the title of another one, for example 'Notes'"):
+        evaluate(config, known_items=9, title="title")
+    milvus.release(config.collection)
 
 
 def test_nothing_to_evaluate_is_refused(tmp_path: Path, folder: Path) -> None:

@@ -125,6 +125,8 @@ def outliers(
     if judged < len(seen):
         least = SMALLEST_LABEL if by == "label" else k + 2
         of_group = f" with the same {group}, or no value of it" if group else ""
+        if by == "label":
+            of_group += ", or no other value that enough rows have"
         notes.append(f"{len(seen) - judged:,} {what} were not judged: fewer than {least} rows{of_group}")
     title = f"Outliers among {len(seen):,} {what}" + (f", by {group}" if group else "")
     return Finding(title, basis, figures, table, notes, plots=lambda: _plots(measured, above))

@@ -43,15 +43,36 @@ def from_titles(rows: LiveRows, column: str, count: int, seed: int) -> KnownItem
     """Queries from a column of the rows, for `count` items that are drawn by a seed.
 
     Raises:
-        ConfigurationError: if rows have no such column, or no item has a text in it.
+        ConfigurationError: if rows have no such column, or no item has a value in it that no other has.
     """
     rows.check_columns([column], "--title")
     drawn = _draw(_items(rows.tables(["id", "item_id", column]), column), count, seed)
     chosen = [(item, str(title)) for item, _, title in drawn if str(title or "").strip()]
     if not chosen:
         raise ConfigurationError(f"--title: no item has a value in the column {column!r}", "name another column")
-    note = f"known items: the {column} of each of {len(chosen):,} items is a query, and the item is its only answer"
-    return KnownItems(_judged(chosen, note), [])
+    shared = _shared(rows, column, {title for _, title in chosen})
+    own = [(item, title) for item, title in chosen if title not in shared]
+    if not own:
+        raise ConfigurationError(
+            f"--title: of {len(chosen):,} items, each has the {column} of another one, for example {chosen[0][1]!r}",
+            "name a column that tells items apart",
+        )
+    note = f"known items: the {column} of each of {len(own):,} items is a query, and the item is its only answer"
+    if left := len(chosen) - len(own):
+        note += f"; {left:,} items are left out, whose {column} another item has too"
+    return KnownItems(_judged(own, note), [])
+
+
+def _shared(rows: LiveRows, column: str, titles: set[str]) -> set[str]:
+    """Those of some titles that several items have."""
+    first: dict[str, str] = {}
+    shared = set()
+    for table in rows.tables(["item_id", column]):
+        for item, value in zip(table.column("item_id").to_pylist(), table.column(column).to_pylist(), strict=True):
+            title = str(value)
+            if title in titles and first.setdefault(title, item) != item:
+                shared.add(title)
+    return shared
 
 
 def from_sentences(rows: LiveRows, count: int, seed: int) -> KnownItems:
