@@ -84,6 +84,7 @@ class MeasuredIndex(BaseModel):
     Attributes:
         vector: "" where an index was measured for all vectors.
         type, parameters, search: the index, and how it was searched.
+        unseen_at_10: what queries that are not rows of the collection find, where `index: auto` needs it.
         rows: that it was measured on.
         of: "sample", with faiss, to choose an index; or "collection", in Milvus.
         filter: of the searches.
@@ -94,6 +95,7 @@ class MeasuredIndex(BaseModel):
     parameters: dict[str, int | float] = Field(default_factory=dict)
     search: dict[str, int] = Field(default_factory=dict)
     recall_at_10: float
+    unseen_at_10: float | None = None
     rows: int = 0
     of: str = "collection"
     filter: str = ""

@@ -20,6 +20,7 @@ import numpy as np
 
 from schemas.milvus.indexes import index_bytes
 from transforms.explore.candidate import Candidate, joined
+from transforms.explore.faiss_indexes import SampleIndex, build, comparable, one_thread, scores_of
 from transforms.explore.live_rows import Floats
 from transforms.explore.search_width import NEARLY
 from transforms.support.extras import need
@@ -62,14 +63,8 @@ def sweep(
         MissingExtraError: if faiss is not installed.
     """
     need("explore", "collection.index: auto", "faiss")
-    import faiss
-
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)  # a graph that several threads build is another one each time
-    try:
+    with one_thread():
         measured = [_of_one(matrix, metric, rows, types, recall, seed) for matrix, metric in samples]
-    finally:
-        faiss.omp_set_num_threads(threads)
     found = [joined(same, recall, memory) for same in zip(*measured, strict=True)]
     good = [one for one in found if one.keeps]
     least = min((one.cost for one in good), default=0) * NEARLY
@@ -78,34 +73,14 @@ def sweep(
 
 
 def _of_one(matrix: Floats, metric: str, rows: int, types: Sequence[str], recall: float, seed: int) -> list[Candidate]:
-    import faiss
-
-    vectors = np.ascontiguousarray(matrix, np.float32)
-    if metric == "COSINE":
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        vectors = np.asarray(vectors / np.where(lengths == 0, 1, lengths), np.float32)
-    kind = faiss.METRIC_L2 if metric == "L2" else faiss.METRIC_INNER_PRODUCT
+    vectors, kind = comparable(matrix, metric)
     chosen = np.random.default_rng(seed).choice(len(vectors), min(QUERIES, len(vectors)), replace=False)
     queries = vectors[np.sort(chosen)]
-    exact = faiss.IndexFlat(vectors.shape[1], kind)
-    exact.add(vectors)
     k = min(TOP, len(vectors))
-    _, nearest = exact.search(queries, k)
-    tenth = _scores(vectors, queries, nearest, kind).min(axis=1)
+    nearest = build("FLAT", {}, vectors, kind).nearest(queries, k)
+    tenth = scores_of(vectors, queries, nearest, kind).min(axis=1)
     bench = _Bench(vectors, queries, tenth, kind, k, rows, recall)
-    return [one for name in types if name in _BUILDS for one in _BUILDS[name](bench)]
-
-
-def _scores(vectors: Floats, queries: Floats, rows: Any, kind: int) -> Floats:
-    """Scores of some rows for each query, a larger one is nearer: float32[queries, rows]; no row is -inf."""
-    import faiss
-
-    near = vectors[rows]
-    if kind == faiss.METRIC_L2:
-        scores = -((near - queries[:, None, :]) ** 2).sum(axis=2)
-    else:
-        scores = (near * queries[:, None, :]).sum(axis=2)
-    return np.asarray(np.where(rows < 0, -np.inf, scores), np.float32)
+    return [one for name in types if name in _CANDIDATES for one in _CANDIDATES[name](bench)]
 
 
 @dataclass(frozen=True)
@@ -124,13 +99,10 @@ class _Bench:
     def dimensions(self) -> int:
         return int(self.vectors.shape[1])
 
-    def found(self, index: Any) -> float:
-        """Recall of an index, where equal scores are as good, and a query's own row counts: it tells where to begin.
-
-        The scores are those of the rows, not of what an index keeps of them: IVF_SQ8 returns rounded ones.
-        """
-        _, rows = index.search(self.queries, self.k)
-        scores = _scores(self.vectors, self.queries, rows, self.kind)
+    def found(self, index: SampleIndex, width: int) -> float:
+        """Recall of a search, where equal scores are as good, and a query's own row counts: it tells where to begin."""
+        rows = index.nearest(self.queries, self.k, width)
+        scores = scores_of(self.vectors, self.queries, rows, self.kind)
         tenth = self.tenth[:, None]
         return float((scores >= tenth - 1e-6 * np.maximum(1, np.abs(tenth))).mean())
 
@@ -149,15 +121,12 @@ def _hnsw(bench: _Bench) -> Iterator[Candidate]:
     globals_of_faiss: Any = faiss.cvar
     scale = max(1.0, math.log(max(bench.rows, 2)) / math.log(max(len(bench.vectors), 2)))
     for links in HNSW_LINKS:
-        index = faiss.IndexHNSWFlat(bench.dimensions, links, bench.kind)
-        index.hnsw.efConstruction = EF_CONSTRUCTION
-        index.add(bench.vectors)
         parameters = {"M": links, "efConstruction": EF_CONSTRUCTION}
+        index = build("HNSW", parameters, bench.vectors, bench.kind)
         steps = []
         for ef in LADDER:
-            index.hnsw.efSearch = ef
             globals_of_faiss.hnsw_stats.reset()
-            recall = bench.found(index)
+            recall = bench.found(index, ef)
             compared = globals_of_faiss.hnsw_stats.ndis / len(bench.queries) * scale
             steps.append((ef, recall, round(compared * (4 * bench.dimensions + 4 * links))))
             if _is_wide(steps, bench.recall):
@@ -166,7 +135,7 @@ def _hnsw(bench: _Bench) -> Iterator[Candidate]:
 
 
 def _ivf(name: str) -> Any:
-    def build(bench: _Bench) -> Iterator[Candidate]:
+    def of_shares(bench: _Bench) -> Iterator[Candidate]:
         for share in LIST_SHARES:
             yield from of_lists(bench, max(1, _lists(bench.rows) // share), max(1, _lists(len(bench.vectors)) // share))
 
@@ -176,24 +145,13 @@ def _ivf(name: str) -> Any:
         globals_of_faiss: Any = faiss.cvar
         there = len(bench.vectors)
         tried = min(of_sample, there)
-        quantizer = faiss.IndexFlat(bench.dimensions, bench.kind)
-        index: Any
-        if name == "IVF_SQ8":
-            index = faiss.IndexIVFScalarQuantizer(
-                quantizer, bench.dimensions, tried, faiss.ScalarQuantizer.QT_8bit, bench.kind
-            )
-        else:
-            index = faiss.IndexIVFFlat(quantizer, bench.dimensions, tried, bench.kind)
-        index.cp.seed, index.cp.min_points_per_centroid = 0, 1  # as few points as there are, without a warning
-        index.train(bench.vectors)
-        index.add(bench.vectors)
+        index = build(name, {"nlist": tried}, bench.vectors, bench.kind)
         parameters = {"nlist": lists}
         width = (1 if name == "IVF_SQ8" else 4) * bench.dimensions
         steps = []
         for probes in [*(step for step in PROBES if step < tried), tried]:
-            index.nprobe = probes
             globals_of_faiss.indexIVF_stats.reset()
-            recall = bench.found(index)
+            recall = bench.found(index, probes)
             share = globals_of_faiss.indexIVF_stats.ndis / len(bench.queries) / there
             cost = round(share * bench.rows * width + lists * 4 * bench.dimensions)
             steps.append((min(lists, math.ceil(probes * lists / tried)), recall, cost))
@@ -201,7 +159,7 @@ def _ivf(name: str) -> Any:
                 break
         yield _narrowest(bench, name, parameters, "nprobe", steps)
 
-    return build
+    return of_shares
 
 
 def _is_wide(steps: Sequence[tuple[int, float, int]], recall: float) -> bool:
@@ -236,4 +194,4 @@ def _lists(rows: int) -> int:
     return int(min(65536, max(1, 2 ** round(math.log2(max(1.0, 4 * math.sqrt(rows)))))))
 
 
-_BUILDS: dict[str, Any] = {"FLAT": _flat, "HNSW": _hnsw, "IVF_FLAT": _ivf("IVF_FLAT"), "IVF_SQ8": _ivf("IVF_SQ8")}
+_CANDIDATES: dict[str, Any] = {"FLAT": _flat, "HNSW": _hnsw, "IVF_FLAT": _ivf("IVF_FLAT"), "IVF_SQ8": _ivf("IVF_SQ8")}

@@ -2,7 +2,8 @@
 
 Rows are the queries: those that a filter leaves, for a search with that filter. Few of them tell most indexes apart.
 Only where chance could decide there are more, up to all rows of a filter. What is wanted is the recall of queries that
-nobody has seen, so also all rows of a filter are a sample, and have a standard error.
+nobody has seen, so also all rows of a filter are a sample, and have a standard error. What queries that are not rows
+find less is measured on a sample: `transforms.explore.unseen_queries`.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from numpy.typing import NDArray
 
 from pipelines.run.session import Session
 from pipelines.steps.publish.index_candidates import shared_vectors
-from schemas.milvus import CollectionSpec
+from schemas.milvus import CollectionSpec, VectorColumn, index_words
 from schemas.run_report import MeasuredIndex
 from transforms import milvus
 from transforms.checkpoint import Checkpoint, Snapshot, iterate_parts
+from transforms.explore.live_rows import LiveRows
+from transforms.explore.unseen_queries import SplitRows, UnseenRecall, positions_of, split, unseen_recalls
 from transforms.milvus.nearest import check_filter
 from transforms.milvus.rows.row_check import every_id
 from transforms.support.fingerprints import fingerprints
@@ -39,12 +42,14 @@ class RecallVerdict(NamedTuple):
     """What was measured of an index.
 
     Attributes:
-        keeps: whether the recall is at least as promised under each filter.
-        recalls: recall@10 by filter; those after one that breaks the promise were not measured.
+        keeps: whether the recall of queries that are not rows is at least as promised under each filter.
+        recalls: recall@10 of rows by filter; those after one that breaks the promise were not measured.
+        unseen: what that means for queries that are not rows.
     """
 
     keeps: bool
     recalls: dict[str, float]
+    unseen: dict[str, float]
 
 
 class PromisedRecall:
@@ -73,13 +78,16 @@ class PromisedRecall:
         self._promised: float = promise["recall_at_10"]
         self._filters = ["", *promise["filters"]]
         self._matching = {filter: self._ids(spec.name, filter) for filter in self._filters}
+        self._split: dict[str, SplitRows] = {}
+        self._translations: dict[str, dict[str, list[UnseenRecall]]] = {}
 
     def measure(self, spec: CollectionSpec) -> RecallVerdict:
         """Measures an index that is built and in memory, searched as its specification says."""
         recalls: dict[str, float] = {}
+        unseen: dict[str, float] = {}
         keeps = True
         for filter in self._filters:
-            recalls[filter], keeps = self._under(spec, filter)
+            recalls[filter], unseen[filter], keeps = self._under(spec, filter)
             if not keeps:
                 # It is likely to break the promise again: it comes first the next time.
                 self._filters = [filter, *(one for one in self._filters if one != filter)]
@@ -91,22 +99,49 @@ class PromisedRecall:
                 parameters=dict(column.build_parameters),
                 search=dict(column.search_parameters),
                 recall_at_10=round(recall, 4),
+                unseen_at_10=round(unseen[filter], 4),
                 rows=self._rows(filter),
                 filter=filter,
             )
             for filter, recall in recalls.items()
         ]
-        return RecallVerdict(keeps, {filter: recalls[filter] for filter in self._matching if filter in recalls})
+        measured = [filter for filter in self._matching if filter in recalls]
+        return RecallVerdict(
+            keeps, {filter: recalls[filter] for filter in measured}, {filter: unseen[filter] for filter in measured}
+        )
 
-    def _under(self, spec: CollectionSpec, filter: str) -> tuple[float, bool]:
-        """Recall@10 under a filter, and whether it is as promised."""
+    def _under(self, spec: CollectionSpec, filter: str) -> tuple[float, float, bool]:
+        """Recall@10 under a filter of rows and of other queries, and whether the latter is as promised."""
         rows = self._rows(filter)
+        translations = self._unseen(spec)[filter]
+
+        def of_unseen(recall: float) -> float:
+            return min(one.of(recall) for one in translations)
+
         few = max(FEW, self._session.config.verify.sample)
         many = max(few, min(MOST, PAIRS // max(rows, 1)))
         recall, error = self._recall(spec, filter, few)
-        if few < min(many, rows) and abs(recall - self._promised) < CLEAR * error:
+        if few < min(many, rows) and abs(of_unseen(recall) - self._promised) < CLEAR * error:
             recall, error = self._recall(spec, filter, many)
-        return recall, recall - CERTAIN * error >= self._promised
+        return recall, of_unseen(recall), of_unseen(recall - CERTAIN * error) >= self._promised
+
+    def _unseen(self, spec: CollectionSpec) -> dict[str, list[UnseenRecall]]:
+        """How recalls of rows translate for an index, of each vector, by filter; measured once for an index."""
+        column = next(one for _, one in shared_vectors(spec))
+        index = index_words(column.index_type, "", column.index_parameters)
+        if index not in self._translations:
+            found = [self._translated(name, one) for name, one in shared_vectors(spec)]
+            self._translations[index] = {filter: [one[filter] for one in found] for filter in self._matching}
+        return self._translations[index]
+
+    def _translated(self, vector: str, column: VectorColumn) -> dict[str, UnseenRecall]:
+        if not column.search_parameters:
+            return dict.fromkeys(self._matching, UnseenRecall())  # it reads every row
+        rows = LiveRows(self._checkpoint, self._snapshot)
+        if vector not in self._split:
+            self._split[vector] = split(rows, vector, positions_of(rows, self._matching))
+        given = self._split[vector]
+        return unseen_recalls(given, column.metric, column.index_type, column.index_parameters, len(rows))
 
     def _recall(self, spec: CollectionSpec, filter: str, queries: int) -> tuple[float, float]:
         """The least recall@10 of the vectors and its standard error; 1 where no row matches."""

@@ -11,8 +11,9 @@ from pipelines.steps.results.page_file import PageSection
 from schemas.run_report import Report
 
 NOTE = (
-    "Of a sample: with faiss, to choose an index. Of the collection: in Milvus. nDCG@10 is that of the gate of the "
-    "same run, by exact search."
+    "Of a sample: with faiss, to choose an index. Of the collection: in Milvus. Unseen queries are not rows of the "
+    "collection: what they find follows from rows that were left out of an index of a sample. nDCG@10 is that of the "
+    "gate of the same run, by exact search."
 )
 
 
@@ -24,7 +25,17 @@ def index_sections(report: Report, history: Sequence[Report]) -> Iterator[PageSe
     """
     rows = list(dict.fromkeys(_rows(report, history)))
     if rows:
-        names = ("run", "measured on", "index", "search", "vector", "filter", "recall@10", "nDCG@10")
+        names = (
+            "run",
+            "measured on",
+            "index",
+            "search",
+            "vector",
+            "filter",
+            "recall@10",
+            "of unseen queries",
+            "nDCG@10",
+        )
         columns = [pa.array(values) for values in zip(*rows, strict=True)]
         empty = [at for at, values in enumerate(columns) if not any(values.to_pylist())]
         kept = [at for at in range(len(names)) if at not in empty]
@@ -41,7 +52,7 @@ def _rows(report: Report, history: Sequence[Report]) -> Iterator[tuple[Any, ...]
                 measured = f"{one.of}, {one.rows:,} rows"
                 answers = None if is_sample or one.filter else quality
                 words = (_words(one.type, one.parameters), _words("", one.search), one.vector, one.filter)
-                yield (run.run_id, measured, *words, one.recall_at_10, answers)
+                yield (run.run_id, measured, *words, one.recall_at_10, one.unseen_at_10, answers)
 
 
 def _chart(report: Report) -> Any:
