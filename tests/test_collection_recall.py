@@ -16,7 +16,7 @@ from transforms import milvus
 from transforms.milvus import exact_answers
 from transforms.milvus import recall as recall_module
 from transforms.milvus.nearest import Hit
-from transforms.milvus.recall import measure_recall
+from transforms.milvus.recall import RepeatedRecall, measure_recall
 
 ROWS = 3000
 DIMENSIONS = 48
@@ -60,6 +60,29 @@ def test_equal_vectors_are_counted(answers: Any, metric: str) -> None:
     found = measure_recall(None, spec, lambda: sliced(columns, 7), 100, 100)
     assert found is not None
     assert (found.equal_share, found.most_equal) == (0.4, 40)
+
+
+@pytest.mark.parametrize("metric", ["COSINE", "IP", "L2"])
+def test_a_second_measurement_has_the_exact_answers_of_the_first(answers: Any, metric: str) -> None:
+    """Indexes that find other rows each time; many rows are equal."""
+    random = np.random.default_rng(2)
+    vectors = unit_vectors(30, seed=5)[random.integers(0, 30, 200)] * random.uniform(0.5, 2, (200, 1))
+    columns = numbered(200, vectors=vectors.astype(np.float32)).select(["id", "vector"])
+    spec = spec_of(index_type="FLAT", metric=metric)
+    repeated = RepeatedRecall(lambda: sliced(columns, 17), 200, 60)
+    seen = []
+    for wrong in (0, 3, 9, 1, 11):
+
+        def found(query: int, wrong: int = wrong) -> list[str]:
+            order = exact(vectors, query, metric, 200)
+            return [*order[: 11 - wrong], *order[200 - wrong :]]
+
+        answers(found)
+        again = repeated.measure(None, spec, spec.vectors[0])
+        assert again == measure_recall(None, spec, lambda: sliced(columns, 50), 200, 60)
+        assert again is not None
+        seen.append(again.at_10)
+    assert len(set(seen)) > 2
 
 
 def exact(vectors: np.ndarray[Any, Any], query: int, metric: str, k: int) -> list[str]:

@@ -53,15 +53,20 @@ class ExactAnswers:
         self._k = k
         self._count = len(queries)
         self._products = Products(queries, column)
+        self.best: Floats
+        self.of_hits: Floats
+        self.equal: Integers
+        self.ask_again(hits)
+        self.clear()
+
+    def ask_again(self, hits: Sequence[Sequence[str]]) -> None:
+        """Takes other hits of the same queries: `add_hits` finds their scores, and what was found of rows stays."""
         self._places: dict[str, list[tuple[int, int]]] = {}
         for query, row in enumerate(hits):
             for rank, row_id in enumerate(dict.fromkeys(row)):
                 self._places.setdefault(row_id, []).append((query, rank))
         self._hits = pa.array(list(self._places), pa.string())
-        self.best: Floats
-        self.of_hits: Floats
-        self.equal: Integers
-        self.clear()
+        self.of_hits = np.full((self._count, self._k), -np.inf, dtype=np.float32)
 
     def clear(self) -> None:
         """Forgets all rows."""
@@ -80,6 +85,19 @@ class ExactAnswers:
                 for query, rank in self._places[ids[at].as_py()]:
                     self.of_hits[query, rank] = scores[query, at]
             self._keep(scores)
+
+    def add_hits(self, part: pa.Table) -> None:
+        """Adds the scores of those hits that are rows of a part, of which `add` had all rows before."""
+        here = np.flatnonzero(pc.is_in(part.column("id"), value_set=self._hits).to_numpy())
+        rows = part.take(pa.array(here))
+        pairs = [
+            (row, query, rank)
+            for row, row_id in enumerate(rows.column("id").to_pylist())
+            for query, rank in self._places[row_id]
+        ]
+        if pairs:
+            at, queries, ranks = np.array(pairs, np.int64).T
+            self.of_hits[queries, ranks] = self._products.of_pairs(vectors_of(rows, self._column), at, queries)
 
     def merge(self, other: pa.Table) -> None:
         """Adds what was found among other rows, a table of `EXACT_SCHEMA`."""
@@ -126,6 +144,23 @@ class Products:
         rows, lengths = self._spread(vectors)
         scores = self._queries @ rows.T
         return scores, _equal(self._queries, lengths, scores, self._metric)
+
+    def of_pairs(self, vectors: Vectors, rows: Integers, queries: Integers) -> Floats:
+        """Scores of pairs of a row and a query, float32[pairs].
+
+        Args:
+            rows: positions in `vectors`.
+            queries: positions of their queries.
+        """
+        matrix = vectors if isinstance(vectors, np.ndarray) else self._spread(vectors)[0]
+        matrix = _normalised(matrix) if self._metric == "COSINE" else matrix
+        step = max(1, CELLS // max(1, matrix.shape[1]))
+        found = [np.zeros(0, np.float32)]
+        for start in range(0, len(rows), step):
+            one, other = matrix[rows[start : start + step]], self._queries[queries[start : start + step]]
+            products = np.einsum("ij,ij->i", one, other)
+            found.append(2.0 * products - (squares(one) + squares(other)) if self._metric == "L2" else products)
+        return np.concatenate(found)
 
     def _spread(self, vectors: pa.StructArray) -> tuple[Floats, Floats]:
         """Sparse vectors as float32[n, positions], and the squared length of each whole vector."""

@@ -89,22 +89,52 @@ def measure_recall(
         CollectionError: if the search fails.
         ConfigurationError: if Milvus does not understand the filter.
     """
-    asked = ask(
-        connection,
-        spec,
-        lambda chosen: _rows_at(parts(), chosen),
-        total_rows,
-        sample,
-        seed,
-        column,
-        filter,
-    )
-    if asked is None:
-        return None
-    exact = asked.exact()
-    for part in parts():
-        exact.add(part)
-    return asked.recall(exact)
+    repeated = RepeatedRecall(parts, total_rows, sample, filter, seed)
+    return repeated.measure(connection, spec, column or spec.vectors[0])
+
+
+class RepeatedRecall:
+    """Recall@10 of one index after another, with the same queries: their exact answers are found once.
+
+    Args:
+        parts, total_rows, sample, filter, seed: see `measure_recall`.
+    """
+
+    def __init__(
+        self,
+        parts: Callable[[], Iterator[pa.Table]],
+        total_rows: int,
+        sample: int,
+        filter: str = "",
+        seed: int = 0,
+    ) -> None:
+        self._parts = parts
+        self._total_rows = total_rows
+        self._filter = filter
+        self._chosen = _drawn(total_rows, sample, seed)
+        self._rows: pa.Table | None = None
+        self._exact: ExactAnswers | None = None
+
+    def measure(self, connection: Milvus, spec: CollectionSpec, column: VectorColumn) -> Recall | None:
+        """The recall of an index that is built; None of a corpus without a row.
+
+        Args:
+            column: the same vector each time; its index and search parameters may be others.
+        """
+        if not len(self._chosen):
+            return None
+        if self._rows is None:
+            self._rows = _rows_at(self._parts(), self._chosen)
+        asked = _asked(connection, spec, self._rows, self._total_rows, column, self._filter)
+        if self._exact is None:
+            self._exact = asked.exact()
+            for part in self._parts():
+                self._exact.add(part)
+        else:
+            self._exact.ask_again(asked.hits)
+            for part in self._parts():
+                self._exact.add_hits(part)
+        return asked.recall(self._exact)
 
 
 class Asked(NamedTuple):
@@ -186,12 +216,21 @@ def ask(
     Args:
         rows_at: gives the rows at some positions, ascending, among all rows of the parts.
     """
-    if total_rows == 0 or sample == 0:
+    chosen = _drawn(total_rows, sample, seed)
+    if not len(chosen):
         return None
+    return _asked(connection, spec, rows_at(chosen), total_rows, column or spec.vectors[0], filter)
+
+
+def _drawn(total_rows: int, sample: int, seed: int) -> NDArray[np.int64]:
+    """Positions of some rows, ascending."""
+    return np.sort(np.random.default_rng(seed).choice(total_rows, min(sample, total_rows), replace=False))
+
+
+def _asked(
+    connection: Milvus, spec: CollectionSpec, rows: pa.Table, total_rows: int, column: VectorColumn, filter: str
+) -> Asked:
     k, own = wanted(total_rows)
-    column = column or spec.vectors[0]
-    chosen = np.sort(np.random.default_rng(seed).choice(total_rows, min(sample, total_rows), replace=False))
-    rows = rows_at(chosen)
     queries = vectors_of(rows, column)
     parameters = effective_parameters(column.index_type, column.search_parameters, k + own)
     found = search_many(connection, spec.name, queries, k + own, parameters, filter, field_name=column.name)

@@ -25,6 +25,7 @@ from transforms.checkpoint import Checkpoint, Snapshot, iterate_parts
 from transforms.explore.live_rows import LiveRows
 from transforms.explore.unseen_queries import SplitRows, UnseenRecall, positions_of, split, unseen_recalls
 from transforms.milvus.nearest import check_filter
+from transforms.milvus.recall import RepeatedRecall
 from transforms.milvus.rows.row_check import every_id
 from transforms.support.fingerprints import fingerprints
 
@@ -78,6 +79,7 @@ class PromisedRecall:
         self._promised: float = promise["recall_at_10"]
         self._filters = ["", *promise["filters"]]
         self._matching = {filter: self._ids(spec.name, filter) for filter in self._filters}
+        self._repeated: dict[tuple[str, str, int], RepeatedRecall] = {}
         self._split: dict[str, SplitRows] = {}
         self._translations: dict[str, dict[str, list[UnseenRecall]]] = {}
 
@@ -148,15 +150,11 @@ class PromisedRecall:
         rows = self._rows(filter)
         found = [(1.0, 0.0)]
         for name, column in shared_vectors(spec):
-            measured = milvus.measure_recall(
-                self._connection,
-                spec,
-                partial(self._parts, name, self._matching[filter]),
-                rows,
-                queries,
-                column=column,
-                filter=filter,
-            )
+            key = (name, filter, queries)
+            if key not in self._repeated:
+                parts = partial(self._parts, name, self._matching[filter])
+                self._repeated[key] = RepeatedRecall(parts, rows, queries, filter)
+            measured = self._repeated[key].measure(self._connection, spec, column)
             found += [(measured.at_10, measured.error)] if measured is not None else []
         return min(found, key=lambda one: one[0] - CERTAIN * one[1])
 
