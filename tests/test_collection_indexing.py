@@ -15,10 +15,13 @@ from typing import Any
 import faiss
 import pytest
 from collection_data import all_rows, configuration, numbered, spec_of, unit_vectors
+from milvus_server import Server
+from pymilvus import MilvusException
 
 from schemas.config import Collection
 from schemas.errors import CollectionError
 from transforms import milvus
+from transforms.milvus import index_build
 
 ROWS = 1200
 """A server builds no index on fewer than 1,024."""
@@ -144,6 +147,46 @@ def test_build_parameters_stand_in_the_index_file_of_lite(
         assert index.hnsw.efConstruction == parameters["efConstruction"]
     else:
         assert index.nlist == parameters["nlist"]
+
+
+@pytest.mark.server
+def test_small_segments_of_a_new_collection_are_merged_before_anything_is_measured(
+    milvus_server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server does it later by itself, and a graph over all rows finds less than several small ones."""
+    config = configuration(milvus_server.uri)
+    vectors = unit_vectors(3 * ROWS)
+    rows = numbered(3 * ROWS, vectors=vectors)
+    with milvus.connected(config) as connection:
+        client = connection.client
+        spec = spec_of()
+        milvus.create(connection, spec, "load-one")
+        for start in range(0, 3 * ROWS, ROWS):
+            milvus.upsert(connection, spec, rows.slice(start, ROWS))
+            milvus.flush(connection, spec.name)
+        assert len(client.list_persistent_segments(spec.name)) == 3
+        milvus.finish(connection, spec)
+        assert [one.num_rows for one in client.list_loaded_segments(spec.name)] == [3 * ROWS]
+        assert len(all_rows(connection, spec.name)) == 3 * ROWS
+        state = milvus.state(connection, spec.name)
+        assert state is not None
+        assert (state.index_built, state.indexes["vector"].rows) == (True, 3 * ROWS)
+
+        def refused(*_: Any, **__: Any) -> None:
+            raise MilvusException(message="permission denied")
+
+        monkeypatch.setattr(client, "compact", refused)
+        milvus.finish(connection, spec)  # one segment is not merged
+        milvus.upsert(connection, spec, numbered(ROWS, vectors=vectors[:ROWS], start=3 * ROWS))
+        assert not caplog.messages
+        milvus.finish(connection, spec)  # an account may be refused
+        [said] = caplog.messages
+        assert "small segments are not merged, so recall may change later" in said
+        assert "permission denied" in said
+        milvus.set_ready(connection, spec.name)
+        monkeypatch.setattr(index_build, "merge_segments", refused)
+        milvus.finish(connection, spec)
+        milvus.drop(connection, spec.name)
 
 
 KILLED = """

@@ -11,11 +11,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import CollectionError
-from schemas.milvus import CollectionSpec, VectorColumn
+from schemas.milvus import STATE_LOADING, CollectionSpec, VectorColumn
 from transforms.milvus.call import LONG_S
-from transforms.milvus.collection_state import IndexState
+from transforms.milvus.collection_state import CollectionState, IndexState
 from transforms.milvus.description import state
 from transforms.milvus.rows.read import load
+from transforms.milvus.segments import merge_segments, wait_replaced
 from transforms.support import stop
 
 if TYPE_CHECKING:
@@ -49,14 +50,16 @@ def flush(connection: Milvus, name: str) -> None:
 def finish(connection: Milvus, spec: CollectionSpec) -> None:
     """Makes a loaded collection searchable by its index.
 
-    An index with the same type, metric and parameters stays; another one is dropped and built again.
+    An index with the same type, metric and parameters stays; another one is dropped and built again. Small segments of
+    a collection that is not complete yet are merged.
 
     Raises:
         CollectionError: if the collection is gone, or the index can't be built.
     """
     # Rows that aren't flushed yet have no index and would be searched exactly: recall would look better than it is.
     flush(connection, spec.name)
-    current = _indexes(connection, spec)
+    found = _state(connection, spec)
+    current, is_new = found.indexes, found.state == STATE_LOADING
     others = [one for one in spec.vectors if one.name in current and not _is_good(current[one.name], one)]
     if others:
         # An index goes only from a collection that is not in memory.
@@ -66,9 +69,12 @@ def finish(connection: Milvus, spec: CollectionSpec) -> None:
     for one in spec.vectors:
         if one.name not in current or one in others:
             connection.again("create_index", partial(_create_index, connection, spec, one))
-    for one in spec.vectors:
-        _wait_built(connection, spec, one)
+    _wait_all_built(connection, spec)
     load(connection, spec.name)
+    # A server merges only segments that have an index.
+    if is_new and (merged := merge_segments(connection, spec.name)):
+        _wait_all_built(connection, spec)
+        wait_replaced(connection, spec.name, merged)
 
 
 def _is_good(index: IndexState, column: VectorColumn) -> bool:
@@ -95,19 +101,19 @@ def build_parameters(connection: Milvus, column: VectorColumn) -> dict[str, Any]
     return {"params": parameters} if parameters and connection.is_lite else parameters
 
 
-def _indexes(connection: Milvus, spec: CollectionSpec) -> dict[str, IndexState]:
+def _state(connection: Milvus, spec: CollectionSpec) -> CollectionState:
     found = state(connection, spec.name)
     if found is None:
         raise CollectionError(
             f"Milvus at {connection.settings.uri} has no collection {spec.name!r} any more",
             "run the same command again: it builds the collection from the checkpoint",
         )
-    return found.indexes
+    return found
 
 
 def _create_index(connection: Milvus, spec: CollectionSpec, column: VectorColumn) -> None:
     # An earlier attempt may have succeeded, and only its answer was lost.
-    if column.name in _indexes(connection, spec):
+    if column.name in _state(connection, spec).indexes:
         return
     parameters = connection.client.prepare_index_params()
     parameters.add_index(
@@ -126,11 +132,16 @@ def _drop_index(connection: Milvus, name: str, vector: str) -> None:
         connection.call(connection.client.drop_index, name, index_name)
 
 
+def _wait_all_built(connection: Milvus, spec: CollectionSpec) -> None:
+    for one in spec.vectors:
+        _wait_built(connection, spec, one)
+
+
 def _wait_built(connection: Milvus, spec: CollectionSpec, column: VectorColumn) -> None:
     uri = connection.settings.uri
     pending, since = None, time.monotonic()
     while True:
-        index = _indexes(connection, spec).get(column.name)
+        index = _state(connection, spec).indexes.get(column.name)
         if index is None:
             raise CollectionError(f"the index of {spec.name!r} at {uri} vanished", "run the same command again")
         if index.built:

@@ -7,6 +7,7 @@ next index too, where no search does, or that one costs more than the next index
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -27,6 +28,10 @@ WORTH_A_BUILD = 1.5
 """Another index is built where the one that keeps the promise costs so many times its least cost."""
 QUICK_ROWS = 1_000_000
 """Up to so many rows a build takes minutes: `NEARLY` is worth one."""
+
+
+class _TooCostlyError(Exception):
+    """A search that costs more than that of another index does not keep the promise yet."""
 
 
 class Kept(NamedTuple):
@@ -78,7 +83,9 @@ class IndexPromise:
             chosen = with_candidate(spec, choice)
             build(chosen)
             built = choice
-            found = self._kept(chosen, choice)
+            found = self._kept(
+                chosen, choice, most=NEARLY * min((one.candidate.cost for one in kept), default=math.inf)
+            )
             kept += [found] if found is not None else []
         if not kept or built is None:
             raise self._broken(spec)
@@ -94,31 +101,49 @@ class IndexPromise:
         self._write(best)
         return best.spec
 
-    def _kept(self, spec: CollectionSpec, candidate: Candidate, least: Mapping[str, int] | None = None) -> Kept | None:
+    def _kept(
+        self,
+        spec: CollectionSpec,
+        candidate: Candidate,
+        least: Mapping[str, int] | None = None,
+        most: float = math.inf,
+    ) -> Kept | None:
         """An index that is built, with the narrowest search that keeps the promise; None if none does.
 
         Args:
             least: no search is tried that is narrower.
+            most: cost of a search from which on the index is of no use.
         """
         self._session.progress.step("verify")
         measured: list[tuple[dict[str, int], RecallVerdict]] = []
+        floor = dict(least or {})
 
         def searched(search: Mapping[str, int]) -> CollectionSpec:
             return with_candidate(spec, replace(candidate, search=search))
 
         def keeps(search: dict[str, int]) -> bool:
-            if least and any(value < least[name] for name, value in search.items()):
+            if any(value < floor.get(name, 0) for name, value in search.items()):
                 return False
             verdict = promised.measure(searched(search))
             measured.append((search, verdict))
+            if not verdict.keeps and candidate.searched(search).cost > most:
+                raise _TooCostlyError
             return verdict.keeps
 
         with Phase(self._session, "verify"):
             open_for_search(self._connection, spec.name)
             promised = self._promised(spec)
-            search = narrowest(candidate.type, candidate.search, candidate.parameters.get("nlist", 1), keeps)
+            lists = candidate.parameters.get("nlist", 1)
+            try:
+                search = narrowest(candidate.type, candidate.search, lists, keeps)
+                if search and not self._connection.is_lite:
+                    # A graph of the server 2.3.5 finds a little less after its first thousands of searches.
+                    floor = search
+                    search = narrowest(candidate.type, search, lists, keeps)
+            except _TooCostlyError:
+                return None
         if search is not None:
-            verdict = next(verdict for one, verdict in measured if one == search)
+            verdict = next(verdict for one, verdict in reversed(measured) if one == search)
             return Kept(searched(search), candidate.searched(search), verdict)
         widest, (_, _, unseen) = measured[-1]
         worst = min(unseen, key=lambda one: unseen[one])
