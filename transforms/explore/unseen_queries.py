@@ -8,6 +8,7 @@ recall that Milvus has with rows as queries is translated by these pairs.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from transforms.explore.index_sweep import LADDER, PROBES, SAMPLE_ROWS, TOP
 from transforms.explore.live_rows import Floats, LiveRows
 from transforms.support.fingerprints import fingerprints
 
+INDEXED = 50_000
+"""Most rows of the index. The fewer of a collection, the farther the nearest rows are, and the more is lost."""
 OUTSIDE = 1_000
 """Most rows that are left out of the index under a filter, and most that are queries of it."""
 SHARE = 4
@@ -102,13 +105,13 @@ def split(rows: LiveRows, vector: str, positions: Mapping[str, Positions], seed:
     }
     left_out = np.unique(np.concatenate(list(drawn.values())))
     others = np.setdiff1d(np.arange(len(rows)), left_out, assume_unique=True)
-    kept = np.sort(random.choice(others, min(SAMPLE_ROWS, len(others)), replace=False))
+    kept = np.sort(random.choice(others, min(INDEXED, len(others)), replace=False))
     taken = {filter: rows.sample(vector, most=OUTSIDE, among=some).vectors for filter, some in drawn.items()}
     matching = {
         filter: None if len(of_filter) == len(rows) else np.flatnonzero(np.isin(kept, of_filter))
         for filter, of_filter in positions.items()
     }
-    return SplitRows(rows.sample(vector, most=SAMPLE_ROWS, among=kept).vectors, matching, taken)
+    return SplitRows(rows.sample(vector, most=INDEXED, among=kept).vectors, matching, taken)
 
 
 def unseen_recalls(
@@ -130,7 +133,8 @@ def unseen_recalls(
         fewer = max(1, min(len(vectors), round(lists * math.sqrt(len(vectors) / total))))
         parameters, widths = {"nlist": fewer}, (*(one for one in PROBES if one < fewer), fewer)
     found: dict[str, UnseenRecall] = {}
-    with one_thread():
+    # On several threads faiss takes longer for few rows, where it shares the machine.
+    with one_thread() if len(vectors) <= SAMPLE_ROWS else contextlib.nullcontext():
         index = build(kind, parameters, vectors, number)
         for filter, outside in given.outside.items():
             among = given.matching[filter]
