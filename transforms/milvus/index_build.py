@@ -16,7 +16,7 @@ from transforms.milvus.call import LONG_S
 from transforms.milvus.collection_state import CollectionState, IndexState
 from transforms.milvus.description import state
 from transforms.milvus.rows.read import load
-from transforms.milvus.segments import merge_segments, wait_replaced
+from transforms.milvus.small_segments import merge_segments, wait_replaced
 from transforms.support import stop
 
 if TYPE_CHECKING:
