@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc as garbage
+import os
 import sys
+import threading
+from typing import NoReturn
 
 from pipelines.run.terminal import environment, interrupts, output
 from transforms.support import stop
@@ -31,10 +35,20 @@ def main() -> None:
         garbage.freeze()
     if stop.requested():
         interrupts.finish(code)
+    leave(code)
+
+
+def leave(code: int) -> NoReturn:
+    """Ends the process after Python's threads and exit handlers, and before the destructors of native libraries.
+
+    These have nothing to save, and may abort: an encoder on OpenVINO ended with 134 after its result was printed.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]  # what the interpreter calls; it joins threads
+    atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
-    sys.exit(code)
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -225,3 +228,32 @@ def test_milvus_on_this_machine_is_reached_past_a_proxy(folder: Path, monkeypatc
     with milvus.connected(config) as connection:
         assert connection.client.list_collections() == []
     milvus.release(config)
+
+
+ABORTS = """
+import atexit, ctypes, sys, threading, time
+from pathlib import Path
+
+library = ctypes.CDLL(None)
+library.__cxa_atexit(library.abort, None, None)
+atexit.register(Path("handler").touch)
+threading.Thread(target=lambda: (time.sleep(0.3), Path("thread").touch())).start()
+sys.argv[0] = "vecbeam"
+from pipelines.entry import main
+main()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the name of the function is that of glibc")
+@pytest.mark.parametrize(("arguments", "code"), [(["--version"], 0), (["plan", "none.yaml"], 2)])
+def test_a_native_library_that_aborts_at_exit_does_not_change_the_exit_code(
+    tmp_path: Path, arguments: list[str], code: int
+) -> None:
+    """Threads have ended by then, and Python's exit handlers have run."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", ABORTS, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == code, done.stderr
+    assert "vecbeam" in done.stdout + done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"handler", "thread"}

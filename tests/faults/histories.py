@@ -10,6 +10,7 @@ of them belong to a seed. Prints a JSON line for each seed.
 from __future__ import annotations
 
 import argparse
+import gc as garbage
 import json
 import sys
 import tempfile
@@ -69,6 +70,8 @@ def main() -> None:
     given = parser.parse_args()
 
     beam_classes.remember()
+    garbage.freeze()
+    garbage.set_threshold(50_000, 20, 50)  # as the command does, which has as many permanent objects
     with tempfile.TemporaryDirectory() as folder:
         tempfile.tempdir = folder  # of histories that failed, too
         for number in given.seeds:
