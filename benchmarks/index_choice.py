@@ -55,7 +55,7 @@ RECALL = 0.97
 HELD_EVERY = 4
 QUERIES, FEW = 1_000, 200
 """Most queries of a section; how many of them are enough where the recall is not near the promise."""
-ROUNDS, TIMED = 5, 20
+ROUNDS, TIMED = 15, 20
 
 
 class Unseen:

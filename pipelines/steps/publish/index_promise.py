@@ -22,7 +22,7 @@ from schemas.milvus.collection_spec import PROPERTY_INDEX
 from transforms import milvus
 from transforms.checkpoint import Checkpoint, Snapshot
 from transforms.explore.candidate import Candidate
-from transforms.explore.search_width import NEARLY, narrowest
+from transforms.explore.search_width import CLOSE, NEARLY, narrowest
 
 WORTH_A_BUILD = 1.5
 """Another index is built where the one that keeps the promise costs so many times its least cost."""
@@ -31,7 +31,8 @@ QUICK_ROWS = 1_000_000
 
 
 SETTLED_AFTER = 6
-"""Most measurements of a choice: graphs of the server 2.3.5 find less with each of the first thousands of searches."""
+"""Most measurements at the end of a choice, by many queries each, and none with a narrower search than the last one. Graphs
+of the server 2.3.5 find less with each of the first thousands of searches."""
 SETTLED = 0.001
 
 
@@ -99,7 +100,7 @@ class IndexPromise:
             kept += [found] if found is not None else []
         if not kept or built is None:
             raise self._broken(spec)
-        least = NEARLY * min(one.candidate.cost for one in kept)
+        least = CLOSE * min(one.candidate.cost for one in kept)
         good = [one for one in kept if one.candidate.cost <= least]
         best = min(good, key=lambda one: (one.candidate.memory, one.candidate.cost))
         if (built.type, built.parameters) != (best.candidate.type, best.candidate.parameters):
@@ -146,11 +147,11 @@ class IndexPromise:
             lists = candidate.parameters.get("nlist", 1)
             try:
                 search = narrowest(candidate.type, candidate.search, lists, keeps)
-                for _ in range(SETTLED_AFTER if search else 0):
-                    # The last measurement asks many queries, and searches no narrower than the one before.
+                settles = bool(search) and not self._connection.is_lite
+                for _ in range(SETTLED_AFTER if settles else 0):
                     before, floor, thorough = measured[-1][1].unseen if thorough else {}, search or {}, True
                     search = narrowest(candidate.type, floor, lists, keeps)
-                    if search is None or self._connection.is_lite or _is_settled(before, measured[-1][1].unseen):
+                    if search is None or _is_settled(before, measured[-1][1].unseen):
                         break
             except _TooCostlyError:
                 return None
