@@ -31,8 +31,8 @@ QUICK_ROWS = 1_000_000
 
 
 SETTLED_AFTER = 6
-"""Most measurements at the end of a choice, by many queries each, and none with a narrower search than the last one. Graphs
-of the server 2.3.5 find less with each of the first thousands of searches."""
+"""Most measurements at the end of a choice, by many queries each, and none with a narrower search than the last one.
+Graphs of the server 2.3.5 find less with each of the first thousands of searches."""
 SETTLED = 0.001
 
 
