@@ -47,6 +47,7 @@ PASSING = [
     RpcError(grpc.StatusCode.UNAVAILABLE, "Socket closed"),
     RpcError(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"),
     MilvusException(grpc.StatusCode.UNAVAILABLE, "[upsert_rows] Retry timeout: 60.0s, StatusCode.UNAVAILABLE"),
+    MilvusException(grpc.StatusCode.CANCELLED, "[describe_collection] Retry timeout: 60.0s, StatusCode.CANCELLED"),
     MilvusException(1, "collection is being flushed, please wait"),
     MilvusException(503, "channel not available[channel=by-dev-rootcoord-dml_1]"),
     MilvusException(2, "Fail connecting to server on 127.0.0.1:1, illegal connection params or server unavailable"),

@@ -223,15 +223,17 @@ def test_the_command_imports_nothing_that_a_search_does_not_use(config: Config, 
     """They take longer than the search."""
     milvus.release(config.collection)
     program = f"""
-import sys
+import atexit, sys
 from pathlib import Path
 from pipelines.entry import main
 sys.argv = ["vecbeam", "search", {str(corpus / "vecbeam.yaml")!r}, {text(3)!r}, "-k", "1"]
-try:
-    main()
-finally:
+
+def write_loaded():
     unused = "apache_beam pandas requests scipy torch transforms.encoders.media transforms.encoders.fitted.term_model"
     Path({str(tmp_path / "loaded")!r}).write_text(" ".join(name for name in unused.split() if name in sys.modules))
+
+atexit.register(write_loaded)
+main()
 """
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
     assert "3#0" in ran.stdout

@@ -21,7 +21,8 @@ log = logging.getLogger("vecbeam")
 LONG_S = 86400.0
 """Seconds that flushing, building and loading may take in one call; pings detect a dead connection earlier."""
 
-_PASSING_CODES = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED")
+# A server that is being stopped cancels the calls that it is answering; vecbeam cancels none.
+_PASSING_CODES = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", "CANCELLED")
 _PASSING = re.compile(
     r"being flushed|service not ready|service unavailable|not healthy|is initializing|standby|recovering"
     r"|no available|channel not available|channel not found|shard leaders?|node not (found|match|available)"
