@@ -8,6 +8,7 @@ find less is measured on a sample: `transforms.explore.unseen_queries`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
@@ -33,8 +34,9 @@ FEW, MOST = 200, 4_000
 """Queries of a first measurement, and most of a second one; `verify.sample`, if that is more."""
 PAIRS = 1_000_000_000
 """Most pairs of a query and a row that a second measurement compares: MOST queries up to 250,000 rows."""
-CLEAR = 3.0
-"""Standard errors from the promise at which few queries are enough."""
+CLEAR = 2.0
+"""Standard errors from the promise at which few queries are enough. It is the largest error that recalls of queries can
+have whose mean is the promise: most queries find all and some little, so few may show none of the latter."""
 CERTAIN = 1.645
 """Standard errors above the promise with which many queries keep it: it is 95% certain that others do as well."""
 
@@ -127,7 +129,8 @@ class PromisedRecall:
         few = max(FEW, self._session.config.verify.sample)
         many = max(few, min(MOST, PAIRS // max(rows, 1)))
         recall, error = self._recall(spec, filter, many if thorough else few)
-        if not thorough and few < min(many, rows) and abs(of_unseen(recall) - self._promised) < CLEAR * error:
+        unclear = CLEAR * math.sqrt(max(self._promised * (1 - self._promised), 1 / few) / few)
+        if not thorough and few < min(many, rows) and abs(of_unseen(recall) - self._promised) < unclear:
             recall, error = self._recall(spec, filter, many)
         return recall, of_unseen(recall), of_unseen(recall - CERTAIN * error) >= self._promised
 
