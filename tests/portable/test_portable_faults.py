@@ -68,6 +68,16 @@ def held(cluster: Cluster) -> Iterator[str]:
                 os.kill(worker["process"], signal.SIGCONT)
 
 
+def check_continues(cluster: Cluster, config: Path, first: Done, undisturbed: dict[str, Any]) -> None:
+    """A job that ended early was told without a traceback, and the same command embeds what is missing, and no more."""
+    assert "Traceback" not in first.said
+    kept = cluster.rows_in_parts(config)
+    assert 0 < kept < ROWS
+    second = cluster.vecbeam("backfill", config)
+    check_completed(cluster, config, second, undisturbed)
+    assert second.answer["chunks"]["embedded"] == ROWS - kept
+
+
 def test_a_worker_is_killed_and_the_same_command_continues(cluster: Cluster, undisturbed: dict[str, Any]) -> None:
     config = cluster.configure("worker_killed", "many")
     run = cluster.start("backfill", config)
@@ -78,13 +88,7 @@ def test_a_worker_is_killed_and_the_same_command_continues(cluster: Cluster, und
     # Beam says that the worker has died, or that its channel closed: whatever it finds first.
     assert "the job on other machines ended as FAILED: RuntimeError: " in first.answer["error"]["message"]
     assert "the same command continues" in first.said
-    assert "Traceback" not in first.said
-
-    kept = cluster.rows_in_parts(config)
-    assert 0 < kept < ROWS
-    second = cluster.vecbeam("backfill", config)
-    check_completed(cluster, config, second, undisturbed)
-    assert second.answer["chunks"]["embedded"] == ROWS - kept
+    check_continues(cluster, config, first, undisturbed)
 
 
 def test_the_launcher_is_killed_and_the_same_command_ends_as_undisturbed(
@@ -135,13 +139,7 @@ def test_somebody_cancels_the_job_and_the_same_command_continues(cluster: Cluste
     assert first.answer["error"]["class"] == "JobEndedError"
     assert "CANCELLED: somebody ended it" in first.answer["error"]["message"]
     assert "run the same command again" in first.answer["error"]["remedy"]
-    assert "Traceback" not in first.said
-
-    kept = cluster.rows_in_parts(config)
-    assert 0 < kept < ROWS
-    second = cluster.vecbeam("backfill", config)
-    check_completed(cluster, config, second, undisturbed)
-    assert second.answer["chunks"]["embedded"] == ROWS - kept
+    check_continues(cluster, config, first, undisturbed)
 
 
 def test_a_launcher_on_another_machine_is_refused_and_disturbs_nothing(

@@ -23,6 +23,7 @@ from schemas.milvus import CollectionSpec, VectorColumn, index_words
 from schemas.run_report import MeasuredIndex
 from transforms import milvus
 from transforms.checkpoint import Checkpoint, Snapshot, iterate_parts
+from transforms.explore.faiss_indexes import Positions
 from transforms.explore.live_rows import LiveRows
 from transforms.explore.unseen_queries import SplitRows, UnseenRecall, positions_of, split, unseen_recalls
 from transforms.milvus.nearest import check_filter
@@ -82,6 +83,7 @@ class PromisedRecall:
         self._filters = ["", *promise["filters"]]
         self._matching = {filter: self._ids(spec.name, filter) for filter in self._filters}
         self._repeated: dict[tuple[str, str, int], RepeatedRecall] = {}
+        self._positions: dict[str, Positions] | None = None
         self._split: dict[str, SplitRows] = {}
         self._translations: dict[str, dict[str, list[UnseenRecall]]] = {}
 
@@ -147,8 +149,10 @@ class PromisedRecall:
         if not column.search_parameters:
             return dict.fromkeys(self._matching, UnseenRecall())  # it reads every row
         rows = LiveRows(self._checkpoint, self._snapshot)
+        if self._positions is None:
+            self._positions = positions_of(rows, self._matching)
         if vector not in self._split:
-            self._split[vector] = split(rows, vector, positions_of(rows, self._matching))
+            self._split[vector] = split(rows, vector, self._positions)
         given = self._split[vector]
         return unseen_recalls(given, column.metric, column.index_type, column.index_parameters, len(rows))
 
