@@ -69,7 +69,7 @@ def held(cluster: Cluster) -> Iterator[str]:
 
 
 def check_continues(cluster: Cluster, config: Path, first: Done, undisturbed: dict[str, Any]) -> None:
-    """A job that ended early was told without a traceback, and the same command embeds what is missing, and no more."""
+    """A job that ended early is reported without a traceback; the same command embeds only what is missing."""
     assert "Traceback" not in first.said
     kept = cluster.rows_in_parts(config)
     assert 0 < kept < ROWS
