@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from pipelines.run.session import Phase, Session
@@ -28,16 +27,10 @@ WORTH_A_BUILD = 1.5
 """Another index is built where the one that keeps the promise costs so many times its least cost."""
 QUICK_ROWS = 1_000_000
 """Up to so many rows a build takes minutes: `NEARLY` is worth one."""
-
-
 SETTLED_AFTER = 6
 """Most measurements at the end of a choice, by many queries each, and none with a narrower search than the last one.
 Graphs of the server 2.3.5 find less with each of the first thousands of searches."""
 SETTLED = 0.001
-
-
-class _TooCostlyError(Exception):
-    """A search that costs more than that of another index does not keep the promise yet."""
 
 
 class Kept(NamedTuple):
@@ -53,7 +46,83 @@ class Kept(NamedTuple):
     verdict: RecallVerdict
 
 
-def _is_settled(before: Mapping[str, float], now: Mapping[str, float]) -> bool:
+class _TooCostlyError(Exception):
+    """A search that costs more than that of another index does not keep the promise yet."""
+
+
+class _Widths:
+    """Searches of one index that is built, each measured over the whole collection.
+
+    Args:
+        least: no search is tried that is narrower.
+        most: cost of a search from which on the index is of no use.
+
+    Attributes:
+        last: what was measured last: the candidate with its search, and the recalls.
+    """
+
+    def __init__(
+        self,
+        promised: PromisedRecall,
+        spec: CollectionSpec,
+        candidate: Candidate,
+        least: Mapping[str, int],
+        most: float,
+    ) -> None:
+        self._promised = promised
+        self._spec = spec
+        self._candidate = candidate
+        self._least = least
+        self._most = most
+        self._thorough = False
+        self._verdicts: dict[tuple[tuple[str, int], ...], RecallVerdict] = {}
+        self.last: tuple[Candidate, RecallVerdict] | None = None
+
+    def narrowest(self) -> Kept | None:
+        """The narrowest search that keeps the promise; None if none does.
+
+        Raises:
+            _TooCostlyError: if it would cost more than is of use.
+        """
+        return self._from(self._candidate.search)
+
+    def settled(self, kept: Kept) -> Kept | None:
+        """The same by many queries, again until it finds the same twice; None if no search keeps the promise.
+
+        Raises:
+            _TooCostlyError: if it would cost more than is of use.
+        """
+        self._thorough = True
+        before: Mapping[str, float] = {}
+        for _ in range(SETTLED_AFTER):
+            self._least = kept.candidate.search
+            again = self._from(self._least)
+            if again is None or _is_same(before, again.verdict.unseen):
+                return again
+            kept, before = again, again.verdict.unseen
+        return kept
+
+    def _from(self, search: Mapping[str, int]) -> Kept | None:
+        lists = self._candidate.parameters.get("nlist", 1)
+        found = narrowest(self._candidate.type, search, lists, self._keeps)
+        if found is None:
+            return None
+        candidate = self._candidate.searched(found)
+        return Kept(with_candidate(self._spec, candidate), candidate, self._verdicts[tuple(found.items())])
+
+    def _keeps(self, search: dict[str, int]) -> bool:
+        if any(value < self._least.get(name, 0) for name, value in search.items()):
+            return False
+        candidate = self._candidate.searched(search)
+        verdict = self._promised.measure(with_candidate(self._spec, candidate), thorough=self._thorough)
+        self._verdicts[tuple(search.items())] = verdict
+        self.last = candidate, verdict
+        if not verdict.keeps and candidate.cost > self._most:
+            raise _TooCostlyError
+        return verdict.keeps
+
+
+def _is_same(before: Mapping[str, float], now: Mapping[str, float]) -> bool:
     """Whether a measurement found what the one before it did, by filter."""
     return now.keys() == before.keys() and all(abs(now[filter] - before[filter]) < SETTLED for filter in now)
 
@@ -126,44 +195,23 @@ class IndexPromise:
             most: cost of a search from which on the index is of no use.
         """
         self._session.progress.step("verify")
-        measured: list[tuple[dict[str, int], RecallVerdict]] = []
-        floor, thorough = dict(least or {}), False
-
-        def searched(search: Mapping[str, int]) -> CollectionSpec:
-            return with_candidate(spec, replace(candidate, search=search))
-
-        def keeps(search: dict[str, int]) -> bool:
-            if any(value < floor.get(name, 0) for name, value in search.items()):
-                return False
-            verdict = promised.measure(searched(search), thorough=thorough)
-            measured.append((search, verdict))
-            if not verdict.keeps and candidate.searched(search).cost > most:
-                raise _TooCostlyError
-            return verdict.keeps
-
         with Phase(self._session, "verify"):
             open_for_search(self._connection, spec.name)
-            promised = self._promised(spec)
-            lists = candidate.parameters.get("nlist", 1)
+            widths = _Widths(self._promised(spec), spec, candidate, least or {}, most)
             try:
-                search = narrowest(candidate.type, candidate.search, lists, keeps)
-                settles = bool(search) and not self._connection.is_lite
-                for _ in range(SETTLED_AFTER if settles else 0):
-                    before, floor, thorough = measured[-1][1].unseen if thorough else {}, search or {}, True
-                    search = narrowest(candidate.type, floor, lists, keeps)
-                    if search is None or _is_settled(before, measured[-1][1].unseen):
-                        break
+                kept = widths.narrowest()
+                if kept is not None and candidate.search and not self._connection.is_lite:
+                    kept = widths.settled(kept)
             except _TooCostlyError:
                 return None
-        if search is not None:
-            verdict = next(verdict for one, verdict in reversed(measured) if one == search)
-            return Kept(searched(search), candidate.searched(search), verdict)
-        widest, (_, _, unseen) = measured[-1]
-        worst = min(unseen, key=lambda one: unseen[one])
-        under = f" under {worst}" if worst else ""
-        tried = candidate_words(replace(candidate, search=widest))
-        self._tried.append(f"{tried} on the sample, {unseen[worst]:.4f}{under} for queries that are not rows")
-        return None
+        if kept is None and widths.last is not None:
+            widest, (_, _, unseen) = widths.last
+            worst = min(unseen, key=lambda one: unseen[one])
+            under = f" under {worst}" if worst else ""
+            self._tried.append(
+                f"{candidate_words(widest)} on the sample, {unseen[worst]:.4f}{under} for queries that are not rows"
+            )
+        return kept
 
     def _promised(self, spec: CollectionSpec) -> PromisedRecall:
         """The recalls of the collection; the rows that match its filters are listed once."""
