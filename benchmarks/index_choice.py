@@ -10,7 +10,9 @@ packages that were held out are the queries; the collection does not have them. 
 recall@10, also under the filters; bytes that a search reads, which is what the choice minimises, and memory, both by
 formula; milliseconds of a search, the median of rounds and the slowest of these over the fastest, with a consistency
 that does not make a server wait. Then it builds all candidates in the same Milvus, and finds the narrowest search of
-each whose recall of these queries is as promised. At the end it builds and measures the chosen index again.
+each whose recall of these queries is as promised. Then it builds and measures the chosen index again. At the end the
+same rows become a second collection with the fastest index of the sweep, and rounds of searches of both take turns,
+because what is measured minutes apart differs by more than the indexes do.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
@@ -56,6 +59,7 @@ HELD_EVERY = 4
 QUERIES, FEW = 1_000, 200
 """Most queries of a section; how many of them are enough where the recall is not near the promise."""
 ROUNDS, TIMED = 15, 20
+TURNS = 75
 
 
 class Unseen:
@@ -86,11 +90,8 @@ class Bench:
     def __init__(self, config: Config, connection: milvus.Milvus, held_out: Sequence[dict[str, Any]]) -> None:
         self._connection = connection
         rows = current_rows(config)
-        state = milvus.state(connection, milvus.served(connection, config.name) or "")
-        assert state is not None
         checkpoint, models = open_checkpoint(config)
-        spec = collection_spec(with_index(config, state), rows.snapshot, models.layout)
-        self.spec: CollectionSpec = replace(spec, name=state.name)
+        self.spec = served_spec(config, connection)
         self.candidates = candidates(config, checkpoint, rows.snapshot, models.layout, written=False)
         self._rows = len(rows)
         table = pa.concat_tables(rows.tables(["id", "vector", "section"]))
@@ -104,23 +105,25 @@ class Bench:
             filter = f'section == "{section}"' if section else ""
             self._unseen[filter] = Unseen(matching, matrix_of(encoded.vectors))
 
-    def milliseconds(self, spec: CollectionSpec) -> list[float]:
-        """Of one search, alone: of each round."""
+    def milliseconds(self, spec: CollectionSpec) -> float:
+        """Of one search, alone: the mean of a round."""
         column = spec.vectors[0]
-        times = []
-        for _ in range(ROUNDS):
-            begun = time.perf_counter()
-            for query in self._unseen[""].vectors[:TIMED]:
-                self._connection.client.search(
-                    spec.name,
-                    [query],
-                    anns_field=column.name,
-                    limit=10,
-                    search_params={"params": dict(column.search_parameters)},
-                    consistency_level="Eventually",
-                )
-            times.append((time.perf_counter() - begun) / TIMED * 1000)
-        return times
+        begun = time.perf_counter()
+        for query in self._unseen[""].vectors[:TIMED]:
+            self._connection.client.search(
+                spec.name,
+                [query],
+                anns_field=column.name,
+                limit=10,
+                search_params={"params": dict(column.search_parameters)},
+                consistency_level="Eventually",
+            )
+        return (time.perf_counter() - begun) / TIMED * 1000
+
+    def ratios(self, first: CollectionSpec, second: CollectionSpec) -> Floats:
+        """Time of a search of one collection over that of another, of each pair of rounds."""
+        pairs = [(self.milliseconds(first), self.milliseconds(second)) for _ in range(TURNS)]
+        return np.array([one / other for one, other in pairs], np.float32)
 
     def row(self, spec: CollectionSpec) -> dict[str, Any]:
         """Figures of an index that is built."""
@@ -131,7 +134,7 @@ class Bench:
             for one in self.candidates
             if (one.type, dict(one.parameters)) == (column.index_type, dict(column.index_parameters))
         )
-        times = self.milliseconds(spec)
+        times = [self.milliseconds(spec) for _ in range(ROUNDS)]
         recalls = {
             filter: unseen.recall(self._connection, spec, filter, QUERIES) for filter, unseen in self._unseen.items()
         }
@@ -169,6 +172,15 @@ class Bench:
         return found.at_10 >= RECALL
 
 
+def served_spec(config: Config, connection: milvus.Milvus) -> CollectionSpec:
+    """The collection that is served, with its index and the parameters of a search."""
+    state = milvus.state(connection, milvus.served(connection, config.name) or "")
+    assert state is not None
+    _, models = open_checkpoint(config)
+    spec = collection_spec(with_index(config, state), current_rows(config).snapshot, models.layout)
+    return replace(spec, name=state.name)
+
+
 def split(packages: Sequence[dict[str, Any]], rows: int) -> tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]]]:
     """The rows of the collection, and the packages that are held out; those after the rows come last."""
     of_sections = {section: [one for one in packages if one["section"] == section] for section in SECTIONS}
@@ -192,6 +204,13 @@ def started(folder: Path, wanted: bool) -> Iterator[str]:
         yield server.uri
     finally:
         server.stop()
+
+
+def median_words(values: Floats) -> str:
+    """The median with its 95% interval by bootstrap."""
+    drawn = np.random.default_rng(0).choice(values, (10_000, len(values)))
+    low, high = np.quantile(np.median(drawn, axis=1), [0.025, 0.975])
+    return f"{np.median(values):.3f} ({low:.3f} to {high:.3f})"
 
 
 def main() -> None:
@@ -230,8 +249,16 @@ def main() -> None:
                 figures += [{"": "sweep", **found}] if found is not None else []
             milvus.finish(connection, bench.spec)
             figures.append({"": "again", **bench.row(bench.spec)})
+            show(figures, given.json)
+            fastest = min(figures[1:-1], key=lambda row: float(row["ms"]))
+            build, search = json.loads(fastest["build"]), json.loads(fastest["search"])
+            parameters = {"index": {"type": fastest["index"], **build}, "search": search}
+            overrides = [f"collection.{name}={json.dumps(value)}" for name, value in parameters.items()]
+            other = load_config(path, ["name=fastest", "checkpoint=fastest", *overrides])
+            backfill(other)
+            times = bench.ratios(bench.spec, served_spec(other, connection))
+            print(f"ms of the chosen over {fastest['index']} {build} {search}, in turn: {median_words(times)}")
         milvus.release(config.collection)
-    show(figures, given.json)
     best = {name: min(row[name] for row in figures[1:-1]) for name in ("reads MB", "memory MB", "ms")}
     ratios = {name: round(figures[0][name] / value, 3) for name, value in best.items()}
     print("chosen against the best of the sweep:", ratios)

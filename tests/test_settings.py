@@ -44,6 +44,8 @@ def test_local_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         ("collection.index={type: HNSW, M: 1}", ["M of HNSW", "2 to 2048", "1"]),
         ("collection.index={type: IVF_PQ}", ["collection.index.type", "'IVF_PQ'", "IVF_FLAT"]),
         ("collection.search={nprobe: 4}", ["'nprobe'", "HNSW", "ef"]),
+        ("collection.index={type: HNSW, ef: 64}", ["'ef' is not an index parameter", "set it in collection.search"]),
+        ("collection.search={M: 8}", ["'M' is not a search parameter", "set it in collection.index"]),
         ("collection.metric=HAMMING", ["collection.metric", "'HAMMING'", "COSINE"]),
         ("collection.token=abc", ["collection.token", "MILVUS_TOKEN"]),
         ("collection.uri=http://user:pass@host:19530", ["collection.uri", "MILVUS_TOKEN"]),

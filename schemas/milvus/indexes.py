@@ -44,6 +44,9 @@ SEARCH_DEFAULTS: dict[str, dict[str, int]] = {
     "SPARSE_INVERTED_INDEX": {},
 }
 
+_OTHERS = {"index": ("collection.search", SEARCH_PARAMETERS), "search": ("collection.index", INDEX_PARAMETERS)}
+"""Where the parameters of the other kind are set."""
+
 
 def check_index_parameters(index_type: str, parameters: dict[str, Any]) -> None:
     """Raises ValueError where a build parameter does not belong to the index type or is out of its range."""
@@ -59,7 +62,9 @@ def _check(kind: str, index_type: str, parameters: dict[str, Any], allowed: dict
     for key, value in parameters.items():
         if key not in allowed:
             takes = ", ".join(allowed) or "none"
-            raise ValueError(f"{key!r} is not a {kind} parameter of {index_type}; it takes: {takes}")
+            elsewhere = f"; set it in {_OTHERS[kind][0]}" if key in _OTHERS[kind][1][index_type] else ""
+            a_kind = "an index" if kind == "index" else f"a {kind}"
+            raise ValueError(f"{key!r} is not {a_kind} parameter of {index_type}, which takes: {takes}{elsewhere}")
         low, high = allowed[key]
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
             raise ValueError(f"{key} of {index_type} must be a whole number from {low} to {high}, not {value!r}")
