@@ -13,6 +13,7 @@ from pipelines.steps.corpus.source import open_checkpoint
 from pipelines.steps.judgement.limits import check_rows_at_all, excess, remedy
 from pipelines.steps.judgement.standing import Standing
 from pipelines.steps.publish.collection_run import CollectionRun
+from pipelines.steps.publish.promise_check import check_promise
 from pipelines.steps.publish.publication import Publication
 from pipelines.steps.publish.update import Update
 from pipelines.steps.quality.quality_gate import check_gate, check_quality
@@ -40,14 +41,14 @@ def verify(
         repair: upserts what is missing, stale or damaged and deletes what is unexpected, from the checkpoint.
         allow_deletes: lifts `corpus.max_deleted` for the rows that a repair deletes.
         quick: compares ids and content hashes alone, which misses rows whose vector, text or metadata changed
-            under the same hash.
+            under the same hash; and does not measure what `collection.index: auto` promises.
 
     Raises:
         CollectionError: if nothing is published.
         CheckpointError: if the checkpoint does not have the collection's snapshot.
         SpaceMismatchError: if the collection is of another space than the configuration's encoder.
-        GateError: if rows are missing, unexpected, stale or damaged, recall is under `verify.recall_at_10`, or a
-            repair would delete more than allowed.
+        GateError: if rows are missing, unexpected, stale or damaged, recall is under `verify.recall_at_10` or what
+            `collection.index: auto` promises, or a repair would delete more than allowed.
         RejectsError: if the repaired collection has more rejects or dropped tokens than allowed.
     """
     compared = IDS_AND_HASHES if quick else ALL_COLUMNS
@@ -65,7 +66,8 @@ def verify(
             session.report.warnings += unpublished(config, checkpoint, snapshot)
             check_rows_at_all(snapshot, Standing(served.name))
             spec = replace(collection_spec(with_index(config, served), snapshot, models.layout), name=served.name)
-            publication = Publication(CollectionRun(session, checkpoint, snapshot, spec, connection))
+            given = CollectionRun(session, checkpoint, snapshot, spec, connection)
+            publication = Publication(given)
             if repair:
                 with session.exclusive():
                     update = Update(
@@ -75,6 +77,8 @@ def verify(
             else:
                 check = publication.inspection.check_rows(compared=compared, recall=True)
             publication.inspection.gate(check, recall=True)
+            if not quick:
+                check_promise(given)
             check_quality(session, checkpoint, snapshot, models.layout)
             if repair and (over := excess(snapshot, config)):
                 raise RejectsError(f"{over}; the good rows are served as {config.name}", remedy(over))

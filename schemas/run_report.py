@@ -76,6 +76,7 @@ class Verification(BaseModel):
     recalls: dict[str, float] = Field(default_factory=dict)
     published: bool = False
     index_chosen: str = Field("", description="The index that vecbeam chose, in words, with its recall@10")
+    promise: str = Field("", description="recall@10 that `verify` found for what `index: auto` promises, in words")
 
 
 class MeasuredIndex(BaseModel):

@@ -178,7 +178,10 @@ def test_a_chosen_index_keeps_its_promise_and_stays(tmp_path: Path, place: str, 
     assert plan(config).action == "nothing"
     assert backfill(config).collection == report.collection
     assert reindex(config).collection == report.collection
-    assert verify(config).verify.published
+    kept = verify(config)
+    assert re.fullmatch(r'[01]\.\d{4}, [01]\.\d{4} under section == "games"; promised 0\.97', kept.verify.promise)
+    assert {one.filter for one in kept.measured_indexes if one.unseen_at_10 is not None} == {"", 'section == "games"'}
+    assert verify(config, quick=True).verify.promise == ""
     write_corpus(tmp_path, 620)
     assert sync(config).collection == report.collection  # the choice stays with the collection
     assert chosen(config) == found
@@ -337,6 +340,54 @@ def test_what_unseen_queries_find_less_makes_a_search_wider(tmp_path: Path, monk
     page = tmp_path / "page.html"
     write_report(config, html=page)
     assert ">of unseen queries</th>" in page.read_text()
+    milvus.release(config.collection)
+
+
+def test_verify_tells_that_a_served_collection_no_longer_keeps_its_promise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search that is too narrow stands for what rows that came and went do to an index."""
+    candidate = Candidate("IVF_FLAT", {"nlist": 64}, {"nprobe": 64}, 1.0, 100, 1, keeps=True)
+    monkeypatch.setattr(publication, "choose", lambda *_: [candidate])
+    write_corpus(tmp_path, 600)
+    promise = {"type": "auto", "recall_at_10": 0.97, "filters": ['section == "games"']}
+    config = configured(tmp_path, promise, verify={"recall_at_10": 0.01})
+    backfill(config)
+    with milvus.connected(config.collection) as connection:
+        name = milvus.served(connection, config.name) or ""
+        state = milvus.state(connection, name)
+        assert state is not None
+        narrow = {**json.loads(state.properties["vecbeam.index"]), "search": {"nprobe": 1}}
+        milvus.set_properties(connection, name, {"vecbeam.index": json.dumps(narrow)})
+    with pytest.raises(GateError) as error:
+        verify(config)
+    assert re.search(r"recall@10 of queries that are not rows is 0\.\d{4}.* promises 0\.97", error.value.message)
+    assert "vecbeam load --rebuild" in error.value.remedy
+    done = CliRunner().invoke(app, ["verify", str(tmp_path / "vecbeam.yaml")])
+    assert done.exit_code == 3
+    assert "promise   recall@10 of unseen queries 0." in done.output
+    monkeypatch.undo()
+    assert load(config, rebuild=True).verify.published
+    assert verify(config).verify.promise.endswith("promised 0.97")
+    milvus.release(config.collection)
+
+
+@pytest.mark.parametrize(
+    ("found", "broken", "warns"), [(0.97, False, False), (0.965, False, True), (0.95, True, False)]
+)
+def test_chance_alone_breaks_no_promise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: float, broken: bool, warns: bool
+) -> None:
+    write_corpus(tmp_path, 60)
+    config = configured(tmp_path, {"type": "auto", "recall_at_10": 0.97})
+    backfill(config)
+    monkeypatch.setattr(PromisedRecall, "_recall", lambda *_: (found, 0.005))
+    if broken:
+        with pytest.raises(GateError, match=r"is 0\.9500, and collection\.index promises 0\.97"):
+            verify(config)
+    else:
+        warnings = verify(config).warnings
+        assert any("promises 0.97: less than these queries could tell" in one for one in warnings) == warns
     milvus.release(config.collection)
 
 

@@ -117,6 +117,8 @@ def _check(report: Report) -> Iterator[str]:
         f"verify    {verify.found:,} rows of {verify.expected:,}, {verify.missing} missing, "
         f"{verify.unexpected} unexpected, {verify.stale} stale, {verify.damaged} damaged{_compared(verify)}{recall}"
     )
+    if verify.promise:
+        yield f"promise   recall@10 of unseen queries {verify.promise}"
 
 
 def _vectors(found: VectorFindings) -> str:

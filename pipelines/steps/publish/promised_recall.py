@@ -9,7 +9,7 @@ find less is measured on a sample: `transforms.explore.unseen_queries`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -40,6 +40,21 @@ CLEAR = 2.0
 have whose mean is the promise: most queries find all and some little, so few may show none of the latter."""
 CERTAIN = 1.645
 """Standard errors above the promise with which many queries keep it: it is 95% certain that others do as well."""
+
+
+class UnderFilter(NamedTuple):
+    """Recall@10 of searches with a filter.
+
+    Attributes:
+        rows: what rows find.
+        unseen: what that means for queries that are not rows.
+        least, most: that of the latter is not less and not more, each with 95% certainty.
+    """
+
+    rows: float
+    unseen: float
+    least: float
+    most: float
 
 
 class RecallVerdict(NamedTuple):
@@ -93,35 +108,45 @@ class PromisedRecall:
         Args:
             thorough: asks many queries also where few would tell.
         """
-        recalls: dict[str, float] = {}
-        unseen: dict[str, float] = {}
+        found: dict[str, UnderFilter] = {}
         keeps = True
         for filter in self._filters:
-            recalls[filter], unseen[filter], keeps = self._under(spec, filter, thorough=thorough)
+            found[filter] = self._under(spec, filter, thorough=thorough)
+            keeps = found[filter].least >= self._promised
             if not keeps:
                 # It is likely to break the promise again: it comes first the next time.
                 self._filters = [filter, *(one for one in self._filters if one != filter)]
                 break
+        self._report(spec, found)
+        measured = [filter for filter in self._matching if filter in found]
+        return RecallVerdict(
+            keeps,
+            {filter: found[filter].rows for filter in measured},
+            {filter: found[filter].unseen for filter in measured},
+        )
+
+    def held(self, spec: CollectionSpec) -> dict[str, UnderFilter]:
+        """Measures all filters, by many queries."""
+        found = {filter: self._under(spec, filter, thorough=True) for filter in self._matching}
+        self._report(spec, found)
+        return found
+
+    def _report(self, spec: CollectionSpec, found: Mapping[str, UnderFilter]) -> None:
         column = next(one for _, one in shared_vectors(spec))
         self._session.report.measured_indexes += [
             MeasuredIndex(
                 type=column.index_type,
                 parameters=dict(column.build_parameters),
                 search=dict(column.search_parameters),
-                recall_at_10=round(recall, 4),
-                unseen_at_10=round(unseen[filter], 4),
+                recall_at_10=round(one.rows, 4),
+                unseen_at_10=round(one.unseen, 4),
                 rows=self._rows(filter),
                 filter=filter,
             )
-            for filter, recall in recalls.items()
+            for filter, one in found.items()
         ]
-        measured = [filter for filter in self._matching if filter in recalls]
-        return RecallVerdict(
-            keeps, {filter: recalls[filter] for filter in measured}, {filter: unseen[filter] for filter in measured}
-        )
 
-    def _under(self, spec: CollectionSpec, filter: str, *, thorough: bool) -> tuple[float, float, bool]:
-        """Recall@10 under a filter of rows and of other queries, and whether the latter is as promised."""
+    def _under(self, spec: CollectionSpec, filter: str, *, thorough: bool) -> UnderFilter:
         rows = self._rows(filter)
         translations = self._unseen(spec)[filter]
 
@@ -134,7 +159,8 @@ class PromisedRecall:
         unclear = CLEAR * math.sqrt(max(self._promised * (1 - self._promised), 1 / few) / few)
         if not thorough and few < min(many, rows) and abs(of_unseen(recall) - self._promised) < unclear:
             recall, error = self._recall(spec, filter, many)
-        return recall, of_unseen(recall), of_unseen(recall - CERTAIN * error) >= self._promised
+        least, most = recall - CERTAIN * error, min(recall + CERTAIN * error, 1.0)
+        return UnderFilter(recall, of_unseen(recall), of_unseen(least), of_unseen(most))
 
     def _unseen(self, spec: CollectionSpec) -> dict[str, list[UnseenRecall]]:
         """How recalls of rows translate for an index, of each vector, by filter; measured once for an index."""
