@@ -22,6 +22,7 @@ from schemas.config import Collection
 from schemas.errors import CollectionError
 from transforms import milvus
 from transforms.milvus import index_build
+from transforms.milvus.small_segments import wait_replaced
 
 ROWS = 1200
 """A server builds no index on fewer than 1,024."""
@@ -183,6 +184,9 @@ def test_small_segments_of_a_new_collection_are_merged_before_anything_is_measur
         [said] = caplog.messages
         assert "small segments are not merged, so recall may change later" in said
         assert "permission denied" in said
+        monkeypatch.setattr(client, "list_loaded_segments", refused)
+        wait_replaced(connection, spec.name, [1])
+        assert "Milvus does not tell which segments it searches: " in caplog.messages[-1]
         milvus.set_ready(connection, spec.name)
         monkeypatch.setattr(index_build, "merge_segments", refused)
         milvus.finish(connection, spec)
