@@ -118,6 +118,17 @@ def lite_released(tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.fixture
+def init_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Runs in the test's folder, and stops Milvus Lite where configurations of `vecbeam init` put it."""
+    from milvus_lite.server_manager import server_manager_instance
+
+    monkeypatch.chdir(tmp_path)
+    yield
+    for path in (tmp_path / "milvus.db", tmp_path / "corpus" / ".vecbeam" / "milvus.db"):
+        server_manager_instance.release_server(str(path))
+
+
+@pytest.fixture
 def milvus_writes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the writing calls that Milvus got in the test; a test may clear them."""
     import pymilvus
