@@ -24,6 +24,8 @@ MERGED_S = 1800.0
 """Seconds after which a merge is left to the server."""
 LOADED_S = 120.0
 """Seconds until the merged segments are searched."""
+PAUSES_S = (0.0, 1.0, 2.0, 4.0)
+"""Before each try. A server that merges a segment already, or is busy, ends a request at once and merges nothing."""
 EXECUTING = "Executing"
 
 
@@ -37,20 +39,36 @@ def merge_segments(connection: Milvus, name: str) -> list[int]:
     if connection.is_lite:
         return []
     try:
-        if len(connection.call(connection.client.list_persistent_segments, name)) < 2:
-            return []  # a server would write a single segment again
-        job = connection.call(connection.client.compact, name, timeout=LONG_S)
-        since = time.monotonic()
-        while connection.call(connection.client.get_compaction_state, job) == EXECUTING:
-            if time.monotonic() - since > MERGED_S:
-                log.warning("%s: Milvus has not merged small segments for %d s: recall may change", name, MERGED_S)
-                return []
-            stop.sleep(POLL_S)
-        plans = connection.call(connection.client.get_compaction_plans, job).plans
+        before = now = _segments(connection, name)
+        for pause in PAUSES_S:
+            if len(now) < 2:  # a server would write a single segment again
+                break
+            stop.sleep(pause)
+            sources = _merge(connection, name)
+            if sources is None or sources:
+                return [*(sources or ())]
+            now = _segments(connection, name)
+        return [*(before - now)]
     except CollectionError as error:
         log.warning("%s: small segments are not merged, so recall may change later: %s", name, error.message)
         return []
-    return [source for plan in plans for source in plan.sources]
+
+
+def _segments(connection: Milvus, name: str) -> set[int]:
+    return {one.segment_id for one in connection.call(connection.client.list_persistent_segments, name)}
+
+
+def _merge(connection: Milvus, name: str) -> set[int] | None:
+    """Requests a merge and waits for it; the segments that it merged, or None if it takes too long."""
+    job = connection.call(connection.client.compact, name, timeout=LONG_S)
+    since = time.monotonic()
+    while connection.call(connection.client.get_compaction_state, job) == EXECUTING:
+        if time.monotonic() - since > MERGED_S:
+            log.warning("%s: Milvus has not merged small segments for %d s: recall may change", name, MERGED_S)
+            return None
+        stop.sleep(POLL_S)
+    plans = connection.call(connection.client.get_compaction_plans, job).plans
+    return {source for plan in plans for source in plan.sources}
 
 
 def wait_replaced(connection: Milvus, name: str, merged: list[int]) -> None:
