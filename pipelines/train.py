@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipelines.run.progress import Progress
 from pipelines.steps.quality.mined_rows import mined_rows
 from pipelines.steps.quality.starting_model import encoder_of, starting_model
 from pipelines.steps.quality.trained_model import (
@@ -18,6 +19,7 @@ from pipelines.steps.quality.trained_model import (
     figures_of,
     record_of,
     table_of_queries,
+    training_step,
     write_model,
 )
 from pipelines.steps.quality.trained_pictures import train_pictures
@@ -54,6 +56,7 @@ def train(
     even_if_not_better: bool = False,
     dimensions: int = DIMENSIONS,
     negatives_from: Config | str | Path | None = None,
+    progress: Progress | None = None,
 ) -> Finding:
     """Trains a model on pairs, and writes it as a folder if it is better on the queries that were held out.
 
@@ -71,6 +74,7 @@ def train(
         dimensions: of the vectors of `static`.
         negatives_from: where `settings.hard_negatives` are mined: the rows of a configuration, or with `PAIRS` the
             texts of the file. By default `config`, and the file where `model` is given.
+        progress: gets the steps; who passes it also shows it.
 
     Returns:
         A finding with a row for each held-out query: nDCG@10 before and after, the biggest loss first.
@@ -81,6 +85,7 @@ def train(
         GateError: if the model is not better: the 95% interval of the difference includes 0. Nothing is written.
         StorageError: if the folder can't be written.
     """
+    progress = progress or Progress(quiet=True)
     text_training.check_training()
     check_measures("vecbeam train")
     is_own = model == own_words.NAME
@@ -96,7 +101,14 @@ def train(
     if is_of_pictures(str(pairs)):
         encoder, key = encoder_of(config, model, revision, vector)
         return train_pictures(
-            str(pairs), place, encoder, key, held_out, settings, even_if_not_better=even_if_not_better
+            str(pairs),
+            place,
+            encoder,
+            key,
+            held_out,
+            settings,
+            even_if_not_better=even_if_not_better,
+            progress=progress,
         )
     file = read_pairs(str(pairs), settings.seed)
     parts = split(file.pairs, held_out, settings.seed, file.labels)
@@ -112,13 +124,17 @@ def train(
     if settings.two_towers:
         loaded = text_training.with_two_towers(loaded)
     candidates = _candidates(file.pairs, parts)
+    progress.step("measure")
     before = text_training.scores(loaded, facts, parts.held_out, candidates)
     taught, mined = parts.trained, 0
     if settings.hard_negatives:
+        progress.step("mine negatives")
         source = source or text_training.negatives_of(loaded, facts, candidates)
         hidden = [*(text for pair in parts.held_out for text in pair[:2]), *parts.unranked]
         taught, mined = with_negatives(taught, settings.hard_negatives, source, file.answers, hidden)
-    trained = {**text_training.train(loaded, facts, taught, settings, file.labels), "mined": mined}
+    figures = text_training.train(loaded, facts, taught, settings, file.labels, training_step(progress))
+    trained = {**figures, "mined": mined}
+    progress.step("measure again")
     after = text_training.scores(loaded, facts, parts.held_out, candidates)
     figures = {**figures_of(before, after, settings.seed), "trained_pairs": len(parts.trained), **trained}
     check_better(figures, before, after, even_if_not_better=even_if_not_better)
@@ -158,8 +174,12 @@ def train_items(
     epochs: int = 20,
     least: int = 2,
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> Finding:
     """Trains vectors of items on histories, and writes them as a file of word vectors.
+
+    Args:
+        progress: gets the steps; who passes it also shows it.
 
     Raises:
         ConfigurationError: for a wrong file or option.
@@ -175,6 +195,7 @@ def train_items(
         if value < 1:
             raise ConfigurationError(f"{key}: {value} is not a number from 1 on", "leave it out for the default")
     read = item_vectors.read_histories(str(histories))
+    (progress or Progress(quiet=True)).step("train")
     count = item_vectors.write_item_vectors(place, read.items, dimensions, epochs, least, seed)
     everything = {item for items in read.items for item in items}
     figures = {"items": count, "without_vector": len(everything) - count, "histories": len(read.items)}

@@ -52,6 +52,7 @@ def trained(folder: Path) -> dict[str, Any]:
     done = CliRunner().invoke(app, [*words, "--out", str(folder / "models" / "mine"), *learn()])
     assert done.exit_code == 0, done.output
     found: dict[str, Any] = json.loads(done.stdout)
+    assert done.stderr.split("\n")[:3] == ["measure", f"train  0 of {found['steps']:,}", "measure again"]
     return found
 
 

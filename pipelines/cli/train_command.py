@@ -1,12 +1,15 @@
 """The command `vecbeam train`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipelines.run.terminal.arguments import CONFIGURATION, ENVIRONMENT, configuration, refuse_given
 from pipelines.run.terminal.command import Overrides, Page, command
+
+if TYPE_CHECKING:
+    from pipelines.run.progress import Progress
 
 training = typer.Typer(rich_markup_mode=None)
 
@@ -66,6 +69,8 @@ def train(
     least: Annotated[int, typer.Option("--least", help="Items in fewer histories get no vector.")] = 2,
     seed: Annotated[int, typer.Option("--seed", min=0, help="By which the held-out part and the order are drawn.")] = 0,
     set_: Overrides = None,
+    *,
+    progress: "Progress",
 ) -> Page:
     """Trains a model on pairs, or item vectors on histories."""
     from pipelines.train import DEFAULT, OWN_WORDS, check_words, train, train_items
@@ -76,10 +81,17 @@ def train(
     assert out is not None
     if histories:
         refuse_given(context, OF_PAIRS, "--histories trains item vectors without a model")
-        made = train_items(
-            histories, out, dimensions=dimensions, epochs=20 if epochs is None else epochs, least=least, seed=seed
-        )
-        return Page(made.as_json(), made.text())
+        with progress:
+            made = train_items(
+                histories,
+                out,
+                dimensions=dimensions,
+                epochs=20 if epochs is None else epochs,
+                least=least,
+                seed=seed,
+                progress=progress,
+            )
+        return Page(made.as_json(), made.text(), made.line())
     refuse_given(context, ["least"], "it is for --histories")
     if model != NAME:
         refuse_given(context, ["dimensions"], f"the model has its own; it is for --histories and --model {NAME}")
@@ -88,24 +100,26 @@ def train(
     if model:
         refuse_given(context, ["path"], "--model names the base; --negatives-from CONFIG names rows to mine")
     usual = OWN_WORDS if model == NAME else DEFAULT
-    found = train(
-        pairs,
-        out,
-        None if model else configuration(path, set_),
-        model=model,
-        revision=revision,
-        vector=vector,
-        held_out=held_out,
-        settings=TrainingSettings(
-            usual.epochs if epochs is None else epochs,
-            batch,
-            usual.learning_rate if learning_rate is None else learning_rate,
-            hard_negatives,
-            seed,
-            two_towers,
-        ),
-        even_if_not_better=even_if_not_better,
-        dimensions=dimensions,
-        negatives_from=negatives_from or None,
-    )
-    return Page(found.as_json(), found.text())
+    with progress:
+        found = train(
+            pairs,
+            out,
+            None if model else configuration(path, set_),
+            model=model,
+            revision=revision,
+            vector=vector,
+            held_out=held_out,
+            settings=TrainingSettings(
+                usual.epochs if epochs is None else epochs,
+                batch,
+                usual.learning_rate if learning_rate is None else learning_rate,
+                hard_negatives,
+                seed,
+                two_towers,
+            ),
+            even_if_not_better=even_if_not_better,
+            dimensions=dimensions,
+            negatives_from=negatives_from or None,
+            progress=progress,
+        )
+    return Page(found.as_json(), found.text(), found.line())

@@ -6,7 +6,7 @@ The other images of a batch are what a text does not show. Images are decoded an
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from transforms.quality.retrieval_measures import FIRST, MEASURES, measure
 from transforms.support.extras import need
 from transforms.support.vectors import unit_vectors
 from transforms.train.contrastive_models import load
+from transforms.train.step_counter import step_counter
 from transforms.train.text_training import TrainingSettings
 from transforms.train.training_pairs import Pair, same
 
@@ -48,13 +49,19 @@ def scores(encoder: Encoder, held_out: Sequence[Pair], images: Mapping[str, Path
 
 
 def train(
-    base: Path, out: Path, pairs: Sequence[Pair], images: Mapping[str, Path], settings: TrainingSettings
+    base: Path,
+    out: Path,
+    pairs: Sequence[Pair],
+    images: Mapping[str, Path],
+    settings: TrainingSettings,
+    begun: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Trains the model of a folder, and writes it into another; the same pairs and settings give the same weights.
 
     Args:
         base: a folder of transformers or open_clip.
         images: paths by positives of the pairs.
+        begun: is called with the number of steps before the first one; `step_counter` counts them.
 
     Returns:
         Figures: `steps`, and `loss` (of the whole training, the mean); and `loss_function`, its name.
@@ -87,6 +94,7 @@ def train(
         )
         trainer = Trainer(model=model.module, args=arguments, train_dataset=list(pairs), data_collator=batch)
         trainer.remove_callback(PrinterCallback)  # standard output is for the result of the command
+        trainer.add_callback(step_counter(begun))
         done = trainer.train()
     if not np.isfinite(done.training_loss):
         raise EncoderError(f"the loss of the training is {done.training_loss}", "lower --learning-rate")

@@ -7,7 +7,7 @@ Reply, 2017. The other positives of a batch are the negatives of a query; no bat
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ from transforms.encoders.text_facts import TextFacts
 from transforms.quality.retrieval_measures import FIRST, MEASURES, measure
 from transforms.support.extras import is_installed, need
 from transforms.train.hard_negatives import MinedTable, NegativeSource
+from transforms.train.step_counter import step_counter
 from transforms.train.training_pairs import Pair, same
 
 PACKAGES = ("torch", "sentence_transformers", "datasets", "accelerate")
@@ -61,7 +62,9 @@ def load(folder: Path, model: TrainableModel) -> Any:
 
         make_importable()
     from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     loaded = SentenceTransformer(str(folder), local_files_only=True, trust_remote_code=False)
     if isinstance(model, RouterModel):
         routes = loaded[0].sub_modules
@@ -141,12 +144,14 @@ def train(
     pairs: Sequence[Pair],
     settings: TrainingSettings,
     labels: Mapping[str, str] | None = None,
+    begun: Callable[[int], None] | None = None,
 ) -> Mapping[str, Any]:
     """Trains the model in place; the same pairs, settings and machine give the same weights.
 
     Args:
         labels: of labelled texts, the label of each query. A step then has one pair of a label at most, as the
             positives of the other pairs are its negatives.
+        begun: is called with the number of steps before the first one; `step_counter` counts them.
 
     Returns:
         Figures: `steps`, and `loss` (of the whole training, the mean).
@@ -193,11 +198,14 @@ def train(
             report_to=[],
             disable_tqdm=True,
         )
+        # The library makes examples for a model card, which is not written, and draws a bar over the progress.
+        model.model_card_data.widget = [{}]
         loss = MultipleNegativesRankingLoss(model)
         trainer = SentenceTransformerTrainer(
             model=model, args=arguments, train_dataset=sets if len(sets) > 1 else next(iter(sets.values())), loss=loss
         )
         trainer.remove_callback(PrinterCallback)  # standard output is for the result of the command
+        trainer.add_callback(step_counter(begun))
         done = trainer.train()
     if not np.isfinite(done.training_loss):
         raise EncoderError(f"the loss of the training is {done.training_loss}", "lower --learning-rate")

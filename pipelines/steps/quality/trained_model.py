@@ -14,10 +14,12 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
+from pipelines.run.progress import Progress
 from schemas.errors import ConfigurationError, GateError, StorageError
 from transforms.quality.bootstrap import intervals
 from transforms.quality.paired_test import compare
 from transforms.quality.retrieval_measures import FIRST
+from transforms.train.step_counter import STEPS
 from transforms.train.text_training import TrainingSettings
 from transforms.train.training_pairs import Pair, PairFile, Split, same
 
@@ -49,6 +51,11 @@ def check_place(place: Path) -> None:
     parent = next(one for one in (place.absolute().parents) if one.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise ConfigurationError(f"--out: can't write into {parent}", "name a folder that may be written")
+
+
+def training_step(progress: Progress) -> Callable[[int], None]:
+    """Begins the step of a training, once it is known how many steps of the trainer it has."""
+    return lambda steps: progress.step("train", total=steps, counter=STEPS)
 
 
 def figures_of(before: np.ndarray[Any, Any], after: np.ndarray[Any, Any], seed: int) -> dict[str, Any]:

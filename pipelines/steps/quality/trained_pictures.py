@@ -8,11 +8,13 @@ from importlib.metadata import version
 from pathlib import Path
 from shutil import copytree
 
+from pipelines.run.progress import Progress
 from pipelines.steps.quality.trained_model import (
     check_better,
     figures_of,
     record_of,
     table_of_queries,
+    training_step,
     write_model,
 )
 from pipelines.steps.results.finding import Finding
@@ -36,6 +38,7 @@ def train_pictures(
     settings: TrainingSettings,
     *,
     even_if_not_better: bool,
+    progress: Progress,
 ) -> Finding:
     """Trains a model of images and texts, and writes it as a folder if it is better on the texts that were held out.
 
@@ -67,12 +70,16 @@ def train_pictures(
         )
     read = read_picture_pairs(pairs)
     parts = split(read.file.pairs, held_out, settings.seed)
+    progress.step("measure")
     before = picture_training.scores(base.load(), parts.held_out, read.images)
     with tempfile.TemporaryDirectory(prefix="vecbeam-pictures-") as folder:
         made = Path(folder) / "model"
-        trained = picture_training.train(base.folder, made, parts.trained, read.images, settings)
+        trained = picture_training.train(
+            base.folder, made, parts.trained, read.images, settings, training_step(progress)
+        )
         loss = trained.pop("loss_function")
         after_model = resolve(encoder.model_copy(update={"model": str(made), "revision": None}))
+        progress.step("measure again")
         after = picture_training.scores(after_model.load(), parts.held_out, read.images)
         figures = {**figures_of(before, after, settings.seed), "trained_pairs": len(parts.trained), **trained}
         check_better(figures, before, after, even_if_not_better=even_if_not_better)

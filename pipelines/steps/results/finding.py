@@ -74,6 +74,15 @@ class Finding:
         figures += [PageSection(name.capitalize(), table=table) for name, table in self.tables.items()]
         return [*figures, PageSection("Rows", table=self.table)] if self.table.num_rows else figures
 
+    def line(self) -> str:
+        """The figures in one line."""
+        values = {
+            name: value["value"] if isinstance(value, Mapping) and "value" in value else value
+            for name, value in self.figures.items()
+        }
+        words = ", ".join(f"{name.replace('_', ' ')} {shown(value)}" for name, value in values.items())
+        return f"{self.title}: {words}"
+
     def text(self) -> str:
         """The finding for people: the first rows alone."""
         from pipelines.steps.results.text_table import text_table
