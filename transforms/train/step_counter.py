@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from transforms.encoders.engines.torch.torchvision_operators import make_importable
 from transforms.support.metrics import TALLY
 
 STEPS = "training_steps"
@@ -17,6 +18,7 @@ def step_counter(begun: Callable[[int], None] | None) -> Any:
     Args:
         begun: is called with the number of all steps before the first one.
     """
+    make_importable()
     from transformers import TrainerCallback
 
     class StepCounter(TrainerCallback):  # type: ignore[misc]
