@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import subprocess
 import sys
 
@@ -102,3 +105,54 @@ def test_variables_of_libraries_do_not_change_a_command(monkeypatch: pytest.Monk
     assert environment.os.environ["PYTHON_DOTENV_DISABLED"] == "1"
     # ${MILVUS_URI} in a configuration still means what the process was started with.
     assert {name: environment.given()[name] for name in given} == given
+
+
+COMPUTES = """
+import sys, time
+import typer
+from pipelines.run.terminal import output, waiting
+from pipelines.run.terminal.command import Page, command
+
+waiting.AFTER_S = float(sys.argv[1])
+app = typer.Typer()
+
+@command(app)
+def clusters() -> Page:
+    time.sleep(0.5)
+    output.notice("a notice")
+    return Page({}, "the result")
+
+@command(app)
+def other() -> Page:
+    raise AssertionError
+
+app(["clusters"])
+"""
+
+
+def on_a_terminal(*words: str) -> tuple[str, str]:
+    """Standard output, and what a terminal gets as standard error."""
+    terminal, end = pty.openpty()
+    with subprocess.Popen([sys.executable, "-c", *words], stdout=subprocess.PIPE, stderr=end, text=True) as process:
+        os.close(end)
+        said = b""
+        with contextlib.suppress(OSError):  # Linux ends a terminal without processes so
+            while chunk := os.read(terminal, 4096):
+                said += chunk
+        os.close(terminal)
+        assert process.stdout is not None
+        return process.stdout.read(), said.decode()
+
+
+def test_a_terminal_shows_that_a_command_without_steps_is_at_work() -> None:
+    out, said = on_a_terminal(COMPUTES, "0")
+    assert out == "the result\n"
+    assert "clusters  0:00" in said
+    assert "a notice" in said
+    assert said.endswith("\x1b[2K")  # the line is gone
+    assert on_a_terminal(COMPUTES, "60") == ("the result\n", "a notice\r\n")
+
+
+def test_a_log_gets_no_line_of_a_command_that_is_at_work() -> None:
+    done = subprocess.run([sys.executable, "-c", COMPUTES, "0"], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("the result\n", "a notice\n")

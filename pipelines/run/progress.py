@@ -123,11 +123,16 @@ class Progress:
             rate = f"{shown_rate(tokens / self.modality.per_unit / seconds)} {self.modality.unit}/s"
             parts.append(rate + (f", {padded / (tokens + padded):.0%} padding" if padded else ""))
         if self._total and rejected < done < self._total and not goes_on:
-            parts.append(f"{_duration((self._total - done) * seconds / (done - rejected))} left")
+            parts.append(f"{duration((self._total - done) * seconds / (done - rejected))} left")
         return "  ".join(parts)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds as minutes and seconds, with hours if there are any.
+
+    >>> duration(75), duration(3675)
+    ('1:15', '1:01:15')
+    """
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -7,6 +7,7 @@ Three names of parameters are not options of their own: `config` is the configur
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import typer
 from pipelines.run.terminal import output
 from pipelines.run.terminal.arguments import CONFIGURATION, ENVIRONMENT, configuration
 from pipelines.run.terminal.guard import guarded, show
+from pipelines.run.terminal.waiting import Waiting
 
 if TYPE_CHECKING:
     from schemas.config import Config
@@ -67,7 +69,10 @@ def command(app: typer.Typer) -> Callable[[Function], Function]:
             as_json, quiet, debug = (values.pop(name, False) for name in ("as_json", "quiet", "debug"))
 
             def call() -> int:
-                result = function(**_arguments(own, values, quiet=quiet))
+                given = _arguments(own, values, quiet=quiet)
+                has_steps = "progress" in own.parameters or own.return_annotation is None
+                with contextlib.nullcontext() if has_steps else Waiting(function.__name__):
+                    result = function(**given)
                 if isinstance(result, Page):
                     _print(result, as_json=as_json, quiet=quiet)
                     return result.exit_code

@@ -206,6 +206,14 @@ def console(number: int = 2) -> Console:
     return made
 
 
+def is_terminal(number: int) -> bool:
+    """Whether standard output (1) or standard error (2) is a terminal."""
+    stream = _stream(number)
+    with contextlib.suppress(OSError, ValueError):
+        return stream is not None and stream.isatty()
+    return False
+
+
 @contextlib.contextmanager
 def drawing(on: Console) -> Iterator[None]:
     """A block in which a live line is drawn on a console: notices go above it."""
