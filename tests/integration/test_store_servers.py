@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import gc
+import io
 import json
 import os
 import random
@@ -28,7 +31,7 @@ from tests.store_servers import SERVERS, ServerMissingError, StoreServer
 from transforms import milvus
 from transforms.checkpoint import lock
 from transforms.support.storage import filesystem
-from transforms.support.storage.remote import bucket_client
+from transforms.support.storage.remote import bucket_client, remote_file
 
 ITEMS = 40
 LARGE = 20_000_000
@@ -178,11 +181,30 @@ def test_credentials_that_are_lost_in_the_middle_of_a_run(
         assert said in error.value.message
         assert "check the credentials of this machine and of the workers" in error.value.remedy
         proxy.faults.clear()
+        gc.collect()  # Python closes what nobody closed
         assert filesystem.list_files(f"{store.root}/checkpoint", "**/parts/*") == []
         assert filesystem.list_files(f"{store.root}/checkpoint", "**/snapshots/*") == []
         report = sync(config)
         assert (report.items.new, report.chunks.loaded) == (items, items)
         milvus.release(config.collection)
+
+
+class Torn(io.BytesIO):
+    """A file whose disk fails after nine MiB."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.tell() >= 9 << 20:
+            raise OSError(errno.EIO, "the disk failed")
+        return super().read(min(size or 1 << 20, 1 << 20) if size != -1 else 9 << 20)
+
+
+def test_a_write_that_failed_is_not_published_later(store: Store) -> None:
+    uri = f"{store.root}/torn.bin"
+    with pytest.raises(VecbeamError, match="the disk failed"):
+        remote_file.write(uri, Torn(bytes(20 << 20)))
+    gc.collect()
+    assert not filesystem.exists(uri)
+    assert filesystem.list_files(store.root, "**") == []
 
 
 def upload(store: Store, data: bytes, address: str) -> subprocess.Popen[bytes]:

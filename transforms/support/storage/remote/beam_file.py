@@ -61,13 +61,38 @@ def facts(uri: str) -> FileInfo:
 def write(uri: str, data: bytes | BinaryIO) -> None:
     """Writes a file whole."""
     stream = beam().create(uri, mime_type="application/octet-stream", compression_type=_UNCOMPRESSED)
-    # Closing publishes the object, so it happens only after every byte was taken.
-    if isinstance(data, bytes):
-        stream.write(data)
-    else:
-        data.seek(0)
-        shutil.copyfileobj(data, stream, UPLOAD_BYTES)
-    stream.close()
+    try:
+        # Closing publishes the object, so it happens only after every byte was taken.
+        if isinstance(data, bytes):
+            stream.write(data)
+        else:
+            data.seek(0)
+            shutil.copyfileobj(data, stream, UPLOAD_BYTES)
+        stream.close()
+    except BaseException:
+        _abandon(stream)
+        raise
+
+
+class _NoUpload:
+    """What takes the place of an upload that failed."""
+
+    def put(self, data: Any) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+def _abandon(stream: Any) -> None:
+    """Keeps a file from being published after its write failed.
+
+    Python closes a file that it collects, at any time and on any thread. Google's client and Beam's uploads then
+    publish what they have: a part of the bytes, or all of them after the store had refused them.
+    """
+    if (buffer := getattr(stream, "_buffer", None)) is not None:  # Google's BlobWriter
+        buffer.close()
+    raw: Any = getattr(stream, "raw", None)
+    if hasattr(raw, "_uploader"):  # Beam's UploaderStream, of all other stores
+        raw._uploader = _NoUpload()
 
 
 def generation(uri: str) -> str:
