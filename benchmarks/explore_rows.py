@@ -69,7 +69,7 @@ def measured(work: Path, rows: int, dimensions: int) -> list[dict[str, Any]]:
     )
     found = [run("backfill", rows, ["backfill", str(config), "--quiet"])]
     since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    time.sleep(1)
+    time.sleep(1)  # --since has whole seconds
     write_rows(work / "corpus", rows * 9 // 10, rows)
     found.append(run("sync of a tenth", rows, ["sync", str(config), "--quiet"]))
     for name, command in COMMANDS.items():

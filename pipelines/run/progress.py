@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Mapping
-from types import TracebackType
 
 from rich.live import Live
 from rich.text import Text
 
 from pipelines.run.terminal import output
+from pipelines.run.terminal.background import Background
 from schemas.modality import Modality, shown_rate
 from transforms.support.metrics import TALLY
 
@@ -19,7 +18,7 @@ TERMINAL_EVERY_S = 0.2
 PLAIN_EVERY_S = 10.0
 
 
-class Progress:
+class Progress(Background):
     """Shows the current step, items done, tokens/s and time left, until it is closed.
 
     Args:
@@ -27,6 +26,7 @@ class Progress:
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
+        super().__init__()
         self._console = output.console(2)
         self._quiet = quiet
         self.steps: list[str] = []
@@ -41,8 +41,6 @@ class Progress:
         self._at_start: dict[str, int] = {}
         self.elsewhere: Mapping[str, int] = {}
         """Counters of the step's job on other machines, as its runner last reported them."""
-        self._end = threading.Event()
-        self._thread: threading.Thread | None = None
 
     def step(self, name: str, *, total: int = 0, counter: str = "items_done") -> None:
         """Begins a step; `counter` counts up to `total`, if that is known."""
@@ -63,18 +61,8 @@ class Progress:
         if not self._quiet:
             output.notice(text)
 
-    def __enter__(self) -> Progress:
-        if not self._quiet:
-            self._thread = threading.Thread(target=self._show, name="progress", daemon=True)
-            self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._end.set()
-        if self._thread is not None:
-            self._thread.join()
+    def _is_wanted(self) -> bool:
+        return not self._quiet
 
     def _show(self) -> None:
         # A terminal that was closed does not end the run.

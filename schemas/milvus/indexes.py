@@ -44,27 +44,27 @@ SEARCH_DEFAULTS: dict[str, dict[str, int]] = {
     "SPARSE_INVERTED_INDEX": {},
 }
 
-_OTHERS = {"index": ("collection.search", SEARCH_PARAMETERS), "search": ("collection.index", INDEX_PARAMETERS)}
+_OTHERS = {"an index": ("collection.search", SEARCH_PARAMETERS), "a search": ("collection.index", INDEX_PARAMETERS)}
 """Where the parameters of the other kind are set."""
 
 
 def check_index_parameters(index_type: str, parameters: dict[str, Any]) -> None:
     """Raises ValueError where a build parameter does not belong to the index type or is out of its range."""
-    _check("index", index_type, parameters, INDEX_PARAMETERS[index_type])
+    _check("an index", index_type, parameters, INDEX_PARAMETERS[index_type])
 
 
 def check_search_parameters(index_type: str, parameters: dict[str, Any]) -> None:
     """Raises ValueError where a search parameter does not belong to the index type or is out of its range."""
-    _check("search", index_type, parameters, SEARCH_PARAMETERS[index_type])
+    _check("a search", index_type, parameters, SEARCH_PARAMETERS[index_type])
 
 
 def _check(kind: str, index_type: str, parameters: dict[str, Any], allowed: dict[str, tuple[int, int]]) -> None:
     for key, value in parameters.items():
         if key not in allowed:
             takes = ", ".join(allowed) or "none"
-            elsewhere = f"; set it in {_OTHERS[kind][0]}" if key in _OTHERS[kind][1][index_type] else ""
-            a_kind = "an index" if kind == "index" else f"a {kind}"
-            raise ValueError(f"{key!r} is not {a_kind} parameter of {index_type}, which takes: {takes}{elsewhere}")
+            place, others = _OTHERS[kind]
+            elsewhere = f"; set it in {place}" if key in others[index_type] else ""
+            raise ValueError(f"{key!r} is not {kind} parameter of {index_type}, which takes: {takes}{elsewhere}")
         low, high = allowed[key]
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
             raise ValueError(f"{key} of {index_type} must be a whole number from {low} to {high}, not {value!r}")

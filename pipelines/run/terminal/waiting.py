@@ -1,41 +1,29 @@
-"""A line on a terminal while a command that has no steps computes, so that nobody takes it for dead."""
+"""A line on a terminal while a command that has no steps computes, so that a user sees that it is at work."""
 
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
-from types import TracebackType
 
 from pipelines.run.terminal import output
+from pipelines.run.terminal.background import Background
 
 AFTER_S = 2.0
 EVERY_S = 1.0
 
 
-class Waiting:
+class Waiting(Background):
     """Shows the name of a command and its time, from `AFTER_S` on, until the block ends.
 
     Only where standard error is a terminal: a log needs no line each second.
     """
 
     def __init__(self, name: str) -> None:
+        super().__init__()
         self._name = name
-        self._end = threading.Event()
-        self._thread: threading.Thread | None = None
 
-    def __enter__(self) -> Waiting:
-        if output.is_terminal(2):
-            self._thread = threading.Thread(target=self._show, name="waiting", daemon=True)
-            self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._end.set()
-        if self._thread is not None:
-            self._thread.join()
+    def _is_wanted(self) -> bool:
+        return output.is_terminal(2)
 
     def _show(self) -> None:
         begun = time.monotonic()

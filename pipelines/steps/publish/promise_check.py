@@ -43,5 +43,5 @@ def check_promise(given: CollectionRun) -> None:
     if low:
         report.warnings.append(
             f"recall@10 of queries that are not rows is {', '.join(map(words, low))}, and collection.index promises "
-            f"{promised}: less than these queries could tell from chance"
+            f"{promised}; chance could explain the difference"
         )
