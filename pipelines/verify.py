@@ -13,7 +13,7 @@ from pipelines.steps.corpus.source import open_checkpoint
 from pipelines.steps.judgement.limits import check_rows_at_all, excess, remedy
 from pipelines.steps.judgement.standing import Standing
 from pipelines.steps.publish.collection_run import CollectionRun
-from pipelines.steps.publish.promise_check import check_promise
+from pipelines.steps.publish.promise_check import check_promise, check_promise_package
 from pipelines.steps.publish.publication import Publication
 from pipelines.steps.publish.update import Update
 from pipelines.steps.quality.quality_gate import check_gate, check_quality
@@ -46,6 +46,7 @@ def verify(
     Raises:
         CollectionError: if nothing is published.
         CheckpointError: if the checkpoint does not have the collection's snapshot.
+        MissingExtraError: if `collection.index: auto` promises a recall and the extra `explore` is not installed.
         SpaceMismatchError: if the collection is of another space than the configuration's encoder.
         GateError: if rows are missing, unexpected, stale or damaged, recall is under `verify.recall_at_10` or what
             `collection.index: auto` promises, or a repair would delete more than allowed.
@@ -57,6 +58,8 @@ def verify(
         with Phase(session, "startup"):
             checkpoint, models = open_checkpoint(config)
             check_gate(config, models.layout)
+            if not quick:
+                check_promise_package(config)
         with milvus.connected(config.collection, create=False) as connection:
             served = served_state(connection, config)
             check_space(served, config, models.space)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from blocked import run_without
 from collection_data import SPEC
 from corpora import configure, text, write_jsonl
 from milvus_server import Server
@@ -389,6 +390,17 @@ def test_chance_alone_breaks_no_promise(
         warnings = verify(config).warnings
         assert any("promises 0.97; chance could explain" in one for one in warnings) == warns
     milvus.release(config.collection)
+
+
+def test_verify_of_a_promise_names_the_extra_that_it_needs(tmp_path: Path) -> None:
+    write_corpus(tmp_path, 60)
+    config = configured(tmp_path, {"type": "auto"})
+    backfill(config)
+    milvus.release(config.collection)
+    done = run_without(("faiss",), "verify", str(tmp_path / "vecbeam.yaml"), folder=tmp_path)
+    assert done.returncode == 2
+    assert "vecbeam verify of collection.index: auto needs" in done.stderr
+    assert "vecbeam[explore]" in done.stderr
 
 
 def test_a_promise_that_nothing_keeps_publishes_nothing(tmp_path: Path) -> None:

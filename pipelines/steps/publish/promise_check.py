@@ -6,7 +6,15 @@ from pipelines.run.session import Phase
 from pipelines.steps.collection.served import open_for_search
 from pipelines.steps.publish.collection_run import CollectionRun
 from pipelines.steps.publish.promised_recall import PromisedRecall
+from schemas.config import Config
 from schemas.errors import GateError
+from transforms.support.extras import need
+
+
+def check_promise_package(config: Config) -> None:
+    """Raises MissingExtraError where a promise can't be measured, before anything is compared."""
+    if config.collection.promise is not None:
+        need("explore", "vecbeam verify of collection.index: auto", "faiss")
 
 
 def check_promise(given: CollectionRun) -> None:
